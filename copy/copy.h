@@ -1,0 +1,79 @@
+/* copy.h: the initial copy: collections created with all their options, ranges copied in parallel,
+ * indexes built. */
+#ifndef TOW_COPY_COPY_H
+#define TOW_COPY_COPY_H
+
+#include "engine/state/filter.h"
+#include "engine/state/namespaces.h"
+#include "engine/state/store.h"
+
+typedef struct tow_copy tow_copy_t;
+
+typedef struct {
+    tow_link_t *source, *destination;
+    tow_namespaces_t *namespaces;
+    tow_store_t *store;
+    const tow_filter_t *filter;
+    tow_stop_t *stop;
+    tow_sink_t sink;
+    uint32_t workers;
+    uint32_t index_workers;
+    uint64_t range_bytes;          /* most bytes of one range (256 MB); smaller for small collections */
+    bool index_errors_fail;        /* --index-errors fail */
+} tow_copy_options_t;
+
+tow_copy_t *tow_copy_new(const tow_copy_options_t *options);
+void tow_copy_destroy(tow_copy_t *copy); /* joins its threads */
+
+/* Creates one collection on the destination with its raw options (views too), only the _id index.
+ * `TOW_ERROR_CONFLICT` when it exists with other options. NamespaceExists with equal options is fine. */
+bool tow_copy_create(tow_conn_t *destination, const tow_collection_info_t *info,
+                     tow_error_t *error) TOW_CHECK;
+
+/* Reads the source's catalog (filtered), creates the collections on the destination, samples range
+ * bounds, records all in namespaces and store. Views are left for tow_copy_views. */
+bool tow_copy_prepare(tow_copy_t *copy, tow_error_t *error) TOW_CHECK;
+/* Restart: namespaces and ranges from the store; unfinished ranges are emptied on the destination when
+ * a worker takes them. */
+bool tow_copy_restore(tow_copy_t *copy, tow_error_t *error) TOW_CHECK;
+/* One collection anew: drops it on the destination, reads its catalog entry, creates it, splits it and
+ * queues its ranges. *out_found false: it does not exist at the source (and is dropped). Thread-safe. */
+bool tow_copy_again(tow_copy_t *copy, const char *database, const char *name, bool *out_found,
+                    tow_error_t *error) TOW_CHECK;
+/* Starts the workers (idempotent). They end at the stop or with destroy; errors go to the stop. */
+bool tow_copy_start(tow_copy_t *copy, tow_error_t *error) TOW_CHECK;
+void tow_copy_pause(tow_copy_t *copy, bool paused); /* workers finish their batch and wait */
+/* Waits until every range is copied and every non-unique index of copied collections was tried.
+ * False: stopped. */
+bool tow_copy_wait(tow_copy_t *copy);
+bool tow_copy_finished(tow_copy_t *copy); /* the ranges alone */
+/* Builds one collection's index in the background as the workers do (createIndexes events), or all
+ * missing unique ones (once consistent). TTL indexes get expireAfterSeconds 2147483647 until
+ * tow_copy_finalize. */
+bool tow_copy_build_unique(tow_copy_t *copy, tow_error_t *error) TOW_CHECK; /* returns when built */
+void tow_copy_index_async(tow_copy_t *copy, const char *database, const char *name,
+                          const bson_t *specification);
+bool tow_copy_index_wait(tow_copy_t *copy); /* until the background builds are done; false: stopped */
+/* Drops an index by name on the destination; one that does not exist is fine. */
+bool tow_copy_index_drop(tow_copy_t *copy, const char *database, const char *name, const char *index,
+                         tow_error_t *error) TOW_CHECK;
+/* Reconciles one collection's (or with NULLs every) options and indexes with the source: collMod for
+ * validator, pre/post images and the like; creates and drops indexes; recreates views; creates
+ * missing and drops extra collections within the filter when `whole`. With `final` TTL is as at the
+ * source, otherwise held off. */
+bool tow_copy_reconcile(tow_copy_t *copy, const char *database, const char *name, bool final,
+                        tow_error_t *error) TOW_CHECK;
+
+typedef struct {
+    uint64_t documents, bytes;
+    uint32_t collections, collections_done, ranges, ranges_done, indexes, indexes_built;
+} tow_copy_progress_t;
+void tow_copy_progress(tow_copy_t *copy, tow_copy_progress_t *out);
+
+/* Indexes that the destination refused: ns, name and the server's message, for the summary. */
+typedef struct {
+    char *ns, *name, *message;
+} tow_index_failure_t;
+const tow_index_failure_t *tow_copy_index_failures(tow_copy_t *copy, uint32_t *out_count);
+
+#endif

@@ -1,0 +1,90 @@
+/* stop.c: see stop.h. */
+#include "engine/base/stop.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "engine/base/memory.h"
+
+struct tow_stop {
+    atomic_bool requested;
+    pthread_mutex_t lock; /* guards what follows */
+    pthread_cond_t changed;
+    bool has_error;
+    tow_error_t error;
+};
+
+tow_stop_t *tow_stop_new(void)
+{
+    tow_stop_t *stop = tow_alloc(sizeof *stop);
+    pthread_condattr_t attributes;
+
+    pthread_mutex_init(&stop->lock, NULL);
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&stop->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+    return stop;
+}
+
+void tow_stop_destroy(tow_stop_t *stop)
+{
+    if (!stop)
+        return;
+    pthread_cond_destroy(&stop->changed);
+    pthread_mutex_destroy(&stop->lock);
+    free(stop);
+}
+
+void tow_stop_request(tow_stop_t *stop, const tow_error_t *error)
+{
+    pthread_mutex_lock(&stop->lock);
+    if (error && !stop->has_error && !atomic_load(&stop->requested)) {
+        stop->has_error = true;
+        stop->error = *error;
+    }
+    atomic_store(&stop->requested, true);
+    pthread_cond_broadcast(&stop->changed);
+    pthread_mutex_unlock(&stop->lock);
+}
+
+bool tow_stop_requested(const tow_stop_t *stop)
+{
+    return atomic_load_explicit(&stop->requested, memory_order_acquire);
+}
+
+bool tow_stop_wait(tow_stop_t *stop, int64_t wait_ms)
+{
+    struct timespec until;
+    bool requested;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += wait_ms / 1000;
+    until.tv_nsec += (wait_ms % 1000) * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+    pthread_mutex_lock(&stop->lock);
+    while (!atomic_load(&stop->requested))
+        if (pthread_cond_timedwait(&stop->changed, &stop->lock, &until))
+            break;
+    requested = atomic_load(&stop->requested);
+    pthread_mutex_unlock(&stop->lock);
+    return requested;
+}
+
+bool tow_stop_error(const tow_stop_t *stop, tow_error_t *out)
+{
+    tow_stop_t *mutable_stop = (tow_stop_t *)stop;
+    bool has_error;
+
+    pthread_mutex_lock(&mutable_stop->lock);
+    has_error = stop->has_error;
+    if (has_error && out)
+        *out = stop->error;
+    pthread_mutex_unlock(&mutable_stop->lock);
+    return has_error;
+}

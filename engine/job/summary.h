@@ -1,0 +1,38 @@
+/* summary.h: what a job tells about itself as JSON: progress while it runs, the summary at its end. */
+#ifndef TOW_JOB_SUMMARY_H
+#define TOW_JOB_SUMMARY_H
+
+#include "engine/towline.h"
+#include "verify/verify.h"
+
+typedef struct {
+    const char *ns, *name, *message;
+} tow_summary_index_failure_t;
+
+/* Everything the summary shows; borrowed. */
+typedef struct {
+    const char *job, *state;       /* state: a phase name: "done", "failed" … */
+    const char *error;             /* "" when none */
+    const char *source, *destination; /* hosts, no credentials */
+    double duration_seconds;
+    double downtime_seconds;       /* from the cutover's stop to done; -1 when there was none */
+    double phase_seconds[TOW_PHASE_CANCELLED + 1]; /* time spent in each phase */
+    uint32_t restarts;
+    uint64_t initial_documents, initial_bytes;
+    uint32_t collections, indexes;
+    uint64_t events_seen, events_skipped, keys_refetched, statements_applied;
+    double cpu_seconds;            /* of this process */
+    uint64_t peak_memory_bytes;    /* of this process */
+    const tow_summary_index_failure_t *index_failures;
+    uint32_t index_failure_count;
+    const tow_verify_report_t *verification; /* NULL when it was not done */
+    const char *const *notes;      /* e.g. what reconciliation changed */
+    uint32_t note_count;
+} tow_summary_t;
+
+/* One line of JSON each, owned by the caller. Shapes are documented in the README, "Progress" and
+ * "Summary"; progress has mongosync's field names where it has them. */
+char *tow_progress_to_json(const tow_progress_t *progress, const char *job);
+char *tow_summary_to_json(const tow_summary_t *summary);
+
+#endif

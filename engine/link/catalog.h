@@ -1,0 +1,59 @@
+/* catalog.h: reads what collections and indexes a side has, as raw BSON so that nothing is lost. */
+#ifndef TOW_LINK_CATALOG_H
+#define TOW_LINK_CATALOG_H
+
+#include "engine/link/link.h"
+
+typedef enum { TOW_COLLECTION, TOW_VIEW, TOW_TIMESERIES } tow_collection_type_t;
+
+typedef struct {
+    char *database, *name;      /* owned */
+    char *ns;                   /* "database.name", owned */
+    tow_collection_type_t type;
+    bson_t options;             /* as listCollections gave them, uuid excluded */
+    uint8_t uuid[16];           /* zero for views */
+    bool capped, clustered;
+    bool collated;              /* default collation is not simple */
+} tow_collection_info_t;
+
+typedef struct {
+    tow_collection_info_t *items;
+    size_t count;
+} tow_catalog_t;
+
+/* All user databases but admin, local, config; no system.profile, system.views, system.buckets.*;
+ * system.js is data. Sorted by ns. With `database` only that one. */
+bool tow_catalog_read(tow_conn_t *conn, const char *database, tow_catalog_t *out,
+                      tow_error_t *error) TOW_CHECK;
+/* One collection; *out_found false when it does not exist. */
+bool tow_catalog_find(tow_conn_t *conn, const char *database, const char *name,
+                      tow_collection_info_t *out, bool *out_found, tow_error_t *error) TOW_CHECK;
+void tow_collection_info_clear(tow_collection_info_t *info);
+void tow_catalog_clear(tow_catalog_t *catalog);
+
+/* Raw index specifications without `ns` and without the _id index (on clustered collections: without
+ * the clustered one). A collection that does not exist has none. */
+typedef struct {
+    bson_t *items; /* each owned */
+    size_t count;
+} tow_indexes_t;
+bool tow_indexes_read(tow_conn_t *conn, const char *database, const char *collection,
+                      tow_indexes_t *out, tow_error_t *error) TOW_CHECK;
+void tow_indexes_clear(tow_indexes_t *indexes);
+
+/* Counts and sizes by $collStats; estimates. Zero for a collection that does not exist. */
+typedef struct {
+    uint64_t documents, bytes, average_bytes;
+} tow_collection_stats_t;
+bool tow_collection_stats(tow_conn_t *conn, const char *database, const char *collection,
+                          tow_collection_stats_t *out, tow_error_t *error) TOW_CHECK;
+
+/* Range bounds by sampling: about `wanted`-1 `_id` values in server order (tow_key_compare is in
+ * state; order them with `compare`), distinct, so that ranges hold about bytes/wanted each. Cheap on a
+ * billion documents: $sample of few (< 5% and > 100 documents), never skip() or a full scan; for
+ * fewer than 1,000 documents reads the _ids instead. May return fewer. Values are owned by the caller. */
+bool tow_split_bounds(tow_conn_t *conn, const tow_collection_info_t *info, uint64_t documents,
+                      uint32_t wanted, int (*compare)(const bson_value_t *, const bson_value_t *),
+                      bson_value_t **out_bounds, uint32_t *out_count, tow_error_t *error) TOW_CHECK;
+
+#endif

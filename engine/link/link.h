@@ -1,0 +1,134 @@
+/* link.h: the only code that talks to a server: a pool for each side, connections, commands, facts.
+ *
+ * A tow_link_t is one side (source or destination) and may be shared by all threads. A tow_conn_t is
+ * one client with one explicit session; one thread owns it for its life. Commands are raw BSON; the
+ * link adds session, read concern and write concern, sends them, and classifies every error once. */
+#ifndef TOW_LINK_LINK_H
+#define TOW_LINK_LINK_H
+
+#include <bson/bson.h>
+
+#include "engine/base/error.h"
+#include "engine/base/sink.h"
+#include "engine/base/stop.h"
+
+/* A cluster time in one word: seconds << 32 | increment; 0 is "none". Compares as time does. */
+typedef uint64_t tow_optime_t;
+#define TOW_OPTIME(t, i) (((uint64_t)(t) << 32) | (uint32_t)(i))
+static inline tow_timestamp_t tow_optime_split(tow_optime_t time)
+{
+    return (tow_timestamp_t){(uint32_t)(time >> 32), (uint32_t)time};
+}
+
+typedef struct tow_link tow_link_t;
+typedef struct tow_conn tow_conn_t;
+
+/* Server facts, read once when the link is made. */
+typedef struct {
+    char version[32];
+    int major, minor, patch;
+    bool sharded;                  /* a mongos */
+    char set_name[128];            /* "" on a mongos */
+    char identity[256];            /* same for every way to reach one deployment: set name and sorted
+                                      hosts with the replica set id where readable, or the cluster id */
+    int32_t max_write_batch;       /* operations a message, 100,000 */
+    bool standalone;               /* neither a replica set nor a mongos */
+    bool expanded_events;          /* showExpandedEvents, 6.0+ */
+    bool bypass_empty_ts;          /* knows bypassEmptyTsReplacement; probed, nothing is written */
+    bool append_note;              /* appendOplogNote allowed; found out at the first use */
+} tow_facts_t;
+
+typedef struct {
+    const char *side;              /* "source" | "destination": stands in messages */
+    int64_t retry_window_ms;       /* how long one call is tried again before it fails */
+    uint32_t max_connections;      /* size of the pool */
+    tow_sink_t sink;               /* gets "retry" warnings */
+    tow_stop_t *stop;              /* ends waits between retries; borrowed */
+} tow_link_options_t;
+
+/* Parses the URI, connects, reads facts. Every URI option of the driver is passed through; sets
+ * appname=towline. TOW_ERROR_OPTION (malformed URI), TOW_ERROR_UNREACHABLE (message says whether the
+ * name, the connection, TLS or the login failed, and what to do; never the URI itself). */
+tow_link_t *tow_link_new(const char *uri, const tow_link_options_t *options, tow_error_t *error);
+void tow_link_destroy(tow_link_t *link);
+const tow_facts_t *tow_link_facts(const tow_link_t *link);
+const char *tow_link_hosts(const tow_link_t *link); /* "h1:1,h2:2": no credentials */
+
+/* The newest operation time that a reply of this side carried, or that was noted. Thread-safe. */
+tow_optime_t tow_link_time(const tow_link_t *link);
+void tow_link_note_time(tow_link_t *link, tow_optime_t time);
+/* Asks the server: hello.lastWrite.majorityOpTime, or on a mongos the operationTime of a majority
+ * read. Also measures the round trip. Notes the time. */
+bool tow_link_poll_time(tow_conn_t *conn, tow_optime_t *out, tow_error_t *error) TOW_CHECK;
+double tow_link_ping_ms(const tow_link_t *link);
+/* A time at which everything written before the call is visible: appendOplogNote where allowed, else
+ * a majority read. */
+bool tow_link_barrier_time(tow_conn_t *conn, tow_optime_t *out, tow_error_t *error) TOW_CHECK;
+/* Calls sent again since the link was made, and a text of the one waiting now ("" when none). */
+uint64_t tow_link_retries(const tow_link_t *link);
+void tow_link_retrying(const tow_link_t *link, char *out, size_t size);
+
+tow_conn_t *tow_conn_open(tow_link_t *link, tow_error_t *error); /* does not touch the network */
+void tow_conn_close(tow_conn_t *conn);
+tow_link_t *tow_conn_link(tow_conn_t *conn);
+
+typedef enum {
+    TOW_SEND_PLAIN = 0,      /* no concern added */
+    TOW_SEND_READ = 1,       /* adds readConcern majority (with afterClusterTime: see after) */
+    TOW_SEND_WRITE = 2,      /* adds writeConcern majority */
+    TOW_SEND_RETRY = 4,      /* may be sent again after SAME and RECONNECT errors, within the window */
+    TOW_SEND_NO_TIMEOUT = 8  /* index builds: hours may pass before the reply; keeps no socket time-out */
+} tow_send_t;
+
+typedef struct {
+    int flags;                /* tow_send_t, or-ed */
+    tow_optime_t after;       /* readConcern.afterClusterTime, 0: none */
+    uint32_t server_id;       /* of the cursor for getMore, 0: the primary */
+} tow_send_options_t;
+
+/* Runs one command on `database`. *reply is always initialized and owned by the caller. False on a
+ * transport error, on ok: 0 and on writeConcernError; writeErrors of a write are NOT an error here
+ * (use tow_reply_write_error). Updates the link's time from the reply. */
+bool tow_conn_command(tow_conn_t *conn, const char *database, const bson_t *command,
+                      const tow_send_options_t *options, bson_t *reply, tow_error_t *error) TOW_CHECK;
+/* The server that the last command went to. */
+uint32_t tow_conn_server(const tow_conn_t *conn);
+
+/* operationTime of a reply, 0 when it has none. */
+tow_optime_t tow_reply_time(const bson_t *reply);
+
+/* One entry of a reply's writeErrors. */
+typedef struct {
+    uint32_t index;          /* of the statement within the message */
+    int code;                /* 11000: duplicate key */
+    const char *message;     /* borrowed from the reply */
+    bson_iter_t key_value;   /* on keyValue's document when has_key_value */
+    bool has_key_value;
+    bson_iter_t key_pattern; /* likewise */
+} tow_write_error_t;
+
+/* Iterates writeErrors: start with *position = 0. False at the end. */
+bool tow_reply_write_error(const bson_t *reply, uint32_t *position, tow_write_error_t *out);
+
+/* Unordered insert of raw documents by insert_many (document sequences, no client-side validation,
+ * bypassDocumentValidation; bypassEmptyTsReplacement where known), write concern majority, split by
+ * the driver to message limits. Not retried. *reply always initialized; it holds writeErrors with
+ * indexes into `documents`. True when the transport and the write concern are fine, whatever
+ * writeErrors there are. */
+bool tow_conn_insert(tow_conn_t *conn, const char *database, const char *collection,
+                     const bson_t *const *documents, size_t count, bool ordered, bson_t *reply,
+                     tow_error_t *error) TOW_CHECK;
+
+/* Fills code, retry class and message from a server's or the driver's error. The one place where
+ * errors are classified; exposed for the tests and the change stream. `reply` may be NULL. */
+void tow_classify(const bson_error_t *driver, const bson_t *reply, const char *side,
+                  tow_error_t *out);
+/* Change streams: resumable by label or number; gone for good (286, 136, 280, 260). */
+bool tow_error_stream_resumable(const tow_error_t *error, const bson_t *reply);
+bool tow_error_history_lost(const tow_error_t *error);
+
+/* Waits with exponential backoff and full jitter for attempt 0, 1, …; false when the stop was
+ * requested or `deadline_ms` (tow_now_ms) would pass. */
+bool tow_backoff(tow_link_t *link, unsigned attempt, int64_t deadline_ms);
+
+#endif

@@ -1,0 +1,41 @@
+/* reader.h: reads documents of one collection in raw batches: a range, a list of keys, or all.
+ *
+ * A range read uses find with hint, min and max: bounded by the index, no type bracketing. Nothing may
+ * rely on the order of the documents. */
+#ifndef TOW_LINK_READER_H
+#define TOW_LINK_READER_H
+
+#include "engine/link/link.h"
+
+typedef struct tow_reader tow_reader_t;
+
+typedef struct {
+    const char *database, *collection;
+    const bson_value_t *min;      /* _id, inclusive; NULL: open */
+    const bson_value_t *max;      /* _id, exclusive; NULL: open */
+    bool natural;                 /* hint {$natural: 1}, no min/max: capped collections */
+    bool clustered;               /* hint by the cluster key {_id: 1} works alike; for information */
+    const bson_t *filter;         /* NULL: all; e.g. {_id: {$in: […]}} */
+    const bson_t *projection;     /* NULL: whole documents */
+    tow_optime_t after;           /* afterClusterTime; 0 on the destination */
+    int32_t batch_documents;      /* batchSize; 0: the server's choice (up to 16 MB a batch) */
+    bool prefer_no_timeout;       /* noCursorTimeout */
+} tow_read_t;
+
+/* Sends the find. NamespaceNotFound reads as empty. With neither min nor max nor natural nor filter,
+ * reads by hint {_id: 1} with no bounds. A killed cursor or lost connection is an error of class
+ * RECONNECT (read the range again). */
+tow_reader_t *tow_reader_open(tow_conn_t *conn, const tow_read_t *what, tow_error_t *error);
+/* Next document, borrowed until the next call of tow_reader_next_batch or close; iterates within the
+ * current batch: false at its end. */
+bool tow_reader_next(tow_reader_t *reader, bson_t *out);
+/* Fetches the next batch (the first call after open needs none: the first batch is there). *out_more
+ * false: the cursor is finished. */
+bool tow_reader_next_batch(tow_reader_t *reader, bool *out_more, tow_error_t *error) TOW_CHECK;
+/* hi of the as-of interval: the operationTime of the last reply so far. */
+tow_optime_t tow_reader_time(const tow_reader_t *reader);
+uint32_t tow_reader_batch_bytes(const tow_reader_t *reader);
+/* Kills the server's cursor if it is still open. Takes NULL. */
+void tow_reader_close(tow_reader_t *reader);
+
+#endif

@@ -1,0 +1,79 @@
+/* store.h: the job's state on the destination, in the database `towline_<job>`: settings, lease,
+ * collections, ranges with their as-of intervals, checkpoint. All writes are majority-acknowledged.
+ *
+ * Threads: every function may be called from any thread; one connection inside, behind a lock. */
+#ifndef TOW_STATE_STORE_H
+#define TOW_STATE_STORE_H
+
+#include "engine/link/catalog.h"
+#include "engine/link/link.h"
+
+typedef struct tow_store tow_store_t;
+
+/* What must not change between runs of one job. */
+typedef struct {
+    const char *source_identity, *destination_identity; /* tow_facts_t.identity */
+    const char *filter;                                  /* tow_filter_text */
+} tow_settings_t;
+
+/* Takes the lease (creates the job's document when it is new). TOW_ERROR_LEASE names the holder and
+ * when the lease runs out; a holder on this host (same boot id) whose process is gone is replaced at
+ * once, otherwise an unexpired lease is waited for no longer than `wait_ms`. TOW_ERROR_SETTINGS says
+ * which setting differs and both values. *out_resumed: the job existed already. */
+tow_store_t *tow_store_open(tow_link_t *destination, const char *job, const tow_settings_t *settings,
+                            int64_t wait_ms, bool *out_resumed, tow_error_t *error);
+void tow_store_destroy(tow_store_t *store); /* keeps state and lease; takes NULL */
+bool tow_store_release(tow_store_t *store, tow_error_t *error) TOW_CHECK; /* gives the lease back */
+bool tow_store_drop(tow_store_t *store, tow_error_t *error) TOW_CHECK;    /* removes the database */
+/* Extends the lease (15 s); TOW_ERROR_LEASE when another process took it. */
+bool tow_store_renew(tow_store_t *store, tow_error_t *error) TOW_CHECK;
+/* Tells whether a lease that this process believes to hold has run out by its own clock. */
+bool tow_store_lease_valid(tow_store_t *store);
+const char *tow_store_database(const tow_store_t *store);
+
+/* The job's own fields: a small document merged ($set) into / read from the job document:
+ * {phase, startToken, startTime, consistentTime, …}. Guarded by the lease: TOW_ERROR_LEASE. */
+bool tow_store_set(tow_store_t *store, const bson_t *fields, tow_error_t *error) TOW_CHECK;
+bool tow_store_get(tow_store_t *store, bson_t *out, tow_error_t *error) TOW_CHECK; /* whole document */
+
+/* checkpoint {token, time, ddlTime}: guarded by the lease like set. *out_found false: none yet. */
+typedef struct {
+    bson_t token;          /* resume token document, owned */
+    tow_optime_t time;
+    tow_optime_t ddl_time; /* time of the last DDL event applied */
+} tow_checkpoint_t;
+bool tow_store_save_checkpoint(tow_store_t *store, const tow_checkpoint_t *checkpoint,
+                               tow_error_t *error) TOW_CHECK;
+bool tow_store_load_checkpoint(tow_store_t *store, tow_checkpoint_t *out, bool *out_found,
+                               tow_error_t *error) TOW_CHECK;
+
+/* Collections and ranges of the copy. Documents are as follows (any further field is kept):
+ *   collections: {_id: ns, options, type, uuid, readTime: Timestamp, copied: bool, indexed: bool}
+ *   ranges: {_id: {ns, n: int}, min?, max?, state: "open"|"started"|"done", lo, hi: Timestamp,
+ *            documents, bytes: int64}   (min/max absent: open end) */
+typedef struct {
+    uint32_t number;
+    bool has_min, has_max;
+    bson_value_t min, max;       /* owned by whoever holds the struct; tow_range_clear */
+    enum { TOW_RANGE_OPEN, TOW_RANGE_STARTED, TOW_RANGE_DONE } state;
+    tow_optime_t lo, hi;
+    uint64_t documents, bytes;
+} tow_range_t;
+void tow_range_clear(tow_range_t *range);
+
+/* Replaces a collection's document and all its ranges (a new copy of it begins). */
+bool tow_store_put_collection(tow_store_t *store, const tow_collection_info_t *info,
+                              tow_optime_t read_time, const tow_range_t *ranges, uint32_t count,
+                              tow_error_t *error) TOW_CHECK;
+bool tow_store_put_range(tow_store_t *store, const char *ns, const tow_range_t *range,
+                         tow_error_t *error) TOW_CHECK;
+bool tow_store_set_collection(tow_store_t *store, const char *ns, const bson_t *fields,
+                              tow_error_t *error) TOW_CHECK;
+bool tow_store_remove_collection(tow_store_t *store, const char *ns, tow_error_t *error) TOW_CHECK;
+/* Calls `each` for every collection with its ranges (sorted by number), for a restart. */
+typedef bool (*tow_store_each_fn)(void *data, const bson_t *collection, tow_range_t *ranges,
+                                  uint32_t count, tow_error_t *error);
+bool tow_store_each_collection(tow_store_t *store, tow_store_each_fn each, void *data,
+                               tow_error_t *error) TOW_CHECK;
+
+#endif

@@ -1,0 +1,202 @@
+/* towline.h: the public interface of libtowline, which moves live MongoDB deployments.
+ *
+ * A job copies the collections of a source deployment to a destination while the source keeps taking
+ * writes, follows the source's change stream, verifies both sides and cuts over. Make options, make a
+ * job of them, run it:
+ *
+ *     tow_options_t *options = tow_options_new();
+ *     tow_error_t error;
+ *     tow_options_set(options, "source", "mongodb://…", &error);
+ *     tow_options_set(options, "destination", "mongodb://…", &error);
+ *     tow_job_t *job = tow_job_new(options, &error);
+ *     bool ok = tow_job_run(job, &error);
+ *     tow_job_destroy(job);
+ *     tow_options_destroy(options);
+ *
+ * Threads: every tow_job_* function but _new, _run and _destroy may be called from any thread at any
+ * time between them. Strings that a function returns as `char *` belong to the caller, who frees them
+ * with tow_free. Arguments are borrowed. Out of memory aborts.
+ */
+#ifndef TOWLINE_H
+#define TOWLINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define TOW_API __attribute__((visibility("default")))
+
+/* What went wrong. The program's exit status is the code itself: see README, "Exit statuses". */
+typedef enum {
+    TOW_OK = 0,
+    TOW_ERROR_INTERNAL = 1,      /* a bug of ours, or the machine failed us */
+    TOW_ERROR_OPTION = 2,        /* an option is unknown, malformed or out of range */
+    TOW_ERROR_UNREACHABLE = 3,   /* a server cannot be reached, or refuses our login */
+    TOW_ERROR_UNSUITABLE = 4,    /* standalone source, same deployment on both sides, unsupported collection */
+    TOW_ERROR_CONFLICT = 5,      /* destination namespaces exist already */
+    TOW_ERROR_SETTINGS = 6,      /* restart with other endpoints or filters */
+    TOW_ERROR_LEASE = 7,         /* another process holds the job, or took it over */
+    TOW_ERROR_SERVER = 8,        /* a server's error that retries did not cure */
+    TOW_ERROR_HISTORY_LOST = 9,  /* the source's oplog no longer reaches back to our position */
+    TOW_ERROR_SPOOL = 10,        /* the spool cannot be written, or is broken: names file and offset */
+    TOW_ERROR_INDEX = 11,        /* the destination refused an index */
+    TOW_ERROR_VERIFY = 12,       /* both sides differ */
+    TOW_ERROR_NOT_IN_SYNC = 13,  /* cutover asked too early */
+    TOW_ERROR_STATE = 14,        /* the request does not fit the job's phase */
+    TOW_ERROR_CONTROL = 15,      /* the control server cannot be reached, or cannot listen */
+    TOW_ERROR_INTERRUPTED = 16,  /* stopped by a signal or by tow_job_stop; the same command continues */
+    TOW_ERROR_CANCELLED = 17     /* given up by tow_job_cancel */
+} tow_error_code_t;
+
+/* What may be done after an error; decided once, where the server is talked to. */
+typedef enum {
+    TOW_RETRY_NEVER = 0,    /* the same request fails again */
+    TOW_RETRY_SAME,         /* send it again on this connection */
+    TOW_RETRY_RECONNECT,    /* send it again on a new connection: the outcome may be unknown */
+    TOW_RETRY_REFETCH       /* the request is moot: read the keys again from the source */
+} tow_retry_t;
+
+typedef struct {
+    tow_error_code_t code;
+    tow_retry_t retry;
+    int server_code;     /* the server's error number, or 0 */
+    char message[1024];  /* lower case, no secrets, ends with what to do where that is known */
+} tow_error_t;
+
+/* Options ---------------------------------------------------------------------------------------*/
+
+typedef enum {
+    TOW_OPTION_STRING,
+    TOW_OPTION_SECRET,   /* a connection string: never printed */
+    TOW_OPTION_LIST,     /* may be given several times; a comma separates in the environment */
+    TOW_OPTION_INTEGER,
+    TOW_OPTION_FLAG,     /* "true" or "false" */
+    TOW_OPTION_CHOICE    /* one of `range`, separated by '|' */
+} tow_option_type_t;
+
+/* One row of the option table: parser, help, environment and the README's reference come from it. */
+typedef struct {
+    const char *name;           /* without dashes: "memory" */
+    const char *environment;    /* "TOWLINE_MEMORY" */
+    tow_option_type_t type;
+    const char *unit;           /* "MB", "URI", "" … shown in help */
+    const char *range;          /* choices, or "1..1024", or "" */
+    const char *initial;        /* default as text, "" for none */
+    const char *verbs;          /* space separated verbs that take it: "run verify" */
+    const char *help;
+} tow_option_t;
+
+typedef struct tow_options tow_options_t;
+
+TOW_API const tow_option_t *tow_options_table(size_t *out_count);
+TOW_API tow_options_t *tow_options_new(void);
+TOW_API void tow_options_destroy(tow_options_t *options);
+/* Sets one option from text; a LIST grows by one. TOW_ERROR_OPTION names option, value and what was expected. */
+TOW_API bool tow_options_set(tow_options_t *options, const char *name, const char *value,
+                             tow_error_t *error);
+/* The value as text (the default when unset, NULL when there is none); borrowed. For a LIST, entry `index`. */
+TOW_API const char *tow_options_get(const tow_options_t *options, const char *name, size_t index);
+
+/* Job -------------------------------------------------------------------------------------------*/
+
+/*   new → validating → preparing → copying → catching-up → in-sync → finalizing → done
+ *   and from any of them: paused (and back), failed, expired, cancelled                            */
+typedef enum {
+    TOW_PHASE_NEW,
+    TOW_PHASE_VALIDATING,
+    TOW_PHASE_PREPARING,
+    TOW_PHASE_COPYING,
+    TOW_PHASE_CATCHING_UP,
+    TOW_PHASE_IN_SYNC,
+    TOW_PHASE_FINALIZING,
+    TOW_PHASE_DONE,
+    TOW_PHASE_PAUSED,
+    TOW_PHASE_FAILED,
+    TOW_PHASE_EXPIRED,
+    TOW_PHASE_CANCELLED
+} tow_phase_t;
+
+TOW_API const char *tow_phase_name(tow_phase_t phase); /* "catching-up" */
+
+/* A cluster time: seconds since 1970 and the increment within the second; {0, 0} is "none yet". */
+typedef struct {
+    uint32_t t, i;
+} tow_timestamp_t;
+
+/* A snapshot of a running job. All counts are since the job began, but for rates. */
+typedef struct {
+    tow_phase_t phase;
+    bool can_commit;               /* a cutover would be accepted now */
+    bool cutover_asked;
+    char reason[256];              /* why it cannot be committed, or why it failed; "" otherwise */
+    double elapsed_seconds;
+    uint64_t estimated_documents, estimated_bytes; /* of the initial copy */
+    uint64_t copied_documents, copied_bytes;
+    uint32_t collections_total, collections_copied;
+    uint32_t ranges_total, ranges_copied;
+    uint32_t indexes_total, indexes_built;
+    uint64_t events_seen, events_skipped, events_applied; /* applied: directly or as a refetched key */
+    uint64_t keys_dirty, keys_refetched, statements_applied;
+    uint64_t spool_bytes, dirty_bytes, backlog_events;
+    bool direct_mode;
+    int64_t lag_ms;                /* -1: not known yet */
+    tow_timestamp_t source_time, start, read, spooled, floor, checkpoint, consistent, stop, verified;
+    uint64_t verified_documents, verified_bytes, verify_total_documents;
+    uint64_t retries;              /* server calls sent again */
+    char retrying[192];            /* what is being retried now, "" otherwise */
+    double source_ping_ms, destination_ping_ms;
+} tow_progress_t;
+
+typedef enum { TOW_LEVEL_DEBUG, TOW_LEVEL_INFO, TOW_LEVEL_WARNING, TOW_LEVEL_ERROR } tow_level_t;
+
+/* Something happened. `name` is stable ("copy_finished"), `message` is for people, both are borrowed.
+ * Called from the job's threads, one call at a time. */
+typedef void (*tow_event_fn)(void *data, tow_level_t level, const char *name, const char *message);
+
+typedef struct tow_job tow_job_t;
+
+/* Checks the options; talks to no server. TOW_ERROR_OPTION. */
+TOW_API tow_job_t *tow_job_new(const tow_options_t *options, tow_error_t *error);
+TOW_API void tow_job_destroy(tow_job_t *job);
+TOW_API void tow_job_on_event(tow_job_t *job, tow_event_fn fn, void *data); /* before start */
+TOW_API bool tow_job_start(tow_job_t *job, tow_error_t *error);
+/* Waits for the end, however it ends. True: done, cut over, verified. */
+TOW_API bool tow_job_wait(tow_job_t *job, tow_error_t *error);
+/* Waits at most `wait_ms`; true when the job has ended. */
+TOW_API bool tow_job_ended(tow_job_t *job, int wait_ms);
+TOW_API bool tow_job_run(tow_job_t *job, tow_error_t *error); /* start and wait */
+TOW_API void tow_job_progress(tow_job_t *job, tow_progress_t *out);
+/* TOW_ERROR_STATE when the phase does not allow it; cutover: TOW_ERROR_NOT_IN_SYNC with the reason. */
+TOW_API bool tow_job_pause(tow_job_t *job, tow_error_t *error);
+TOW_API bool tow_job_resume(tow_job_t *job, tow_error_t *error);
+TOW_API bool tow_job_cutover(tow_job_t *job, tow_error_t *error);
+/* Ends the job for good: the source stays untouched, the destination keeps what was copied. */
+TOW_API bool tow_job_cancel(tow_job_t *job, tow_error_t *error);
+/* Ends this process's work with a checkpoint; the same options continue later. Async-signal-unsafe. */
+TOW_API void tow_job_stop(tow_job_t *job);
+/* The body of GET /api/v1/progress, one line of JSON. */
+TOW_API char *tow_job_progress_json(tow_job_t *job);
+/* The summary as JSON (see README, "Summary"); valid from the end of the job on. */
+TOW_API char *tow_job_summary_json(tow_job_t *job);
+
+/* Serves the control API for `job` on "HOST:PORT" until destroyed; port 0 takes a free one. */
+typedef struct tow_control tow_control_t;
+TOW_API tow_control_t *tow_control_new(tow_job_t *job, const char *listen, tow_error_t *error);
+TOW_API int tow_control_port(const tow_control_t *control);
+TOW_API void tow_control_destroy(tow_control_t *control);
+
+/* Compares source and destination of `options` once. *out_report_json is set whenever the comparison
+ * came to an end (also when it found differences: false with TOW_ERROR_VERIFY). */
+TOW_API bool tow_verify(const tow_options_t *options, char **out_report_json, tow_error_t *error);
+
+TOW_API const char *tow_version(void);
+TOW_API void tow_free(void *memory);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,14 @@
+/* token.h: the cluster time inside a resume token. */
+#ifndef TOW_OPLOG_TOKEN_H
+#define TOW_OPLOG_TOKEN_H
+
+#include <bson/bson.h>
+
+#include "engine/link/link.h"
+
+/* The cluster time of a real server's token {_data: "82" + 8 hex digits of seconds + 8 of increment +
+ * …}. False for any other token: it is opaque. Source of the format: src/mongo/db/pipeline/resume_token
+ * and KeyString's kTimestamp (0x82 = 130), as recorded in shared/servers.md. */
+bool tow_token_time(const bson_t *token, tow_optime_t *out);
+
+#endif
