@@ -46,7 +46,8 @@ void tow_copy_pause(tow_copy_t *copy, bool paused); /* workers finish their batc
 /* Waits until every range is copied and every non-unique index of copied collections was tried.
  * False: stopped. */
 bool tow_copy_wait(tow_copy_t *copy);
-bool tow_copy_finished(tow_copy_t *copy); /* the ranges alone */
+bool tow_copy_finished(tow_copy_t *copy); /* the ranges alone; cheap: asked for every batch */
+bool tow_copy_indexes_idle(tow_copy_t *copy); /* no background index build is queued or running */
 /* Builds one collection's index in the background as the workers do (createIndexes events), or all
  * missing unique ones (once consistent). TTL indexes get expireAfterSeconds 2147483647 until
  * tow_copy_finalize. */

@@ -8,6 +8,8 @@
 
 #include "engine/towline.h"
 
+enum { BSON_ALIGNMENT = 128 };
+
 static void *must(void *memory)
 {
     if (!memory) {
@@ -19,6 +21,14 @@ static void *must(void *memory)
 
 void *tow_alloc(size_t bytes)
 {
+    void *memory = NULL;
+
+    /* A structure that holds a bson_t wants the alignment of one, and has a size to match. */
+    if (bytes && bytes % BSON_ALIGNMENT == 0) {
+        if (posix_memalign(&memory, BSON_ALIGNMENT, bytes))
+            memory = NULL;
+        return memset(must(memory), 0, bytes);
+    }
     return must(calloc(1, bytes ? bytes : 1));
 }
 

@@ -1,0 +1,179 @@
+/* cutover.c: the end of a job: replay to `stop`, restore what was held off, verify, sum up. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "engine/base/clock.h"
+#include "engine/job/internal.h"
+
+enum { VERIFY_TRIES = 3 };
+
+/* The error that stopped the job, or that it was asked to stop. */
+static bool stopped(tow_job_t *job, tow_error_t *error)
+{
+    return tow_stop_error(job->stop, error)
+               ? false
+               : tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped");
+}
+
+/* Waits until the stream has delivered everything up to now, and all of it is settled. */
+bool tow_job_drain(tow_job_t *job, tow_error_t *error)
+{
+    tow_conn_t *source = tow_conn_open(job->source, error);
+    tow_optime_t now;
+    uint64_t idle = 0;
+    bool ok;
+
+    if (!source)
+        return false;
+    ok = tow_link_barrier_time(source, &now, error);
+    tow_conn_close(source);
+    if (!ok)
+        return false;
+    idle = tow_tail_idle_replies(job->tail);
+    pthread_mutex_lock(&job->lock);
+    job->stop_time = now;
+    pthread_mutex_unlock(&job->lock);
+    /* Times of one second's increments may be shared by events of a transaction: besides the floor,
+     * two empty replies say that nothing up to `stop` is still on its way. A source that is still
+     * written to may give none; then the floor beyond `stop` says the same. */
+    while (!tow_stop_requested(job->stop)) {
+        bool passed = tow_ledger_floor_time(job->ledger) > now;
+        bool reached = tow_ledger_floor_time(job->ledger) >= now &&
+                       tow_tail_idle_replies(job->tail) >= idle + 2;
+
+        if ((passed || reached) && tow_copy_finished(job->copy) &&
+            (passed || tow_replay_settled(job->replay)))
+            return true;
+        tow_ledger_wait_floor(job->ledger, now + 1, 20);
+    }
+    return stopped(job, error);
+}
+
+static bool verify(tow_job_t *job, tow_error_t *error)
+{
+    tow_verify_options_t options = {.source = job->source,
+                                    .destination = job->destination,
+                                    .filter = job->filter,
+                                    .stop = job->stop,
+                                    .sink = job->sink,
+                                    .workers = job->config.workers > 1 ? job->config.workers / 2 : 1,
+                                    .range_bytes = UINT64_C(16) << 20,
+                                    .max_differences = 1000,
+                                    .documents = &job->verified_documents,
+                                    .bytes = &job->verified_bytes,
+                                    .total_documents = &job->verify_total};
+    tow_verify_report_t *report = NULL;
+
+    for (int attempt = 0; attempt < VERIFY_TRIES; attempt++) {
+        uint64_t events = tow_tail_events(job->tail);
+
+        tow_verify_report_destroy(report);
+        report = NULL;
+        atomic_store(&job->verified_documents, 0);
+        atomic_store(&job->verified_bytes, 0);
+        if (!tow_verify_run(&options, &report, error))
+            return tow_fail_context(error, "verify");
+        if (report->equal || tow_tail_events(job->tail) == events)
+            break;
+        /* Writes went on at the source while both sides were read: settle them, compare again. */
+        tow_emit(&job->sink, TOW_LEVEL_WARNING, "verify_again",
+                 "the source was written to during the verification: it is repeated");
+        if (!tow_job_drain(job, error)) {
+            tow_verify_report_destroy(report);
+            return false;
+        }
+    }
+    pthread_mutex_lock(&job->lock);
+    tow_verify_report_destroy(job->report);
+    job->report = report;
+    if (report->equal)
+        job->verified_time = job->stop_time;
+    pthread_mutex_unlock(&job->lock);
+    if (report->equal)
+        return true;
+    return tow_fail(error, TOW_ERROR_VERIFY,
+                    "verification found %llu difference%s, first in %s (see the summary); make sure "
+                    "that nothing else writes to the destination, and run the same command again",
+                    (unsigned long long)report->differences_total,
+                    report->differences_total == 1 ? "" : "s",
+                    report->difference_count ? report->differences[0].ns : "?");
+}
+
+bool tow_job_finalize(tow_job_t *job, tow_error_t *error)
+{
+    pthread_mutex_lock(&job->lock);
+    job->cutover_ms = tow_now_ms();
+    pthread_mutex_unlock(&job->lock);
+    if (!tow_job_drain(job, error) || !tow_copy_reconcile(job->copy, NULL, NULL, true, error))
+        return false;
+    if (!tow_copy_finished(job->copy)) {
+        /* Reconciling found a collection that only a new copy makes equal. */
+        if (!tow_copy_wait(job->copy))
+            return stopped(job, error);
+        if (!tow_job_drain(job, error) ||
+            !tow_copy_reconcile(job->copy, NULL, NULL, true, error))
+            return false;
+    }
+    if (!tow_copy_index_wait(job->copy))
+        return stopped(job, error);
+    return !job->config.verify || verify(job, error);
+}
+
+void tow_job_make_summary(tow_job_t *job)
+{
+    struct rusage usage;
+    tow_summary_t summary = {.job = job->config.name,
+                             .state = tow_phase_name(job->phase),
+                             .error = job->ok ? "" : job->error.message,
+                             .source = job->source ? tow_link_hosts(job->source) : "",
+                             .destination = job->destination ? tow_link_hosts(job->destination) : "",
+                             .downtime_seconds = -1,
+                             .restarts = job->restarts,
+                             .cpu_seconds = tow_cpu_seconds(),
+                             .verification = job->report,
+                             .notes = (const char *const *)job->notes,
+                             .note_count = job->note_count};
+    tow_summary_index_failure_t *failures = NULL;
+    tow_progress_t progress;
+    int64_t now = tow_now_ms();
+
+    tow_job_collect(job, &progress);
+    getrusage(RUSAGE_SELF, &usage);
+    summary.peak_memory_bytes = (uint64_t)usage.ru_maxrss * 1024;
+    summary.duration_seconds = (double)(now - job->started_ms) / 1000;
+    if (job->cutover_ms)
+        summary.downtime_seconds = (double)(now - job->cutover_ms) / 1000;
+    memcpy(summary.phase_seconds, job->phase_seconds, sizeof summary.phase_seconds);
+    summary.initial_documents = progress.copied_documents;
+    summary.initial_bytes = progress.copied_bytes;
+    summary.collections = progress.collections_total;
+    summary.indexes = progress.indexes_built;
+    summary.events_seen = progress.events_seen;
+    summary.events_skipped = progress.events_skipped;
+    summary.keys_refetched = progress.keys_refetched;
+    summary.statements_applied = progress.statements_applied;
+    if (job->copy) {
+        const tow_index_failure_t *list =
+            tow_copy_index_failures(job->copy, &summary.index_failure_count);
+
+        failures = tow_alloc((summary.index_failure_count + 1) * sizeof *failures);
+        for (uint32_t i = 0; i < summary.index_failure_count; i++)
+            failures[i] =
+                (tow_summary_index_failure_t){list[i].ns, list[i].name, list[i].message};
+        summary.index_failures = failures;
+    }
+    free(job->summary_json);
+    job->summary_json = tow_summary_to_json(&summary);
+    free(failures);
+}
+
+char *tow_job_summary_json(tow_job_t *job)
+{
+    char *copy;
+
+    pthread_mutex_lock(&job->lock);
+    copy = job->summary_json ? tow_strdup(job->summary_json) : NULL;
+    pthread_mutex_unlock(&job->lock);
+    return copy;
+}

@@ -1,0 +1,121 @@
+/* internal.h: what the files of the job share.
+ *
+ * Threads: the supervisor runs the phases; the monitor polls the source's time, chooses the mode and
+ * keeps the lag; the checkpointer stores the floor and renews the lease. The components have theirs.
+ * Lock order: `checkpoint_lock`, then `lock`. */
+#ifndef TOW_JOB_INTERNAL_H
+#define TOW_JOB_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "copy/copy.h"
+#include "engine/job/options.h"
+#include "engine/job/phases.h"
+#include "engine/job/summary.h"
+#include "oplog/record.h"
+#include "oplog/replay.h"
+#include "verify/verify.h"
+
+enum { LAG_POINTS = 4096, REASON_SIZE = 256 };
+
+/* A time of the source and when we first saw it. */
+typedef struct {
+    tow_optime_t time;
+    int64_t seen_ms;
+} tow_lag_point_t;
+
+/* How long ago the source had something that the floor has not reached. Owned by the monitor. */
+typedef struct {
+    tow_lag_point_t points[LAG_POINTS]; /* times ascending, all newer than the floor */
+    uint32_t count;
+    tow_optime_t first_time;            /* the first ever seen, */
+    int64_t first_ms;                   /* and when */
+} tow_lag_t;
+
+void tow_lag_saw(tow_lag_t *lag, tow_optime_t source_time, int64_t now_ms);
+/* Milliseconds that `floor` is behind; 0 when it has reached all that was seen; -1: nothing seen. */
+int64_t tow_lag_of(tow_lag_t *lag, tow_optime_t floor, int64_t now_ms);
+
+/* The options as the job uses them. */
+typedef struct {
+    char *source_uri, *destination_uri, *name, *spool, *summary;
+    uint32_t workers;
+    uint64_t memory_bytes;
+    int64_t retry_window_ms;
+    bool manual, verify, clear_destination, keep_state, index_errors_fail;
+} tow_config_t;
+
+struct tow_job {
+    tow_config_t config;
+    tow_filter_t *filter;
+    char *filter_text;
+    tow_event_fn event_fn;
+    void *event_data;
+    pthread_mutex_t event_lock; /* one event at a time */
+    tow_sink_t sink;
+    tow_stop_t *stop;
+    pthread_t supervisor, monitor, checkpointer;
+    bool supervisor_started, monitor_started, checkpointer_started;
+
+    pthread_mutex_t checkpoint_lock; /* guards the order of checkpoints, and ddl_time */
+    tow_optime_t ddl_time;
+
+    pthread_mutex_t lock; /* guards everything below but atomics and what says otherwise */
+    pthread_cond_t changed;
+    tow_phase_t phase, paused_from;
+    bool started, ended, pause_wished, cutover_wished, cancelled, stopped;
+    char reason[REASON_SIZE];
+    tow_error_t error;
+    bool ok;
+    tow_progress_t last;         /* once ended: the final progress */
+    int64_t started_ms, ended_ms, cutover_ms, phase_since_ms;
+    double phase_seconds[TOW_PHASE_CANCELLED + 1];
+    int64_t lag_ms;
+    tow_optime_t source_time, start_time, checkpoint_time, consistent_time, stop_time,
+        verified_time;
+    uint32_t restarts;
+    char *notes[64];
+    uint32_t note_count;
+    tow_verify_report_t *report;
+    char *summary_json;
+
+    /* Made by the supervisor while it alone runs, constant until it tears them down under the lock. */
+    tow_link_t *source, *destination;
+    tow_store_t *store;
+    tow_namespaces_t *namespaces;
+    tow_copy_t *copy;
+    tow_spool_t *spool;
+    tow_ledger_t *ledger;
+    tow_tail_t *tail;
+    tow_replay_t *replay;
+    atomic_bool synced_once;     /* unique indexes are built: a cutover is possible */
+    _Atomic uint64_t verified_documents, verified_bytes, verify_total;
+};
+
+/* job.c */
+void tow_job_move(tow_job_t *job, tow_phase_t phase); /* checked against the table */
+tow_phase_t tow_job_phase(tow_job_t *job);
+
+/* setup.c: validate, prepare or resume; leaves all components running. */
+bool tow_job_validate(tow_job_t *job, tow_error_t *error) TOW_CHECK;
+bool tow_job_prepare(tow_job_t *job, tow_error_t *error) TOW_CHECK;
+void tow_job_teardown(tow_job_t *job);
+
+/* monitor.c */
+bool tow_job_start_monitor(tow_job_t *job, tow_error_t *error) TOW_CHECK;
+bool tow_job_checkpoint(tow_job_t *job, tow_error_t *error) TOW_CHECK;
+bool tow_job_save_ddl_time(tow_job_t *job, tow_optime_t time, tow_error_t *error) TOW_CHECK;
+bool tow_job_start_checkpointer(tow_job_t *job, tow_error_t *error) TOW_CHECK;
+
+/* cutover.c */
+bool tow_job_finalize(tow_job_t *job, tow_error_t *error) TOW_CHECK;
+/* Everything that the source had when it was called is settled. */
+bool tow_job_drain(tow_job_t *job, tow_error_t *error) TOW_CHECK;
+void tow_job_make_summary(tow_job_t *job);
+
+/* progress.c */
+bool tow_job_can_commit(tow_job_t *job, char reason[REASON_SIZE]); /* the lock is held */
+void tow_job_collect(tow_job_t *job, tow_progress_t *out);         /* likewise */
+
+#endif

@@ -1,0 +1,466 @@
+/* job.c: the public job: its life, its phases, and what may be asked of it. */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "engine/base/clock.h"
+#include "engine/job/internal.h"
+
+enum { IN_SYNC_LAG_MS = 2000, TICK_MS = 50 };
+
+const char *tow_version(void)
+{
+    return TOW_VERSION;
+}
+
+/* Events from any thread, one at a time. */
+static void forward_event(void *data, tow_level_t level, const char *name, const char *message)
+{
+    tow_job_t *job = data;
+
+    pthread_mutex_lock(&job->event_lock);
+    if (!strcmp(name, "reconciled") && job->note_count < sizeof job->notes / sizeof *job->notes)
+        job->notes[job->note_count++] = tow_strdup(message);
+    if (job->event_fn)
+        job->event_fn(job->event_data, level, name, message);
+    pthread_mutex_unlock(&job->event_lock);
+}
+
+static uint64_t integer(const tow_options_t *options, const char *name)
+{
+    return strtoull(tow_options_get(options, name, 0), NULL, 10);
+}
+
+static bool flag(const tow_options_t *options, const char *name)
+{
+    const char *value = tow_options_get(options, name, 0);
+
+    return value && !strcmp(value, "true");
+}
+
+static char *text(const tow_options_t *options, const char *name)
+{
+    const char *value = tow_options_get(options, name, 0);
+
+    return tow_strdup(value ? value : "");
+}
+
+static bool read_filter(const tow_options_t *options, tow_filter_t *filter, tow_error_t *error)
+{
+    const char *value;
+
+    for (size_t i = 0; (value = tow_options_get(options, "include", i)); i++)
+        if (!tow_filter_include(filter, value, error))
+            return tow_fail_context(error, "--include");
+    for (size_t i = 0; (value = tow_options_get(options, "exclude", i)); i++)
+        if (!tow_filter_exclude(filter, value, error))
+            return tow_fail_context(error, "--exclude");
+    return true;
+}
+
+static bool read_config(tow_job_t *job, const tow_options_t *options, tow_error_t *error)
+{
+    tow_config_t *config = &job->config;
+
+    if (!tow_options_uri(options, "source", &config->source_uri, error) ||
+        !tow_options_uri(options, "destination", &config->destination_uri, error) ||
+        !read_filter(options, job->filter, error))
+        return false;
+    job->filter_text = tow_filter_text(job->filter);
+    config->name = text(options, "job");
+    config->spool = text(options, "spool");
+    config->workers = (uint32_t)integer(options, "workers");
+    config->memory_bytes = integer(options, "memory") << 20;
+    config->retry_window_ms = (int64_t)integer(options, "retry-window") * 1000;
+    config->manual = !strcmp(tow_options_get(options, "cutover", 0), "manual");
+    config->verify = !flag(options, "no-verify");
+    config->clear_destination = flag(options, "clear-destination");
+    config->keep_state = flag(options, "keep-state");
+    config->index_errors_fail = strcmp(tow_options_get(options, "index-errors", 0), "report") != 0;
+    return true;
+}
+
+tow_job_t *tow_job_new(const tow_options_t *options, tow_error_t *error)
+{
+    tow_job_t *job = tow_alloc(sizeof *job);
+    pthread_condattr_t attributes;
+
+    pthread_mutex_init(&job->event_lock, NULL);
+    pthread_mutex_init(&job->checkpoint_lock, NULL);
+    pthread_mutex_init(&job->lock, NULL);
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&job->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+    job->sink = (tow_sink_t){forward_event, job};
+    job->stop = tow_stop_new();
+    job->filter = tow_filter_new();
+    job->lag_ms = -1;
+    if (!read_config(job, options, error)) {
+        tow_job_destroy(job);
+        return NULL;
+    }
+    return job;
+}
+
+void tow_job_destroy(tow_job_t *job)
+{
+    if (!job)
+        return;
+    if (job->supervisor_started) {
+        tow_stop_request(job->stop, NULL);
+        pthread_join(job->supervisor, NULL);
+    }
+    for (uint32_t i = 0; i < job->note_count; i++)
+        free(job->notes[i]);
+    tow_verify_report_destroy(job->report);
+    free(job->summary_json);
+    free(job->config.source_uri);
+    free(job->config.destination_uri);
+    free(job->config.name);
+    free(job->config.spool);
+    free(job->filter_text);
+    tow_filter_destroy(job->filter);
+    tow_stop_destroy(job->stop);
+    pthread_cond_destroy(&job->changed);
+    pthread_mutex_destroy(&job->lock);
+    pthread_mutex_destroy(&job->checkpoint_lock);
+    pthread_mutex_destroy(&job->event_lock);
+    free(job);
+}
+
+void tow_job_on_event(tow_job_t *job, tow_event_fn fn, void *data)
+{
+    pthread_mutex_lock(&job->event_lock);
+    job->event_fn = fn;
+    job->event_data = data;
+    pthread_mutex_unlock(&job->event_lock);
+}
+
+tow_phase_t tow_job_phase(tow_job_t *job)
+{
+    tow_phase_t phase;
+
+    pthread_mutex_lock(&job->lock);
+    phase = job->phase;
+    pthread_mutex_unlock(&job->lock);
+    return phase;
+}
+
+void tow_job_move(tow_job_t *job, tow_phase_t phase)
+{
+    int64_t now = tow_now_ms();
+    tow_phase_t old;
+
+    pthread_mutex_lock(&job->lock);
+    old = job->phase;
+    if (!tow_phase_may_move(old, phase))
+        abort(); /* a bug of ours: the table is the truth */
+    job->phase_seconds[old] += (double)(now - job->phase_since_ms) / 1000;
+    job->phase_since_ms = now;
+    job->phase = phase;
+    pthread_cond_broadcast(&job->changed);
+    pthread_mutex_unlock(&job->lock);
+    if (old != phase)
+        tow_emit(&job->sink, TOW_LEVEL_INFO, "phase", "%s", tow_phase_name(phase));
+}
+
+/* Waits a tick, or until something is asked; enters and leaves a pause. False: the job stops. */
+static bool tick(tow_job_t *job)
+{
+    struct timespec at;
+    bool pause, paused;
+
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    at.tv_nsec += TICK_MS * 1000000;
+    if (at.tv_nsec >= 1000000000) {
+        at.tv_sec++;
+        at.tv_nsec -= 1000000000;
+    }
+    pthread_mutex_lock(&job->lock);
+    pthread_cond_timedwait(&job->changed, &job->lock, &at);
+    pause = job->pause_wished;
+    paused = job->phase == TOW_PHASE_PAUSED;
+    pthread_mutex_unlock(&job->lock);
+    if (pause && !paused) {
+        pthread_mutex_lock(&job->lock);
+        job->paused_from = job->phase;
+        pthread_mutex_unlock(&job->lock);
+        tow_replay_pause(job->replay, true);
+        tow_copy_pause(job->copy, true);
+        tow_job_move(job, TOW_PHASE_PAUSED);
+    } else if (!pause && paused) {
+        tow_copy_pause(job->copy, false);
+        tow_replay_pause(job->replay, false);
+        /* Having been away, it has to catch up first. */
+        tow_job_move(job, job->paused_from == TOW_PHASE_COPYING ? TOW_PHASE_COPYING
+                                                                : TOW_PHASE_CATCHING_UP);
+    }
+    return !tow_stop_requested(job->stop);
+}
+
+static bool is_close(tow_job_t *job)
+{
+    int64_t lag_ms;
+
+    pthread_mutex_lock(&job->lock);
+    lag_ms = job->lag_ms;
+    pthread_mutex_unlock(&job->lock);
+    return tow_tail_direct(job->tail) && lag_ms >= 0 && lag_ms <= IN_SYNC_LAG_MS;
+}
+
+/* Unique indexes, once the destination is a state that the source was in. */
+static bool build_unique(tow_job_t *job, tow_error_t *error)
+{
+    tow_optime_t consistent = tow_namespaces_consistent(job->namespaces);
+
+    pthread_mutex_lock(&job->lock);
+    job->consistent_time = consistent;
+    pthread_mutex_unlock(&job->lock);
+    if (tow_ledger_floor_time(job->ledger) < consistent || !tow_copy_indexes_idle(job->copy))
+        return true; /* not yet */
+    if (!tow_copy_build_unique(job->copy, error))
+        return false;
+    atomic_store(&job->synced_once, true);
+    return true;
+}
+
+/* From the copy to the point where the cutover begins. False: stopped, or *error. */
+static bool reach_cutover(tow_job_t *job, tow_error_t *error)
+{
+    tow_job_move(job, TOW_PHASE_COPYING);
+    while (tick(job)) {
+        tow_phase_t phase = tow_job_phase(job);
+        bool finished = tow_copy_finished(job->copy), wished;
+
+        if (phase == TOW_PHASE_COPYING && finished)
+            tow_job_move(job, TOW_PHASE_CATCHING_UP);
+        else if (phase == TOW_PHASE_CATCHING_UP && !finished)
+            tow_job_move(job, TOW_PHASE_COPYING);
+        else if (phase == TOW_PHASE_IN_SYNC && (!finished || !is_close(job)))
+            tow_job_move(job, TOW_PHASE_CATCHING_UP);
+        if (phase == TOW_PHASE_CATCHING_UP && finished && !atomic_load(&job->synced_once) &&
+            !build_unique(job, error))
+            return false;
+        if (phase == TOW_PHASE_CATCHING_UP && finished && atomic_load(&job->synced_once) &&
+            is_close(job))
+            tow_job_move(job, TOW_PHASE_IN_SYNC);
+        pthread_mutex_lock(&job->lock);
+        wished = job->phase == TOW_PHASE_IN_SYNC && (!job->config.manual || job->cutover_wished);
+        pthread_mutex_unlock(&job->lock);
+        if (wished)
+            return true;
+    }
+    if (!tow_stop_error(job->stop, error))
+        tow_fail(error, TOW_ERROR_INTERRUPTED,
+                 "stopped at a checkpoint; run the same command again to go on");
+    return false;
+}
+
+static bool run_phases(tow_job_t *job, tow_error_t *error)
+{
+    tow_job_move(job, TOW_PHASE_VALIDATING);
+    if (!tow_job_validate(job, error))
+        return false;
+    tow_job_move(job, TOW_PHASE_PREPARING);
+    if (!tow_job_prepare(job, error) || !reach_cutover(job, error))
+        return false;
+    tow_job_move(job, TOW_PHASE_FINALIZING);
+    return tow_job_finalize(job, error);
+}
+
+/* Leaves the job's state as its end demands: removed, or with a last checkpoint and without a lease. */
+static void settle_state(tow_job_t *job, bool ok)
+{
+    tow_error_t error;
+
+    if (!job->store)
+        return;
+    if (ok && !job->config.keep_state) {
+        if (!tow_store_drop(job->store, &error))
+            tow_emit(&job->sink, TOW_LEVEL_WARNING, "state_kept",
+                     "the job's database could not be removed: %s", error.message);
+        if (job->spool && !tow_spool_clear(job->spool, &error))
+            tow_emit(&job->sink, TOW_LEVEL_WARNING, "spool_kept", "%s", error.message);
+        return;
+    }
+    if (job->error.code == TOW_ERROR_LEASE)
+        return; /* it is another process's now */
+    if ((job->monitor_started && !tow_job_checkpoint(job, &error)) ||
+        !tow_store_release(job->store, &error))
+        tow_emit(&job->sink, TOW_LEVEL_WARNING, "checkpoint_failed", "%s", error.message);
+}
+
+static tow_phase_t final_phase(const tow_job_t *job, bool ok)
+{
+    if (ok)
+        return TOW_PHASE_DONE;
+    return job->cancelled ? TOW_PHASE_CANCELLED : TOW_PHASE_FAILED;
+}
+
+static void *supervise(void *data)
+{
+    tow_job_t *job = data;
+    tow_error_t error = {0};
+    bool ok = run_phases(job, &error);
+
+    if (ok)
+        tow_stop_request(job->stop, NULL);
+    else if (!tow_stop_requested(job->stop))
+        tow_stop_request(job->stop, &error);
+    else if (error.code == TOW_OK || error.code == TOW_ERROR_INTERRUPTED)
+        tow_stop_error(job->stop, &error);
+    if (!ok && error.code == TOW_OK)
+        tow_fail(&error, TOW_ERROR_INTERRUPTED, "stopped");
+    pthread_mutex_lock(&job->lock);
+    if (!ok && job->cancelled)
+        tow_fail(&error, TOW_ERROR_CANCELLED,
+                 "cancelled; the source is untouched, the destination keeps what was copied");
+    job->error = error;
+    job->ok = ok;
+    job->ended_ms = tow_now_ms();
+    if (!ok)
+        snprintf(job->reason, sizeof job->reason, "%s", error.message);
+    pthread_mutex_unlock(&job->lock);
+    settle_state(job, ok);
+    tow_job_move(job, final_phase(job, ok));
+    pthread_mutex_lock(&job->lock);
+    tow_job_make_summary(job);
+    pthread_mutex_unlock(&job->lock);
+    tow_job_teardown(job);
+    pthread_mutex_lock(&job->lock);
+    job->stopped = true;
+    pthread_cond_broadcast(&job->changed);
+    pthread_mutex_unlock(&job->lock);
+    return NULL;
+}
+
+bool tow_job_start(tow_job_t *job, tow_error_t *error)
+{
+    pthread_mutex_lock(&job->lock);
+    if (job->started) {
+        pthread_mutex_unlock(&job->lock);
+        return tow_fail(error, TOW_ERROR_STATE, "the job was started before");
+    }
+    job->started = true;
+    job->started_ms = job->phase_since_ms = tow_now_ms();
+    pthread_mutex_unlock(&job->lock);
+    if (pthread_create(&job->supervisor, NULL, supervise, job))
+        return tow_fail(error, TOW_ERROR_INTERNAL, "cannot start a thread");
+    job->supervisor_started = true;
+    return true;
+}
+
+bool tow_job_ended(tow_job_t *job, int wait_ms)
+{
+    struct timespec until;
+    bool stopped;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += wait_ms / 1000;
+    until.tv_nsec += (long)(wait_ms % 1000) * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+    pthread_mutex_lock(&job->lock);
+    while (!job->stopped)
+        if (pthread_cond_timedwait(&job->changed, &job->lock, &until) == ETIMEDOUT)
+            break;
+    stopped = job->stopped;
+    pthread_mutex_unlock(&job->lock);
+    return stopped;
+}
+
+bool tow_job_wait(tow_job_t *job, tow_error_t *error)
+{
+    bool ok;
+
+    pthread_mutex_lock(&job->lock);
+    while (!job->stopped)
+        pthread_cond_wait(&job->changed, &job->lock);
+    ok = job->ok;
+    if (!ok && error)
+        *error = job->error;
+    pthread_mutex_unlock(&job->lock);
+    return ok;
+}
+
+bool tow_job_run(tow_job_t *job, tow_error_t *error)
+{
+    return tow_job_start(job, error) && tow_job_wait(job, error);
+}
+
+/* Answers a request that fits only some phases: the lock is held and given up. */
+static bool refuse(tow_job_t *job, const char *what, tow_error_t *error)
+{
+    tow_phase_t phase = job->phase;
+
+    pthread_mutex_unlock(&job->lock);
+    return tow_fail(error, TOW_ERROR_STATE, "cannot %s a job that is %s", what,
+                    tow_phase_name(phase));
+}
+
+static bool accept(tow_job_t *job)
+{
+    pthread_cond_broadcast(&job->changed);
+    pthread_mutex_unlock(&job->lock);
+    return true;
+}
+
+bool tow_job_pause(tow_job_t *job, tow_error_t *error)
+{
+    pthread_mutex_lock(&job->lock);
+    if (job->cutover_wished ||
+        (job->phase != TOW_PHASE_COPYING && job->phase != TOW_PHASE_CATCHING_UP &&
+         job->phase != TOW_PHASE_IN_SYNC))
+        return refuse(job, "pause", error);
+    job->pause_wished = true;
+    return accept(job);
+}
+
+bool tow_job_resume(tow_job_t *job, tow_error_t *error)
+{
+    pthread_mutex_lock(&job->lock);
+    if (!job->pause_wished)
+        return refuse(job, "resume", error);
+    job->pause_wished = false;
+    return accept(job);
+}
+
+bool tow_job_cutover(tow_job_t *job, tow_error_t *error)
+{
+    char reason[REASON_SIZE];
+
+    pthread_mutex_lock(&job->lock);
+    if (job->cutover_wished || job->phase == TOW_PHASE_FINALIZING ||
+        tow_phase_is_final(job->phase))
+        return refuse(job, "cut over", error);
+    if (job->pause_wished || !tow_job_can_commit(job, reason)) {
+        pthread_mutex_unlock(&job->lock);
+        return tow_fail(error, TOW_ERROR_NOT_IN_SYNC,
+                        "the cutover is refused: %s; wait until `towline status` says that it can "
+                        "be committed",
+                        job->pause_wished ? "the job is paused" : reason);
+    }
+    job->cutover_wished = true;
+    return accept(job);
+}
+
+bool tow_job_cancel(tow_job_t *job, tow_error_t *error)
+{
+    pthread_mutex_lock(&job->lock);
+    if (!job->started || tow_phase_is_final(job->phase))
+        return refuse(job, "cancel", error);
+    job->cancelled = true;
+    pthread_mutex_unlock(&job->lock);
+    tow_stop_request(job->stop, NULL);
+    return true;
+}
+
+void tow_job_stop(tow_job_t *job)
+{
+    tow_stop_request(job->stop, NULL);
+}

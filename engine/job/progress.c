@@ -1,0 +1,107 @@
+/* progress.c: a snapshot of the job from all its components. */
+#include <string.h>
+
+#include "engine/base/clock.h"
+#include "engine/job/internal.h"
+
+enum { COMMIT_LAG_MS = 30000 };
+
+bool tow_job_can_commit(tow_job_t *job, char reason[REASON_SIZE])
+{
+    reason[0] = '\0';
+    if (job->phase != TOW_PHASE_IN_SYNC)
+        snprintf(reason, REASON_SIZE, "the job is %s, not in sync", tow_phase_name(job->phase));
+    else if (!atomic_load(&job->synced_once))
+        snprintf(reason, REASON_SIZE, "unique indexes are not built yet");
+    else if (job->lag_ms < 0 || job->lag_ms > COMMIT_LAG_MS)
+        snprintf(reason, REASON_SIZE, "the lag is %.1f s, at most %d s is accepted",
+                 (double)job->lag_ms / 1000, COMMIT_LAG_MS / 1000);
+    return !reason[0];
+}
+
+static void collect_components(tow_job_t *job, tow_progress_t *out)
+{
+    tow_copy_progress_t copy;
+    tow_replay_progress_t replay;
+
+    tow_namespaces_progress(job->namespaces, out);
+    tow_copy_progress(job->copy, &copy);
+    out->copied_documents = copy.documents;
+    out->copied_bytes = copy.bytes;
+    if (out->estimated_documents < copy.documents)
+        out->estimated_documents = copy.documents;
+    if (out->estimated_bytes < copy.bytes)
+        out->estimated_bytes = copy.bytes;
+    out->indexes_total = copy.indexes;
+    out->indexes_built = copy.indexes_built;
+    tow_replay_progress(job->replay, &replay);
+    out->events_seen = tow_tail_events(job->tail);
+    out->events_skipped = replay.skipped;
+    out->events_applied = replay.applied;
+    out->keys_dirty = replay.dirty_keys;
+    out->keys_refetched = replay.refetched;
+    out->statements_applied = replay.statements;
+    out->dirty_bytes = replay.dirty_bytes;
+    out->spool_bytes = tow_spool_bytes(job->spool);
+    out->backlog_events = tow_ledger_backlog(job->ledger);
+    out->direct_mode = tow_tail_direct(job->tail);
+    out->read = tow_optime_split(tow_tail_read_time(job->tail));
+    out->spooled = tow_optime_split(tow_tail_spooled_time(job->tail));
+    out->floor = tow_optime_split(tow_ledger_floor_time(job->ledger));
+}
+
+void tow_job_collect(tow_job_t *job, tow_progress_t *out)
+{
+    int64_t end_ms;
+
+    if (job->ended) {
+        *out = job->last;
+        out->phase = job->phase; /* the last word on it comes after the snapshot */
+        snprintf(out->reason, sizeof out->reason, "%s", job->reason);
+        return;
+    }
+    *out = (tow_progress_t){.phase = job->phase, .cutover_asked = job->cutover_wished,
+                            .lag_ms = job->lag_ms};
+    end_ms = job->ended_ms ? job->ended_ms : tow_now_ms();
+    out->elapsed_seconds = job->started_ms ? (double)(end_ms - job->started_ms) / 1000 : 0;
+    out->can_commit = tow_job_can_commit(job, out->reason);
+    if (job->reason[0])
+        snprintf(out->reason, sizeof out->reason, "%s", job->reason);
+    if (job->replay)
+        collect_components(job, out);
+    out->source_time = tow_optime_split(job->source_time);
+    out->start = tow_optime_split(job->start_time);
+    out->checkpoint = tow_optime_split(job->checkpoint_time);
+    out->consistent = tow_optime_split(job->consistent_time);
+    out->stop = tow_optime_split(job->stop_time);
+    out->verified = tow_optime_split(job->verified_time);
+    out->verified_documents = atomic_load(&job->verified_documents);
+    out->verified_bytes = atomic_load(&job->verified_bytes);
+    out->verify_total_documents = atomic_load(&job->verify_total);
+    if (job->source) {
+        out->retries = tow_link_retries(job->source);
+        out->source_ping_ms = tow_link_ping_ms(job->source);
+        tow_link_retrying(job->source, out->retrying, sizeof out->retrying);
+    }
+    if (job->destination) {
+        out->retries += tow_link_retries(job->destination);
+        out->destination_ping_ms = tow_link_ping_ms(job->destination);
+        if (!out->retrying[0])
+            tow_link_retrying(job->destination, out->retrying, sizeof out->retrying);
+    }
+}
+
+void tow_job_progress(tow_job_t *job, tow_progress_t *out)
+{
+    pthread_mutex_lock(&job->lock);
+    tow_job_collect(job, out);
+    pthread_mutex_unlock(&job->lock);
+}
+
+char *tow_job_progress_json(tow_job_t *job)
+{
+    tow_progress_t progress;
+
+    tow_job_progress(job, &progress);
+    return tow_progress_to_json(&progress, job->config.name);
+}

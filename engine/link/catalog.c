@@ -1,0 +1,515 @@
+/* catalog.c: see catalog.h. */
+#include "engine/link/catalog.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/base/memory.h"
+
+enum { NAMESPACE_NOT_FOUND = 26, VIEW_NOT_SUPPORTED = 166 };
+
+/* Cursors of catalog commands ------------------------------------------------------------------*/
+
+typedef bool (*each_fn)(void *data, const bson_t *document);
+
+/* Runs a command that answers with a cursor and calls `each` for every document of it. */
+static bool for_each(tow_conn_t *conn, const char *database, const bson_t *command, each_fn each,
+                     void *data, tow_error_t *error)
+{
+    tow_send_options_t send = {.flags = TOW_SEND_RETRY};
+    bson_t reply, more;
+    bool ok = tow_conn_command(conn, database, command, &send, &reply, error);
+
+    while (ok) {
+        bson_iter_t iter, child, list;
+        int64_t cursor = 0;
+        char collection[512] = "";
+
+        if (!bson_iter_init_find(&iter, &reply, "cursor") || !bson_iter_recurse(&iter, &child))
+            break;
+        while (bson_iter_next(&child)) {
+            const char *name = bson_iter_key(&child);
+
+            if (!strcmp(name, "id")) {
+                cursor = bson_iter_as_int64(&child);
+            } else if (!strcmp(name, "ns") && BSON_ITER_HOLDS_UTF8(&child)) {
+                const char *dot = strchr(bson_iter_utf8(&child, NULL), '.');
+
+                snprintf(collection, sizeof collection, "%s", dot ? dot + 1 : "");
+            } else if (BSON_ITER_HOLDS_ARRAY(&child) && bson_iter_recurse(&child, &list)) {
+                while (bson_iter_next(&list)) {
+                    const uint8_t *bytes;
+                    uint32_t length;
+                    bson_t document;
+
+                    bson_iter_document(&list, &length, &bytes);
+                    if (bson_init_static(&document, bytes, length) && !each(data, &document))
+                        break;
+                }
+            }
+        }
+        if (!cursor)
+            break;
+        bson_destroy(&reply);
+        bson_init(&more);
+        bson_append_int64(&more, "getMore", -1, cursor);
+        bson_append_utf8(&more, "collection", -1, collection, -1);
+        send.flags = 0;
+        ok = tow_conn_command(conn, database, &more, &send, &reply, error);
+        bson_destroy(&more);
+    }
+    bson_destroy(&reply);
+    return ok;
+}
+
+/* Collections -----------------------------------------------------------------------------------*/
+
+static bool is_internal(const char *name)
+{
+    return !strcmp(name, "system.profile") || !strcmp(name, "system.views") ||
+           !strncmp(name, "system.buckets.", 15);
+}
+
+/* A collation other than simple. */
+static bool is_collated(const bson_t *options)
+{
+    bson_iter_t iter, locale;
+
+    return bson_iter_init(&iter, options) &&
+           bson_iter_find_descendant(&iter, "collation.locale", &locale) &&
+           BSON_ITER_HOLDS_UTF8(&locale) && strcmp(bson_iter_utf8(&locale, NULL), "simple") != 0;
+}
+
+static void parse_options(tow_collection_info_t *info, bson_iter_t *options)
+{
+    bson_iter_t iter;
+    const uint8_t *bytes;
+    uint32_t length;
+    bson_t raw;
+
+    bson_iter_document(options, &length, &bytes);
+    if (!bson_init_static(&raw, bytes, length))
+        return;
+    bson_destroy(&info->options);
+    bson_init(&info->options);
+    bson_copy_to_excluding_noinit(&raw, &info->options, "uuid", NULL);
+    info->collated = is_collated(&info->options);
+    if (bson_iter_init_find(&iter, &raw, "capped"))
+        info->capped = bson_iter_as_bool(&iter);
+    info->clustered = bson_iter_init_find(&iter, &raw, "clusteredIndex");
+}
+
+static bool parse_info(const char *database, const bson_t *entry, tow_collection_info_t *out)
+{
+    bson_iter_t iter, child;
+
+    *out = (tow_collection_info_t){.database = tow_strdup(database)};
+    bson_init(&out->options);
+    bson_iter_init(&iter, entry);
+    while (bson_iter_next(&iter)) {
+        const char *name = bson_iter_key(&iter);
+
+        if (!strcmp(name, "name") && BSON_ITER_HOLDS_UTF8(&iter)) {
+            out->name = tow_strdup(bson_iter_utf8(&iter, NULL));
+        } else if (!strcmp(name, "type") && BSON_ITER_HOLDS_UTF8(&iter)) {
+            const char *type = bson_iter_utf8(&iter, NULL);
+
+            out->type = !strcmp(type, "view")         ? TOW_VIEW
+                        : !strcmp(type, "timeseries") ? TOW_TIMESERIES
+                                                      : TOW_COLLECTION;
+        } else if (!strcmp(name, "options") && BSON_ITER_HOLDS_DOCUMENT(&iter)) {
+            parse_options(out, &iter);
+        } else if (!strcmp(name, "info") && bson_iter_recurse(&iter, &child) &&
+                   bson_iter_find(&child, "uuid") && BSON_ITER_HOLDS_BINARY(&child)) {
+            const uint8_t *bytes;
+            bson_subtype_t subtype;
+            uint32_t length;
+
+            bson_iter_binary(&child, &subtype, &length, &bytes);
+            if (length == sizeof out->uuid)
+                memcpy(out->uuid, bytes, length);
+        }
+    }
+    if (!out->name || is_internal(out->name)) {
+        tow_collection_info_clear(out);
+        return false;
+    }
+    out->ns = tow_format("%s.%s", database, out->name);
+    return true;
+}
+
+void tow_collection_info_clear(tow_collection_info_t *info)
+{
+    free(info->database);
+    free(info->name);
+    free(info->ns);
+    bson_destroy(&info->options);
+    info->database = info->name = info->ns = NULL;
+}
+
+void tow_catalog_clear(tow_catalog_t *catalog)
+{
+    for (size_t i = 0; i < catalog->count; i++)
+        tow_collection_info_clear(&catalog->items[i]);
+    free(catalog->items);
+    *catalog = (tow_catalog_t){0};
+}
+
+typedef struct {
+    tow_catalog_t *catalog;
+    size_t capacity;
+    const char *database;
+} collecting_t;
+
+/* The array holds bson_t, which want their alignment: it is grown by hand. */
+static bool collect(void *data, const bson_t *entry)
+{
+    collecting_t *collecting = data;
+    tow_catalog_t *catalog = collecting->catalog;
+
+    if (catalog->count == collecting->capacity) {
+        size_t capacity = collecting->capacity ? collecting->capacity * 2 : 32;
+        tow_collection_info_t *items = tow_alloc(capacity * sizeof *items);
+
+        if (catalog->count)
+            memcpy(items, catalog->items, catalog->count * sizeof *items);
+        free(catalog->items);
+        catalog->items = items;
+        collecting->capacity = capacity;
+    }
+    if (parse_info(collecting->database, entry, &catalog->items[catalog->count]))
+        catalog->count++;
+    return true;
+}
+
+typedef struct {
+    char **names;
+    size_t count;
+} databases_t;
+
+static bool read_databases(tow_conn_t *conn, databases_t *out, tow_error_t *error)
+{
+    tow_send_options_t send = {.flags = TOW_SEND_RETRY};
+    bson_t command = BSON_INITIALIZER, reply;
+    bson_iter_t iter, list, name;
+    bool ok;
+
+    *out = (databases_t){0};
+    bson_append_int32(&command, "listDatabases", -1, 1);
+    bson_append_bool(&command, "nameOnly", -1, true);
+    ok = tow_conn_command(conn, "admin", &command, &send, &reply, error);
+    if (ok && bson_iter_init_find(&iter, &reply, "databases") && bson_iter_recurse(&iter, &list))
+        while (bson_iter_next(&list)) {
+            const char *text;
+
+            if (!bson_iter_recurse(&list, &name) || !bson_iter_find(&name, "name") ||
+                !BSON_ITER_HOLDS_UTF8(&name))
+                continue;
+            text = bson_iter_utf8(&name, NULL);
+            if (!strcmp(text, "admin") || !strcmp(text, "local") || !strcmp(text, "config"))
+                continue;
+            out->names = tow_realloc(out->names, (out->count + 1) * sizeof *out->names);
+            out->names[out->count++] = tow_strdup(text);
+        }
+    bson_destroy(&reply);
+    bson_destroy(&command);
+    return ok;
+}
+
+static bool list_collections(tow_conn_t *conn, const char *database, const char *name,
+                             each_fn each, void *data, tow_error_t *error)
+{
+    bson_t command = BSON_INITIALIZER, filter;
+    bool ok;
+
+    bson_append_int32(&command, "listCollections", -1, 1);
+    if (name) {
+        bson_append_document_begin(&command, "filter", -1, &filter);
+        bson_append_utf8(&filter, "name", -1, name, -1);
+        bson_append_document_end(&command, &filter);
+    }
+    ok = for_each(conn, database, &command, each, data, error);
+    bson_destroy(&command);
+    return ok ? true : tow_fail_context(error, "list the collections of %s", database);
+}
+
+static int by_ns(const void *left, const void *right)
+{
+    return strcmp(((const tow_collection_info_t *)left)->ns,
+                  ((const tow_collection_info_t *)right)->ns);
+}
+
+bool tow_catalog_read(tow_conn_t *conn, const char *database, tow_catalog_t *out,
+                      tow_error_t *error)
+{
+    databases_t databases = {0};
+    collecting_t collecting = {.catalog = out};
+    bool ok = true;
+
+    *out = (tow_catalog_t){0};
+    if (database) {
+        collecting.database = database;
+        ok = list_collections(conn, database, NULL, collect, &collecting, error);
+    } else {
+        ok = read_databases(conn, &databases, error);
+        for (size_t i = 0; ok && i < databases.count; i++) {
+            collecting.database = databases.names[i];
+            ok = list_collections(conn, databases.names[i], NULL, collect, &collecting, error);
+        }
+    }
+    for (size_t i = 0; i < databases.count; i++)
+        free(databases.names[i]);
+    free(databases.names);
+    if (!ok)
+        tow_catalog_clear(out);
+    else if (out->count)
+        qsort(out->items, out->count, sizeof *out->items, by_ns);
+    return ok;
+}
+
+typedef struct {
+    const char *database;
+    tow_collection_info_t *out;
+    bool found;
+} finding_t;
+
+static bool take_first(void *data, const bson_t *entry)
+{
+    finding_t *finding = data;
+
+    if (!finding->found)
+        finding->found = parse_info(finding->database, entry, finding->out);
+    return !finding->found;
+}
+
+bool tow_catalog_find(tow_conn_t *conn, const char *database, const char *name,
+                      tow_collection_info_t *out, bool *out_found, tow_error_t *error)
+{
+    finding_t finding = {.database = database, .out = out};
+
+    if (!list_collections(conn, database, name, take_first, &finding, error)) {
+        if (finding.found)
+            tow_collection_info_clear(out);
+        return false;
+    }
+    *out_found = finding.found;
+    return true;
+}
+
+/* Indexes ---------------------------------------------------------------------------------------*/
+
+static bool is_id_index(const bson_t *specification)
+{
+    bson_iter_t iter, key;
+
+    if (bson_iter_init_find(&iter, specification, "clustered") && bson_iter_as_bool(&iter))
+        return true;
+    if (!bson_iter_init_find(&iter, specification, "key") || !BSON_ITER_HOLDS_DOCUMENT(&iter) ||
+        !bson_iter_recurse(&iter, &key) || !bson_iter_next(&key))
+        return false;
+    return !strcmp(bson_iter_key(&key), "_id") && BSON_ITER_HOLDS_NUMBER(&key) &&
+           !bson_iter_next(&key);
+}
+
+static bool take_index(void *data, const bson_t *specification)
+{
+    tow_indexes_t *indexes = data;
+    bson_t *items;
+
+    if (is_id_index(specification))
+        return true;
+    items = tow_alloc((indexes->count + 1) * sizeof *items);
+    if (indexes->count)
+        memcpy(items, indexes->items, indexes->count * sizeof *items);
+    free(indexes->items);
+    indexes->items = items;
+    bson_init(&items[indexes->count]);
+    bson_copy_to_excluding_noinit(specification, &items[indexes->count], "ns", NULL);
+    indexes->count++;
+    return true;
+}
+
+bool tow_indexes_read(tow_conn_t *conn, const char *database, const char *collection,
+                      tow_indexes_t *out, tow_error_t *error)
+{
+    bson_t command = BSON_INITIALIZER;
+    bool ok;
+
+    *out = (tow_indexes_t){0};
+    bson_append_utf8(&command, "listIndexes", -1, collection, -1);
+    ok = for_each(conn, database, &command, take_index, out, error);
+    bson_destroy(&command);
+    if (!ok && error->server_code == NAMESPACE_NOT_FOUND)
+        ok = true;
+    if (!ok) {
+        tow_indexes_clear(out);
+        tow_fail_context(error, "list the indexes of %s.%s", database, collection);
+    }
+    return ok;
+}
+
+void tow_indexes_clear(tow_indexes_t *indexes)
+{
+    for (size_t i = 0; i < indexes->count; i++)
+        bson_destroy(&indexes->items[i]);
+    free(indexes->items);
+    *indexes = (tow_indexes_t){0};
+}
+
+/* Sizes -----------------------------------------------------------------------------------------*/
+
+static bool take_stats(void *data, const bson_t *entry)
+{
+    tow_collection_stats_t *stats = data;
+    bson_iter_t iter, value;
+
+    /* On a sharded collection one document a shard. */
+    if (bson_iter_init(&iter, entry) &&
+        bson_iter_find_descendant(&iter, "storageStats.count", &value))
+        stats->documents += (uint64_t)bson_iter_as_int64(&value);
+    if (bson_iter_init(&iter, entry) &&
+        bson_iter_find_descendant(&iter, "storageStats.size", &value))
+        stats->bytes += (uint64_t)bson_iter_as_int64(&value);
+    return true;
+}
+
+bool tow_collection_stats(tow_conn_t *conn, const char *database, const char *collection,
+                          tow_collection_stats_t *out, tow_error_t *error)
+{
+    bson_t command = BSON_INITIALIZER, stages, stage, stats, empty = BSON_INITIALIZER;
+    bool ok;
+
+    *out = (tow_collection_stats_t){0};
+    bson_append_utf8(&command, "aggregate", -1, collection, -1);
+    bson_append_array_begin(&command, "pipeline", -1, &stages);
+    bson_append_document_begin(&stages, "0", -1, &stage);
+    bson_append_document_begin(&stage, "$collStats", -1, &stats);
+    bson_append_document(&stats, "storageStats", -1, &empty);
+    bson_append_document_end(&stage, &stats);
+    bson_append_document_end(&stages, &stage);
+    bson_append_array_end(&command, &stages);
+    bson_append_document(&command, "cursor", -1, &empty);
+    ok = for_each(conn, database, &command, take_stats, out, error);
+    bson_destroy(&command);
+    bson_destroy(&empty);
+    if (!ok && (error->server_code == NAMESPACE_NOT_FOUND ||
+                error->server_code == VIEW_NOT_SUPPORTED))
+        ok = true;
+    if (out->documents)
+        out->average_bytes = out->bytes / out->documents;
+    return ok ? true : tow_fail_context(error, "size of %s.%s", database, collection);
+}
+
+/* Sampling --------------------------------------------------------------------------------------*/
+
+enum { SMALL_COLLECTION = 1000, SAMPLES_EACH = 10, SAMPLES_MOST = 100000 };
+
+typedef struct {
+    bson_value_t *values;
+    size_t count, capacity;
+} samples_t;
+
+static bool take_sample(void *data, const bson_t *entry)
+{
+    samples_t *samples = data;
+    bson_iter_t iter;
+
+    if (!bson_iter_init_find(&iter, entry, "_id"))
+        return true;
+    if (samples->count == samples->capacity) {
+        samples->capacity = samples->capacity ? samples->capacity * 2 : 256;
+        samples->values = tow_realloc(samples->values, samples->capacity * sizeof *samples->values);
+    }
+    bson_value_copy(bson_iter_value(&iter), &samples->values[samples->count++]);
+    return true;
+}
+
+/* A real server samples by a random cursor, and so cheaply, only for fewer than 5% of the documents
+ * of a collection of more than 100. */
+static uint32_t sample_size(uint64_t documents, uint32_t wanted)
+{
+    uint64_t size = (uint64_t)wanted * SAMPLES_EACH, most = documents / 21;
+
+    if (size > most)
+        size = most;
+    return (uint32_t)(size > SAMPLES_MOST ? SAMPLES_MOST : size);
+}
+
+static void build_sample(const char *collection, uint32_t size, bson_t *out)
+{
+    bson_t stages, stage, part, empty = BSON_INITIALIZER;
+
+    bson_init(out);
+    bson_append_utf8(out, "aggregate", -1, collection, -1);
+    bson_append_array_begin(out, "pipeline", -1, &stages);
+    bson_append_document_begin(&stages, "0", -1, &stage);
+    bson_append_document_begin(&stage, "$sample", -1, &part);
+    bson_append_int32(&part, "size", -1, (int32_t)size);
+    bson_append_document_end(&stage, &part);
+    bson_append_document_end(&stages, &stage);
+    bson_append_document_begin(&stages, "1", -1, &stage);
+    bson_append_document_begin(&stage, "$project", -1, &part);
+    bson_append_int32(&part, "_id", -1, 1);
+    bson_append_document_end(&stage, &part);
+    bson_append_document_end(&stages, &stage);
+    bson_append_array_end(out, &stages);
+    bson_append_document(out, "cursor", -1, &empty);
+    bson_destroy(&empty);
+}
+
+static void build_scan(const char *collection, bson_t *out)
+{
+    bson_t part;
+
+    bson_init(out);
+    bson_append_utf8(out, "find", -1, collection, -1);
+    bson_append_document_begin(out, "hint", -1, &part);
+    bson_append_int32(&part, "_id", -1, 1);
+    bson_append_document_end(out, &part);
+    bson_append_document_begin(out, "projection", -1, &part);
+    bson_append_int32(&part, "_id", -1, 1);
+    bson_append_document_end(out, &part);
+}
+
+static int compare_values(const void *left, const void *right, void *compare)
+{
+    return (*(int (**)(const bson_value_t *, const bson_value_t *))compare)(left, right);
+}
+
+bool tow_split_bounds(tow_conn_t *conn, const tow_collection_info_t *info, uint64_t documents,
+                      uint32_t wanted, int (*compare)(const bson_value_t *, const bson_value_t *),
+                      bson_value_t **out_bounds, uint32_t *out_count, tow_error_t *error)
+{
+    samples_t samples = {0};
+    bson_t command;
+    bool ok;
+
+    *out_bounds = NULL;
+    *out_count = 0;
+    if (wanted < 2 || documents < 2)
+        return true;
+    if (documents < SMALL_COLLECTION)
+        build_scan(info->name, &command);
+    else
+        build_sample(info->name, sample_size(documents, wanted), &command);
+    ok = for_each(conn, info->database, &command, take_sample, &samples, error);
+    bson_destroy(&command);
+    if (ok && samples.count) {
+        bson_value_t *bounds = tow_alloc(wanted * sizeof *bounds);
+        uint32_t count = 0;
+
+        qsort_r(samples.values, samples.count, sizeof *samples.values, compare_values, &compare);
+        for (uint32_t i = 1; i < wanted; i++) {
+            const bson_value_t *value = &samples.values[samples.count * i / wanted];
+
+            if (!count || compare(&bounds[count - 1], value) < 0)
+                bson_value_copy(value, &bounds[count++]);
+        }
+        *out_bounds = bounds;
+        *out_count = count;
+    }
+    for (size_t i = 0; i < samples.count; i++)
+        bson_value_destroy(&samples.values[i]);
+    free(samples.values);
+    return ok ? true : tow_fail_context(error, "sample %s", info->ns);
+}

@@ -1,0 +1,484 @@
+/* ddl.c: DDL events as barriers.
+ *
+ * Three answers of the collection's gate decide, as for documents: the copy was read after the event
+ * (skip), all of it before (apply), or across it (copy the collection again). A rename is the one case
+ * where keys outlive their collection: dirty keys move to the new name, and so do keys that were
+ * refetched under the old name when it may have been gone already. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "oplog/replay_internal.h"
+
+enum { NAMESPACE_NOT_FOUND = 26 };
+
+typedef struct {
+    tow_replay_t *replay;
+    const bson_t *event;
+    tow_event_t parsed;
+    tow_block_t *block;
+    tow_optime_t time;
+} ddl_t;
+
+/* Keys on their way from the old name to the new one. */
+typedef struct moved {
+    struct moved *next;
+    bson_t id;
+    tow_optime_t time;
+    tow_block_t *block;
+} moved_t;
+
+static bool is_not_found(const tow_error_t *error)
+{
+    return error->server_code == NAMESPACE_NOT_FOUND;
+}
+
+static bool takes(const ddl_t *ddl, const char *database, const char *name)
+{
+    return *name && tow_filter_takes(ddl->replay->options.filter, database, name);
+}
+
+static tow_namespace_t *find(const ddl_t *ddl, const char *database, const char *name)
+{
+    return tow_namespaces_find(ddl->replay->options.namespaces, database, name);
+}
+
+static tow_gate_t gate(const ddl_t *ddl, tow_namespace_t *collection)
+{
+    return tow_namespaces_gate_ddl(ddl->replay->options.namespaces, collection, ddl->time);
+}
+
+static void add_placeholder(tow_replay_t *replay, const char *database, const char *name)
+{
+    tow_collection_info_t info = {.database = (char *)database, .name = (char *)name};
+
+    bson_init(&info.options);
+    tow_namespaces_set_ranges(replay->options.namespaces,
+                              tow_namespaces_add(replay->options.namespaces, &info, 0), NULL, 0);
+    bson_destroy(&info.options);
+}
+
+tow_namespace_t *tow_replay_ensure(tow_replay_t *replay, const char *database, const char *name,
+                                   tow_error_t *error)
+{
+    const tow_ddl_handler_t *handler = &replay->options.ddl;
+    tow_collection_info_t info;
+    bool found, ok = true;
+
+    if (!tow_catalog_find(replay->source, database, name, &info, &found, error))
+        return NULL;
+    if (found && info.type == TOW_COLLECTION) {
+        ok = handler->create(handler->data, replay->destination, &info, error);
+        if (ok)
+            tow_namespaces_set_ranges(replay->options.namespaces,
+                                      tow_namespaces_add(replay->options.namespaces, &info, 0),
+                                      NULL, 0);
+        else if (error->code == TOW_ERROR_CONFLICT)
+            ok = handler->copy_again(handler->data, database, name, &found, error);
+    } else {
+        /* It is gone again, or has another name: later events will tell. */
+        add_placeholder(replay, database, name);
+    }
+    if (found)
+        tow_collection_info_clear(&info);
+    if (ok && !tow_namespaces_find(replay->options.namespaces, database, name))
+        add_placeholder(replay, database, name);
+    return ok ? tow_namespaces_find(replay->options.namespaces, database, name) : NULL;
+}
+
+/* Forgets the dirty keys of a collection in every lane. */
+static void discard_keys(ddl_t *ddl, const tow_namespace_t *collection)
+{
+    for (uint32_t i = 0; i < ddl->replay->lane_count; i++) {
+        tow_dirty_t *dirty = ddl->replay->lanes[i].dirty;
+
+        for (tow_dirty_key_t *key = tow_dirty_detach(dirty, collection), *next; key; key = next) {
+            next = key->next;
+            tow_dirty_forget(dirty, key, true);
+        }
+        tow_recent_detach(dirty, collection, 0, NULL, NULL);
+    }
+}
+
+static bool run_on_destination(ddl_t *ddl, const char *database, const bson_t *command,
+                               tow_error_t *error)
+{
+    tow_send_options_t send = {.flags = TOW_SEND_WRITE | TOW_SEND_RETRY};
+    bson_t reply;
+    bool ok = tow_conn_command(ddl->replay->destination, database, command, &send, &reply, error);
+
+    bson_destroy(&reply);
+    return ok;
+}
+
+static bool drop_on_destination(ddl_t *ddl, const char *database, const char *name,
+                                tow_error_t *error)
+{
+    bson_t command = BSON_INITIALIZER;
+    bool ok;
+
+    bson_append_utf8(&command, "drop", -1, name, -1);
+    ok = run_on_destination(ddl, database, &command, error) || is_not_found(error);
+    bson_destroy(&command);
+    return ok ? true : tow_fail_context(error, "drop %s.%s", database, name);
+}
+
+static bool copy_again(ddl_t *ddl, const char *database, const char *name, tow_error_t *error)
+{
+    const tow_ddl_handler_t *handler = &ddl->replay->options.ddl;
+    tow_namespace_t *collection = find(ddl, database, name);
+    bool found;
+
+    if (collection)
+        discard_keys(ddl, collection);
+    return handler->copy_again(handler->data, database, name, &found, error);
+}
+
+/* The collection as we know it ends here. */
+static bool drop(ddl_t *ddl, const char *database, const char *name, tow_error_t *error)
+{
+    const tow_ddl_handler_t *handler = &ddl->replay->options.ddl;
+    tow_namespace_t *collection = find(ddl, database, name);
+    tow_gate_t answer = collection ? gate(ddl, collection) : TOW_GATE_APPLY;
+    char ns[512];
+
+    if (answer == TOW_GATE_SKIP)
+        return true;
+    if (answer == TOW_GATE_DIRTY)
+        return copy_again(ddl, database, name, error);
+    if (ddl->time <= atomic_load(&ddl->replay->ddl_time))
+        return true; /* done before the restart; what has that name now is a later collection */
+    if (collection)
+        discard_keys(ddl, collection);
+    if (!drop_on_destination(ddl, database, name, error))
+        return false;
+    snprintf(ns, sizeof ns, "%s.%s", database, name);
+    if (collection)
+        tow_namespaces_drop(ddl->replay->options.namespaces, collection);
+    return handler->forget(handler->data, ns, error);
+}
+
+static bool drop_database(ddl_t *ddl, tow_error_t *error)
+{
+    uint32_t count;
+    tow_namespace_t **list = tow_namespaces_list(ddl->replay->options.namespaces, &count);
+    bool ok = true;
+
+    for (uint32_t i = 0; ok && i < count; i++)
+        if (!strcmp(list[i]->database, ddl->parsed.database))
+            ok = drop(ddl, list[i]->database, list[i]->name, error);
+    free(list);
+    return ok;
+}
+
+static void keep_moved(moved_t **list, tow_value_t id, tow_optime_t time, tow_block_t *block)
+{
+    moved_t *moved = tow_alloc(sizeof *moved);
+
+    bson_init(&moved->id);
+    tow_value_append(&moved->id, "_id", 3, id);
+    moved->time = time;
+    moved->block = block;
+    moved->next = *list;
+    *list = moved;
+}
+
+typedef struct {
+    ddl_t *ddl;
+    moved_t **list;
+} suspects_t;
+
+static void keep_suspect(void *data, tow_value_t id)
+{
+    suspects_t *suspects = data;
+
+    tow_ledger_hold(suspects->ddl->replay->options.ledger, suspects->ddl->block);
+    keep_moved(suspects->list, id, suspects->ddl->time, suspects->ddl->block);
+}
+
+/* Takes the dirty keys of the old name away, and those read under it at or after the rename. */
+static void take_moved(ddl_t *ddl, const tow_namespace_t *from, moved_t **out)
+{
+    suspects_t suspects = {ddl, out};
+
+    for (uint32_t i = 0; i < ddl->replay->lane_count; i++) {
+        tow_dirty_t *dirty = ddl->replay->lanes[i].dirty;
+
+        for (tow_dirty_key_t *key = tow_dirty_detach(dirty, from), *next; key; key = next) {
+            next = key->next;
+            keep_moved(out, tow_dirty_id(key), key->time > ddl->time ? key->time : ddl->time,
+                       key->block);
+            tow_dirty_forget(dirty, key, false);
+        }
+        tow_recent_detach(dirty, from, ddl->time, keep_suspect, &suspects);
+    }
+}
+
+/* Makes the taken keys dirty under the new name; with NULL they are settled. */
+static void give_moved(ddl_t *ddl, moved_t *list, tow_namespace_t *to)
+{
+    while (list) {
+        moved_t *moved = list;
+        tow_value_t id = {0};
+
+        if (to && tow_value_id(&moved->id, &id)) {
+            unsigned hash = tow_item_hash(to, id);
+
+            tow_dirty_mark(tow_lane_of(ddl->replay, to, hash)->dirty, to, id, hash, moved->time,
+                           moved->block, false);
+        } else {
+            tow_ledger_settle(ddl->replay->options.ledger, moved->block, 1);
+        }
+        list = moved->next;
+        bson_destroy(&moved->id);
+        free(moved);
+    }
+}
+
+static bool parse_target(const ddl_t *ddl, const char **out_database, const char **out_name)
+{
+    bson_iter_t iter, child;
+
+    *out_database = *out_name = "";
+    if (!bson_iter_init_find(&iter, ddl->event, "to") || !BSON_ITER_HOLDS_DOCUMENT(&iter) ||
+        !bson_iter_recurse(&iter, &child))
+        return false;
+    while (bson_iter_next(&child)) {
+        if (!BSON_ITER_HOLDS_UTF8(&child))
+            continue;
+        if (!strcmp(bson_iter_key(&child), "db"))
+            *out_database = bson_iter_utf8(&child, NULL);
+        else if (!strcmp(bson_iter_key(&child), "coll"))
+            *out_name = bson_iter_utf8(&child, NULL);
+    }
+    return **out_database && **out_name;
+}
+
+/* Too many reads to remember one by one may have been made since the rename. */
+static bool horizon_passed(const ddl_t *ddl)
+{
+    for (uint32_t i = 0; i < ddl->replay->lane_count; i++)
+        if (tow_dirty_horizon(ddl->replay->lanes[i].dirty) >= ddl->time)
+            return true;
+    return false;
+}
+
+/* renameCollection on the destination. *out_found false: the old name is not there. */
+static bool rename_on_destination(ddl_t *ddl, const tow_namespace_t *from, const char *to,
+                                  bool *out_found, tow_error_t *error)
+{
+    bson_t command = BSON_INITIALIZER;
+    bool ok;
+
+    bson_append_utf8(&command, "renameCollection", -1, from->ns, -1);
+    bson_append_utf8(&command, "to", -1, to, -1);
+    bson_append_bool(&command, "dropTarget", -1, true);
+    *out_found = true;
+    ok = run_on_destination(ddl, "admin", &command, error);
+    bson_destroy(&command);
+    if (!ok && is_not_found(error)) {
+        *out_found = false;
+        return true;
+    }
+    return ok ? true : tow_fail_context(error, "rename %s to %s", from->ns, to);
+}
+
+static tow_namespace_t *add_renamed(ddl_t *ddl, const tow_namespace_t *from, const char *database,
+                                    const char *name)
+{
+    tow_collection_info_t info = {.database = (char *)database,
+                                  .name = (char *)name,
+                                  .type = from->type,
+                                  .options = from->options,
+                                  .capped = from->capped,
+                                  .clustered = from->clustered,
+                                  .collated = from->collated};
+    tow_namespaces_t *table = ddl->replay->options.namespaces;
+    tow_namespace_t *to;
+
+    memcpy(info.uuid, from->uuid, sizeof info.uuid);
+    to = tow_namespaces_add(table, &info, ddl->time);
+    tow_namespaces_set_ranges(table, to, NULL, 0);
+    return to;
+}
+
+/* Both names are ours and the old one was copied before: the destination renames too. */
+static bool rename_exactly(ddl_t *ddl, tow_namespace_t *from, const char *database,
+                           const char *name, tow_error_t *error)
+{
+    const tow_ddl_handler_t *handler = &ddl->replay->options.ddl;
+    tow_namespace_t *target = find(ddl, database, name), *to = NULL;
+    moved_t *moved = NULL;
+    char ns[512];
+    bool found, ok;
+
+    snprintf(ns, sizeof ns, "%s.%s", database, name);
+    if (target)
+        discard_keys(ddl, target);
+    take_moved(ddl, from, &moved);
+    ok = rename_on_destination(ddl, from, ns, &found, error);
+    if (ok && found) {
+        to = add_renamed(ddl, from, database, name);
+        tow_namespaces_drop(ddl->replay->options.namespaces, from);
+        ok = handler->forget(handler->data, from->ns, error) &&
+             handler->forget(handler->data, ns, error);
+    } else if (ok) {
+        tow_namespaces_drop(ddl->replay->options.namespaces, from);
+        ok = handler->forget(handler->data, from->ns, error) &&
+             copy_again(ddl, database, name, error);
+    }
+    give_moved(ddl, moved, to);
+    return ok;
+}
+
+/* A rename that was carried out before the restart: only the keys have to move. */
+static bool rename_keys(ddl_t *ddl, tow_namespace_t *from, const char *database, const char *name,
+                        tow_error_t *error)
+{
+    tow_namespace_t *to = find(ddl, database, name);
+    moved_t *moved = NULL;
+
+    if (!to)
+        to = tow_replay_ensure(ddl->replay, database, name, error);
+    if (!to)
+        return false;
+    take_moved(ddl, from, &moved);
+    /* The old name may be a later collection's by now: its keys are dirty there as well. */
+    for (moved_t *each = moved; each; each = each->next) {
+        tow_value_t id = {0};
+        unsigned hash;
+
+        if (!tow_value_id(&each->id, &id))
+            continue;
+        hash = tow_item_hash(from, id);
+        tow_ledger_hold(ddl->replay->options.ledger, ddl->block);
+        tow_dirty_mark(tow_lane_of(ddl->replay, from, hash)->dirty, from, id, hash, ddl->time,
+                       ddl->block, false);
+    }
+    give_moved(ddl, moved, to);
+    return true;
+}
+
+static bool rename_collection(ddl_t *ddl, tow_error_t *error)
+{
+    const char *database, *name;
+    const char *old_database = ddl->parsed.database, *old_name = ddl->parsed.collection;
+    tow_namespace_t *from = find(ddl, old_database, old_name), *to;
+    bool takes_old = takes(ddl, old_database, old_name), takes_new;
+
+    if (!parse_target(ddl, &database, &name))
+        return tow_fail(error, TOW_ERROR_SERVER, "a rename event does not say the new name");
+    takes_new = takes(ddl, database, name);
+    if (!takes_new)
+        return takes_old ? drop(ddl, old_database, old_name, error) : true;
+    to = find(ddl, database, name);
+    if (to && gate(ddl, to) == TOW_GATE_SKIP)
+        return takes_old ? drop(ddl, old_database, old_name, error) : true;
+    if (ddl->time <= atomic_load(&ddl->replay->ddl_time))
+        return from && gate(ddl, from) != TOW_GATE_SKIP ? rename_keys(ddl, from, database, name, error)
+                                                        : true;
+    if (takes_old && from && gate(ddl, from) == TOW_GATE_APPLY &&
+        (!to || gate(ddl, to) == TOW_GATE_APPLY) && !horizon_passed(ddl))
+        return rename_exactly(ddl, from, database, name, error);
+    if (takes_old && !drop(ddl, old_database, old_name, error))
+        return false;
+    return copy_again(ddl, database, name, error);
+}
+
+/* Index events: each index of operationDescription.indexes. */
+static bool change_indexes(ddl_t *ddl, bool create, tow_error_t *error)
+{
+    const tow_ddl_handler_t *handler = &ddl->replay->options.ddl;
+    const char *database = ddl->parsed.database, *collection = ddl->parsed.collection;
+    tow_namespace_t *known = find(ddl, database, collection);
+    bson_iter_t iter, list, name;
+    bool ok = true;
+
+    if (!known || !tow_namespaces_copied(ddl->replay->options.namespaces, known))
+        return true; /* its indexes are read when its copy ends */
+    if (!bson_iter_init(&iter, ddl->event) ||
+        !bson_iter_find_descendant(&iter, "operationDescription.indexes", &list) ||
+        !BSON_ITER_HOLDS_ARRAY(&list) || !bson_iter_recurse(&list, &list))
+        return handler->reconcile(handler->data, database, collection, error);
+    while (ok && bson_iter_next(&list)) {
+        bson_t specification;
+        const uint8_t *data;
+        uint32_t length;
+
+        if (!BSON_ITER_HOLDS_DOCUMENT(&list))
+            continue;
+        bson_iter_document(&list, &length, &data);
+        bson_init_static(&specification, data, length);
+        if (create)
+            handler->index(handler->data, database, collection, &specification);
+        else if (bson_iter_init_find(&name, &specification, "name") && BSON_ITER_HOLDS_UTF8(&name))
+            ok = handler->index_drop(handler->data, database, collection,
+                                     bson_iter_utf8(&name, NULL), error);
+    }
+    return ok;
+}
+
+static bool create(ddl_t *ddl, tow_error_t *error)
+{
+    const char *database = ddl->parsed.database, *name = ddl->parsed.collection;
+    bson_iter_t type;
+
+    if (!takes(ddl, database, name) || find(ddl, database, name))
+        return true;
+    if (bson_iter_init_find(&type, ddl->event, "nsType") && BSON_ITER_HOLDS_UTF8(&type) &&
+        strcmp(bson_iter_utf8(&type, NULL), "collection"))
+        return true; /* views are made at the end */
+    return tow_replay_ensure(ddl->replay, database, name, error) != NULL;
+}
+
+static bool dispatch(ddl_t *ddl, tow_error_t *error)
+{
+    const tow_ddl_handler_t *handler = &ddl->replay->options.ddl;
+    const char *operation = ddl->parsed.operation;
+    const char *database = ddl->parsed.database, *name = ddl->parsed.collection;
+
+    if (!strcmp(operation, "rename"))
+        return rename_collection(ddl, error);
+    if (!strcmp(operation, "dropDatabase"))
+        return drop_database(ddl, error);
+    if (!takes(ddl, database, name))
+        return true;
+    if (!strcmp(operation, "drop"))
+        return drop(ddl, database, name, error);
+    if (!strcmp(operation, "create"))
+        return create(ddl, error);
+    if (!strcmp(operation, "createIndexes") || !strcmp(operation, "dropIndexes"))
+        return change_indexes(ddl, operation[0] == 'c', error);
+    if (strcmp(operation, "modify"))
+        tow_emit(&ddl->replay->options.sink, TOW_LEVEL_WARNING, "event_unknown",
+                 "%s.%s: the source sent an event of the unknown type '%s'; its options and indexes "
+                 "are compared with the destination's",
+                 database, name, operation);
+    return find(ddl, database, name) ? handler->reconcile(handler->data, database, name, error)
+                                     : true;
+}
+
+static bool moves_data(const char *operation)
+{
+    return !strcmp(operation, "drop") || !strcmp(operation, "rename") ||
+           !strcmp(operation, "dropDatabase");
+}
+
+bool tow_replay_ddl(tow_replay_t *replay, const bson_t *event, tow_optime_t time,
+                    tow_block_t *block, tow_error_t *error)
+{
+    ddl_t ddl = {.replay = replay, .event = event, .block = block, .time = time};
+    bool ok;
+
+    tow_event_parse(event, &ddl.parsed);
+    pthread_rwlock_wrlock(&replay->exclusive);
+    ok = dispatch(&ddl, error);
+    if (ok && moves_data(ddl.parsed.operation) && time > atomic_load(&replay->ddl_time)) {
+        ok = replay->options.ddl.save_ddl_time(replay->options.ddl.data, time, error);
+        atomic_store(&replay->ddl_time, time);
+    }
+    pthread_rwlock_unlock(&replay->exclusive);
+    if (ok)
+        tow_emit(&replay->options.sink, TOW_LEVEL_INFO, "ddl", "%s %s.%s", ddl.parsed.operation,
+                 ddl.parsed.database, ddl.parsed.collection);
+    return ok;
+}

@@ -1,0 +1,199 @@
+/* lane.c: a lane's thread, its inbox, and what it does when servers fail. */
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "engine/base/clock.h"
+#include "oplog/replay_internal.h"
+
+enum { INBOX_MOST = 20000 }; /* items; the dispatcher waits beyond */
+
+void tow_items_add(tow_items_t *items, const tow_item_t *item)
+{
+    if (items->count == items->capacity) {
+        items->capacity = items->capacity ? items->capacity * 2 : 256;
+        items->items = tow_realloc(items->items, items->capacity * sizeof *items->items);
+    }
+    items->items[items->count++] = *item;
+}
+
+void tow_lane_init(tow_lane_t *lane, tow_replay_t *replay, uint32_t number)
+{
+    pthread_condattr_t attributes;
+
+    lane->replay = replay;
+    lane->number = number;
+    lane->dirty = tow_dirty_new(replay->options.ledger, &replay->dirty_bytes, &replay->dirty_keys);
+    pthread_mutex_init(&lane->lock, NULL);
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&lane->more, &attributes);
+    pthread_cond_init(&lane->less, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
+/* Waits on a condition under the lane's lock, at most 100 ms, so that a stop is seen. */
+static void wait_briefly(tow_lane_t *lane, pthread_cond_t *condition)
+{
+    struct timespec at;
+
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    at.tv_nsec += 100 * 1000000;
+    if (at.tv_nsec >= 1000000000) {
+        at.tv_sec++;
+        at.tv_nsec -= 1000000000;
+    }
+    pthread_cond_timedwait(condition, &lane->lock, &at);
+}
+
+bool tow_lane_push(tow_lane_t *lane, const tow_items_t *items)
+{
+    tow_stop_t *stop = lane->replay->options.stop;
+
+    pthread_mutex_lock(&lane->lock);
+    while (lane->inbox.count >= INBOX_MOST && !tow_stop_requested(stop))
+        wait_briefly(lane, &lane->less);
+    for (uint32_t i = 0; i < items->count; i++)
+        tow_items_add(&lane->inbox, &items->items[i]);
+    lane->pushed += items->count;
+    pthread_cond_signal(&lane->more);
+    pthread_mutex_unlock(&lane->lock);
+    return !tow_stop_requested(stop);
+}
+
+bool tow_lane_wait_absorbed(tow_lane_t *lane)
+{
+    tow_stop_t *stop = lane->replay->options.stop;
+
+    pthread_mutex_lock(&lane->lock);
+    while (lane->absorbed < lane->pushed && !tow_stop_requested(stop))
+        wait_briefly(lane, &lane->less);
+    pthread_mutex_unlock(&lane->lock);
+    return !tow_stop_requested(stop);
+}
+
+void tow_lane_wake(tow_lane_t *lane)
+{
+    pthread_mutex_lock(&lane->lock);
+    pthread_cond_broadcast(&lane->more);
+    pthread_cond_broadcast(&lane->less);
+    pthread_mutex_unlock(&lane->lock);
+}
+
+void tow_lane_succeeded(tow_lane_t *lane)
+{
+    lane->attempt = 0;
+    lane->failing_since_ms = 0;
+}
+
+void tow_lane_failed(tow_lane_t *lane, const tow_error_t *error)
+{
+    tow_replay_t *replay = lane->replay;
+    int64_t now = tow_now_ms();
+
+    if (tow_stop_requested(replay->options.stop))
+        return;
+    if (error->retry == TOW_RETRY_NEVER) {
+        tow_stop_request(replay->options.stop, error);
+        return;
+    }
+    if (!lane->failing_since_ms) {
+        lane->failing_since_ms = now;
+        tow_emit(&replay->options.sink, TOW_LEVEL_WARNING, "replay_retry",
+                 "keys will be refetched: %s", error->message);
+    }
+    if (!tow_backoff(replay->options.destination, lane->attempt++,
+                     lane->failing_since_ms + replay->options.retry_window_ms))
+        tow_stop_request(replay->options.stop, error);
+}
+
+void tow_lane_conflict(tow_lane_t *lane, tow_namespace_t *collection, tow_value_t id,
+                       const char *message)
+{
+    tow_conflict_t *conflict = tow_alloc(sizeof *conflict);
+
+    conflict->collection = collection;
+    bson_init(&conflict->id);
+    tow_value_append(&conflict->id, "_id", 3, id);
+    snprintf(conflict->message, sizeof conflict->message, "%s", message);
+    conflict->next = lane->conflicts;
+    lane->conflicts = conflict;
+}
+
+/* Takes the inbox; waits for something to come unless there is work already. */
+static void take_inbox(tow_lane_t *lane, bool has_work)
+{
+    tow_items_t empty = lane->taken;
+
+    pthread_mutex_lock(&lane->lock);
+    if (!lane->inbox.count && !has_work && !tow_stop_requested(lane->replay->options.stop))
+        wait_briefly(lane, &lane->more);
+    empty.count = 0;
+    lane->taken = lane->inbox;
+    lane->inbox = empty;
+    pthread_mutex_unlock(&lane->lock);
+}
+
+static void *run(void *data)
+{
+    tow_lane_t *lane = data;
+    tow_replay_t *replay = lane->replay;
+    bool has_work = false;
+
+    while (!tow_stop_requested(replay->options.stop)) {
+        tow_optime_t passed = atomic_load(&replay->dispatched_time);
+
+        take_inbox(lane, has_work);
+        pthread_rwlock_rdlock(&replay->exclusive);
+        tow_lane_absorb(lane, &lane->taken);
+        tow_recent_purge(lane->dirty, passed);
+        if (!tow_replay_holding(replay))
+            tow_lane_refetch(lane);
+        has_work = tow_dirty_count(lane->dirty) > 0 && !tow_replay_holding(replay);
+        pthread_rwlock_unlock(&replay->exclusive);
+
+        pthread_mutex_lock(&lane->lock);
+        lane->absorbed += lane->taken.count;
+        pthread_cond_broadcast(&lane->less);
+        pthread_mutex_unlock(&lane->lock);
+        if (lane->conflicts)
+            tow_lane_untangle(lane);
+    }
+    return NULL;
+}
+
+bool tow_lane_start(tow_lane_t *lane, tow_error_t *error)
+{
+    lane->source = tow_conn_open(lane->replay->options.source, error);
+    if (!lane->source)
+        return false;
+    lane->destination = tow_conn_open(lane->replay->options.destination, error);
+    if (!lane->destination)
+        return false;
+    if (pthread_create(&lane->thread, NULL, run, lane))
+        return tow_fail(error, TOW_ERROR_INTERNAL, "cannot start a thread");
+    return true;
+}
+
+void tow_lane_destroy(tow_lane_t *lane)
+{
+    if (lane->thread)
+        pthread_join(lane->thread, NULL);
+    while (lane->conflicts) {
+        tow_conflict_t *conflict = lane->conflicts;
+
+        lane->conflicts = conflict->next;
+        bson_destroy(&conflict->id);
+        free(conflict);
+    }
+    tow_conn_close(lane->source);
+    tow_conn_close(lane->destination);
+    tow_write_clear(&lane->updates);
+    tow_write_clear(&lane->deletes);
+    tow_dirty_destroy(lane->dirty);
+    free(lane->inbox.items);
+    free(lane->taken.items);
+    pthread_cond_destroy(&lane->more);
+    pthread_cond_destroy(&lane->less);
+    pthread_mutex_destroy(&lane->lock);
+}

@@ -1,0 +1,329 @@
+/* ledger.c: see ledger.h. */
+#include "oplog/ledger.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <time.h>
+
+struct tow_ledger {
+    tow_stop_t *stop;
+    size_t memory_bytes;
+    _Atomic tow_optime_t floor_time;
+    _Atomic uint64_t backlog, undispatched;
+    _Atomic size_t payload, direct_payload;
+    pthread_mutex_t lock; /* guards what follows */
+    pthread_cond_t changed;
+    tow_block_t *head, *tail, *cursor; /* cursor: next to dispatch, NULL: none */
+    bson_t floor_token;
+    bool has_place;              /* something was spooled */
+    tow_spool_place_t last_place;
+};
+
+tow_ledger_t *tow_ledger_new(tow_stop_t *stop, size_t memory_bytes)
+{
+    tow_ledger_t *ledger = tow_alloc(sizeof *ledger);
+    pthread_condattr_t attributes;
+
+    ledger->stop = stop;
+    ledger->memory_bytes = memory_bytes;
+    bson_init(&ledger->floor_token);
+    pthread_mutex_init(&ledger->lock, NULL);
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&ledger->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+    return ledger;
+}
+
+static void free_payload(tow_ledger_t *ledger, tow_block_t *block)
+{
+    if (!block->loaded)
+        return;
+    block->loaded = false;
+    atomic_fetch_sub(&ledger->payload, block->payload_bytes);
+    if (block->direct) {
+        atomic_fetch_sub(&ledger->direct_payload, block->payload_bytes);
+        bson_destroy(&block->reply);
+    } else {
+        tow_buffer_free(&block->records);
+    }
+}
+
+static void free_block(tow_ledger_t *ledger, tow_block_t *block)
+{
+    free_payload(ledger, block);
+    bson_destroy(&block->token);
+    free(block);
+}
+
+void tow_ledger_destroy(tow_ledger_t *ledger)
+{
+    if (!ledger)
+        return;
+    for (tow_block_t *block = ledger->head, *next; block; block = next) {
+        next = block->next;
+        free_block(ledger, block);
+    }
+    bson_destroy(&ledger->floor_token);
+    pthread_cond_destroy(&ledger->changed);
+    pthread_mutex_destroy(&ledger->lock);
+    free(ledger);
+}
+
+static void set_floor(tow_ledger_t *ledger, const bson_t *token, tow_optime_t time)
+{
+    bson_destroy(&ledger->floor_token);
+    bson_copy_to(token, &ledger->floor_token);
+    if (time > atomic_load(&ledger->floor_time))
+        atomic_store(&ledger->floor_time, time);
+}
+
+void tow_ledger_begin(tow_ledger_t *ledger, const bson_t *token, tow_optime_t time)
+{
+    pthread_mutex_lock(&ledger->lock);
+    set_floor(ledger, token, time);
+    pthread_mutex_unlock(&ledger->lock);
+}
+
+static void link_block(tow_ledger_t *ledger, tow_block_t *block)
+{
+    if (ledger->tail)
+        ledger->tail->next = block;
+    else
+        ledger->head = block;
+    ledger->tail = block;
+    if (!ledger->cursor)
+        ledger->cursor = block;
+    pthread_cond_broadcast(&ledger->changed);
+}
+
+static void append(tow_ledger_t *ledger, tow_block_t *block, bool loaded)
+{
+    block->next = NULL;
+    block->loaded = loaded;
+    atomic_store(&block->unsettled, block->events + 1);
+    atomic_store(&block->payload_users, 1);
+    pthread_mutex_lock(&ledger->lock);
+    if (loaded)
+        atomic_fetch_add(&ledger->payload, block->payload_bytes);
+    if (block->direct)
+        atomic_fetch_add(&ledger->direct_payload, block->payload_bytes);
+    if (block->spooled && atomic_load(&ledger->payload) > ledger->memory_bytes)
+        free_payload(ledger, block);
+    if (block->spooled) {
+        ledger->has_place = true;
+        ledger->last_place = block->place;
+    }
+    atomic_fetch_add(&ledger->backlog, block->events);
+    atomic_fetch_add(&ledger->undispatched, block->events);
+    link_block(ledger, block);
+    pthread_mutex_unlock(&ledger->lock);
+}
+
+void tow_ledger_append(tow_ledger_t *ledger, tow_block_t *block)
+{
+    append(ledger, block, true);
+}
+
+void tow_ledger_append_spooled(tow_ledger_t *ledger, tow_block_t *block)
+{
+    append(ledger, block, false);
+}
+
+void tow_ledger_idle(tow_ledger_t *ledger, const bson_t *token, tow_optime_t time)
+{
+    pthread_mutex_lock(&ledger->lock);
+    if (!ledger->head) {
+        set_floor(ledger, token, time);
+        pthread_cond_broadcast(&ledger->changed);
+    } else if (ledger->cursor && ledger->tail->events == 0) {
+        /* The last block is an idle one that nobody has taken yet (the cursor is at or before it):
+         * move it on. */
+        bson_destroy(&ledger->tail->token);
+        bson_copy_to(token, &ledger->tail->token);
+        if (time > ledger->tail->time)
+            ledger->tail->time = time;
+    } else {
+        tow_block_t *block = tow_alloc(sizeof *block);
+
+        bson_copy_to(token, &block->token);
+        block->time = time;
+        atomic_store(&block->unsettled, 1);
+        atomic_store(&block->payload_users, 1);
+        link_block(ledger, block);
+    }
+    pthread_mutex_unlock(&ledger->lock);
+}
+
+/* Waits on `changed` under the lock, at most until `until`; false when the time is over. Wakes every
+ * 100 ms to see a stop that nobody signals here. */
+static bool wait_changed(tow_ledger_t *ledger, int64_t until_ms)
+{
+    int64_t now, slice;
+    struct timespec at;
+
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    now = (int64_t)at.tv_sec * 1000 + at.tv_nsec / 1000000;
+    if (now >= until_ms)
+        return false;
+    slice = until_ms - now < 100 ? until_ms - now : 100;
+    at.tv_sec += slice / 1000;
+    at.tv_nsec += (slice % 1000) * 1000000;
+    if (at.tv_nsec >= 1000000000) {
+        at.tv_sec++;
+        at.tv_nsec -= 1000000000;
+    }
+    pthread_cond_timedwait(&ledger->changed, &ledger->lock, &at);
+    return true;
+}
+
+static int64_t until(int64_t wait_ms)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000 + wait_ms;
+}
+
+tow_block_t *tow_ledger_take(tow_ledger_t *ledger, int64_t wait_ms)
+{
+    int64_t until_ms = until(wait_ms);
+    tow_block_t *block;
+
+    pthread_mutex_lock(&ledger->lock);
+    while (!ledger->cursor && !tow_stop_requested(ledger->stop))
+        if (!wait_changed(ledger, until_ms))
+            break;
+    block = tow_stop_requested(ledger->stop) ? NULL : ledger->cursor;
+    if (block)
+        ledger->cursor = block->next;
+    pthread_mutex_unlock(&ledger->lock);
+    return block;
+}
+
+/* Pops what is settled from the front; the lock is held. */
+static void pop_settled(tow_ledger_t *ledger)
+{
+    while (ledger->head && ledger->head != ledger->cursor &&
+           atomic_load(&ledger->head->unsettled) == 0 &&
+           atomic_load(&ledger->head->payload_users) == 0) {
+        tow_block_t *head = ledger->head;
+
+        set_floor(ledger, &head->token, head->time);
+        ledger->head = head->next;
+        if (!ledger->head)
+            ledger->tail = NULL;
+        free_block(ledger, head);
+    }
+    pthread_cond_broadcast(&ledger->changed);
+}
+
+/* Lets go of the block; it may be freed by any thread as soon as both its counts are 0. */
+static void let_go(tow_ledger_t *ledger, tow_block_t *block, uint32_t count)
+{
+    if (atomic_fetch_sub(&block->unsettled, count) != count)
+        return;
+    pthread_mutex_lock(&ledger->lock);
+    pop_settled(ledger);
+    pthread_mutex_unlock(&ledger->lock);
+}
+
+void tow_ledger_settle(tow_ledger_t *ledger, tow_block_t *block, uint32_t events)
+{
+    atomic_fetch_sub(&ledger->backlog, events);
+    let_go(ledger, block, events);
+}
+
+void tow_ledger_hold(tow_ledger_t *ledger, tow_block_t *block)
+{
+    atomic_fetch_add(&ledger->backlog, 1);
+    atomic_fetch_add(&block->unsettled, 1);
+}
+
+void tow_ledger_payload_done(tow_ledger_t *ledger, tow_block_t *block)
+{
+    unsigned users = atomic_load(&block->payload_users);
+
+    while (users > 1)
+        if (atomic_compare_exchange_weak(&block->payload_users, &users, users - 1))
+            return;
+    /* The last user frees the payload under the lock, before the block can be popped. */
+    pthread_mutex_lock(&ledger->lock);
+    free_payload(ledger, block);
+    atomic_store(&block->payload_users, 0);
+    pop_settled(ledger);
+    pthread_mutex_unlock(&ledger->lock);
+}
+
+void tow_ledger_dispatched(tow_ledger_t *ledger, tow_block_t *block)
+{
+    atomic_fetch_sub(&ledger->undispatched, block->events);
+    tow_ledger_payload_done(ledger, block);
+    let_go(ledger, block, 1);
+}
+
+bool tow_ledger_load(tow_ledger_t *ledger, tow_block_t *block, tow_spool_t *spool,
+                     tow_error_t *error)
+{
+    if (block->loaded || block->events == 0)
+        return true;
+    if (!tow_spool_read(spool, block->place, &block->records, error))
+        return false;
+    block->loaded = true;
+    block->payload_bytes = block->records.length;
+    atomic_fetch_add(&ledger->payload, block->payload_bytes);
+    return true;
+}
+
+void tow_ledger_floor(tow_ledger_t *ledger, tow_floor_t *out)
+{
+    pthread_mutex_lock(&ledger->lock);
+    bson_copy_to(&ledger->floor_token, &out->token);
+    out->time = atomic_load(&ledger->floor_time);
+    out->has_keep = false;
+    for (tow_block_t *block = ledger->head; block && !out->has_keep; block = block->next)
+        if (block->spooled) {
+            out->has_keep = true;
+            out->keep = block->place;
+        }
+    if (!out->has_keep && ledger->has_place) {
+        /* Everything on disk is settled; keep the last frame only. */
+        out->has_keep = true;
+        out->keep = ledger->last_place;
+    }
+    pthread_mutex_unlock(&ledger->lock);
+}
+
+tow_optime_t tow_ledger_floor_time(const tow_ledger_t *ledger)
+{
+    return atomic_load(&ledger->floor_time);
+}
+
+bool tow_ledger_wait_floor(tow_ledger_t *ledger, tow_optime_t time, int64_t wait_ms)
+{
+    int64_t until_ms = until(wait_ms);
+    bool reached;
+
+    pthread_mutex_lock(&ledger->lock);
+    while (!(reached = atomic_load(&ledger->floor_time) >= time) &&
+           !tow_stop_requested(ledger->stop))
+        if (!wait_changed(ledger, until_ms))
+            break;
+    pthread_mutex_unlock(&ledger->lock);
+    return reached;
+}
+
+uint64_t tow_ledger_backlog(const tow_ledger_t *ledger)
+{
+    return atomic_load(&ledger->backlog);
+}
+
+uint64_t tow_ledger_undispatched(const tow_ledger_t *ledger)
+{
+    return atomic_load(&ledger->undispatched);
+}
+
+size_t tow_ledger_direct_bytes(const tow_ledger_t *ledger)
+{
+    return atomic_load(&ledger->direct_payload);
+}

@@ -1,0 +1,142 @@
+/* record.c: see record.h. */
+#include "oplog/record.h"
+
+#include <string.h>
+
+typedef struct {
+    uint8_t kind, type;
+    uint16_t database_length, collection_length, zero;
+    uint32_t length;
+    uint32_t seconds, increment; /* the cluster time in halves: no padding on any machine */
+} head_t;
+
+void tow_record_begin(tow_buffer_t *block, const bson_t *previous_token, tow_optime_t previous_time)
+{
+    tow_buffer_clear(block);
+    tow_buffer_append(block, &previous_time, sizeof previous_time);
+    tow_buffer_append(block, bson_get_data(previous_token), previous_token->len);
+}
+
+/* The length of the part before the first record, 0 when it is malformed. */
+static size_t prefix(const tow_buffer_t *block)
+{
+    uint32_t length;
+
+    if (block->length < sizeof(tow_optime_t) + 5)
+        return 0;
+    memcpy(&length, block->data + sizeof(tow_optime_t), sizeof length);
+    length = BSON_UINT32_FROM_LE(length);
+    if (length < 5 || length > block->length - sizeof(tow_optime_t))
+        return 0;
+    return sizeof(tow_optime_t) + length;
+}
+
+bool tow_record_previous(const tow_buffer_t *block, bson_t *out_token, tow_optime_t *out_time)
+{
+    size_t length = prefix(block);
+
+    if (!length)
+        return false;
+    memcpy(out_time, block->data, sizeof *out_time);
+    return bson_init_static(out_token, block->data + sizeof *out_time, length - sizeof *out_time);
+}
+
+void tow_record_append(tow_buffer_t *block, const tow_record_t *record)
+{
+    head_t head = {
+        .kind = (uint8_t)record->kind,
+        .type = record->id.type,
+        .database_length = (uint16_t)strlen(record->database),
+        .collection_length = (uint16_t)strlen(record->collection),
+        .length = record->id.length,
+        .seconds = (uint32_t)(record->time >> 32),
+        .increment = (uint32_t)record->time,
+    };
+
+    tow_buffer_append(block, &head, sizeof head);
+    tow_buffer_append(block, record->database, (size_t)head.database_length + 1);
+    tow_buffer_append(block, record->collection, (size_t)head.collection_length + 1);
+    tow_buffer_append(block, record->id.data, record->id.length);
+}
+
+bool tow_record_next(const tow_buffer_t *block, size_t *position, tow_record_t *out,
+                     bool *out_broken)
+{
+    head_t head;
+    size_t left, names;
+    const uint8_t *at;
+
+    *out_broken = false;
+    if (*position == 0 && (*position = prefix(block)) == 0) {
+        *out_broken = true;
+        return false;
+    }
+    left = block->length - *position;
+    if (left == 0)
+        return false;
+    *out_broken = true;
+    if (left < sizeof head)
+        return false;
+    memcpy(&head, block->data + *position, sizeof head);
+    names = (size_t)head.database_length + head.collection_length + 2;
+    if (left - sizeof head < names || left - sizeof head - names < head.length)
+        return false;
+    at = block->data + *position + sizeof head;
+    if (at[head.database_length] || at[names - 1])
+        return false;
+    out->kind = (char)head.kind;
+    out->database = (const char *)at;
+    out->collection = (const char *)at + head.database_length + 1;
+    out->id = (tow_value_t){head.type, head.length, at + names};
+    out->time = TOW_OPTIME(head.seconds, head.increment);
+    *position += sizeof head + names + head.length;
+    *out_broken = false;
+    return true;
+}
+
+static void parse_namespace(bson_iter_t *field, tow_event_t *out)
+{
+    bson_iter_t child;
+
+    if (!BSON_ITER_HOLDS_DOCUMENT(field) || !bson_iter_recurse(field, &child))
+        return;
+    while (bson_iter_next(&child)) {
+        if (!BSON_ITER_HOLDS_UTF8(&child))
+            continue;
+        if (!strcmp(bson_iter_key(&child), "db"))
+            out->database = bson_iter_utf8(&child, NULL);
+        else if (!strcmp(bson_iter_key(&child), "coll"))
+            out->collection = bson_iter_utf8(&child, NULL);
+    }
+}
+
+void tow_event_parse(const bson_t *event, tow_event_t *out)
+{
+    bson_iter_t iter, child;
+
+    *out = (tow_event_t){.operation = "", .database = "", .collection = ""};
+    if (!bson_iter_init(&iter, event))
+        return;
+    while (bson_iter_next(&iter)) {
+        const char *name = bson_iter_key(&iter);
+
+        if (!strcmp(name, "operationType") && BSON_ITER_HOLDS_UTF8(&iter)) {
+            out->operation = bson_iter_utf8(&iter, NULL);
+        } else if (!strcmp(name, "clusterTime") && BSON_ITER_HOLDS_TIMESTAMP(&iter)) {
+            uint32_t seconds, increment;
+
+            bson_iter_timestamp(&iter, &seconds, &increment);
+            out->time = TOW_OPTIME(seconds, increment);
+        } else if (!strcmp(name, "ns")) {
+            parse_namespace(&iter, out);
+        } else if (!strcmp(name, "wallTime") && BSON_ITER_HOLDS_DATE_TIME(&iter)) {
+            out->wall_ms = bson_iter_date_time(&iter);
+        } else if (!strcmp(name, "documentKey") && BSON_ITER_HOLDS_DOCUMENT(&iter) &&
+                   bson_iter_recurse(&iter, &child) && bson_iter_find(&child, "_id")) {
+            out->has_id = true;
+            out->id = tow_value_of(&child);
+        }
+    }
+    out->change = !strcmp(out->operation, "insert") || !strcmp(out->operation, "update") ||
+                  !strcmp(out->operation, "replace") || !strcmp(out->operation, "delete");
+}

@@ -1,0 +1,249 @@
+/* replay.c: the dispatcher, and the life of dispatcher and lanes. */
+#include "oplog/replay.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "oplog/replay_internal.h"
+
+tow_replay_t *tow_replay_new(const tow_replay_options_t *options)
+{
+    tow_replay_t *replay = tow_alloc(sizeof *replay);
+    pthread_rwlockattr_t attributes;
+
+    replay->options = *options;
+    replay->lane_count = options->lanes;
+    replay->lanes = tow_alloc(options->lanes * sizeof *replay->lanes);
+    replay->outboxes = tow_alloc(options->lanes * sizeof *replay->outboxes);
+    /* A barrier must not starve behind lanes that come and go. */
+    pthread_rwlockattr_init(&attributes);
+    pthread_rwlockattr_setkind_np(&attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    pthread_rwlock_init(&replay->exclusive, &attributes);
+    pthread_rwlockattr_destroy(&attributes);
+    for (uint32_t i = 0; i < options->lanes; i++)
+        tow_lane_init(&replay->lanes[i], replay, i);
+    return replay;
+}
+
+void tow_replay_destroy(tow_replay_t *replay)
+{
+    if (!replay)
+        return;
+    if (replay->started)
+        pthread_join(replay->dispatcher, NULL);
+    for (uint32_t i = 0; i < replay->lane_count; i++) {
+        tow_lane_destroy(&replay->lanes[i]);
+        free(replay->outboxes[i].items);
+    }
+    tow_conn_close(replay->source);
+    tow_conn_close(replay->destination);
+    pthread_rwlock_destroy(&replay->exclusive);
+    free(replay->lanes);
+    free(replay->outboxes);
+    free(replay);
+}
+
+static bool flush(tow_replay_t *replay)
+{
+    bool ok = true;
+
+    for (uint32_t i = 0; i < replay->lane_count; i++) {
+        if (replay->outboxes[i].count)
+            ok = tow_lane_push(&replay->lanes[i], &replay->outboxes[i]) && ok;
+        replay->outboxes[i].count = 0;
+    }
+    return ok;
+}
+
+static void skip(tow_replay_t *replay, tow_block_t *block)
+{
+    atomic_fetch_add(&replay->skipped, 1);
+    tow_ledger_settle(replay->options.ledger, block, 1);
+}
+
+/* Routes a changed key; `event` is the whole event in direct mode, else NULL. */
+static bool route(tow_replay_t *replay, tow_block_t *block, const tow_record_t *record,
+                  const bson_t *event, tow_error_t *error)
+{
+    tow_namespace_t *collection =
+        tow_namespaces_find(replay->options.namespaces, record->database, record->collection);
+    tow_item_t item = {.id = record->id, .time = record->time, .block = block};
+    tow_gate_t gate;
+
+    if (!collection) {
+        if (!tow_filter_takes(replay->options.filter, record->database, record->collection)) {
+            skip(replay, block);
+            return true;
+        }
+        collection = tow_replay_ensure(replay, record->database, record->collection, error);
+        if (!collection)
+            return false;
+    }
+    gate = tow_namespaces_gate(replay->options.namespaces, collection, record->id, record->time);
+    if (gate == TOW_GATE_SKIP) {
+        skip(replay, block);
+        return true;
+    }
+    item.collection = collection;
+    item.hash = tow_item_hash(collection, record->id);
+    item.fresh = record->kind == 'i';
+    if (gate == TOW_GATE_APPLY && event && record->time > replay->horizon) {
+        item.event = bson_get_data(event);
+        item.event_length = event->len;
+    }
+    atomic_fetch_add(&block->payload_users, 1);
+    tow_items_add(&replay->outboxes[tow_lane_of(replay, collection, item.hash)->number], &item);
+    return true;
+}
+
+/* A DDL event: everything before it is handed over and absorbed first. */
+static bool barrier(tow_replay_t *replay, tow_block_t *block, const bson_t *event,
+                    tow_optime_t time, tow_error_t *error)
+{
+    bool ok = flush(replay);
+
+    while (ok && atomic_load(&replay->paused))
+        ok = !tow_stop_wait(replay->options.stop, 50);
+    for (uint32_t i = 0; ok && i < replay->lane_count; i++)
+        ok = tow_lane_wait_absorbed(&replay->lanes[i]);
+    if (!ok)
+        return tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped");
+    ok = tow_replay_ddl(replay, event, time, block, error);
+    if (ok)
+        tow_ledger_settle(replay->options.ledger, block, 1);
+    return ok;
+}
+
+static bool dispatch_keys(tow_replay_t *replay, tow_block_t *block, tow_error_t *error)
+{
+    size_t position = 0;
+    tow_record_t record;
+    bool broken;
+
+    while (tow_record_next(&block->records, &position, &record, &broken)) {
+        if (record.kind == 'e') {
+            bson_t event;
+            tow_event_t parsed;
+
+            if (!bson_init_static(&event, record.id.data, record.id.length))
+                return tow_fail(error, TOW_ERROR_SPOOL, "a block of keys holds a broken event");
+            tow_event_parse(&event, &parsed);
+            if (!barrier(replay, block, &event, parsed.time, error))
+                return false;
+        } else if (!route(replay, block, &record, NULL, error)) {
+            return false;
+        }
+    }
+    return broken ? tow_fail(error, TOW_ERROR_SPOOL, "a block of keys is malformed") : true;
+}
+
+static bool dispatch_events(tow_replay_t *replay, tow_block_t *block, tow_error_t *error)
+{
+    bson_iter_t iter, batch;
+
+    if (!bson_iter_init(&iter, &block->reply) ||
+        !bson_iter_find_descendant(&iter, "cursor.nextBatch", &batch) ||
+        !bson_iter_recurse(&batch, &batch))
+        return tow_fail(error, TOW_ERROR_SERVER, "a block of events has no batch");
+    while (bson_iter_next(&batch)) {
+        const uint8_t *data;
+        uint32_t length;
+        bson_t event;
+        tow_event_t parsed;
+
+        bson_iter_document(&batch, &length, &data);
+        if (!bson_init_static(&event, data, length))
+            return tow_fail(error, TOW_ERROR_SERVER, "a block of events holds a broken one");
+        tow_event_parse(&event, &parsed);
+        if (parsed.change && parsed.has_id) {
+            tow_record_t record = {parsed.operation[0] == 'i' ? 'i' : 'c', parsed.database,
+                                   parsed.collection, parsed.id, parsed.time};
+
+            if (!route(replay, block, &record, &event, error))
+                return false;
+        } else if (!barrier(replay, block, &event, parsed.time, error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Waits while the dirty keys fill their memory: meanwhile the tail goes on into the spool. */
+static void wait_for_memory(tow_replay_t *replay)
+{
+    while (atomic_load(&replay->dirty_bytes) > replay->options.dirty_bytes &&
+           !tow_stop_wait(replay->options.stop, 20))
+        ;
+}
+
+static void *run(void *data)
+{
+    tow_replay_t *replay = data;
+    tow_ledger_t *ledger = replay->options.ledger;
+    tow_error_t error;
+    bool ok = true;
+
+    while (ok && !tow_stop_requested(replay->options.stop)) {
+        tow_block_t *block;
+
+        wait_for_memory(replay);
+        block = tow_ledger_take(ledger, 1000);
+        if (!block)
+            continue;
+        ok = tow_ledger_load(ledger, block, replay->options.spool, &error);
+        if (ok && block->events)
+            ok = block->direct ? dispatch_events(replay, block, &error)
+                               : dispatch_keys(replay, block, &error);
+        ok = ok && flush(replay);
+        if (!ok)
+            break;
+        atomic_store(&replay->dispatched_time, block->time);
+        tow_ledger_dispatched(ledger, block);
+    }
+    if (!ok && !tow_stop_requested(replay->options.stop))
+        tow_stop_request(replay->options.stop, &error);
+    return NULL;
+}
+
+bool tow_replay_start(tow_replay_t *replay, tow_optime_t horizon, tow_optime_t ddl_time,
+                      tow_error_t *error)
+{
+    replay->horizon = horizon;
+    atomic_store(&replay->ddl_time, ddl_time);
+    if (!(replay->source = tow_conn_open(replay->options.source, error)) ||
+        !(replay->destination = tow_conn_open(replay->options.destination, error)))
+        return false;
+    for (uint32_t i = 0; i < replay->lane_count; i++) {
+        tow_dirty_raise_horizon(replay->lanes[i].dirty, horizon);
+        if (!tow_lane_start(&replay->lanes[i], error))
+            return false;
+    }
+    if (pthread_create(&replay->dispatcher, NULL, run, replay))
+        return tow_fail(error, TOW_ERROR_INTERNAL, "cannot start a thread");
+    replay->started = true;
+    return true;
+}
+
+void tow_replay_pause(tow_replay_t *replay, bool paused)
+{
+    atomic_store(&replay->paused, paused);
+    for (uint32_t i = 0; i < replay->lane_count; i++)
+        tow_lane_wake(&replay->lanes[i]);
+}
+
+void tow_replay_progress(tow_replay_t *replay, tow_replay_progress_t *out)
+{
+    out->skipped = atomic_load(&replay->skipped);
+    out->applied = atomic_load(&replay->applied);
+    out->refetched = atomic_load(&replay->refetched);
+    out->statements = atomic_load(&replay->statements);
+    out->dirty_keys = atomic_load(&replay->dirty_keys);
+    out->dirty_bytes = atomic_load(&replay->dirty_bytes);
+    out->ddl_time = atomic_load(&replay->ddl_time);
+}
+
+bool tow_replay_settled(tow_replay_t *replay)
+{
+    return tow_ledger_backlog(replay->options.ledger) == 0 &&
+           atomic_load(&replay->dirty_keys) == 0;
+}

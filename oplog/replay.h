@@ -1,0 +1,66 @@
+/* replay.h: applies what the tail reads: the dispatcher routes events through the gate to lanes, lanes
+ * apply them or refetch their keys, DDL events are barriers.
+ *
+ *   tail → ledger → dispatcher → lanes (by hash of the canonical _id) → destination
+ *
+ * Threads: one dispatcher, `lanes` lanes; a readers-writer lock that lanes share while they work and
+ * that a barrier, or a lane that untangles unique keys, takes alone. Lock order: exclusive, then a
+ * lane's inbox, then the namespaces' and the ledger's own locks. */
+#ifndef TOW_OPLOG_REPLAY_H
+#define TOW_OPLOG_REPLAY_H
+
+#include "engine/state/filter.h"
+#include "engine/state/namespaces.h"
+#include "oplog/ledger.h"
+#include "oplog/tail.h"
+
+/* What a DDL event needs done by the layers beside; each returns false with *error. Given by job. */
+typedef struct {
+    void *data;
+    bool (*copying)(void *data); /* ranges are unfinished: lanes only collect keys; cheap */
+    bool (*create)(void *data, tow_conn_t *destination, const tow_collection_info_t *info,
+                   tow_error_t *error);
+    bool (*copy_again)(void *data, const char *database, const char *name, bool *out_found,
+                       tow_error_t *error);
+    void (*index)(void *data, const char *database, const char *name, const bson_t *specification);
+    bool (*index_drop)(void *data, const char *database, const char *name, const char *index,
+                       tow_error_t *error);
+    bool (*reconcile)(void *data, const char *database, const char *name, tow_error_t *error);
+    bool (*forget)(void *data, const char *ns, tow_error_t *error); /* the store's collection */
+    bool (*save_ddl_time)(void *data, tow_optime_t time, tow_error_t *error);
+} tow_ddl_handler_t;
+
+typedef struct {
+    tow_link_t *source, *destination;
+    tow_namespaces_t *namespaces;
+    const tow_filter_t *filter;
+    tow_ledger_t *ledger;
+    tow_spool_t *spool;
+    tow_stop_t *stop;
+    tow_sink_t sink;
+    uint32_t lanes;
+    uint64_t dirty_bytes;        /* most memory of dirty keys */
+    int64_t retry_window_ms;
+    tow_ddl_handler_t ddl;
+} tow_replay_options_t;
+
+typedef struct tow_replay tow_replay_t;
+
+tow_replay_t *tow_replay_new(const tow_replay_options_t *options);
+void tow_replay_destroy(tow_replay_t *replay); /* joins; the stop was requested before */
+/* `horizon`: every event up to it becomes a dirty key (the source's time at a restart, or 0);
+ * `ddl_time`: DDL events up to it were applied before. */
+bool tow_replay_start(tow_replay_t *replay, tow_optime_t horizon, tow_optime_t ddl_time,
+                      tow_error_t *error) TOW_CHECK;
+/* While ranges are copied keys are only collected. A pause does the same, and DDL waits as well. */
+void tow_replay_pause(tow_replay_t *replay, bool paused);
+
+typedef struct {
+    uint64_t skipped, applied, refetched, statements, dirty_keys, dirty_bytes;
+    tow_optime_t ddl_time;
+} tow_replay_progress_t;
+void tow_replay_progress(tow_replay_t *replay, tow_replay_progress_t *out);
+/* All that was read is settled: no backlog and no dirty key. */
+bool tow_replay_settled(tow_replay_t *replay);
+
+#endif

@@ -1,0 +1,131 @@
+/* replay_internal.h: what dispatcher, lanes and DDL share. */
+#ifndef TOW_OPLOG_REPLAY_INTERNAL_H
+#define TOW_OPLOG_REPLAY_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "oplog/dirty.h"
+#include "oplog/record.h"
+#include "oplog/replay.h"
+#include "oplog/write.h"
+
+/* One event on its way to a lane; id and event point into the block's payload. */
+typedef struct {
+    tow_namespace_t *collection;
+    tow_value_t id;
+    tow_optime_t time;
+    tow_block_t *block;
+    const uint8_t *event; /* a whole event to apply, or NULL: its key becomes dirty */
+    uint32_t event_length;
+    unsigned hash;
+    bool fresh;           /* an insert */
+} tow_item_t;
+
+typedef struct {
+    tow_item_t *items;
+    uint32_t count, capacity;
+} tow_items_t;
+
+typedef struct tow_lane tow_lane_t;
+struct tow_lane {
+    tow_replay_t *replay;
+    uint32_t number;
+    pthread_t thread;
+    pthread_mutex_t lock; /* guards inbox, pushed, absorbed */
+    pthread_cond_t more, less; /* the inbox was filled; was emptied */
+    tow_items_t inbox;
+    uint64_t pushed, absorbed;
+    tow_dirty_t *dirty;   /* under the replay's exclusive lock, shared by its own thread only */
+    /* The thread's own. */
+    tow_conn_t *source, *destination;
+    tow_items_t taken;
+    tow_write_t updates, deletes;
+    unsigned attempt;
+    int64_t failing_since_ms;
+    struct tow_conflict *conflicts; /* to be untangled when the shared lock is given up */
+};
+
+/* A write that a unique index refused. */
+typedef struct tow_conflict {
+    struct tow_conflict *next;
+    tow_namespace_t *collection;
+    bson_t id;            /* {_id: …} */
+    char message[512];
+} tow_conflict_t;
+
+struct tow_replay {
+    tow_replay_options_t options;
+    pthread_t dispatcher;
+    bool started;
+    uint32_t lane_count;
+    tow_lane_t *lanes;
+    pthread_rwlock_t exclusive;
+    atomic_bool paused;
+    _Atomic tow_optime_t dispatched_time; /* every event before it is in a lane's inbox or further */
+    _Atomic tow_optime_t ddl_time;
+    _Atomic uint64_t skipped, applied, refetched, statements;
+    _Atomic uint64_t dirty_keys, dirty_bytes;
+    /* The dispatcher's own. */
+    tow_conn_t *source, *destination;
+    tow_optime_t horizon;
+    tow_items_t *outboxes; /* one for each lane, filled while a block is dispatched */
+};
+
+static inline unsigned tow_item_hash(const tow_namespace_t *collection, tow_value_t id)
+{
+    uint64_t hash = tow_value_hash(id) ^ (collection->id * UINT64_C(0x9E3779B97F4A7C15));
+
+    return (unsigned)(hash ^ (hash >> 32));
+}
+
+/* Keys of a collection whose order or equality we cannot see share one lane. */
+static inline tow_lane_t *tow_lane_of(tow_replay_t *replay, const tow_namespace_t *collection,
+                                      unsigned hash)
+{
+    uint32_t number = collection->capped || collection->collated ? collection->id : hash >> 12;
+
+    return &replay->lanes[number % replay->lane_count];
+}
+
+void tow_items_add(tow_items_t *items, const tow_item_t *item);
+
+/* Keys are collected, nothing is applied. */
+static inline bool tow_replay_holding(tow_replay_t *replay)
+{
+    return atomic_load(&replay->paused) ||
+           replay->options.ddl.copying(replay->options.ddl.data);
+}
+
+/* lane.c */
+void tow_lane_init(tow_lane_t *lane, tow_replay_t *replay, uint32_t number);
+bool tow_lane_start(tow_lane_t *lane, tow_error_t *error);
+void tow_lane_wake(tow_lane_t *lane);
+void tow_lane_destroy(tow_lane_t *lane); /* joins */
+/* Appends the items; waits while the inbox is full; false: stopped. */
+bool tow_lane_push(tow_lane_t *lane, const tow_items_t *items);
+/* Waits until everything pushed so far is absorbed; false: stopped. */
+bool tow_lane_wait_absorbed(tow_lane_t *lane);
+
+/* apply.c: events as they come. */
+void tow_lane_absorb(tow_lane_t *lane, const tow_items_t *items);
+/* refetch.c: one batch of dirty keys; false: nothing to do. */
+bool tow_lane_refetch(tow_lane_t *lane);
+void tow_lane_conflict(tow_lane_t *lane, tow_namespace_t *collection, tow_value_t id,
+                       const char *message);
+/* A server call of the lane failed: counts, waits, or stops the job when it is final. */
+void tow_lane_failed(tow_lane_t *lane, const tow_error_t *error);
+void tow_lane_succeeded(tow_lane_t *lane);
+/* untangle.c: reads the keys of a conflict again, with those that stand in their way, deletes all and
+ * inserts what the source has. Takes the exclusive lock. */
+void tow_lane_untangle(tow_lane_t *lane);
+
+/* ddl.c: one DDL event; the dispatcher has flushed everything before it. */
+bool tow_replay_ddl(tow_replay_t *replay, const bson_t *event, tow_optime_t time,
+                    tow_block_t *block, tow_error_t *error);
+/* An event on a collection that nobody announced: looks it up at the source. NULL with error code 0:
+ * it does not exist there. */
+tow_namespace_t *tow_replay_ensure(tow_replay_t *replay, const char *database, const char *name,
+                                   tow_error_t *error);
+
+#endif

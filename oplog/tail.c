@@ -1,0 +1,501 @@
+/* tail.c: see tail.h. */
+#include "oplog/tail.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/base/clock.h"
+#include "oplog/record.h"
+#include "oplog/token.h"
+
+enum {
+    AWAIT_MS = 100,            /* how long the server holds an empty getMore: bounds the floor's delay */
+    BLOCK_BYTES = 256 * 1024,  /* keys of one block */
+    BLOCK_AGE_MS = 100,        /* and how long it is filled at most */
+    SYNC_MS = 1000,            /* between two syncs of the spool */
+    LARGE_EVENT_MS = 10000,    /* how long to stay in refetch mode after an event over 16 MB */
+    KEYS_BATCH = 10000,
+    DIRECT_BATCH = 2000,
+    TOO_LARGE = 10334          /* BSONObjectTooLarge */
+};
+
+struct tow_tail {
+    tow_tail_options_t options;
+    pthread_t thread;
+    bool started;
+    atomic_bool wish_direct, direct;
+    _Atomic tow_optime_t read_time, spooled_time;
+    _Atomic uint64_t events, idle_replies;
+    /* The thread's own. */
+    tow_conn_t *conn;
+    int64_t cursor;
+    uint32_t server;
+    bson_t token;               /* last position read */
+    tow_optime_t time;
+    tow_buffer_t records;       /* the block being filled */
+    uint32_t record_count;
+    int64_t record_since_ms, synced_ms, refetch_until_ms;
+    bson_t record_token;        /* position of its last event */
+    tow_optime_t record_time, appended_time;
+};
+
+tow_tail_t *tow_tail_new(const tow_tail_options_t *options)
+{
+    tow_tail_t *tail = tow_alloc(sizeof *tail);
+
+    tail->options = *options;
+    bson_init(&tail->token);
+    bson_init(&tail->record_token);
+    return tail;
+}
+
+void tow_tail_destroy(tow_tail_t *tail)
+{
+    if (!tail)
+        return;
+    if (tail->started)
+        pthread_join(tail->thread, NULL);
+    tow_conn_close(tail->conn);
+    bson_destroy(&tail->token);
+    bson_destroy(&tail->record_token);
+    tow_buffer_free(&tail->records);
+    free(tail);
+}
+
+/* The fields that a dirty key or a DDL event needs. */
+static void append_projection(bson_t *stages, const char *key)
+{
+    static const char *const fields[] = {"operationType", "clusterTime", "ns", "to", "documentKey",
+                                         "operationDescription", "nsType", "collectionUUID"};
+    bson_t stage, project;
+
+    bson_append_document_begin(stages, key, -1, &stage);
+    bson_append_document_begin(&stage, "$project", -1, &project);
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        bson_append_int32(&project, fields[i], -1, 1);
+    bson_append_document_end(&stage, &project);
+    bson_append_document_end(stages, &stage);
+}
+
+static void build_aggregate(const tow_tail_t *tail, const bson_t *resume, bool direct, bson_t *out)
+{
+    bson_t stages, stage, change, cursor;
+
+    bson_init(out);
+    bson_append_int32(out, "aggregate", -1, 1);
+    bson_append_array_begin(out, "pipeline", -1, &stages);
+    bson_append_document_begin(&stages, "0", -1, &stage);
+    bson_append_document_begin(&stage, "$changeStream", -1, &change);
+    bson_append_bool(&change, "allChangesForCluster", -1, true);
+    if (tow_link_facts(tail->options.source)->expanded_events)
+        bson_append_bool(&change, "showExpandedEvents", -1, true);
+    if (resume)
+        bson_append_document(&change, "resumeAfter", -1, resume);
+    bson_append_document_end(&stage, &change);
+    bson_append_document_end(&stages, &stage);
+    tow_filter_match(tail->options.filter, &stages, "1");
+    if (!direct)
+        append_projection(&stages, "2");
+    bson_append_array_end(out, &stages);
+    bson_append_document_begin(out, "cursor", -1, &cursor);
+    bson_append_int32(&cursor, "batchSize", -1, 0);
+    bson_append_document_end(out, &cursor);
+}
+
+static void move_token(tow_tail_t *tail, const bson_t *token, tow_optime_t time)
+{
+    bson_t copy;
+
+    bson_copy_to(token, &copy);
+    bson_destroy(&tail->token);
+    bson_steal(&tail->token, &copy);
+    if (time > tail->time)
+        tail->time = time;
+    atomic_store(&tail->read_time, tail->time);
+}
+
+/* The time of a token: from itself where it is a KeyString, else `other`. */
+static tow_optime_t token_time(const bson_t *token, tow_optime_t other)
+{
+    tow_optime_t time;
+
+    return tow_token_time(token, &time) ? time : other;
+}
+
+/* Finds cursor.id, the batch and postBatchResumeToken of a reply. */
+static bool read_cursor(const bson_t *reply, int64_t *out_id, bson_iter_t *out_batch,
+                        bson_t *out_token, bool *out_has_token)
+{
+    bson_iter_t iter, child;
+    bool batch = false;
+    const uint8_t *data;
+    uint32_t length;
+
+    *out_has_token = false;
+    if (!bson_iter_init_find(&iter, reply, "cursor") || !BSON_ITER_HOLDS_DOCUMENT(&iter) ||
+        !bson_iter_recurse(&iter, &child))
+        return false;
+    while (bson_iter_next(&child)) {
+        const char *name = bson_iter_key(&child);
+
+        if (!strcmp(name, "id")) {
+            *out_id = bson_iter_as_int64(&child);
+        } else if (!strcmp(name, "firstBatch") || !strcmp(name, "nextBatch")) {
+            batch = BSON_ITER_HOLDS_ARRAY(&child) && bson_iter_recurse(&child, out_batch);
+        } else if (!strcmp(name, "postBatchResumeToken") && BSON_ITER_HOLDS_DOCUMENT(&child)) {
+            bson_iter_document(&child, &length, &data);
+            *out_has_token = bson_init_static(out_token, data, length);
+        }
+    }
+    return batch;
+}
+
+static bool open_stream(tow_tail_t *tail, const bson_t *resume, bool direct, bson_t *reply,
+                        tow_error_t *error)
+{
+    tow_send_options_t send = {.flags = TOW_SEND_READ};
+    bson_t command, token;
+    bson_iter_t batch;
+    bool has_token, ok;
+
+    if (!tail->conn && !(tail->conn = tow_conn_open(tail->options.source, error))) {
+        bson_init(reply);
+        return false;
+    }
+    build_aggregate(tail, resume, direct, &command);
+    ok = tow_conn_command(tail->conn, "admin", &command, &send, reply, error);
+    bson_destroy(&command);
+    if (!ok)
+        return tow_fail_context(error, "open the change stream");
+    tail->server = tow_conn_server(tail->conn);
+    tail->cursor = 0;
+    if (!read_cursor(reply, &tail->cursor, &batch, &token, &has_token) || !tail->cursor)
+        return tow_fail(error, TOW_ERROR_SERVER, "the source opened a change stream without a cursor");
+    atomic_store(&tail->direct, direct);
+    return true;
+}
+
+bool tow_tail_open(tow_tail_t *tail, const bson_t *token, tow_optime_t time, bson_t *out_token,
+                   tow_optime_t *out_time, tow_error_t *error)
+{
+    bson_t reply, found;
+    bson_iter_t batch;
+    int64_t id;
+    bool has_token = false, ok;
+    /* Known before the request: everything up to it lies before the stream's first position. */
+    tow_optime_t before = tow_link_time(tail->options.source);
+
+    ok = open_stream(tail, token, false, &reply, error);
+    if (ok && token) {
+        move_token(tail, token, time);
+    } else if (ok) {
+        if (!read_cursor(&reply, &id, &batch, &found, &has_token) || !has_token)
+            ok = tow_fail(error, TOW_ERROR_SERVER,
+                          "the source gave no resume token when the stream was opened; a server of "
+                          "4.2 or newer does");
+        else
+            move_token(tail, &found, token_time(&found, before));
+    }
+    bson_destroy(&reply);
+    if (ok) {
+        bson_copy_to(&tail->token, out_token);
+        *out_time = tail->time;
+        tail->appended_time = tail->time;
+    }
+    return ok;
+}
+
+/* Hands the filled block to spool and ledger. */
+static bool seal(tow_tail_t *tail, tow_error_t *error)
+{
+    tow_spool_frame_t frame = {tail->record_count, tail->record_time, &tail->record_token};
+    tow_block_t *block;
+
+    if (!tail->record_count)
+        return true;
+    block = tow_alloc(sizeof *block);
+    if (!tow_spool_append(tail->options.spool, tail->records.data, tail->records.length, &frame,
+                          &block->place, error)) {
+        free(block);
+        return false;
+    }
+    block->time = tail->record_time;
+    block->events = tail->record_count;
+    block->spooled = true;
+    block->payload_bytes = tail->records.capacity;
+    block->records = tail->records;
+    bson_copy_to(&tail->record_token, &block->token);
+    tail->records = (tow_buffer_t){0};
+    tail->record_count = 0;
+    tail->appended_time = tail->record_time;
+    tow_ledger_append(tail->options.ledger, block);
+    return true;
+}
+
+static bool sync_spool(tow_tail_t *tail, tow_error_t *error)
+{
+    int64_t now = tow_now_ms();
+
+    if (now - tail->synced_ms < SYNC_MS)
+        return true;
+    tail->synced_ms = now;
+    if (!tow_spool_sync(tail->options.spool, error))
+        return false;
+    atomic_store(&tail->spooled_time, tail->appended_time);
+    return true;
+}
+
+static void add_record(tow_tail_t *tail, const bson_t *event, const tow_event_t *parsed)
+{
+    tow_record_t record = {.kind = 'c',
+                           .database = parsed->database,
+                           .collection = parsed->collection,
+                           .id = parsed->id,
+                           .time = parsed->time};
+
+    if (!tail->record_count) {
+        tow_record_begin(&tail->records, &tail->token, tail->time);
+        tail->record_since_ms = tow_now_ms();
+    }
+    if (!parsed->change || !parsed->has_id) {
+        record.kind = 'e';
+        record.database = record.collection = "";
+        record.id = (tow_value_t){0, event->len, bson_get_data(event)};
+    } else if (parsed->operation[0] == 'i') {
+        record.kind = 'i';
+    }
+    tow_record_append(&tail->records, &record);
+    tail->record_count++;
+}
+
+/* Takes in a reply; `known` is a time of the source before the request was sent. Takes *reply when it
+ * becomes a block (then *reply is empty). */
+static bool take_reply(tow_tail_t *tail, bson_t *reply, tow_optime_t known, tow_error_t *error)
+{
+    bool direct = atomic_load(&tail->direct), has_token;
+    bson_t token = BSON_INITIALIZER, event, last = BSON_INITIALIZER;
+    bson_iter_t batch;
+    uint32_t count = 0;
+    tow_optime_t time = 0;
+    const uint8_t *data;
+    uint32_t length;
+
+    if (!read_cursor(reply, &tail->cursor, &batch, &token, &has_token))
+        return tow_fail(error, TOW_ERROR_SERVER, "the source answered getMore without a batch");
+    while (bson_iter_next(&batch)) {
+        tow_event_t parsed;
+        bson_iter_t id;
+
+        bson_iter_document(&batch, &length, &data);
+        if (!bson_init_static(&event, data, length))
+            return tow_fail(error, TOW_ERROR_SERVER, "the source sent a broken change event");
+        tow_event_parse(&event, &parsed);
+        if (parsed.time > time)
+            time = parsed.time;
+        if (!direct)
+            add_record(tail, &event, &parsed);
+        if (bson_iter_init_find(&id, &event, "_id") && BSON_ITER_HOLDS_DOCUMENT(&id)) {
+            bson_iter_document(&id, &length, &data);
+            bson_init_static(&last, data, length);
+        }
+        count++;
+    }
+    tow_link_note_time(tail->options.source, time);
+    if (!has_token && count == 0)
+        return true;
+    if (!has_token)
+        token = last;
+    if (count == 0) {
+        if (!seal(tail, error))
+            return false;
+        move_token(tail, &token, token_time(&token, known));
+        tow_ledger_idle(tail->options.ledger, &tail->token, tail->time);
+        atomic_fetch_add(&tail->idle_replies, 1);
+        return true;
+    }
+    move_token(tail, &token, token_time(&token, time));
+    atomic_fetch_add(&tail->events, count);
+    if (direct) {
+        tow_block_t *block = tow_alloc(sizeof *block);
+
+        bson_copy_to(&tail->token, &block->token);
+        block->time = tail->time;
+        block->events = count;
+        block->direct = true;
+        bson_steal(&block->reply, reply);
+        bson_init(reply);
+        block->payload_bytes = block->reply.len;
+        tow_ledger_append(tail->options.ledger, block);
+        return true;
+    }
+    bson_destroy(&tail->record_token);
+    bson_copy_to(&tail->token, &tail->record_token);
+    tail->record_time = tail->time;
+    if (tail->records.length >= BLOCK_BYTES ||
+        tow_now_ms() - tail->record_since_ms >= BLOCK_AGE_MS)
+        return seal(tail, error);
+    return true;
+}
+
+static bool get_more(tow_tail_t *tail, tow_error_t *error, bson_t *reply)
+{
+    bson_t command = BSON_INITIALIZER;
+    tow_send_options_t send = {.server_id = tail->server};
+    bool ok;
+
+    bson_append_int64(&command, "getMore", -1, tail->cursor);
+    bson_append_utf8(&command, "collection", -1, "$cmd.aggregate", -1);
+    bson_append_int32(&command, "batchSize", -1,
+                      atomic_load(&tail->direct) ? DIRECT_BATCH : KEYS_BATCH);
+    bson_append_int64(&command, "maxTimeMS", -1, AWAIT_MS);
+    ok = tow_conn_command(tail->conn, "admin", &command, &send, reply, error);
+    bson_destroy(&command);
+    return ok;
+}
+
+/* Ends the cursor on the server; a failure does not matter, it dies by itself. */
+static void kill_cursor(tow_tail_t *tail)
+{
+    bson_t command = BSON_INITIALIZER, list, reply;
+    tow_send_options_t send = {.server_id = tail->server};
+    tow_error_t ignored;
+
+    if (!tail->cursor)
+        return;
+    bson_append_utf8(&command, "killCursors", -1, "$cmd.aggregate", -1);
+    bson_append_array_begin(&command, "cursors", -1, &list);
+    bson_append_int64(&list, "0", -1, tail->cursor);
+    bson_append_array_end(&command, &list);
+    if (!tow_conn_command(tail->conn, "admin", &command, &send, &reply, &ignored))
+        tow_emit(&tail->options.sink, TOW_LEVEL_DEBUG, "cursor_kept", "%s", ignored.message);
+    bson_destroy(&reply);
+    bson_destroy(&command);
+    tail->cursor = 0;
+}
+
+/* What to do after an error of the stream: false when it is final. */
+static bool survive(tow_tail_t *tail, tow_error_t *error, const bson_t *reply, unsigned *attempt,
+                    int64_t *failing_since_ms)
+{
+    int64_t now = tow_now_ms();
+
+    if (tow_error_history_lost(error))
+        return tow_fail_context(error, "the source's oplog no longer reaches back to this job's "
+                                       "position; start the job anew with --clear-destination and "
+                                       "a longer oplog window");
+    if (error->server_code == TOO_LARGE && atomic_load(&tail->direct)) {
+        tail->refetch_until_ms = now + LARGE_EVENT_MS;
+        tow_emit(&tail->options.sink, TOW_LEVEL_INFO, "event_too_large",
+                 "a change event is over 16 MB: its key will be refetched");
+        return true;
+    }
+    if (error->code == TOW_ERROR_SPOOL || error->code == TOW_ERROR_INTERRUPTED)
+        return false;
+    if (error->retry == TOW_RETRY_NEVER && !tow_error_stream_resumable(error, reply))
+        return false;
+    if (!*failing_since_ms)
+        *failing_since_ms = now;
+    if (*attempt == 1)
+        tow_emit(&tail->options.sink, TOW_LEVEL_WARNING, "stream_lost",
+                 "the change stream broke and is reopened: %s", error->message);
+    return tow_backoff(tail->options.source, (*attempt)++,
+                       *failing_since_ms + tail->options.retry_window_ms);
+}
+
+/* One round: reopen where the mode or an error asks for it, then one getMore. */
+static bool read_once(tow_tail_t *tail, bson_t *reply, tow_error_t *error)
+{
+    bool direct =
+        atomic_load(&tail->wish_direct) && tow_now_ms() >= tail->refetch_until_ms;
+    tow_optime_t known;
+
+    if (tail->cursor && direct != atomic_load(&tail->direct)) {
+        if (!seal(tail, error))
+            return false;
+        kill_cursor(tail);
+    }
+    if (!tail->cursor) {
+        bool ok = open_stream(tail, &tail->token, direct, reply, error);
+
+        if (!ok)
+            return false;
+        bson_destroy(reply);
+        bson_init(reply);
+    }
+    known = tow_link_time(tail->options.source);
+    bson_destroy(reply);
+    if (!get_more(tail, error, reply))
+        return false;
+    return take_reply(tail, reply, known, error) && sync_spool(tail, error);
+}
+
+static void *run(void *data)
+{
+    tow_tail_t *tail = data;
+    unsigned attempt = 0;
+    int64_t failing_since_ms = 0;
+    tow_error_t error;
+
+    while (!tow_stop_requested(tail->options.stop)) {
+        bson_t reply = BSON_INITIALIZER;
+
+        if (read_once(tail, &reply, &error)) {
+            attempt = 0;
+            failing_since_ms = 0;
+        } else {
+            /* What was read stays: the stream goes on after the last token. */
+            tail->cursor = 0;
+            if (tow_stop_requested(tail->options.stop) ||
+                !survive(tail, &error, &reply, &attempt, &failing_since_ms)) {
+                bson_destroy(&reply);
+                break;
+            }
+        }
+        bson_destroy(&reply);
+    }
+    if (!tow_stop_requested(tail->options.stop))
+        tow_stop_request(tail->options.stop, &error);
+    if (seal(tail, &error) && !tow_spool_sync(tail->options.spool, &error))
+        tow_emit(&tail->options.sink, TOW_LEVEL_WARNING, "spool_not_synced", "%s", error.message);
+    return NULL;
+}
+
+bool tow_tail_start(tow_tail_t *tail, tow_error_t *error)
+{
+    if (pthread_create(&tail->thread, NULL, run, tail))
+        return tow_fail(error, TOW_ERROR_INTERNAL, "cannot start a thread");
+    tail->started = true;
+    return true;
+}
+
+void tow_tail_wish_direct(tow_tail_t *tail, bool direct)
+{
+    atomic_store(&tail->wish_direct, direct);
+}
+
+bool tow_tail_direct(const tow_tail_t *tail)
+{
+    return atomic_load(&tail->direct);
+}
+
+tow_optime_t tow_tail_read_time(const tow_tail_t *tail)
+{
+    return atomic_load(&tail->read_time);
+}
+
+tow_optime_t tow_tail_spooled_time(const tow_tail_t *tail)
+{
+    return atomic_load(&tail->spooled_time);
+}
+
+uint64_t tow_tail_events(const tow_tail_t *tail)
+{
+    return atomic_load(&tail->events);
+}
+
+uint64_t tow_tail_idle_replies(const tow_tail_t *tail)
+{
+    return atomic_load(&tail->idle_replies);
+}

@@ -1,0 +1,44 @@
+/* tail.h: reads the cluster-wide change stream into the ledger.
+ *
+ * In refetch mode the stream is projected to what a dirty key needs, and blocks of keys go through the
+ * spool; in direct mode whole events are kept. The mode is wished from outside and changed between two
+ * batches by reopening the stream after the last token.
+ *
+ * Threads: one thread of its own, the reader; the functions may be called from any thread. */
+#ifndef TOW_OPLOG_TAIL_H
+#define TOW_OPLOG_TAIL_H
+
+#include "engine/state/filter.h"
+#include "oplog/ledger.h"
+
+typedef struct tow_tail tow_tail_t;
+
+typedef struct {
+    tow_link_t *source;
+    const tow_filter_t *filter;
+    tow_ledger_t *ledger;
+    tow_spool_t *spool;
+    tow_stop_t *stop;
+    tow_sink_t sink;
+    int64_t retry_window_ms;
+} tow_tail_options_t;
+
+tow_tail_t *tow_tail_new(const tow_tail_options_t *options);
+void tow_tail_destroy(tow_tail_t *tail); /* joins; the stop was requested before */
+
+/* Opens the stream: after `token`, or with NULL from now on. The position is given back and is where
+ * the ledger should begin. TOW_ERROR_HISTORY_LOST when the source's oplog begins after the token. */
+bool tow_tail_open(tow_tail_t *tail, const bson_t *token, tow_optime_t time, bson_t *out_token,
+                   tow_optime_t *out_time, tow_error_t *error) TOW_CHECK;
+bool tow_tail_start(tow_tail_t *tail, tow_error_t *error) TOW_CHECK;
+void tow_tail_wish_direct(tow_tail_t *tail, bool direct);
+bool tow_tail_direct(const tow_tail_t *tail); /* the mode it is in */
+
+tow_optime_t tow_tail_read_time(const tow_tail_t *tail);    /* position `read` */
+tow_optime_t tow_tail_spooled_time(const tow_tail_t *tail); /* position `spooled`, 0: none */
+uint64_t tow_tail_events(const tow_tail_t *tail);
+/* Counts replies without events whose request was sent after the count before was even asked for:
+ * wait until it grew by 2 and everything written before the first look was delivered. */
+uint64_t tow_tail_idle_replies(const tow_tail_t *tail);
+
+#endif

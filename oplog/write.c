@@ -1,0 +1,163 @@
+/* write.c: see write.h. */
+#include "oplog/write.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void drop_open(tow_write_t *write)
+{
+    if (!write->open)
+        return;
+    bson_append_array_end(&write->command, &write->list);
+    bson_destroy(&write->command);
+    write->open = false;
+    write->count = 0;
+}
+
+void tow_write_begin(tow_write_t *write, tow_write_kind_t kind, const tow_namespace_t *collection)
+{
+    static const char *const names[] = {"update", "delete", "insert"};
+    static const char *const lists[] = {"updates", "deletes", "documents"};
+
+    drop_open(write);
+    write->kind = kind;
+    write->collection = collection;
+    write->open = true;
+    bson_init(&write->command);
+    bson_append_utf8(&write->command, names[kind], -1, collection->name, -1);
+    bson_append_bool(&write->command, "ordered", -1, false);
+    bson_append_array_begin(&write->command, lists[kind], -1, &write->list);
+}
+
+bool tow_write_fits(const tow_write_t *write, size_t bytes)
+{
+    return write->count == 0 ||
+           (write->count < TOW_WRITE_MOST && write->list.len + bytes + 256 < TOW_WRITE_BYTES);
+}
+
+static void tag_next(tow_write_t *write, void *tag, char key[16], const char **out_key)
+{
+    if (write->count == write->tag_capacity) {
+        write->tag_capacity = write->tag_capacity ? write->tag_capacity * 2 : 256;
+        write->tags = tow_realloc(write->tags, write->tag_capacity * sizeof *write->tags);
+    }
+    write->tags[write->count] = tag;
+    bson_uint32_to_string(write->count, out_key, key, 16);
+    write->count++;
+}
+
+/* q: {_id: value}; a document needs $eq, since its first field may begin with a dollar. */
+static void append_query(bson_t *statement, tow_value_t id)
+{
+    bson_t query, equal;
+
+    bson_append_document_begin(statement, "q", 1, &query);
+    if (id.type == BSON_TYPE_DOCUMENT) {
+        bson_append_document_begin(&query, "_id", 3, &equal);
+        tow_value_append(&equal, "$eq", 3, id);
+        bson_append_document_end(&query, &equal);
+    } else {
+        tow_value_append(&query, "_id", 3, id);
+    }
+    bson_append_document_end(statement, &query);
+}
+
+static void append_update(tow_write_t *write, tow_value_t id, const bson_t *update, bool array,
+                          bool upsert, void *tag)
+{
+    char buffer[16];
+    const char *key;
+    bson_t statement;
+
+    tag_next(write, tag, buffer, &key);
+    bson_append_document_begin(&write->list, key, -1, &statement);
+    append_query(&statement, id);
+    if (array)
+        bson_append_array(&statement, "u", 1, update);
+    else
+        bson_append_document(&statement, "u", 1, update);
+    if (upsert)
+        bson_append_bool(&statement, "upsert", 6, true);
+    bson_append_document_end(&write->list, &statement);
+}
+
+void tow_write_replace(tow_write_t *write, tow_value_t id, const bson_t *document, void *tag)
+{
+    append_update(write, id, document, false, true, tag);
+}
+
+void tow_write_update(tow_write_t *write, tow_value_t id, const bson_t *update, bool pipeline,
+                      void *tag)
+{
+    append_update(write, id, update, pipeline, false, tag);
+}
+
+void tow_write_delete(tow_write_t *write, tow_value_t id, void *tag)
+{
+    char buffer[16];
+    const char *key;
+    bson_t statement;
+
+    tag_next(write, tag, buffer, &key);
+    bson_append_document_begin(&write->list, key, -1, &statement);
+    append_query(&statement, id);
+    bson_append_int32(&statement, "limit", 5, 1);
+    bson_append_document_end(&write->list, &statement);
+}
+
+void tow_write_insert(tow_write_t *write, const bson_t *document, void *tag)
+{
+    char buffer[16];
+    const char *key;
+
+    tag_next(write, tag, buffer, &key);
+    bson_append_document(&write->list, key, -1, document);
+}
+
+bool tow_write_send(tow_write_t *write, tow_conn_t *conn, tow_write_error_fn each, void *data,
+                    uint32_t *out_matched, tow_error_t *error)
+{
+    tow_send_options_t send = {.flags = TOW_SEND_WRITE};
+    const tow_facts_t *facts = tow_link_facts(tow_conn_link(conn));
+    tow_write_error_t failure;
+    uint32_t position = 0;
+    bson_t reply;
+    bson_iter_t iter;
+    bool ok;
+
+    *out_matched = 0;
+    if (!write->count) {
+        drop_open(write);
+        return true;
+    }
+    bson_append_array_end(&write->command, &write->list);
+    if (write->kind != TOW_WRITE_DELETE) {
+        bson_append_bool(&write->command, "bypassDocumentValidation", -1, true);
+        if (facts->bypass_empty_ts)
+            bson_append_bool(&write->command, "bypassEmptyTsReplacement", -1, true);
+    }
+    ok = tow_conn_command(conn, write->collection->database, &write->command, &send, &reply, error);
+    if (ok) {
+        if (bson_iter_init_find(&iter, &reply, "n"))
+            *out_matched = (uint32_t)bson_iter_as_int64(&iter);
+        while (tow_reply_write_error(&reply, &position, &failure))
+            if (failure.index < write->count)
+                each(data, write->tags[failure.index], &failure);
+    } else {
+        static const char *const verbs[] = {"update", "delete from", "insert into"};
+
+        tow_fail_context(error, "%s %s", verbs[write->kind], write->collection->ns);
+    }
+    bson_destroy(&reply);
+    bson_destroy(&write->command);
+    write->open = false;
+    write->count = 0;
+    return ok;
+}
+
+void tow_write_clear(tow_write_t *write)
+{
+    drop_open(write);
+    free(write->tags);
+    *write = (tow_write_t){0};
+}

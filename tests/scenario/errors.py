@@ -1,0 +1,290 @@
+#!/usr/bin/env python3
+"""errors.py: every documented refusal has its exit status, one line that says what to do, and no
+effect: a snapshot of the destination before and after is the same."""
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import socket
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+sys.dont_write_bytecode = True
+
+import bson
+from bson import Int64
+
+import compare
+from job import EXIT, free_port, towline
+from scenario import Scenario, scaled
+
+HOLD = 5  # times that a job is caught while it copies before the case gives up
+
+
+def expect_exit(scenario, done, status, *words):
+    """The exit status, and one line `towline: …` on stderr that holds every word."""
+    lines = [line for line in done.stderr.splitlines() if line.startswith("towline: ")]
+    scenario.expect(done.returncode == EXIT[status], "exit status %s instead of %d (%s): %s"
+                    % (done.returncode, EXIT[status], status, done.stderr[-300:]))
+    scenario.expect(len(lines) == 1, "%d lines `towline: …` on stderr: %s"
+                    % (len(lines), done.stderr[-600:]))
+    for word in words:
+        scenario.expect(word.lower() in lines[0].lower(),
+                        "the message does not say %r: %s" % (word, lines[0]))
+    return lines[0]
+
+
+@contextlib.contextmanager
+def untouched(scenario, server):
+    before = compare.snapshot(server.uri)
+    yield
+    after = compare.snapshot(server.uri)
+    changed = [name for name in sorted(set(before) | set(after))
+               if before.get(name) != after.get(name)]
+    scenario.expect(not changed, "the destination changed: %s" % ", ".join(changed))
+
+
+def run(source, destination, *arguments, **options):
+    """`towline run` to its end, with our settings for what `arguments` leave open."""
+    words = ["run"]
+    for name, value in (("--source", source), ("--destination", destination), ("--listen", "none"),
+                        ("--progress", "none"), ("--cutover", "auto")):
+        if name not in arguments:
+            words += [name, value]
+    return towline(*words, *arguments, timeout=60, **options)
+
+
+def bad_options(scenario, pair):
+    source, destination = pair.uris()
+    bad = [(["--no-such-option"], "no-such-option"), (["--workers", "none"], "workers"),
+           (["--workers", "0"], "workers"), (["--memory", "-5"], "memory"),
+           (["--cutover", "later"], "cutover"), (["--job", "not/a name"], "job"),
+           (["--include", "$bad"], "include"), (["--exclude", "admin"], "admin"),
+           (["--source", "no-uri"], "source"), (["--listen", "nowhere"], "listen"),
+           (["--job"], "job"), (["surplus"], "surplus")]
+    for arguments, word in bad:
+        with scenario.case("bad option: " + " ".join(arguments)), \
+                untouched(scenario, pair.destination):
+            expect_exit(scenario, run(source, destination, *arguments), "option", word)
+    with scenario.case("bad option: no source at all"):
+        expect_exit(scenario, towline("run", "--destination", destination), "option", "source")
+    with scenario.case("bad option: no such verb"):
+        expect_exit(scenario, towline("fly"), "option", "fly")
+    with scenario.case("bad option: in the environment"):
+        done = run(source, destination, environment={"TOWLINE_WORKERS": "many"})
+        expect_exit(scenario, done, "option", "workers")
+    with scenario.case("bad option: a secret is not repeated"):
+        done = run("mongodb://user:hunter2@", destination)
+        scenario.expect(done.returncode == EXIT["option"], "exit status %d" % done.returncode)
+        scenario.expect("hunter2" not in done.stdout + done.stderr, "the password is printed")
+    with scenario.case("source-file that does not exist is named"):
+        done = towline("run", "--source-file", "/no/such/file", "--destination", destination)
+        expect_exit(scenario, done, "option", "/no/such/file")
+
+
+def unreachable(scenario, pair):
+    source, destination = pair.uris()
+    nowhere = "mongodb://u:hunter2@127.0.0.1:%d/?serverSelectionTimeoutMS=2000" % free_port()
+    for side, uris in (("source", (nowhere, destination)), ("destination", (source, nowhere))):
+        with scenario.case("unreachable %s" % side), untouched(scenario, pair.destination):
+            done = run(*uris)
+            expect_exit(scenario, done, "unreachable", side)
+            scenario.expect("hunter2" not in done.stderr, "the password is printed")
+    with scenario.case("unreachable: a name that does not resolve"):
+        done = run("mongodb://no-such-host.invalid/?serverSelectionTimeoutMS=2000", destination)
+        expect_exit(scenario, done, "unreachable", "source")
+
+
+def unsuitable(scenario, pair):
+    source, destination = pair.uris()
+    with scenario.case("same deployment on both sides"), untouched(scenario, pair.source):
+        expect_exit(scenario, run(source, source), "unsuitable", "same")
+    with scenario.case("same deployment under another name"), untouched(scenario, pair.source):
+        expect_exit(scenario, run(source, source.replace("127.0.0.1", "localhost")), "unsuitable",
+                    "same")
+    with scenario.case("standalone source"), untouched(scenario, pair.destination):
+        alone = scenario.server(standalone=True)
+        expect_exit(scenario, run(alone.uri, destination), "unsuitable", "standalone")
+
+
+def conflicts(scenario, pair):
+    source, destination = pair
+    target = destination.client
+    for number in range(3):
+        target["taken"]["c%d" % number].insert_one({"_id": "in the way"})
+    target["taken"]["bystander"].insert_one({"_id": "mine"})
+    target["elsewhere"]["c"].insert_one({"_id": "mine"})
+    for number in range(3):
+        source.client["taken"]["c%d" % number].insert_many([{"_id": n} for n in range(20)])
+    filters = []
+    for number in range(3):
+        filters += ["--include", "taken.c%d" % number]
+    with scenario.case("conflict lists the namespaces"), untouched(scenario, destination):
+        line = expect_exit(scenario, run(*pair.uris(), *filters), "conflict", "taken.c0",
+                           "taken.c1", "taken.c2", "--clear-destination")
+        scenario.expect("bystander" not in line and "elsewhere" not in line,
+                        "names a namespace that is in nobody's way: " + line)
+    with scenario.case("excluded namespaces do not conflict"), untouched(scenario, destination):
+        done = run(*pair.uris(), *filters, "--exclude", "taken.c1")
+        line = expect_exit(scenario, done, "conflict", "taken.c0", "taken.c2")
+        scenario.expect("taken.c1" not in line, "names an excluded namespace: " + line)
+    with scenario.case("--clear-destination drops exactly those"):
+        done = run(*pair.uris(), *filters, "--clear-destination")
+        scenario.expect(done.returncode == 0, "exit status %d: %s"
+                        % (done.returncode, done.stderr[-300:]))
+        scenario.expect_equal(pair, takes=lambda database, name:
+                              database == "taken" and name != "bystander")
+        kept = [target["taken"]["bystander"].find_one(), target["elsewhere"]["c"].find_one()]
+        scenario.expect(kept == [{"_id": "mine"}] * 2, "a bystander was dropped: %r" % kept)
+
+
+def settings_and_lease(scenario, pair):
+    pair.source.client["data"]["c"].insert_many([{"_id": n} for n in range(1000)])
+    job = scenario.job(pair, name="held")
+    job.wait_in_sync()
+    with scenario.case("a second process is refused while the first lives"), \
+            same_documents(scenario, pair):
+        done = towline("run", "--source", pair.source.uri, "--destination", pair.destination.uri,
+                       "--job", "held", "--cutover", "manual", "--listen", "none", "--progress",
+                       "none", "--spool", os.path.join(scenario.folder(), "spool"))
+        expect_exit(scenario, done, "lease")
+        scenario.expect(job.running(), "the first process ended with %s" % job.status)
+    job.kill()
+    with scenario.case("another filter at a restart is refused"), \
+            untouched(scenario, pair.destination):
+        done = towline(*job.command()[1:], "--exclude", "other.thing")
+        expect_exit(scenario, done, "settings", "exclude")
+    with scenario.case("another source at a restart is refused"), \
+            untouched(scenario, pair.destination):
+        other = scenario.server()
+        command = job.command()[1:]
+        command[command.index("--source") + 1] = other.uri
+        expect_exit(scenario, towline(*command), "settings", "source")
+    with scenario.case("the same command continues after all that"):
+        pair.source.client["data"]["c"].insert_one({"_id": "while it was down"})
+        job.start()
+        job.finish()
+        scenario.expect_equal(pair)
+
+
+@contextlib.contextmanager
+def same_documents(scenario, pair):
+    before = scenario.differences(pair, ignore_ttl=True)
+    yield
+    scenario.expect(scenario.differences(pair, ignore_ttl=True) == before, "documents changed")
+
+
+def not_in_sync(scenario, pair):
+    """The source is stopped (SIGSTOP) as soon as the job copies, so that it surely still copies
+    when it is asked; the control server answers all the same."""
+    bytes_each = 4000
+    for attempt in range(HOLD):
+        pair.source.client["big%d" % attempt]["c"].insert_many(
+            [{"_id": n, "pad": os.urandom(bytes_each // 2).hex()} for n in range(scaled(15000))])
+        scenario.reset(pair.destination)
+        job = scenario.job(pair, name="early%d" % attempt)
+        job.wait_for("copying", lambda progress: progress["phase"] in
+                     ("copying", "catching-up", "in-sync"))
+        os.kill(pair.source.pid, signal.SIGSTOP)
+        try:
+            if job.now().get("phase") == "copying":
+                with scenario.case("cutover before the job is in sync"):
+                    done = towline("cutover", "--listen", "127.0.0.1:%d" % job.port)
+                    expect_exit(scenario, done, "not-in-sync")
+                    scenario.expect(job.running(), "the job ended")
+                break
+        finally:
+            os.kill(pair.source.pid, signal.SIGCONT)
+        job.kill()
+    else:
+        scenario.report("cutover before the job is in sync", "never caught while it copies")
+        return
+    with scenario.case("the refused cutover did no harm"):
+        job.finish()
+        scenario.expect_equal(pair)
+
+
+def control_server(scenario, pair):
+    listen = "127.0.0.1:%d" % free_port()
+    for verb in ("status", "pause", "resume", "cutover"):
+        with scenario.case("no control server: %s" % verb):
+            expect_exit(scenario, towline(verb, "--listen", listen), "control", listen)
+    with scenario.case("the control server's port is taken"), \
+            untouched(scenario, pair.destination), socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen(1)
+        where = "127.0.0.1:%d" % taken.getsockname()[1]
+        done = towline("run", "--source", pair.source.uri, "--destination", pair.destination.uri,
+                       "--progress", "none", "--listen", where)
+        expect_exit(scenario, done, "control", where)
+
+
+def verify(scenario, pair):
+    """Differences are planted one by one; the verb finds each and names it, and invents none."""
+    rows = [{"_id": n, "n": n, "pad": "x" * 200} for n in range(scaled(20000, 500))]
+    for server in pair:
+        for name in ("content", "missing", "extra", "type", "order", "quiet"):
+            server.client["proof"][name].insert_many(rows)
+        server.client["proof"]["indexes"].create_index("a")
+        server.client["proof"].create_collection("options")
+    report_file = os.path.join(scenario.folder(), "report.json")
+    command = ["verify", "--source", pair.source.uri, "--destination", pair.destination.uri,
+               "--report", report_file]
+    with scenario.case("verify: equal sides end with 0"):
+        done = towline(*command)
+        scenario.expect(done.returncode == 0, "exit status %d: %s"
+                        % (done.returncode, done.stderr[-300:]))
+        with open(report_file, encoding="utf-8") as file:
+            scenario.expect(json.load(file)["equal"] is True, "the report says not equal")
+    last = len(rows) - 1
+    proof = pair.destination.client["proof"]
+    proof["content"].update_one({"_id": last // 2}, {"$set": {"n": -1}})
+    proof["missing"].delete_one({"_id": last})
+    proof["extra"].insert_one({"_id": -77})
+    proof["type"].update_one({"_id": 3}, {"$set": {"n": Int64(3)}})
+    proof["order"].replace_one({"_id": 5}, bson.SON([("pad", "x" * 200), ("n", 5)]))
+    proof["indexes"].create_index("b")
+    proof.command("collMod", "options", validator={"a": 1})
+    with scenario.case("verify: differences end with 12"), untouched(scenario, pair.destination):
+        done = towline(*command)
+        expect_exit(scenario, done, "verify", "differ")
+    with open(report_file, encoding="utf-8") as file:
+        report = json.load(file)
+    planted = {"content": (last // 2, "content"), "missing": (last, "missing"),
+               "extra": (-77, "extra"), "type": (3, "content"), "order": (5, "content")}
+    for name, (identity, kind) in planted.items():
+        with scenario.case("verify: names the planted difference in proof.%s" % name):
+            found = [item for item in report["differences"] if item["ns"] == "proof." + name]
+            scenario.expect(len(found) == 1, "found %d: %s" % (len(found), found[:3]))
+            text = json.dumps(found[0].get("id"))
+            scenario.expect(str(identity) in text, "_id is %s" % text)
+            scenario.expect(found[0].get("kind") == kind, "kind is %s" % found[0].get("kind"))
+            scenario.expect(found[0].get("range"), "no range: %s" % found[0])
+            scenario.expect("proof." + name in done.stdout, "not in the table on stdout")
+    for name in ("indexes", "options"):
+        with scenario.case("verify: names the planted difference in proof.%s" % name):
+            found = [item for item in report["differences"] if item["ns"] == "proof." + name]
+            scenario.expect([item["kind"] for item in found] == [name], "found %s" % found[:3])
+    with scenario.case("verify: invents nothing"):
+        names = {item["ns"] for item in report["differences"]}
+        wanted = {"proof." + name for name in list(planted) + ["indexes", "options"]}
+        scenario.expect(names == wanted, "named %s" % sorted(names - wanted))
+
+
+def main():
+    with Scenario(__doc__) as scenario:
+        pair = scenario.pair()
+        pair.source.client["shop"]["orders"].insert_many([{"_id": n} for n in range(100)])
+        bad_options(scenario, pair)
+        unreachable(scenario, pair)
+        unsuitable(scenario, pair)
+        control_server(scenario, pair)
+        for part in (conflicts, settings_and_lease, verify, not_in_sync):
+            scenario.reset(*pair)
+            with scenario.case("part %s came to its end" % part.__name__):
+                part(scenario, pair)
+
+
+if __name__ == "__main__":
+    main()
