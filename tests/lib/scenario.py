@@ -185,7 +185,8 @@ class Scenario:
             self.report(name, first_line(error))
         else:
             self.report(name)
-        print("# %s took %.1f s" % (name, time.monotonic() - began), flush=True)
+        if time.monotonic() - began >= 1:
+            print("# %s took %.1f s" % (name, time.monotonic() - began), flush=True)
 
     # What cases need ----------------------------------------------------------------------------
 

@@ -158,10 +158,9 @@ def unique_swaps(client, db):
         values = [collection.find_one({"_id": number}).get("u") for number in (left, right)]
         if turn % 3 == 2:
             with client.start_session() as session, session.start_transaction():
-                for key in (left, right):
-                    collection.delete_one({"_id": key}, session=session)
-                for key, value in ((right, values[0]), (left, values[1])):
-                    collection.insert_one({"_id": key, "u": value, "turn": turn}, session=session)
+                for key, value in ((left, -1 - turn), (right, values[0]), (left, values[1])):
+                    collection.update_one({"_id": key}, {"$set": {"u": value, "turn": turn}},
+                                          session=session)
             continue
         collection.update_one({"_id": left}, {"$unset": {"u": 1}} if turn % 3 else
                               {"$set": {"u": -1 - turn}})

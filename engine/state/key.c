@@ -1,0 +1,832 @@
+/* key.c: see key.h.
+ *
+ * Numbers are brought to one of three reduced forms before anything else happens: an integer of 64
+ * bits, a double that is no such integer, or a decimal that is neither. The forms do not overlap,
+ * so equal numbers have equal forms whatever their types were, and no number needs to be expanded
+ * into digits to be encoded. Only the order of a double and a decimal needs long arithmetic. */
+#include "engine/state/key.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The state of a streamed hash is only complete, and so fit for the stack, with this. */
+#define XXH_STATIC_LINKING_ONLY
+#include <xxhash.h>
+
+typedef unsigned __int128 wide_t;
+
+/* In the server's order. `undefined` and null are neighbours but two different keys. */
+enum {
+    CLASS_NONE = 1, /* no value at all: a document without an _id */
+    CLASS_MIN_KEY,
+    CLASS_UNDEFINED,
+    CLASS_NULL,
+    CLASS_NUMBER,
+    CLASS_STRING,
+    CLASS_OBJECT,
+    CLASS_ARRAY,
+    CLASS_BINARY,
+    CLASS_OBJECT_ID,
+    CLASS_BOOL,
+    CLASS_DATE,
+    CLASS_TIMESTAMP,
+    CLASS_REGEX,
+    CLASS_DBPOINTER,
+    CLASS_CODE,
+    CLASS_CODE_WITH_SCOPE,
+    CLASS_UNKNOWN, /* a type that BSON does not have yet: by its raw bytes */
+    CLASS_MAX_KEY
+};
+
+enum {
+    DECIMAL_BIAS = 6176,
+    DECIMAL_DIGITS = 34,
+    SMALL_BYTES = 256, /* what is built on the stack */
+    LIMBS = 96         /* of 32 bits; the longest product below has less than 2,300 bits */
+};
+
+typedef enum { RANK_NAN, RANK_MINUS_INFINITY, RANK_FINITE, RANK_INFINITY } rank_t;
+typedef enum { FORM_INTEGER, FORM_DOUBLE, FORM_DECIMAL } form_t;
+
+typedef struct {
+    rank_t rank;
+    form_t form;        /* of RANK_FINITE */
+    int64_t integer;    /* FORM_INTEGER */
+    double binary;      /* FORM_DOUBLE: not integral, or beyond 64 bits */
+    bool negative;      /* FORM_DECIMAL */
+    wide_t coefficient; /* FORM_DECIMAL: not a multiple of ten */
+    int exponent;
+} number_t;
+
+typedef struct {
+    uint32_t limb[LIMBS]; /* least first */
+    int count;
+} long_t;
+
+static int class_of(uint8_t type)
+{
+    switch (type) {
+    case BSON_TYPE_EOD:
+        return CLASS_NONE;
+    case BSON_TYPE_MINKEY:
+        return CLASS_MIN_KEY;
+    case BSON_TYPE_UNDEFINED:
+        return CLASS_UNDEFINED;
+    case BSON_TYPE_NULL:
+        return CLASS_NULL;
+    case BSON_TYPE_INT32:
+    case BSON_TYPE_INT64:
+    case BSON_TYPE_DOUBLE:
+    case BSON_TYPE_DECIMAL128:
+        return CLASS_NUMBER;
+    case BSON_TYPE_UTF8:
+    case BSON_TYPE_SYMBOL:
+        return CLASS_STRING;
+    case BSON_TYPE_DOCUMENT:
+        return CLASS_OBJECT;
+    case BSON_TYPE_ARRAY:
+        return CLASS_ARRAY;
+    case BSON_TYPE_BINARY:
+        return CLASS_BINARY;
+    case BSON_TYPE_OID:
+        return CLASS_OBJECT_ID;
+    case BSON_TYPE_BOOL:
+        return CLASS_BOOL;
+    case BSON_TYPE_DATE_TIME:
+        return CLASS_DATE;
+    case BSON_TYPE_TIMESTAMP:
+        return CLASS_TIMESTAMP;
+    case BSON_TYPE_REGEX:
+        return CLASS_REGEX;
+    case BSON_TYPE_DBPOINTER:
+        return CLASS_DBPOINTER;
+    case BSON_TYPE_CODE:
+        return CLASS_CODE;
+    case BSON_TYPE_CODEWSCOPE:
+        return CLASS_CODE_WITH_SCOPE;
+    case BSON_TYPE_MAXKEY:
+        return CLASS_MAX_KEY;
+    default:
+        return CLASS_UNKNOWN;
+    }
+}
+
+static uint32_t read_u32(const uint8_t *data)
+{
+    uint32_t value;
+
+    memcpy(&value, data, sizeof value);
+    return BSON_UINT32_FROM_LE(value);
+}
+
+static uint64_t read_u64(const uint8_t *data)
+{
+    uint64_t value;
+
+    memcpy(&value, data, sizeof value);
+    return BSON_UINT64_FROM_LE(value);
+}
+
+static int sign_of(int64_t difference)
+{
+    return (difference > 0) - (difference < 0);
+}
+
+/* Numbers ---------------------------------------------------------------------------------------
+ */
+
+static int trailing_zero_bits(wide_t value)
+{
+    return (uint64_t)value ? __builtin_ctzll((uint64_t)value)
+                           : 64 + __builtin_ctzll((uint64_t)(value >> 64));
+}
+
+/* Whether coefficient * 10^exponent is exactly a double. The powers of two never matter: they stay
+ * far inside a double's exponents once the powers of five have gone. */
+static bool exact_double(wide_t coefficient, int exponent, double *out)
+{
+    const wide_t limit = (wide_t)1 << 53;
+    int shift;
+
+    /* 5^49 has more bits than a coefficient, 5^23 more than a double. */
+    if (exponent < -48 || exponent > 22)
+        return false;
+    for (int i = exponent; i < 0; i++) {
+        if (coefficient % 5)
+            return false;
+        coefficient /= 5;
+    }
+    shift = trailing_zero_bits(coefficient);
+    coefficient >>= shift;
+    for (int i = 0; i < exponent && coefficient < limit; i++)
+        coefficient *= 5;
+    if (coefficient >= limit)
+        return false;
+    *out = ldexp((double)(uint64_t)coefficient, shift + exponent);
+    return true;
+}
+
+static number_t reduce_double(double value)
+{
+    number_t number = {.rank = RANK_FINITE};
+
+    if (isnan(value)) {
+        number.rank = RANK_NAN;
+    } else if (isinf(value)) {
+        number.rank = value < 0 ? RANK_MINUS_INFINITY : RANK_INFINITY;
+    } else if (value >= -0x1p63 && value < 0x1p63 && value == trunc(value)) {
+        number.form = FORM_INTEGER;
+        number.integer = (int64_t)value;
+    } else {
+        number.form = FORM_DOUBLE;
+        number.binary = value;
+    }
+    return number;
+}
+
+static wide_t power_of_ten(int exponent)
+{
+    wide_t power = 1;
+
+    while (exponent-- > 0)
+        power *= 10;
+    return power;
+}
+
+static number_t reduce_decimal(uint64_t low, uint64_t high)
+{
+    number_t number = {.rank = RANK_FINITE, .negative = high >> 63};
+    wide_t coefficient;
+    int exponent;
+    double binary;
+
+    if ((high >> 58 & 0x1f) == 0x1f) {
+        number.rank = RANK_NAN;
+        return number;
+    }
+    if ((high >> 58 & 0x1f) == 0x1e) {
+        number.rank = number.negative ? RANK_MINUS_INFINITY : RANK_INFINITY;
+        return number;
+    }
+    /* Coefficients of more than 34 digits, which the second layout always has, stand for zero. */
+    coefficient = (wide_t)(high & 0x1ffffffffffffull) << 64 | low;
+    if ((high >> 61 & 3) == 3 || coefficient >= power_of_ten(DECIMAL_DIGITS))
+        coefficient = 0;
+    number.form = FORM_INTEGER;
+    if (coefficient == 0)
+        return number;
+    exponent = (int)(high >> 49 & 0x3fff) - DECIMAL_BIAS;
+    for (; coefficient % 10 == 0; coefficient /= 10)
+        exponent++;
+
+    if (exponent >= 0 && exponent <= 18 && coefficient <= UINT64_MAX) {
+        wide_t magnitude = coefficient * power_of_ten(exponent);
+
+        if (magnitude < (wide_t)1 << 63 || (number.negative && magnitude == (wide_t)1 << 63)) {
+            number.integer =
+                (int64_t)(number.negative ? -(uint64_t)magnitude : (uint64_t)magnitude);
+            return number;
+        }
+    }
+    if (exact_double(coefficient, exponent, &binary)) {
+        number.form = FORM_DOUBLE;
+        number.binary = number.negative ? -binary : binary;
+        return number;
+    }
+    number.form = FORM_DECIMAL;
+    number.coefficient = coefficient;
+    number.exponent = exponent;
+    return number;
+}
+
+static number_t read_number(tow_value_t value)
+{
+    number_t number = {.rank = RANK_FINITE, .form = FORM_INTEGER};
+    uint64_t bits;
+    double binary;
+
+    switch (value.type) {
+    case BSON_TYPE_INT32:
+        number.integer = (int32_t)read_u32(value.data);
+        return number;
+    case BSON_TYPE_INT64:
+        number.integer = (int64_t)read_u64(value.data);
+        return number;
+    case BSON_TYPE_DOUBLE:
+        bits = read_u64(value.data);
+        memcpy(&binary, &bits, sizeof binary);
+        return reduce_double(binary);
+    default:
+        return reduce_decimal(read_u64(value.data), read_u64(value.data + 8));
+    }
+}
+
+static int number_sign(const number_t *number)
+{
+    switch (number->form) {
+    case FORM_INTEGER:
+        return sign_of(number->integer);
+    case FORM_DOUBLE:
+        return number->binary < 0 ? -1 : 1;
+    default:
+        return number->negative ? -1 : 1;
+    }
+}
+
+static int count_digits(wide_t value)
+{
+    int digits = 0;
+
+    for (; value; value /= 10)
+        digits++;
+    return digits;
+}
+
+/* Both are not zero. With as many digits on both sides the coefficients compare as the numbers do.
+ */
+static int compare_decimal_magnitudes(wide_t a, int a_exponent, wide_t b, int b_exponent)
+{
+    int a_digits = count_digits(a), b_digits = count_digits(b);
+
+    if (a_exponent + a_digits != b_exponent + b_digits)
+        return a_exponent + a_digits < b_exponent + b_digits ? -1 : 1;
+    a *= power_of_ten(DECIMAL_DIGITS - a_digits);
+    b *= power_of_ten(DECIMAL_DIGITS - b_digits);
+    return (a > b) - (a < b);
+}
+
+static void long_set(long_t *number, wide_t value)
+{
+    for (number->count = 0; value; value >>= 32)
+        number->limb[number->count++] = (uint32_t)value;
+}
+
+static void long_multiply(long_t *number, uint32_t factor)
+{
+    uint64_t carry = 0;
+
+    for (int i = 0; i < number->count; i++) {
+        carry += (uint64_t)number->limb[i] * factor;
+        number->limb[i] = (uint32_t)carry;
+        carry >>= 32;
+    }
+    if (carry)
+        number->limb[number->count++] = (uint32_t)carry;
+}
+
+static void long_scale(long_t *number, int fives, int twos)
+{
+    for (; fives >= 13; fives -= 13)
+        long_multiply(number, 1220703125); /* 5^13 */
+    for (; fives > 0; fives--)
+        long_multiply(number, 5);
+    for (; twos >= 31; twos -= 31)
+        long_multiply(number, 1u << 31);
+    long_multiply(number, 1u << twos);
+}
+
+static int long_compare(const long_t *a, const long_t *b)
+{
+    if (a->count != b->count)
+        return a->count < b->count ? -1 : 1;
+    for (int i = a->count - 1; i >= 0; i--)
+        if (a->limb[i] != b->limb[i])
+            return a->limb[i] < b->limb[i] ? -1 : 1;
+    return 0;
+}
+
+/* mantissa * 2^e against coefficient * 10^x, with every negative power moved to the other side. */
+static int compare_double_decimal(double binary, wide_t coefficient, int exponent)
+{
+    int top = exponent + count_digits(coefficient), binary_exponent, twos;
+    double mantissa = frexp(fabs(binary), &binary_exponent);
+    long_t left, right;
+
+    /* No double reaches 10^309, and none but zero lies below 10^-324. */
+    if (top > 309)
+        return -1;
+    if (top <= -324)
+        return 1;
+    long_set(&left, (uint64_t)ldexp(mantissa, 53));
+    long_set(&right, coefficient);
+    twos = binary_exponent - 53 - exponent;
+    long_scale(&left, exponent < 0 ? -exponent : 0, twos > 0 ? twos : 0);
+    long_scale(&right, exponent > 0 ? exponent : 0, twos < 0 ? -twos : 0);
+    return long_compare(&left, &right);
+}
+
+static int compare_integer_double(int64_t integer, double binary)
+{
+    int64_t whole;
+
+    if (binary >= 0x1p63)
+        return -1;
+    if (binary < -0x1p63)
+        return 1;
+    whole = (int64_t)binary;
+    if (integer != whole)
+        return integer < whole ? -1 : 1;
+    /* The double is not integral, or it would have become an integer: the fraction decides. */
+    return binary > 0 ? -1 : 1;
+}
+
+static int compare_decimal_to(const number_t *a, const number_t *b)
+{
+    int sign = number_sign(a), order;
+    wide_t magnitude;
+
+    if (b->form == FORM_DOUBLE) {
+        order = -compare_double_decimal(b->binary, a->coefficient, a->exponent);
+    } else if (b->form == FORM_DECIMAL) {
+        order =
+            compare_decimal_magnitudes(a->coefficient, a->exponent, b->coefficient, b->exponent);
+    } else {
+        magnitude = b->integer < 0 ? -(uint64_t)b->integer : (uint64_t)b->integer;
+        order = compare_decimal_magnitudes(a->coefficient, a->exponent, magnitude, 0);
+    }
+    return sign * order;
+}
+
+static int compare_numbers(const number_t *a, const number_t *b)
+{
+    if (a->rank != b->rank)
+        return a->rank < b->rank ? -1 : 1;
+    if (a->rank != RANK_FINITE)
+        return 0;
+    if (a->form == FORM_INTEGER && b->form == FORM_INTEGER)
+        return (a->integer > b->integer) - (a->integer < b->integer);
+    if (number_sign(a) != number_sign(b))
+        return number_sign(a) < number_sign(b) ? -1 : 1;
+    if (a->form == FORM_DECIMAL)
+        return compare_decimal_to(a, b);
+    if (b->form == FORM_DECIMAL)
+        return -compare_decimal_to(b, a);
+    if (a->form == FORM_INTEGER)
+        return compare_integer_double(a->integer, b->binary);
+    if (b->form == FORM_INTEGER)
+        return -compare_integer_double(b->integer, a->binary);
+    return (a->binary > b->binary) - (a->binary < b->binary);
+}
+
+/* Values ----------------------------------------------------------------------------------------
+ */
+
+tow_value_t tow_value_of(const bson_iter_t *iter)
+{
+    const uint8_t *key = iter->raw + iter->key;
+    const uint8_t *data = key + strlen((const char *)key) + 1;
+
+    return (tow_value_t){.type = iter->raw[iter->type],
+                         .length = (uint32_t)(iter->raw + iter->next_off - data),
+                         .data = data};
+}
+
+bool tow_value_id(const bson_t *document, tow_value_t *out)
+{
+    bson_iter_t iter;
+
+    if (!bson_iter_init_find_w_len(&iter, document, "_id", 3))
+        return false;
+    *out = tow_value_of(&iter);
+    return true;
+}
+
+/* The value as the only field of a document, which is the way into libbson that changes no byte
+ * (its own appenders sort the options of a regular expression, for one). Returns `room` or a block
+ * of its own, which the caller frees when it is not `room`. */
+static uint8_t *wrap(const char *key, size_t key_length, tow_value_t value, uint8_t *room,
+                     size_t room_bytes, uint32_t *out_length)
+{
+    size_t length = 4 + 1 + key_length + 1 + value.length + 1;
+    uint8_t *memory = length <= room_bytes ? room : tow_alloc(length), *at = memory;
+    uint32_t little = BSON_UINT32_TO_LE((uint32_t)length);
+
+    memcpy(at, &little, 4);
+    at[4] = value.type;
+    at += 5;
+    memcpy(at, key, key_length);
+    at += key_length;
+    *at++ = 0;
+    if (value.length)
+        memcpy(at, value.data, value.length);
+    at[value.length] = 0;
+    *out_length = (uint32_t)length;
+    return memory;
+}
+
+void tow_value_append(bson_t *document, const char *key, int key_length, tow_value_t value)
+{
+    uint8_t room[SMALL_BYTES], *memory;
+    uint32_t length;
+    bson_t wrapped;
+
+    memory = wrap(key, key_length < 0 ? strlen(key) : (size_t)key_length, value, room, sizeof room,
+                  &length);
+    if (bson_init_static(&wrapped, memory, length))
+        bson_concat(document, &wrapped);
+    if (memory != room)
+        free(memory);
+}
+
+void tow_value_to_bson(tow_value_t value, bson_value_t *out)
+{
+    uint8_t room[SMALL_BYTES], *memory;
+    uint32_t length;
+    bson_iter_t iter;
+
+    memory = wrap("", 0, value, room, sizeof room, &length);
+    if (value.type != BSON_TYPE_EOD && bson_iter_init_from_data(&iter, memory, length) &&
+        bson_iter_next(&iter))
+        bson_value_copy(bson_iter_value(&iter), out);
+    else
+        *out = (bson_value_t){.value_type = BSON_TYPE_EOD};
+    if (memory != room)
+        free(memory);
+}
+
+/* A string's bytes without its length and its final NUL. */
+static const uint8_t *string_of(tow_value_t value, uint32_t *out_length)
+{
+    *out_length = value.length >= 5 ? value.length - 5 : 0;
+    return value.data + 4;
+}
+
+static int compare_bytes(const uint8_t *a, uint32_t a_length, const uint8_t *b, uint32_t b_length)
+{
+    uint32_t common = a_length < b_length ? a_length : b_length;
+    int order = common ? memcmp(a, b, common) : 0;
+
+    return order ? order : (a_length > b_length) - (a_length < b_length);
+}
+
+static int compare_strings(tow_value_t a, tow_value_t b)
+{
+    uint32_t a_length, b_length;
+    const uint8_t *a_bytes = string_of(a, &a_length), *b_bytes = string_of(b, &b_length);
+
+    return compare_bytes(a_bytes, a_length, b_bytes, b_length);
+}
+
+/* Length first, then the bytes: binary data (whose subtype stands before the bytes), DBPointers. */
+static int compare_sized(tow_value_t a, tow_value_t b)
+{
+    if (a.length != b.length)
+        return a.length < b.length ? -1 : 1;
+    return memcmp(a.data, b.data, a.length);
+}
+
+/* Field by field: class of the value, then name, then value; the shorter document comes first. The
+ * names of an array's elements are their positions and do not count. */
+static int compare_documents(tow_value_t a, tow_value_t b, bool names)
+{
+    bson_iter_t left, right;
+    bool a_valid = bson_iter_init_from_data(&left, a.data, a.length);
+    bool b_valid = bson_iter_init_from_data(&right, b.data, b.length);
+
+    for (;;) {
+        bool more_a = a_valid && bson_iter_next(&left), more_b = b_valid && bson_iter_next(&right);
+        tow_value_t x, y;
+        int order;
+
+        if (!more_a || !more_b)
+            return (int)more_a - (int)more_b;
+        x = tow_value_of(&left);
+        y = tow_value_of(&right);
+        if (class_of(x.type) != class_of(y.type))
+            return class_of(x.type) < class_of(y.type) ? -1 : 1;
+        if (names && (order = strcmp(bson_iter_key(&left), bson_iter_key(&right))) != 0)
+            return order;
+        if ((order = tow_value_compare(x, y)) != 0)
+            return order;
+    }
+}
+
+/* Code with scope: total length, string, document. */
+static void split_code(tow_value_t value, tow_value_t *out_code, tow_value_t *out_scope)
+{
+    uint32_t code_bytes = 4 + read_u32(value.data + 4);
+
+    *out_code = (tow_value_t){BSON_TYPE_CODE, code_bytes, value.data + 4};
+    *out_scope = (tow_value_t){BSON_TYPE_DOCUMENT, value.length - 4 - code_bytes,
+                               value.data + 4 + code_bytes};
+}
+
+static int compare_code_with_scope(tow_value_t a, tow_value_t b)
+{
+    tow_value_t a_code, a_scope, b_code, b_scope;
+    int order;
+
+    split_code(a, &a_code, &a_scope);
+    split_code(b, &b_code, &b_scope);
+    order = compare_strings(a_code, b_code);
+    return order ? order : compare_documents(a_scope, b_scope, true);
+}
+
+static int compare_regexes(tow_value_t a, tow_value_t b)
+{
+    const char *left = (const char *)a.data, *right = (const char *)b.data;
+    int order = strcmp(left, right);
+
+    return order ? order : strcmp(left + strlen(left) + 1, right + strlen(right) + 1);
+}
+
+int tow_value_compare(tow_value_t a, tow_value_t b)
+{
+    int class = class_of(a.type), other = class_of(b.type);
+
+    if (class != other)
+        return class < other ? -1 : 1;
+    switch (class) {
+    case CLASS_NONE:
+    case CLASS_MIN_KEY:
+    case CLASS_UNDEFINED:
+    case CLASS_NULL:
+    case CLASS_MAX_KEY:
+        return 0;
+    case CLASS_NUMBER: {
+        number_t left = read_number(a), right = read_number(b);
+
+        return compare_numbers(&left, &right);
+    }
+    case CLASS_STRING:
+    case CLASS_CODE:
+        return compare_strings(a, b);
+    case CLASS_OBJECT:
+        return compare_documents(a, b, true);
+    case CLASS_ARRAY:
+        return compare_documents(a, b, false);
+    case CLASS_OBJECT_ID:
+        return memcmp(a.data, b.data, 12);
+    case CLASS_BOOL:
+        return (int)a.data[0] - (int)b.data[0];
+    case CLASS_DATE: {
+        int64_t left = (int64_t)read_u64(a.data), right = (int64_t)read_u64(b.data);
+
+        return (left > right) - (left < right);
+    }
+    case CLASS_TIMESTAMP: {
+        uint64_t left = read_u64(a.data), right = read_u64(b.data);
+
+        return (left > right) - (left < right);
+    }
+    case CLASS_REGEX:
+        return compare_regexes(a, b);
+    case CLASS_CODE_WITH_SCOPE:
+        return compare_code_with_scope(a, b);
+    case CLASS_UNKNOWN:
+        if (a.type != b.type)
+            return a.type < b.type ? -1 : 1;
+        return compare_sized(a, b);
+    default: /* CLASS_BINARY, CLASS_DBPOINTER */
+        return compare_sized(a, b);
+    }
+}
+
+int tow_bson_value_compare(const bson_value_t *a, const bson_value_t *b)
+{
+    bson_t left = BSON_INITIALIZER, right = BSON_INITIALIZER;
+    tow_value_t x = {0}, y = {0};
+    bson_iter_t iter;
+    int order;
+
+    if (bson_append_value(&left, "", 0, a) && bson_iter_init(&iter, &left) && bson_iter_next(&iter))
+        x = tow_value_of(&iter);
+    if (bson_append_value(&right, "", 0, b) && bson_iter_init(&iter, &right) &&
+        bson_iter_next(&iter))
+        y = tow_value_of(&iter);
+    order = tow_value_compare(x, y);
+    bson_destroy(&left);
+    bson_destroy(&right);
+    return order;
+}
+
+/* Canonical form --------------------------------------------------------------------------------
+ */
+
+static size_t encode_number(tow_value_t value, uint8_t out[32])
+{
+    number_t number = read_number(value);
+    uint64_t word;
+    uint32_t exponent;
+
+    out[0] = CLASS_NUMBER;
+    out[1] = (uint8_t)number.rank;
+    if (number.rank != RANK_FINITE)
+        return 2;
+    out[2] = (uint8_t)number.form;
+    if (number.form == FORM_DECIMAL) {
+        out[3] = number.negative;
+        word = BSON_UINT64_TO_LE((uint64_t)number.coefficient);
+        memcpy(out + 4, &word, 8);
+        word = BSON_UINT64_TO_LE((uint64_t)(number.coefficient >> 64));
+        memcpy(out + 12, &word, 8);
+        exponent = BSON_UINT32_TO_LE((uint32_t)number.exponent);
+        memcpy(out + 20, &exponent, 4);
+        return 24;
+    }
+    if (number.form == FORM_DOUBLE)
+        memcpy(&word, &number.binary, sizeof word);
+    else
+        word = (uint64_t)number.integer;
+    word = BSON_UINT64_TO_LE(word);
+    memcpy(out + 3, &word, 8);
+    return 11;
+}
+
+/* What stands before a value's own bytes, and which of them count. Classes whose form is no more
+ * than that are encoded and hashed without a copy. False: number, object, array, code with scope.
+ */
+static bool encode_head(tow_value_t value, uint8_t head[5], size_t *out_head,
+                        const uint8_t **out_body, uint32_t *out_length)
+{
+    int class = class_of(value.type);
+    uint32_t length;
+
+    head[0] = (uint8_t) class;
+    *out_head = 1;
+    switch (class) {
+    case CLASS_NUMBER:
+    case CLASS_OBJECT:
+    case CLASS_ARRAY:
+    case CLASS_CODE_WITH_SCOPE:
+        return false;
+    case CLASS_STRING:
+    case CLASS_CODE:
+        *out_body = string_of(value, out_length);
+        length = BSON_UINT32_TO_LE(*out_length);
+        memcpy(head + 1, &length, 4);
+        *out_head = 5;
+        return true;
+    case CLASS_NONE:
+    case CLASS_MIN_KEY:
+    case CLASS_UNDEFINED:
+    case CLASS_NULL:
+    case CLASS_MAX_KEY:
+        *out_body = NULL;
+        *out_length = 0;
+        return true;
+    case CLASS_UNKNOWN:
+        head[1] = value.type;
+        *out_head = 2;
+        *out_body = value.data;
+        *out_length = value.length;
+        return true;
+    default:
+        *out_body = value.data;
+        *out_length = value.length;
+        return true;
+    }
+}
+
+static void encode_document(tow_value_t value, bool names, tow_buffer_t *out)
+{
+    static const uint8_t more = 1, end = 0;
+    bson_iter_t iter;
+
+    if (bson_iter_init_from_data(&iter, value.data, value.length)) {
+        while (bson_iter_next(&iter)) {
+            tow_buffer_append(out, &more, 1);
+            if (names)
+                tow_buffer_append(out, bson_iter_key(&iter), strlen(bson_iter_key(&iter)) + 1);
+            tow_value_canonical(tow_value_of(&iter), out);
+        }
+    }
+    tow_buffer_append(out, &end, 1);
+}
+
+void tow_value_canonical(tow_value_t value, tow_buffer_t *out)
+{
+    uint8_t head[5], number[32];
+    size_t head_length;
+    const uint8_t *body;
+    uint32_t length;
+    tow_value_t code, scope;
+
+    if (encode_head(value, head, &head_length, &body, &length)) {
+        tow_buffer_append(out, head, head_length);
+        tow_buffer_append(out, body, length);
+    } else if (head[0] == CLASS_NUMBER) {
+        tow_buffer_append(out, number, encode_number(value, number));
+    } else {
+        tow_buffer_append(out, head, 1);
+        if (head[0] == CLASS_CODE_WITH_SCOPE) {
+            split_code(value, &code, &scope);
+            tow_value_canonical(code, out);
+            encode_document(scope, true, out);
+        } else {
+            encode_document(value, head[0] == CLASS_OBJECT, out);
+        }
+    }
+}
+
+uint64_t tow_value_hash(tow_value_t value)
+{
+    uint8_t room[SMALL_BYTES];
+    size_t head_length;
+    const uint8_t *body;
+    uint32_t length;
+    uint64_t hash;
+
+    if (encode_head(value, room, &head_length, &body, &length)) {
+        XXH3_state_t state;
+
+        if (head_length + length <= sizeof room) {
+            if (length)
+                memcpy(room + head_length, body, length);
+            return XXH3_64bits(room, head_length + length);
+        }
+        XXH3_64bits_reset(&state);
+        XXH3_64bits_update(&state, room, head_length);
+        XXH3_64bits_update(&state, body, length);
+        hash = XXH3_64bits_digest(&state);
+    } else if (room[0] == CLASS_NUMBER) {
+        hash = XXH3_64bits(room, encode_number(value, room));
+    } else {
+        tow_buffer_t buffer = {0};
+
+        tow_value_canonical(value, &buffer);
+        hash = XXH3_64bits(buffer.data, buffer.length);
+        tow_buffer_free(&buffer);
+    }
+    return hash;
+}
+
+/* Cuts a text that does not fit, between two characters, and shows that it did. */
+static void copy_cut(const char *text, size_t length, char *out, size_t size)
+{
+    if (length >= size) {
+        length = size > 4 ? size - 4 : 0;
+        while (length && ((uint8_t)text[length] & 0xc0) == 0x80)
+            length--;
+        snprintf(out, size, "%.*s...", (int)length, text);
+        return;
+    }
+    memcpy(out, text, length);
+    out[length] = 0;
+}
+
+void tow_value_text(tow_value_t value, char *out, size_t size)
+{
+    static const char prefix[] = "{ \"\" : ", suffix[] = " }";
+    const size_t around = sizeof prefix - 1 + sizeof suffix - 1;
+    uint8_t room[SMALL_BYTES], *memory;
+    uint32_t wrapped_length;
+    char *json = NULL;
+    size_t length = 0;
+    bson_t wrapped;
+
+    if (size == 0)
+        return;
+    memory = wrap("", 0, value, room, sizeof room, &wrapped_length);
+    if (value.type != BSON_TYPE_EOD && bson_init_static(&wrapped, memory, wrapped_length))
+        json = bson_as_relaxed_extended_json(&wrapped, &length);
+    if (json && length > around)
+        copy_cut(json + sizeof prefix - 1, length - around, out, size);
+    else
+        snprintf(out, size, value.type == BSON_TYPE_EOD ? "(none)" : "(not printable)");
+    bson_free(json);
+    if (memory != room)
+        free(memory);
+}

@@ -1,0 +1,332 @@
+/* compare.c: compares one range, and finds out which of its documents differ.
+ *
+ * A range is read once on both sides. When the digests differ it is read again, as a map of all its
+ * documents when they are few, else with a digest for each of many buckets (by hash of the _id), so
+ * that only the documents of differing buckets need to be mapped, in parts of bounded size. What
+ * counts for the totals is always the last reading of a document. */
+#include <stdlib.h>
+
+#include "verify/internal.h"
+
+enum {
+    MAP_DOCUMENTS = 131072,   /* mapped at a time on either side: about 8 MB */
+    BUCKET_DOCUMENTS = 64,    /* wanted in a bucket */
+    BUCKETS_MOST = 65536,     /* 2 MB of digests on either side */
+    BUCKETS_LEAST = 64,
+    RANGES_MOST = 8192
+};
+
+/* One reading of a unit on one side. */
+typedef struct {
+    tow_verify_unit_t *unit;
+    uint64_t seed;
+    tow_optime_t after;
+    bool first; /* the reading that counts as progress */
+    uint32_t bucket_count;    /* a power of two; 0: none */
+    const uint8_t *selected;  /* one for each bucket; NULL: all are */
+    bool mapping;
+    /* Results, of selected documents only. */
+    tow_digest_t digest;
+    tow_digest_t *buckets;    /* when there are buckets and nothing is mapped */
+    tow_map_t map;
+} reading_t;
+
+static void reset_reading(void *data)
+{
+    reading_t *reading = data;
+
+    reading->digest = (tow_digest_t){0};
+    for (uint32_t i = 0; reading->buckets && i < reading->bucket_count; i++)
+        reading->buckets[i] = (tow_digest_t){0};
+    tow_map_clear(&reading->map);
+}
+
+static void read_document(void *data, const bson_t *document)
+{
+    reading_t *reading = data;
+    tow_value_t id = {0};
+    uint64_t key = 0;
+    uint32_t bucket = 0;
+    tow_hash_t hash;
+
+    if (reading->bucket_count || reading->mapping) {
+        tow_value_id(document, &id);
+        key = tow_value_hash(id);
+    }
+    if (reading->bucket_count) {
+        bucket = (uint32_t)key & (reading->bucket_count - 1);
+        if (reading->selected && !reading->selected[bucket])
+            return;
+    }
+    hash = tow_digest_hash(bson_get_data(document), document->len, reading->seed);
+    tow_digest_add(&reading->digest, hash, document->len);
+    if (reading->buckets)
+        tow_digest_add(&reading->buckets[bucket], hash, document->len);
+    if (reading->mapping)
+        tow_map_add(&reading->map, id, key, hash, document->len);
+}
+
+static bool read_side(tow_verify_side_t *side, void *data, tow_error_t *error)
+{
+    reading_t *reading = data;
+    tow_verify_unit_t *unit = reading->unit;
+    const tow_collection_info_t *info =
+        side->which == TOW_SOURCE ? unit->item->source : unit->item->destination;
+    tow_read_t what = {.database = unit->item->database,
+                       .collection = unit->item->name,
+                       .min = unit->has_min ? &unit->min : NULL,
+                       .max = unit->has_max ? &unit->max : NULL,
+                       .natural = info && info->capped,
+                       .clustered = info && info->clustered,
+                       .after = side->which == TOW_SOURCE ? reading->after : 0};
+    tow_visitor_t visitor = {reset_reading, read_document, reading,
+                             .progress = reading->first && side->which == TOW_SOURCE};
+
+    if (!info) {
+        reset_reading(reading);
+        return true;
+    }
+    return tow_side_read(side, &what, &visitor, error);
+}
+
+static void prepare_readings(tow_verify_pair_t *pair, tow_verify_unit_t *unit, reading_t out[2])
+{
+    for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++)
+        out[which] = (reading_t){
+            .unit = unit, .seed = pair->run->seed, .after = pair->run->after};
+}
+
+static void use_buckets(reading_t readings[2], uint64_t documents)
+{
+    uint32_t count = BUCKETS_LEAST;
+
+    while (count < BUCKETS_MOST && (uint64_t)count * BUCKET_DOCUMENTS < documents)
+        count *= 2;
+    for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++) {
+        readings[which].bucket_count = count;
+        readings[which].buckets = tow_alloc(count * sizeof *readings[which].buckets);
+    }
+}
+
+static void free_readings(reading_t readings[2])
+{
+    for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++) {
+        free(readings[which].buckets);
+        tow_map_free(&readings[which].map);
+    }
+}
+
+static bool read_both(tow_verify_pair_t *pair, reading_t readings[2], tow_error_t *error)
+{
+    return tow_pair_run(pair, read_side, &readings[TOW_SOURCE], &readings[TOW_DESTINATION], error);
+}
+
+/* Maps the selected documents, reports what differs among them, and adds them to the totals. */
+static bool map_part(tow_verify_pair_t *pair, tow_verify_unit_t *unit, uint32_t bucket_count,
+                     const uint8_t *selected, tow_digest_t totals[2], tow_error_t *error)
+{
+    reading_t readings[2];
+    tow_map_t maps[2];
+    tow_digest_t digests[2];
+    bool ok;
+
+    prepare_readings(pair, unit, readings);
+    for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++) {
+        readings[which].mapping = true;
+        readings[which].bucket_count = selected ? bucket_count : 0;
+        readings[which].selected = selected;
+    }
+    ok = read_both(pair, readings, error);
+    if (ok) {
+        for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++) {
+            maps[which] = readings[which].map;
+            digests[which] = readings[which].digest;
+        }
+        ok = tow_verify_locate(pair, unit, maps, digests, error);
+    }
+    for (int which = TOW_SOURCE; ok && which <= TOW_DESTINATION; which++)
+        tow_digest_merge(&totals[which], &digests[which]);
+    free_readings(readings);
+    return ok;
+}
+
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Equal buckets go into the totals as they are, differing ones are mapped, as many at a time as fit. */
+static bool map_buckets(tow_verify_pair_t *pair, tow_verify_unit_t *unit,
+                        const reading_t readings[2], tow_digest_t totals[2], tow_error_t *error)
+{
+    const tow_digest_t *source = readings[TOW_SOURCE].buckets;
+    const tow_digest_t *destination = readings[TOW_DESTINATION].buckets;
+    uint32_t count = readings[TOW_SOURCE].bucket_count, next = 0;
+    uint8_t *selected = tow_alloc(count);
+    bool ok = true;
+
+    while (ok && next < count) {
+        uint64_t documents = 0;
+        uint32_t start = next;
+
+        for (; next < count; next++) {
+            uint64_t in_bucket = larger(source[next].documents, destination[next].documents);
+
+            if (tow_digest_equal(&source[next], &destination[next])) {
+                tow_digest_merge(&totals[TOW_SOURCE], &source[next]);
+                tow_digest_merge(&totals[TOW_DESTINATION], &destination[next]);
+                continue;
+            }
+            if (documents && documents + in_bucket > MAP_DOCUMENTS)
+                break;
+            documents += in_bucket;
+            selected[next] = 1;
+        }
+        if (documents)
+            ok = map_part(pair, unit, count, selected, totals, error);
+        for (uint32_t i = start; i < next; i++)
+            selected[i] = 0;
+    }
+    free(selected);
+    return ok;
+}
+
+static void add_totals(tow_verify_pair_t *pair, tow_verify_item_t *item,
+                       const tow_digest_t totals[2])
+{
+    pthread_mutex_lock(&pair->run->lock);
+    for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++)
+        tow_digest_merge(&item->totals[which], &totals[which]);
+    pthread_mutex_unlock(&pair->run->lock);
+}
+
+/* `readings` differ; finds the documents. */
+static bool find_differences(tow_verify_pair_t *pair, tow_verify_unit_t *unit,
+                             reading_t readings[2], tow_digest_t totals[2], tow_error_t *error)
+{
+    uint64_t on_source = readings[TOW_SOURCE].digest.documents;
+    uint64_t on_destination = readings[TOW_DESTINATION].digest.documents;
+
+    /* With one side empty the number is known, and the names only matter while there is room. */
+    if ((on_source == 0 || on_destination == 0) && tow_verify_list_full(pair->run)) {
+        tow_verify_count(pair->run, unit->item, on_source + on_destination);
+        totals[TOW_SOURCE] = readings[TOW_SOURCE].digest;
+        totals[TOW_DESTINATION] = readings[TOW_DESTINATION].digest;
+        return true;
+    }
+    if (!readings[TOW_SOURCE].buckets) {
+        if (larger(on_source, on_destination) <= MAP_DOCUMENTS)
+            return map_part(pair, unit, 0, NULL, totals, error);
+        use_buckets(readings, larger(on_source, on_destination));
+        readings[TOW_SOURCE].first = false;
+        if (!read_both(pair, readings, error))
+            return false;
+    }
+    return map_buckets(pair, unit, readings, totals, error);
+}
+
+bool tow_verify_unit_compare(tow_verify_pair_t *pair, tow_verify_unit_t *unit, tow_error_t *error)
+{
+    tow_digest_t totals[2] = {{0}, {0}};
+    reading_t readings[2];
+    bool ok;
+
+    prepare_readings(pair, unit, readings);
+    readings[TOW_SOURCE].first = true;
+    if (unit->item->bucketed)
+        use_buckets(readings, unit->documents);
+    ok = read_both(pair, readings, error);
+    if (ok && tow_digest_equal(&readings[TOW_SOURCE].digest, &readings[TOW_DESTINATION].digest)) {
+        totals[TOW_SOURCE] = readings[TOW_SOURCE].digest;
+        totals[TOW_DESTINATION] = readings[TOW_DESTINATION].digest;
+    } else if (ok) {
+        ok = find_differences(pair, unit, readings, totals, error);
+    }
+    if (ok)
+        add_totals(pair, unit->item, totals);
+    free_readings(readings);
+    return ok ? true : tow_fail_context(error, "compare %s", unit->item->ns);
+}
+
+/* Ranges ---------------------------------------------------------------------------------------- */
+
+void tow_verify_unit_destroy(tow_verify_unit_t *unit)
+{
+    if (unit->has_min)
+        bson_value_destroy(&unit->min);
+    if (unit->has_max)
+        bson_value_destroy(&unit->max);
+    free(unit);
+}
+
+static tow_verify_unit_t *add_unit(tow_verify_item_t *item, const bson_value_t *min,
+                                   const bson_value_t *max, tow_verify_unit_t **list)
+{
+    tow_verify_unit_t *unit = tow_alloc(sizeof *unit);
+
+    unit->item = item;
+    if ((unit->has_min = min != NULL))
+        bson_value_copy(min, &unit->min);
+    if ((unit->has_max = max != NULL))
+        bson_value_copy(max, &unit->max);
+    unit->next = *list;
+    *list = unit;
+    return unit;
+}
+
+static uint32_t count_ranges(const tow_verify_pair_t *pair, const tow_verify_item_t *item)
+{
+    uint64_t wanted = item->bytes / pair->run->options->range_bytes + 1;
+
+    if (item->bucketed)
+        return 1;
+    return wanted < RANGES_MOST ? (uint32_t)wanted : RANGES_MOST;
+}
+
+typedef struct {
+    const tow_verify_item_t *item;
+    uint32_t wanted;
+    bson_value_t *bounds;
+    uint32_t count;
+} split_t;
+
+/* Bounds come from the source; from the destination only when the source has no such collection. */
+static bool split_side(tow_verify_side_t *side, void *data, tow_error_t *error)
+{
+    split_t *split = data;
+    const tow_verify_item_t *item = split->item;
+    const tow_collection_info_t *info = item->source ? item->source : item->destination;
+
+    if (side->which != (item->source ? TOW_SOURCE : TOW_DESTINATION))
+        return true;
+    return tow_split_bounds(side->conn, info, item->documents, split->wanted,
+                            tow_bson_value_compare, &split->bounds, &split->count, error);
+}
+
+bool tow_verify_split(tow_verify_pair_t *pair, tow_verify_item_t *item,
+                      tow_verify_unit_t **out_units, tow_error_t *error)
+{
+    split_t split = {.item = item, .wanted = count_ranges(pair, item)};
+    tow_verify_unit_t *units = NULL;
+    const bson_value_t *min = NULL;
+    uint32_t parts = 1;
+
+    if (split.wanted > 1 && !tow_pair_run(pair, split_side, &split, &split, error))
+        return tow_fail_context(error, "compare %s", item->ns);
+    for (uint32_t i = 0; i < split.count; i++) {
+        /* Whatever the sample was like, the ranges must leave no gap and count nothing twice. */
+        if (min && tow_bson_value_compare(min, &split.bounds[i]) >= 0)
+            continue;
+        add_unit(item, min, &split.bounds[i], &units);
+        min = &split.bounds[i];
+        parts++;
+    }
+    add_unit(item, min, NULL, &units);
+    for (tow_verify_unit_t *unit = units; unit; unit = unit->next)
+        unit->documents = item->documents / parts;
+    for (uint32_t i = 0; i < split.count; i++)
+        bson_value_destroy(&split.bounds[i]);
+    free(split.bounds);
+    *out_units = units;
+    return true;
+}

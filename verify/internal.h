@@ -1,0 +1,139 @@
+/* internal.h: what the files of verify/ share: one run, its collections, its pairs of threads.
+ *
+ * Threads: each worker is a pair, one thread reading the source and one reading the destination, so
+ * that both servers work at once. The source's thread leads: it takes tasks and compares. Lock order:
+ * a pair's lock, then the run's; neither is held while a server is talked to. */
+#ifndef TOW_VERIFY_INTERNAL_H
+#define TOW_VERIFY_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "engine/link/catalog.h"
+#include "engine/link/reader.h"
+#include "verify/digest.h"
+#include "verify/map.h"
+#include "verify/verify.h"
+
+/* One collection that either side has. */
+typedef struct {
+    char *database, *name, *ns;
+    const tow_collection_info_t *source, *destination; /* NULL: not there; borrowed from the run */
+    bool data;          /* documents are compared: a collection on both sides, or on the only one */
+    bool bucketed;      /* the order of _id is not shared: one range, digests by hash of the _id */
+    bool unsupported;   /* time series: not in the report */
+    uint64_t documents, bytes; /* estimates, written before the item is split */
+    /* Guarded by the run's lock. */
+    tow_digest_t totals[2];
+    uint64_t differences;
+} tow_verify_item_t;
+
+/* A range of a collection that is still to be compared. */
+typedef struct tow_verify_unit {
+    struct tow_verify_unit *next;
+    tow_verify_item_t *item;
+    bool has_min, has_max;
+    bson_value_t min, max;
+    uint64_t documents; /* estimate */
+} tow_verify_unit_t;
+
+typedef struct {
+    const tow_verify_options_t *options; /* defaults filled in */
+    uint64_t seed;
+    tow_optime_t after; /* the source is read at or after this */
+    tow_catalog_t source, destination;
+    tow_verify_item_t *items;
+    uint32_t item_count;
+    atomic_bool ended;  /* an error or a stop: threads give up at their next batch */
+
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    /* Guarded by lock. */
+    bool failed;
+    tow_error_t error;
+    uint32_t next_prepare, prepared, next_split, busy;
+    tow_verify_unit_t *units;
+    tow_verify_report_t *report; /* differences and their counts */
+} tow_verify_run_t;
+
+enum { TOW_SOURCE, TOW_DESTINATION };
+
+/* One thread's view of one side. */
+typedef struct tow_verify_side {
+    tow_verify_run_t *run;
+    struct tow_verify_pair *pair;
+    int which; /* TOW_SOURCE or TOW_DESTINATION */
+    tow_link_t *link;
+    tow_conn_t *conn;
+} tow_verify_side_t;
+
+typedef bool (*tow_pair_fn)(tow_verify_side_t *side, void *data, tow_error_t *error);
+
+typedef struct tow_verify_pair {
+    tow_verify_run_t *run;
+    tow_verify_side_t sides[2];
+    pthread_t partner;
+    bool has_partner;
+    atomic_bool abandon; /* one side failed: the other need not finish */
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    /* Guarded by lock. */
+    tow_pair_fn fn; /* NULL: nothing to do */
+    void *data;
+    bool quit, ok;
+    tow_error_t error;
+} tow_verify_pair_t;
+
+/* pair.c */
+bool tow_pair_init(tow_verify_pair_t *pair, tow_verify_run_t *run, tow_error_t *error) TOW_CHECK;
+void tow_pair_clear(tow_verify_pair_t *pair);
+/* Calls fn on both sides at once, each in its own thread; false with the first error. */
+bool tow_pair_run(tow_verify_pair_t *pair, tow_pair_fn fn, void *source_data,
+                  void *destination_data, tow_error_t *error) TOW_CHECK;
+/* Reads documents, from the beginning again after a lost connection; `reset` comes before each try. */
+typedef struct {
+    void (*reset)(void *data);
+    void (*each)(void *data, const bson_t *document);
+    void *data;
+    bool progress; /* counts in the options' documents and bytes */
+} tow_visitor_t;
+bool tow_side_read(tow_verify_side_t *side, const tow_read_t *what, const tow_visitor_t *visitor,
+                   tow_error_t *error) TOW_CHECK;
+/* False with an error when the run has ended or a stop was asked for. */
+bool tow_side_goes_on(tow_verify_side_t *side, tow_error_t *error) TOW_CHECK;
+
+/* compare.c */
+bool tow_verify_split(tow_verify_pair_t *pair, tow_verify_item_t *item,
+                      tow_verify_unit_t **out_units, tow_error_t *error) TOW_CHECK;
+void tow_verify_unit_destroy(tow_verify_unit_t *unit);
+bool tow_verify_unit_compare(tow_verify_pair_t *pair, tow_verify_unit_t *unit,
+                             tow_error_t *error) TOW_CHECK;
+
+/* locate.c: reports the differences between two maps of one unit. Content is read once more on both
+ * sides, to name the first differing field; what is equal by then is no difference, and `digests`
+ * (of source and destination) are put right. */
+bool tow_verify_locate(tow_verify_pair_t *pair, tow_verify_unit_t *unit, tow_map_t maps[2],
+                       tow_digest_t digests[2], tow_error_t *error) TOW_CHECK;
+
+/* metadata.c: options, indexes, estimates; decides how the documents are compared. */
+bool tow_verify_prepare(tow_verify_pair_t *pair, tow_verify_item_t *item,
+                        tow_error_t *error) TOW_CHECK;
+/* What differs between two raw index specifications or two collections' options, as a text that the
+ * caller frees; NULL when nothing does. */
+char *tow_verify_index_difference(const bson_t *source, const bson_t *destination,
+                                  bool ttl_held_off);
+char *tow_verify_options_difference(const bson_t *source, const bson_t *destination,
+                                    bool ttl_held_off);
+
+/* path.c: path of the first field that differs, in the caller's memory; NULL when none does. */
+char *tow_verify_path(const bson_t *source, const bson_t *destination);
+
+/* report.c */
+void tow_verify_add(tow_verify_run_t *run, tow_verify_item_t *item, tow_difference_kind_t kind,
+                    const tow_value_t *id, const char *path, const tow_verify_unit_t *unit);
+void tow_verify_count(tow_verify_run_t *run, tow_verify_item_t *item, uint64_t differences);
+bool tow_verify_list_full(tow_verify_run_t *run);
+/* Fills the collections in and sorts the differences. */
+void tow_verify_report_finish(tow_verify_run_t *run);
+
+#endif
