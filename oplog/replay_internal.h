@@ -8,7 +8,7 @@
 #include "oplog/dirty.h"
 #include "oplog/record.h"
 #include "oplog/replay.h"
-#include "oplog/write.h"
+#include "engine/state/write.h"
 
 /* One event on its way to a lane; id and event point into the block's payload. */
 typedef struct {

@@ -9,9 +9,9 @@
 #include "verify/internal.h"
 
 enum {
-    MAP_DOCUMENTS = 131072,   /* mapped at a time on either side: about 8 MB */
-    BUCKET_DOCUMENTS = 64,    /* wanted in a bucket */
-    BUCKETS_MOST = 65536,     /* 2 MB of digests on either side */
+    MAP_DOCUMENTS = 131072, /* mapped at a time on either side: about 8 MB */
+    BUCKET_DOCUMENTS = 64,  /* wanted in a bucket */
+    BUCKETS_MOST = 65536,   /* 2 MB of digests on either side */
     BUCKETS_LEAST = 64,
     RANGES_MOST = 8192
 };
@@ -21,13 +21,13 @@ typedef struct {
     tow_verify_unit_t *unit;
     uint64_t seed;
     tow_optime_t after;
-    bool first; /* the reading that counts as progress */
-    uint32_t bucket_count;    /* a power of two; 0: none */
-    const uint8_t *selected;  /* one for each bucket; NULL: all are */
+    bool first;              /* the reading that counts as progress */
+    uint32_t bucket_count;   /* a power of two; 0: none */
+    const uint8_t *selected; /* one for each bucket; NULL: all are */
     bool mapping;
     /* Results, of selected documents only. */
     tow_digest_t digest;
-    tow_digest_t *buckets;    /* when there are buckets and nothing is mapped */
+    tow_digest_t *buckets; /* when there are buckets and nothing is mapped */
     tow_map_t map;
 } reading_t;
 
@@ -92,8 +92,7 @@ static bool read_side(tow_verify_side_t *side, void *data, tow_error_t *error)
 static void prepare_readings(tow_verify_pair_t *pair, tow_verify_unit_t *unit, reading_t out[2])
 {
     for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++)
-        out[which] = (reading_t){
-            .unit = unit, .seed = pair->run->seed, .after = pair->run->after};
+        out[which] = (reading_t){.unit = unit, .seed = pair->run->seed, .after = pair->run->after};
 }
 
 static void use_buckets(reading_t readings[2], uint64_t documents)
@@ -155,7 +154,8 @@ static uint64_t larger(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
-/* Equal buckets go into the totals as they are, differing ones are mapped, as many at a time as fit. */
+/* Equal buckets go into the totals as they are, differing ones are mapped, as many at a time as
+ * fit. */
 static bool map_buckets(tow_verify_pair_t *pair, tow_verify_unit_t *unit,
                         const reading_t readings[2], tow_digest_t totals[2], tow_error_t *error)
 {
@@ -248,7 +248,8 @@ bool tow_verify_unit_compare(tow_verify_pair_t *pair, tow_verify_unit_t *unit, t
     return ok ? true : tow_fail_context(error, "compare %s", unit->item->ns);
 }
 
-/* Ranges ---------------------------------------------------------------------------------------- */
+/* Ranges ----------------------------------------------------------------------------------------
+ */
 
 void tow_verify_unit_destroy(tow_verify_unit_t *unit)
 {

@@ -1,7 +1,8 @@
 /* digest.h: what is kept of a set of documents: how many, how long, and the sum of their hashes.
  *
- * A sum needs no order, so both sides may read a range in any order. It is a sum and not an XOR, which
- * a pair of equal hashes would leave unchanged: the same wrong document twice would go unseen. */
+ * A sum needs no order, so both sides may read a range in any order. It is a sum and not an XOR,
+ * which a pair of equal hashes would leave unchanged: the same wrong document twice would go
+ * unseen. */
 #ifndef TOW_VERIFY_DIGEST_H
 #define TOW_VERIFY_DIGEST_H
 

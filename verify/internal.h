@@ -1,8 +1,8 @@
 /* internal.h: what the files of verify/ share: one run, its collections, its pairs of threads.
  *
  * Threads: each worker is a pair, one thread reading the source and one reading the destination, so
- * that both servers work at once. The source's thread leads: it takes tasks and compares. Lock order:
- * a pair's lock, then the run's; neither is held while a server is talked to. */
+ * that both servers work at once. The source's thread leads: it takes tasks and compares. Lock
+ * order: a pair's lock, then the run's; neither is held while a server is talked to. */
 #ifndef TOW_VERIFY_INTERNAL_H
 #define TOW_VERIFY_INTERNAL_H
 
@@ -19,9 +19,9 @@
 typedef struct {
     char *database, *name, *ns;
     const tow_collection_info_t *source, *destination; /* NULL: not there; borrowed from the run */
-    bool data;          /* documents are compared: a collection on both sides, or on the only one */
-    bool bucketed;      /* the order of _id is not shared: one range, digests by hash of the _id */
-    bool unsupported;   /* time series: not in the report */
+    bool data;        /* documents are compared: a collection on both sides, or on the only one */
+    bool bucketed;    /* the order of _id is not shared: one range, digests by hash of the _id */
+    bool unsupported; /* time series: not in the report */
     uint64_t documents, bytes; /* estimates, written before the item is split */
     /* Guarded by the run's lock. */
     tow_digest_t totals[2];
@@ -44,7 +44,7 @@ typedef struct {
     tow_catalog_t source, destination;
     tow_verify_item_t *items;
     uint32_t item_count;
-    atomic_bool ended;  /* an error or a stop: threads give up at their next batch */
+    atomic_bool ended; /* an error or a stop: threads give up at their next batch */
 
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -90,7 +90,8 @@ void tow_pair_clear(tow_verify_pair_t *pair);
 /* Calls fn on both sides at once, each in its own thread; false with the first error. */
 bool tow_pair_run(tow_verify_pair_t *pair, tow_pair_fn fn, void *source_data,
                   void *destination_data, tow_error_t *error) TOW_CHECK;
-/* Reads documents, from the beginning again after a lost connection; `reset` comes before each try. */
+/* Reads documents, from the beginning again after a lost connection; `reset` comes before each try.
+ */
 typedef struct {
     void (*reset)(void *data);
     void (*each)(void *data, const bson_t *document);

@@ -1,7 +1,8 @@
 /* locate.c: turns the differences between two maps into reported ones.
  *
- * Missing and extra documents are reported as they are. Documents whose content differs are read once
- * more on both sides, some at a time, because only the documents themselves tell in which field. */
+ * Missing and extra documents are reported as they are. Documents whose content differs are read
+ * once more on both sides, some at a time, because only the documents themselves tell in which
+ * field. */
 #include <stdlib.h>
 
 #include "verify/internal.h"
@@ -21,7 +22,7 @@ typedef struct {
     tow_map_t *maps;
     content_t *content; /* to be read once more */
     size_t count, capacity;
-    uint64_t unnamed;   /* differences for which the list has no room */
+    uint64_t unnamed; /* differences for which the list has no room */
 } locate_t;
 
 /* The documents that one side has for some keys. */
@@ -77,8 +78,7 @@ static void take_document(void *data, const bson_t *document)
 {
     fetch_t *fetch = data;
 
-    fetch->documents =
-        tow_realloc(fetch->documents, (fetch->count + 1) * sizeof *fetch->documents);
+    fetch->documents = tow_realloc(fetch->documents, (fetch->count + 1) * sizeof *fetch->documents);
     fetch->documents[fetch->count++] = bson_copy(document);
 }
 
@@ -113,8 +113,8 @@ static bson_t *take_fetched(fetch_t *fetch, tow_value_t id)
 }
 
 /* The old reading of a document leaves the digest and the new one, if any, comes in. */
-static void replace_reading(tow_digest_t *digest, const tow_map_entry_t *old, const bson_t *document,
-                            uint64_t seed)
+static void replace_reading(tow_digest_t *digest, const tow_map_entry_t *old,
+                            const bson_t *document, uint64_t seed)
 {
     tow_digest_remove(digest, old->hash, old->length);
     if (document)
@@ -133,7 +133,8 @@ static void report_content(locate_t *locate, const content_t *content, fetch_t f
 
     replace_reading(&digests[TOW_SOURCE], content->source, source, run->seed);
     replace_reading(&digests[TOW_DESTINATION], content->destination, destination, run->seed);
-    /* Writes may go on while we compare: what became equal, or went on both sides, is no difference. */
+    /* Writes may go on while we compare: what became equal, or went on both sides, is no
+     * difference. */
     if (source && !destination)
         tow_verify_add(run, locate->unit->item, TOW_DIFFERENCE_MISSING, &id, NULL, locate->unit);
     else if (!source && destination)
@@ -173,8 +174,8 @@ static bool fetch_batch(locate_t *locate, size_t start, size_t end, tow_digest_t
     bson_append_document_end(&filter, &condition);
 
     for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++)
-        fetched[which] = (fetch_t){
-            .unit = locate->unit, .after = locate->pair->run->after, .filter = &filter};
+        fetched[which] =
+            (fetch_t){.unit = locate->unit, .after = locate->pair->run->after, .filter = &filter};
     ok = tow_pair_run(locate->pair, fetch_side, &fetched[TOW_SOURCE], &fetched[TOW_DESTINATION],
                       error);
     for (size_t i = start; ok && i < end; i++)

@@ -64,8 +64,7 @@ static size_t group_end(const tow_map_t *map, size_t start)
 {
     size_t end = start + 1;
 
-    while (end < map->count &&
-           compare_keys(map, &map->items[start], map, &map->items[end]) == 0)
+    while (end < map->count && compare_keys(map, &map->items[start], map, &map->items[end]) == 0)
         end++;
     return end;
 }

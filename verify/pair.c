@@ -1,15 +1,15 @@
 /* pair.c: two threads that do the same on both sides at once, and how either reads documents.
  *
- * The leader is whoever calls tow_pair_run; it works on the source itself. The partner sleeps until it
- * is handed the same function for the destination. */
+ * The leader is whoever calls tow_pair_run; it works on the source itself. The partner sleeps until
+ * it is handed the same function for the destination. */
 #include <stdlib.h>
 
 #include "engine/base/clock.h"
 #include "verify/internal.h"
 
 enum {
-    READ_ATTEMPTS = 10,        /* enough for a failover, with the waits between them */
-    READ_PATIENCE_MS = 120000  /* for the waits alone; a read may take as long as it likes */
+    READ_ATTEMPTS = 10,       /* enough for a failover, with the waits between them */
+    READ_PATIENCE_MS = 120000 /* for the waits alone; a read may take as long as it likes */
 };
 
 static void *partner_main(void *data)
@@ -47,8 +47,8 @@ bool tow_pair_init(tow_verify_pair_t *pair, tow_verify_run_t *run, tow_error_t *
     pthread_mutex_init(&pair->lock, NULL);
     pthread_cond_init(&pair->changed, NULL);
     for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++) {
-        pair->sides[which] = (tow_verify_side_t){
-            .run = run, .pair = pair, .which = which, .link = links[which]};
+        pair->sides[which] =
+            (tow_verify_side_t){.run = run, .pair = pair, .which = which, .link = links[which]};
         if (!(pair->sides[which].conn = tow_conn_open(links[which], error)))
             return false;
     }

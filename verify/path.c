@@ -16,8 +16,8 @@ static bool same_bytes(tow_value_t a, tow_value_t b)
            (a.length == 0 || memcmp(a.data, b.data, a.length) == 0);
 }
 
-/* Appends the rest of the path. Where one document has a field that the other has not at this place,
- * that field is the difference, also when it stands elsewhere: order counts. */
+/* Appends the rest of the path. Where one document has a field that the other has not at this
+ * place, that field is the difference, also when it stands elsewhere: order counts. */
 static bool walk(tow_value_t source, tow_value_t destination, tow_buffer_t *path)
 {
     bson_iter_t left, right;

@@ -9,10 +9,11 @@
 
 enum { ID_TEXT = 512, BOUND_TEXT = 160 };
 
-static const char *const kind_names[] = {
-    [TOW_DIFFERENCE_MISSING] = "missing", [TOW_DIFFERENCE_EXTRA] = "extra",
-    [TOW_DIFFERENCE_CONTENT] = "content", [TOW_DIFFERENCE_OPTIONS] = "options",
-    [TOW_DIFFERENCE_INDEXES] = "indexes"};
+static const char *const kind_names[] = {[TOW_DIFFERENCE_MISSING] = "missing",
+                                         [TOW_DIFFERENCE_EXTRA] = "extra",
+                                         [TOW_DIFFERENCE_CONTENT] = "content",
+                                         [TOW_DIFFERENCE_OPTIONS] = "options",
+                                         [TOW_DIFFERENCE_INDEXES] = "indexes"};
 
 static void bound_text(const bson_value_t *bound, char *out, size_t size)
 {
@@ -36,6 +37,16 @@ static char *range_text(const tow_verify_unit_t *unit)
         bound_text(&unit->max, max, sizeof max);
     return tow_format("%s%s, %s)", unit->has_min ? "[" : "(", unit->has_min ? min : "-inf",
                       unit->has_max ? max : "+inf");
+}
+
+static void clear_difference(tow_difference_t *difference)
+{
+    free(difference->ns);
+    free(difference->id);
+    free(difference->path);
+    free(difference->range);
+    if (difference->id_value.value_type != BSON_TYPE_EOD)
+        bson_value_destroy(&difference->id_value);
 }
 
 bool tow_verify_list_full(tow_verify_run_t *run)
@@ -76,13 +87,18 @@ void tow_verify_add(tow_verify_run_t *run, tow_verify_item_t *item, tow_differen
     }
 
     pthread_mutex_lock(&run->lock);
-    /* The room grows by powers of two, so the count alone says when it is used up. */
-    if ((report->difference_count & (report->difference_count - 1)) == 0)
-        report->differences = tow_realloc(
-            report->differences,
-            (report->difference_count ? report->difference_count * 2 : 1) * sizeof difference);
-    report->differences[report->difference_count++] = difference;
+    /* Another worker may have taken the last place meanwhile. */
+    if (report->difference_count < run->options->max_differences) {
+        /* The room grows by powers of two, so the count alone says when it is used up. */
+        if ((report->difference_count & (report->difference_count - 1)) == 0)
+            report->differences = tow_realloc(
+                report->differences,
+                (report->difference_count ? report->difference_count * 2 : 1) * sizeof difference);
+        report->differences[report->difference_count++] = difference;
+        difference = (tow_difference_t){0};
+    }
     pthread_mutex_unlock(&run->lock);
+    clear_difference(&difference);
 }
 
 static int by_place(const void *left, const void *right)
@@ -137,21 +153,14 @@ void tow_verify_report_destroy(tow_verify_report_t *report)
     for (uint32_t i = 0; i < report->collection_count; i++)
         free(report->collections[i].ns);
     free(report->collections);
-    for (uint32_t i = 0; i < report->difference_count; i++) {
-        tow_difference_t *difference = &report->differences[i];
-
-        free(difference->ns);
-        free(difference->id);
-        free(difference->path);
-        free(difference->range);
-        if (difference->id_value.value_type != BSON_TYPE_EOD)
-            bson_value_destroy(&difference->id_value);
-    }
+    for (uint32_t i = 0; i < report->difference_count; i++)
+        clear_difference(&report->differences[i]);
     free(report->differences);
     free(report);
 }
 
-/* JSON ------------------------------------------------------------------------------------------ */
+/* JSON ------------------------------------------------------------------------------------------
+ */
 
 static void put(tow_buffer_t *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

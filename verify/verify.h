@@ -2,6 +2,7 @@
 #ifndef TOW_VERIFY_VERIFY_H
 #define TOW_VERIFY_VERIFY_H
 
+#include "engine/link/link.h"
 #include "engine/state/filter.h"
 #include "engine/state/key.h"
 

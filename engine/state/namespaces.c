@@ -198,6 +198,26 @@ void tow_namespaces_set_ranges(tow_namespaces_t *table, tow_namespace_t *collect
     pthread_mutex_unlock(&table->lock);
 }
 
+void tow_namespaces_set_estimate(tow_namespaces_t *table, tow_namespace_t *collection,
+                                 uint64_t documents, uint64_t bytes)
+{
+    pthread_mutex_lock(&table->lock);
+    collection->estimated_documents = documents;
+    collection->estimated_bytes = bytes;
+    pthread_mutex_unlock(&table->lock);
+}
+
+tow_range_t tow_namespaces_range(tow_namespaces_t *table, tow_namespace_t *collection,
+                                 uint32_t range)
+{
+    tow_range_t copy;
+
+    pthread_mutex_lock(&table->lock);
+    copy = collection->ranges[range];
+    pthread_mutex_unlock(&table->lock);
+    return copy;
+}
+
 tow_optime_t tow_namespaces_start_range(tow_namespaces_t *table, tow_namespace_t *collection,
                                         uint32_t range, const tow_link_t *link)
 {

@@ -57,6 +57,11 @@ tow_namespace_t **tow_namespaces_list(tow_namespaces_t *table, uint32_t *out_cou
 /* Gives a collection its ranges (takes the array and what it holds). */
 void tow_namespaces_set_ranges(tow_namespaces_t *table, tow_namespace_t *collection,
                                tow_range_t *ranges, uint32_t count);
+void tow_namespaces_set_estimate(tow_namespaces_t *table, tow_namespace_t *collection,
+                                 uint64_t documents, uint64_t bytes);
+/* A snapshot of one range; its bounds are borrowed from the collection. */
+tow_range_t tow_namespaces_range(tow_namespaces_t *table, tow_namespace_t *collection,
+                                 uint32_t range);
 /* A range is about to be read: lo is taken from `link` after the range was marked, so that every event
  * that the tail saw before is skipped and every later one is kept. Returns lo. */
 tow_optime_t tow_namespaces_start_range(tow_namespaces_t *table, tow_namespace_t *collection,

@@ -1,5 +1,5 @@
 /* write.c: see write.h. */
-#include "oplog/write.h"
+#include "engine/state/write.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,8 +1,8 @@
 /* write.h: collects write statements of one collection and sends them as one raw command.
  *
  * Statements keep their order. Each carries a tag by which an error finds its way back. */
-#ifndef TOW_OPLOG_WRITE_H
-#define TOW_OPLOG_WRITE_H
+#ifndef TOW_STATE_WRITE_H
+#define TOW_STATE_WRITE_H
 
 #include "engine/link/link.h"
 #include "engine/state/key.h"

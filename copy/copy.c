@@ -1,0 +1,442 @@
+/* copy.c: the life of the copy: preparing, restoring, copying a collection again, waiting. */
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <utlist.h>
+
+#include "copy/internal.h"
+
+tow_copy_t *tow_copy_new(const tow_copy_options_t *options)
+{
+    tow_copy_t *copy = tow_alloc(sizeof *copy);
+    pthread_condattr_t attributes;
+
+    copy->options = *options;
+    copy->workers = tow_alloc(options->workers * sizeof *copy->workers);
+    copy->index_workers = tow_alloc(options->index_workers * sizeof *copy->index_workers);
+    pthread_mutex_init(&copy->lock, NULL);
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&copy->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+    return copy;
+}
+
+static void end_workers(tow_worker_t *workers, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (workers[i].started)
+            pthread_join(workers[i].thread, NULL);
+        tow_conn_close(workers[i].source);
+        tow_conn_close(workers[i].destination);
+        free(workers[i].documents);
+        free(workers[i].pointers);
+    }
+    free(workers);
+}
+
+void tow_copy_destroy(tow_copy_t *copy)
+{
+    if (!copy)
+        return;
+    pthread_mutex_lock(&copy->lock);
+    pthread_cond_broadcast(&copy->changed);
+    pthread_mutex_unlock(&copy->lock);
+    end_workers(copy->workers, copy->options.workers);
+    end_workers(copy->index_workers, copy->options.index_workers);
+    while (copy->tasks) {
+        tow_task_t *task = copy->tasks;
+
+        DL_DELETE(copy->tasks, task);
+        free(task);
+    }
+    while (copy->builds) {
+        tow_build_t *build = copy->builds;
+
+        DL_DELETE(copy->builds, build);
+        if (build->specification)
+            bson_destroy(build->specification);
+        free(build->database);
+        free(build->name);
+        free(build);
+    }
+    for (uint32_t i = 0; i < copy->failure_count; i++) {
+        free(copy->failures[i].ns);
+        free(copy->failures[i].name);
+        free(copy->failures[i].message);
+    }
+    free(copy->failures);
+    pthread_cond_destroy(&copy->changed);
+    pthread_mutex_destroy(&copy->lock);
+    free(copy);
+}
+
+void tow_copy_wait_changed(tow_copy_t *copy)
+{
+    struct timespec at;
+
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    at.tv_nsec += 100 * 1000000;
+    if (at.tv_nsec >= 1000000000) {
+        at.tv_sec++;
+        at.tv_nsec -= 1000000000;
+    }
+    pthread_cond_timedwait(&copy->changed, &copy->lock, &at);
+}
+
+void tow_copy_fail(tow_copy_t *copy, const tow_error_t *error)
+{
+    if (!tow_stop_requested(copy->options.stop))
+        tow_stop_request(copy->options.stop, error);
+}
+
+void tow_copy_queue(tow_copy_t *copy, tow_namespace_t *collection, uint32_t range)
+{
+    tow_task_t *task = tow_alloc(sizeof *task);
+
+    task->collection = collection;
+    task->range = range;
+    atomic_fetch_add(&copy->unfinished, 1);
+    pthread_mutex_lock(&copy->lock);
+    DL_APPEND(copy->tasks, task);
+    pthread_cond_broadcast(&copy->changed);
+    pthread_mutex_unlock(&copy->lock);
+}
+
+/* Creates, plans and records one collection, and queues its ranges. */
+static bool begin_collection(tow_copy_t *copy, tow_conn_t *source, tow_conn_t *destination,
+                             const tow_collection_info_t *info, tow_optime_t read_time,
+                             tow_error_t *error)
+{
+    tow_namespaces_t *table = copy->options.namespaces;
+    tow_namespace_t *collection;
+    tow_collection_stats_t stats;
+    tow_range_t *ranges;
+    uint32_t count;
+
+    if (!tow_copy_create(destination, info, error) ||
+        !tow_copy_plan(copy, source, info, &ranges, &count, &stats, error))
+        return false;
+    if (!tow_store_put_collection(copy->options.store, info, read_time, ranges, count, error)) {
+        for (uint32_t i = 0; i < count; i++)
+            tow_range_clear(&ranges[i]);
+        free(ranges);
+        return false;
+    }
+    collection = tow_namespaces_add(table, info, read_time);
+    tow_namespaces_set_estimate(table, collection, stats.documents, stats.bytes);
+    tow_namespaces_set_ranges(table, collection, ranges, count);
+    for (uint32_t i = 0; i < count; i++)
+        tow_copy_queue(copy, collection, i);
+    return true;
+}
+
+typedef struct {
+    tow_conn_t *source, *destination;
+} conns_t;
+
+static bool open_conns(tow_copy_t *copy, conns_t *out, tow_error_t *error)
+{
+    out->source = tow_conn_open(copy->options.source, error);
+    out->destination = out->source ? tow_conn_open(copy->options.destination, error) : NULL;
+    return out->destination != NULL;
+}
+
+static void close_conns(conns_t *conns)
+{
+    tow_conn_close(conns->source);
+    tow_conn_close(conns->destination);
+}
+
+static bool check_supported(const tow_copy_t *copy, const tow_catalog_t *catalog,
+                            tow_error_t *error)
+{
+    for (size_t i = 0; i < catalog->count; i++) {
+        const tow_collection_info_t *info = &catalog->items[i];
+
+        if (info->type == TOW_TIMESERIES &&
+            tow_filter_takes(copy->options.filter, info->database, info->name))
+            return tow_fail(error, TOW_ERROR_UNSUITABLE,
+                            "%s is a time-series collection, which has no change stream and cannot "
+                            "be followed; leave it out with --exclude %s",
+                            info->ns, info->ns);
+    }
+    return true;
+}
+
+bool tow_copy_prepare(tow_copy_t *copy, tow_error_t *error)
+{
+    conns_t conns = {0};
+    tow_catalog_t catalog = {0};
+    /* Known before the catalog is read: every DDL event up to it is reflected there. */
+    tow_optime_t read_time = tow_link_time(copy->options.source);
+    bool ok = open_conns(copy, &conns, error) &&
+              tow_catalog_read(conns.source, NULL, &catalog, error) &&
+              check_supported(copy, &catalog, error);
+
+    for (size_t i = 0; ok && i < catalog.count; i++) {
+        const tow_collection_info_t *info = &catalog.items[i];
+
+        if (info->type == TOW_COLLECTION &&
+            tow_filter_takes(copy->options.filter, info->database, info->name))
+            ok = begin_collection(copy, conns.source, conns.destination, info, read_time, error);
+    }
+    tow_catalog_clear(&catalog);
+    close_conns(&conns);
+    return ok;
+}
+
+/* Restart ---------------------------------------------------------------------------------------*/
+
+typedef struct {
+    tow_copy_t *copy;
+    conns_t conns;
+} restoring_t;
+
+static const char *text_of(const bson_t *document, const char *name)
+{
+    bson_iter_t iter;
+
+    return bson_iter_init_find(&iter, document, name) && BSON_ITER_HOLDS_UTF8(&iter)
+               ? bson_iter_utf8(&iter, NULL)
+               : "";
+}
+
+static bool is_true(const bson_t *document, const char *name)
+{
+    bson_iter_t iter;
+
+    return bson_iter_init_find(&iter, document, name) && bson_iter_as_bool(&iter);
+}
+
+/* The collection's entry as it was recorded. */
+static void parse_info(const bson_t *document, tow_collection_info_t *out,
+                       tow_optime_t *out_read_time)
+{
+    bson_iter_t iter, locale;
+    const uint8_t *data;
+    uint32_t length;
+
+    *out = (tow_collection_info_t){.database = tow_strdup(text_of(document, "db")),
+                                   .name = tow_strdup(text_of(document, "name")),
+                                   .ns = tow_strdup(text_of(document, "_id"))};
+    bson_init(&out->options);
+    if (bson_iter_init_find(&iter, document, "options") && BSON_ITER_HOLDS_DOCUMENT(&iter)) {
+        bson_t raw;
+
+        bson_iter_document(&iter, &length, &data);
+        if (bson_init_static(&raw, data, length))
+            bson_concat(&out->options, &raw);
+    }
+    out->capped = is_true(&out->options, "capped");
+    out->clustered = bson_has_field(&out->options, "clusteredIndex");
+    out->collated = bson_iter_init(&iter, &out->options) &&
+                    bson_iter_find_descendant(&iter, "collation.locale", &locale) &&
+                    BSON_ITER_HOLDS_UTF8(&locale) &&
+                    strcmp(bson_iter_utf8(&locale, NULL), "simple") != 0;
+    *out_read_time = 0;
+    if (bson_iter_init_find(&iter, document, "readTime") && BSON_ITER_HOLDS_TIMESTAMP(&iter)) {
+        uint32_t seconds, increment;
+
+        bson_iter_timestamp(&iter, &seconds, &increment);
+        *out_read_time = TOW_OPTIME(seconds, increment);
+    }
+}
+
+static bool restore_collection(void *data, const bson_t *document, tow_range_t *ranges,
+                               uint32_t count, tow_error_t *error)
+{
+    restoring_t *restoring = data;
+    tow_copy_t *copy = restoring->copy;
+    tow_namespaces_t *table = copy->options.namespaces;
+    tow_namespace_t *collection;
+    tow_collection_info_t info;
+    tow_collection_stats_t stats;
+    tow_optime_t read_time;
+    tow_range_t *own;
+    bool ok, found, done = true;
+
+    parse_info(document, &info, &read_time);
+    if (!count) {
+        /* Its record was cut off: as good as none. */
+        ok = tow_copy_again(copy, info.database, info.name, &found, error);
+        tow_collection_info_clear(&info);
+        return ok;
+    }
+    own = tow_alloc(count * sizeof *own);
+    memcpy(own, ranges, count * sizeof *own);
+    ok = tow_collection_stats(restoring->conns.source, info.database, info.name, &stats, error);
+    collection = tow_namespaces_add(table, &info, read_time);
+    if (ok)
+        tow_namespaces_set_estimate(table, collection, stats.documents, stats.bytes);
+    tow_namespaces_set_ranges(table, collection, own, count);
+    for (uint32_t i = 0; i < count; i++) {
+        if (own[i].state == TOW_RANGE_DONE) {
+            atomic_fetch_add(&copy->documents, own[i].documents);
+            atomic_fetch_add(&copy->bytes, own[i].bytes);
+        } else {
+            done = false;
+            tow_copy_queue(copy, collection, i);
+        }
+    }
+    if (done && !is_true(document, "indexed"))
+        tow_copy_queue_indexes(copy, collection);
+    tow_collection_info_clear(&info);
+    return ok;
+}
+
+bool tow_copy_restore(tow_copy_t *copy, tow_error_t *error)
+{
+    restoring_t restoring = {.copy = copy};
+    bool ok = open_conns(copy, &restoring.conns, error) &&
+              tow_store_each_collection(copy->options.store, restore_collection, &restoring, error);
+
+    close_conns(&restoring.conns);
+    return ok;
+}
+
+/* Once more -------------------------------------------------------------------------------------*/
+
+/* Takes a collection away from the workers: nothing touches it any more when this returns. */
+static void withdraw(tow_copy_t *copy, tow_namespace_t *collection)
+{
+    tow_task_t *task, *next;
+    bool busy = true;
+
+    atomic_store(&collection->stale, true);
+    pthread_mutex_lock(&copy->lock);
+    DL_FOREACH_SAFE(copy->tasks, task, next)
+    {
+        if (task->collection != collection)
+            continue;
+        DL_DELETE(copy->tasks, task);
+        free(task);
+        atomic_fetch_sub(&copy->unfinished, 1);
+    }
+    while (busy) {
+        busy = false;
+        for (uint32_t i = 0; i < copy->options.workers; i++)
+            busy = busy || copy->workers[i].current == collection;
+        for (uint32_t i = 0; i < copy->options.index_workers; i++)
+            busy = busy || copy->index_workers[i].current == collection;
+        if (busy)
+            tow_copy_wait_changed(copy);
+    }
+    pthread_mutex_unlock(&copy->lock);
+    tow_namespaces_drop(copy->options.namespaces, collection);
+}
+
+bool tow_copy_again(tow_copy_t *copy, const char *database, const char *name, bool *out_found,
+                    tow_error_t *error)
+{
+    tow_namespace_t *old = tow_namespaces_find(copy->options.namespaces, database, name);
+    char *ns = tow_format("%s.%s", database, name);
+    conns_t conns = {0};
+    tow_collection_info_t info;
+    tow_optime_t read_time;
+    bool ok;
+
+    *out_found = false;
+    atomic_fetch_add(&copy->unfinished, 1); /* lanes only collect keys meanwhile */
+    if (old)
+        withdraw(copy, old);
+    ok = open_conns(copy, &conns, error) &&
+         tow_copy_drop(conns.destination, database, name, error) &&
+         tow_store_remove_collection(copy->options.store, ns, error);
+    read_time = tow_link_time(copy->options.source);
+    ok = ok && tow_catalog_find(conns.source, database, name, &info, out_found, error);
+    if (ok && *out_found) {
+        if (info.type == TOW_COLLECTION &&
+            tow_filter_takes(copy->options.filter, database, name))
+            ok = begin_collection(copy, conns.source, conns.destination, &info, read_time, error);
+        tow_collection_info_clear(&info);
+    }
+    atomic_fetch_sub(&copy->unfinished, 1);
+    close_conns(&conns);
+    free(ns);
+    return ok;
+}
+
+/* Running ---------------------------------------------------------------------------------------*/
+
+static bool start_workers(tow_copy_t *copy, tow_worker_t *workers, uint32_t count,
+                          void *(*run)(void *), tow_error_t *error)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        tow_worker_t *worker = &workers[i];
+
+        worker->copy = copy;
+        if (!(worker->source = tow_conn_open(copy->options.source, error)) ||
+            !(worker->destination = tow_conn_open(copy->options.destination, error)))
+            return false;
+        if (pthread_create(&worker->thread, NULL, run, worker))
+            return tow_fail(error, TOW_ERROR_INTERNAL, "cannot start a thread");
+        worker->started = true;
+    }
+    return true;
+}
+
+bool tow_copy_start(tow_copy_t *copy, tow_error_t *error)
+{
+    if (copy->started)
+        return true;
+    copy->started = true;
+    return start_workers(copy, copy->workers, copy->options.workers, tow_copy_worker, error) &&
+           start_workers(copy, copy->index_workers, copy->options.index_workers,
+                         tow_copy_index_worker, error);
+}
+
+void tow_copy_pause(tow_copy_t *copy, bool paused)
+{
+    pthread_mutex_lock(&copy->lock);
+    copy->paused = paused;
+    pthread_cond_broadcast(&copy->changed);
+    pthread_mutex_unlock(&copy->lock);
+}
+
+bool tow_copy_finished(tow_copy_t *copy)
+{
+    return atomic_load(&copy->unfinished) == 0;
+}
+
+bool tow_copy_indexes_idle(tow_copy_t *copy)
+{
+    bool idle;
+
+    pthread_mutex_lock(&copy->lock);
+    idle = !copy->builds && !copy->building;
+    pthread_mutex_unlock(&copy->lock);
+    return idle;
+}
+
+static bool wait_until(tow_copy_t *copy, bool ranges)
+{
+    bool done = false;
+
+    pthread_mutex_lock(&copy->lock);
+    while (!done && !tow_stop_requested(copy->options.stop)) {
+        done = (!ranges || tow_copy_finished(copy)) && !copy->builds && !copy->building;
+        if (!done)
+            tow_copy_wait_changed(copy);
+    }
+    pthread_mutex_unlock(&copy->lock);
+    return done;
+}
+
+bool tow_copy_wait(tow_copy_t *copy)
+{
+    return wait_until(copy, true);
+}
+
+bool tow_copy_index_wait(tow_copy_t *copy)
+{
+    return wait_until(copy, false);
+}
+
+void tow_copy_progress(tow_copy_t *copy, tow_copy_progress_t *out)
+{
+    *out = (tow_copy_progress_t){.documents = atomic_load(&copy->documents),
+                                 .bytes = atomic_load(&copy->bytes),
+                                 .indexes = atomic_load(&copy->indexes),
+                                 .indexes_built = atomic_load(&copy->indexes_built)};
+}

@@ -1,0 +1,303 @@
+/* index.c: builds indexes beside the copying, and unique ones once the destination is consistent. */
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+#include "copy/internal.h"
+
+enum {
+    NAMESPACE_NOT_FOUND = 26,
+    INDEX_NOT_FOUND = 27,
+    INDEX_BUILD_ABORTED = 276,
+    DUPLICATE_KEY = 11000,
+    HELD_OFF_SECONDS = INT32_MAX
+};
+
+bool tow_index_is_unique(const bson_t *specification)
+{
+    bson_iter_t iter;
+
+    return (bson_iter_init_find(&iter, specification, "unique") && bson_iter_as_bool(&iter)) ||
+           (bson_iter_init_find(&iter, specification, "prepareUnique") &&
+            bson_iter_as_bool(&iter));
+}
+
+void tow_index_held_off(const bson_t *specification, bson_t *out)
+{
+    bson_iter_t iter;
+
+    bson_init(out);
+    bson_iter_init(&iter, specification);
+    while (bson_iter_next(&iter)) {
+        if (!strcmp(bson_iter_key(&iter), "expireAfterSeconds"))
+            bson_append_int32(out, "expireAfterSeconds", -1, HELD_OFF_SECONDS);
+        else
+            bson_append_iter(out, NULL, 0, &iter);
+    }
+}
+
+static const char *name_of(const bson_t *specification)
+{
+    bson_iter_t iter;
+
+    return bson_iter_init_find(&iter, specification, "name") && BSON_ITER_HOLDS_UTF8(&iter)
+               ? bson_iter_utf8(&iter, NULL)
+               : "?";
+}
+
+/* Failures --------------------------------------------------------------------------------------*/
+
+static void record_failure(tow_copy_t *copy, const char *database, const char *collection,
+                           const char *name, const char *message)
+{
+    char *ns = tow_format("%s.%s", database, collection);
+    bool known = false;
+
+    pthread_mutex_lock(&copy->lock);
+    for (uint32_t i = 0; i < copy->failure_count; i++)
+        known = known || (!strcmp(copy->failures[i].ns, ns) &&
+                          !strcmp(copy->failures[i].name, name));
+    if (!known) {
+        copy->failures = tow_realloc(copy->failures,
+                                     (copy->failure_count + 1) * sizeof *copy->failures);
+        copy->failures[copy->failure_count++] =
+            (tow_index_failure_t){tow_strdup(ns), tow_strdup(name), tow_strdup(message)};
+    }
+    pthread_mutex_unlock(&copy->lock);
+    tow_emit(&copy->options.sink, TOW_LEVEL_WARNING, "index_refused", "%s: index %s: %s", ns, name,
+             message);
+    free(ns);
+}
+
+const tow_index_failure_t *tow_copy_index_failures(tow_copy_t *copy, uint32_t *out_count)
+{
+    const tow_index_failure_t *failures;
+
+    pthread_mutex_lock(&copy->lock);
+    failures = copy->failures;
+    *out_count = copy->failure_count;
+    pthread_mutex_unlock(&copy->lock);
+    return failures;
+}
+
+/* Building --------------------------------------------------------------------------------------*/
+
+static bool send_build(tow_conn_t *destination, const char *database, const char *name,
+                       const bson_t *specifications, uint32_t count, tow_error_t *error)
+{
+    tow_send_options_t send = {.flags = TOW_SEND_WRITE | TOW_SEND_RETRY | TOW_SEND_NO_TIMEOUT};
+    bson_t command = BSON_INITIALIZER, list, reply;
+    bool ok;
+
+    bson_append_utf8(&command, "createIndexes", -1, name, -1);
+    bson_append_array_begin(&command, "indexes", -1, &list);
+    for (uint32_t i = 0; i < count; i++) {
+        char buffer[16];
+        const char *key;
+
+        bson_uint32_to_string(i, &key, buffer, sizeof buffer);
+        bson_append_document(&list, key, -1, &specifications[i]);
+    }
+    bson_append_array_end(&command, &list);
+    ok = tow_conn_command(destination, database, &command, &send, &reply, error);
+    bson_destroy(&reply);
+    bson_destroy(&command);
+    return ok;
+}
+
+/* The collection went away meanwhile: its indexes are nobody's concern. */
+static bool is_moot(const tow_error_t *error)
+{
+    return error->server_code == NAMESPACE_NOT_FOUND || error->server_code == INDEX_BUILD_ABORTED;
+}
+
+bool tow_copy_build(tow_copy_t *copy, tow_conn_t *destination, const char *database,
+                    const char *name, const bson_t *specifications, uint32_t count, bool final,
+                    tow_error_t *error)
+{
+    if (!count)
+        return true;
+    if (send_build(destination, database, name, specifications, count, error)) {
+        atomic_fetch_add(&copy->indexes_built, count);
+        return true;
+    }
+    if (tow_stop_requested(copy->options.stop))
+        return false;
+    if (is_moot(error))
+        return true;
+    if (error->retry == TOW_RETRY_SAME || error->retry == TOW_RETRY_RECONNECT)
+        return false; /* no answer: that is no refusal */
+    if (count > 1) {
+        for (uint32_t i = 0; i < count; i++)
+            if (!tow_copy_build(copy, destination, database, name, &specifications[i], 1, final,
+                                error))
+                return false;
+        return true;
+    }
+    if (error->server_code == DUPLICATE_KEY && !final)
+        return true; /* not consistent yet: it is built later */
+    record_failure(copy, database, name, name_of(specifications), error->message);
+    if (!copy->options.index_errors_fail)
+        return true;
+    error->code = TOW_ERROR_INDEX;
+    error->retry = TOW_RETRY_NEVER;
+    return tow_fail_context(error,
+                            "the destination refuses index %s of %s.%s (--index-errors report "
+                            "goes on without it)",
+                            name_of(specifications), database, name);
+}
+
+/* Those indexes of a collection that are unique, or not; TTL held off. */
+static bool build_kind(tow_copy_t *copy, tow_conn_t *source, tow_conn_t *destination,
+                       const char *database, const char *name, bool unique, tow_error_t *error)
+{
+    tow_indexes_t indexes;
+    bson_t *chosen;
+    uint32_t count = 0;
+    bool ok;
+
+    if (!tow_indexes_read(source, database, name, &indexes, error))
+        return false;
+    chosen = tow_alloc((indexes.count + 1) * sizeof *chosen);
+    for (size_t i = 0; i < indexes.count; i++)
+        if (tow_index_is_unique(&indexes.items[i]) == unique)
+            tow_index_held_off(&indexes.items[i], &chosen[count++]);
+    atomic_fetch_add(&copy->indexes, count);
+    ok = tow_copy_build(copy, destination, database, name, chosen, count, unique, error);
+    for (uint32_t i = 0; i < count; i++)
+        bson_destroy(&chosen[i]);
+    free(chosen);
+    tow_indexes_clear(&indexes);
+    return ok;
+}
+
+bool tow_copy_build_unique(tow_copy_t *copy, tow_error_t *error)
+{
+    tow_conn_t *source = tow_conn_open(copy->options.source, error);
+    tow_conn_t *destination = tow_conn_open(copy->options.destination, error);
+    uint32_t count;
+    tow_namespace_t **list = tow_namespaces_list(copy->options.namespaces, &count);
+    bool ok = source && destination;
+
+    for (uint32_t i = 0; ok && i < count; i++)
+        if (list[i]->type == TOW_COLLECTION)
+            ok = build_kind(copy, source, destination, list[i]->database, list[i]->name, true,
+                            error);
+    free(list);
+    tow_conn_close(source);
+    tow_conn_close(destination);
+    return ok;
+}
+
+bool tow_copy_index_drop(tow_copy_t *copy, const char *database, const char *name, const char *index,
+                         tow_error_t *error)
+{
+    tow_send_options_t send = {.flags = TOW_SEND_WRITE | TOW_SEND_RETRY};
+    tow_conn_t *destination = tow_conn_open(copy->options.destination, error);
+    bson_t command = BSON_INITIALIZER, reply;
+    bool ok;
+
+    if (!destination)
+        return false;
+    bson_append_utf8(&command, "dropIndexes", -1, name, -1);
+    bson_append_utf8(&command, "index", -1, index, -1);
+    ok = tow_conn_command(destination, database, &command, &send, &reply, error) ||
+         error->server_code == INDEX_NOT_FOUND || error->server_code == NAMESPACE_NOT_FOUND;
+    bson_destroy(&reply);
+    bson_destroy(&command);
+    tow_conn_close(destination);
+    return ok ? true : tow_fail_context(error, "drop index %s of %s.%s", index, database, name);
+}
+
+/* In the background -----------------------------------------------------------------------------*/
+
+static void queue_build(tow_copy_t *copy, const char *database, const char *name,
+                        tow_namespace_t *collection, const bson_t *specification)
+{
+    tow_build_t *build = tow_alloc(sizeof *build);
+
+    build->database = tow_strdup(database);
+    build->name = tow_strdup(name);
+    build->collection = collection;
+    build->specification = specification ? bson_copy(specification) : NULL;
+    pthread_mutex_lock(&copy->lock);
+    DL_APPEND(copy->builds, build);
+    pthread_cond_broadcast(&copy->changed);
+    pthread_mutex_unlock(&copy->lock);
+}
+
+void tow_copy_queue_indexes(tow_copy_t *copy, tow_namespace_t *collection)
+{
+    queue_build(copy, collection->database, collection->name, collection, NULL);
+}
+
+void tow_copy_index_async(tow_copy_t *copy, const char *database, const char *name,
+                          const bson_t *specification)
+{
+    queue_build(copy, database, name, NULL, specification);
+}
+
+/* All non-unique indexes of a collection whose copy has ended, or the one of an event. */
+static bool run_build(tow_worker_t *worker, const tow_build_t *build, tow_error_t *error)
+{
+    tow_copy_t *copy = worker->copy;
+    bson_t one, fields = BSON_INITIALIZER;
+    bool ok;
+
+    if (!build->collection) {
+        tow_index_held_off(build->specification, &one);
+        atomic_fetch_add(&copy->indexes, 1);
+        ok = tow_copy_build(copy, worker->destination, build->database, build->name, &one, 1, false,
+                            error);
+        bson_destroy(&one);
+        bson_destroy(&fields);
+        return ok;
+    }
+    if (atomic_load(&build->collection->stale)) {
+        bson_destroy(&fields);
+        return true;
+    }
+    ok = build_kind(copy, worker->source, worker->destination, build->database, build->name, false,
+                    error);
+    bson_append_bool(&fields, "copied", -1, true);
+    bson_append_bool(&fields, "indexed", -1, true);
+    ok = ok && (atomic_load(&build->collection->stale) ||
+                tow_store_set_collection(copy->options.store, build->collection->ns, &fields,
+                                         error));
+    bson_destroy(&fields);
+    return ok;
+}
+
+void *tow_copy_index_worker(void *data)
+{
+    tow_worker_t *worker = data;
+    tow_copy_t *copy = worker->copy;
+
+    pthread_mutex_lock(&copy->lock);
+    while (!tow_stop_requested(copy->options.stop)) {
+        tow_build_t *build = copy->builds;
+        tow_error_t error;
+
+        if (!build) {
+            tow_copy_wait_changed(copy);
+            continue;
+        }
+        DL_DELETE(copy->builds, build);
+        copy->building++;
+        worker->current = build->collection;
+        pthread_mutex_unlock(&copy->lock);
+        if (!run_build(worker, build, &error))
+            tow_copy_fail(copy, &error);
+        if (build->specification)
+            bson_destroy(build->specification);
+        free(build->database);
+        free(build->name);
+        free(build);
+        pthread_mutex_lock(&copy->lock);
+        worker->current = NULL;
+        copy->building--;
+        pthread_cond_broadcast(&copy->changed);
+    }
+    pthread_mutex_unlock(&copy->lock);
+    return NULL;
+}

@@ -1,0 +1,85 @@
+/* internal.h: what the files of the copy share.
+ *
+ * Threads: `workers` copy ranges, `index_workers` build indexes; both wait on one condition. */
+#ifndef TOW_COPY_INTERNAL_H
+#define TOW_COPY_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "copy/copy.h"
+
+/* A range to copy. */
+typedef struct tow_task {
+    struct tow_task *prev, *next;
+    tow_namespace_t *collection;
+    uint32_t range;
+} tow_task_t;
+
+/* Indexes to build: all non-unique ones of a collection, or one given. */
+typedef struct tow_build {
+    struct tow_build *prev, *next;
+    char *database, *name;
+    tow_namespace_t *collection; /* when it is about all of a collection; else NULL */
+    bson_t *specification;
+} tow_build_t;
+
+typedef struct {
+    tow_copy_t *copy;
+    pthread_t thread;
+    bool started;
+    tow_conn_t *source, *destination;
+    tow_namespace_t *current;    /* guarded by the copy's lock */
+    bson_t *documents;           /* of one batch */
+    const bson_t **pointers;
+} tow_worker_t;
+
+struct tow_copy {
+    tow_copy_options_t options;
+    tow_worker_t *workers, *index_workers;
+    bool started;
+    _Atomic uint64_t documents, bytes;
+    atomic_uint unfinished;      /* ranges not done, and 1 for every collection being planned again */
+    atomic_uint indexes, indexes_built;
+    pthread_mutex_t lock;        /* guards what follows */
+    pthread_cond_t changed;
+    tow_task_t *tasks;
+    tow_build_t *builds;
+    uint32_t building;           /* index builds under way */
+    bool paused;
+    tow_index_failure_t *failures;
+    uint32_t failure_count;
+};
+
+/* copy.c */
+void tow_copy_queue(tow_copy_t *copy, tow_namespace_t *collection, uint32_t range);
+/* Waits on the condition, at most 100 ms; the lock is held. */
+void tow_copy_wait_changed(tow_copy_t *copy);
+void tow_copy_fail(tow_copy_t *copy, const tow_error_t *error);
+
+/* plan.c: ranges for a collection (takes none of *info). The array is the caller's. */
+bool tow_copy_plan(tow_copy_t *copy, tow_conn_t *source, const tow_collection_info_t *info,
+                   tow_range_t **out_ranges, uint32_t *out_count, tow_collection_stats_t *out_stats,
+                   tow_error_t *error);
+
+/* create.c */
+bool tow_copy_drop(tow_conn_t *destination, const char *database, const char *name,
+                   tow_error_t *error);
+/* Fields equal whatever their order; `except`: names that do not count, NULL at the end. */
+bool tow_copy_same_fields(const bson_t *a, const bson_t *b, const char *const *except);
+
+/* worker.c */
+void *tow_copy_worker(void *data);
+
+/* index.c */
+void *tow_copy_index_worker(void *data);
+void tow_copy_queue_indexes(tow_copy_t *copy, tow_namespace_t *collection);
+/* Builds the given indexes; what the destination refuses is recorded. False: stopped or *error. */
+bool tow_copy_build(tow_copy_t *copy, tow_conn_t *destination, const char *database,
+                    const char *name, const bson_t *specifications, uint32_t count, bool final,
+                    tow_error_t *error);
+bool tow_index_is_unique(const bson_t *specification);
+/* A copy with TTL held off, or as it is. */
+void tow_index_held_off(const bson_t *specification, bson_t *out);
+
+#endif

@@ -1,0 +1,55 @@
+/* plan.c: how a collection is cut into ranges. */
+#include <stdlib.h>
+
+#include "copy/internal.h"
+
+enum { WORTH_BYTES = 8 * 1024 * 1024, RANGES_MOST = 100000, RANGES_EACH_WORKER = 4 };
+
+/* Large enough to be worth a task, small enough that little is done again after a crash, and enough
+ * of them to keep all workers busy. */
+static uint32_t wanted_ranges(const tow_copy_t *copy, const tow_collection_stats_t *stats)
+{
+    uint64_t least = stats->bytes / copy->options.range_bytes + 1;
+    uint64_t busy = (uint64_t)copy->options.workers * RANGES_EACH_WORKER;
+    uint64_t worth = stats->bytes / WORTH_BYTES + 1;
+    uint64_t wanted = worth < busy ? worth : busy;
+
+    if (wanted < least)
+        wanted = least;
+    return (uint32_t)(wanted > RANGES_MOST ? RANGES_MOST : wanted);
+}
+
+bool tow_copy_plan(tow_copy_t *copy, tow_conn_t *source, const tow_collection_info_t *info,
+                   tow_range_t **out_ranges, uint32_t *out_count, tow_collection_stats_t *out_stats,
+                   tow_error_t *error)
+{
+    bson_value_t *bounds = NULL;
+    uint32_t count = 0;
+    tow_range_t *ranges;
+
+    if (!tow_collection_stats(source, info->database, info->name, out_stats, error))
+        return false;
+    /* The order of a capped collection must be kept, and that of a collated one is not ours. */
+    if (!info->capped && !info->collated &&
+        !tow_split_bounds(source, info, out_stats->documents, wanted_ranges(copy, out_stats),
+                          tow_bson_value_compare, &bounds, &count, error))
+        return false;
+    ranges = tow_alloc((count + 1) * sizeof *ranges);
+    for (uint32_t i = 0; i <= count; i++) {
+        ranges[i].number = i;
+        if (i > 0) {
+            ranges[i].has_min = true;
+            bson_value_copy(&bounds[i - 1], &ranges[i].min);
+        }
+        if (i < count) {
+            ranges[i].has_max = true;
+            bson_value_copy(&bounds[i], &ranges[i].max);
+        }
+    }
+    for (uint32_t i = 0; i < count; i++)
+        bson_value_destroy(&bounds[i]);
+    free(bounds);
+    *out_ranges = ranges;
+    *out_count = count + 1;
+    return true;
+}

@@ -1,0 +1,338 @@
+/* reconcile.c: makes the destination's catalog that of the source: options, indexes, views. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "copy/internal.h"
+
+typedef struct {
+    tow_copy_t *copy;
+    tow_conn_t *source, *destination;
+    bool final;
+} task_t;
+
+static void tell(const task_t *task, const char *ns, const char *what)
+{
+    tow_emit(&task->copy->options.sink, TOW_LEVEL_INFO, "reconciled", "%s: %s", ns, what);
+}
+
+static bool run(task_t *task, const char *database, const bson_t *command, tow_error_t *error)
+{
+    tow_send_options_t send = {.flags = TOW_SEND_WRITE | TOW_SEND_RETRY};
+    bson_t reply;
+    bool ok = tow_conn_command(task->destination, database, command, &send, &reply, error);
+
+    bson_destroy(&reply);
+    return ok;
+}
+
+/* Options ---------------------------------------------------------------------------------------*/
+
+/* What collMod can change; everything else needs a new collection. */
+static const char *const modifiable[] = {"validator", "validationLevel", "validationAction",
+                                         "changeStreamPreAndPostImages", "expireAfterSeconds", NULL};
+
+static bool same_value(const bson_t *a, const bson_t *b, const char *name)
+{
+    bson_t x = BSON_INITIALIZER, y = BSON_INITIALIZER;
+    bson_iter_t iter;
+    bool same;
+
+    if (bson_iter_init_find(&iter, a, name))
+        bson_append_iter(&x, NULL, 0, &iter);
+    if (bson_iter_init_find(&iter, b, name))
+        bson_append_iter(&y, NULL, 0, &iter);
+    same = tow_copy_same_fields(&x, &y, NULL);
+    bson_destroy(&x);
+    bson_destroy(&y);
+    return same;
+}
+
+/* A field that the source does not have gets the value that means the same. */
+static void append_neutral(bson_t *command, const char *name)
+{
+    bson_t empty = BSON_INITIALIZER, off;
+
+    if (!strcmp(name, "validator")) {
+        bson_append_document(command, name, -1, &empty);
+    } else if (!strcmp(name, "validationLevel")) {
+        bson_append_utf8(command, name, -1, "strict", -1);
+    } else if (!strcmp(name, "validationAction")) {
+        bson_append_utf8(command, name, -1, "error", -1);
+    } else if (!strcmp(name, "changeStreamPreAndPostImages")) {
+        bson_append_document_begin(command, name, -1, &off);
+        bson_append_bool(&off, "enabled", -1, false);
+        bson_append_document_end(command, &off);
+    } else {
+        bson_append_utf8(command, name, -1, "off", -1);
+    }
+    bson_destroy(&empty);
+}
+
+static bool modify(task_t *task, const tow_collection_info_t *ours,
+                   const tow_collection_info_t *theirs, tow_error_t *error)
+{
+    bson_t command = BSON_INITIALIZER;
+    uint32_t changes = 0;
+    bool ok = true;
+
+    bson_append_utf8(&command, "collMod", -1, ours->name, -1);
+    for (size_t i = 0; modifiable[i]; i++) {
+        bson_iter_t iter;
+
+        if (same_value(&ours->options, &theirs->options, modifiable[i]) ||
+            (!strcmp(modifiable[i], "expireAfterSeconds") && !task->final))
+            continue;
+        if (bson_iter_init_find(&iter, &ours->options, modifiable[i]))
+            bson_append_iter(&command, NULL, 0, &iter);
+        else
+            append_neutral(&command, modifiable[i]);
+        changes++;
+    }
+    if (changes) {
+        ok = run(task, ours->database, &command, error);
+        if (ok)
+            tell(task, ours->ns, "options set as at the source");
+        else
+            tow_fail_context(error, "collMod %s", ours->ns);
+    }
+    bson_destroy(&command);
+    return ok;
+}
+
+/* Indexes ---------------------------------------------------------------------------------------*/
+
+static const char *name_of(const bson_t *specification)
+{
+    bson_iter_t iter;
+
+    return bson_iter_init_find(&iter, specification, "name") && BSON_ITER_HOLDS_UTF8(&iter)
+               ? bson_iter_utf8(&iter, NULL)
+               : "";
+}
+
+static const bson_t *find_index(const tow_indexes_t *indexes, const char *name)
+{
+    for (size_t i = 0; i < indexes->count; i++)
+        if (!strcmp(name_of(&indexes->items[i]), name))
+            return &indexes->items[i];
+    return NULL;
+}
+
+/* `v` may be older at the source. */
+static const char *const ignored[] = {"v", NULL};
+static const char *const collmod_fields[] = {"v", "expireAfterSeconds", "hidden", NULL};
+
+static bool modify_index(task_t *task, const tow_collection_info_t *info, const bson_t *wanted,
+                         tow_error_t *error)
+{
+    bson_t command = BSON_INITIALIZER, index;
+    bson_iter_t iter;
+    bool ok;
+
+    bson_append_utf8(&command, "collMod", -1, info->name, -1);
+    bson_append_document_begin(&command, "index", -1, &index);
+    bson_append_utf8(&index, "name", -1, name_of(wanted), -1);
+    if (bson_iter_init_find(&iter, wanted, "expireAfterSeconds"))
+        bson_append_iter(&index, NULL, 0, &iter);
+    bson_append_bool(&index, "hidden", -1,
+                     bson_iter_init_find(&iter, wanted, "hidden") && bson_iter_as_bool(&iter));
+    bson_append_document_end(&command, &index);
+    ok = run(task, info->database, &command, error);
+    bson_destroy(&command);
+    return ok ? true
+              : tow_fail_context(error, "collMod index %s of %s", name_of(wanted), info->ns);
+}
+
+static bool reconcile_index(task_t *task, const tow_collection_info_t *info, const bson_t *wanted,
+                            const bson_t *there, tow_error_t *error)
+{
+    const char *name = name_of(wanted);
+    char what[256];
+    bson_iter_t iter;
+    bool had_ttl;
+
+    if (there && tow_copy_same_fields(wanted, there, ignored))
+        return true;
+    had_ttl = there && bson_iter_init_find(&iter, there, "expireAfterSeconds");
+    if (there && tow_copy_same_fields(wanted, there, collmod_fields) &&
+        had_ttl == bson_iter_init_find(&iter, wanted, "expireAfterSeconds"))
+        return modify_index(task, info, wanted, error);
+    if (there &&
+        !tow_copy_index_drop(task->copy, info->database, info->name, name, error))
+        return false;
+    if (!there)
+        atomic_fetch_add(&task->copy->indexes, 1);
+    snprintf(what, sizeof what, "index %s built", name);
+    tell(task, info->ns, what);
+    return tow_copy_build(task->copy, task->destination, info->database, info->name, wanted, 1,
+                          task->final, error);
+}
+
+static bool reconcile_indexes(task_t *task, const tow_collection_info_t *info, tow_error_t *error)
+{
+    tow_indexes_t ours, theirs = {0};
+    bool ok = tow_indexes_read(task->source, info->database, info->name, &ours, error);
+
+    if (!ok)
+        return false;
+    ok = tow_indexes_read(task->destination, info->database, info->name, &theirs, error);
+    for (size_t i = 0; ok && i < theirs.count; i++)
+        if (!find_index(&ours, name_of(&theirs.items[i])))
+            ok = tow_copy_index_drop(task->copy, info->database, info->name,
+                                     name_of(&theirs.items[i]), error);
+    for (size_t i = 0; ok && i < ours.count; i++) {
+        bson_t wanted;
+
+        if (task->final) {
+            bson_copy_to(&ours.items[i], &wanted);
+        } else {
+            tow_index_held_off(&ours.items[i], &wanted);
+        }
+        ok = reconcile_index(task, info, &wanted,
+                             find_index(&theirs, name_of(&ours.items[i])), error);
+        bson_destroy(&wanted);
+    }
+    tow_indexes_clear(&ours);
+    tow_indexes_clear(&theirs);
+    return ok;
+}
+
+/* Collections and views -------------------------------------------------------------------------*/
+
+static bool reconcile_collection(task_t *task, const tow_collection_info_t *ours,
+                                 tow_error_t *error)
+{
+    tow_collection_info_t theirs;
+    bool found, ok = true;
+
+    if (!tow_catalog_find(task->destination, ours->database, ours->name, &theirs, &found, error))
+        return false;
+    if (!found || theirs.type != TOW_COLLECTION ||
+        !tow_copy_same_fields(&ours->options, &theirs.options, modifiable)) {
+        tell(task, ours->ns, found ? "copied again: its options cannot be changed in place"
+                                   : "copied: it was missing on the destination");
+        ok = tow_copy_again(task->copy, ours->database, ours->name, &(bool){false}, error);
+    } else {
+        ok = modify(task, ours, &theirs, error) && reconcile_indexes(task, ours, error);
+    }
+    if (found)
+        tow_collection_info_clear(&theirs);
+    return ok;
+}
+
+/* Makes a view as at the source. *out_done false: it could not be made yet. */
+static bool reconcile_view(task_t *task, const tow_collection_info_t *ours, bool *out_done,
+                           tow_error_t *error)
+{
+    tow_collection_info_t theirs;
+    bool found;
+
+    *out_done = true;
+    if (!tow_catalog_find(task->destination, ours->database, ours->name, &theirs, &found, error))
+        return false;
+    if (found) {
+        bool same = theirs.type == TOW_VIEW &&
+                    tow_copy_same_fields(&ours->options, &theirs.options, NULL);
+
+        tow_collection_info_clear(&theirs);
+        if (same)
+            return true;
+        if (!tow_copy_drop(task->destination, ours->database, ours->name, error))
+            return false;
+    }
+    *out_done = tow_copy_create(task->destination, ours, error);
+    return *out_done || error->retry == TOW_RETRY_NEVER;
+}
+
+/* Views may stand on views: rounds until none is left, or none can be made. */
+static bool reconcile_views(task_t *task, const tow_catalog_t *ours, tow_error_t *error)
+{
+    bool *done = tow_alloc(ours->count + 1);
+    bool progress = true, left = true, ok = true;
+
+    while (ok && progress && left) {
+        progress = left = false;
+        for (size_t i = 0; ok && i < ours->count; i++) {
+            const tow_collection_info_t *info = &ours->items[i];
+
+            if (done[i] || info->type != TOW_VIEW ||
+                !tow_filter_takes(task->copy->options.filter, info->database, info->name))
+                continue;
+            ok = reconcile_view(task, info, &done[i], error);
+            progress = progress || done[i];
+            left = left || !done[i];
+        }
+    }
+    free(done);
+    return ok && !left;
+}
+
+static const tow_collection_info_t *find_info(const tow_catalog_t *catalog, const char *ns)
+{
+    for (size_t i = 0; i < catalog->count; i++)
+        if (!strcmp(catalog->items[i].ns, ns))
+            return &catalog->items[i];
+    return NULL;
+}
+
+/* The filter's namespaces were empty when the job began, so what is too much there is ours. */
+static bool drop_extra(task_t *task, const tow_catalog_t *ours, const tow_catalog_t *theirs,
+                       tow_error_t *error)
+{
+    for (size_t i = 0; i < theirs->count; i++) {
+        const tow_collection_info_t *info = &theirs->items[i];
+
+        if (!tow_filter_takes(task->copy->options.filter, info->database, info->name) ||
+            find_info(ours, info->ns))
+            continue;
+        tell(task, info->ns, "dropped: the source does not have it");
+        if (!tow_copy_drop(task->destination, info->database, info->name, error))
+            return false;
+    }
+    return true;
+}
+
+static bool reconcile_whole(task_t *task, tow_error_t *error)
+{
+    tow_catalog_t ours, theirs = {0};
+    bool ok = tow_catalog_read(task->source, NULL, &ours, error);
+
+    if (!ok)
+        return false;
+    ok = tow_catalog_read(task->destination, NULL, &theirs, error) &&
+         drop_extra(task, &ours, &theirs, error);
+    for (size_t i = 0; ok && i < ours.count; i++)
+        if (ours.items[i].type == TOW_COLLECTION &&
+            tow_filter_takes(task->copy->options.filter, ours.items[i].database,
+                             ours.items[i].name))
+            ok = reconcile_collection(task, &ours.items[i], error);
+    if (ok && task->final)
+        ok = reconcile_views(task, &ours, error);
+    tow_catalog_clear(&ours);
+    tow_catalog_clear(&theirs);
+    return ok;
+}
+
+bool tow_copy_reconcile(tow_copy_t *copy, const char *database, const char *name, bool final,
+                        tow_error_t *error)
+{
+    task_t task = {.copy = copy, .final = final};
+    tow_collection_info_t info;
+    bool found, ok;
+
+    ok = (task.source = tow_conn_open(copy->options.source, error)) &&
+         (task.destination = tow_conn_open(copy->options.destination, error));
+    if (ok && !name) {
+        ok = reconcile_whole(&task, error);
+    } else if (ok) {
+        ok = tow_catalog_find(task.source, database, name, &info, &found, error);
+        if (ok && found) {
+            if (info.type == TOW_COLLECTION)
+                ok = reconcile_collection(&task, &info, error);
+            tow_collection_info_clear(&info);
+        }
+    }
+    tow_conn_close(task.source);
+    tow_conn_close(task.destination);
+    return ok;
+}
