@@ -178,7 +178,7 @@ TOW_API bool tow_job_cutover(tow_job_t *job, tow_error_t *error);
 TOW_API bool tow_job_cancel(tow_job_t *job, tow_error_t *error);
 /* Ends this process's work with a checkpoint; the same options continue later. Async-signal-unsafe. */
 TOW_API void tow_job_stop(tow_job_t *job);
-/* The body of GET /api/v1/progress, one line of JSON. */
+/* Progress as one line of JSON: the object `progress` of GET /api/v1/progress. */
 TOW_API char *tow_job_progress_json(tow_job_t *job);
 /* The summary as JSON (see README, "Summary"); valid from the end of the job on. */
 TOW_API char *tow_job_summary_json(tow_job_t *job);

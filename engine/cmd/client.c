@@ -1,0 +1,189 @@
+/* client.c: the verbs that ask a running job through its control server. */
+#include <bson/bson.h>
+#include <curl/curl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/cmd/cmd.h"
+
+typedef struct {
+    char *data;
+    size_t length;
+} reply_t;
+
+static size_t take(char *data, size_t size, size_t count, void *context)
+{
+    reply_t *reply = context;
+    char *grown = realloc(reply->data, reply->length + size * count + 1);
+
+    if (!grown)
+        return 0;
+    memcpy(grown + reply->length, data, size * count);
+    reply->data = grown;
+    reply->length += size * count;
+    reply->data[reply->length] = '\0';
+    return size * count;
+}
+
+/* Sends a request; prints the error and returns an exit status when it fails. */
+static int ask(const tow_options_t *options, const char *path, bool post, reply_t *out)
+{
+    const char *listen = tow_options_get(options, "listen", 0);
+    CURL *curl = curl_easy_init();
+    struct curl_slist *headers = curl_slist_append(NULL, "Content-Type: application/json");
+    char url[512];
+    CURLcode code;
+
+    *out = (reply_t){0};
+    snprintf(url, sizeof url, "http://%s/api/v1/%s", listen, path);
+    curl_easy_setopt(curl, CURLOPT_URL, url);
+    curl_easy_setopt(curl, CURLOPT_NOPROXY, "*");
+    curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, 3000L);
+    curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, 15000L);
+    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take);
+    curl_easy_setopt(curl, CURLOPT_WRITEDATA, out);
+    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+    if (post)
+        curl_easy_setopt(curl, CURLOPT_POSTFIELDS, "{}");
+    code = curl_easy_perform(curl);
+    curl_slist_free_all(headers);
+    curl_easy_cleanup(curl);
+    if (code != CURLE_OK || !out->data) {
+        fprintf(stderr,
+                "towline: no job answers on %s: %s; is it running, and is this its --listen "
+                "address?\n",
+                listen, curl_easy_strerror(code));
+        return TOW_ERROR_CONTROL;
+    }
+    return 0;
+}
+
+/* The status that a refusal carries, with its message printed; 0 for a success. */
+static int judge(const reply_t *reply, bson_t **out)
+{
+    bson_error_t error;
+    bson_t *document = bson_new_from_json((const uint8_t *)reply->data, -1, &error);
+    bson_iter_t iter;
+    int status = 0;
+
+    *out = NULL;
+    if (!document || !bson_iter_init_find(&iter, document, "success")) {
+        fputs("towline: the answer is not that of a Towline job; is this its --listen address?\n",
+              stderr);
+        status = TOW_ERROR_CONTROL;
+    } else if (!bson_iter_as_bool(&iter)) {
+        const char *description = "refused";
+
+        status = TOW_ERROR_CONTROL;
+        if (bson_iter_init_find(&iter, document, "errorDescription") && BSON_ITER_HOLDS_UTF8(&iter))
+            description = bson_iter_utf8(&iter, NULL);
+        fprintf(stderr, "towline: %s\n", description);
+        if (bson_iter_init_find(&iter, document, "exitStatus") && BSON_ITER_HOLDS_NUMBER(&iter))
+            status = (int)bson_iter_as_int64(&iter);
+    }
+    if (status && document)
+        bson_destroy(document);
+    else
+        *out = document;
+    return status;
+}
+
+static const char *text_at(const bson_t *document, const char *path)
+{
+    bson_iter_t iter, found;
+
+    return bson_iter_init(&iter, document) && bson_iter_find_descendant(&iter, path, &found) &&
+                   BSON_ITER_HOLDS_UTF8(&found)
+               ? bson_iter_utf8(&found, NULL)
+               : "";
+}
+
+static double number_at(const bson_t *document, const char *path)
+{
+    bson_iter_t iter, found;
+
+    return bson_iter_init(&iter, document) && bson_iter_find_descendant(&iter, path, &found) &&
+                   BSON_ITER_HOLDS_NUMBER(&found)
+               ? bson_iter_as_double(&found)
+               : -1;
+}
+
+static void print_status(const bson_t *document)
+{
+    char a[32], b[32];
+    double lag = number_at(document, "progress.lagMs");
+    const char *reason = text_at(document, "progress.reason");
+    bson_iter_t iter, found;
+    bool can = bson_iter_init(&iter, document) &&
+               bson_iter_find_descendant(&iter, "progress.canCommit", &found) &&
+               bson_iter_as_bool(&found);
+
+    printf("job          %s\n", text_at(document, "progress.job"));
+    printf("phase        %s\n", text_at(document, "progress.phase"));
+    if (lag < 0)
+        puts("lag          not known yet");
+    else
+        printf("lag          %.0f ms\n", lag);
+    printf("copied       %s documents, %s\n",
+           cmd_count(number_at(document, "progress.collectionCopy.copiedDocuments"), a),
+           cmd_bytes(number_at(document, "progress.collectionCopy.estimatedCopiedBytes"), b));
+    printf("events       %s seen, %s not settled\n",
+           cmd_count(number_at(document, "progress.eventsSeen"), a),
+           cmd_count(number_at(document, "progress.backlogEvents"), b));
+    printf("dirty keys   %s\n", cmd_count(number_at(document, "progress.dirtyKeys"), a));
+    printf("mode         %s\n", text_at(document, "progress.mode"));
+    if (can)
+        puts("cutover      possible: stop the writes to the source, then towline cutover");
+    else
+        printf("cutover      not yet: %s\n", reason);
+    if (*text_at(document, "progress.retrying"))
+        printf("retrying     %s\n", text_at(document, "progress.retrying"));
+}
+
+int cmd_status(tow_options_t *options)
+{
+    reply_t reply;
+    bson_t *document = NULL;
+    int status = ask(options, "progress", false, &reply);
+
+    if (!status)
+        status = judge(&reply, &document);
+    if (document) {
+        print_status(document);
+        bson_destroy(document);
+    }
+    free(reply.data);
+    return status;
+}
+
+static int post(const tow_options_t *options, const char *path, const char *said)
+{
+    reply_t reply;
+    bson_t *document = NULL;
+    int status = ask(options, path, true, &reply);
+
+    if (!status)
+        status = judge(&reply, &document);
+    if (document) {
+        puts(said);
+        bson_destroy(document);
+    }
+    free(reply.data);
+    return status;
+}
+
+int cmd_pause(tow_options_t *options)
+{
+    return post(options, "pause", "paused: changes are read but not applied");
+}
+
+int cmd_resume(tow_options_t *options)
+{
+    return post(options, "resume", "resumed");
+}
+
+int cmd_cutover(tow_options_t *options)
+{
+    return post(options, "commit",
+                "the cutover has begun; the job's own output, or towline status, tells its end");
+}

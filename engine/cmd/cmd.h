@@ -1,0 +1,48 @@
+/* cmd.h: what the verbs of the program share. */
+#ifndef TOW_CMD_CMD_H
+#define TOW_CMD_CMD_H
+
+#include <stdio.h>
+
+#include "engine/towline.h"
+
+typedef struct {
+    const char *name, *help;
+    int (*run)(tow_options_t *options);
+} cmd_verb_t;
+
+extern const cmd_verb_t cmd_verbs[]; /* ends with a NULL name */
+
+int cmd_run(tow_options_t *options);
+int cmd_verify(tow_options_t *options);
+int cmd_status(tow_options_t *options);
+int cmd_pause(tow_options_t *options);
+int cmd_resume(tow_options_t *options);
+int cmd_cutover(tow_options_t *options);
+
+/* One clear line on stderr; returns the exit status. */
+int cmd_fail(const tow_error_t *error);
+
+/* help.c */
+void cmd_help(FILE *out, const cmd_verb_t *verb); /* NULL: the program's own */
+void cmd_help_markdown(FILE *out);                /* the options as the README shows them */
+
+/* log.c: event lines on stderr. */
+typedef struct {
+    bool json;
+    tow_level_t least;
+} cmd_log_t;
+void cmd_log_open(cmd_log_t *log, const tow_options_t *options);
+void cmd_log_event(void *log, tow_level_t level, const char *name, const char *message);
+
+/* progress.c: shows progress until the job has ended. */
+void cmd_show_progress(tow_job_t *job, const char *form);
+char *cmd_bytes(double bytes, char out[32]); /* "1.5 GB" */
+char *cmd_count(double count, char out[32]); /* "1,234,567" */
+
+/* summary.c */
+void cmd_print_summary(const char *json);
+void cmd_print_report(const char *json);
+bool cmd_write_file(const char *path, const char *text, tow_error_t *error); /* all or nothing */
+
+#endif

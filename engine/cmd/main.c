@@ -1,0 +1,223 @@
+/* main.c: finds the verb, reads environment and command line, and runs it. */
+#include <malloc.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/cmd/cmd.h"
+
+const cmd_verb_t cmd_verbs[] = {
+    {"run", "copy a deployment, follow it, verify and cut over", cmd_run},
+    {"verify", "compare two deployments, byte for byte", cmd_verify},
+    {"status", "show the progress of a running job", cmd_status},
+    {"pause", "stop applying changes; reading goes on", cmd_pause},
+    {"resume", "apply changes again", cmd_resume},
+    {"cutover", "end a job with --cutover manual: writes to the source have stopped", cmd_cutover},
+    {NULL, NULL, NULL},
+};
+
+int cmd_fail(const tow_error_t *error)
+{
+    fprintf(stderr, "towline: %s\n", error->message);
+    return (int)error->code;
+}
+
+static int fail_usage(const char *format, const char *what, const char *hint)
+{
+    fputs("towline: ", stderr);
+    fprintf(stderr, format, what);
+    fprintf(stderr, "; %s\n", hint);
+    return TOW_ERROR_OPTION;
+}
+
+static bool takes(const tow_option_t *option, const char *verb)
+{
+    size_t length = strlen(verb);
+
+    for (const char *at = option->verbs; (at = strstr(at, verb)); at += length)
+        if ((at == option->verbs || at[-1] == ' ') && (at[length] == ' ' || !at[length]))
+            return true;
+    return false;
+}
+
+/* How many letters two names differ by: for "did you mean". */
+static size_t distance(const char *a, const char *b)
+{
+    size_t row[64], length = strlen(b);
+
+    if (length >= 63)
+        return 99;
+    for (size_t j = 0; j <= length; j++)
+        row[j] = j;
+    for (size_t i = 1; *a; a++, i++) {
+        size_t diagonal = row[0];
+
+        row[0] = i;
+        for (size_t j = 1; j <= length; j++) {
+            size_t best = diagonal + (*a != b[j - 1]);
+
+            diagonal = row[j];
+            if (row[j] + 1 < best)
+                best = row[j] + 1;
+            if (row[j - 1] + 1 < best)
+                best = row[j - 1] + 1;
+            row[j] = best;
+        }
+    }
+    return row[length];
+}
+
+static int fail_unknown(const char *name, const char *verb)
+{
+    const tow_option_t *table, *nearest = NULL;
+    size_t count, least = 4;
+    char hint[128];
+
+    table = tow_options_table(&count);
+    for (size_t i = 0; i < count; i++) {
+        size_t d = takes(&table[i], verb) ? distance(name, table[i].name) : 99;
+
+        if (d < least) {
+            least = d;
+            nearest = &table[i];
+        }
+    }
+    if (nearest)
+        snprintf(hint, sizeof hint, "did you mean --%s?", nearest->name);
+    else
+        snprintf(hint, sizeof hint, "see towline %s --help", verb);
+    fprintf(stderr, "towline: %s has no option --%s; %s\n", verb, name, hint);
+    return TOW_ERROR_OPTION;
+}
+
+/* The environment comes first, so that the command line wins. */
+static bool read_environment(tow_options_t *options, const char *verb, tow_error_t *error)
+{
+    const tow_option_t *table;
+    size_t count;
+
+    table = tow_options_table(&count);
+    for (size_t i = 0; i < count; i++) {
+        const char *value = getenv(table[i].environment);
+        char *copy, *rest, *part;
+        bool ok = true;
+
+        if (!value || !*value || !takes(&table[i], verb))
+            continue;
+        if (table[i].type != TOW_OPTION_LIST) {
+            ok = tow_options_set(options, table[i].name, value, error);
+        } else {
+            copy = rest = strdup(value);
+            while (ok && (part = strsep(&rest, ",")))
+                ok = tow_options_set(options, table[i].name, part, error);
+            free(copy);
+        }
+        if (!ok) {
+            char message[sizeof error->message];
+
+            snprintf(message, sizeof message, "%s: %.900s", table[i].environment, error->message);
+            memcpy(error->message, message, sizeof message);
+            return false;
+        }
+    }
+    return true;
+}
+
+static const tow_option_t *find_option(const char *name, size_t length, const char *verb)
+{
+    const tow_option_t *table;
+    size_t count;
+
+    table = tow_options_table(&count);
+    for (size_t i = 0; i < count; i++)
+        if (strlen(table[i].name) == length && !strncmp(table[i].name, name, length) &&
+            takes(&table[i], verb))
+            return &table[i];
+    return NULL;
+}
+
+/* 0, or an exit status. A URI given on the command line replaces a file of the environment. */
+static int read_arguments(tow_options_t *options, const char *verb, int argc, char **argv)
+{
+    tow_error_t error;
+
+    for (int i = 0; i < argc; i++) {
+        const char *argument = argv[i], *equal, *value;
+        const tow_option_t *option;
+        size_t length;
+
+        if (strncmp(argument, "--", 2) != 0 || !argument[2])
+            return fail_usage("'%s' is no option", argument, "options begin with --, see --help");
+        equal = strchr(argument, '=');
+        length = equal ? (size_t)(equal - argument) - 2 : strlen(argument) - 2;
+        option = find_option(argument + 2, length, verb);
+        if (!option) {
+            char name[64];
+
+            snprintf(name, sizeof name, "%.*s", (int)(length < 60 ? length : 60), argument + 2);
+            return fail_unknown(name, verb);
+        }
+        if (equal)
+            value = equal + 1;
+        else if (option->type == TOW_OPTION_FLAG)
+            value = "true";
+        else if (i + 1 < argc)
+            value = argv[++i];
+        else
+            return fail_usage("--%s needs a value", option->name, "see --help");
+        if (!tow_options_set(options, option->name, value, &error))
+            return cmd_fail(&error);
+    }
+    return 0;
+}
+
+static int run_verb(const cmd_verb_t *verb, int argc, char **argv)
+{
+    tow_options_t *options;
+    tow_error_t error;
+    int status;
+
+    for (int i = 0; i < argc; i++)
+        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
+            cmd_help(stdout, verb);
+            return 0;
+        }
+    options = tow_options_new();
+    if (!read_environment(options, verb->name, &error))
+        status = cmd_fail(&error);
+    else
+        status = read_arguments(options, verb->name, argc, argv);
+    if (!status)
+        status = verb->run(options);
+    tow_options_destroy(options);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    /* Batches of many megabytes come and go: give them back to the system at once, and keep few
+     * arenas, so that the peak of memory is what is in use. */
+    mallopt(M_MMAP_THRESHOLD, 1024 * 1024);
+    mallopt(M_TRIM_THRESHOLD, 4 * 1024 * 1024);
+    mallopt(M_ARENA_MAX, 4);
+
+    if (argc < 2) {
+        cmd_help(stderr, NULL);
+        return TOW_ERROR_OPTION;
+    }
+    if (!strcmp(argv[1], "--version")) {
+        printf("towline %s\n", tow_version());
+        return 0;
+    }
+    if (!strcmp(argv[1], "help") && argc > 2 && !strcmp(argv[2], "--markdown")) {
+        cmd_help_markdown(stdout);
+        return 0;
+    }
+    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
+        cmd_help(stdout, NULL);
+        return 0;
+    }
+    for (const cmd_verb_t *verb = cmd_verbs; verb->name; verb++)
+        if (!strcmp(argv[1], verb->name))
+            return run_verb(verb, argc - 2, argv + 2);
+    return fail_usage("there is no verb '%s'", argv[1], "see towline --help");
+}

@@ -1,0 +1,12 @@
+/* options.h: what the library reads from options beyond towline.h. */
+#ifndef TOW_JOB_OPTIONS_H
+#define TOW_JOB_OPTIONS_H
+
+#include "engine/base/error.h"
+
+/* The URI of "source" or "destination", given directly or in a file. Owned by the caller.
+ * TOW_ERROR_OPTION: neither given, both given, or the file cannot be read. */
+bool tow_options_uri(const tow_options_t *options, const char *side, char **out,
+                     tow_error_t *error);
+
+#endif

@@ -1,0 +1,242 @@
+/* report.c: progress and summary as JSON. Numbers are plain JSON numbers, so it is written by hand. */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/base/memory.h"
+#include "engine/job/summary.h"
+
+static void put(tow_buffer_t *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void put(tow_buffer_t *out, const char *format, ...)
+{
+    char small[512];
+    va_list arguments;
+    int length;
+
+    va_start(arguments, format);
+    length = vsnprintf(small, sizeof small, format, arguments);
+    va_end(arguments);
+    if (length < (int)sizeof small) {
+        tow_buffer_append(out, small, (size_t)length);
+        return;
+    }
+    va_start(arguments, format);
+    vsnprintf((char *)tow_buffer_extend(out, (size_t)length + 1), (size_t)length + 1, format,
+              arguments);
+    va_end(arguments);
+    out->length--; /* without the zero */
+}
+
+static void put_string(tow_buffer_t *out, const char *text)
+{
+    tow_buffer_append(out, "\"", 1);
+    for (const char *at = text; *at; at++) {
+        if (*at == '"' || *at == '\\')
+            put(out, "\\%c", *at);
+        else if ((unsigned char)*at < 0x20)
+            put(out, "\\u%04x", (unsigned char)*at);
+        else
+            tow_buffer_append(out, at, 1);
+    }
+    tow_buffer_append(out, "\"", 1);
+}
+
+static void put_field(tow_buffer_t *out, const char *name, const char *text)
+{
+    put(out, ",\"%s\":", name);
+    put_string(out, text);
+}
+
+static void put_count(tow_buffer_t *out, const char *name, uint64_t value)
+{
+    put(out, ",\"%s\":%" PRIu64, name, value);
+}
+
+static void put_flag(tow_buffer_t *out, const char *name, bool value)
+{
+    put(out, ",\"%s\":%s", name, value ? "true" : "false");
+}
+
+static void put_position(tow_buffer_t *out, const char *name, tow_timestamp_t time, bool first)
+{
+    put(out, "%s\"%s\":", first ? "" : ",", name);
+    if (time.t || time.i)
+        put(out, "{\"t\":%u,\"i\":%u}", time.t, time.i);
+    else
+        put(out, "null");
+}
+
+static char *finish(tow_buffer_t *out)
+{
+    tow_buffer_append(out, "", 1);
+    return (char *)out->data;
+}
+
+/* Progress --------------------------------------------------------------------------------------*/
+
+/* mongosync's states and its words for what goes on. */
+static const struct {
+    const char *state, *info;
+} words[] = {
+    [TOW_PHASE_NEW] = {"IDLE", ""},
+    [TOW_PHASE_VALIDATING] = {"INITIALIZING", "validation"},
+    [TOW_PHASE_PREPARING] = {"INITIALIZING", "preparation"},
+    [TOW_PHASE_COPYING] = {"RUNNING", "collection copy"},
+    [TOW_PHASE_CATCHING_UP] = {"RUNNING", "change event application"},
+    [TOW_PHASE_IN_SYNC] = {"RUNNING", "change event application"},
+    [TOW_PHASE_FINALIZING] = {"COMMITTING", "waiting for commit to complete"},
+    [TOW_PHASE_DONE] = {"COMMITTED", "commit completed"},
+    [TOW_PHASE_PAUSED] = {"PAUSED", "paused"},
+    [TOW_PHASE_FAILED] = {"IDLE", "failed"},
+    [TOW_PHASE_EXPIRED] = {"IDLE", "expired"},
+    [TOW_PHASE_CANCELLED] = {"IDLE", "cancelled"},
+};
+
+static void put_lag(tow_buffer_t *out, const tow_progress_t *progress)
+{
+    if (progress->lag_ms < 0)
+        put(out, ",\"lagTimeSeconds\":null,\"lagMs\":null");
+    else
+        put(out, ",\"lagTimeSeconds\":%" PRId64 ",\"lagMs\":%" PRId64, progress->lag_ms / 1000,
+            progress->lag_ms);
+}
+
+static void put_positions(tow_buffer_t *out, const tow_progress_t *progress)
+{
+    put(out, ",\"positions\":{");
+    put_position(out, "start", progress->start, true);
+    put_position(out, "read", progress->read, false);
+    put_position(out, "spooled", progress->spooled, false);
+    put_position(out, "floor", progress->floor, false);
+    put_position(out, "checkpoint", progress->checkpoint, false);
+    put_position(out, "consistent", progress->consistent, false);
+    put_position(out, "stop", progress->stop, false);
+    put_position(out, "verified", progress->verified, false);
+    put(out, "},");
+    put_position(out, "sourceTime", progress->source_time, true);
+}
+
+char *tow_progress_to_json(const tow_progress_t *progress, const char *job)
+{
+    tow_buffer_t out = {0};
+
+    put(&out, "{\"state\":\"%s\",\"phase\":\"%s\"", words[progress->phase].state,
+        tow_phase_name(progress->phase));
+    put_field(&out, "job", job);
+    put_field(&out, "info", words[progress->phase].info);
+    put_flag(&out, "canCommit", progress->can_commit);
+    put_flag(&out, "canWrite", progress->phase == TOW_PHASE_DONE);
+    put_field(&out, "reason", progress->reason);
+    put(&out, ",\"elapsedSeconds\":%.3f", progress->elapsed_seconds);
+    put_lag(&out, progress);
+    put_count(&out, "totalEventsApplied", progress->events_applied);
+    put(&out,
+        ",\"collectionCopy\":{\"estimatedTotalBytes\":%" PRIu64 ",\"estimatedCopiedBytes\":%" PRIu64
+        ",\"estimatedTotalDocuments\":%" PRIu64 ",\"copiedDocuments\":%" PRIu64
+        ",\"collectionsTotal\":%u,\"collectionsCopied\":%u,\"rangesTotal\":%u,\"rangesCopied\":%u}",
+        progress->estimated_bytes, progress->copied_bytes, progress->estimated_documents,
+        progress->copied_documents, progress->collections_total, progress->collections_copied,
+        progress->ranges_total, progress->ranges_copied);
+    put(&out, ",\"indexBuilding\":{\"indexesBuilt\":%u,\"totalIndexesToBuild\":%u}",
+        progress->indexes_built, progress->indexes_total);
+    put(&out, ",\"source\":{\"pingLatencyMs\":%.3f},\"destination\":{\"pingLatencyMs\":%.3f}",
+        progress->source_ping_ms, progress->destination_ping_ms);
+    put(&out,
+        ",\"verification\":{\"hashedDocumentCount\":%" PRIu64 ",\"hashedBytes\":%" PRIu64
+        ",\"estimatedDocumentCount\":%" PRIu64 "}",
+        progress->verified_documents, progress->verified_bytes, progress->verify_total_documents);
+    put_positions(&out, progress);
+    put_field(&out, "mode", progress->direct_mode ? "direct" : "refetch");
+    put_count(&out, "eventsSeen", progress->events_seen);
+    put_count(&out, "eventsSkipped", progress->events_skipped);
+    put_count(&out, "eventsApplied", progress->events_applied);
+    put_count(&out, "backlogEvents", progress->backlog_events);
+    put_count(&out, "dirtyKeys", progress->keys_dirty);
+    put_count(&out, "dirtyBytes", progress->dirty_bytes);
+    put_count(&out, "spoolBytes", progress->spool_bytes);
+    put_count(&out, "keysRefetched", progress->keys_refetched);
+    put_count(&out, "statementsApplied", progress->statements_applied);
+    put_count(&out, "retries", progress->retries);
+    put_field(&out, "retrying", progress->retrying);
+    put(&out, "}");
+    return finish(&out);
+}
+
+/* Summary ---------------------------------------------------------------------------------------*/
+
+static void put_phases(tow_buffer_t *out, const tow_summary_t *summary)
+{
+    bool first = true;
+
+    put(out, ",\"phaseSeconds\":{");
+    for (int i = 0; i <= TOW_PHASE_CANCELLED; i++) {
+        if (summary->phase_seconds[i] <= 0)
+            continue;
+        put(out, "%s\"%s\":%.3f", first ? "" : ",", tow_phase_name((tow_phase_t)i),
+            summary->phase_seconds[i]);
+        first = false;
+    }
+    put(out, "}");
+}
+
+static void put_failures(tow_buffer_t *out, const tow_summary_t *summary)
+{
+    put(out, ",\"indexFailures\":[");
+    for (uint32_t i = 0; i < summary->index_failure_count; i++) {
+        put(out, "%s{\"ns\":", i ? "," : "");
+        put_string(out, summary->index_failures[i].ns);
+        put_field(out, "name", summary->index_failures[i].name);
+        put_field(out, "message", summary->index_failures[i].message);
+        put(out, "}");
+    }
+    put(out, "],\"notes\":[");
+    for (uint32_t i = 0; i < summary->note_count; i++) {
+        put(out, "%s", i ? "," : "");
+        put_string(out, summary->notes[i]);
+    }
+    put(out, "]");
+}
+
+char *tow_summary_to_json(const tow_summary_t *summary)
+{
+    tow_buffer_t out = {0};
+
+    put(&out, "{\"state\":");
+    put_string(&out, summary->state);
+    put_field(&out, "job", summary->job);
+    put_field(&out, "error", summary->error);
+    put_field(&out, "source", summary->source);
+    put_field(&out, "destination", summary->destination);
+    put(&out, ",\"durationSeconds\":%.3f", summary->duration_seconds);
+    if (summary->downtime_seconds < 0)
+        put(&out, ",\"downtimeSeconds\":null");
+    else
+        put(&out, ",\"downtimeSeconds\":%.3f", summary->downtime_seconds);
+    put_phases(&out, summary);
+    put_count(&out, "restarts", summary->restarts);
+    put_count(&out, "initialDocuments", summary->initial_documents);
+    put_count(&out, "initialBytes", summary->initial_bytes);
+    put_count(&out, "collections", summary->collections);
+    put_count(&out, "indexes", summary->indexes);
+    put_count(&out, "eventsSeen", summary->events_seen);
+    put_count(&out, "eventsSkipped", summary->events_skipped);
+    put_count(&out, "keysRefetched", summary->keys_refetched);
+    put_count(&out, "statementsApplied", summary->statements_applied);
+    put(&out, ",\"cpuSeconds\":%.3f", summary->cpu_seconds);
+    put_count(&out, "peakMemoryBytes", summary->peak_memory_bytes);
+    put_failures(&out, summary);
+    if (summary->verification) {
+        char *report = tow_verify_report_json(summary->verification);
+
+        put(&out, ",\"verification\":");
+        tow_buffer_append(&out, report, strlen(report));
+        free(report);
+    } else {
+        put(&out, ",\"verification\":null");
+    }
+    put(&out, "}");
+    return finish(&out);
+}
