@@ -21,11 +21,9 @@ int cmd_fail(const tow_error_t *error)
     return (int)error->code;
 }
 
-static int fail_usage(const char *format, const char *what, const char *hint)
+static int fail_usage(const char *what, const char *problem, const char *hint)
 {
-    fputs("towline: ", stderr);
-    fprintf(stderr, format, what);
-    fprintf(stderr, "; %s\n", hint);
+    fprintf(stderr, "towline: %s %s; %s\n", what, problem, hint);
     return TOW_ERROR_OPTION;
 }
 
@@ -146,7 +144,7 @@ static int read_arguments(tow_options_t *options, const char *verb, int argc, ch
         size_t length;
 
         if (strncmp(argument, "--", 2) != 0 || !argument[2])
-            return fail_usage("'%s' is no option", argument, "options begin with --, see --help");
+            return fail_usage(argument, "is no option", "options begin with --, see --help");
         equal = strchr(argument, '=');
         length = equal ? (size_t)(equal - argument) - 2 : strlen(argument) - 2;
         option = find_option(argument + 2, length, verb);
@@ -163,7 +161,7 @@ static int read_arguments(tow_options_t *options, const char *verb, int argc, ch
         else if (i + 1 < argc)
             value = argv[++i];
         else
-            return fail_usage("--%s needs a value", option->name, "see --help");
+            return fail_usage(argument, "needs a value", "see --help");
         if (!tow_options_set(options, option->name, value, &error))
             return cmd_fail(&error);
     }
@@ -219,5 +217,5 @@ int main(int argc, char **argv)
     for (const cmd_verb_t *verb = cmd_verbs; verb->name; verb++)
         if (!strcmp(argv[1], verb->name))
             return run_verb(verb, argc - 2, argv + 2);
-    return fail_usage("there is no verb '%s'", argv[1], "see towline --help");
+    return fail_usage(argv[1], "is no verb", "see towline --help");
 }

@@ -322,7 +322,7 @@ static void *supervise(void *data)
     job->ok = ok;
     job->ended_ms = tow_now_ms();
     if (!ok)
-        snprintf(job->reason, sizeof job->reason, "%s", error.message);
+        snprintf(job->reason, sizeof job->reason, "%.*s", REASON_SIZE - 1, error.message);
     pthread_mutex_unlock(&job->lock);
     settle_state(job, ok);
     tow_job_move(job, final_phase(job, ok));
