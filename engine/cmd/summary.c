@@ -61,10 +61,15 @@ static void print_collection(const bson_t *item)
 {
     char source[32], destination[32], bytes[32];
 
+    if (!strcmp(text_of(item, "type"), "view")) {
+        printf("  %-40.60s %14s %14s %11s  %s\n", text_of(item, "ns"), "view", "view", "",
+               flag_of(item, "equal") ? "equal" : "DIFFERENT");
+        return;
+    }
     printf("  %-40.60s %14s %14s %11s  %s\n", text_of(item, "ns"),
-           cmd_count(number_of(item, "sourceDocuments"), source),
-           cmd_count(number_of(item, "destinationDocuments"), destination),
-           cmd_bytes(number_of(item, "sourceBytes"), bytes),
+           cmd_count(number_of(item, "source.documents"), source),
+           cmd_count(number_of(item, "destination.documents"), destination),
+           cmd_bytes(number_of(item, "source.bytes"), bytes),
            flag_of(item, "equal") ? "equal" : "DIFFERENT");
 }
 
