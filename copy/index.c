@@ -8,6 +8,8 @@
 enum {
     NAMESPACE_NOT_FOUND = 26,
     INDEX_NOT_FOUND = 27,
+    INDEX_OPTIONS_CONFLICT = 85,
+    INDEX_KEY_SPECS_CONFLICT = 86,
     INDEX_BUILD_ABORTED = 276,
     DUPLICATE_KEY = 11000,
     HELD_OFF_SECONDS = INT32_MAX
@@ -134,8 +136,11 @@ bool tow_copy_build(tow_copy_t *copy, tow_conn_t *destination, const char *datab
                 return false;
         return true;
     }
-    if (error->server_code == DUPLICATE_KEY && !final)
-        return true; /* not consistent yet: it is built later */
+    /* Not consistent yet, or another index of that name is about to be dropped: it is built later. */
+    if (!final && (error->server_code == DUPLICATE_KEY ||
+                   error->server_code == INDEX_OPTIONS_CONFLICT ||
+                   error->server_code == INDEX_KEY_SPECS_CONFLICT))
+        return true;
     record_failure(copy, database, name, name_of(specifications), error->message);
     if (!copy->options.index_errors_fail)
         return true;
@@ -163,7 +168,8 @@ static bool build_kind(tow_copy_t *copy, tow_conn_t *source, tow_conn_t *destina
         if (tow_index_is_unique(&indexes.items[i]) == unique)
             tow_index_held_off(&indexes.items[i], &chosen[count++]);
     atomic_fetch_add(&copy->indexes, count);
-    ok = tow_copy_build(copy, destination, database, name, chosen, count, unique, error);
+    /* The last word on what is refused is the reconciliation's at the cutover. */
+    ok = tow_copy_build(copy, destination, database, name, chosen, count, false, error);
     for (uint32_t i = 0; i < count; i++)
         bson_destroy(&chosen[i]);
     free(chosen);

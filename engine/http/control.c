@@ -1,8 +1,9 @@
 /* control.c: the HTTP control server of one job, on libmicrohttpd's own threads.
  *
  * It listens on loopback only, and answers requests for a loopback host without an Origin: a page of
- * another site that a browser shows cannot drive a job. Bodies are read and ignored, up to a limit. */
+ * another site that a browser shows cannot drive a job. */
 #include <arpa/inet.h>
+#include <bson/bson.h>
 #include <microhttpd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +21,7 @@ struct tow_control {
 };
 
 typedef struct {
-    size_t received;
+    tow_buffer_t body; /* at most BODY_MOST and one piece more */
 } request_t;
 
 static enum MHD_Result answer(struct MHD_Connection *connection, unsigned status, char *body)
@@ -104,6 +105,22 @@ static enum MHD_Result command(tow_control_t *control, struct MHD_Connection *co
                   (int)error.code);
 }
 
+/* No body, or a JSON object. */
+static bool is_object(const tow_buffer_t *body)
+{
+    bson_error_t error;
+    bson_t *document;
+
+    if (!body->length)
+        return true;
+    if (body->data[strspn((const char *)body->data, " \t\r\n")] != '{')
+        return false;
+    document = bson_new_from_json(body->data, (ssize_t)body->length, &error);
+    if (document)
+        bson_destroy(document);
+    return document != NULL;
+}
+
 static const struct {
     const char *path, *method;
     bool (*act)(tow_job_t *, tow_error_t *); /* NULL: progress */
@@ -126,9 +143,13 @@ static enum MHD_Result handle(void *data, struct MHD_Connection *connection, con
         return MHD_YES;
     }
     if (*upload_size) {
-        request->received += *upload_size;
+        if (request->body.length <= BODY_MOST) {
+            tow_buffer_append(&request->body, upload, *upload_size);
+            tow_buffer_append(&request->body, "", 1); /* text ends with a zero … */
+            request->body.length--;                   /* … that does not count */
+        }
         *upload_size = 0;
-        return request->received > BODY_MOST ? MHD_NO : MHD_YES;
+        return MHD_YES;
     }
     if (!is_trusted(connection))
         return refuse(connection, MHD_HTTP_FORBIDDEN, "Forbidden",
@@ -140,6 +161,12 @@ static enum MHD_Result handle(void *data, struct MHD_Connection *connection, con
         if (strcmp(method, routes[i].method) != 0)
             return refuse(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "MethodNotAllowed",
                           "this path takes another method", TOW_ERROR_CONTROL);
+        if (request->body.length > BODY_MOST)
+            return refuse(connection, MHD_HTTP_CONTENT_TOO_LARGE, "BodyTooLarge",
+                          "the body is over 64 KB; send {}", TOW_ERROR_OPTION);
+        if (!is_object(&request->body))
+            return refuse(connection, MHD_HTTP_BAD_REQUEST, "InvalidBody",
+                          "the body is no JSON object; send {}", TOW_ERROR_OPTION);
         if (routes[i].act)
             return command(control, connection, routes[i].act);
         {
@@ -157,7 +184,11 @@ static enum MHD_Result handle(void *data, struct MHD_Connection *connection, con
 static void completed(void *data, struct MHD_Connection *connection, void **state,
                       enum MHD_RequestTerminationCode code)
 {
-    free(*state);
+    request_t *request = *state;
+
+    if (request)
+        tow_buffer_free(&request->body);
+    free(request);
     *state = NULL;
 }
 

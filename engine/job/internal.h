@@ -17,7 +17,11 @@
 #include "oplog/replay.h"
 #include "verify/verify.h"
 
-enum { LAG_POINTS = 4096, REASON_SIZE = 256 };
+enum {
+    LAG_POINTS = 4096,
+    REASON_SIZE = 256,
+    TOW_LAG_GRAIN_MS = 400 /* two polls of the source's time and a reply of the stream */
+};
 
 /* A time of the source and when we first saw it. */
 typedef struct {
@@ -34,8 +38,9 @@ typedef struct {
 } tow_lag_t;
 
 void tow_lag_saw(tow_lag_t *lag, tow_optime_t source_time, int64_t now_ms);
-/* Milliseconds that `floor` is behind; 0 when it has reached all that was seen; -1: nothing seen. */
-int64_t tow_lag_of(tow_lag_t *lag, tow_optime_t floor, int64_t now_ms);
+/* Milliseconds that `floor` is behind; 0 when it has reached all that was seen; -1: nothing seen.
+ * `waiting`: events were read that are not settled. */
+int64_t tow_lag_of(tow_lag_t *lag, tow_optime_t floor, bool waiting, int64_t now_ms);
 
 /* The options as the job uses them. */
 typedef struct {

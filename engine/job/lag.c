@@ -22,7 +22,7 @@ void tow_lag_saw(tow_lag_t *lag, tow_optime_t source_time, int64_t now_ms)
     lag->points[lag->count++] = (tow_lag_point_t){source_time, now_ms};
 }
 
-int64_t tow_lag_of(tow_lag_t *lag, tow_optime_t floor, int64_t now_ms)
+int64_t tow_lag_of(tow_lag_t *lag, tow_optime_t floor, bool waiting, int64_t now_ms)
 {
     uint32_t reached = 0;
 
@@ -37,5 +37,9 @@ int64_t tow_lag_of(tow_lag_t *lag, tow_optime_t floor, int64_t now_ms)
     if (floor < lag->first_time) /* behind since before we looked: the times themselves must do */
         return now_ms - lag->first_ms +
                ((int64_t)(lag->first_time >> 32) - (int64_t)(floor >> 32)) * 1000;
+    /* A time that we saw a moment ago, and no event that waits: the stream has not had the time to say
+     * that there is none. That is how finely we look, not a lag. */
+    if (!waiting && now_ms - lag->points[0].seen_ms <= TOW_LAG_GRAIN_MS)
+        return 0;
     return now_ms - lag->points[0].seen_ms;
 }

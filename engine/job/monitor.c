@@ -55,7 +55,8 @@ static void *monitor(void *data)
         }
         pthread_mutex_lock(&job->lock);
         job->source_time = tow_link_time(job->source);
-        job->lag_ms = tow_lag_of(lag, tow_ledger_floor_time(job->ledger), tow_now_ms());
+        job->lag_ms = tow_lag_of(lag, tow_ledger_floor_time(job->ledger),
+                                 tow_ledger_backlog(job->ledger) > 0, tow_now_ms());
         pthread_cond_broadcast(&job->changed);
         pthread_mutex_unlock(&job->lock);
         choose_mode(job, tow_link_time(job->source));

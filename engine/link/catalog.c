@@ -161,7 +161,13 @@ typedef struct {
     const char *database;
 } collecting_t;
 
-/* The array holds bson_t, which want their alignment: it is grown by hand. */
+/* A bson_t points into itself: it is stolen, never copied byte by byte. */
+static void move_info(tow_collection_info_t *to, tow_collection_info_t *from)
+{
+    *to = *from;
+    bson_steal(&to->options, &from->options);
+}
+
 static bool collect(void *data, const bson_t *entry)
 {
     collecting_t *collecting = data;
@@ -171,8 +177,8 @@ static bool collect(void *data, const bson_t *entry)
         size_t capacity = collecting->capacity ? collecting->capacity * 2 : 32;
         tow_collection_info_t *items = tow_alloc(capacity * sizeof *items);
 
-        if (catalog->count)
-            memcpy(items, catalog->items, catalog->count * sizeof *items);
+        for (size_t i = 0; i < catalog->count; i++)
+            move_info(&items[i], &catalog->items[i]);
         free(catalog->items);
         catalog->items = items;
         collecting->capacity = capacity;
@@ -235,8 +241,24 @@ static bool list_collections(tow_conn_t *conn, const char *database, const char 
 
 static int by_ns(const void *left, const void *right)
 {
-    return strcmp(((const tow_collection_info_t *)left)->ns,
-                  ((const tow_collection_info_t *)right)->ns);
+    const tow_collection_info_t *const *a = left, *const *b = right;
+
+    return strcmp((*a)->ns, (*b)->ns);
+}
+
+static void sort_catalog(tow_catalog_t *catalog)
+{
+    tow_collection_info_t *items = tow_alloc((catalog->count + 1) * sizeof *items);
+    tow_collection_info_t **order = tow_alloc((catalog->count + 1) * sizeof *order);
+
+    for (size_t i = 0; i < catalog->count; i++)
+        order[i] = &catalog->items[i];
+    qsort(order, catalog->count, sizeof *order, by_ns);
+    for (size_t i = 0; i < catalog->count; i++)
+        move_info(&items[i], order[i]);
+    free(order);
+    free(catalog->items);
+    catalog->items = items;
 }
 
 bool tow_catalog_read(tow_conn_t *conn, const char *database, tow_catalog_t *out,
@@ -262,8 +284,8 @@ bool tow_catalog_read(tow_conn_t *conn, const char *database, tow_catalog_t *out
     free(databases.names);
     if (!ok)
         tow_catalog_clear(out);
-    else if (out->count)
-        qsort(out->items, out->count, sizeof *out->items, by_ns);
+    else
+        sort_catalog(out);
     return ok;
 }
 
@@ -319,8 +341,8 @@ static bool take_index(void *data, const bson_t *specification)
     if (is_id_index(specification))
         return true;
     items = tow_alloc((indexes->count + 1) * sizeof *items);
-    if (indexes->count)
-        memcpy(items, indexes->items, indexes->count * sizeof *items);
+    for (size_t i = 0; i < indexes->count; i++)
+        bson_steal(&items[i], &indexes->items[i]);
     free(indexes->items);
     indexes->items = items;
     bson_init(&items[indexes->count]);

@@ -214,7 +214,8 @@ class Writer:
         self.shop.orders.update_one(self.pick(source), {"$rename": {"remark": "note"}})
 
     def do_array_filter(self, source):
-        self.shop.orders.update_one(self.pick(source), {"$inc": {"items.$[each].count": 1}},
+        self.shop.orders.update_one({**self.pick(source), "items": {"$type": "array"}},
+                                    {"$inc": {"items.$[each].count": 1}},
                                     array_filters=[{"each.sku": {"$lt": 2}}])
 
     def do_array_index(self, source):

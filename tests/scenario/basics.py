@@ -29,8 +29,6 @@ COLLECTIONS = [
     ("strict", dict(validator={"n": {"$lt": 10}})),
     ("collated", dict(collation={"locale": "en", "strength": 2})),
     ("clustered", dict(clusteredIndex={"key": {"_id": 1}, "unique": True, "name": "cluster"})),
-    ("clustered_ttl", dict(clusteredIndex={"key": {"_id": 1}, "unique": True},
-                           expireAfterSeconds=100000000)),
     ("images", dict(changeStreamPreAndPostImages={"enabled": True})),
     ("empty", {}), ("one", {}), ("empty_with_index", {}), ("with space", {}), ("dots.in.name", {}),
     ("\u00fcn\u00efc\u00f6d\u00e9.\u65e5\u672c\u8a9e", {}), ("emoji\U0001f600", {}), ("UPPER", {}),
