@@ -251,6 +251,24 @@ static tow_statement_t classic(const description_t *description, bson_t *update)
     return TOW_STATEMENT_UPDATE;
 }
 
+/* Whether the set fields stand in the order of their names. That is the order in which a classic $set
+ * inserts new fields; in any other order it is not certain that the event tells how the document has
+ * them, so it is read. */
+static bool are_sorted(const description_t *description)
+{
+    bson_iter_t field;
+    const char *last = "";
+
+    if (!description->updated_count || !bson_iter_recurse(&description->updated, &field))
+        return true;
+    while (bson_iter_next(&field)) {
+        if (strcmp(bson_iter_key(&field), last) < 0)
+            return false;
+        last = bson_iter_key(&field);
+    }
+    return true;
+}
+
 static tow_statement_t translate_update(const bson_iter_t *field, bson_t *update)
 {
     description_t description;
@@ -260,7 +278,8 @@ static tow_statement_t translate_update(const bson_iter_t *field, bson_t *update
         return TOW_STATEMENT_REFETCH;
     if (!description.updated_count && !description.removed_count && !description.truncated_count)
         return TOW_STATEMENT_NONE;
-    if (description.removed_count && (description.updated_count || description.truncated_count))
+    if ((description.removed_count && (description.updated_count || description.truncated_count)) ||
+        !are_sorted(&description))
         return TOW_STATEMENT_REFETCH;
     if (description.updated_count + description.removed_count == 1 && !description.truncated_count)
         return classic(&description, update);
