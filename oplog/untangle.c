@@ -14,6 +14,7 @@
 enum {
     SET_MOST = 20000,      /* keys that may be involved in one knot */
     ROUNDS_MOST = 40,      /* without progress; with backoff about a minute */
+    ROUNDS_BEFORE_DROP = 4, /* of an index that refuses a value which no document holds */
     CHUNK = 500,
     DUPLICATE_KEY = 11000
 };
@@ -36,6 +37,7 @@ typedef struct {
     char message[600];     /* of the last refusal, with both documents */
     tow_error_t failure;   /* while handling a refusal */
     bool failed;
+    bson_t *phantom;       /* key pattern of an index that refused a value which no document holds */
 } knot_t;
 
 static tow_value_t id_of(const member_t *member)
@@ -139,6 +141,43 @@ static bool read_chunk(knot_t *knot, member_t **from, tow_error_t *error)
     return ok;
 }
 
+static bson_t *copy_pattern(const bson_iter_t *pattern)
+{
+    const uint8_t *data;
+    uint32_t length;
+
+    bson_iter_document(pattern, &length, &data);
+    return bson_new_from_data(data, length);
+}
+
+/* An index of the destination that refuses a value which no document there holds is broken. It goes;
+ * the catalog's reconciliation at the cutover builds it anew. */
+static bool drop_phantom(knot_t *knot, tow_error_t *error)
+{
+    tow_send_options_t send = {.flags = TOW_SEND_WRITE};
+    bson_t command = BSON_INITIALIZER, reply;
+    bool ok;
+
+    tow_emit(&knot->lane->replay->options.sink, TOW_LEVEL_WARNING, "index_broken",
+             "%s: a unique index of the destination refuses a value that no document there holds; "
+             "it is dropped and built anew at the cutover (%s)",
+             knot->collection->ns, knot->message);
+    bson_append_utf8(&command, "dropIndexes", -1, knot->collection->name, -1);
+    bson_append_document(&command, "index", -1, knot->phantom);
+    ok = tow_conn_command(knot->lane->destination, knot->collection->database, &command, &send,
+                          &reply, error);
+    bson_destroy(&reply);
+    bson_destroy(&command);
+    return ok;
+}
+
+static void forget_phantom(knot_t *knot)
+{
+    if (knot->phantom)
+        bson_destroy(knot->phantom);
+    knot->phantom = NULL;
+}
+
 /* Finds the documents of the destination that hold the refused value and adds them. */
 static void add_holders(knot_t *knot, const tow_write_error_t *refusal)
 {
@@ -147,6 +186,7 @@ static void add_holders(knot_t *knot, const tow_write_error_t *refusal)
     bson_t filter = BSON_INITIALIZER, projection = BSON_INITIALIZER, document, equal;
     bson_iter_t value;
     tow_reader_t *reader;
+    bool held = false;
 
     if (!bson_iter_recurse(&refusal->key_value, &value))
         return;
@@ -165,12 +205,15 @@ static void add_holders(knot_t *knot, const tow_write_error_t *refusal)
     while (reader && tow_reader_next(reader, &document)) {
         tow_value_t id;
 
+        held = true;
         if (tow_value_id(&document, &id))
             add_member(knot, id);
     }
     tow_reader_close(reader);
     bson_destroy(&filter);
     bson_destroy(&projection);
+    if (!held && !knot->phantom && refusal->key_pattern.raw)
+        knot->phantom = copy_pattern(&refusal->key_pattern);
 }
 
 static void refused(void *data, void *tag, const tow_write_error_t *refusal)
@@ -303,17 +346,22 @@ static bool untangle(knot_t *knot, tow_error_t *error)
     unsigned stuck = 0;
 
     for (;;) {
+        forget_phantom(knot);
         if (!one_round(knot, error))
             return false;
         if (!knot->errors)
             break;
         stuck = knot->grew ? 0 : stuck + 1;
+        tow_emit(&replay->options.sink, TOW_LEVEL_DEBUG, "untangle", "%s: %u keys, %u refused: %s",
+                 knot->collection->ns, HASH_COUNT(knot->members), knot->errors, knot->message);
         if (stuck > ROUNDS_MOST || HASH_COUNT(knot->members) > SET_MOST)
             return tow_fail(error, TOW_ERROR_SERVER,
                             "%s: the destination refuses a document that the source has, also after "
                             "what stood in its way was removed: %s; remove the difference between "
                             "the two sides' indexes and run the same command again",
                             knot->collection->ns, knot->message);
+        if (stuck >= ROUNDS_BEFORE_DROP && knot->phantom && !drop_phantom(knot, error))
+            return false;
         if (!knot->grew && !tow_backoff(replay->options.destination, stuck, INT64_MAX))
             return tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped");
     }
@@ -326,6 +374,7 @@ static void free_members(knot_t *knot)
     member_t *member, *next;
 
     clear_documents(knot);
+    forget_phantom(knot);
     HASH_ITER(hh, knot->members, member, next)
     {
         HASH_DELETE(hh, knot->members, member);

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { DUPLICATE_KEY = 11000 };
+
 static void drop_open(tow_write_t *write)
 {
     if (!write->open)
@@ -23,6 +25,7 @@ void tow_write_begin(tow_write_t *write, tow_write_kind_t kind, const tow_namesp
     write->kind = kind;
     write->collection = collection;
     write->open = true;
+    write->once = false;
     bson_init(&write->command);
     bson_append_utf8(&write->command, names[kind], -1, collection->name, -1);
     bson_append_bool(&write->command, "ordered", -1, false);
@@ -89,6 +92,7 @@ void tow_write_replace(tow_write_t *write, tow_value_t id, const bson_t *documen
 void tow_write_update(tow_write_t *write, tow_value_t id, const bson_t *update, bool pipeline,
                       void *tag)
 {
+    write->once = true; /* in another state of the document it may mean another order of fields */
     append_update(write, id, update, pipeline, false, tag);
 }
 
@@ -114,15 +118,95 @@ void tow_write_insert(tow_write_t *write, const bson_t *document, void *tag)
     bson_append_document(&write->list, key, -1, document);
 }
 
+/* Ends the list and adds what all statements share. */
+static void complete(const tow_write_t *write, const tow_facts_t *facts, bson_t *command)
+{
+    if (write->kind == TOW_WRITE_DELETE)
+        return;
+    bson_append_bool(command, "bypassDocumentValidation", -1, true);
+    if (facts->bypass_empty_ts)
+        bson_append_bool(command, "bypassEmptyTsReplacement", -1, true);
+}
+
+static void report(const tow_write_t *write, const bson_t *reply, uint32_t offset,
+                   tow_write_error_fn each, void *data, uint32_t *out_matched)
+{
+    tow_write_error_t failure;
+    uint32_t position = 0;
+    bson_iter_t iter;
+
+    if (bson_iter_init_find(&iter, reply, "n"))
+        *out_matched += (uint32_t)bson_iter_as_int64(&iter);
+    while (tow_reply_write_error(reply, &position, &failure))
+        if (failure.index + offset < write->count)
+            each(data, write->tags[failure.index + offset], &failure);
+}
+
+/* The fields of a duplicate key that a reply carries for the command as a whole. */
+static tow_write_error_t whole_error(const bson_t *reply, const tow_error_t *error)
+{
+    tow_write_error_t failure = {.code = error->server_code, .message = error->message};
+    bson_iter_t iter;
+
+    if (bson_iter_init_find(&iter, reply, "keyValue") && BSON_ITER_HOLDS_DOCUMENT(&iter)) {
+        failure.key_value = iter;
+        failure.has_key_value = true;
+    }
+    if (bson_iter_init_find(&iter, reply, "keyPattern") && BSON_ITER_HOLDS_DOCUMENT(&iter))
+        failure.key_pattern = iter;
+    return failure;
+}
+
+static bool is_about_id(const tow_write_error_t *failure)
+{
+    bson_iter_t key;
+
+    return failure->has_key_value && bson_iter_recurse(&failure->key_value, &key) &&
+           bson_iter_next(&key) && !strcmp(bson_iter_key(&key), "_id");
+}
+
+/* A duplicate key may fail a message as a whole, without saying which statement it was, nor which of
+ * the others were done: they are sent one by one. Inserts that are found done are fine. */
+static bool send_singly(tow_write_t *write, tow_conn_t *conn, const tow_send_options_t *send,
+                        tow_write_error_fn each, void *data, uint32_t *out_matched,
+                        tow_error_t *error)
+{
+    static const char *const lists[] = {"updates", "deletes", "documents"};
+    static const char *const names[] = {"update", "delete", "insert"};
+    bson_iter_t iter, list;
+    bool ok = bson_iter_init_find(&iter, &write->command, lists[write->kind]) &&
+              bson_iter_recurse(&iter, &list);
+
+    for (uint32_t i = 0; ok && bson_iter_next(&list); i++) {
+        bson_t command = BSON_INITIALIZER, single, reply;
+
+        bson_append_utf8(&command, names[write->kind], -1, write->collection->name, -1);
+        bson_append_array_begin(&command, lists[write->kind], -1, &single);
+        bson_append_iter(&single, "0", 1, &list);
+        bson_append_array_end(&command, &single);
+        complete(write, tow_link_facts(tow_conn_link(conn)), &command);
+        ok = tow_conn_command(conn, write->collection->database, &command, send, &reply, error);
+        if (ok) {
+            report(write, &reply, i, each, data, out_matched);
+        } else if (error->server_code == DUPLICATE_KEY) {
+            tow_write_error_t failure = whole_error(&reply, error);
+
+            ok = true;
+            if (write->kind != TOW_WRITE_INSERT || !is_about_id(&failure))
+                each(data, write->tags[i], &failure);
+        }
+        bson_destroy(&reply);
+        bson_destroy(&command);
+    }
+    return ok;
+}
+
 bool tow_write_send(tow_write_t *write, tow_conn_t *conn, tow_write_error_fn each, void *data,
                     uint32_t *out_matched, tow_error_t *error)
 {
+    static const char *const verbs[] = {"update", "delete from", "insert into"};
     tow_send_options_t send = {.flags = TOW_SEND_WRITE};
-    const tow_facts_t *facts = tow_link_facts(tow_conn_link(conn));
-    tow_write_error_t failure;
-    uint32_t position = 0;
     bson_t reply;
-    bson_iter_t iter;
     bool ok;
 
     *out_matched = 0;
@@ -131,23 +215,14 @@ bool tow_write_send(tow_write_t *write, tow_conn_t *conn, tow_write_error_fn eac
         return true;
     }
     bson_append_array_end(&write->command, &write->list);
-    if (write->kind != TOW_WRITE_DELETE) {
-        bson_append_bool(&write->command, "bypassDocumentValidation", -1, true);
-        if (facts->bypass_empty_ts)
-            bson_append_bool(&write->command, "bypassEmptyTsReplacement", -1, true);
-    }
+    complete(write, tow_link_facts(tow_conn_link(conn)), &write->command);
     ok = tow_conn_command(conn, write->collection->database, &write->command, &send, &reply, error);
-    if (ok) {
-        if (bson_iter_init_find(&iter, &reply, "n"))
-            *out_matched = (uint32_t)bson_iter_as_int64(&iter);
-        while (tow_reply_write_error(&reply, &position, &failure))
-            if (failure.index < write->count)
-                each(data, write->tags[failure.index], &failure);
-    } else {
-        static const char *const verbs[] = {"update", "delete from", "insert into"};
-
+    if (ok)
+        report(write, &reply, 0, each, data, out_matched);
+    else if (error->server_code == DUPLICATE_KEY && !write->once)
+        ok = send_singly(write, conn, &send, each, data, out_matched, error);
+    if (!ok)
         tow_fail_context(error, "%s %s", verbs[write->kind], write->collection->ns);
-    }
     bson_destroy(&reply);
     bson_destroy(&write->command);
     write->open = false;
