@@ -247,6 +247,20 @@ static bool check_id(tow_spool_t *spool, const char *id, tow_error_t *error)
     return ok;
 }
 
+/* Whether a whole frame stands anywhere behind a bad one. */
+static bool good_frame_behind(int file, uint64_t offset, uint64_t size, tow_buffer_t *body)
+{
+    for (uint64_t at = offset + 1; at + HEAD_BYTES <= size; at++) {
+        char found[sizeof magic];
+        head_t head;
+
+        if (read_fully(file, found, sizeof found, at) && !memcmp(found, magic, sizeof magic) &&
+            read_frame(file, at, &head, body))
+            return true;
+    }
+    return false;
+}
+
 /* Takes the last segment's length; a torn or broken last frame is cut off. */
 static bool scan(tow_spool_t *spool, tow_error_t *error)
 {
@@ -271,19 +285,10 @@ static bool scan(tow_spool_t *spool, tow_error_t *error)
         while (offset < (uint64_t)status.st_size && read_frame(file, offset, &head, &body))
             offset += HEAD_BYTES + body.length;
         if (offset < (uint64_t)status.st_size) {
-            /* Torn: the bad frame is the last thing on disk. Else something stands behind it. */
-            bool torn = i == spool->last;
+            /* Torn: the bad frame is the last thing on disk. */
+            bool torn = i == spool->last &&
+                        !good_frame_behind(file, offset, (uint64_t)status.st_size, &body);
 
-            if (torn) {
-                uint8_t bytes[HEAD_BYTES];
-                head_t bad;
-
-                if (read_fully(file, bytes, sizeof bytes, offset) && parse_head(bytes, &bad))
-                    torn = offset + HEAD_BYTES + bad.token_bytes + bad.compressed_bytes >=
-                           (uint64_t)status.st_size;
-                else
-                    torn = (uint64_t)status.st_size - offset < HEAD_BYTES;
-            }
             if (!torn || ftruncate(file, (off_t)offset))
                 ok = fail_broken(spool, i, offset, error);
         }

@@ -14,9 +14,10 @@ void tow_lag_saw(tow_lag_t *lag, tow_optime_t source_time, int64_t now_ms)
     if (lag->count && lag->points[lag->count - 1].time >= source_time)
         return;
     if (lag->count == LAG_POINTS) {
-        /* Stalled for long: every second point is exact enough. */
+        /* Stalled for long: pairs become one, rather too old than too young. */
         for (uint32_t i = 0; i < LAG_POINTS / 2; i++)
-            lag->points[i] = lag->points[2 * i];
+            lag->points[i] = (tow_lag_point_t){lag->points[2 * i + 1].time,
+                                               lag->points[2 * i].seen_ms};
         lag->count = LAG_POINTS / 2;
     }
     lag->points[lag->count++] = (tow_lag_point_t){source_time, now_ms};

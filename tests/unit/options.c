@@ -1,0 +1,88 @@
+/* Values are checked when they are set, and every row of the table is usable. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "engine/job/options.h"
+
+static void bad_values_are_refused(void **state)
+{
+    static const char *const bad[][2] = {
+        {"workers", "0"},      {"workers", "65"},  {"workers", "4x"},    {"workers", ""},
+        {"cutover", "maybe"},  {"cutover", ""},    {"no-verify", "yes"}, {"job", "Job"},
+        {"job", ""},           {"listen", "here"}, {"listen", "a:99999"}, {"include", ""},
+        {"include", "admin"},  {"include", "a."},  {"exclude", "local.x"}, {"nonsense", "1"},
+        {"memory", "1"}};
+    tow_options_t *options = tow_options_new();
+
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        tow_error_t error = {0};
+
+        assert_false(tow_options_set(options, bad[i][0], bad[i][1], &error));
+        assert_int_equal(error.code, TOW_ERROR_OPTION);
+        assert_true(strlen(error.message) > 10);
+    }
+    tow_options_destroy(options);
+}
+
+static void values_and_defaults(void **state)
+{
+    tow_options_t *options = tow_options_new();
+    tow_error_t error;
+
+    assert_string_equal(tow_options_get(options, "workers", 0), "4");
+    assert_true(tow_options_set(options, "workers", "9", &error));
+    assert_true(tow_options_set(options, "workers", "8", &error));
+    assert_string_equal(tow_options_get(options, "workers", 0), "8");
+    assert_true(tow_options_set(options, "include", "a", &error));
+    assert_true(tow_options_set(options, "include", "b.c.d", &error));
+    assert_string_equal(tow_options_get(options, "include", 1), "b.c.d");
+    assert_null(tow_options_get(options, "include", 2));
+    assert_null(tow_options_get(options, "source", 0));
+    tow_options_destroy(options);
+}
+
+static void the_table_is_whole(void **state)
+{
+    tow_options_t *options = tow_options_new();
+    size_t count;
+    const tow_option_t *table = tow_options_table(&count);
+
+    assert_true(count > 15);
+    for (size_t i = 0; i < count; i++) {
+        tow_error_t error;
+
+        assert_memory_equal(table[i].environment, "TOWLINE_", 8);
+        assert_true(*table[i].help && *table[i].verbs);
+        if (*table[i].initial && strcmp(table[i].name, "spool") != 0)
+            assert_true(tow_options_set(options, table[i].name, table[i].initial, &error));
+    }
+    tow_options_destroy(options);
+}
+
+static void a_missing_uri_says_what_to_give(void **state)
+{
+    tow_options_t *options = tow_options_new();
+    tow_error_t error;
+    char *uri;
+
+    assert_false(tow_options_uri(options, "source", &uri, &error));
+    assert_non_null(strstr(error.message, "--source-file"));
+    assert_true(tow_options_set(options, "source-file", "/nonexistent", &error));
+    assert_false(tow_options_uri(options, "source", &uri, &error));
+    assert_non_null(strstr(error.message, "/nonexistent"));
+    tow_options_destroy(options);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(bad_values_are_refused), cmocka_unit_test(values_and_defaults),
+        cmocka_unit_test(the_table_is_whole), cmocka_unit_test(a_missing_uri_says_what_to_give)};
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
