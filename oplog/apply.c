@@ -122,7 +122,16 @@ static void send_both(batch_t *batch)
     send_one(batch, 0);
 }
 
-static void add(batch_t *batch, const tow_item_t *item, tow_statement_t kind, const bson_t *update)
+/* Whether a statement of the key may wait in one of the messages. */
+static bool is_waiting(const batch_t *batch, const tow_item_t *item)
+{
+    unsigned bit = item->hash % SEEN_BITS;
+
+    return ((batch->seen[0].words[bit / 64] | batch->seen[1].words[bit / 64]) >> (bit % 64)) & 1;
+}
+
+static void add(batch_t *batch, const tow_item_t *item, tow_statement_t kind,
+                const bson_t *document)
 {
     tow_lane_t *lane = batch->lane;
     int which = kind == TOW_STATEMENT_DELETE;
@@ -132,7 +141,7 @@ static void add(batch_t *batch, const tow_item_t *item, tow_statement_t kind, co
 
     if ((batch->seen[!which].words[bit / 64] >> (bit % 64)) & 1 ||
         batch->collection != item->collection ||
-        (batch->sent[which].count && !tow_write_fits(write, update->len)))
+        (batch->sent[which].count && !tow_write_fits(write, which ? 0 : document->len)))
         send_both(batch);
     batch->collection = item->collection;
     if (!batch->sent[which].count)
@@ -142,33 +151,25 @@ static void add(batch_t *batch, const tow_item_t *item, tow_statement_t kind, co
     tow_items_add(&batch->sent[which], item);
     if (which)
         tow_write_delete(write, item->id, tag);
-    else if (kind == TOW_STATEMENT_REPLACE)
-        tow_write_replace(write, item->id, update, tag);
     else
-        tow_write_update(write, item->id, update, kind == TOW_STATEMENT_PIPELINE, tag);
+        tow_write_replace(write, item->id, document, tag);
 }
 
 static void apply(batch_t *batch, const tow_item_t *item)
 {
-    tow_replay_t *replay = batch->lane->replay;
-    bson_t event, update = BSON_INITIALIZER;
+    bson_t event, document;
     tow_statement_t kind = TOW_STATEMENT_REFETCH;
 
     if (bson_init_static(&event, item->event, item->event_length))
-        kind = tow_translate(&event, &update);
-    if (kind == TOW_STATEMENT_REFETCH || item->collection->capped || item->collection->collated) {
-        /* Statements before it in this batch are overtaken by the read, which is no harm: the key's
-         * next state comes from the source. But they must be sent before it, not after. */
-        send_both(batch);
-        make_dirty(batch->lane, item);
-    } else if (kind == TOW_STATEMENT_NONE) {
-        atomic_fetch_add(&replay->applied, 1);
-        tow_ledger_settle(replay->options.ledger, item->block, 1);
-        finish_item(replay, item);
-    } else {
-        add(batch, item, kind, &update);
+        kind = tow_translate(&event, &document);
+    if (kind != TOW_STATEMENT_REFETCH && !item->collection->capped && !item->collection->collated) {
+        add(batch, item, kind, &document);
+        return;
     }
-    bson_destroy(&update);
+    /* Statements of the key that wait in this batch must be sent before the read, not after it. */
+    if (is_waiting(batch, item))
+        send_both(batch);
+    make_dirty(batch->lane, item);
 }
 
 void tow_lane_absorb(tow_lane_t *lane, const tow_items_t *items)

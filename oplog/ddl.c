@@ -457,26 +457,29 @@ static bool dispatch(ddl_t *ddl, tow_error_t *error)
                                      : true;
 }
 
-static bool moves_data(const char *operation)
+bool tow_ddl_is_barrier(const char *operation)
 {
-    return !strcmp(operation, "drop") || !strcmp(operation, "rename") ||
-           !strcmp(operation, "dropDatabase");
+    return strcmp(operation, "create") != 0 && strcmp(operation, "createIndexes") != 0 &&
+           strcmp(operation, "dropIndexes") != 0;
 }
 
 bool tow_replay_ddl(tow_replay_t *replay, const bson_t *event, tow_optime_t time,
                     tow_block_t *block, tow_error_t *error)
 {
     ddl_t ddl = {.replay = replay, .event = event, .block = block, .time = time};
-    bool ok;
+    bool barrier, ok;
 
     tow_event_parse(event, &ddl.parsed);
-    pthread_rwlock_wrlock(&replay->exclusive);
+    barrier = tow_ddl_is_barrier(ddl.parsed.operation);
+    if (barrier)
+        pthread_rwlock_wrlock(&replay->exclusive);
     ok = dispatch(&ddl, error);
-    if (ok && moves_data(ddl.parsed.operation) && time > atomic_load(&replay->ddl_time)) {
+    if (ok && barrier && time > atomic_load(&replay->ddl_time)) {
         ok = replay->options.ddl.save_ddl_time(replay->options.ddl.data, time, error);
         atomic_store(&replay->ddl_time, time);
     }
-    pthread_rwlock_unlock(&replay->exclusive);
+    if (barrier)
+        pthread_rwlock_unlock(&replay->exclusive);
     if (ok)
         tow_emit(&replay->options.sink, TOW_LEVEL_INFO, "ddl", "%s %s.%s", ddl.parsed.operation,
                  ddl.parsed.database, ddl.parsed.collection);

@@ -96,19 +96,19 @@ static bool route(tow_replay_t *replay, tow_block_t *block, const tow_record_t *
     return true;
 }
 
-/* A DDL event: everything before it is handed over and absorbed first. */
+/* A DDL event: where it is a barrier, everything before it is handed over and absorbed first. */
 static bool barrier(tow_replay_t *replay, tow_block_t *block, const bson_t *event,
-                    tow_optime_t time, tow_error_t *error)
+                    const tow_event_t *parsed, tow_error_t *error)
 {
     bool ok = flush(replay);
 
     while (ok && atomic_load(&replay->paused))
         ok = !tow_stop_wait(replay->options.stop, 50);
-    for (uint32_t i = 0; ok && i < replay->lane_count; i++)
+    for (uint32_t i = 0; ok && tow_ddl_is_barrier(parsed->operation) && i < replay->lane_count; i++)
         ok = tow_lane_wait_absorbed(&replay->lanes[i]);
     if (!ok)
         return tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped");
-    ok = tow_replay_ddl(replay, event, time, block, error);
+    ok = tow_replay_ddl(replay, event, parsed->time, block, error);
     if (ok)
         tow_ledger_settle(replay->options.ledger, block, 1);
     return ok;
@@ -128,7 +128,7 @@ static bool dispatch_keys(tow_replay_t *replay, tow_block_t *block, tow_error_t 
             if (!bson_init_static(&event, record.id.data, record.id.length))
                 return tow_fail(error, TOW_ERROR_SPOOL, "a block of keys holds a broken event");
             tow_event_parse(&event, &parsed);
-            if (!barrier(replay, block, &event, parsed.time, error))
+            if (!barrier(replay, block, &event, &parsed, error))
                 return false;
         } else if (!route(replay, block, &record, NULL, error)) {
             return false;
@@ -161,7 +161,7 @@ static bool dispatch_events(tow_replay_t *replay, tow_block_t *block, tow_error_
 
             if (!route(replay, block, &record, &event, error))
                 return false;
-        } else if (!barrier(replay, block, &event, parsed.time, error)) {
+        } else if (!barrier(replay, block, &event, &parsed, error)) {
             return false;
         }
     }

@@ -120,7 +120,9 @@ void tow_lane_succeeded(tow_lane_t *lane);
  * inserts what the source has. Takes the exclusive lock. */
 void tow_lane_untangle(tow_lane_t *lane);
 
-/* ddl.c: one DDL event; the dispatcher has flushed everything before it. */
+/* ddl.c: one DDL event. All but new collections and indexes are barriers: the dispatcher has flushed
+ * everything before them, and they take the exclusive lock. Index builds run beside the replay. */
+bool tow_ddl_is_barrier(const char *operation);
 bool tow_replay_ddl(tow_replay_t *replay, const bson_t *event, tow_optime_t time,
                     tow_block_t *block, tow_error_t *error);
 /* An event on a collection that nobody announced: looks it up at the source. NULL with error code 0:

@@ -1,7 +1,12 @@
-/* translate.h: turns one change event into an exact statement, or says that it must be refetched.
+/* translate.h: turns one change event into an exact statement, or says that its key must be refetched.
  *
- * Exact means: applied to the document as it was before the event it gives the document as it was
- * after it, byte for byte, field order included. */
+ * Exact means: applied to the document as it was before the event it gives the document as it was after
+ * it, byte for byte, field order included.
+ *
+ * Inserts, replacements and deletes are. Updates never are: `updatedFields` holds a field that was set in
+ * place and one that was removed and added again at the end alike (a pipeline that unsets and sets does
+ * that; the oplog's diff knows the two apart as `u` and `i`, the change event does not), servers differ
+ * in the order in which they list new fields, and a field that only moved need not be listed at all. */
 #ifndef TOW_OPLOG_TRANSLATE_H
 #define TOW_OPLOG_TRANSLATE_H
 
@@ -10,24 +15,14 @@
 #include "engine/base/error.h"
 
 typedef enum {
-    TOW_STATEMENT_REPLACE,  /* `update` is the whole document: upsert by _id */
-    TOW_STATEMENT_UPDATE,   /* `update` is an update document (classic $set/$unset of one field) */
-    TOW_STATEMENT_PIPELINE, /* `update` is an array: an aggregation pipeline */
+    TOW_STATEMENT_REPLACE,  /* `document` is the whole document: upsert by _id */
     TOW_STATEMENT_DELETE,
-    TOW_STATEMENT_REFETCH,  /* cannot be expressed exactly */
-    TOW_STATEMENT_NONE      /* changes nothing */
+    TOW_STATEMENT_REFETCH   /* cannot be expressed exactly */
 } tow_statement_t;
 
-/* Translates an insert, update, replace or delete event. `update` is initialized by the caller and
- * filled for REPLACE, UPDATE, PIPELINE. Never fails: what it does not understand is REFETCH.
- *   - insert/replace: REFETCH when fullDocument is missing or null, or its first top-level field (any
- *     top-level field) starts with '$', or it has a top-level Timestamp(0,0).
- *   - update: no updatedFields, removedFields, truncatedArrays: NONE. One field set or removed: classic.
- *     Several: a pipeline of $set {path: {$literal: value}} in the event's order, $unset by stage, and
- *     for truncatedArrays $set path {$slice: ["$path", newSize]}. A path that is empty, has an empty
- *     component, a component that is all digits, a '$', a dot inside a name (as disambiguatedPaths or
- *     an array-typed path shows), a dotted path (its parent could be an array or missing) unless
- *     disambiguatedPaths says otherwise… : REFETCH when not certain. See translate.c for the reasons. */
-tow_statement_t tow_translate(const bson_t *event, bson_t *update);
+/* Translates an insert, update, replace or delete event. *document borrows from the event when REPLACE is
+ * returned. Never fails: what it does not understand is REFETCH; so is a document with a top-level field
+ * that begins with a dollar, or with a top-level Timestamp(0,0), which `update` writes otherwise. */
+tow_statement_t tow_translate(const bson_t *event, bson_t *document);
 
 #endif
