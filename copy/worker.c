@@ -9,7 +9,7 @@
 #include "engine/state/write.h"
 
 enum {
-    BATCH_DOCUMENTS = 10000,
+    BATCH_DOCUMENTS = 5000,
     DUPLICATE_KEY = 11000,
     RETRY_WINDOW_MS = 600000 /* how long one range is tried again; each call has its own window */
 };

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <utlist.h>
 
-enum { RECENT_MOST = 20000 }; /* reads remembered one by one; more raise the horizon */
+enum { RECENT_MOST = 5000 }; /* reads remembered one by one; more raise the horizon */
 
 /* The waiting keys of one collection. */
 typedef struct list {

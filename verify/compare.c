@@ -78,6 +78,7 @@ static bool read_side(tow_verify_side_t *side, void *data, tow_error_t *error)
                        .max = unit->has_max ? &unit->max : NULL,
                        .natural = info && info->capped,
                        .clustered = info && info->clustered,
+                       .batch_documents = 2000, /* bounds the memory of a batch of small ones */
                        .after = side->which == TOW_SOURCE ? reading->after : 0};
     tow_visitor_t visitor = {reset_reading, read_document, reading,
                              .progress = reading->first && side->which == TOW_SOURCE};
