@@ -5,62 +5,9 @@
 #include <string.h>
 
 #include "engine/base/memory.h"
+#include "engine/link/internal.h"
 
 enum { NAMESPACE_NOT_FOUND = 26, VIEW_NOT_SUPPORTED = 166 };
-
-/* Cursors of catalog commands ------------------------------------------------------------------*/
-
-typedef bool (*each_fn)(void *data, const bson_t *document);
-
-/* Runs a command that answers with a cursor and calls `each` for every document of it. */
-static bool for_each(tow_conn_t *conn, const char *database, const bson_t *command, each_fn each,
-                     void *data, tow_error_t *error)
-{
-    tow_send_options_t send = {.flags = TOW_SEND_RETRY};
-    bson_t reply, more;
-    bool ok = tow_conn_command(conn, database, command, &send, &reply, error);
-
-    while (ok) {
-        bson_iter_t iter, child, list;
-        int64_t cursor = 0;
-        char collection[512] = "";
-
-        if (!bson_iter_init_find(&iter, &reply, "cursor") || !bson_iter_recurse(&iter, &child))
-            break;
-        while (bson_iter_next(&child)) {
-            const char *name = bson_iter_key(&child);
-
-            if (!strcmp(name, "id")) {
-                cursor = bson_iter_as_int64(&child);
-            } else if (!strcmp(name, "ns") && BSON_ITER_HOLDS_UTF8(&child)) {
-                const char *dot = strchr(bson_iter_utf8(&child, NULL), '.');
-
-                snprintf(collection, sizeof collection, "%s", dot ? dot + 1 : "");
-            } else if (BSON_ITER_HOLDS_ARRAY(&child) && bson_iter_recurse(&child, &list)) {
-                while (bson_iter_next(&list)) {
-                    const uint8_t *bytes;
-                    uint32_t length;
-                    bson_t document;
-
-                    bson_iter_document(&list, &length, &bytes);
-                    if (bson_init_static(&document, bytes, length) && !each(data, &document))
-                        break;
-                }
-            }
-        }
-        if (!cursor)
-            break;
-        bson_destroy(&reply);
-        bson_init(&more);
-        bson_append_int64(&more, "getMore", -1, cursor);
-        bson_append_utf8(&more, "collection", -1, collection, -1);
-        send.flags = 0;
-        ok = tow_conn_command(conn, database, &more, &send, &reply, error);
-        bson_destroy(&more);
-    }
-    bson_destroy(&reply);
-    return ok;
-}
 
 /* Collections -----------------------------------------------------------------------------------*/
 
@@ -168,7 +115,7 @@ static void move_info(tow_collection_info_t *to, tow_collection_info_t *from)
     bson_steal(&to->options, &from->options);
 }
 
-static bool collect(void *data, const bson_t *entry)
+static void collect(void *data, const bson_t *entry)
 {
     collecting_t *collecting = data;
     tow_catalog_t *catalog = collecting->catalog;
@@ -185,7 +132,6 @@ static bool collect(void *data, const bson_t *entry)
     }
     if (parse_info(collecting->database, entry, &catalog->items[catalog->count]))
         catalog->count++;
-    return true;
 }
 
 typedef struct {
@@ -223,7 +169,7 @@ static bool read_databases(tow_conn_t *conn, databases_t *out, tow_error_t *erro
 }
 
 static bool list_collections(tow_conn_t *conn, const char *database, const char *name,
-                             each_fn each, void *data, tow_error_t *error)
+                             tow_each_fn each, void *data, tow_error_t *error)
 {
     bson_t command = BSON_INITIALIZER, filter;
     bool ok;
@@ -234,7 +180,7 @@ static bool list_collections(tow_conn_t *conn, const char *database, const char 
         bson_append_utf8(&filter, "name", -1, name, -1);
         bson_append_document_end(&command, &filter);
     }
-    ok = for_each(conn, database, &command, each, data, error);
+    ok = tow_cursor_each(conn, database, &command, each, data, error);
     bson_destroy(&command);
     return ok ? true : tow_fail_context(error, "list the collections of %s", database);
 }
@@ -295,13 +241,12 @@ typedef struct {
     bool found;
 } finding_t;
 
-static bool take_first(void *data, const bson_t *entry)
+static void take_first(void *data, const bson_t *entry)
 {
     finding_t *finding = data;
 
     if (!finding->found)
         finding->found = parse_info(finding->database, entry, finding->out);
-    return !finding->found;
 }
 
 bool tow_catalog_find(tow_conn_t *conn, const char *database, const char *name,
@@ -309,11 +254,8 @@ bool tow_catalog_find(tow_conn_t *conn, const char *database, const char *name,
 {
     finding_t finding = {.database = database, .out = out};
 
-    if (!list_collections(conn, database, name, take_first, &finding, error)) {
-        if (finding.found)
-            tow_collection_info_clear(out);
+    if (!list_collections(conn, database, name, take_first, &finding, error))
         return false;
-    }
     *out_found = finding.found;
     return true;
 }
@@ -333,13 +275,13 @@ static bool is_id_index(const bson_t *specification)
            !bson_iter_next(&key);
 }
 
-static bool take_index(void *data, const bson_t *specification)
+static void take_index(void *data, const bson_t *specification)
 {
     tow_indexes_t *indexes = data;
     bson_t *items;
 
     if (is_id_index(specification))
-        return true;
+        return;
     items = tow_alloc((indexes->count + 1) * sizeof *items);
     for (size_t i = 0; i < indexes->count; i++)
         bson_steal(&items[i], &indexes->items[i]);
@@ -348,7 +290,6 @@ static bool take_index(void *data, const bson_t *specification)
     bson_init(&items[indexes->count]);
     bson_copy_to_excluding_noinit(specification, &items[indexes->count], "ns", NULL);
     indexes->count++;
-    return true;
 }
 
 bool tow_indexes_read(tow_conn_t *conn, const char *database, const char *collection,
@@ -359,7 +300,7 @@ bool tow_indexes_read(tow_conn_t *conn, const char *database, const char *collec
 
     *out = (tow_indexes_t){0};
     bson_append_utf8(&command, "listIndexes", -1, collection, -1);
-    ok = for_each(conn, database, &command, take_index, out, error);
+    ok = tow_cursor_each(conn, database, &command, take_index, out, error);
     bson_destroy(&command);
     if (!ok && error->server_code == NAMESPACE_NOT_FOUND)
         ok = true;
@@ -380,7 +321,7 @@ void tow_indexes_clear(tow_indexes_t *indexes)
 
 /* Sizes -----------------------------------------------------------------------------------------*/
 
-static bool take_stats(void *data, const bson_t *entry)
+static void take_stats(void *data, const bson_t *entry)
 {
     tow_collection_stats_t *stats = data;
     bson_iter_t iter, value;
@@ -392,7 +333,6 @@ static bool take_stats(void *data, const bson_t *entry)
     if (bson_iter_init(&iter, entry) &&
         bson_iter_find_descendant(&iter, "storageStats.size", &value))
         stats->bytes += (uint64_t)bson_iter_as_int64(&value);
-    return true;
 }
 
 bool tow_collection_stats(tow_conn_t *conn, const char *database, const char *collection,
@@ -411,127 +351,13 @@ bool tow_collection_stats(tow_conn_t *conn, const char *database, const char *co
     bson_append_document_end(&stages, &stage);
     bson_append_array_end(&command, &stages);
     bson_append_document(&command, "cursor", -1, &empty);
-    ok = for_each(conn, database, &command, take_stats, out, error);
+    ok = tow_cursor_each(conn, database, &command, take_stats, out, error);
     bson_destroy(&command);
     bson_destroy(&empty);
-    if (!ok && (error->server_code == NAMESPACE_NOT_FOUND ||
-                error->server_code == VIEW_NOT_SUPPORTED))
+    if (!ok &&
+        (error->server_code == NAMESPACE_NOT_FOUND || error->server_code == VIEW_NOT_SUPPORTED))
         ok = true;
     if (out->documents)
         out->average_bytes = out->bytes / out->documents;
     return ok ? true : tow_fail_context(error, "size of %s.%s", database, collection);
-}
-
-/* Sampling --------------------------------------------------------------------------------------*/
-
-enum { SMALL_COLLECTION = 1000, SAMPLES_EACH = 10, SAMPLES_MOST = 100000 };
-
-typedef struct {
-    bson_value_t *values;
-    size_t count, capacity;
-} samples_t;
-
-static bool take_sample(void *data, const bson_t *entry)
-{
-    samples_t *samples = data;
-    bson_iter_t iter;
-
-    if (!bson_iter_init_find(&iter, entry, "_id"))
-        return true;
-    if (samples->count == samples->capacity) {
-        samples->capacity = samples->capacity ? samples->capacity * 2 : 256;
-        samples->values = tow_realloc(samples->values, samples->capacity * sizeof *samples->values);
-    }
-    bson_value_copy(bson_iter_value(&iter), &samples->values[samples->count++]);
-    return true;
-}
-
-/* A real server samples by a random cursor, and so cheaply, only for fewer than 5% of the documents
- * of a collection of more than 100. */
-static uint32_t sample_size(uint64_t documents, uint32_t wanted)
-{
-    uint64_t size = (uint64_t)wanted * SAMPLES_EACH, most = documents / 21;
-
-    if (size > most)
-        size = most;
-    return (uint32_t)(size > SAMPLES_MOST ? SAMPLES_MOST : size);
-}
-
-static void build_sample(const char *collection, uint32_t size, bson_t *out)
-{
-    bson_t stages, stage, part, empty = BSON_INITIALIZER;
-
-    bson_init(out);
-    bson_append_utf8(out, "aggregate", -1, collection, -1);
-    bson_append_array_begin(out, "pipeline", -1, &stages);
-    bson_append_document_begin(&stages, "0", -1, &stage);
-    bson_append_document_begin(&stage, "$sample", -1, &part);
-    bson_append_int32(&part, "size", -1, (int32_t)size);
-    bson_append_document_end(&stage, &part);
-    bson_append_document_end(&stages, &stage);
-    bson_append_document_begin(&stages, "1", -1, &stage);
-    bson_append_document_begin(&stage, "$project", -1, &part);
-    bson_append_int32(&part, "_id", -1, 1);
-    bson_append_document_end(&stage, &part);
-    bson_append_document_end(&stages, &stage);
-    bson_append_array_end(out, &stages);
-    bson_append_document(out, "cursor", -1, &empty);
-    bson_destroy(&empty);
-}
-
-static void build_scan(const char *collection, bson_t *out)
-{
-    bson_t part;
-
-    bson_init(out);
-    bson_append_utf8(out, "find", -1, collection, -1);
-    bson_append_document_begin(out, "hint", -1, &part);
-    bson_append_int32(&part, "_id", -1, 1);
-    bson_append_document_end(out, &part);
-    bson_append_document_begin(out, "projection", -1, &part);
-    bson_append_int32(&part, "_id", -1, 1);
-    bson_append_document_end(out, &part);
-}
-
-static int compare_values(const void *left, const void *right, void *compare)
-{
-    return (*(int (**)(const bson_value_t *, const bson_value_t *))compare)(left, right);
-}
-
-bool tow_split_bounds(tow_conn_t *conn, const tow_collection_info_t *info, uint64_t documents,
-                      uint32_t wanted, int (*compare)(const bson_value_t *, const bson_value_t *),
-                      bson_value_t **out_bounds, uint32_t *out_count, tow_error_t *error)
-{
-    samples_t samples = {0};
-    bson_t command;
-    bool ok;
-
-    *out_bounds = NULL;
-    *out_count = 0;
-    if (wanted < 2 || documents < 2)
-        return true;
-    if (documents < SMALL_COLLECTION)
-        build_scan(info->name, &command);
-    else
-        build_sample(info->name, sample_size(documents, wanted), &command);
-    ok = for_each(conn, info->database, &command, take_sample, &samples, error);
-    bson_destroy(&command);
-    if (ok && samples.count) {
-        bson_value_t *bounds = tow_alloc(wanted * sizeof *bounds);
-        uint32_t count = 0;
-
-        qsort_r(samples.values, samples.count, sizeof *samples.values, compare_values, &compare);
-        for (uint32_t i = 1; i < wanted; i++) {
-            const bson_value_t *value = &samples.values[samples.count * i / wanted];
-
-            if (!count || compare(&bounds[count - 1], value) < 0)
-                bson_value_copy(value, &bounds[count++]);
-        }
-        *out_bounds = bounds;
-        *out_count = count;
-    }
-    for (size_t i = 0; i < samples.count; i++)
-        bson_value_destroy(&samples.values[i]);
-    free(samples.values);
-    return ok ? true : tow_fail_context(error, "sample %s", info->ns);
 }

@@ -1,53 +1,78 @@
 /* classify.c: the one place where errors get their code, their retry class and their words.
  *
- * Numbers: src/mongo/base/error_codes.yml; which of them may be retried: the drivers' specification of
- * retryable writes and reads, and shared/servers.md for change streams. */
+ * Numbers and names: src/mongo/base/error_codes.yml. Which of them may be sent again: the drivers'
+ * specifications of retryable reads and writes and of server discovery ("not primary", "node is
+ * recovering"), and shared/servers.md for change streams. */
 #include <string.h>
 
 #include "engine/link/internal.h"
 
-/* The server changes its role or goes away: the same request may succeed on a new connection. */
-static const int reconnect_codes[] = {
-    6,     /* HostUnreachable */
-    7,     /* HostNotFound */
-    89,    /* NetworkTimeout */
-    91,    /* ShutdownInProgress */
-    189,   /* PrimarySteppedDown */
-    9001,  /* SocketException */
-    10107, /* NotWritablePrimary */
-    11600, /* InterruptedAtShutdown */
-    11602, /* InterruptedDueToReplStateChange */
-    13435, /* NotPrimaryNoSecondaryOk */
-    13436, /* NotPrimaryOrSecondary */
-    262    /* ExceededTimeLimit */
+static const struct {
+    int number;
+    tow_retry_t retry;
+} table[] = {
+    /* The server changes its role or goes away: another connection finds the one to ask. */
+    {6, TOW_RETRY_RECONNECT},     /* HostUnreachable */
+    {7, TOW_RETRY_RECONNECT},     /* HostNotFound */
+    {89, TOW_RETRY_RECONNECT},    /* NetworkTimeout */
+    {91, TOW_RETRY_RECONNECT},    /* ShutdownInProgress */
+    {189, TOW_RETRY_RECONNECT},   /* PrimarySteppedDown */
+    {262, TOW_RETRY_RECONNECT},   /* ExceededTimeLimit */
+    {317, TOW_RETRY_RECONNECT},   /* ConnectionPoolExpired */
+    {384, TOW_RETRY_RECONNECT},   /* ConnectionError */
+    {391, TOW_RETRY_RECONNECT},   /* ReauthenticationRequired */
+    {9001, TOW_RETRY_RECONNECT},  /* SocketException */
+    {10058, TOW_RETRY_RECONNECT}, /* LegacyNotPrimary */
+    {10107, TOW_RETRY_RECONNECT}, /* NotWritablePrimary */
+    {11600, TOW_RETRY_RECONNECT}, /* InterruptedAtShutdown */
+    {11602, TOW_RETRY_RECONNECT}, /* InterruptedDueToReplStateChange */
+    {13435, TOW_RETRY_RECONNECT}, /* NotPrimaryNoSecondaryOk */
+    {13436, TOW_RETRY_RECONNECT}, /* NotPrimaryOrSecondary */
+    /* The server is busy, moves data about or gave up a cursor: the connection is sound. */
+    {24, TOW_RETRY_SAME},    /* LockTimeout */
+    {43, TOW_RETRY_SAME},    /* CursorNotFound: the reader begins again */
+    {46, TOW_RETRY_SAME},    /* LockBusy */
+    {50, TOW_RETRY_SAME},    /* MaxTimeMSExpired */
+    {63, TOW_RETRY_SAME},    /* StaleShardVersion */
+    {64, TOW_RETRY_SAME},    /* WriteConcernTimeout */
+    {112, TOW_RETRY_SAME},   /* WriteConflict */
+    {117, TOW_RETRY_SAME},   /* ConflictingOperationInProgress */
+    {133, TOW_RETRY_SAME},   /* FailedToSatisfyReadPreference */
+    {134, TOW_RETRY_SAME},   /* ReadConcernMajorityNotAvailableYet */
+    {150, TOW_RETRY_SAME},   /* StaleEpoch */
+    {175, TOW_RETRY_SAME},   /* QueryPlanKilled: an index or the collection went away under it */
+    {202, TOW_RETRY_SAME},   /* NetworkInterfaceExceededTimeLimit */
+    {215, TOW_RETRY_SAME},   /* DatabaseDropPending */
+    {234, TOW_RETRY_SAME},   /* RetryChangeStream */
+    {237, TOW_RETRY_SAME},   /* CursorKilled */
+    {239, TOW_RETRY_SAME},   /* SnapshotTooOld */
+    {246, TOW_RETRY_SAME},   /* SnapshotUnavailable */
+    {249, TOW_RETRY_SAME},   /* StaleDbVersion */
+    {251, TOW_RETRY_SAME},   /* NoSuchTransaction */
+    {285, TOW_RETRY_SAME},   /* IndexBuildAlreadyInProgress */
+    {358, TOW_RETRY_SAME},   /* InternalTransactionNotSupported (shards move) */
+    {365, TOW_RETRY_SAME},   /* TemporarilyUnavailable (cache pressure) */
+    {402, TOW_RETRY_SAME},   /* ResourceExhausted */
+    {406, TOW_RETRY_SAME},   /* MigrationBlockingOperationCoordinatorCleaningUp */
+    {407, TOW_RETRY_SAME},   /* PooledConnectionAcquisitionExceededTimeLimit */
+    {433, TOW_RETRY_SAME},   /* AdmissionQueueOverflow */
+    {449, TOW_RETRY_SAME},   /* RateLimitExceeded */
+    {11601, TOW_RETRY_SAME}, /* Interrupted: killOp, or the session was killed */
+    {12586, TOW_RETRY_SAME}, /* BackgroundOperationInProgressForDatabase */
+    {12587, TOW_RETRY_SAME}, /* BackgroundOperationInProgressForNamespace */
+    {13388, TOW_RETRY_SAME}, /* StaleConfig */
+    /* Another document holds the key: what the source has now decides. */
+    {11000, TOW_RETRY_REFETCH} /* DuplicateKey */
 };
 
-/* The server is busy or moves data about: the same request may succeed on the same connection. */
-static const int same_codes[] = {
-    24,    /* LockTimeout */
-    43,    /* CursorNotFound: read again */
-    50,    /* MaxTimeMSExpired */
-    63,    /* StaleShardVersion */
-    64,    /* WriteConcernFailed (time-out) */
-    112,   /* WriteConflict */
-    133,   /* FailedToSatisfyReadPreference */
-    134,   /* ReadConcernMajorityNotAvailableYet */
-    150,   /* StaleEpoch */
-    202,   /* NetworkInterfaceExceededTimeLimit */
-    234,   /* RetryChangeStream */
-    237,   /* CursorKilled */
-    246,   /* SnapshotUnavailable */
-    251,   /* NoSuchTransaction */
-    317,   /* ConnectionPoolExpired */
-    358,   /* InternalTransactionNotSupported (shard moves) */
-    384,   /* ConnectionError */
-    13388  /* StaleConfig */
-};
-
+/* ChangeStreamHistoryLost, CappedPositionLost, ChangeStreamFatalError, InvalidResumeToken. */
 static const int lost_codes[] = {286, 136, 280, 260};
 
-static const int stream_codes[] = {6,   7,    43,    63,    89,    91,    133,   150,   189, 234,
-                                   262, 9001, 10107, 11600, 11602, 13388, 13435, 13436};
+/* Resumable by number, for servers before 4.4, which give no label. */
+static const int stream_codes[] = {6,   7,   43,   63,    89,    91,    133,   150,   189,
+                                   234, 262, 9001, 10107, 11600, 11602, 13388, 13435, 13436};
+
+enum { UNAUTHORIZED = 13, AUTHENTICATION_FAILED = 18, USER_NOT_FOUND = 11, NO_MECHANISM = 334 };
 
 #define HOLDS(list, number) holds(list, sizeof list / sizeof *list, number)
 
@@ -57,6 +82,14 @@ static bool holds(const int *list, size_t count, int number)
         if (list[i] == number)
             return true;
     return false;
+}
+
+static tow_retry_t retry_of(int number)
+{
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        if (table[i].number == number)
+            return table[i].retry;
+    return TOW_RETRY_NEVER;
 }
 
 static bool has_label(const bson_t *reply, const char *label)
@@ -72,57 +105,161 @@ static bool has_label(const bson_t *reply, const char *label)
     return false;
 }
 
-/* Errors of the driver itself: nothing reached a server, or the connection broke. */
-static void classify_driver(const bson_error_t *driver, const char *side, tow_error_t *out)
+/* Errors of the driver itself -------------------------------------------------------------------*/
+
+static void refuse_login(const char *side, const char *message, tow_error_t *out)
 {
-    if (driver->domain == MONGOC_ERROR_CLIENT &&
-        driver->code == MONGOC_ERROR_CLIENT_AUTHENTICATE) {
-        tow_fail(out, TOW_ERROR_UNREACHABLE,
-                 "the %s refuses the login: %s; check user, password and authSource in its URI",
-                 side, driver->message);
-        return;
-    }
     tow_fail(out, TOW_ERROR_UNREACHABLE,
-             "the %s cannot be reached: %s; check that it runs and that host, port, TLS options and "
-             "firewall are right",
-             side, driver->message);
+             "the %s refuses the login: %s; check user, password and authSource in its URI", side,
+             message);
+}
+
+/* The driver reports every failure while it logs in as a refusal, also a connection that broke or a
+ * server that changed its role just then. Only the words tell them apart. */
+static bool is_login_interrupted(const char *message)
+{
+    static const char *const words[] = {"socket",         "timeout", "timed out", "failed to send",
+                                        "failed to read", "connect", "shutdown",  "shut down",
+                                        "interrupted",    "primary", "recovering"};
+
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (strcasestr(message, words[i]))
+            return true;
+    return false;
+}
+
+/* The driver gives the cause as words only. */
+static void classify_connection(const char *message, const char *side, tow_error_t *out)
+{
+    if (strcasestr(message, "failed to resolve") || strcasestr(message, "failed to look up"))
+        tow_fail(out, TOW_ERROR_UNREACHABLE,
+                 "the %s cannot be reached: its name does not resolve: %s; check the host name in "
+                 "its URI and this machine's name service",
+                 side, message);
+    else if (strcasestr(message, "TLS") || strcasestr(message, "certificate"))
+        tow_fail(out, TOW_ERROR_UNREACHABLE,
+                 "the %s cannot be reached: no secure connection: %s; check tls, tlsCAFile and "
+                 "tlsCertificateKeyFile in its URI, and that the server's certificate is valid for "
+                 "that host name",
+                 side, message);
+    else
+        tow_fail(
+            out, TOW_ERROR_UNREACHABLE,
+            "the %s cannot be reached: %s; check that it runs and that host, port, TLS options "
+            "and firewall are right",
+            side, message);
     out->retry = TOW_RETRY_RECONNECT;
 }
+
+/* A malformed or oversized message: sending it again cannot help. */
+static void refuse_request(const char *side, const char *message, tow_error_t *out)
+{
+    tow_fail(out, TOW_ERROR_INTERNAL, "%s: the driver refuses the request: %s", side, message);
+}
+
+/* Nothing reached a server, the connection broke, or the driver refuses what we ask of it. */
+static void classify_driver(const bson_error_t *driver, const char *side, tow_error_t *out)
+{
+    const char *message = driver->message;
+
+    switch (driver->domain) {
+    case MONGOC_ERROR_CLIENT:
+        if (driver->code == MONGOC_ERROR_CLIENT_TOO_BIG)
+            refuse_request(side, message, out);
+        else if (driver->code == MONGOC_ERROR_CLIENT_AUTHENTICATE && !is_login_interrupted(message))
+            refuse_login(side, message, out);
+        else
+            classify_connection(message, side, out);
+        break;
+    case MONGOC_ERROR_SCRAM:
+    case MONGOC_ERROR_SASL:
+        refuse_login(side, message, out);
+        break;
+    case MONGOC_ERROR_STREAM:
+    case MONGOC_ERROR_SERVER_SELECTION:
+        classify_connection(message, side, out);
+        break;
+    case MONGOC_ERROR_PROTOCOL:
+        if (driver->code == MONGOC_ERROR_PROTOCOL_BAD_WIRE_VERSION) {
+            tow_fail(out, TOW_ERROR_UNSUITABLE, "the %s runs a version that is not supported: %s",
+                     side, message);
+            break;
+        }
+        classify_connection(message, side, out);
+        break;
+    default:
+        refuse_request(side, message, out);
+        break;
+    }
+}
+
+/* Public ----------------------------------------------------------------------------------------*/
 
 void tow_classify(const bson_error_t *driver, const bson_t *reply, const char *side,
                   tow_error_t *out)
 {
     int number = (int)driver->code;
-    bool from_server = driver->domain == MONGOC_ERROR_SERVER ||
-                       driver->domain == MONGOC_ERROR_QUERY ||
-                       driver->domain == MONGOC_ERROR_WRITE_CONCERN ||
-                       driver->domain == MONGOC_ERROR_COLLECTION;
 
-    if (!from_server) {
+    if (driver->domain != MONGOC_ERROR_SERVER && driver->domain != MONGOC_ERROR_QUERY &&
+        driver->domain != MONGOC_ERROR_WRITE_CONCERN && driver->domain != MONGOC_ERROR_COLLECTION) {
         classify_driver(driver, side, out);
         return;
     }
-    tow_fail(out, TOW_ERROR_SERVER, "%s: %s", side, driver->message);
+    if (number == AUTHENTICATION_FAILED || number == USER_NOT_FOUND || number == NO_MECHANISM) {
+        refuse_login(side, driver->message, out);
+        out->server_code = number;
+        return;
+    }
+    if (number == UNAUTHORIZED) {
+        tow_fail(out, TOW_ERROR_UNREACHABLE,
+                 "a privilege is missing: %s: %s; grant it to the user of its URI", side,
+                 driver->message);
+        out->server_code = number;
+        return;
+    }
+    tow_fail(out, HOLDS(lost_codes, number) ? TOW_ERROR_HISTORY_LOST : TOW_ERROR_SERVER, "%s: %s",
+             side, driver->message);
     out->server_code = number;
-    if (HOLDS(lost_codes, number))
-        out->code = TOW_ERROR_HISTORY_LOST;
-    else if (number == 18 || number == 13)
-        out->code = TOW_ERROR_UNREACHABLE;
-    else if (HOLDS(reconnect_codes, number) || has_label(reply, "RetryableWriteError"))
+    if (out->code == TOW_ERROR_HISTORY_LOST)
+        return;
+    out->retry = retry_of(number);
+    if (out->retry == TOW_RETRY_NEVER && has_label(reply, "RetryableWriteError"))
         out->retry = TOW_RETRY_RECONNECT;
-    else if (HOLDS(same_codes, number) || has_label(reply, "TransientTransactionError"))
+    /* RetryableError: 8.2 and later, a server under load. */
+    if (out->retry == TOW_RETRY_NEVER &&
+        (has_label(reply, "TransientTransactionError") || has_label(reply, "RetryableError")))
         out->retry = TOW_RETRY_SAME;
-    else if (number == 11000)
-        out->retry = TOW_RETRY_REFETCH;
-    if (number == 13)
-        tow_fail_context(out, "a privilege is missing");
+}
+
+bool tow_fail_write_concern(const tow_link_t *link, const bson_iter_t *found, tow_error_t *error)
+{
+    enum { UNKNOWN_CONCERN = 79, UNSATISFIABLE = 100 };
+    const char *message = "not acknowledged by a majority";
+    bson_iter_t child;
+    int number = 0;
+
+    if (bson_iter_recurse(found, &child)) {
+        while (bson_iter_next(&child)) {
+            if (!strcmp(bson_iter_key(&child), "code"))
+                number = (int)bson_iter_as_int64(&child);
+            else if (!strcmp(bson_iter_key(&child), "errmsg") && BSON_ITER_HOLDS_UTF8(&child))
+                message = bson_iter_utf8(&child, NULL);
+        }
+    }
+    tow_fail(error, TOW_ERROR_SERVER, "%s: write concern majority: %s", link->side, message);
+    error->server_code = number;
+    /* Done, but perhaps not for good: whatever the number, only sending it again makes it sure. */
+    if (number != UNKNOWN_CONCERN && number != UNSATISFIABLE)
+        error->retry = TOW_RETRY_RECONNECT;
+    return false;
 }
 
 bool tow_error_stream_resumable(const tow_error_t *error, const bson_t *reply)
 {
     if (tow_error_history_lost(error))
         return false;
-    return error->retry == TOW_RETRY_RECONNECT || HOLDS(stream_codes, error->server_code) ||
+    return error->retry == TOW_RETRY_RECONNECT || error->retry == TOW_RETRY_SAME ||
+           HOLDS(stream_codes, error->server_code) ||
            has_label(reply, "ResumableChangeStreamError");
 }
 

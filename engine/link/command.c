@@ -11,8 +11,14 @@ bool tow_conn_ready(tow_conn_t *conn, tow_error_t *error)
     mongoc_session_opt_t *options;
     bson_error_t driver;
 
-    if (!conn->client)
-        conn->client = mongoc_client_pool_pop(conn->link->pool);
+    /* NULL only where the URI has a waitQueueTimeoutMS. */
+    if (!conn->client && !(conn->client = mongoc_client_pool_pop(conn->link->pool))) {
+        tow_fail(error, TOW_ERROR_UNREACHABLE,
+                 "the %s: no connection came free within the waitQueueTimeoutMS of its URI",
+                 conn->link->side);
+        error->retry = TOW_RETRY_SAME;
+        return false;
+    }
     if (conn->session)
         return true;
     options = mongoc_session_opts_new();
@@ -26,7 +32,15 @@ bool tow_conn_ready(tow_conn_t *conn, tow_error_t *error)
     return true;
 }
 
-/* A client of its own whose sockets never time out. */
+void tow_conn_forget_session(tow_conn_t *conn)
+{
+    if (conn->session)
+        mongoc_client_session_destroy(conn->session);
+    conn->session = NULL;
+}
+
+/* A client of its own whose sockets never time out: 0 would mean "at once" to the driver's streams,
+ * so it is the longest that it can count. */
 static bool make_patient(tow_conn_t *conn, tow_error_t *error)
 {
     mongoc_uri_t *uri;
@@ -36,10 +50,13 @@ static bool make_patient(tow_conn_t *conn, tow_error_t *error)
         return true;
     uri = mongoc_uri_copy(conn->link->uri);
     mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SOCKETTIMEOUTMS, INT32_MAX);
+    mongoc_uri_set_option_as_bool(uri, MONGOC_URI_SERVERSELECTIONTRYONCE, false);
     conn->patient = mongoc_client_new_from_uri_with_error(uri, &driver);
     mongoc_uri_destroy(uri);
-    if (!conn->patient)
-        return tow_fail(error, TOW_ERROR_UNREACHABLE, "%s: %s", conn->link->side, driver.message);
+    if (!conn->patient) {
+        tow_classify(&driver, NULL, conn->link->side, error);
+        return false;
+    }
     mongoc_client_set_error_api(conn->patient, MONGOC_ERROR_API_VERSION_2);
     return true;
 }
@@ -65,8 +82,8 @@ static void complete(const bson_t *command, const tow_send_options_t *options, b
     }
 }
 
-/* Which server to ask. A cursor lives on one mongos: there the choice is made here and remembered, so
- * that getMore can name it. */
+/* Which server to ask. A cursor lives on one mongos: there the choice is made here and remembered,
+ * so that getMore can name it. */
 static void append_server(tow_conn_t *conn, mongoc_client_t *client, uint32_t wanted, bson_t *opts)
 {
     mongoc_server_description_t *chosen;
@@ -102,78 +119,37 @@ static bool send_once(tow_conn_t *conn, const char *database, const bson_t *comm
     if (ok)
         append_server(conn, client, options->server_id, &opts);
     if (ok) {
-        ok = mongoc_client_command_with_opts(client, database, command, NULL, &opts, reply,
-                                             &driver);
+        ok =
+            mongoc_client_command_with_opts(client, database, command, NULL, &opts, reply, &driver);
         tow_link_take_time(conn->link, reply);
     } else {
         bson_init(reply);
     }
     bson_destroy(&opts);
-    if (ok && bson_iter_init_find(&iter, reply, "writeConcernError")) {
-        bson_iter_t child;
-        const char *message = "write concern error";
-
-        if (bson_iter_recurse(&iter, &child) && bson_iter_find(&child, "errmsg") &&
-            BSON_ITER_HOLDS_UTF8(&child))
-            message = bson_iter_utf8(&child, NULL);
-        tow_fail(error, TOW_ERROR_SERVER, "%s: write concern: %s", conn->link->side, message);
-        error->retry = TOW_RETRY_RECONNECT; /* done, but perhaps not for good */
-        return false;
-    }
+    if (ok && bson_iter_init_find(&iter, reply, "writeConcernError"))
+        return tow_fail_write_concern(conn->link, &iter, error);
     if (!ok) {
         tow_classify(&driver, reply, conn->link->side, error);
-        if (error->retry == TOW_RETRY_RECONNECT && conn->session) {
-            mongoc_client_session_destroy(conn->session);
-            conn->session = NULL;
-        }
+        if (error->retry == TOW_RETRY_RECONNECT && !patient)
+            tow_conn_forget_session(conn);
     }
     return ok;
-}
-
-static void show_retry(tow_link_t *link, const tow_error_t *error)
-{
-    int64_t now = tow_now_ms();
-    bool warn;
-
-    atomic_fetch_add(&link->retries, 1);
-    pthread_mutex_lock(&link->lock);
-    snprintf(link->retrying, sizeof link->retrying, "%.*s", (int)sizeof link->retrying - 1,
-             error->message);
-    warn = now - link->warned_ms > 1000;
-    if (warn)
-        link->warned_ms = now;
-    pthread_mutex_unlock(&link->lock);
-    if (warn)
-        tow_emit(&link->options.sink, TOW_LEVEL_WARNING, "retry", "%s", error->message);
-}
-
-static void clear_retry(tow_link_t *link)
-{
-    pthread_mutex_lock(&link->lock);
-    link->retrying[0] = '\0';
-    pthread_mutex_unlock(&link->lock);
 }
 
 bool tow_conn_command(tow_conn_t *conn, const char *database, const bson_t *command,
                       const tow_send_options_t *options, bson_t *reply, tow_error_t *error)
 {
-    int64_t deadline_ms = tow_now_ms() + conn->link->options.retry_window_ms;
-    unsigned attempt = 0;
+    tow_retrying_t retrying = tow_retrying_begin(conn->link, conn->link->options.retry_window_ms);
     bson_t complete_command;
     bool ok;
 
     complete(command, options, &complete_command);
     while (!(ok = send_once(conn, database, &complete_command, options, reply, error))) {
-        if (!(options->flags & TOW_SEND_RETRY) ||
-            (error->retry != TOW_RETRY_SAME && error->retry != TOW_RETRY_RECONNECT))
-            break;
-        show_retry(conn->link, error);
-        if (!tow_backoff(conn->link, attempt++, deadline_ms))
+        if (!(options->flags & TOW_SEND_RETRY) || !tow_retrying_wait(&retrying, error))
             break;
         bson_destroy(reply);
     }
-    if (attempt)
-        clear_retry(conn->link);
+    tow_retrying_end(&retrying);
     bson_destroy(&complete_command);
     return ok;
 }
@@ -197,113 +173,4 @@ tow_optime_t tow_reply_time(const bson_t *reply)
 void tow_link_take_time(tow_link_t *link, const bson_t *reply)
 {
     tow_link_note_time(link, tow_reply_time(reply));
-}
-
-bool tow_reply_write_error(const bson_t *reply, uint32_t *position, tow_write_error_t *out)
-{
-    bson_iter_t iter, list, field;
-    uint32_t at = 0;
-
-    if (!bson_iter_init_find(&iter, reply, "writeErrors") || !BSON_ITER_HOLDS_ARRAY(&iter) ||
-        !bson_iter_recurse(&iter, &list))
-        return false;
-    while (bson_iter_next(&list)) {
-        if (at++ < *position)
-            continue;
-        *position = at;
-        *out = (tow_write_error_t){.message = ""};
-        if (!bson_iter_recurse(&list, &field))
-            return true;
-        while (bson_iter_next(&field)) {
-            const char *name = bson_iter_key(&field);
-
-            if (!strcmp(name, "index")) {
-                out->index = (uint32_t)bson_iter_as_int64(&field);
-            } else if (!strcmp(name, "code")) {
-                out->code = (int)bson_iter_as_int64(&field);
-            } else if (!strcmp(name, "errmsg") && BSON_ITER_HOLDS_UTF8(&field)) {
-                out->message = bson_iter_utf8(&field, NULL);
-            } else if (!strcmp(name, "keyValue") && BSON_ITER_HOLDS_DOCUMENT(&field)) {
-                out->key_value = field;
-                out->has_key_value = true;
-            } else if (!strcmp(name, "keyPattern")) {
-                out->key_pattern = field;
-            }
-        }
-        return true;
-    }
-    return false;
-}
-
-bool tow_conn_insert(tow_conn_t *conn, const char *database, const char *collection,
-                     const bson_t *const *documents, size_t count, bool ordered, bson_t *reply,
-                     tow_error_t *error)
-{
-    mongoc_collection_t *handle;
-    bson_t opts = BSON_INITIALIZER, concern;
-    bson_error_t driver = {0};
-    bson_iter_t iter;
-    bool ok;
-
-    if (!tow_conn_ready(conn, error)) {
-        bson_init(reply);
-        bson_destroy(&opts);
-        return false;
-    }
-    bson_append_bool(&opts, "validate", -1, false);
-    bson_append_bool(&opts, "ordered", -1, ordered);
-    bson_append_bool(&opts, "bypassDocumentValidation", -1, true);
-    if (conn->link->facts.bypass_empty_ts)
-        bson_append_bool(&opts, "bypassEmptyTsReplacement", -1, true);
-    bson_append_document_begin(&opts, "writeConcern", -1, &concern);
-    bson_append_utf8(&concern, "w", -1, "majority", -1);
-    bson_append_document_end(&opts, &concern);
-    handle = mongoc_client_get_collection(conn->client, database, collection);
-    ok = mongoc_client_session_append(conn->session, &opts, &driver);
-    if (ok)
-        ok = mongoc_collection_insert_many(handle, (const bson_t **)documents, count, &opts, reply,
-                                           &driver);
-    else
-        bson_init(reply);
-    mongoc_collection_destroy(handle);
-    bson_destroy(&opts);
-    tow_link_take_time(conn->link, reply);
-    /* Refused documents are the caller's to judge. */
-    if (!ok && bson_iter_init_find(&iter, reply, "writeErrors") && BSON_ITER_HOLDS_ARRAY(&iter)) {
-        bson_iter_t list;
-
-        if (bson_iter_recurse(&iter, &list) && bson_iter_next(&list))
-            ok = true;
-    }
-    if (!ok) {
-        tow_classify(&driver, reply, conn->link->side, error);
-        if (driver.domain == MONGOC_ERROR_WRITE_CONCERN)
-            error->retry = TOW_RETRY_RECONNECT;
-        if (error->retry == TOW_RETRY_RECONNECT && conn->session) {
-            mongoc_client_session_destroy(conn->session);
-            conn->session = NULL;
-        }
-    }
-    return ok;
-}
-
-bool tow_backoff(tow_link_t *link, unsigned attempt, int64_t deadline_ms)
-{
-    static atomic_uint seed = 1;
-    int64_t most = 50LL << (attempt > 7 ? 7 : attempt), wait_ms;
-    unsigned state = atomic_fetch_add(&seed, 7919);
-
-    if (most > 5000)
-        most = 5000;
-    wait_ms = 10 + (int64_t)rand_r(&state) % most; /* full jitter: clients must not march in step */
-    if (tow_now_ms() + wait_ms > deadline_ms)
-        return false;
-    if (link->options.stop)
-        return !tow_stop_wait(link->options.stop, wait_ms);
-    {
-        struct timespec pause = {wait_ms / 1000, (wait_ms % 1000) * 1000000};
-
-        nanosleep(&pause, NULL);
-    }
-    return true;
 }

@@ -17,9 +17,11 @@ struct tow_link {
     char *hosts;
     _Atomic tow_optime_t time;
     _Atomic uint64_t retries, ping_us;
+    int64_t connect_ms;            /* how long the first connection may take */
     atomic_int note_refused;       /* appendOplogNote was refused: do not ask again */
     pthread_mutex_t lock;          /* guards what follows */
     char retrying[192];
+    unsigned waiting;              /* calls between two attempts or in a repeated one */
     int64_t warned_ms;
 };
 
@@ -31,9 +33,31 @@ struct tow_conn {
     uint32_t server;
 };
 
+/* A call that may be sent again: counts, waits and shows what it waits for. */
+typedef struct {
+    tow_link_t *link;
+    int64_t deadline_ms;           /* tow_now_ms */
+    unsigned attempt;
+} tow_retrying_t;
+
 /* The client of a connection, with its session; makes both at the first use. */
 bool tow_conn_ready(tow_conn_t *conn, tow_error_t *error);
+/* The connection broke: the session may be in use at a server that is gone. */
+void tow_conn_forget_session(tow_conn_t *conn);
+/* Puts a writeConcernError {code, errmsg} of a reply into *error; returns false. */
+bool tow_fail_write_concern(const tow_link_t *link, const bson_iter_t *found, tow_error_t *error);
+
+tow_retrying_t tow_retrying_begin(tow_link_t *link, int64_t window_ms);
+/* After a failure: true when the call is to be sent again, after the wait. False: *error is final
+ * (TOW_ERROR_INTERRUPTED when the stop ended the wait). */
+bool tow_retrying_wait(tow_retrying_t *retrying, tow_error_t *error);
+void tow_retrying_end(tow_retrying_t *retrying);
 void tow_link_take_time(tow_link_t *link, const bson_t *reply);
+/* Runs a command that answers with a cursor, reads it to its end and then calls `each` for every
+ * document, borrowed. The whole is retried within the window. */
+typedef void (*tow_each_fn)(void *data, const bson_t *document);
+bool tow_cursor_each(tow_conn_t *conn, const char *database, const bson_t *command,
+                     tow_each_fn each, void *data, tow_error_t *error) TOW_CHECK;
 bool tow_facts_read(tow_link_t *link, tow_conn_t *conn, tow_error_t *error);
 
 #endif

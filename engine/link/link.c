@@ -1,12 +1,15 @@
 /* link.c: one side: pool, time, connections. */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "engine/base/clock.h"
 #include "engine/base/memory.h"
 #include "engine/link/internal.h"
 
-enum { CONNECT_MS = 10000, SOCKET_MS = 60000 };
+/* The driver waits SELECT_MS for a server at a time and cannot be woken, so a stop waits as long.
+ */
+enum { CONNECT_MS = 10000, SELECT_MS = 2000, SOCKET_MS = 60000 };
 
 static void initialize(void)
 {
@@ -21,38 +24,80 @@ static void default_int(mongoc_uri_t *uri, const char *name, int32_t value)
         mongoc_uri_set_option_as_int32(uri, name, value);
 }
 
+/* The driver would only say that some handshake failed. */
+static bool check_file(tow_link_t *link, const char *option, const char *shown, tow_error_t *error)
+{
+    const char *path = mongoc_uri_get_option_as_utf8(link->uri, option, NULL);
+
+    if (path && access(path, R_OK))
+        return tow_fail_errno(error, TOW_ERROR_OPTION, "%s of the %s's URI, %s, cannot be read",
+                              shown, link->side, path);
+    return true;
+}
+
+/* An @ in a password that is not encoded makes the driver take the rest of the password for a host,
+ * which would then stand in messages. */
+static bool is_ambiguous(const char *text)
+{
+    const char *first = strchr(text, '@'), *options = strchr(text, '?');
+    const char *second = first ? strchr(first + 1, '@') : NULL;
+
+    return second && (!options || second < options);
+}
+
 static bool parse(tow_link_t *link, const char *text, tow_error_t *error)
 {
     bson_error_t driver;
 
-    link->uri = mongoc_uri_new_with_error(text, &driver);
+    link->uri = is_ambiguous(text) ? NULL : mongoc_uri_new_with_error(text, &driver);
     if (!link->uri)
         return tow_fail(error, TOW_ERROR_OPTION,
                         "the URI of the %s is malformed; expected mongodb://[user:password@]host"
-                        "[:port][,…]/[?options]",
+                        "[:port][,…]/[?options], with characters such as @ : / %% in user and "
+                        "password percent-encoded",
                         link->side);
     default_int(link->uri, MONGOC_URI_CONNECTTIMEOUTMS, CONNECT_MS);
-    default_int(link->uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, CONNECT_MS);
+    link->connect_ms =
+        mongoc_uri_get_option_as_int32(link->uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, CONNECT_MS);
+    default_int(link->uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, SELECT_MS);
     default_int(link->uri, MONGOC_URI_SOCKETTIMEOUTMS, SOCKET_MS);
     mongoc_uri_set_option_as_int32(link->uri, MONGOC_URI_MAXPOOLSIZE,
                                    (int32_t)link->options.max_connections);
     /* Retrying is ours: the driver's own would hide it. */
     mongoc_uri_set_option_as_bool(link->uri, MONGOC_URI_RETRYWRITES, false);
     mongoc_uri_set_option_as_bool(link->uri, MONGOC_URI_RETRYREADS, false);
-    return true;
+    if (!mongoc_uri_get_appname(link->uri))
+        mongoc_uri_set_appname(link->uri, "towline");
+    return check_file(link, MONGOC_URI_TLSCAFILE, "tlsCAFile", error) &&
+           check_file(link, MONGOC_URI_TLSCERTIFICATEKEYFILE, "tlsCertificateKeyFile", error);
 }
 
 static void read_hosts(tow_link_t *link)
 {
     tow_buffer_t text = {0};
 
-    for (const mongoc_host_list_t *host = mongoc_uri_get_hosts(link->uri); host; host = host->next) {
+    for (const mongoc_host_list_t *host = mongoc_uri_get_hosts(link->uri); host;
+         host = host->next) {
         if (text.length)
             tow_buffer_append(&text, ",", 1);
         tow_buffer_append(&text, host->host_and_port, strlen(host->host_and_port));
     }
+    if (!text.length && mongoc_uri_get_srv_hostname(link->uri))
+        tow_buffer_append(&text, mongoc_uri_get_srv_hostname(link->uri),
+                          strlen(mongoc_uri_get_srv_hostname(link->uri)));
     tow_buffer_append(&text, "", 1);
     link->hosts = (char *)text.data;
+}
+
+/* A mongodb+srv URI is looked up when the pool is made; anything else is a matter of options. */
+static bool fail_pool(tow_link_t *link, const bson_error_t *driver, tow_error_t *error)
+{
+    if (driver->domain == MONGOC_ERROR_STREAM) {
+        tow_classify(driver, NULL, link->side, error);
+        return false;
+    }
+    return tow_fail(error, TOW_ERROR_OPTION, "the URI of the %s cannot be used: %s", link->side,
+                    driver->message);
 }
 
 tow_link_t *tow_link_new(const char *uri, const tow_link_options_t *options, tow_error_t *error)
@@ -71,11 +116,9 @@ tow_link_t *tow_link_new(const char *uri, const tow_link_options_t *options, tow
     if (ok) {
         link->pool = mongoc_client_pool_new_with_error(link->uri, &driver);
         if (!link->pool)
-            ok = tow_fail(error, TOW_ERROR_OPTION, "the URI of the %s cannot be used: %s",
-                          link->side, driver.message);
+            ok = fail_pool(link, &driver, error);
     }
     if (ok) {
-        mongoc_client_pool_set_appname(link->pool, "towline");
         mongoc_client_pool_set_error_api(link->pool, MONGOC_ERROR_API_VERSION_2);
         read_hosts(link);
         conn = tow_conn_open(link, error);
@@ -168,78 +211,4 @@ void tow_conn_close(tow_conn_t *conn)
 tow_link_t *tow_conn_link(tow_conn_t *conn)
 {
     return conn->link;
-}
-
-/* A majority read of nothing, whose reply carries the operation time. */
-static bool majority_read(tow_conn_t *conn, tow_optime_t *out, tow_error_t *error)
-{
-    tow_send_options_t send = {.flags = TOW_SEND_READ | TOW_SEND_RETRY};
-    bson_t command = BSON_INITIALIZER, reply;
-    bool ok;
-
-    bson_append_utf8(&command, "find", -1, "system.version", -1);
-    bson_append_int32(&command, "limit", -1, 1);
-    bson_append_bool(&command, "singleBatch", -1, true);
-    ok = tow_conn_command(conn, "admin", &command, &send, &reply, error);
-    *out = tow_reply_time(&reply);
-    bson_destroy(&reply);
-    bson_destroy(&command);
-    return ok;
-}
-
-bool tow_link_poll_time(tow_conn_t *conn, tow_optime_t *out, tow_error_t *error)
-{
-    tow_send_options_t send = {0};
-    bson_t command = BSON_INITIALIZER, reply;
-    bson_iter_t iter, time;
-    int64_t began_us = tow_now_us();
-    bool ok;
-
-    *out = 0;
-    if (conn->link->facts.sharded) {
-        bson_destroy(&command);
-        ok = majority_read(conn, out, error);
-        atomic_store(&conn->link->ping_us, (uint64_t)(tow_now_us() - began_us));
-        return ok;
-    }
-    bson_append_int32(&command, conn->link->facts.major >= 5 ? "hello" : "isMaster", -1, 1);
-    ok = tow_conn_command(conn, "admin", &command, &send, &reply, error);
-    if (ok && bson_iter_init(&iter, &reply) &&
-        bson_iter_find_descendant(&iter, "lastWrite.majorityOpTime.ts", &time) &&
-        BSON_ITER_HOLDS_TIMESTAMP(&time)) {
-        uint32_t seconds, increment;
-
-        bson_iter_timestamp(&time, &seconds, &increment);
-        *out = TOW_OPTIME(seconds, increment);
-        tow_link_note_time(conn->link, *out);
-        atomic_store(&conn->link->ping_us, (uint64_t)(tow_now_us() - began_us));
-    } else if (ok) {
-        ok = majority_read(conn, out, error);
-    }
-    bson_destroy(&reply);
-    bson_destroy(&command);
-    return ok;
-}
-
-bool tow_link_barrier_time(tow_conn_t *conn, tow_optime_t *out, tow_error_t *error)
-{
-    tow_send_options_t send = {.flags = TOW_SEND_RETRY};
-    bson_t command = BSON_INITIALIZER, data, reply;
-    bool ok = false;
-
-    *out = 0;
-    if (!atomic_load(&conn->link->note_refused)) {
-        bson_append_int32(&command, "appendOplogNote", -1, 1);
-        bson_append_document_begin(&command, "data", -1, &data);
-        bson_append_utf8(&data, "msg", -1, "towline", -1);
-        bson_append_document_end(&command, &data);
-        ok = tow_conn_command(conn, "admin", &command, &send, &reply, error);
-        if (ok)
-            *out = tow_reply_time(&reply);
-        else if (error->retry == TOW_RETRY_NEVER)
-            atomic_store(&conn->link->note_refused, 1);
-        bson_destroy(&reply);
-    }
-    bson_destroy(&command);
-    return ok && *out ? true : majority_read(conn, out, error);
 }

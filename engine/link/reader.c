@@ -14,8 +14,8 @@ struct tow_reader {
     int32_t batch_documents;
     int64_t cursor;
     uint32_t server;
-    bson_t reply;           /* holds the current batch */
-    bool has_reply, in_batch;
+    bson_t reply; /* holds the current batch */
+    bool has_reply, in_batch, broken;
     bson_iter_t batch;
     uint32_t batch_bytes;
     tow_optime_t time;
@@ -42,7 +42,8 @@ static void build_find(const tow_read_t *what, bson_t *out)
         bson_append_document(out, "filter", -1, what->filter);
     if (what->projection)
         bson_append_document(out, "projection", -1, what->projection);
-    if (!what->filter) {
+    /* min and max need a hint; a filter is better left to the planner. */
+    if (!what->filter || what->natural || what->min || what->max) {
         bson_append_document_begin(out, "hint", -1, &hint);
         bson_append_int32(&hint, what->natural ? "$natural" : "_id", -1, 1);
         bson_append_document_end(out, &hint);
@@ -57,17 +58,27 @@ static void build_find(const tow_read_t *what, bson_t *out)
         bson_append_bool(out, "noCursorTimeout", -1, true);
 }
 
+static bool fail_malformed(const tow_reader_t *reader, const char *what, tow_error_t *error)
+{
+    tow_fail(error, TOW_ERROR_SERVER, "%s", what);
+    error->retry = TOW_RETRY_RECONNECT;
+    return false;
+}
+
 /* Takes the reply's cursor and batch. */
 static bool take_reply(tow_reader_t *reader, tow_error_t *error)
 {
     bson_iter_t iter, child;
     bool found = false;
+    tow_optime_t time = tow_reply_time(&reader->reply);
 
-    reader->time = tow_reply_time(&reader->reply);
+    /* It never goes back: a reply without a time must not make hi earlier than what was read. */
+    if (time > reader->time)
+        reader->time = time;
     reader->batch_bytes = reader->reply.len;
-    if (!bson_iter_init_find(&iter, &reader->reply, "cursor") ||
-        !BSON_ITER_HOLDS_DOCUMENT(&iter) || !bson_iter_recurse(&iter, &child))
-        return tow_fail(error, TOW_ERROR_SERVER, "a reply to find has no cursor");
+    if (!bson_iter_init_find(&iter, &reader->reply, "cursor") || !BSON_ITER_HOLDS_DOCUMENT(&iter) ||
+        !bson_iter_recurse(&iter, &child))
+        return fail_malformed(reader, "a reply has no cursor", error);
     while (bson_iter_next(&child)) {
         const char *name = bson_iter_key(&child);
 
@@ -78,7 +89,7 @@ static bool take_reply(tow_reader_t *reader, tow_error_t *error)
             found = bson_iter_recurse(&child, &reader->batch);
     }
     if (!found)
-        return tow_fail(error, TOW_ERROR_SERVER, "a reply to find has no batch");
+        return fail_malformed(reader, "a reply has no batch", error);
     reader->in_batch = true;
     return true;
 }
@@ -105,8 +116,6 @@ tow_reader_t *tow_reader_open(tow_conn_t *conn, const tow_read_t *what, tow_erro
     }
     if (ok && take_reply(reader, error))
         return reader;
-    if (ok)
-        error->retry = TOW_RETRY_RECONNECT;
     tow_fail_context(error, "read %s.%s", what->database, what->collection);
     tow_reader_close(reader);
     return NULL;
@@ -117,12 +126,21 @@ bool tow_reader_next(tow_reader_t *reader, bson_t *out)
     const uint8_t *data;
     uint32_t length;
 
-    if (!reader->in_batch || !bson_iter_next(&reader->batch)) {
-        reader->in_batch = false;
+    if (!reader->in_batch)
         return false;
+    if (bson_iter_next(&reader->batch)) {
+        if (BSON_ITER_HOLDS_DOCUMENT(&reader->batch)) {
+            bson_iter_document(&reader->batch, &length, &data);
+            if (bson_init_static(out, data, length))
+                return true;
+        }
+        reader->broken = true;
+    } else if (reader->batch.err_off) {
+        reader->broken = true;
     }
-    bson_iter_document(&reader->batch, &length, &data);
-    return bson_init_static(out, data, length);
+    /* A batch that cannot be read to its end must not pass for a short one: next_batch tells. */
+    reader->in_batch = false;
+    return false;
 }
 
 bool tow_reader_next_batch(tow_reader_t *reader, bool *out_more, tow_error_t *error)
@@ -132,9 +150,10 @@ bool tow_reader_next_batch(tow_reader_t *reader, bool *out_more, tow_error_t *er
     bool ok;
 
     *out_more = reader->cursor != 0;
-    if (!reader->cursor) {
+    if (reader->broken || !reader->cursor) {
         bson_destroy(&command);
-        return true;
+        return reader->broken ? fail_malformed(reader, "a document of a reply is malformed", error)
+                              : true;
     }
     bson_destroy(&reader->reply); /* before the next one comes: one batch in memory at a time */
     bson_append_int64(&command, "getMore", -1, reader->cursor);
@@ -143,8 +162,12 @@ bool tow_reader_next_batch(tow_reader_t *reader, bool *out_more, tow_error_t *er
         bson_append_int32(&command, "batchSize", -1, reader->batch_documents);
     ok = tow_conn_command(reader->conn, reader->database, &command, &send, &reader->reply, error);
     bson_destroy(&command);
-    if (!ok)
+    if (!ok) {
         reader->cursor = 0;
+        /* The same getMore can never be sent again: the range is read anew. */
+        if (error->retry == TOW_RETRY_SAME)
+            error->retry = TOW_RETRY_RECONNECT;
+    }
     if (!ok || !take_reply(reader, error))
         return tow_fail_context(error, "read %s.%s", reader->database, reader->collection);
     return true;

@@ -1,0 +1,146 @@
+/* insert.c: sends many whole documents, and reads what a write's reply says of each. */
+#include <string.h>
+
+#include "engine/link/internal.h"
+
+/* The entry after *position, which is the offset of the one before it in the array's bytes: a
+ * message may have 100,000 refused documents, and counting up to each would take minutes. */
+static bool next_entry(const bson_t *reply, uint32_t *position, bson_iter_t *out)
+{
+    bson_iter_t iter;
+    const uint8_t *bytes;
+    uint32_t length;
+
+    if (!bson_iter_init_find(&iter, reply, "writeErrors") || !BSON_ITER_HOLDS_ARRAY(&iter))
+        return false;
+    bson_iter_array(&iter, &length, &bytes);
+    if (!*position) {
+        if (!bson_iter_init_from_data(out, bytes, length))
+            return false;
+    } else if (!bson_iter_init_from_data_at_offset(
+                   out, bytes, length, *position,
+                   (uint32_t)strlen((const char *)bytes + *position + 1))) {
+        return false;
+    }
+    if (!bson_iter_next(out))
+        return false;
+    *position = bson_iter_offset(out);
+    return true;
+}
+
+bool tow_reply_write_error(const bson_t *reply, uint32_t *position, tow_write_error_t *out)
+{
+    bson_iter_t entry, field;
+
+    if (!next_entry(reply, position, &entry))
+        return false;
+    *out = (tow_write_error_t){.message = ""};
+    if (!bson_iter_recurse(&entry, &field))
+        return true;
+    while (bson_iter_next(&field)) {
+        const char *name = bson_iter_key(&field);
+
+        if (!strcmp(name, "index")) {
+            out->index = (uint32_t)bson_iter_as_int64(&field);
+        } else if (!strcmp(name, "code")) {
+            out->code = (int)bson_iter_as_int64(&field);
+        } else if (!strcmp(name, "errmsg") && BSON_ITER_HOLDS_UTF8(&field)) {
+            out->message = bson_iter_utf8(&field, NULL);
+        } else if (!strcmp(name, "keyValue") && BSON_ITER_HOLDS_DOCUMENT(&field)) {
+            out->key_value = field;
+            out->has_key_value = true;
+        } else if (!strcmp(name, "keyPattern")) {
+            out->key_pattern = field;
+        }
+    }
+    return true;
+}
+
+static void build_options(tow_conn_t *conn, bool ordered, bson_t *out)
+{
+    bson_t concern;
+
+    bson_init(out);
+    bson_append_bool(out, "validate", -1, false);
+    bson_append_bool(out, "ordered", -1, ordered);
+    bson_append_bool(out, "bypassDocumentValidation", -1, true);
+    if (conn->link->facts.bypass_empty_ts)
+        bson_append_bool(out, "bypassEmptyTsReplacement", -1, true);
+    bson_append_document_begin(out, "writeConcern", -1, &concern);
+    bson_append_utf8(&concern, "w", -1, "majority", -1);
+    bson_append_document_end(out, &concern);
+}
+
+/* The first entry of writeConcernErrors, of the driver's merged reply. */
+static bool find_concern_error(const bson_t *reply, bson_iter_t *out)
+{
+    bson_iter_t iter;
+
+    return bson_iter_init_find(&iter, reply, "writeConcernErrors") &&
+           BSON_ITER_HOLDS_ARRAY(&iter) && bson_iter_recurse(&iter, out) && bson_iter_next(out);
+}
+
+/* Whether inserted and refused documents add up to all that was asked. The driver splits a large
+ * insert into several messages; when one is refused a document and a later one is lost, its error
+ * speaks of the document alone. */
+static bool accounts_for_all(const bson_t *reply, size_t count, bool ordered)
+{
+    tow_write_error_t refusal;
+    uint32_t position = 0;
+    bson_iter_t iter;
+    size_t seen = 0;
+
+    if (bson_iter_init_find(&iter, reply, "insertedCount"))
+        seen = (size_t)bson_iter_as_int64(&iter);
+    if (ordered && tow_reply_write_error(reply, &position, &refusal))
+        return refusal.index == seen;
+    while (tow_reply_write_error(reply, &position, &refusal))
+        seen++;
+    return seen == count;
+}
+
+bool tow_conn_insert(tow_conn_t *conn, const char *database, const char *collection,
+                     const bson_t *const *documents, size_t count, bool ordered, bson_t *reply,
+                     tow_error_t *error)
+{
+    mongoc_collection_t *handle;
+    tow_write_error_t refusal;
+    uint32_t position = 0;
+    bson_error_t driver = {0};
+    bson_iter_t concern;
+    bson_t opts;
+    bool ok;
+
+    bson_init(reply);
+    if (!count)
+        return true;
+    if (!tow_conn_ready(conn, error))
+        return false;
+    build_options(conn, ordered, &opts);
+    ok = mongoc_client_session_append(conn->session, &opts, &driver);
+    if (ok) {
+        handle = mongoc_client_get_collection(conn->client, database, collection);
+        ok = mongoc_collection_insert_many(handle, (const bson_t **)documents, count, &opts, reply,
+                                           &driver);
+        mongoc_collection_destroy(handle);
+    }
+    bson_destroy(&opts);
+    tow_link_take_time(conn->link, reply);
+    if (ok)
+        return true;
+    if (find_concern_error(reply, &concern)) {
+        tow_fail_write_concern(conn->link, &concern, error);
+    } else if (tow_reply_write_error(reply, &position, &refusal)) {
+        if (accounts_for_all(reply, count, ordered))
+            return true; /* refused documents are the caller's to judge */
+        tow_fail(error, TOW_ERROR_UNREACHABLE,
+                 "the %s did not answer for all of %zu inserted documents", conn->link->side,
+                 count);
+        error->retry = TOW_RETRY_RECONNECT;
+    } else {
+        tow_classify(&driver, reply, conn->link->side, error);
+    }
+    if (error->retry == TOW_RETRY_RECONNECT)
+        tow_conn_forget_session(conn);
+    return false;
+}
