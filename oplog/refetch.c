@@ -186,7 +186,7 @@ bool tow_lane_refetch(tow_lane_t *lane)
         return false;
     }
     batch->collection = batch->keys[0]->collection;
-    batch->lo = tow_link_time(replay->options.source);
+    batch->lo = tow_link_read_time(replay->options.source);
     if (batch->collection->collated)
         untangle_all(batch);
     else

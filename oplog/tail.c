@@ -200,6 +200,9 @@ bool tow_tail_open(tow_tail_t *tail, const bson_t *token, tow_optime_t time, bso
     }
     bson_destroy(&reply);
     if (ok) {
+        /* What lies before the stream's position was committed before: reads see it. */
+        tow_link_note_event(tail->options.source, token ? tail->time : 0,
+                            !tow_token_time(&tail->token, &(tow_optime_t){0}));
         bson_copy_to(&tail->token, out_token);
         *out_time = tail->time;
         tail->appended_time = tail->time;
@@ -302,7 +305,8 @@ static bool take_reply(tow_tail_t *tail, bson_t *reply, tow_optime_t known, tow_
         }
         count++;
     }
-    tow_link_note_time(tail->options.source, time);
+    tow_link_note_event(tail->options.source, time,
+                        has_token && !tow_token_time(&token, &(tow_optime_t){0}));
     if (!has_token && count == 0)
         return true;
     if (!has_token)

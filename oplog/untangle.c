@@ -103,7 +103,7 @@ static void keep_document(knot_t *knot, const bson_t *document)
 /* Reads members `from` … (at most CHUNK) from the source; *from moves on. */
 static bool read_chunk(knot_t *knot, member_t **from, tow_error_t *error)
 {
-    tow_optime_t lo = tow_link_time(knot->lane->replay->options.source);
+    tow_optime_t lo = tow_link_read_time(knot->lane->replay->options.source);
     tow_read_t what = {.database = knot->collection->database,
                        .collection = knot->collection->name,
                        .after = lo};

@@ -15,7 +15,8 @@ struct tow_link {
     mongoc_uri_t *uri;             /* kept for connections without a time-out */
     tow_facts_t facts;             /* constant once made, but append_note */
     char *hosts;
-    _Atomic tow_optime_t time;
+    _Atomic tow_optime_t time, event_time;
+    atomic_bool opaque;            /* its resume tokens are no KeyStrings */
     _Atomic uint64_t retries, ping_us;
     int64_t connect_ms;            /* how long the first connection may take */
     atomic_int note_refused;       /* appendOplogNote was refused: do not ask again */

@@ -160,12 +160,30 @@ tow_optime_t tow_link_time(const tow_link_t *link)
     return atomic_load(&link->time);
 }
 
+static void raise_time(_Atomic tow_optime_t *at, tow_optime_t time)
+{
+    tow_optime_t known = atomic_load(at);
+
+    while (time > known && !atomic_compare_exchange_weak(at, &known, time))
+        ;
+}
+
 void tow_link_note_time(tow_link_t *link, tow_optime_t time)
 {
-    tow_optime_t known = atomic_load(&link->time);
+    raise_time(&link->time, time);
+}
 
-    while (time > known && !atomic_compare_exchange_weak(&link->time, &known, time))
-        ;
+void tow_link_note_event(tow_link_t *link, tow_optime_t time, bool opaque)
+{
+    raise_time(&link->time, time);
+    raise_time(&link->event_time, time);
+    if (opaque)
+        atomic_store(&link->opaque, true);
+}
+
+tow_optime_t tow_link_read_time(const tow_link_t *link)
+{
+    return atomic_load(&link->opaque) ? atomic_load(&link->event_time) : atomic_load(&link->time);
 }
 
 double tow_link_ping_ms(const tow_link_t *link)

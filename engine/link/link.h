@@ -57,6 +57,12 @@ const char *tow_link_hosts(const tow_link_t *link); /* "h1:1,h2:2": no credentia
 /* The newest operation time that a reply of this side carried, or that was noted. Thread-safe. */
 tow_optime_t tow_link_time(const tow_link_t *link);
 void tow_link_note_time(tow_link_t *link, tow_optime_t time);
+/* The lo of a read: a time up to which every write is surely visible to a read that begins now. On real
+ * servers that is the newest operation time, since afterClusterTime waits for it. A server with opaque
+ * resume tokens hands out operation times beyond writes that are still being committed: there it is the
+ * newest event that its stream delivered. Thread-safe. */
+tow_optime_t tow_link_read_time(const tow_link_t *link);
+void tow_link_note_event(tow_link_t *link, tow_optime_t time, bool opaque);
 /* Asks the server: hello.lastWrite.majorityOpTime, or on a mongos the operationTime of a majority
  * read. Also measures the round trip. Notes the time. */
 bool tow_link_poll_time(tow_conn_t *conn, tow_optime_t *out, tow_error_t *error) TOW_CHECK;

@@ -224,7 +224,7 @@ tow_optime_t tow_namespaces_start_range(tow_namespaces_t *table, tow_namespace_t
     tow_optime_t lo;
 
     pthread_mutex_lock(&table->lock);
-    lo = tow_link_time(link);
+    lo = tow_link_read_time(link);
     collection->ranges[range].state = TOW_RANGE_STARTED;
     collection->ranges[range].lo = lo;
     collection->ranges[range].hi = 0;

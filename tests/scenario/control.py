@@ -136,6 +136,7 @@ def pause_and_resume(scenario, job, pair):
         got = destination["data"]["c"].count_documents({"late": True})
         scenario.expect(got == wanted, "%d of %d are there" % (got, wanted))
         job.wait_for("lag below 1 s", lambda now: 0 <= now["lagMs"] < 1000)
+        job.wait_phase("in-sync")
 
 
 def verbs(scenario, job):
