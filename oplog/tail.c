@@ -11,6 +11,7 @@
 #include "oplog/token.h"
 
 enum {
+    AWAIT_MOST_MS = 5000,      /* … unless it needs longer to look through its oplog */
     AWAIT_MS = 100,            /* how long the server holds an empty getMore: bounds the floor's delay */
     BLOCK_BYTES = 256 * 1024,  /* keys of one block */
     BLOCK_AGE_MS = 100,        /* and how long it is filled at most */
@@ -30,7 +31,7 @@ struct tow_tail {
     _Atomic uint64_t events, idle_replies;
     /* The thread's own. */
     tow_conn_t *conn;
-    int64_t cursor;
+    int64_t cursor, await_ms;
     uint32_t server;
     bson_t token;               /* last position read */
     tow_optime_t time;
@@ -46,6 +47,7 @@ tow_tail_t *tow_tail_new(const tow_tail_options_t *options)
     tow_tail_t *tail = tow_alloc(sizeof *tail);
 
     tail->options = *options;
+    tail->await_ms = AWAIT_MS;
     bson_init(&tail->token);
     bson_init(&tail->record_token);
     return tail;
@@ -121,7 +123,7 @@ static tow_optime_t token_time(const bson_t *token, tow_optime_t other)
 {
     tow_optime_t time;
 
-    return tow_token_time(token, &time) ? time : other;
+    return tow_token_time(token, &time) || tow_token_embedded_time(token, &time) ? time : other;
 }
 
 /* Finds cursor.id, the batch and postBatchResumeToken of a reply. */
@@ -315,11 +317,16 @@ static bool take_reply(tow_tail_t *tail, bson_t *reply, tow_optime_t known, tow_
         if (!seal(tail, error))
             return false;
         move_token(tail, &token, token_time(&token, known));
+        /* Nothing found, and still far behind: the time was too short to look through the oplog. */
+        tail->await_ms = (known >> 32) > (tail->time >> 32) + 2 ? tail->await_ms * 2 : AWAIT_MS;
+        if (tail->await_ms > AWAIT_MOST_MS)
+            tail->await_ms = AWAIT_MOST_MS;
         tow_ledger_idle(tail->options.ledger, &tail->token, tail->time);
         atomic_fetch_add(&tail->idle_replies, 1);
         return true;
     }
     move_token(tail, &token, token_time(&token, time));
+    tail->await_ms = AWAIT_MS;
     atomic_fetch_add(&tail->events, count);
     if (direct) {
         tow_block_t *block = tow_alloc(sizeof *block);
@@ -353,7 +360,7 @@ static bool get_more(tow_tail_t *tail, tow_error_t *error, bson_t *reply)
     bson_append_utf8(&command, "collection", -1, "$cmd.aggregate", -1);
     bson_append_int32(&command, "batchSize", -1,
                       atomic_load(&tail->direct) ? DIRECT_BATCH : KEYS_BATCH);
-    bson_append_int64(&command, "maxTimeMS", -1, AWAIT_MS);
+    bson_append_int64(&command, "maxTimeMS", -1, tail->await_ms);
     ok = tow_conn_command(tail->conn, "admin", &command, &send, reply, error);
     bson_destroy(&command);
     return ok;

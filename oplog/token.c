@@ -43,3 +43,38 @@ bool tow_token_time(const bson_t *token, tow_optime_t *out)
     *out = time;
     return true;
 }
+
+static int nibble(char digit)
+{
+    return digit <= '9' ? digit - '0' : (digit & ~0x20) - 'A' + 10;
+}
+
+bool tow_token_embedded_time(const bson_t *token, tow_optime_t *out)
+{
+    uint8_t bytes[4096];
+    bson_iter_t iter;
+    const char *text;
+    uint32_t length;
+    bson_t document;
+
+    if (!bson_iter_init_find(&iter, token, "_data") || !BSON_ITER_HOLDS_UTF8(&iter))
+        return false;
+    text = bson_iter_utf8(&iter, &length);
+    if (length % 2 || length / 2 > sizeof bytes ||
+        strspn(text, "0123456789abcdefABCDEF") != length)
+        return false;
+    for (uint32_t i = 0; i < length / 2; i++)
+        bytes[i] = (uint8_t)(nibble(text[2 * i]) << 4 | nibble(text[2 * i + 1]));
+    if (!bson_init_static(&document, bytes, length / 2) ||
+        !bson_validate(&document, BSON_VALIDATE_NONE, NULL) || !bson_iter_init(&iter, &document))
+        return false;
+    while (bson_iter_next(&iter))
+        if (BSON_ITER_HOLDS_TIMESTAMP(&iter)) {
+            uint32_t seconds, increment;
+
+            bson_iter_timestamp(&iter, &seconds, &increment);
+            *out = TOW_OPTIME(seconds, increment);
+            return seconds != 0;
+        }
+    return false;
+}

@@ -11,4 +11,9 @@
  * and KeyString's kTimestamp (0x82 = 130), as recorded in shared/servers.md. */
 bool tow_token_time(const bson_t *token, tow_optime_t *out);
 
+/* The cluster time of a token whose `_data` is a BSON document in hex with a Timestamp in it, as that of
+ * the test server. Such a server answers an empty batch also while it is still looking through its oplog:
+ * only the token itself tells how far it has come. */
+bool tow_token_embedded_time(const bson_t *token, tow_optime_t *out);
+
 #endif

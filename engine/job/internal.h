@@ -20,7 +20,7 @@
 enum {
     LAG_POINTS = 4096,
     REASON_SIZE = 256,
-    TOW_LAG_GRAIN_MS = 400 /* two polls of the source's time and a reply of the stream */
+    TOW_LAG_GRAIN_MS = 1500 /* a source whose clock ticks without writes says so once a second */
 };
 
 /* A time of the source and when we first saw it. */
