@@ -39,6 +39,7 @@ void tow_copy_destroy(tow_copy_t *copy)
 {
     if (!copy)
         return;
+    atomic_store(&copy->ended, true);
     pthread_mutex_lock(&copy->lock);
     pthread_cond_broadcast(&copy->changed);
     pthread_mutex_unlock(&copy->lock);
@@ -54,11 +55,7 @@ void tow_copy_destroy(tow_copy_t *copy)
         tow_build_t *build = copy->builds;
 
         DL_DELETE(copy->builds, build);
-        if (build->specification)
-            bson_destroy(build->specification);
-        free(build->database);
-        free(build->name);
-        free(build);
+        tow_build_free(build);
     }
     for (uint32_t i = 0; i < copy->failure_count; i++) {
         free(copy->failures[i].ns);
@@ -88,6 +85,11 @@ void tow_copy_fail(tow_copy_t *copy, const tow_error_t *error)
 {
     if (!tow_stop_requested(copy->options.stop))
         tow_stop_request(copy->options.stop, error);
+}
+
+bool tow_copy_ended(const tow_copy_t *copy)
+{
+    return atomic_load(&copy->ended) || tow_stop_requested(copy->options.stop);
 }
 
 void tow_copy_queue(tow_copy_t *copy, tow_namespace_t *collection, uint32_t range)
@@ -297,11 +299,40 @@ bool tow_copy_restore(tow_copy_t *copy, tow_error_t *error)
 
 /* Once more -------------------------------------------------------------------------------------*/
 
-/* Takes a collection away from the workers: nothing touches it any more when this returns. */
+/* What was copied of it does not count any more. */
+static void uncount(tow_copy_t *copy, tow_namespace_t *collection)
+{
+    for (uint32_t i = 0; i < collection->range_count; i++) {
+        tow_range_t range = tow_namespaces_range(copy->options.namespaces, collection, i);
+
+        if (range.state != TOW_RANGE_DONE)
+            continue;
+        atomic_fetch_sub(&copy->documents, range.documents);
+        atomic_fetch_sub(&copy->bytes, range.bytes);
+    }
+}
+
+/* Waits until none of the workers is at a collection; the lock is held. */
+static void wait_for(tow_copy_t *copy, const tow_worker_t *workers, uint32_t count,
+                     const tow_namespace_t *collection)
+{
+    bool busy = true;
+
+    while (busy) {
+        busy = false;
+        for (uint32_t i = 0; i < count; i++)
+            busy = busy || workers[i].current == collection;
+        if (busy)
+            tow_copy_wait_changed(copy);
+    }
+}
+
+/* Takes a collection away from the workers. When this returns no range of it is written any more,
+ * and no index build of it begins; one that runs may last hours, and ends with the collection. */
 static void withdraw(tow_copy_t *copy, tow_namespace_t *collection)
 {
     tow_task_t *task, *next;
-    bool busy = true;
+    tow_build_t *build, *next_build;
 
     atomic_store(&collection->stale, true);
     pthread_mutex_lock(&copy->lock);
@@ -313,17 +344,48 @@ static void withdraw(tow_copy_t *copy, tow_namespace_t *collection)
         free(task);
         atomic_fetch_sub(&copy->unfinished, 1);
     }
-    while (busy) {
-        busy = false;
-        for (uint32_t i = 0; i < copy->options.workers; i++)
-            busy = busy || copy->workers[i].current == collection;
-        for (uint32_t i = 0; i < copy->options.index_workers; i++)
-            busy = busy || copy->index_workers[i].current == collection;
-        if (busy)
-            tow_copy_wait_changed(copy);
+    DL_FOREACH_SAFE(copy->builds, build, next_build)
+    {
+        if (build->collection != collection)
+            continue;
+        DL_DELETE(copy->builds, build);
+        copy->unique_left -= build->unique;
+        tow_build_free(build);
     }
+    wait_for(copy, copy->workers, copy->options.workers, collection);
     pthread_mutex_unlock(&copy->lock);
+    uncount(copy, collection);
     tow_namespaces_drop(copy->options.namespaces, collection);
+}
+
+/* The collection's record without ranges: a restart that finds it copies the collection again. It
+ * stands before the destination's collection is dropped, so that no crash leaves ranges that count
+ * as done and have no documents. */
+static bool record_again(tow_copy_t *copy, const char *database, const char *name,
+                         tow_error_t *error)
+{
+    tow_collection_info_t info = {.database = tow_strdup(database), .name = tow_strdup(name),
+                                  .ns = tow_format("%s.%s", database, name)};
+    bool ok;
+
+    bson_init(&info.options);
+    ok = tow_store_put_collection(copy->options.store, &info, 0, NULL, 0, error);
+    tow_collection_info_clear(&info);
+    return ok;
+}
+
+/* Drops a withdrawn collection. The first drop ends the index builds that run; one that was sent
+ * just behind it has made the collection anew, so that it is dropped once more. */
+static bool drop_withdrawn(tow_copy_t *copy, tow_conn_t *destination,
+                           const tow_namespace_t *collection, tow_error_t *error)
+{
+    if (!tow_copy_drop(destination, collection->database, collection->name, error) &&
+        error->server_code != TOW_BACKGROUND_OPERATION)
+        return false;
+    pthread_mutex_lock(&copy->lock);
+    wait_for(copy, copy->index_workers, copy->options.index_workers, collection);
+    pthread_mutex_unlock(&copy->lock);
+    return tow_copy_drop(destination, collection->database, collection->name, error);
 }
 
 bool tow_copy_again(tow_copy_t *copy, const char *database, const char *name, bool *out_found,
@@ -334,23 +396,26 @@ bool tow_copy_again(tow_copy_t *copy, const char *database, const char *name, bo
     conns_t conns = {0};
     tow_collection_info_t info;
     tow_optime_t read_time;
-    bool ok;
+    bool ok, begun = false;
 
     *out_found = false;
     atomic_fetch_add(&copy->unfinished, 1); /* lanes only collect keys meanwhile */
     if (old)
         withdraw(copy, old);
-    ok = open_conns(copy, &conns, error) &&
-         tow_copy_drop(conns.destination, database, name, error) &&
-         tow_store_remove_collection(copy->options.store, ns, error);
+    ok = open_conns(copy, &conns, error) && record_again(copy, database, name, error) &&
+         (old ? drop_withdrawn(copy, conns.destination, old, error)
+              : tow_copy_drop(conns.destination, database, name, error));
     read_time = tow_link_time(copy->options.source);
     ok = ok && tow_catalog_find(conns.source, database, name, &info, out_found, error);
     if (ok && *out_found) {
-        if (info.type == TOW_COLLECTION &&
-            tow_filter_takes(copy->options.filter, database, name))
+        begun = info.type == TOW_COLLECTION &&
+                tow_filter_takes(copy->options.filter, database, name);
+        if (begun)
             ok = begin_collection(copy, conns.source, conns.destination, &info, read_time, error);
         tow_collection_info_clear(&info);
     }
+    if (ok && !begun)
+        ok = tow_store_remove_collection(copy->options.store, ns, error);
     atomic_fetch_sub(&copy->unfinished, 1);
     close_conns(&conns);
     free(ns);
@@ -435,8 +500,15 @@ bool tow_copy_index_wait(tow_copy_t *copy)
 
 void tow_copy_progress(tow_copy_t *copy, tow_copy_progress_t *out)
 {
+    tow_progress_t table = {0};
+
+    tow_namespaces_progress(copy->options.namespaces, &table);
     *out = (tow_copy_progress_t){.documents = atomic_load(&copy->documents),
                                  .bytes = atomic_load(&copy->bytes),
+                                 .collections = table.collections_total,
+                                 .collections_done = table.collections_copied,
+                                 .ranges = table.ranges_total,
+                                 .ranges_done = table.ranges_copied,
                                  .indexes = atomic_load(&copy->indexes),
                                  .indexes_built = atomic_load(&copy->indexes_built)};
 }

@@ -14,7 +14,15 @@ static bool is_among(const char *name, const char *const *names)
     return false;
 }
 
-/* Every field of `a` that counts stands in `b` with the same bytes. */
+/* A flag that was given as a number is listed as a bool by later servers. */
+static bool is_flag_pair(const bson_iter_t *a, const bson_iter_t *b)
+{
+    return (BSON_ITER_HOLDS_BOOL(a) && (BSON_ITER_HOLDS_BOOL(b) || BSON_ITER_HOLDS_NUMBER(b))) ||
+           (BSON_ITER_HOLDS_BOOL(b) && BSON_ITER_HOLDS_NUMBER(a));
+}
+
+/* Every field of `a` that counts stands in `b` with the same bytes; a flag that is off may be left
+ * out there. */
 static bool holds_fields(const bson_t *a, const bson_t *b, const char *const *except)
 {
     bson_iter_t left, right;
@@ -26,8 +34,16 @@ static bool holds_fields(const bson_t *a, const bson_t *b, const char *const *ex
 
         if (is_among(bson_iter_key(&left), except))
             continue;
-        if (!bson_iter_init_find(&right, b, bson_iter_key(&left)))
+        if (!bson_iter_init_find(&right, b, bson_iter_key(&left))) {
+            if (BSON_ITER_HOLDS_BOOL(&left) && !bson_iter_bool(&left))
+                continue;
             return false;
+        }
+        if (is_flag_pair(&left, &right)) {
+            if (bson_iter_as_bool(&left) != bson_iter_as_bool(&right))
+                return false;
+            continue;
+        }
         x = tow_value_of(&left);
         y = tow_value_of(&right);
         /* Numbers by value: a server may give back an int where a double was sent. */
@@ -47,8 +63,9 @@ bool tow_copy_same_fields(const bson_t *a, const bson_t *b, const char *const *e
     return holds_fields(a, b, except) && holds_fields(b, a, except);
 }
 
-/* TTL of a clustered collection is held off until the cutover, like that of an index. */
-static const char *const held_off[] = {"expireAfterSeconds", NULL};
+/* TTL of a clustered collection is held off until the cutover, like that of an index; what old
+ * servers list as autoIndexId is not passed on. */
+static const char *const held_off[] = {"expireAfterSeconds", "autoIndexId", NULL};
 
 static bool exists_alike(tow_conn_t *destination, const tow_collection_info_t *info, bool *out,
                          tow_error_t *error)

@@ -108,32 +108,40 @@ static bool send_build(tow_conn_t *destination, const char *database, const char
 }
 
 /* The collection went away meanwhile: its indexes are nobody's concern. */
-static bool is_moot(const tow_error_t *error)
+static bool is_moot(tow_copy_t *copy, const char *database, const char *name,
+                    const tow_error_t *error)
 {
-    return error->server_code == NAMESPACE_NOT_FOUND || error->server_code == INDEX_BUILD_ABORTED;
+    return error->server_code == NAMESPACE_NOT_FOUND || error->server_code == INDEX_BUILD_ABORTED ||
+           !tow_namespaces_find(copy->options.namespaces, database, name);
 }
 
 bool tow_copy_build(tow_copy_t *copy, tow_conn_t *destination, const char *database,
                     const char *name, const bson_t *specifications, uint32_t count, bool final,
-                    tow_error_t *error)
+                    uint32_t *out_built, tow_error_t *error)
 {
+    *out_built = 0;
     if (!count)
         return true;
     if (send_build(destination, database, name, specifications, count, error)) {
         atomic_fetch_add(&copy->indexes_built, count);
+        *out_built = count;
         return true;
     }
-    if (tow_stop_requested(copy->options.stop))
+    if (tow_copy_ended(copy))
         return false;
-    if (is_moot(error))
+    if (is_moot(copy, database, name, error))
         return true;
     if (error->retry == TOW_RETRY_SAME || error->retry == TOW_RETRY_RECONNECT)
         return false; /* no answer: that is no refusal */
     if (count > 1) {
-        for (uint32_t i = 0; i < count; i++)
+        for (uint32_t i = 0; i < count; i++) {
+            uint32_t built;
+
             if (!tow_copy_build(copy, destination, database, name, &specifications[i], 1, final,
-                                error))
+                                &built, error))
                 return false;
+            *out_built += built;
+        }
         return true;
     }
     /* Not consistent yet, or another index of that name is about to be dropped: it is built later. */
@@ -158,7 +166,7 @@ static bool build_kind(tow_copy_t *copy, tow_conn_t *source, tow_conn_t *destina
 {
     tow_indexes_t indexes;
     bson_t *chosen;
-    uint32_t count = 0;
+    uint32_t count = 0, built;
     bool ok;
 
     if (!tow_indexes_read(source, database, name, &indexes, error))
@@ -169,29 +177,11 @@ static bool build_kind(tow_copy_t *copy, tow_conn_t *source, tow_conn_t *destina
             tow_index_held_off(&indexes.items[i], &chosen[count++]);
     atomic_fetch_add(&copy->indexes, count);
     /* The last word on what is refused is the reconciliation's at the cutover. */
-    ok = tow_copy_build(copy, destination, database, name, chosen, count, false, error);
+    ok = tow_copy_build(copy, destination, database, name, chosen, count, false, &built, error);
     for (uint32_t i = 0; i < count; i++)
         bson_destroy(&chosen[i]);
     free(chosen);
     tow_indexes_clear(&indexes);
-    return ok;
-}
-
-bool tow_copy_build_unique(tow_copy_t *copy, tow_error_t *error)
-{
-    tow_conn_t *source = tow_conn_open(copy->options.source, error);
-    tow_conn_t *destination = tow_conn_open(copy->options.destination, error);
-    uint32_t count;
-    tow_namespace_t **list = tow_namespaces_list(copy->options.namespaces, &count);
-    bool ok = source && destination;
-
-    for (uint32_t i = 0; ok && i < count; i++)
-        if (list[i]->type == TOW_COLLECTION)
-            ok = build_kind(copy, source, destination, list[i]->database, list[i]->name, true,
-                            error);
-    free(list);
-    tow_conn_close(source);
-    tow_conn_close(destination);
     return ok;
 }
 
@@ -217,54 +207,109 @@ bool tow_copy_index_drop(tow_copy_t *copy, const char *database, const char *nam
 
 /* In the background -----------------------------------------------------------------------------*/
 
+void tow_build_free(tow_build_t *build)
+{
+    if (build->specification)
+        bson_destroy(build->specification);
+    free(build->database);
+    free(build->name);
+    free(build);
+}
+
 static void queue_build(tow_copy_t *copy, const char *database, const char *name,
-                        tow_namespace_t *collection, const bson_t *specification)
+                        tow_namespace_t *collection, bool unique, const bson_t *specification)
 {
     tow_build_t *build = tow_alloc(sizeof *build);
 
     build->database = tow_strdup(database);
     build->name = tow_strdup(name);
     build->collection = collection;
+    build->unique = unique;
     build->specification = specification ? bson_copy(specification) : NULL;
     pthread_mutex_lock(&copy->lock);
     DL_APPEND(copy->builds, build);
+    copy->unique_left += unique;
     pthread_cond_broadcast(&copy->changed);
     pthread_mutex_unlock(&copy->lock);
 }
 
 void tow_copy_queue_indexes(tow_copy_t *copy, tow_namespace_t *collection)
 {
-    queue_build(copy, collection->database, collection->name, collection, NULL);
+    queue_build(copy, collection->database, collection->name, collection, false, NULL);
+}
+
+bool tow_copy_build_unique(tow_copy_t *copy, tow_error_t *error)
+{
+    uint32_t count;
+    tow_namespace_t **list;
+    bool built;
+
+    atomic_store(&copy->unique_built, true); /* before the list: no collection falls between */
+    list = tow_namespaces_list(copy->options.namespaces, &count);
+    for (uint32_t i = 0; i < count; i++)
+        if (list[i]->type == TOW_COLLECTION)
+            queue_build(copy, list[i]->database, list[i]->name, list[i], true, NULL);
+    free(list);
+    /* These alone: under a source that goes on creating indexes the queue may never be empty. */
+    pthread_mutex_lock(&copy->lock);
+    while (copy->unique_left && !tow_copy_ended(copy))
+        tow_copy_wait_changed(copy);
+    built = !copy->unique_left;
+    pthread_mutex_unlock(&copy->lock);
+    if (built && !tow_stop_requested(copy->options.stop))
+        return true;
+    if (!tow_stop_error(copy->options.stop, error))
+        tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped while unique indexes were built");
+    return false;
 }
 
 void tow_copy_index_async(tow_copy_t *copy, const char *database, const char *name,
                           const bson_t *specification)
 {
-    queue_build(copy, database, name, NULL, specification);
+    queue_build(copy, database, name,
+                tow_namespaces_find(copy->options.namespaces, database, name), false,
+                specification);
 }
 
-/* All non-unique indexes of a collection whose copy has ended, or the one of an event. */
+static bool build_one(tow_worker_t *worker, const tow_build_t *build, tow_error_t *error)
+{
+    tow_copy_t *copy = worker->copy;
+    uint32_t built;
+    bson_t one;
+    bool ok;
+
+    tow_index_held_off(build->specification, &one);
+    atomic_fetch_add(&copy->indexes, 1);
+    ok = tow_copy_build(copy, worker->destination, build->database, build->name, &one, 1, false,
+                        &built, error);
+    bson_destroy(&one);
+    return ok;
+}
+
+/* All non-unique indexes of a collection whose copy has ended, all unique ones, or the one of an
+ * event. A collection that was dropped must not come back by its indexes. */
 static bool run_build(tow_worker_t *worker, const tow_build_t *build, tow_error_t *error)
 {
     tow_copy_t *copy = worker->copy;
-    bson_t one, fields = BSON_INITIALIZER;
+    bson_t fields = BSON_INITIALIZER;
     bool ok;
 
-    if (!build->collection) {
-        tow_index_held_off(build->specification, &one);
-        atomic_fetch_add(&copy->indexes, 1);
-        ok = tow_copy_build(copy, worker->destination, build->database, build->name, &one, 1, false,
-                            error);
-        bson_destroy(&one);
-        bson_destroy(&fields);
-        return ok;
-    }
-    if (atomic_load(&build->collection->stale)) {
+    if (!build->collection || atomic_load(&build->collection->stale)) {
         bson_destroy(&fields);
         return true;
     }
+    if (build->specification || build->unique) {
+        bson_destroy(&fields);
+        return build->specification
+                   ? build_one(worker, build, error)
+                   : build_kind(copy, worker->source, worker->destination, build->database,
+                                build->name, true, error);
+    }
     ok = build_kind(copy, worker->source, worker->destination, build->database, build->name, false,
                     error);
+    if (ok && atomic_load(&copy->unique_built) && !atomic_load(&build->collection->stale))
+        ok = build_kind(copy, worker->source, worker->destination, build->database, build->name,
+                        true, error);
     bson_append_bool(&fields, "copied", -1, true);
     bson_append_bool(&fields, "indexed", -1, true);
     ok = ok && (atomic_load(&build->collection->stale) ||
@@ -280,7 +325,7 @@ void *tow_copy_index_worker(void *data)
     tow_copy_t *copy = worker->copy;
 
     pthread_mutex_lock(&copy->lock);
-    while (!tow_stop_requested(copy->options.stop)) {
+    while (!tow_copy_ended(copy)) {
         tow_build_t *build = copy->builds;
         tow_error_t error;
 
@@ -294,12 +339,9 @@ void *tow_copy_index_worker(void *data)
         pthread_mutex_unlock(&copy->lock);
         if (!run_build(worker, build, &error))
             tow_copy_fail(copy, &error);
-        if (build->specification)
-            bson_destroy(build->specification);
-        free(build->database);
-        free(build->name);
-        free(build);
         pthread_mutex_lock(&copy->lock);
+        copy->unique_left -= build->unique;
+        tow_build_free(build);
         worker->current = NULL;
         copy->building--;
         pthread_cond_broadcast(&copy->changed);

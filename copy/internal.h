@@ -16,12 +16,13 @@ typedef struct tow_task {
     uint32_t range;
 } tow_task_t;
 
-/* Indexes to build: all non-unique ones of a collection, or one given. */
+/* Indexes to build: all non-unique ones of a collection, all its unique ones, or one given. */
 typedef struct tow_build {
     struct tow_build *prev, *next;
     char *database, *name;
-    tow_namespace_t *collection; /* when it is about all of a collection; else NULL */
-    bson_t *specification;
+    tow_namespace_t *collection; /* NULL: not known (any more) */
+    bool unique;
+    bson_t *specification;       /* of the one; else NULL */
 } tow_build_t;
 
 typedef struct {
@@ -38,6 +39,8 @@ struct tow_copy {
     tow_copy_options_t options;
     tow_worker_t *workers, *index_workers;
     bool started;
+    atomic_bool ended;           /* destroyed: the workers end, stop or not */
+    atomic_bool unique_built;    /* unique ones were asked for: later collections have theirs too */
     _Atomic uint64_t documents, bytes;
     atomic_uint unfinished;      /* ranges not done, and 1 for every collection being planned again */
     atomic_uint indexes, indexes_built;
@@ -46,6 +49,7 @@ struct tow_copy {
     tow_task_t *tasks;
     tow_build_t *builds;
     uint32_t building;           /* index builds under way */
+    uint32_t unique_left;        /* builds of unique ones that are queued or under way */
     bool paused;
     tow_index_failure_t *failures;
     uint32_t failure_count;
@@ -56,6 +60,7 @@ void tow_copy_queue(tow_copy_t *copy, tow_namespace_t *collection, uint32_t rang
 /* Waits on the condition, at most 100 ms; the lock is held. */
 void tow_copy_wait_changed(tow_copy_t *copy);
 void tow_copy_fail(tow_copy_t *copy, const tow_error_t *error);
+bool tow_copy_ended(const tow_copy_t *copy); /* workers leave what they do and end */
 
 /* plan.c: ranges for a collection (takes none of *info). The array is the caller's. */
 bool tow_copy_plan(tow_copy_t *copy, tow_conn_t *source, const tow_collection_info_t *info,
@@ -63,6 +68,7 @@ bool tow_copy_plan(tow_copy_t *copy, tow_conn_t *source, const tow_collection_in
                    tow_error_t *error);
 
 /* create.c */
+enum { TOW_BACKGROUND_OPERATION = 12587 }; /* before 4.4: no drop while an index is built */
 bool tow_copy_drop(tow_conn_t *destination, const char *database, const char *name,
                    tow_error_t *error);
 /* Fields equal whatever their order; `except`: names that do not count, NULL at the end. */
@@ -74,10 +80,12 @@ void *tow_copy_worker(void *data);
 /* index.c */
 void *tow_copy_index_worker(void *data);
 void tow_copy_queue_indexes(tow_copy_t *copy, tow_namespace_t *collection);
-/* Builds the given indexes; what the destination refuses is recorded. False: stopped or *error. */
+void tow_build_free(tow_build_t *build);
+/* Builds the given indexes; what the destination refuses is recorded. *out_built: how many it has
+ * now. False: stopped or *error. */
 bool tow_copy_build(tow_copy_t *copy, tow_conn_t *destination, const char *database,
                     const char *name, const bson_t *specifications, uint32_t count, bool final,
-                    tow_error_t *error);
+                    uint32_t *out_built, tow_error_t *error);
 bool tow_index_is_unique(const bson_t *specification);
 /* A copy with TTL held off, or as it is. */
 void tow_index_held_off(const bson_t *specification, bson_t *out);

@@ -30,6 +30,14 @@ static bool run(task_t *task, const char *database, const bson_t *command, tow_e
 /* What collMod can change; everything else needs a new collection. */
 static const char *const modifiable[] = {"validator", "validationLevel", "validationAction",
                                          "changeStreamPreAndPostImages", "expireAfterSeconds", NULL};
+/* The same, and what says nothing about the collection as it is. */
+static const char *const passing[] = {"validator", "validationLevel", "validationAction",
+                                      "changeStreamPreAndPostImages", "expireAfterSeconds",
+                                      "autoIndexId", NULL};
+/* From 6.0 on collMod also changes the limits of a capped collection. */
+static const char *const passing_capped[] = {"validator", "validationLevel", "validationAction",
+                                             "changeStreamPreAndPostImages", "expireAfterSeconds",
+                                             "autoIndexId", "size", "max", NULL};
 
 static bool same_value(const bson_t *a, const bson_t *b, const char *name)
 {
@@ -99,6 +107,76 @@ static bool modify(task_t *task, const tow_collection_info_t *ours,
     return ok;
 }
 
+/* Gives a capped collection the source's limits. *out_done false: the server cannot; a limit of
+ * documents can be changed, but not taken away without a trace. */
+static bool resize(task_t *task, const tow_collection_info_t *ours,
+                   const tow_collection_info_t *theirs, bool *out_done, tow_error_t *error)
+{
+    static const char *const limits[][2] = {{"size", "cappedSize"}, {"max", "cappedMax"}};
+    bson_t command = BSON_INITIALIZER;
+    bool possible = true;
+
+    *out_done = false;
+    bson_append_utf8(&command, "collMod", -1, ours->name, -1);
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+        bson_iter_t iter;
+
+        if (same_value(&ours->options, &theirs->options, limits[i][0]))
+            continue;
+        if (bson_iter_init_find(&iter, &ours->options, limits[i][0]))
+            bson_append_int64(&command, limits[i][1], -1, bson_iter_as_int64(&iter));
+        else
+            possible = false;
+    }
+    if (!possible) {
+        bson_destroy(&command);
+        return true;
+    }
+    *out_done = run(task, ours->database, &command, error);
+    bson_destroy(&command);
+    if (*out_done)
+        tell(task, ours->ns, "capped to the source's size");
+    return *out_done || error->retry == TOW_RETRY_NEVER;
+}
+
+/* Whether the destination's collection was made from the very options that the source lists now.
+ * One that lacks any of them came about otherwise. */
+static bool is_made_of(const task_t *task, const tow_collection_info_t *ours,
+                       const tow_collection_info_t *theirs)
+{
+    const tow_namespace_t *known =
+        tow_namespaces_find(task->copy->options.namespaces, ours->database, ours->name);
+    bson_iter_t iter;
+
+    if (!known || !tow_copy_same_fields(&known->options, &ours->options, passing) ||
+        !bson_iter_init(&iter, &ours->options))
+        return false;
+    while (bson_iter_next(&iter))
+        if (strcmp(bson_iter_key(&iter), "autoIndexId") != 0 &&
+            !bson_has_field(&theirs->options, bson_iter_key(&iter)))
+            return false;
+    return true;
+}
+
+/* What collMod cannot change is alike, or is made so. *out_alike false: only a new copy helps. */
+static bool make_alike(task_t *task, const tow_collection_info_t *ours,
+                       const tow_collection_info_t *theirs, bool *out_alike, tow_error_t *error)
+{
+    *out_alike = tow_copy_same_fields(&ours->options, &theirs->options, passing);
+    if (!*out_alike && ours->capped && theirs->capped &&
+        tow_copy_same_fields(&ours->options, &theirs->options, passing_capped) &&
+        !resize(task, ours, theirs, out_alike, error))
+        return false;
+    if (!*out_alike && is_made_of(task, ours, theirs)) {
+        /* The destination lists the same options in its own way: a new copy changes nothing. */
+        tow_emit(&task->copy->options.sink, TOW_LEVEL_WARNING, "options_differ",
+                 "%s: created with the source's options, which the destination lists otherwise",
+                 ours->ns);
+        *out_alike = true;
+    }
+    return true;
+}
+
 /* Indexes ---------------------------------------------------------------------------------------*/
 
 static const char *name_of(const bson_t *specification)
@@ -118,12 +196,28 @@ static const bson_t *find_index(const tow_indexes_t *indexes, const char *name)
     return NULL;
 }
 
-/* `v` may be older at the source. */
-static const char *const ignored[] = {"v", NULL};
-static const char *const collmod_fields[] = {"v", "expireAfterSeconds", "hidden", NULL};
+/* `v` may be older at the source, and so may ways to build that mean nothing any more. */
+static const char *const ignored[] = {"v", "background", "dropDups", "safe", NULL};
+static const char *const collmod_fields[] = {"v", "background", "dropDups", "safe",
+                                             "expireAfterSeconds", "hidden", NULL};
 
+static void tell_index(const task_t *task, const tow_collection_info_t *info, const char *name,
+                       const char *what)
+{
+    tow_emit(&task->copy->options.sink, TOW_LEVEL_INFO, "reconciled", "%s: index %s %s", info->ns,
+             name, what);
+}
+
+static bool is_hidden(const bson_t *specification)
+{
+    bson_iter_t iter;
+
+    return bson_iter_init_find(&iter, specification, "hidden") && bson_iter_as_bool(&iter);
+}
+
+/* Only what differs is sent: older servers know neither. */
 static bool modify_index(task_t *task, const tow_collection_info_t *info, const bson_t *wanted,
-                         tow_error_t *error)
+                         const bson_t *there, tow_error_t *error)
 {
     bson_t command = BSON_INITIALIZER, index;
     bson_iter_t iter;
@@ -132,23 +226,35 @@ static bool modify_index(task_t *task, const tow_collection_info_t *info, const 
     bson_append_utf8(&command, "collMod", -1, info->name, -1);
     bson_append_document_begin(&command, "index", -1, &index);
     bson_append_utf8(&index, "name", -1, name_of(wanted), -1);
-    if (bson_iter_init_find(&iter, wanted, "expireAfterSeconds"))
+    if (!same_value(wanted, there, "expireAfterSeconds") &&
+        bson_iter_init_find(&iter, wanted, "expireAfterSeconds"))
         bson_append_iter(&index, NULL, 0, &iter);
-    bson_append_bool(&index, "hidden", -1,
-                     bson_iter_init_find(&iter, wanted, "hidden") && bson_iter_as_bool(&iter));
+    if (is_hidden(wanted) != is_hidden(there))
+        bson_append_bool(&index, "hidden", -1, is_hidden(wanted));
     bson_append_document_end(&command, &index);
     ok = run(task, info->database, &command, error);
     bson_destroy(&command);
-    return ok ? true
-              : tow_fail_context(error, "collMod index %s of %s", name_of(wanted), info->ns);
+    if (!ok)
+        return tow_fail_context(error, "collMod index %s of %s", name_of(wanted), info->ns);
+    tell_index(task, info, name_of(wanted), "changed");
+    return true;
+}
+
+static bool drop_index(task_t *task, const tow_collection_info_t *info, const char *name,
+                       tow_error_t *error)
+{
+    if (!tow_copy_index_drop(task->copy, info->database, info->name, name, error))
+        return false;
+    tell_index(task, info, name, "dropped");
+    return true;
 }
 
 static bool reconcile_index(task_t *task, const tow_collection_info_t *info, const bson_t *wanted,
                             const bson_t *there, tow_error_t *error)
 {
     const char *name = name_of(wanted);
-    char what[256];
     bson_iter_t iter;
+    uint32_t built;
     bool had_ttl;
 
     if (there && tow_copy_same_fields(wanted, there, ignored))
@@ -156,16 +262,17 @@ static bool reconcile_index(task_t *task, const tow_collection_info_t *info, con
     had_ttl = there && bson_iter_init_find(&iter, there, "expireAfterSeconds");
     if (there && tow_copy_same_fields(wanted, there, collmod_fields) &&
         had_ttl == bson_iter_init_find(&iter, wanted, "expireAfterSeconds"))
-        return modify_index(task, info, wanted, error);
-    if (there &&
-        !tow_copy_index_drop(task->copy, info->database, info->name, name, error))
+        return modify_index(task, info, wanted, there, error);
+    if (there && !drop_index(task, info, name, error))
         return false;
     if (!there)
         atomic_fetch_add(&task->copy->indexes, 1);
-    snprintf(what, sizeof what, "index %s built", name);
-    tell(task, info->ns, what);
-    return tow_copy_build(task->copy, task->destination, info->database, info->name, wanted, 1,
-                          task->final, error);
+    if (!tow_copy_build(task->copy, task->destination, info->database, info->name, wanted, 1,
+                        task->final, &built, error))
+        return false;
+    if (built)
+        tell_index(task, info, name, "built");
+    return true;
 }
 
 static bool reconcile_indexes(task_t *task, const tow_collection_info_t *info, tow_error_t *error)
@@ -178,8 +285,7 @@ static bool reconcile_indexes(task_t *task, const tow_collection_info_t *info, t
     ok = tow_indexes_read(task->destination, info->database, info->name, &theirs, error);
     for (size_t i = 0; ok && i < theirs.count; i++)
         if (!find_index(&ours, name_of(&theirs.items[i])))
-            ok = tow_copy_index_drop(task->copy, info->database, info->name,
-                                     name_of(&theirs.items[i]), error);
+            ok = drop_index(task, info, name_of(&theirs.items[i]), error);
     for (size_t i = 0; ok && i < ours.count; i++) {
         bson_t wanted;
 
@@ -199,53 +305,70 @@ static bool reconcile_indexes(task_t *task, const tow_collection_info_t *info, t
 
 /* Collections and views -------------------------------------------------------------------------*/
 
+/* `theirs` NULL: the destination does not have it. */
 static bool reconcile_collection(task_t *task, const tow_collection_info_t *ours,
-                                 tow_error_t *error)
+                                 const tow_collection_info_t *theirs, tow_error_t *error)
 {
-    tow_collection_info_t theirs;
-    bool found, ok = true;
+    bool alike = false, found;
 
-    if (!tow_catalog_find(task->destination, ours->database, ours->name, &theirs, &found, error))
+    if (theirs && theirs->type == TOW_COLLECTION && !make_alike(task, ours, theirs, &alike, error))
         return false;
-    if (!found || theirs.type != TOW_COLLECTION ||
-        !tow_copy_same_fields(&ours->options, &theirs.options, modifiable)) {
-        tell(task, ours->ns, found ? "copied again: its options cannot be changed in place"
-                                   : "copied: it was missing on the destination");
-        ok = tow_copy_again(task->copy, ours->database, ours->name, &(bool){false}, error);
-    } else {
-        ok = modify(task, ours, &theirs, error) && reconcile_indexes(task, ours, error);
-    }
-    if (found)
+    if (alike)
+        return modify(task, ours, theirs, error) && reconcile_indexes(task, ours, error);
+    tell(task, ours->ns, theirs ? "copied again: its options cannot be changed in place"
+                                : "copied: it was missing on the destination");
+    return tow_copy_again(task->copy, ours->database, ours->name, &found, error);
+}
+
+static bool reconcile_one(task_t *task, const char *database, const char *name, tow_error_t *error)
+{
+    tow_collection_info_t ours, theirs;
+    bool found, there = false, ok;
+
+    if (!tow_catalog_find(task->source, database, name, &ours, &found, error))
+        return false;
+    if (!found)
+        return true; /* a later event drops it */
+    ok = ours.type != TOW_COLLECTION ||
+         (tow_catalog_find(task->destination, database, name, &theirs, &there, error) &&
+          reconcile_collection(task, &ours, there ? &theirs : NULL, error));
+    if (there)
         tow_collection_info_clear(&theirs);
+    tow_collection_info_clear(&ours);
     return ok;
 }
 
 /* Makes a view as at the source. *out_done false: it could not be made yet. */
-static bool reconcile_view(task_t *task, const tow_collection_info_t *ours, bool *out_done,
-                           tow_error_t *error)
+static bool reconcile_view(task_t *task, const tow_collection_info_t *ours,
+                           const tow_collection_info_t *theirs, bool *out_done, tow_error_t *error)
 {
-    tow_collection_info_t theirs;
-    bool found;
-
-    *out_done = true;
-    if (!tow_catalog_find(task->destination, ours->database, ours->name, &theirs, &found, error))
+    *out_done = theirs && theirs->type == TOW_VIEW &&
+                tow_copy_same_fields(&ours->options, &theirs->options, NULL);
+    if (*out_done)
+        return true;
+    if (theirs && !tow_copy_drop(task->destination, ours->database, ours->name, error))
         return false;
-    if (found) {
-        bool same = theirs.type == TOW_VIEW &&
-                    tow_copy_same_fields(&ours->options, &theirs.options, NULL);
-
-        tow_collection_info_clear(&theirs);
-        if (same)
-            return true;
-        if (!tow_copy_drop(task->destination, ours->database, ours->name, error))
-            return false;
-    }
     *out_done = tow_copy_create(task->destination, ours, error);
+    if (*out_done)
+        tell(task, ours->ns, theirs ? "view made anew" : "view made");
     return *out_done || error->retry == TOW_RETRY_NEVER;
 }
 
+static int by_ns(const void *key, const void *item)
+{
+    return strcmp(key, ((const tow_collection_info_t *)item)->ns);
+}
+
+static const tow_collection_info_t *find_info(const tow_catalog_t *catalog, const char *ns)
+{
+    return catalog->count ? bsearch(ns, catalog->items, catalog->count, sizeof *catalog->items,
+                                    by_ns)
+                          : NULL;
+}
+
 /* Views may stand on views: rounds until none is left, or none can be made. */
-static bool reconcile_views(task_t *task, const tow_catalog_t *ours, tow_error_t *error)
+static bool reconcile_views(task_t *task, const tow_catalog_t *ours, const tow_catalog_t *theirs,
+                            tow_error_t *error)
 {
     bool *done = tow_alloc(ours->count + 1);
     bool progress = true, left = true, ok = true;
@@ -258,7 +381,7 @@ static bool reconcile_views(task_t *task, const tow_catalog_t *ours, tow_error_t
             if (done[i] || info->type != TOW_VIEW ||
                 !tow_filter_takes(task->copy->options.filter, info->database, info->name))
                 continue;
-            ok = reconcile_view(task, info, &done[i], error);
+            ok = reconcile_view(task, info, find_info(theirs, info->ns), &done[i], error);
             progress = progress || done[i];
             left = left || !done[i];
         }
@@ -267,26 +390,22 @@ static bool reconcile_views(task_t *task, const tow_catalog_t *ours, tow_error_t
     return ok && !left;
 }
 
-static const tow_collection_info_t *find_info(const tow_catalog_t *catalog, const char *ns)
-{
-    for (size_t i = 0; i < catalog->count; i++)
-        if (!strcmp(catalog->items[i].ns, ns))
-            return &catalog->items[i];
-    return NULL;
-}
-
 /* The filter's namespaces were empty when the job began, so what is too much there is ours. */
 static bool drop_extra(task_t *task, const tow_catalog_t *ours, const tow_catalog_t *theirs,
                        tow_error_t *error)
 {
     for (size_t i = 0; i < theirs->count; i++) {
         const tow_collection_info_t *info = &theirs->items[i];
+        bool found;
 
         if (!tow_filter_takes(task->copy->options.filter, info->database, info->name) ||
             find_info(ours, info->ns))
             continue;
         tell(task, info->ns, "dropped: the source does not have it");
-        if (!tow_copy_drop(task->destination, info->database, info->name, error))
+        /* Copying again also forgets what the job knows of it. */
+        if (tow_namespaces_find(task->copy->options.namespaces, info->database, info->name)
+                ? !tow_copy_again(task->copy, info->database, info->name, &found, error)
+                : !tow_copy_drop(task->destination, info->database, info->name, error))
             return false;
     }
     return true;
@@ -305,9 +424,10 @@ static bool reconcile_whole(task_t *task, tow_error_t *error)
         if (ours.items[i].type == TOW_COLLECTION &&
             tow_filter_takes(task->copy->options.filter, ours.items[i].database,
                              ours.items[i].name))
-            ok = reconcile_collection(task, &ours.items[i], error);
+            ok = reconcile_collection(task, &ours.items[i],
+                                      find_info(&theirs, ours.items[i].ns), error);
     if (ok && task->final)
-        ok = reconcile_views(task, &ours, error);
+        ok = reconcile_views(task, &ours, &theirs, error);
     tow_catalog_clear(&ours);
     tow_catalog_clear(&theirs);
     return ok;
@@ -317,21 +437,12 @@ bool tow_copy_reconcile(tow_copy_t *copy, const char *database, const char *name
                         tow_error_t *error)
 {
     task_t task = {.copy = copy, .final = final};
-    tow_collection_info_t info;
-    bool found, ok;
+    bool ok;
 
     ok = (task.source = tow_conn_open(copy->options.source, error)) &&
          (task.destination = tow_conn_open(copy->options.destination, error));
-    if (ok && !name) {
-        ok = reconcile_whole(&task, error);
-    } else if (ok) {
-        ok = tow_catalog_find(task.source, database, name, &info, &found, error);
-        if (ok && found) {
-            if (info.type == TOW_COLLECTION)
-                ok = reconcile_collection(&task, &info, error);
-            tow_collection_info_clear(&info);
-        }
-    }
+    if (ok)
+        ok = name ? reconcile_one(&task, database, name, error) : reconcile_whole(&task, error);
     tow_conn_close(task.source);
     tow_conn_close(task.destination);
     return ok;

@@ -11,7 +11,11 @@
 enum {
     BATCH_DOCUMENTS = 5000,
     DUPLICATE_KEY = 11000,
-    RETRY_WINDOW_MS = 600000 /* how long one range is tried again; each call has its own window */
+    QUERY_PLAN_KILLED = 175,
+    CAPPED_POSITION_LOST = 136,
+    RETRY_WINDOW_MS = 600000, /* how long a range may fail without getting any further */
+    ATTEMPTS_MOST = 100,      /* also when it gets further each time */
+    DUPLICATES_MOST = 3       /* attempts that may meet documents that are there already */
 };
 
 typedef enum {
@@ -27,25 +31,34 @@ typedef struct {
     tow_range_t range;      /* bounds borrowed from the collection */
     uint64_t documents, bytes;
     uint32_t duplicates;    /* how often documents were there already */
+    bool advanced;          /* this attempt has written something */
 } pass_t;
 
 static bool given_up(const pass_t *pass)
 {
-    return tow_stop_requested(pass->worker->copy->options.stop) ||
-           atomic_load(&pass->collection->stale);
+    return tow_copy_ended(pass->worker->copy) || atomic_load(&pass->collection->stale);
+}
+
+/* Errors of a read that another read of the range is spared: the collection was dropped, renamed or
+ * lost an index under the cursor, or a capped one has overtaken it. */
+static bool is_cursor_lost(const tow_error_t *error)
+{
+    return error->server_code == QUERY_PLAN_KILLED || error->server_code == CAPPED_POSITION_LOST;
 }
 
 static outcome_t judge(const pass_t *pass, const tow_error_t *error)
 {
     if (given_up(pass))
         return COPY_GIVEN_UP;
-    return error->retry == TOW_RETRY_NEVER ? COPY_FAILED : COPY_AGAIN;
+    return error->retry == TOW_RETRY_NEVER && !is_cursor_lost(error) ? COPY_FAILED : COPY_AGAIN;
 }
 
-static void wait_while_paused(tow_copy_t *copy)
+static void wait_while_paused(const pass_t *pass)
 {
+    tow_copy_t *copy = pass->worker->copy;
+
     pthread_mutex_lock(&copy->lock);
-    while (copy->paused && !tow_stop_requested(copy->options.stop))
+    while (copy->paused && !given_up(pass))
         tow_copy_wait_changed(copy);
     pthread_mutex_unlock(&copy->lock);
 }
@@ -59,7 +72,8 @@ static void ignore_refusal(void *data, void *tag, const tow_write_error_t *error
     (*refused)++;
 }
 
-/* Deletes what an earlier attempt left of the range. */
+/* Deletes what an earlier attempt left of the range. The read waits for all that this process had
+ * acknowledged, so that none of it hides from a majority read. */
 static bool empty_by_keys(pass_t *pass, tow_error_t *error)
 {
     tow_conn_t *destination = pass->worker->destination;
@@ -68,7 +82,8 @@ static bool empty_by_keys(pass_t *pass, tow_error_t *error)
                        .collection = pass->collection->name,
                        .min = pass->range.has_min ? &pass->range.min : NULL,
                        .max = pass->range.has_max ? &pass->range.max : NULL,
-                       .projection = &projection};
+                       .projection = &projection,
+                       .after = tow_link_time(pass->worker->copy->options.destination)};
     tow_write_t write = {0};
     tow_reader_t *reader;
     uint32_t matched, refused = 0;
@@ -122,6 +137,38 @@ static bool empty_range(pass_t *pass, tow_error_t *error)
 
 /* Writing ---------------------------------------------------------------------------------------*/
 
+/* Whether the server puts its own time into a field of the document. */
+static bool has_empty_timestamp(const bson_t *document)
+{
+    bson_iter_t iter;
+
+    if (!bson_iter_init(&iter, document))
+        return false;
+    while (bson_iter_next(&iter)) {
+        uint32_t seconds, increment;
+
+        if (!BSON_ITER_HOLDS_TIMESTAMP(&iter) || !strcmp(bson_iter_key(&iter), "_id"))
+            continue;
+        bson_iter_timestamp(&iter, &seconds, &increment);
+        if (!seconds && !increment)
+            return true;
+    }
+    return false;
+}
+
+/* [{$replaceWith: {$literal: document}}]: exact also where names hold dots and dollars. */
+static void build_literal(const bson_t *document, bson_t *out)
+{
+    bson_t stage, literal;
+
+    bson_init(out);
+    bson_append_document_begin(out, "0", 1, &stage);
+    bson_append_document_begin(&stage, "$replaceWith", -1, &literal);
+    bson_append_document(&literal, "$literal", -1, document);
+    bson_append_document_end(&stage, &literal);
+    bson_append_document_end(out, &stage);
+}
+
 /* Without bypassEmptyTsReplacement the server fills in Timestamp(0,0) fields: put them right. */
 static bool restore_timestamps(pass_t *pass, size_t count, tow_error_t *error)
 {
@@ -131,37 +178,19 @@ static bool restore_timestamps(pass_t *pass, size_t count, tow_error_t *error)
 
     tow_write_begin(&write, TOW_WRITE_UPDATE, pass->collection);
     for (size_t i = 0; ok && i < count; i++) {
-        bson_t pipeline = BSON_INITIALIZER, stage, set, literal;
-        bool any = false;
-        bson_iter_t iter;
+        const bson_t *document = &pass->worker->documents[i];
         tow_value_t id;
+        bson_t pipeline;
 
-        bson_append_document_begin(&pipeline, "0", 1, &stage);
-        bson_append_document_begin(&stage, "$set", 4, &set);
-        bson_iter_init(&iter, &pass->worker->documents[i]);
-        while (bson_iter_next(&iter)) {
-            uint32_t seconds, increment;
-
-            if (!BSON_ITER_HOLDS_TIMESTAMP(&iter) || !strcmp(bson_iter_key(&iter), "_id"))
-                continue;
-            bson_iter_timestamp(&iter, &seconds, &increment);
-            if (seconds || increment)
-                continue;
-            bson_append_document_begin(&set, bson_iter_key(&iter), -1, &literal);
-            bson_append_timestamp(&literal, "$literal", 8, 0, 0);
-            bson_append_document_end(&set, &literal);
-            any = true;
+        if (!has_empty_timestamp(document) || !tow_value_id(document, &id))
+            continue;
+        build_literal(document, &pipeline);
+        if (!tow_write_fits(&write, pipeline.len)) {
+            ok = tow_write_send(&write, pass->worker->destination, ignore_refusal, &refused,
+                                &matched, error);
+            tow_write_begin(&write, TOW_WRITE_UPDATE, pass->collection);
         }
-        bson_append_document_end(&stage, &set);
-        bson_append_document_end(&pipeline, &stage);
-        if (any && tow_value_id(&pass->worker->documents[i], &id)) {
-            if (!tow_write_fits(&write, pipeline.len)) {
-                ok = tow_write_send(&write, pass->worker->destination, ignore_refusal, &refused,
-                                    &matched, error);
-                tow_write_begin(&write, TOW_WRITE_UPDATE, pass->collection);
-            }
-            tow_write_update(&write, id, &pipeline, true, NULL);
-        }
+        tow_write_update(&write, id, &pipeline, true, NULL);
         bson_destroy(&pipeline);
     }
     ok = ok && tow_write_send(&write, pass->worker->destination, ignore_refusal, &refused, &matched,
@@ -193,8 +222,8 @@ static outcome_t insert_batch(pass_t *pass, size_t count, uint64_t bytes, tow_er
         if (refusal.index < count && tow_value_id(worker->pointers[refusal.index], &value))
             tow_value_text(value, id, sizeof id);
         tow_fail(error, TOW_ERROR_SERVER, "document with _id %s: %s", id, refusal.message);
-        if (refusal.code == DUPLICATE_KEY && pass->duplicates++ == 0)
-            outcome = COPY_AGAIN; /* left by an attempt whose end we never heard of */
+        if (refusal.code == DUPLICATE_KEY && ++pass->duplicates < DUPLICATES_MOST)
+            outcome = COPY_AGAIN; /* of an attempt whose end is not known, or that still runs */
         else
             outcome = given_up(pass) ? COPY_GIVEN_UP : COPY_FAILED;
     } else if (!tow_link_facts(copy->options.destination)->bypass_empty_ts &&
@@ -205,6 +234,7 @@ static outcome_t insert_batch(pass_t *pass, size_t count, uint64_t bytes, tow_er
     if (outcome == COPY_DONE) {
         pass->documents += count;
         pass->bytes += bytes;
+        pass->advanced = true;
         atomic_fetch_add(&copy->documents, count);
         atomic_fetch_add(&copy->bytes, bytes);
     }
@@ -249,7 +279,7 @@ static outcome_t read_range(pass_t *pass, tow_optime_t lo, tow_optime_t *out_hi,
         if (outcome == COPY_DONE && !tow_reader_next_batch(reader, &more, error))
             outcome = judge(pass, error);
         if (more)
-            wait_while_paused(pass->worker->copy);
+            wait_while_paused(pass);
         if (outcome == COPY_DONE && given_up(pass))
             outcome = COPY_GIVEN_UP;
     }
@@ -257,6 +287,32 @@ static outcome_t read_range(pass_t *pass, tow_optime_t lo, tow_optime_t *out_hi,
         *out_hi = tow_reader_time(reader);
     tow_reader_close(reader);
     return outcome;
+}
+
+/* What this attempt has written does not count. */
+static void uncount(pass_t *pass)
+{
+    tow_copy_t *copy = pass->worker->copy;
+
+    atomic_fetch_sub(&copy->documents, pass->documents);
+    atomic_fetch_sub(&copy->bytes, pass->bytes);
+}
+
+/* The last range of a collection queues its indexes. Marking and asking are one step, so that
+ * exactly one worker finds it the last. */
+static void finish(pass_t *pass, tow_optime_t hi)
+{
+    tow_copy_t *copy = pass->worker->copy;
+    tow_namespaces_t *table = copy->options.namespaces;
+    bool last;
+
+    pthread_mutex_lock(&copy->lock);
+    tow_namespaces_finish_range(table, pass->collection, pass->range.number, hi, pass->documents,
+                                pass->bytes);
+    last = tow_namespaces_copied(table, pass->collection);
+    pthread_mutex_unlock(&copy->lock);
+    if (last)
+        tow_copy_queue_indexes(copy, pass->collection);
 }
 
 /* One attempt: `again` says that the destination may hold part of the range. */
@@ -271,6 +327,7 @@ static outcome_t attempt_range(pass_t *pass, bool again, tow_error_t *error)
     outcome_t outcome;
 
     pass->documents = pass->bytes = 0;
+    pass->advanced = false;
     if (again && !empty_range(pass, error))
         return judge(pass, error);
     lo = tow_namespaces_start_range(table, pass->collection, number, copy->options.source);
@@ -280,8 +337,7 @@ static outcome_t attempt_range(pass_t *pass, bool again, tow_error_t *error)
         return judge(pass, error);
     outcome = read_range(pass, lo, &hi, error);
     if (outcome != COPY_DONE) {
-        atomic_fetch_sub(&copy->documents, pass->documents);
-        atomic_fetch_sub(&copy->bytes, pass->bytes);
+        uncount(pass);
         if (outcome == COPY_AGAIN)
             tow_namespaces_reopen_range(table, pass->collection, number);
         return outcome;
@@ -291,9 +347,11 @@ static outcome_t attempt_range(pass_t *pass, bool again, tow_error_t *error)
     record.hi = hi > lo ? hi : lo;
     record.documents = pass->documents;
     record.bytes = pass->bytes;
-    if (!tow_store_put_range(store, pass->collection->ns, &record, error))
+    if (!tow_store_put_range(store, pass->collection->ns, &record, error)) {
+        uncount(pass);
         return judge(pass, error);
-    tow_namespaces_finish_range(table, pass->collection, number, hi, pass->documents, pass->bytes);
+    }
+    finish(pass, hi);
     return COPY_DONE;
 }
 
@@ -304,18 +362,24 @@ static void copy_range(tow_worker_t *worker, tow_namespace_t *collection, uint32
                    .collection = collection,
                    .range = tow_namespaces_range(copy->options.namespaces, collection, number)};
     bool again = pass.range.state == TOW_RANGE_STARTED;
-    int64_t deadline_ms = tow_now_ms() + RETRY_WINDOW_MS;
+    int64_t failing_ms = 0; /* since when it gets no further */
+    unsigned failures = 0;  /* since then */
     outcome_t outcome;
     tow_error_t error;
 
-    for (unsigned attempt = 0;; attempt++) {
+    for (unsigned attempt = 1;; attempt++, failures++) {
         outcome = attempt_range(&pass, again, &error);
         if (outcome != COPY_AGAIN)
             break;
         again = true;
+        if (pass.advanced || attempt == 1) {
+            failures = 0;
+            failing_ms = tow_now_ms();
+        }
         tow_fail_context(&error, "copy %s range %u", collection->ns, number);
         tow_emit(&copy->options.sink, TOW_LEVEL_WARNING, "range_again", "%s", error.message);
-        if (!tow_backoff(copy->options.source, attempt, deadline_ms)) {
+        if (attempt == ATTEMPTS_MOST ||
+            !tow_backoff(copy->options.source, failures, failing_ms + RETRY_WINDOW_MS)) {
             tow_copy_fail(copy, &error);
             return;
         }
@@ -323,9 +387,6 @@ static void copy_range(tow_worker_t *worker, tow_namespace_t *collection, uint32
     if (outcome == COPY_FAILED) {
         tow_fail_context(&error, "copy %s range %u", collection->ns, number);
         tow_copy_fail(copy, &error);
-    } else if (outcome == COPY_DONE &&
-               tow_namespaces_copied(copy->options.namespaces, collection)) {
-        tow_copy_queue_indexes(copy, collection);
     }
 }
 
@@ -339,7 +400,7 @@ void *tow_copy_worker(void *data)
     for (uint32_t i = 0; i < BATCH_DOCUMENTS; i++)
         worker->pointers[i] = &worker->documents[i];
     pthread_mutex_lock(&copy->lock);
-    while (!tow_stop_requested(copy->options.stop)) {
+    while (!tow_copy_ended(copy)) {
         tow_task_t *task = copy->paused ? NULL : copy->tasks;
 
         if (!task) {
