@@ -79,6 +79,8 @@ static bool route(tow_replay_t *replay, tow_block_t *block, const tow_record_t *
         if (!collection)
             return false;
     }
+    /* A range that is not started yet lets the event pass, since its read will begin behind it. */
+    tow_link_note_event(replay->options.source, record->time, false);
     gate = tow_namespaces_gate(replay->options.namespaces, collection, record->id, record->time);
     if (gate == TOW_GATE_SKIP) {
         skip(replay, block);

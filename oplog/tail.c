@@ -24,10 +24,10 @@ enum {
 
 struct tow_tail {
     tow_tail_options_t options;
-    pthread_t thread;
+    pthread_t thread, syncer;
     bool started;
     atomic_bool wish_direct, direct;
-    _Atomic tow_optime_t read_time, spooled_time;
+    _Atomic tow_optime_t read_time, certain_time, appended_time, spooled_time;
     _Atomic uint64_t events, idle_replies;
     /* The thread's own. */
     tow_conn_t *conn;
@@ -37,9 +37,9 @@ struct tow_tail {
     tow_optime_t time;
     tow_buffer_t records;       /* the block being filled */
     uint32_t record_count;
-    int64_t record_since_ms, synced_ms, refetch_until_ms;
+    int64_t record_since_ms, refetch_until_ms;
     bson_t record_token;        /* position of its last event */
-    tow_optime_t record_time, appended_time;
+    tow_optime_t record_time;
 };
 
 tow_tail_t *tow_tail_new(const tow_tail_options_t *options)
@@ -57,8 +57,10 @@ void tow_tail_destroy(tow_tail_t *tail)
 {
     if (!tail)
         return;
-    if (tail->started)
+    if (tail->started) {
         pthread_join(tail->thread, NULL);
+        pthread_join(tail->syncer, NULL);
+    }
     tow_conn_close(tail->conn);
     bson_destroy(&tail->token);
     bson_destroy(&tail->record_token);
@@ -108,6 +110,7 @@ static void build_aggregate(const tow_tail_t *tail, const bson_t *resume, bool d
 
 static void move_token(tow_tail_t *tail, const bson_t *token, tow_optime_t time)
 {
+    tow_optime_t certain;
     bson_t copy;
 
     bson_copy_to(token, &copy);
@@ -116,6 +119,8 @@ static void move_token(tow_tail_t *tail, const bson_t *token, tow_optime_t time)
     if (time > tail->time)
         tail->time = time;
     atomic_store(&tail->read_time, tail->time);
+    if (tow_token_time(token, &certain))
+        atomic_store(&tail->certain_time, certain);
 }
 
 /* The time of a token: from itself where it is a KeyString, else `other`. */
@@ -202,12 +207,11 @@ bool tow_tail_open(tow_tail_t *tail, const bson_t *token, tow_optime_t time, bso
     }
     bson_destroy(&reply);
     if (ok) {
-        /* What lies before the stream's position was committed before: reads see it. */
-        tow_link_note_event(tail->options.source, token ? tail->time : 0,
+        tow_link_note_event(tail->options.source, 0,
                             !tow_token_time(&tail->token, &(tow_optime_t){0}));
         bson_copy_to(&tail->token, out_token);
         *out_time = tail->time;
-        tail->appended_time = tail->time;
+        atomic_store(&tail->appended_time, tail->time);
     }
     return ok;
 }
@@ -234,22 +238,31 @@ static bool seal(tow_tail_t *tail, tow_error_t *error)
     bson_copy_to(&tail->record_token, &block->token);
     tail->records = (tow_buffer_t){0};
     tail->record_count = 0;
-    tail->appended_time = tail->record_time;
+    atomic_store(&tail->appended_time, tail->record_time);
     tow_ledger_append(tail->options.ledger, block);
     return true;
 }
 
 static bool sync_spool(tow_tail_t *tail, tow_error_t *error)
 {
-    int64_t now = tow_now_ms();
+    tow_optime_t appended = atomic_load(&tail->appended_time);
 
-    if (now - tail->synced_ms < SYNC_MS)
-        return true;
-    tail->synced_ms = now;
     if (!tow_spool_sync(tail->options.spool, error))
         return false;
-    atomic_store(&tail->spooled_time, tail->appended_time);
+    atomic_store(&tail->spooled_time, appended);
     return true;
+}
+
+/* A thread of its own: a disk that takes long must not hold up the stream. */
+static void *run_syncer(void *data)
+{
+    tow_tail_t *tail = data;
+    tow_error_t error;
+
+    while (!tow_stop_wait(tail->options.stop, SYNC_MS))
+        if (!sync_spool(tail, &error))
+            tow_stop_request(tail->options.stop, &error);
+    return NULL;
 }
 
 static void add_record(tow_tail_t *tail, const bson_t *event, const tow_event_t *parsed)
@@ -307,6 +320,8 @@ static bool take_reply(tow_tail_t *tail, bson_t *reply, tow_optime_t known, tow_
         }
         count++;
     }
+    if (time)
+        atomic_store(&tail->certain_time, time);
     tow_link_note_event(tail->options.source, time,
                         has_token && !tow_token_time(&token, &(tow_optime_t){0}));
     if (!has_token && count == 0)
@@ -439,7 +454,7 @@ static bool read_once(tow_tail_t *tail, bson_t *reply, tow_error_t *error)
     bson_destroy(reply);
     if (!get_more(tail, error, reply))
         return false;
-    return take_reply(tail, reply, known, error) && sync_spool(tail, error);
+    return take_reply(tail, reply, known, error);
 }
 
 static void *run(void *data)
@@ -468,15 +483,21 @@ static void *run(void *data)
     }
     if (!tow_stop_requested(tail->options.stop))
         tow_stop_request(tail->options.stop, &error);
-    if (seal(tail, &error) && !tow_spool_sync(tail->options.spool, &error))
+    if (seal(tail, &error) && !sync_spool(tail, &error))
         tow_emit(&tail->options.sink, TOW_LEVEL_WARNING, "spool_not_synced", "%s", error.message);
     return NULL;
 }
 
 bool tow_tail_start(tow_tail_t *tail, tow_error_t *error)
 {
-    if (pthread_create(&tail->thread, NULL, run, tail))
+    if (pthread_create(&tail->syncer, NULL, run_syncer, tail))
         return tow_fail(error, TOW_ERROR_INTERNAL, "cannot start a thread");
+    if (pthread_create(&tail->thread, NULL, run, tail)) {
+        tow_fail(error, TOW_ERROR_INTERNAL, "cannot start a thread");
+        tow_stop_request(tail->options.stop, error);
+        pthread_join(tail->syncer, NULL);
+        return false;
+    }
     tail->started = true;
     return true;
 }
@@ -494,6 +515,11 @@ bool tow_tail_direct(const tow_tail_t *tail)
 tow_optime_t tow_tail_read_time(const tow_tail_t *tail)
 {
     return atomic_load(&tail->read_time);
+}
+
+tow_optime_t tow_tail_certain_time(const tow_tail_t *tail)
+{
+    return atomic_load(&tail->certain_time);
 }
 
 tow_optime_t tow_tail_spooled_time(const tow_tail_t *tail)

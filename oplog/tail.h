@@ -35,6 +35,8 @@ void tow_tail_wish_direct(tow_tail_t *tail, bool direct);
 bool tow_tail_direct(const tow_tail_t *tail); /* the mode it is in */
 
 tow_optime_t tow_tail_read_time(const tow_tail_t *tail);    /* position `read` */
+/* The same, but without what an opaque token of an empty reply claims: 0 until an event came. */
+tow_optime_t tow_tail_certain_time(const tow_tail_t *tail);
 tow_optime_t tow_tail_spooled_time(const tow_tail_t *tail); /* position `spooled`, 0: none */
 uint64_t tow_tail_events(const tow_tail_t *tail);
 /* Counts replies without events whose request was sent after the count before was even asked for:

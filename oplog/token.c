@@ -3,7 +3,10 @@
 
 #include <string.h>
 
-enum { HEAD_DIGITS = 18 }; /* type byte, seconds, increment */
+enum {
+    HEAD_DIGITS = 18,           /* type byte, seconds, increment */
+    EARLIEST_SECONDS = 1000000000 /* a token of before change streams is none */
+};
 
 static int hex_digit(char c)
 {
@@ -38,7 +41,7 @@ bool tow_token_time(const bson_t *token, tow_optime_t *out)
         if (i < HEAD_DIGITS)
             time = time << 4 | (tow_optime_t)digit;
     }
-    if (time >> 32 == 0)
+    if (time >> 32 < EARLIEST_SECONDS)
         return false;
     *out = time;
     return true;

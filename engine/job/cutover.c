@@ -36,9 +36,10 @@ bool tow_job_drain(tow_job_t *job, tow_error_t *error)
     pthread_mutex_unlock(&job->lock);
     /* Times of one second's increments may be shared by events of a transaction: besides the floor,
      * two empty replies say that nothing up to `stop` is still on its way. A source that is still
-     * written to may give none; then the floor beyond `stop` says the same. */
+     * written to may give none; then the floor beyond `stop` says the same, if it is no guess. */
     while (!tow_stop_requested(job->stop)) {
-        bool passed = tow_ledger_floor_time(job->ledger) > now;
+        bool passed = tow_ledger_floor_time(job->ledger) > now &&
+                      tow_tail_certain_time(job->tail) > now;
         bool reached = tow_ledger_floor_time(job->ledger) >= now &&
                        tow_tail_idle_replies(job->tail) >= idle + 2;
 

@@ -9,11 +9,18 @@
 
 #include "engine/base/memory.h"
 
-/* What tow_filter_takes refuses by name, once more as the server is told to. Both stand here
- * together so that they change together. No expression is ever made of a user's text, so none needs
- * escaping. */
-#define INTERNAL_DATABASE_REGEX "^(admin|local|config)$|^towline_"
-#define INTERNAL_COLLECTION_REGEX "^system\\.(profile$|views$|buckets\\.)"
+/* What tow_filter_takes refuses by name: some names, and all with a prefix. A range from the prefix to
+ * its successor says the latter to the server, which is several times faster there than a regex. */
+typedef struct {
+    const char *const *names; /* NULL at the end */
+    const char *prefix, *behind;
+} internal_t;
+
+static const internal_t internal_databases = {(const char *const[]){"admin", "local", "config", NULL},
+                                              "towline_", "towline`"};
+static const internal_t internal_collections = {
+    (const char *const[]){"system.profile", "system.views", NULL}, "system.buckets.",
+    "system.buckets/"};
 
 typedef struct {
     char *text; /* "db" or "db.collection" */
@@ -30,21 +37,12 @@ struct tow_filter {
     patterns_t include, exclude;
 };
 
-static bool has_prefix(const char *text, const char *prefix)
+static bool is_internal(const internal_t *internal, const char *name)
 {
-    return strncmp(text, prefix, strlen(prefix)) == 0;
-}
-
-static bool is_internal_database(const char *database)
-{
-    return strcmp(database, "admin") == 0 || strcmp(database, "local") == 0 ||
-           strcmp(database, "config") == 0 || has_prefix(database, "towline_");
-}
-
-static bool is_internal_collection(const char *collection)
-{
-    return strcmp(collection, "system.profile") == 0 || strcmp(collection, "system.views") == 0 ||
-           has_prefix(collection, "system.buckets.");
+    for (size_t i = 0; internal->names[i]; i++)
+        if (!strcmp(name, internal->names[i]))
+            return true;
+    return !strncmp(name, internal->prefix, strlen(internal->prefix));
 }
 
 static void clear_pattern(pattern_t *pattern)
@@ -88,7 +86,7 @@ static bool parse(const char *text, pattern_t *out, tow_error_t *error)
                         "'%s' is not a namespace: the name of a database or collection has no '$'",
                         text);
     *out = (pattern_t){.database = tow_format("%.*s", (int)database_length, text)};
-    if (is_internal_database(out->database)) {
+    if (is_internal(&internal_databases, out->database)) {
         tow_fail(
             error, TOW_ERROR_OPTION,
             "'%s' is a server's or Towline's own database, which is never synced; leave it out",
@@ -155,7 +153,7 @@ static bool matches_whole(const patterns_t *patterns, const char *database)
 
 bool tow_filter_takes(const tow_filter_t *filter, const char *database, const char *collection)
 {
-    if (is_internal_database(database) || is_internal_collection(collection))
+    if (is_internal(&internal_databases, database) || is_internal(&internal_collections, collection))
         return false;
     if (matches(&filter->exclude, database, collection))
         return false;
@@ -164,7 +162,7 @@ bool tow_filter_takes(const tow_filter_t *filter, const char *database, const ch
 
 bool tow_filter_takes_database(const tow_filter_t *filter, const char *database)
 {
-    if (is_internal_database(database) || matches_whole(&filter->exclude, database))
+    if (is_internal(&internal_databases, database) || matches_whole(&filter->exclude, database))
         return false;
     if (filter->include.count == 0 || matches_whole(&filter->include, database))
         return true;
@@ -191,12 +189,25 @@ static void append_next(bson_t *array, uint32_t *index, bson_t *child)
     bson_append_document_begin(array, key, (int)length, child);
 }
 
-static void append_not_regex(bson_t *document, const char *field, const char *regex)
+static void append_not_internal(bson_t *document, const char *field, const internal_t *internal)
 {
-    bson_t condition;
+    bson_t condition, list, range;
+    uint32_t index = 0;
 
     bson_append_document_begin(document, field, -1, &condition);
-    bson_append_regex(&condition, "$not", -1, regex, "");
+    bson_append_array_begin(&condition, "$nin", -1, &list);
+    for (; internal->names[index]; index++) {
+        char room[16];
+        const char *key;
+
+        bson_uint32_to_string(index, &key, room, sizeof room);
+        BSON_APPEND_UTF8(&list, key, internal->names[index]);
+    }
+    bson_append_array_end(&condition, &list);
+    bson_append_document_begin(&condition, "$not", -1, &range);
+    BSON_APPEND_UTF8(&range, "$gte", internal->prefix);
+    BSON_APPEND_UTF8(&range, "$lt", internal->behind);
+    bson_append_document_end(&condition, &range);
     bson_append_document_end(document, &condition);
 }
 
@@ -227,8 +238,8 @@ static void append_takes(bson_t *document, const tow_filter_t *filter, const cha
 
     snprintf(database, sizeof database, "%s.db", side);
     snprintf(collection, sizeof collection, "%s.coll", side);
-    append_not_regex(document, database, INTERNAL_DATABASE_REGEX);
-    append_not_regex(document, collection, INTERNAL_COLLECTION_REGEX);
+    append_not_internal(document, database, &internal_databases);
+    append_not_internal(document, collection, &internal_collections);
     append_patterns(document, "$or", &filter->include, database, collection);
     append_patterns(document, "$nor", &filter->exclude, database, collection);
 }

@@ -496,8 +496,11 @@ bool tow_store_get(tow_store_t *store, bson_t *out, tow_error_t *error)
     return ok;
 }
 
+/* No time is no field: a server puts its own time in the place of an empty timestamp. */
 static void append_time(bson_t *out, const char *name, tow_optime_t time)
 {
+    if (!time)
+        return;
     bson_append_timestamp(out, name, -1, (uint32_t)(time >> 32), (uint32_t)time);
 }
 
@@ -577,13 +580,17 @@ static void append_range_id(bson_t *out, const char *ns, uint32_t number)
 static void append_range(bson_t *out, const char *ns, const tow_range_t *range)
 {
     static const char *const states[] = {"open", "started", "done"};
+    bson_t bounds;
 
     append_range_id(out, ns, range->number);
     bson_append_utf8(out, "ns", -1, ns, -1);
+    /* In a document of their own, where a server leaves an empty timestamp alone. */
+    bson_append_document_begin(out, "bounds", -1, &bounds);
     if (range->has_min)
-        bson_append_value(out, "min", -1, &range->min);
+        bson_append_value(&bounds, "min", -1, &range->min);
     if (range->has_max)
-        bson_append_value(out, "max", -1, &range->max);
+        bson_append_value(&bounds, "max", -1, &range->max);
+    bson_append_document_end(out, &bounds);
     bson_append_utf8(out, "state", -1, states[range->state], -1);
     append_time(out, "lo", range->lo);
     append_time(out, "hi", range->hi);
@@ -810,6 +817,19 @@ static bool read_all(tow_store_t *store, const char *collection, const char *fie
     return ok;
 }
 
+static void parse_bounds(bson_iter_t *iter, tow_range_t *out)
+{
+    while (bson_iter_next(iter)) {
+        if (!strcmp(bson_iter_key(iter), "min")) {
+            bson_value_copy(bson_iter_value(iter), &out->min);
+            out->has_min = true;
+        } else if (!strcmp(bson_iter_key(iter), "max")) {
+            bson_value_copy(bson_iter_value(iter), &out->max);
+            out->has_max = true;
+        }
+    }
+}
+
 static bool parse_range(const bson_t *document, tow_range_t *out)
 {
     bson_iter_t iter, child;
@@ -823,12 +843,8 @@ static bool parse_range(const bson_t *document, tow_range_t *out)
         if (!strcmp(name, "_id") && bson_iter_recurse(&iter, &child) &&
             bson_iter_find(&child, "n")) {
             out->number = (uint32_t)bson_iter_as_int64(&child);
-        } else if (!strcmp(name, "min")) {
-            bson_value_copy(bson_iter_value(&iter), &out->min);
-            out->has_min = true;
-        } else if (!strcmp(name, "max")) {
-            bson_value_copy(bson_iter_value(&iter), &out->max);
-            out->has_max = true;
+        } else if (!strcmp(name, "bounds") && bson_iter_recurse(&iter, &child)) {
+            parse_bounds(&child, out);
         } else if (!strcmp(name, "state") && BSON_ITER_HOLDS_UTF8(&iter)) {
             const char *state = bson_iter_utf8(&iter, NULL);
 

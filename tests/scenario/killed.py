@@ -70,6 +70,8 @@ def check_ranges(scenario, before, after):
     again = ["%s range %d" % key[:2] for key, interval in before.items()
              if key in after and after[key] != interval]
     scenario.expect(not again, "copied twice: %s" % ", ".join(again[:10]))
+    wrong = ["%s range %d" % key[:2] for key, (lo, hi) in after.items() if lo and lo > hi]
+    scenario.expect(not wrong, "as-of interval the wrong way round: %s" % ", ".join(wrong[:10]))
     lost = ["%s range %d" % key[:2] for key in before
             if key[0].startswith("ballast.") and key not in after]
     scenario.expect(not lost, "finished, and forgotten: %s" % ", ".join(lost[:10]))

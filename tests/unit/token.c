@@ -61,6 +61,7 @@ static void test_other_tokens_are_opaque(void **state)
     expect_opaque("8263A1F2G5000000012B04"); /* not hex in the time */
     expect_opaque("8263A1F2B5000000012B0Z"); /* nor behind it */
     expect_opaque("8200000000000000012B04"); /* no time at all */
+    expect_opaque("820000001273002C900100000000001174"); /* another server's BSON of 0x82 bytes */
     expect_opaque("8363A1F2B5000000012B04");
     assert_false(tow_token_time(&token, &time));
     BSON_APPEND_INT32(&token, "_data", 82);
