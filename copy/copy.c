@@ -13,6 +13,7 @@ tow_copy_t *tow_copy_new(const tow_copy_options_t *options)
 
     copy->options = *options;
     copy->workers = tow_alloc(options->workers * sizeof *copy->workers);
+    copy->inserters = tow_alloc(options->workers * sizeof *copy->inserters);
     copy->index_workers = tow_alloc(options->index_workers * sizeof *copy->index_workers);
     pthread_mutex_init(&copy->lock, NULL);
     pthread_condattr_init(&attributes);
@@ -29,8 +30,6 @@ static void end_workers(tow_worker_t *workers, uint32_t count)
             pthread_join(workers[i].thread, NULL);
         tow_conn_close(workers[i].source);
         tow_conn_close(workers[i].destination);
-        free(workers[i].documents);
-        free(workers[i].pointers);
     }
     free(workers);
 }
@@ -44,6 +43,7 @@ void tow_copy_destroy(tow_copy_t *copy)
     pthread_cond_broadcast(&copy->changed);
     pthread_mutex_unlock(&copy->lock);
     end_workers(copy->workers, copy->options.workers);
+    end_workers(copy->inserters, copy->options.workers);
     end_workers(copy->index_workers, copy->options.index_workers);
     while (copy->tasks) {
         tow_task_t *task = copy->tasks;
@@ -446,7 +446,8 @@ bool tow_copy_start(tow_copy_t *copy, tow_error_t *error)
     if (copy->started)
         return true;
     copy->started = true;
-    return start_workers(copy, copy->workers, copy->options.workers, tow_copy_worker, error) &&
+    return start_workers(copy, copy->inserters, copy->options.workers, tow_copy_inserter, error) &&
+           start_workers(copy, copy->workers, copy->options.workers, tow_copy_worker, error) &&
            start_workers(copy, copy->index_workers, copy->options.index_workers,
                          tow_copy_index_worker, error);
 }

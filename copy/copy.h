@@ -18,7 +18,7 @@ typedef struct {
     tow_sink_t sink;
     uint32_t workers;
     uint32_t index_workers;
-    uint64_t range_bytes;          /* most bytes of one range (256 MB); smaller for small collections */
+    uint64_t range_bytes;          /* about the most bytes of one range */
     bool index_errors_fail;        /* --index-errors fail */
 } tow_copy_options_t;
 

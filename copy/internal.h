@@ -1,6 +1,7 @@
 /* internal.h: what the files of the copy share.
  *
- * Threads: `workers` copy ranges, `index_workers` build indexes; both wait on one condition. */
+ * Threads: `workers` read ranges, as many inserters write what they read, `index_workers` build indexes;
+ * all wait on one condition. */
 #ifndef TOW_COPY_INTERNAL_H
 #define TOW_COPY_INTERNAL_H
 
@@ -8,6 +9,7 @@
 #include <stdatomic.h>
 
 #include "copy/copy.h"
+#include "engine/link/reader.h"
 
 /* A range to copy. */
 typedef struct tow_task {
@@ -31,13 +33,40 @@ typedef struct {
     bool started;
     tow_conn_t *source, *destination;
     tow_namespace_t *current;    /* guarded by the copy's lock */
-    bson_t *documents;           /* of one batch */
-    const bson_t **pointers;
 } tow_worker_t;
+
+typedef enum {
+    TOW_PASS_DONE,
+    TOW_PASS_GIVEN_UP, /* stopped, or the collection is stale */
+    TOW_PASS_AGAIN,    /* an error that reading the range again may cure */
+    TOW_PASS_FAILED
+} tow_outcome_t;
+
+/* A worker's way through one range, in as many attempts as it takes. */
+typedef struct {
+    tow_worker_t *worker;
+    tow_namespace_t *collection;
+    tow_range_t range;           /* bounds borrowed from the collection */
+    uint32_t refusals;           /* how often a document could not be written; guarded by the copy's lock,
+                                    as is what follows, all of it about the current attempt */
+    uint32_t in_flight;          /* batches that were submitted and are not done with */
+    uint64_t documents, bytes;   /* written */
+    bool advanced;               /* something was written */
+    tow_outcome_t outcome;       /* of the inserts so far */
+    tow_error_t error;           /* of the first that went wrong */
+} tow_pass_t;
+
+/* A batch on its way from the worker that read it to an inserter. */
+typedef struct tow_load {
+    tow_batch_t batch;
+    tow_pass_t *pass;
+    uint64_t bytes;
+    struct tow_load *prev, *next;
+} tow_load_t;
 
 struct tow_copy {
     tow_copy_options_t options;
-    tow_worker_t *workers, *index_workers;
+    tow_worker_t *workers, *inserters, *index_workers;
     bool started;
     atomic_bool ended;           /* destroyed: the workers end, stop or not */
     atomic_bool unique_built;    /* unique ones were asked for: later collections have theirs too */
@@ -47,6 +76,8 @@ struct tow_copy {
     pthread_mutex_t lock;        /* guards what follows */
     pthread_cond_t changed;
     tow_task_t *tasks;
+    tow_load_t *loads;
+    uint64_t load_bytes;         /* of all batches that were submitted and are not done with */
     tow_build_t *builds;
     uint32_t building;           /* index builds under way */
     uint32_t unique_left;        /* builds of unique ones that are queued or under way */
@@ -76,6 +107,16 @@ bool tow_copy_same_fields(const bson_t *a, const bson_t *b, const char *const *e
 
 /* worker.c */
 void *tow_copy_worker(void *data);
+bool tow_pass_given_up(const tow_pass_t *pass);
+tow_outcome_t tow_pass_judge(const tow_pass_t *pass, const tow_error_t *error);
+
+/* insert.c */
+enum { TOW_BATCH_DOCUMENTS = 10000 };
+void *tow_copy_inserter(void *data);
+/* Hands the reader's current batch over as soon as there is room for it. False: the attempt is to end. */
+bool tow_pass_submit(tow_pass_t *pass, tow_reader_t *reader);
+/* Waits until nothing of the attempt is on its way; how its inserts went, with *error. */
+tow_outcome_t tow_pass_settle(tow_pass_t *pass, tow_error_t *error);
 
 /* index.c */
 void *tow_copy_index_worker(void *data);

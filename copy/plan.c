@@ -3,19 +3,14 @@
 
 #include "copy/internal.h"
 
-enum { WORTH_BYTES = 8 * 1024 * 1024, RANGES_MOST = 100000, RANGES_EACH_WORKER = 4 };
+enum { RANGES_MOST = 100000 };
 
-/* Large enough to be worth a task, small enough that little is done again after a crash, and enough
- * of them to keep all workers busy. */
+/* A worker overlaps its reading with the writing of others, so that even a single range keeps both
+ * sides busy: ranges are no smaller than a crash asks for. */
 static uint32_t wanted_ranges(const tow_copy_t *copy, const tow_collection_stats_t *stats)
 {
-    uint64_t least = stats->bytes / copy->options.range_bytes + 1;
-    uint64_t busy = (uint64_t)copy->options.workers * RANGES_EACH_WORKER;
-    uint64_t worth = stats->bytes / WORTH_BYTES + 1;
-    uint64_t wanted = worth < busy ? worth : busy;
+    uint64_t wanted = stats->bytes / copy->options.range_bytes + 1;
 
-    if (wanted < least)
-        wanted = least;
     return (uint32_t)(wanted > RANGES_MOST ? RANGES_MOST : wanted);
 }
 

@@ -190,6 +190,7 @@ void tow_lane_destroy(tow_lane_t *lane)
     tow_conn_close(lane->destination);
     tow_write_clear(&lane->updates);
     tow_write_clear(&lane->deletes);
+    tow_write_clear(&lane->inserts);
     tow_dirty_destroy(lane->dirty);
     free(lane->inbox.items);
     free(lane->taken.items);

@@ -25,29 +25,49 @@ static void refused(void *data, void *tag, const tow_write_error_t *failure)
      * insert can (an _id of another numeric type, a capped document that grows). Untangling ends with
      * an error that names the document when that does not help either. */
     key->failed = true;
-    tow_lane_conflict(batch->lane, key->collection, tow_dirty_id(key), failure->message);
+    if (key->fresh)
+        key->fresh = false; /* it is there already, as after a restart: replaced the next time */
+    else
+        tow_lane_conflict(batch->lane, key->collection, tow_dirty_id(key), failure->message);
 }
 
-/* A document that `update` cannot write exactly: a field that begins with a dollar, or an empty
- * timestamp that the server would fill in. */
-static bool needs_insert(const bson_t *document, bool bypass_empty_ts)
+/* A timestamp that the server would fill in. */
+static bool has_empty_timestamp(const bson_t *document)
 {
     bson_iter_t iter;
 
     if (!bson_iter_init(&iter, document))
         return true;
     while (bson_iter_next(&iter)) {
-        if (bson_iter_key(&iter)[0] == '$')
-            return true;
-        if (!bypass_empty_ts && BSON_ITER_HOLDS_TIMESTAMP(&iter)) {
-            uint32_t seconds, increment;
+        uint32_t seconds, increment;
 
-            bson_iter_timestamp(&iter, &seconds, &increment);
-            if (!seconds && !increment)
-                return true;
-        }
+        if (!BSON_ITER_HOLDS_TIMESTAMP(&iter))
+            continue;
+        bson_iter_timestamp(&iter, &seconds, &increment);
+        if (!seconds && !increment)
+            return true;
     }
     return false;
+}
+
+/* A document that `update` cannot write exactly: the server takes a field that begins with a dollar
+ * for an operator. */
+static bool needs_insert(const bson_t *document, bool bypass_empty_ts)
+{
+    bson_iter_t iter;
+
+    if (!bson_iter_init(&iter, document))
+        return true;
+    while (bson_iter_next(&iter))
+        if (bson_iter_key(&iter)[0] == '$')
+            return true;
+    return !bypass_empty_ts && has_empty_timestamp(document);
+}
+
+static void begin_inserts(batch_t *batch)
+{
+    tow_write_begin(&batch->lane->inserts, TOW_WRITE_INSERT, batch->collection);
+    batch->lane->inserts.strict = true;
 }
 
 static bool send(batch_t *batch, tow_write_t *write, tow_error_t *error)
@@ -58,12 +78,32 @@ static bool send(batch_t *batch, tow_write_t *write, tow_error_t *error)
     return tow_write_send(write, batch->lane->destination, refused, batch, &matched, error);
 }
 
+/* A key that began with an insert is most likely not there yet: an insert costs a fraction. */
+static bool add_insert(batch_t *batch, tow_dirty_key_t *key, const bson_t *document,
+                       tow_error_t *error)
+{
+    tow_lane_t *lane = batch->lane;
+
+    if (!tow_write_fits(&lane->inserts, document->len)) {
+        if (!send(batch, &lane->inserts, error))
+            return false;
+        begin_inserts(batch);
+    }
+    tow_write_insert(&lane->inserts, document, key);
+    return true;
+}
+
 static bool add_replace(batch_t *batch, tow_dirty_key_t *key, const bson_t *document,
                         tow_error_t *error)
 {
     tow_lane_t *lane = batch->lane;
     tow_value_t id;
 
+    if (key->fresh && !batch->collection->capped &&
+        (tow_link_facts(lane->replay->options.destination)->bypass_empty_ts ||
+         !has_empty_timestamp(document)))
+        return add_insert(batch, key, document, error);
+    key->fresh = false;
     if (needs_insert(document,
                      tow_link_facts(lane->replay->options.destination)->bypass_empty_ts)) {
         key->failed = true;
@@ -136,6 +176,7 @@ static bool read_and_write(batch_t *batch, tow_error_t *error)
     what.filter = &filter;
     tow_write_begin(&lane->updates, TOW_WRITE_UPDATE, batch->collection);
     tow_write_begin(&lane->deletes, TOW_WRITE_DELETE, batch->collection);
+    begin_inserts(batch);
     reader = tow_reader_open(lane->source, &what, error);
     ok = reader != NULL;
     while (ok && more) {
@@ -153,7 +194,8 @@ static bool read_and_write(batch_t *batch, tow_error_t *error)
             tow_write_delete(&lane->deletes, tow_dirty_id(batch->keys[i]), batch->keys[i]);
     }
     /* What is gone goes first: it may free what a unique index holds. */
-    ok = ok && send(batch, &lane->deletes, error) && send(batch, &lane->updates, error);
+    ok = ok && send(batch, &lane->deletes, error) && send(batch, &lane->updates, error) &&
+         send(batch, &lane->inserts, error);
     tow_reader_close(reader);
     bson_destroy(&filter);
     return ok;

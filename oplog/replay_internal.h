@@ -40,7 +40,7 @@ struct tow_lane {
     /* The thread's own. */
     tow_conn_t *source, *destination;
     tow_items_t taken;
-    tow_write_t updates, deletes;
+    tow_write_t updates, deletes, inserts;
     unsigned attempt;
     int64_t failing_since_ms;
     struct tow_conflict *conflicts; /* to be untangled when the shared lock is given up */

@@ -12,6 +12,9 @@
 
 enum {
     AWAIT_MOST_MS = 5000,      /* … unless it needs longer to look through its oplog */
+    PACE_MS = 5,               /* between two requests that find little: events come in company */
+    PACE_EVENTS = 500,         /* what is not little */
+    HURRY_MS = 10,             /* the same, while somebody waits for the floor */
     AWAIT_MS = 100,            /* how long the server holds an empty getMore: bounds the floor's delay */
     BLOCK_BYTES = 256 * 1024,  /* keys of one block */
     BLOCK_AGE_MS = 100,        /* and how long it is filled at most */
@@ -26,12 +29,13 @@ struct tow_tail {
     tow_tail_options_t options;
     pthread_t thread, syncer;
     bool started;
-    atomic_bool wish_direct, direct;
+    atomic_bool wish_direct, direct, hurry;
     _Atomic tow_optime_t read_time, certain_time, appended_time, spooled_time;
     _Atomic uint64_t events, idle_replies;
     /* The thread's own. */
     tow_conn_t *conn;
-    int64_t cursor, await_ms;
+    int64_t cursor, await_ms, asked_ms; /* asked_ms: of the last request */
+    uint32_t last_events;       /* of the last reply */
     uint32_t server;
     bson_t token;               /* last position read */
     tow_optime_t time;
@@ -324,6 +328,7 @@ static bool take_reply(tow_tail_t *tail, bson_t *reply, tow_optime_t known, tow_
         atomic_store(&tail->certain_time, time);
     tow_link_note_event(tail->options.source, time,
                         has_token && !tow_token_time(&token, &(tow_optime_t){0}));
+    tail->last_events = count;
     if (!has_token && count == 0)
         return true;
     if (!has_token)
@@ -369,13 +374,13 @@ static bool get_more(tow_tail_t *tail, tow_error_t *error, bson_t *reply)
 {
     bson_t command = BSON_INITIALIZER;
     tow_send_options_t send = {.server_id = tail->server};
-    bool ok;
+    bool hurry = atomic_load(&tail->hurry) && tail->await_ms == AWAIT_MS, ok;
 
     bson_append_int64(&command, "getMore", -1, tail->cursor);
     bson_append_utf8(&command, "collection", -1, "$cmd.aggregate", -1);
     bson_append_int32(&command, "batchSize", -1,
                       atomic_load(&tail->direct) ? DIRECT_BATCH : KEYS_BATCH);
-    bson_append_int64(&command, "maxTimeMS", -1, tail->await_ms);
+    bson_append_int64(&command, "maxTimeMS", -1, hurry ? HURRY_MS : tail->await_ms);
     ok = tow_conn_command(tail->conn, "admin", &command, &send, reply, error);
     bson_destroy(&command);
     return ok;
@@ -430,6 +435,16 @@ static bool survive(tow_tail_t *tail, tow_error_t *error, const bson_t *reply, u
                        *failing_since_ms + tail->options.retry_window_ms);
 }
 
+/* A request for each event would cost more than the event: a few milliseconds bring several. */
+static void pace(tow_tail_t *tail)
+{
+    int64_t passed_ms = tow_now_ms() - tail->asked_ms;
+
+    if (tail->last_events && tail->last_events < PACE_EVENTS && passed_ms < PACE_MS)
+        tow_stop_wait(tail->options.stop, (int)(PACE_MS - passed_ms));
+    tail->asked_ms = tow_now_ms();
+}
+
 /* One round: reopen where the mode or an error asks for it, then one getMore. */
 static bool read_once(tow_tail_t *tail, bson_t *reply, tow_error_t *error)
 {
@@ -450,6 +465,7 @@ static bool read_once(tow_tail_t *tail, bson_t *reply, tow_error_t *error)
         bson_destroy(reply);
         bson_init(reply);
     }
+    pace(tail);
     known = tow_link_time(tail->options.source);
     bson_destroy(reply);
     if (!get_more(tail, error, reply))
@@ -505,6 +521,11 @@ bool tow_tail_start(tow_tail_t *tail, tow_error_t *error)
 void tow_tail_wish_direct(tow_tail_t *tail, bool direct)
 {
     atomic_store(&tail->wish_direct, direct);
+}
+
+void tow_tail_hurry(tow_tail_t *tail, bool hurry)
+{
+    atomic_store(&tail->hurry, hurry);
 }
 
 bool tow_tail_direct(const tow_tail_t *tail)

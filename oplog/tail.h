@@ -32,6 +32,8 @@ bool tow_tail_open(tow_tail_t *tail, const bson_t *token, tow_optime_t time, bso
                    tow_optime_t *out_time, tow_error_t *error) TOW_CHECK;
 bool tow_tail_start(tow_tail_t *tail, tow_error_t *error) TOW_CHECK;
 void tow_tail_wish_direct(tow_tail_t *tail, bool direct);
+/* Somebody waits for the floor of a source that may be idle: it moves sooner, for more requests. */
+void tow_tail_hurry(tow_tail_t *tail, bool hurry);
 bool tow_tail_direct(const tow_tail_t *tail); /* the mode it is in */
 
 tow_optime_t tow_tail_read_time(const tow_tail_t *tail);    /* position `read` */

@@ -30,6 +30,7 @@ bool tow_job_drain(tow_job_t *job, tow_error_t *error)
     tow_conn_close(source);
     if (!ok)
         return false;
+    tow_tail_hurry(job->tail, true);
     idle = tow_tail_idle_replies(job->tail);
     pthread_mutex_lock(&job->lock);
     job->stop_time = now;

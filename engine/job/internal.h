@@ -46,7 +46,7 @@ int64_t tow_lag_of(tow_lag_t *lag, tow_optime_t floor, bool waiting, int64_t now
 typedef struct {
     char *source_uri, *destination_uri, *name, *spool, *summary;
     uint32_t workers;
-    uint64_t memory_bytes;
+    uint64_t range_bytes, memory_bytes;
     int64_t retry_window_ms;
     bool manual, verify, clear_destination, keep_state, index_errors_fail;
 } tow_config_t;

@@ -72,6 +72,7 @@ static bool read_config(tow_job_t *job, const tow_options_t *options, tow_error_
     config->name = text(options, "job");
     config->spool = text(options, "spool");
     config->workers = (uint32_t)integer(options, "workers");
+    config->range_bytes = integer(options, "range-size") << 20;
     config->memory_bytes = integer(options, "memory") << 20;
     config->retry_window_ms = (int64_t)integer(options, "retry-window") * 1000;
     config->manual = !strcmp(tow_options_get(options, "cutover", 0), "manual");
@@ -113,6 +114,8 @@ void tow_job_destroy(tow_job_t *job)
         tow_stop_request(job->stop, NULL);
         pthread_join(job->supervisor, NULL);
     }
+    tow_link_destroy(job->source); /* takes the driver up to half a second: not before the end is told */
+    tow_link_destroy(job->destination);
     for (uint32_t i = 0; i < job->note_count; i++)
         free(job->notes[i]);
     tow_verify_report_destroy(job->report);
@@ -231,6 +234,7 @@ static bool build_unique(tow_job_t *job, tow_error_t *error)
 static bool reach_cutover(tow_job_t *job, tow_error_t *error)
 {
     tow_job_move(job, TOW_PHASE_COPYING);
+    tow_tail_hurry(job->tail, true);
     while (tick(job)) {
         tow_phase_t phase = tow_job_phase(job);
         bool finished = tow_copy_finished(job->copy), wished;
@@ -245,8 +249,10 @@ static bool reach_cutover(tow_job_t *job, tow_error_t *error)
             !build_unique(job, error))
             return false;
         if (phase == TOW_PHASE_CATCHING_UP && finished && atomic_load(&job->synced_once) &&
-            is_close(job))
+            is_close(job)) {
             tow_job_move(job, TOW_PHASE_IN_SYNC);
+            tow_tail_hurry(job->tail, false);
+        }
         pthread_mutex_lock(&job->lock);
         wished = job->phase == TOW_PHASE_IN_SYNC && (!job->config.manual || job->cutover_wished);
         pthread_mutex_unlock(&job->lock);

@@ -35,6 +35,8 @@ static const tow_option_t table[] = {
      "drop the destination's namespaces that are in the way of a new job, and only those"},
     {"index-errors", "TOWLINE_INDEX_ERRORS", TOW_OPTION_CHOICE, "", "fail|report", "fail", "run",
      "what an index that the destination refuses does: fail the job, or be reported at the end"},
+    {"range-size", "TOWLINE_RANGE_SIZE", TOW_OPTION_INTEGER, "MB", "1..4096", "256", "run",
+     "largest part of a collection that one worker copies at a time, and again after a crash"},
     {"memory", "TOWLINE_MEMORY", TOW_OPTION_INTEGER, "MB", "16..1048576", "256", "run",
      "memory for changes that wait to be applied; more go to the spool"},
     {"spool", "TOWLINE_SPOOL", TOW_OPTION_STRING, "DIR", "", "~/.local/state/towline", "run",

@@ -228,7 +228,7 @@ static bool make_components(tow_job_t *job, const char *series, tow_error_t *err
                                .sink = job->sink,
                                .workers = config->workers,
                                .index_workers = 2,
-                               .range_bytes = UINT64_C(256) << 20,
+                               .range_bytes = config->range_bytes,
                                .index_errors_fail = config->index_errors_fail};
     tow_tail_options_t tail = {.source = job->source,
                                .filter = job->filter,
@@ -483,8 +483,6 @@ void tow_job_teardown(tow_job_t *job)
     tow_namespaces_destroy(job->namespaces);
     tow_spool_close(job->spool);
     tow_store_destroy(job->store);
-    tow_link_destroy(job->source);
-    tow_link_destroy(job->destination);
     job->tail = NULL;
     job->replay = NULL;
     job->copy = NULL;
@@ -492,5 +490,4 @@ void tow_job_teardown(tow_job_t *job)
     job->namespaces = NULL;
     job->spool = NULL;
     job->store = NULL;
-    job->source = job->destination = NULL;
 }

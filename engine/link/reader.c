@@ -1,6 +1,7 @@
 /* reader.c: see reader.h. */
 #include "engine/link/reader.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,9 +15,8 @@ struct tow_reader {
     int32_t batch_documents;
     int64_t cursor;
     uint32_t server;
-    bson_t reply; /* holds the current batch */
-    bool has_reply, in_batch, broken;
-    bson_iter_t batch;
+    tow_batch_t batch;
+    bool has_reply;
     uint32_t batch_bytes;
     tow_optime_t time;
 };
@@ -32,6 +32,49 @@ static void append_bound(bson_t *command, const char *name, const bson_value_t *
     bson_append_document_end(command, &bound);
 }
 
+/* The class of an _id whose values a comparison brackets off from all others; 0: none that is surely
+ * exact (a NaN compares to nothing, an object is compared by field order). */
+static int bracket_of(const bson_value_t *value)
+{
+    switch (value->value_type) {
+    case BSON_TYPE_DOUBLE:
+        return isnan(value->value.v_double) ? 0 : 1;
+    case BSON_TYPE_INT32:
+    case BSON_TYPE_INT64:
+        return 1;
+    case BSON_TYPE_UTF8:
+        return 2;
+    case BSON_TYPE_OID:
+        return 3;
+    case BSON_TYPE_DATE_TIME:
+        return 4;
+    case BSON_TYPE_BINARY:
+        return 5;
+    default:
+        return 0;
+    }
+}
+
+/* Between two bounds of one class lie only values of that class, so that bracketing loses nothing.
+ * Every server bounds such a filter by the index; not all do so for min and max. */
+static bool is_bracketed(const tow_read_t *what)
+{
+    return what->min && what->max && !what->filter && bracket_of(what->min) &&
+           bracket_of(what->min) == bracket_of(what->max);
+}
+
+static void append_bracket(bson_t *command, const tow_read_t *what)
+{
+    bson_t filter, condition;
+
+    bson_append_document_begin(command, "filter", -1, &filter);
+    bson_append_document_begin(&filter, "_id", -1, &condition);
+    bson_append_value(&condition, "$gte", -1, what->min);
+    bson_append_value(&condition, "$lt", -1, what->max);
+    bson_append_document_end(&filter, &condition);
+    bson_append_document_end(command, &filter);
+}
+
 static void build_find(const tow_read_t *what, bson_t *out)
 {
     bson_t hint;
@@ -40,15 +83,17 @@ static void build_find(const tow_read_t *what, bson_t *out)
     bson_append_utf8(out, "find", -1, what->collection, -1);
     if (what->filter)
         bson_append_document(out, "filter", -1, what->filter);
+    else if (!what->natural && is_bracketed(what))
+        append_bracket(out, what);
     if (what->projection)
         bson_append_document(out, "projection", -1, what->projection);
-    /* min and max need a hint; a filter is better left to the planner. */
-    if (!what->filter || what->natural || what->min || what->max) {
+    /* Bounds need a hint; a filter, and a whole collection, are better left to the planner. */
+    if (what->natural || what->min || what->max) {
         bson_append_document_begin(out, "hint", -1, &hint);
         bson_append_int32(&hint, what->natural ? "$natural" : "_id", -1, 1);
         bson_append_document_end(out, &hint);
     }
-    if (!what->natural) {
+    if (!what->natural && !is_bracketed(what)) {
         append_bound(out, "min", what->min);
         append_bound(out, "max", what->max);
     }
@@ -65,33 +110,38 @@ static bool fail_malformed(const tow_reader_t *reader, const char *what, tow_err
     return false;
 }
 
-/* Takes the reply's cursor and batch. */
-static bool take_reply(tow_reader_t *reader, tow_error_t *error)
+/* Sets the batch's iterator; *out_cursor when not NULL. False: the reply is malformed. */
+static bool open_batch(tow_batch_t *batch, int64_t *out_cursor)
 {
     bson_iter_t iter, child;
-    bool found = false;
-    tow_optime_t time = tow_reply_time(&reader->reply);
+
+    batch->open = false;
+    if (!bson_iter_init_find(&iter, &batch->reply, "cursor") || !BSON_ITER_HOLDS_DOCUMENT(&iter) ||
+        !bson_iter_recurse(&iter, &child))
+        return false;
+    while (bson_iter_next(&child)) {
+        const char *name = bson_iter_key(&child);
+
+        if (!strcmp(name, "id") && out_cursor)
+            *out_cursor = bson_iter_as_int64(&child);
+        else if ((!strcmp(name, "firstBatch") || !strcmp(name, "nextBatch")) &&
+                 BSON_ITER_HOLDS_ARRAY(&child))
+            batch->open = bson_iter_recurse(&child, &batch->iter);
+    }
+    return batch->open;
+}
+
+static bool take_reply(tow_reader_t *reader, tow_error_t *error)
+{
+    tow_optime_t time = tow_reply_time(&reader->batch.reply);
 
     /* It never goes back: a reply without a time must not make hi earlier than what was read. */
     if (time > reader->time)
         reader->time = time;
-    reader->batch_bytes = reader->reply.len;
-    if (!bson_iter_init_find(&iter, &reader->reply, "cursor") || !BSON_ITER_HOLDS_DOCUMENT(&iter) ||
-        !bson_iter_recurse(&iter, &child))
-        return fail_malformed(reader, "a reply has no cursor", error);
-    while (bson_iter_next(&child)) {
-        const char *name = bson_iter_key(&child);
-
-        if (!strcmp(name, "id"))
-            reader->cursor = bson_iter_as_int64(&child);
-        else if ((!strcmp(name, "firstBatch") || !strcmp(name, "nextBatch")) &&
-                 BSON_ITER_HOLDS_ARRAY(&child))
-            found = bson_iter_recurse(&child, &reader->batch);
-    }
-    if (!found)
-        return fail_malformed(reader, "a reply has no batch", error);
-    reader->in_batch = true;
-    return true;
+    reader->batch_bytes = reader->batch.reply.len;
+    return open_batch(&reader->batch, &reader->cursor)
+               ? true
+               : fail_malformed(reader, "a reply has no cursor with a batch", error);
 }
 
 tow_reader_t *tow_reader_open(tow_conn_t *conn, const tow_read_t *what, tow_error_t *error)
@@ -106,12 +156,12 @@ tow_reader_t *tow_reader_open(tow_conn_t *conn, const tow_read_t *what, tow_erro
     reader->collection = tow_strdup(what->collection);
     reader->batch_documents = what->batch_documents;
     build_find(what, &command);
-    ok = tow_conn_command(conn, what->database, &command, &send, &reader->reply, error);
+    ok = tow_conn_command(conn, what->database, &command, &send, &reader->batch.reply, error);
     bson_destroy(&command);
     reader->has_reply = true;
     reader->server = tow_conn_server(conn);
     if (!ok && error->server_code == NAMESPACE_NOT_FOUND) {
-        reader->time = tow_reply_time(&reader->reply);
+        reader->time = tow_reply_time(&reader->batch.reply);
         return reader;
     }
     if (ok && take_reply(reader, error))
@@ -121,26 +171,48 @@ tow_reader_t *tow_reader_open(tow_conn_t *conn, const tow_read_t *what, tow_erro
     return NULL;
 }
 
-bool tow_reader_next(tow_reader_t *reader, bson_t *out)
+bool tow_batch_next(tow_batch_t *batch, bson_t *out)
 {
     const uint8_t *data;
     uint32_t length;
 
-    if (!reader->in_batch)
+    if (!batch->open)
         return false;
-    if (bson_iter_next(&reader->batch)) {
-        if (BSON_ITER_HOLDS_DOCUMENT(&reader->batch)) {
-            bson_iter_document(&reader->batch, &length, &data);
+    if (bson_iter_next(&batch->iter)) {
+        if (BSON_ITER_HOLDS_DOCUMENT(&batch->iter)) {
+            bson_iter_document(&batch->iter, &length, &data);
             if (bson_init_static(out, data, length))
                 return true;
         }
-        reader->broken = true;
-    } else if (reader->batch.err_off) {
-        reader->broken = true;
+        batch->broken = true;
+    } else if (batch->iter.err_off) {
+        batch->broken = true;
     }
-    /* A batch that cannot be read to its end must not pass for a short one: next_batch tells. */
-    reader->in_batch = false;
+    /* A batch that cannot be read to its end must not pass for a short one. */
+    batch->open = false;
     return false;
+}
+
+void tow_batch_clear(tow_batch_t *batch)
+{
+    bson_destroy(&batch->reply);
+}
+
+bool tow_reader_next(tow_reader_t *reader, bson_t *out)
+{
+    return tow_batch_next(&reader->batch, out);
+}
+
+void tow_reader_detach(tow_reader_t *reader, tow_batch_t *out)
+{
+    bool open = reader->batch.open;
+
+    bson_steal(&out->reply, &reader->batch.reply);
+    bson_init(&reader->batch.reply);
+    reader->batch.open = false;
+    /* Begun anew: the bytes of a short reply have moved with the structure that holds them. */
+    out->open = false;
+    out->broken = reader->batch.broken || (open && !open_batch(out, NULL));
 }
 
 bool tow_reader_next_batch(tow_reader_t *reader, bool *out_more, tow_error_t *error)
@@ -150,17 +222,17 @@ bool tow_reader_next_batch(tow_reader_t *reader, bool *out_more, tow_error_t *er
     bool ok;
 
     *out_more = reader->cursor != 0;
-    if (reader->broken || !reader->cursor) {
+    if (reader->batch.broken || !reader->cursor) {
         bson_destroy(&command);
-        return reader->broken ? fail_malformed(reader, "a document of a reply is malformed", error)
+        return reader->batch.broken ? fail_malformed(reader, "a document of a reply is malformed", error)
                               : true;
     }
-    bson_destroy(&reader->reply); /* before the next one comes: one batch in memory at a time */
+    bson_destroy(&reader->batch.reply); /* before the next one comes: one batch in memory at a time */
     bson_append_int64(&command, "getMore", -1, reader->cursor);
     bson_append_utf8(&command, "collection", -1, reader->collection, -1);
     if (reader->batch_documents)
         bson_append_int32(&command, "batchSize", -1, reader->batch_documents);
-    ok = tow_conn_command(reader->conn, reader->database, &command, &send, &reader->reply, error);
+    ok = tow_conn_command(reader->conn, reader->database, &command, &send, &reader->batch.reply, error);
     bson_destroy(&command);
     if (!ok) {
         reader->cursor = 0;
@@ -207,7 +279,7 @@ void tow_reader_close(tow_reader_t *reader)
     if (reader->cursor)
         kill_cursor(reader);
     if (reader->has_reply)
-        bson_destroy(&reader->reply);
+        bson_destroy(&reader->batch.reply);
     free(reader->database);
     free(reader->collection);
     free(reader);

@@ -1,13 +1,21 @@
 /* reader.h: reads documents of one collection in raw batches: a range, a list of keys, or all.
  *
- * A range read uses find with hint, min and max: bounded by the index, no type bracketing. Nothing may
- * rely on the order of the documents. */
+ * A range read is bounded by the index and knows no type bracketing: find with hint, min and max, or
+ * a plain filter between two bounds of one type. Nothing may rely on the order of the documents. */
 #ifndef TOW_LINK_READER_H
 #define TOW_LINK_READER_H
 
 #include "engine/link/link.h"
 
 typedef struct tow_reader tow_reader_t;
+
+/* The documents of one reply. */
+typedef struct {
+    bson_t reply;
+    bson_iter_t iter;
+    bool open;   /* more may come */
+    bool broken; /* one of them is malformed */
+} tow_batch_t;
 
 typedef struct {
     const char *database, *collection;
@@ -22,8 +30,8 @@ typedef struct {
     bool prefer_no_timeout;       /* noCursorTimeout */
 } tow_read_t;
 
-/* Sends the find. NamespaceNotFound reads as empty. With neither min nor max nor natural nor filter,
- * reads by hint {_id: 1} with no bounds. A killed cursor or lost connection is an error of class
+/* Sends the find. NamespaceNotFound reads as empty. Without bounds a
+ * document that is deleted and inserted again meanwhile may come twice. A killed cursor or lost connection is an error of class
  * RECONNECT (read the range again). */
 tow_reader_t *tow_reader_open(tow_conn_t *conn, const tow_read_t *what, tow_error_t *error);
 /* Next document, borrowed until the next call of tow_reader_next_batch or close; iterates within the
@@ -32,6 +40,12 @@ bool tow_reader_next(tow_reader_t *reader, bson_t *out);
 /* Fetches the next batch (the first call after open needs none: the first batch is there). *out_more
  * false: the cursor is finished. */
 bool tow_reader_next_batch(tow_reader_t *reader, bool *out_more, tow_error_t *error) TOW_CHECK;
+/* Takes the current batch out of the reader, for another thread; next_batch goes on behind it. The
+ * batch is the caller's to clear. */
+void tow_reader_detach(tow_reader_t *reader, tow_batch_t *out);
+/* As tow_reader_next. At the end of a detached batch `broken` must be looked at. */
+bool tow_batch_next(tow_batch_t *batch, bson_t *out);
+void tow_batch_clear(tow_batch_t *batch);
 /* hi of the as-of interval: the operationTime of the last reply so far. */
 tow_optime_t tow_reader_time(const tow_reader_t *reader);
 uint32_t tow_reader_batch_bytes(const tow_reader_t *reader);

@@ -25,7 +25,7 @@ void tow_write_begin(tow_write_t *write, tow_write_kind_t kind, const tow_namesp
     write->kind = kind;
     write->collection = collection;
     write->open = true;
-    write->once = false;
+    write->once = write->strict = false;
     bson_init(&write->command);
     bson_append_utf8(&write->command, names[kind], -1, collection->name, -1);
     bson_append_bool(&write->command, "ordered", -1, false);
@@ -192,7 +192,7 @@ static bool send_singly(tow_write_t *write, tow_conn_t *conn, const tow_send_opt
             tow_write_error_t failure = whole_error(&reply, error);
 
             ok = true;
-            if (write->kind != TOW_WRITE_INSERT || !is_about_id(&failure))
+            if (write->kind != TOW_WRITE_INSERT || write->strict || !is_about_id(&failure))
                 each(data, write->tags[i], &failure);
         }
         bson_destroy(&reply);

@@ -16,6 +16,7 @@ typedef struct {
     bson_t command, list;      /* `list` is open inside `command` while open */
     bool open;
     bool once;                 /* holds a statement that must not be sent twice */
+    bool strict;               /* inserts: a document that is there already is none of ours */
     uint32_t count;
     void **tags;
     uint32_t tag_capacity;
@@ -36,7 +37,8 @@ void tow_write_insert(tow_write_t *write, const bson_t *document, void *tag);
 /* Called for each writeErrors entry. */
 typedef void (*tow_write_error_fn)(void *data, void *tag, const tow_write_error_t *error);
 /* Sends and empties the message. False: the outcome is unknown, or the command as a whole failed.
- * Replacements, inserts and deletes are sent one by one when a duplicate key fails them as a whole.
+ * Replacements, inserts and deletes are sent one by one when a duplicate key fails them as a whole;
+ * inserts that are then found done are fine, unless the message is strict.
  * *out_matched: n of the reply (matched and upserted, deleted, inserted). */
 bool tow_write_send(tow_write_t *write, tow_conn_t *conn, tow_write_error_fn each, void *data,
                     uint32_t *out_matched, tow_error_t *error) TOW_CHECK;

@@ -84,7 +84,8 @@ class Job:
         self.port = free_port()
         self.folder = tempfile.mkdtemp(prefix="towline-job-")
         self.summary_file = os.path.join(self.folder, "summary.json")
-        self.options = {"cutover": cutover, "spool": os.path.join(self.folder, "spool"),
+        self.options = {"cutover": cutover, "range-size": 1,  # many ranges also of little data
+                        "spool": os.path.join(self.folder, "spool"),
                         "summary": self.summary_file, "progress": "json",
                         "listen": "127.0.0.1:%d" % self.port, **options}
         self.process = self.status = None

@@ -1,0 +1,305 @@
+/* insert.c: writes what workers read. Documents go from the reply to the insert as they are. */
+#include <stdlib.h>
+#include <utlist.h>
+
+#include "copy/internal.h"
+#include "engine/state/write.h"
+
+enum {
+    DUPLICATE_KEY = 11000,
+    REFUSALS_MOST = 3,              /* attempts that may meet documents that cannot be written */
+    FLIGHT_BYTES = 32 * 1024 * 1024 /* of all batches on their way, unless one alone is larger */
+};
+
+/* Documents of one insert, and where they go. */
+typedef struct {
+    tow_conn_t *destination;
+    tow_pass_t *pass;
+    bson_t documents[TOW_BATCH_DOCUMENTS];
+    const bson_t *pointers[TOW_BATCH_DOCUMENTS];
+    size_t count;
+    uint64_t bytes;
+    uint32_t replaced; /* of them were there already */
+} insert_t;
+
+static void ignore_refusal(void *data, void *tag, const tow_write_error_t *error)
+{
+    uint32_t *refused = data;
+
+    (*refused)++;
+}
+
+/* Whether the server puts its own time into a field of the document. */
+static bool has_empty_timestamp(const bson_t *document)
+{
+    bson_iter_t iter;
+
+    if (!bson_iter_init(&iter, document))
+        return false;
+    while (bson_iter_next(&iter)) {
+        uint32_t seconds, increment;
+
+        if (!BSON_ITER_HOLDS_TIMESTAMP(&iter) || !strcmp(bson_iter_key(&iter), "_id"))
+            continue;
+        bson_iter_timestamp(&iter, &seconds, &increment);
+        if (!seconds && !increment)
+            return true;
+    }
+    return false;
+}
+
+/* [{$replaceWith: {$literal: document}}]: exact also where names hold dots and dollars. */
+static void build_literal(const bson_t *document, bson_t *out)
+{
+    bson_t stage, literal;
+
+    bson_init(out);
+    bson_append_document_begin(out, "0", 1, &stage);
+    bson_append_document_begin(&stage, "$replaceWith", -1, &literal);
+    bson_append_document(&literal, "$literal", -1, document);
+    bson_append_document_end(&stage, &literal);
+    bson_append_document_end(out, &stage);
+}
+
+/* Without bypassEmptyTsReplacement the server fills in Timestamp(0,0) fields: put them right. */
+static bool restore_timestamps(const insert_t *insert, tow_error_t *error)
+{
+    tow_write_t write = {0};
+    uint32_t matched, refused = 0;
+    bool ok = true;
+
+    tow_write_begin(&write, TOW_WRITE_UPDATE, insert->pass->collection);
+    for (size_t i = 0; ok && i < insert->count; i++) {
+        const bson_t *document = &insert->documents[i];
+        tow_value_t id;
+        bson_t pipeline;
+
+        if (!has_empty_timestamp(document) || !tow_value_id(document, &id))
+            continue;
+        build_literal(document, &pipeline);
+        if (!tow_write_fits(&write, pipeline.len)) {
+            ok = tow_write_send(&write, insert->destination, ignore_refusal, &refused, &matched,
+                                error);
+            tow_write_begin(&write, TOW_WRITE_UPDATE, insert->pass->collection);
+        }
+        tow_write_update(&write, id, &pipeline, true, NULL);
+        bson_destroy(&pipeline);
+    }
+    ok = ok && tow_write_send(&write, insert->destination, ignore_refusal, &refused, &matched,
+                              error);
+    tow_write_clear(&write);
+    if (ok && refused)
+        return tow_fail(error, TOW_ERROR_SERVER, "empty timestamps could not be restored");
+    return ok;
+}
+
+static void name_document(const insert_t *insert, const tow_write_error_t *refusal,
+                          tow_error_t *error)
+{
+    char id[200] = "?";
+    tow_value_t value;
+
+    if (refusal->index < insert->count &&
+        tow_value_id(insert->pointers[refusal->index], &value))
+        tow_value_text(value, id, sizeof id);
+    tow_fail(error, TOW_ERROR_SERVER, "document with _id %s: %s", id, refusal->message);
+}
+
+/* Replaces the documents that are there already: left by an attempt whose end is not known, or written
+ * again at the source while it was read. In either case the event that follows says the last word.
+ * What cannot be replaced is copied anew with its range. */
+static tow_outcome_t replace_present(insert_t *insert, const bson_t *reply, tow_error_t *error)
+{
+    tow_pass_t *pass = insert->pass;
+    tow_copy_t *copy = pass->worker->copy;
+    tow_write_t write = {0};
+    tow_write_error_t refusal;
+    uint32_t position = 0, matched, refused = 0, present = 0;
+    bool ok = true, possible = !pass->collection->capped;
+
+    tow_write_begin(&write, TOW_WRITE_UPDATE, pass->collection);
+    while (ok && possible && tow_reply_write_error(reply, &position, &refusal)) {
+        tow_value_t id;
+
+        name_document(insert, &refusal, error);
+        possible = refusal.code == DUPLICATE_KEY && refusal.index < insert->count &&
+                   tow_value_id(insert->pointers[refusal.index], &id);
+        if (!possible)
+            break;
+        if (!tow_write_fits(&write, insert->pointers[refusal.index]->len)) {
+            ok = tow_write_send(&write, insert->destination, ignore_refusal, &refused, &matched,
+                                error);
+            tow_write_begin(&write, TOW_WRITE_UPDATE, pass->collection);
+        }
+        tow_write_replace(&write, id, insert->pointers[refusal.index], NULL);
+        present++;
+    }
+    ok = ok && (!possible || tow_write_send(&write, insert->destination, ignore_refusal, &refused,
+                                            &matched, error));
+    tow_write_clear(&write);
+    if (!ok)
+        return tow_pass_judge(pass, error);
+    if (tow_pass_given_up(pass))
+        return TOW_PASS_GIVEN_UP;
+    if (possible && !refused) {
+        insert->replaced = present;
+        return TOW_PASS_DONE;
+    }
+    pthread_mutex_lock(&copy->lock);
+    possible = ++pass->refusals < REFUSALS_MOST;
+    pthread_mutex_unlock(&copy->lock);
+    return possible ? TOW_PASS_AGAIN : TOW_PASS_FAILED;
+}
+
+static tow_outcome_t send(insert_t *insert, tow_error_t *error)
+{
+    tow_pass_t *pass = insert->pass;
+    tow_copy_t *copy = pass->worker->copy;
+    tow_write_error_t refusal;
+    uint32_t position = 0;
+    bson_t reply;
+    tow_outcome_t outcome = TOW_PASS_DONE;
+
+    insert->replaced = 0;
+    if (!insert->count)
+        return TOW_PASS_DONE;
+    if (!tow_conn_insert(insert->destination, pass->collection->database, pass->collection->name,
+                         insert->pointers, insert->count, pass->collection->capped, &reply, error))
+        outcome = tow_pass_judge(pass, error);
+    else if (tow_reply_write_error(&reply, &position, &refusal))
+        outcome = replace_present(insert, &reply, error);
+    bson_destroy(&reply);
+    if (outcome == TOW_PASS_DONE &&
+        !tow_link_facts(copy->options.destination)->bypass_empty_ts &&
+        !restore_timestamps(insert, error))
+        outcome = tow_pass_judge(pass, error);
+    if (outcome == TOW_PASS_DONE) {
+        uint64_t documents = insert->count - insert->replaced;
+
+        pthread_mutex_lock(&copy->lock);
+        pass->documents += documents;
+        pass->bytes += insert->bytes;
+        pass->advanced = true;
+        pthread_mutex_unlock(&copy->lock);
+        atomic_fetch_add(&copy->documents, documents);
+        atomic_fetch_add(&copy->bytes, insert->bytes);
+    }
+    insert->count = 0;
+    insert->bytes = 0;
+    return outcome;
+}
+
+/* One whole batch, in one insert unless it holds very many documents. */
+static tow_outcome_t write_batch(insert_t *insert, tow_batch_t *batch, tow_error_t *error)
+{
+    tow_outcome_t outcome = TOW_PASS_DONE;
+
+    while (outcome == TOW_PASS_DONE && tow_batch_next(batch, &insert->documents[insert->count])) {
+        insert->bytes += insert->documents[insert->count].len;
+        if (++insert->count == TOW_BATCH_DOCUMENTS)
+            outcome = send(insert, error);
+    }
+    if (outcome == TOW_PASS_DONE && batch->broken) {
+        tow_fail(error, TOW_ERROR_SERVER, "a document of a reply is malformed");
+        outcome = TOW_PASS_AGAIN;
+    }
+    if (outcome == TOW_PASS_DONE)
+        outcome = send(insert, error);
+    insert->count = 0;
+    insert->bytes = 0;
+    return outcome;
+}
+
+void *tow_copy_inserter(void *data)
+{
+    tow_worker_t *inserter = data;
+    tow_copy_t *copy = inserter->copy;
+    insert_t *insert = tow_alloc(sizeof *insert);
+
+    insert->destination = inserter->destination;
+    for (uint32_t i = 0; i < TOW_BATCH_DOCUMENTS; i++)
+        insert->pointers[i] = &insert->documents[i];
+    pthread_mutex_lock(&copy->lock);
+    /* At the end, too, what was submitted is taken off the list: its worker waits for that. */
+    while (copy->loads || !tow_copy_ended(copy)) {
+        tow_load_t *load = copy->loads;
+        tow_outcome_t outcome = TOW_PASS_GIVEN_UP;
+        tow_error_t error;
+
+        if (!load) {
+            tow_copy_wait_changed(copy);
+            continue;
+        }
+        DL_DELETE(copy->loads, load);
+        if (load->pass->outcome == TOW_PASS_DONE && !tow_pass_given_up(load->pass)) {
+            pthread_mutex_unlock(&copy->lock);
+            insert->pass = load->pass;
+            outcome = write_batch(insert, &load->batch, &error);
+            pthread_mutex_lock(&copy->lock);
+        }
+        if (outcome != TOW_PASS_DONE && load->pass->outcome == TOW_PASS_DONE) {
+            load->pass->outcome = outcome;
+            if (outcome != TOW_PASS_GIVEN_UP)
+                load->pass->error = error;
+        }
+        load->pass->in_flight--;
+        copy->load_bytes -= load->bytes;
+        pthread_cond_broadcast(&copy->changed);
+        tow_batch_clear(&load->batch);
+        free(load);
+    }
+    pthread_mutex_unlock(&copy->lock);
+    free(insert);
+    return NULL;
+}
+
+/* Whether the batch may go: the order of a capped collection is kept by one batch at a time. */
+static bool has_room(const tow_pass_t *pass, uint64_t bytes)
+{
+    const tow_copy_t *copy = pass->worker->copy;
+
+    if (pass->collection->capped && pass->in_flight)
+        return false;
+    return !copy->load_bytes || copy->load_bytes + bytes <= FLIGHT_BYTES;
+}
+
+bool tow_pass_submit(tow_pass_t *pass, tow_reader_t *reader)
+{
+    tow_copy_t *copy = pass->worker->copy;
+    tow_load_t *load = tow_alloc(sizeof *load);
+    bool goes_on;
+
+    tow_reader_detach(reader, &load->batch);
+    load->pass = pass;
+    load->bytes = tow_reader_batch_bytes(reader);
+    pthread_mutex_lock(&copy->lock);
+    while ((goes_on = pass->outcome == TOW_PASS_DONE && !tow_pass_given_up(pass)) &&
+           !has_room(pass, load->bytes))
+        tow_copy_wait_changed(copy);
+    if (goes_on) {
+        DL_APPEND(copy->loads, load);
+        copy->load_bytes += load->bytes;
+        pass->in_flight++;
+        pthread_cond_broadcast(&copy->changed);
+    }
+    pthread_mutex_unlock(&copy->lock);
+    if (!goes_on) {
+        tow_batch_clear(&load->batch);
+        free(load);
+    }
+    return goes_on;
+}
+
+tow_outcome_t tow_pass_settle(tow_pass_t *pass, tow_error_t *error)
+{
+    tow_copy_t *copy = pass->worker->copy;
+    tow_outcome_t outcome;
+
+    pthread_mutex_lock(&copy->lock);
+    while (pass->in_flight)
+        tow_copy_wait_changed(copy);
+    outcome = pass->outcome;
+    *error = pass->error;
+    pthread_mutex_unlock(&copy->lock);
+    return outcome == TOW_PASS_DONE && tow_pass_given_up(pass) ? TOW_PASS_GIVEN_UP : outcome;
+}
