@@ -24,8 +24,7 @@ typedef struct {
     bson_t id;             /* {_id: …} */
     bson_t *document;      /* as the source has it, NULL: gone */
     tow_optime_t lo, hi;
-    uint32_t identity_length;
-    uint8_t identity[];    /* canonical _id */
+    tow_buffer_t identity; /* canonical _id */
 } member_t;
 
 typedef struct {
@@ -56,15 +55,15 @@ static void add_member(knot_t *knot, tow_value_t id)
     tow_value_canonical(id, &identity);
     HASH_FIND(hh, knot->members, identity.data, identity.length, member);
     if (!member) {
-        member = tow_alloc(sizeof *member + identity.length);
+        member = tow_alloc(sizeof *member);
         bson_init(&member->id);
         tow_value_append(&member->id, "_id", 3, id);
-        member->identity_length = (uint32_t)identity.length;
-        memcpy(member->identity, identity.data, identity.length);
-        HASH_ADD_KEYPTR(hh, knot->members, member->identity, member->identity_length, member);
+        member->identity = identity;
+        HASH_ADD_KEYPTR(hh, knot->members, member->identity.data, member->identity.length, member);
         knot->grew = true;
+    } else {
+        tow_buffer_free(&identity);
     }
-    tow_buffer_free(&identity);
 }
 
 static void clear_documents(knot_t *knot)
@@ -379,6 +378,7 @@ static void free_members(knot_t *knot)
     {
         HASH_DELETE(hh, knot->members, member);
         bson_destroy(&member->id);
+        tow_buffer_free(&member->identity);
         free(member);
     }
 }

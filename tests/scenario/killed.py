@@ -108,6 +108,9 @@ def killed_in_cutover(scenario, pair, job, load):
         print("# the cutover was done before the kill")
         return
     job.kill()
+    if "towline_" + job.name not in pair.destination.client.list_database_names():
+        print("# the kill came when all was done and the state was removed")
+        return
     job.start()
     while job.running():
         if job.wait_or_end("canCommit", lambda now: now.get("canCommit")) is None:
@@ -144,7 +147,7 @@ def one_seed(scenario, seed, kills):
 
 
 def main():
-    arguments = [("--seeds", dict(type=int, default=int(os.environ.get("SCENARIO_SEEDS", "1")),
+    arguments = [("--seeds", dict(type=int, default=int(os.environ.get("SCENARIO_SEEDS", "4")),
                                   help="how many seeds in a row")),
                  ("--kills", dict(type=int, default=KILLS, help="kills of each run"))]
     with Scenario(__doc__, arguments) as scenario:
