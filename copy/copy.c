@@ -1,25 +1,21 @@
 /* copy.c: the life of the copy: preparing, restoring, copying a collection again, waiting. */
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <utlist.h>
 
 #include "copy/internal.h"
+#include "engine/base/clock.h"
 
 tow_copy_t *tow_copy_new(const tow_copy_options_t *options)
 {
     tow_copy_t *copy = tow_alloc(sizeof *copy);
-    pthread_condattr_t attributes;
 
     copy->options = *options;
     copy->workers = tow_alloc(options->workers * sizeof *copy->workers);
     copy->inserters = tow_alloc(options->workers * sizeof *copy->inserters);
     copy->index_workers = tow_alloc(options->index_workers * sizeof *copy->index_workers);
     pthread_mutex_init(&copy->lock, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&copy->changed, &attributes);
-    pthread_condattr_destroy(&attributes);
+    tow_condition_init(&copy->changed);
     return copy;
 }
 
@@ -70,15 +66,7 @@ void tow_copy_destroy(tow_copy_t *copy)
 
 void tow_copy_wait_changed(tow_copy_t *copy)
 {
-    struct timespec at;
-
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    at.tv_nsec += 100 * 1000000;
-    if (at.tv_nsec >= 1000000000) {
-        at.tv_sec++;
-        at.tv_nsec -= 1000000000;
-    }
-    pthread_cond_timedwait(&copy->changed, &copy->lock, &at);
+    tow_condition_wait(&copy->changed, &copy->lock, tow_now_ms() + 100);
 }
 
 void tow_copy_fail(tow_copy_t *copy, const tow_error_t *error)

@@ -30,38 +30,6 @@ static void ignore_refusal(void *data, void *tag, const tow_write_error_t *error
     (*refused)++;
 }
 
-/* Whether the server puts its own time into a field of the document. */
-static bool has_empty_timestamp(const bson_t *document)
-{
-    bson_iter_t iter;
-
-    if (!bson_iter_init(&iter, document))
-        return false;
-    while (bson_iter_next(&iter)) {
-        uint32_t seconds, increment;
-
-        if (!BSON_ITER_HOLDS_TIMESTAMP(&iter) || !strcmp(bson_iter_key(&iter), "_id"))
-            continue;
-        bson_iter_timestamp(&iter, &seconds, &increment);
-        if (!seconds && !increment)
-            return true;
-    }
-    return false;
-}
-
-/* [{$replaceWith: {$literal: document}}]: exact also where names hold dots and dollars. */
-static void build_literal(const bson_t *document, bson_t *out)
-{
-    bson_t stage, literal;
-
-    bson_init(out);
-    bson_append_document_begin(out, "0", 1, &stage);
-    bson_append_document_begin(&stage, "$replaceWith", -1, &literal);
-    bson_append_document(&literal, "$literal", -1, document);
-    bson_append_document_end(&stage, &literal);
-    bson_append_document_end(out, &stage);
-}
-
 /* Without bypassEmptyTsReplacement the server fills in Timestamp(0,0) fields: put them right. */
 static bool restore_timestamps(const insert_t *insert, tow_error_t *error)
 {
@@ -73,18 +41,15 @@ static bool restore_timestamps(const insert_t *insert, tow_error_t *error)
     for (size_t i = 0; ok && i < insert->count; i++) {
         const bson_t *document = &insert->documents[i];
         tow_value_t id;
-        bson_t pipeline;
 
-        if (!has_empty_timestamp(document) || !tow_value_id(document, &id))
+        if (!tow_has_empty_timestamp(document) || !tow_value_id(document, &id))
             continue;
-        build_literal(document, &pipeline);
-        if (!tow_write_fits(&write, pipeline.len)) {
+        if (!tow_write_fits(&write, document->len)) {
             ok = tow_write_send(&write, insert->destination, ignore_refusal, &refused, &matched,
                                 error);
             tow_write_begin(&write, TOW_WRITE_UPDATE, insert->pass->collection);
         }
-        tow_write_update(&write, id, &pipeline, true, NULL);
-        bson_destroy(&pipeline);
+        tow_write_literal(&write, id, document, NULL);
     }
     ok = ok && tow_write_send(&write, insert->destination, ignore_refusal, &refused, &matched,
                               error);

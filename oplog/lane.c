@@ -1,7 +1,6 @@
 /* lane.c: a lane's thread, its inbox, and what it does when servers fail. */
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "engine/base/clock.h"
 #include "oplog/replay_internal.h"
@@ -19,31 +18,18 @@ void tow_items_add(tow_items_t *items, const tow_item_t *item)
 
 void tow_lane_init(tow_lane_t *lane, tow_replay_t *replay, uint32_t number)
 {
-    pthread_condattr_t attributes;
-
     lane->replay = replay;
     lane->number = number;
     lane->dirty = tow_dirty_new(replay->options.ledger, &replay->dirty_bytes, &replay->dirty_keys);
     pthread_mutex_init(&lane->lock, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&lane->more, &attributes);
-    pthread_cond_init(&lane->less, &attributes);
-    pthread_condattr_destroy(&attributes);
+    tow_condition_init(&lane->more);
+    tow_condition_init(&lane->less);
 }
 
 /* Waits on a condition under the lane's lock, at most 100 ms, so that a stop is seen. */
 static void wait_briefly(tow_lane_t *lane, pthread_cond_t *condition)
 {
-    struct timespec at;
-
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    at.tv_nsec += 100 * 1000000;
-    if (at.tv_nsec >= 1000000000) {
-        at.tv_sec++;
-        at.tv_nsec -= 1000000000;
-    }
-    pthread_cond_timedwait(condition, &lane->lock, &at);
+    tow_condition_wait(condition, &lane->lock, tow_now_ms() + 100);
 }
 
 bool tow_lane_push(tow_lane_t *lane, const tow_items_t *items)

@@ -3,7 +3,8 @@
 
 #include <pthread.h>
 #include <stdlib.h>
-#include <time.h>
+
+#include "engine/base/clock.h"
 
 struct tow_ledger {
     tow_stop_t *stop;
@@ -22,16 +23,12 @@ struct tow_ledger {
 tow_ledger_t *tow_ledger_new(tow_stop_t *stop, size_t memory_bytes)
 {
     tow_ledger_t *ledger = tow_alloc(sizeof *ledger);
-    pthread_condattr_t attributes;
 
     ledger->stop = stop;
     ledger->memory_bytes = memory_bytes;
     bson_init(&ledger->floor_token);
     pthread_mutex_init(&ledger->lock, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&ledger->changed, &attributes);
-    pthread_condattr_destroy(&attributes);
+    tow_condition_init(&ledger->changed);
     return ledger;
 }
 
@@ -155,39 +152,22 @@ void tow_ledger_idle(tow_ledger_t *ledger, const bson_t *token, tow_optime_t tim
     pthread_mutex_unlock(&ledger->lock);
 }
 
-/* Waits on `changed` under the lock, at most until `until`; false when the time is over. Wakes every
+/* Waits on `changed` under the lock, at most until `until_ms`; false when the time is over. Wakes every
  * 100 ms to see a stop that nobody signals here. */
 static bool wait_changed(tow_ledger_t *ledger, int64_t until_ms)
 {
-    int64_t now, slice;
-    struct timespec at;
+    int64_t now_ms = tow_now_ms();
 
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    now = (int64_t)at.tv_sec * 1000 + at.tv_nsec / 1000000;
-    if (now >= until_ms)
+    if (now_ms >= until_ms)
         return false;
-    slice = until_ms - now < 100 ? until_ms - now : 100;
-    at.tv_sec += slice / 1000;
-    at.tv_nsec += (slice % 1000) * 1000000;
-    if (at.tv_nsec >= 1000000000) {
-        at.tv_sec++;
-        at.tv_nsec -= 1000000000;
-    }
-    pthread_cond_timedwait(&ledger->changed, &ledger->lock, &at);
+    tow_condition_wait(&ledger->changed, &ledger->lock,
+                       until_ms - now_ms < 100 ? until_ms : now_ms + 100);
     return true;
-}
-
-static int64_t until(int64_t wait_ms)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000 + wait_ms;
 }
 
 tow_block_t *tow_ledger_take(tow_ledger_t *ledger, int64_t wait_ms)
 {
-    int64_t until_ms = until(wait_ms);
+    int64_t until_ms = tow_now_ms() + wait_ms;
     tow_block_t *block;
 
     pthread_mutex_lock(&ledger->lock);
@@ -301,7 +281,7 @@ tow_optime_t tow_ledger_floor_time(const tow_ledger_t *ledger)
 
 bool tow_ledger_wait_floor(tow_ledger_t *ledger, tow_optime_t time, int64_t wait_ms)
 {
-    int64_t until_ms = until(wait_ms);
+    int64_t until_ms = tow_now_ms() + wait_ms;
     bool reached;
 
     pthread_mutex_lock(&ledger->lock);

@@ -31,25 +31,6 @@ static void refused(void *data, void *tag, const tow_write_error_t *failure)
         tow_lane_conflict(batch->lane, key->collection, tow_dirty_id(key), failure->message);
 }
 
-/* A timestamp that the server would fill in. */
-static bool has_empty_timestamp(const bson_t *document)
-{
-    bson_iter_t iter;
-
-    if (!bson_iter_init(&iter, document))
-        return true;
-    while (bson_iter_next(&iter)) {
-        uint32_t seconds, increment;
-
-        if (!BSON_ITER_HOLDS_TIMESTAMP(&iter))
-            continue;
-        bson_iter_timestamp(&iter, &seconds, &increment);
-        if (!seconds && !increment)
-            return true;
-    }
-    return false;
-}
-
 /* A document that `update` cannot write exactly: the server takes a field that begins with a dollar
  * for an operator. */
 static bool needs_insert(const bson_t *document, bool bypass_empty_ts)
@@ -61,7 +42,7 @@ static bool needs_insert(const bson_t *document, bool bypass_empty_ts)
     while (bson_iter_next(&iter))
         if (bson_iter_key(&iter)[0] == '$')
             return true;
-    return !bypass_empty_ts && has_empty_timestamp(document);
+    return !bypass_empty_ts && tow_has_empty_timestamp(document);
 }
 
 static void begin_inserts(batch_t *batch)
@@ -101,7 +82,7 @@ static bool add_replace(batch_t *batch, tow_dirty_key_t *key, const bson_t *docu
 
     if (key->fresh && !batch->collection->capped &&
         (tow_link_facts(lane->replay->options.destination)->bypass_empty_ts ||
-         !has_empty_timestamp(document)))
+         !tow_has_empty_timestamp(document)))
         return add_insert(batch, key, document, error);
     key->fresh = false;
     if (needs_insert(document,

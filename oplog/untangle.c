@@ -240,36 +240,6 @@ static bool send(knot_t *knot, tow_write_t *write, tow_error_t *error)
     return !knot->failed;
 }
 
-/* {u: [{$set: {field: {$literal: Timestamp(0, 0)}}}]} for the fields that the server filled in. */
-static void restore_timestamps(tow_write_t *write, member_t *member)
-{
-    bson_t pipeline = BSON_INITIALIZER, stage, set, literal;
-    bson_iter_t iter;
-    bool any = false;
-
-    bson_append_document_begin(&pipeline, "0", 1, &stage);
-    bson_append_document_begin(&stage, "$set", 4, &set);
-    bson_iter_init(&iter, member->document);
-    while (bson_iter_next(&iter)) {
-        uint32_t seconds, increment;
-
-        if (!BSON_ITER_HOLDS_TIMESTAMP(&iter))
-            continue;
-        bson_iter_timestamp(&iter, &seconds, &increment);
-        if (seconds || increment || !strcmp(bson_iter_key(&iter), "_id"))
-            continue;
-        bson_append_document_begin(&set, bson_iter_key(&iter), -1, &literal);
-        bson_append_timestamp(&literal, "$literal", -1, 0, 0);
-        bson_append_document_end(&set, &literal);
-        any = true;
-    }
-    bson_append_document_end(&stage, &set);
-    bson_append_document_end(&pipeline, &stage);
-    if (any)
-        tow_write_update(write, id_of(member), &pipeline, true, member);
-    bson_destroy(&pipeline);
-}
-
 /* One message kind over all members. */
 static bool write_members(knot_t *knot, tow_write_kind_t kind, tow_error_t *error)
 {
@@ -291,8 +261,8 @@ static bool write_members(knot_t *knot, tow_write_kind_t kind, tow_error_t *erro
             tow_write_delete(&write, id_of(member), member);
         else if (member->document && kind == TOW_WRITE_INSERT)
             tow_write_insert(&write, member->document, member);
-        else if (member->document)
-            restore_timestamps(&write, member);
+        else if (member->document && tow_has_empty_timestamp(member->document))
+            tow_write_literal(&write, id_of(member), member->document, member);
     }
     ok = ok && send(knot, &write, error);
     tow_write_clear(&write);

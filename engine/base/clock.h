@@ -2,11 +2,18 @@
 #ifndef TOW_BASE_CLOCK_H
 #define TOW_BASE_CLOCK_H
 
+#include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 int64_t tow_now_ms(void);       /* monotonic */
 int64_t tow_now_us(void);       /* monotonic */
 int64_t tow_wall_ms(void);      /* since 1970 */
 double tow_cpu_seconds(void);   /* of this process, user and system */
+
+/* Conditions whose deadlines are of the monotonic clock, as tow_now_ms gives it. */
+void tow_condition_init(pthread_cond_t *condition);
+/* Waits under the lock until somebody signals (or for no reason). False: the deadline has passed. */
+bool tow_condition_wait(pthread_cond_t *condition, pthread_mutex_t *lock, int64_t until_ms);
 
 #endif

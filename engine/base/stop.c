@@ -4,8 +4,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <time.h>
 
+#include "engine/base/clock.h"
 #include "engine/base/memory.h"
 
 struct tow_stop {
@@ -19,13 +19,9 @@ struct tow_stop {
 tow_stop_t *tow_stop_new(void)
 {
     tow_stop_t *stop = tow_alloc(sizeof *stop);
-    pthread_condattr_t attributes;
 
     pthread_mutex_init(&stop->lock, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&stop->changed, &attributes);
-    pthread_condattr_destroy(&attributes);
+    tow_condition_init(&stop->changed);
     return stop;
 }
 
@@ -57,19 +53,12 @@ bool tow_stop_requested(const tow_stop_t *stop)
 
 bool tow_stop_wait(tow_stop_t *stop, int64_t wait_ms)
 {
-    struct timespec until;
+    int64_t until_ms = tow_now_ms() + wait_ms;
     bool requested;
 
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += wait_ms / 1000;
-    until.tv_nsec += (wait_ms % 1000) * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
     pthread_mutex_lock(&stop->lock);
     while (!atomic_load(&stop->requested))
-        if (pthread_cond_timedwait(&stop->changed, &stop->lock, &until))
+        if (!tow_condition_wait(&stop->changed, &stop->lock, until_ms))
             break;
     requested = atomic_load(&stop->requested);
     pthread_mutex_unlock(&stop->lock);

@@ -86,15 +86,11 @@ static bool read_config(tow_job_t *job, const tow_options_t *options, tow_error_
 tow_job_t *tow_job_new(const tow_options_t *options, tow_error_t *error)
 {
     tow_job_t *job = tow_alloc(sizeof *job);
-    pthread_condattr_t attributes;
 
     pthread_mutex_init(&job->event_lock, NULL);
     pthread_mutex_init(&job->checkpoint_lock, NULL);
     pthread_mutex_init(&job->lock, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&job->changed, &attributes);
-    pthread_condattr_destroy(&attributes);
+    tow_condition_init(&job->changed);
     job->sink = (tow_sink_t){forward_event, job};
     job->stop = tow_stop_new();
     job->filter = tow_filter_new();
@@ -173,17 +169,10 @@ void tow_job_move(tow_job_t *job, tow_phase_t phase)
 /* Waits a tick, or until something is asked; enters and leaves a pause. False: the job stops. */
 static bool tick(tow_job_t *job)
 {
-    struct timespec at;
     bool pause, paused;
 
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    at.tv_nsec += TICK_MS * 1000000;
-    if (at.tv_nsec >= 1000000000) {
-        at.tv_sec++;
-        at.tv_nsec -= 1000000000;
-    }
     pthread_mutex_lock(&job->lock);
-    pthread_cond_timedwait(&job->changed, &job->lock, &at);
+    tow_condition_wait(&job->changed, &job->lock, tow_now_ms() + TICK_MS);
     pause = job->pause_wished;
     paused = job->phase == TOW_PHASE_PAUSED;
     pthread_mutex_unlock(&job->lock);
@@ -361,19 +350,12 @@ bool tow_job_start(tow_job_t *job, tow_error_t *error)
 
 bool tow_job_ended(tow_job_t *job, int wait_ms)
 {
-    struct timespec until;
+    int64_t until_ms = tow_now_ms() + wait_ms;
     bool stopped;
 
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += wait_ms / 1000;
-    until.tv_nsec += (long)(wait_ms % 1000) * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
     pthread_mutex_lock(&job->lock);
     while (!job->stopped)
-        if (pthread_cond_timedwait(&job->changed, &job->lock, &until) == ETIMEDOUT)
+        if (!tow_condition_wait(&job->changed, &job->lock, until_ms))
             break;
     stopped = job->stopped;
     pthread_mutex_unlock(&job->lock);

@@ -25,7 +25,7 @@ void tow_write_begin(tow_write_t *write, tow_write_kind_t kind, const tow_namesp
     write->kind = kind;
     write->collection = collection;
     write->open = true;
-    write->once = write->strict = false;
+    write->strict = false;
     bson_init(&write->command);
     bson_append_utf8(&write->command, names[kind], -1, collection->name, -1);
     bson_append_bool(&write->command, "ordered", -1, false);
@@ -89,11 +89,35 @@ void tow_write_replace(tow_write_t *write, tow_value_t id, const bson_t *documen
     append_update(write, id, document, false, true, tag);
 }
 
-void tow_write_update(tow_write_t *write, tow_value_t id, const bson_t *update, bool pipeline,
-                      void *tag)
+void tow_write_literal(tow_write_t *write, tow_value_t id, const bson_t *document, void *tag)
 {
-    write->once = true; /* in another state of the document it may mean another order of fields */
-    append_update(write, id, update, pipeline, false, tag);
+    bson_t pipeline = BSON_INITIALIZER, stage, literal;
+
+    bson_append_document_begin(&pipeline, "0", 1, &stage);
+    bson_append_document_begin(&stage, "$replaceWith", -1, &literal);
+    bson_append_document(&literal, "$literal", -1, document);
+    bson_append_document_end(&stage, &literal);
+    bson_append_document_end(&pipeline, &stage);
+    append_update(write, id, &pipeline, true, false, tag);
+    bson_destroy(&pipeline);
+}
+
+bool tow_has_empty_timestamp(const bson_t *document)
+{
+    bson_iter_t iter;
+
+    if (!bson_iter_init(&iter, document))
+        return false;
+    while (bson_iter_next(&iter)) {
+        uint32_t seconds, increment;
+
+        if (!BSON_ITER_HOLDS_TIMESTAMP(&iter) || !strcmp(bson_iter_key(&iter), "_id"))
+            continue;
+        bson_iter_timestamp(&iter, &seconds, &increment);
+        if (!seconds && !increment)
+            return true;
+    }
+    return false;
 }
 
 void tow_write_delete(tow_write_t *write, tow_value_t id, void *tag)
@@ -219,7 +243,7 @@ bool tow_write_send(tow_write_t *write, tow_conn_t *conn, tow_write_error_fn eac
     ok = tow_conn_command(conn, write->collection->database, &write->command, &send, &reply, error);
     if (ok)
         report(write, &reply, 0, each, data, out_matched);
-    else if (error->server_code == DUPLICATE_KEY && !write->once)
+    else if (error->server_code == DUPLICATE_KEY)
         ok = send_singly(write, conn, &send, each, data, out_matched, error);
     if (!ok)
         tow_fail_context(error, "%s %s", verbs[write->kind], write->collection->ns);

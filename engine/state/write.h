@@ -15,7 +15,6 @@ typedef struct {
     const tow_namespace_t *collection;
     bson_t command, list;      /* `list` is open inside `command` while open */
     bool open;
-    bool once;                 /* holds a statement that must not be sent twice */
     bool strict;               /* inserts: a document that is there already is none of ours */
     uint32_t count;
     void **tags;
@@ -29,8 +28,10 @@ void tow_write_begin(tow_write_t *write, tow_write_kind_t kind, const tow_namesp
 /* Room for a statement of so many bytes: false means send first. An empty message always has room. */
 bool tow_write_fits(const tow_write_t *write, size_t bytes);
 void tow_write_replace(tow_write_t *write, tow_value_t id, const bson_t *document, void *tag);
-void tow_write_update(tow_write_t *write, tow_value_t id, const bson_t *update, bool pipeline,
-                      void *tag);
+/* Replaces a document that is there by a pipeline: exact also where names hold dots and dollars, and
+ * with the empty timestamps that a server otherwise fills in. */
+void tow_write_literal(tow_write_t *write, tow_value_t id, const bson_t *document, void *tag);
+bool tow_has_empty_timestamp(const bson_t *document); /* at its top level, _id left out */
 void tow_write_delete(tow_write_t *write, tow_value_t id, void *tag);
 void tow_write_insert(tow_write_t *write, const bson_t *document, void *tag);
 
