@@ -8,7 +8,6 @@
 enum {
     DUPLICATE_KEY = 11000,
     REFUSALS_MOST = 3,              /* attempts that may meet documents that cannot be written */
-    FLIGHTS = 2,                    /* batches of one range on their way: reading must not wait */
     FLIGHT_BYTES = 32 * 1024 * 1024 /* of all batches on their way, unless one alone is larger */
 };
 
@@ -219,14 +218,14 @@ void *tow_copy_inserter(void *data)
     return NULL;
 }
 
-/* Whether the batch may go. The order of a capped collection is kept by one batch at a time. */
+/* Whether the batch may go. One of a range at a time is enough to read and write at once; it keeps the
+ * order of a capped collection, and several would only make the server's threads wait for each other. */
 static bool has_room(const tow_pass_t *pass, uint64_t bytes)
 {
     const tow_copy_t *copy = pass->worker->copy;
 
-    if (pass->in_flight >= (pass->collection->capped ? 1 : FLIGHTS))
-        return false;
-    return !copy->load_bytes || copy->load_bytes + bytes <= FLIGHT_BYTES;
+    return !pass->in_flight &&
+           (!copy->load_bytes || copy->load_bytes + bytes <= FLIGHT_BYTES);
 }
 
 bool tow_pass_submit(tow_pass_t *pass, tow_reader_t *reader)

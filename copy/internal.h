@@ -111,7 +111,7 @@ bool tow_pass_given_up(const tow_pass_t *pass);
 tow_outcome_t tow_pass_judge(const tow_pass_t *pass, const tow_error_t *error);
 
 /* insert.c */
-enum { TOW_BATCH_DOCUMENTS = 10000 };
+enum { TOW_BATCH_DOCUMENTS = 5000 };
 void *tow_copy_inserter(void *data);
 /* Hands the reader's current batch over as soon as there is room for it. False: the attempt is to end. */
 bool tow_pass_submit(tow_pass_t *pass, tow_reader_t *reader);

@@ -293,6 +293,13 @@ bool tow_ledger_wait_floor(tow_ledger_t *ledger, tow_optime_t time, int64_t wait
     return reached;
 }
 
+void tow_ledger_wake(tow_ledger_t *ledger)
+{
+    pthread_mutex_lock(&ledger->lock);
+    pthread_cond_broadcast(&ledger->changed);
+    pthread_mutex_unlock(&ledger->lock);
+}
+
 uint64_t tow_ledger_backlog(const tow_ledger_t *ledger)
 {
     return atomic_load(&ledger->backlog);

@@ -29,6 +29,9 @@ void tow_replay_destroy(tow_replay_t *replay)
 {
     if (!replay)
         return;
+    tow_ledger_wake(replay->options.ledger);
+    for (uint32_t i = 0; i < replay->lane_count; i++)
+        tow_lane_wake(&replay->lanes[i]);
     if (replay->started)
         pthread_join(replay->dispatcher, NULL);
     for (uint32_t i = 0; i < replay->lane_count; i++) {

@@ -192,10 +192,10 @@ static int run_verb(const cmd_verb_t *verb, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    /* Batches of many megabytes come and go: give them back to the system at once, and keep few
-     * arenas, so that the peak of memory is what is in use. */
-    mallopt(M_MMAP_THRESHOLD, 1024 * 1024);
-    mallopt(M_TRIM_THRESHOLD, 4 * 1024 * 1024);
+    /* Batches of many megabytes come and go. Mapped anew each time, their pages would cost more than
+     * all else that the engine does; kept without bound, they would be the peak of memory. */
+    mallopt(M_MMAP_THRESHOLD, 32 * 1024 * 1024);
+    mallopt(M_TRIM_THRESHOLD, 16 * 1024 * 1024);
     mallopt(M_ARENA_MAX, 4);
 
     if (argc < 2) {

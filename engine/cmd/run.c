@@ -3,13 +3,20 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "engine/cmd/cmd.h"
 
-/* The first signal stops at a checkpoint, the second ends at once: that too is safe. */
+enum { STOP_SECONDS = 4 };
+
+/* The first signal stops at a checkpoint, the second ends at once: that too is safe, as any end is. So
+ * it is when a server that does not answer keeps the checkpoint from being stored. */
 static void *watch_signals(void *data)
 {
+    static const char message[] = "towline: stopped without a last checkpoint, since a server does "
+                                  "not answer; nothing is lost, run the same command again to go on\n";
+    struct timespec patience = {.tv_sec = STOP_SECONDS};
     tow_job_t *job = data;
     sigset_t set;
     int number;
@@ -19,8 +26,16 @@ static void *watch_signals(void *data)
     sigaddset(&set, SIGTERM);
     sigwait(&set, &number);
     tow_job_stop(job);
-    sigwait(&set, &number);
-    _exit(128 + number);
+    number = sigtimedwait(&set, NULL, &patience);
+    if (number > 0)
+        _exit(128 + number);
+    if (tow_job_ended(job, 0)) {
+        sigwait(&set, &number);
+        _exit(128 + number);
+    }
+    if (write(STDERR_FILENO, message, sizeof message - 1) < 0)
+        _exit(TOW_ERROR_INTERNAL);
+    _exit(TOW_ERROR_INTERRUPTED);
     return NULL;
 }
 

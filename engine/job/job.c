@@ -8,7 +8,7 @@
 #include "engine/base/clock.h"
 #include "engine/job/internal.h"
 
-enum { IN_SYNC_LAG_MS = 2000, TICK_MS = 50 };
+enum { IN_SYNC_LAG_MS = 2000, TICK_MS = 20 };
 
 const char *tow_version(void)
 {

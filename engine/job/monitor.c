@@ -6,6 +6,7 @@
 
 enum {
     POLL_MS = 100,             /* of the source's time: bounds how fast the floor passes a no-op */
+    POLL_CLOSE_MS = 20,        /* when next to nothing is left until the job is in sync */
     CHECKPOINT_MS = 1000,
     RENEW_MS = 3000,
     CLOSE_EVENTS = 2000,       /* backlog at which direct mode begins … */
@@ -31,6 +32,13 @@ static void choose_mode(tow_job_t *job, tow_optime_t source_time)
         tow_tail_wish_direct(job->tail, true);
 }
 
+static int poll_ms(tow_job_t *job)
+{
+    return tow_job_phase(job) == TOW_PHASE_CATCHING_UP && !tow_ledger_backlog(job->ledger)
+               ? POLL_CLOSE_MS
+               : POLL_MS;
+}
+
 static void *monitor(void *data)
 {
     tow_job_t *job = data;
@@ -40,7 +48,7 @@ static void *monitor(void *data)
     tow_conn_t *destination = tow_conn_open(job->destination, &error);
     int64_t pinged_ms = 0;
 
-    while (source && destination && !tow_stop_wait(job->stop, POLL_MS)) {
+    while (source && destination && !tow_stop_wait(job->stop, poll_ms(job))) {
         tow_optime_t time, ignored;
         int64_t now;
 

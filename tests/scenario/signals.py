@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+"""signals.py: SIGTERM and SIGINT stop a job within five seconds in every phase, and the same command
+goes on; a second signal ends it at once; a server that does not answer keeps nobody waiting.
+"""
+import os
+import pathlib
+import signal
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+sys.dont_write_bytecode = True
+
+from job import EXIT, JobError
+from scenario import Scenario, scaled
+
+STOP_SECONDS = 5
+
+
+def fill(client):
+    for name in ("a", "b"):
+        client["data"][name].insert_many(
+            [{"_id": n, "pad": os.urandom(300).hex()} for n in range(scaled(20000, 2000))])
+        client["data"][name].create_index("pad")
+
+
+def change(client, mark):
+    """Something that the job has to follow, and that tells afterwards whether it did."""
+    client["data"]["a"].update_many({"_id": {"$lt": 500}}, {"$set": {"mark": mark}})
+    client["data"]["b"].delete_many({"_id": {"$mod": [97, len(mark) % 97]}})
+    client["data"]["c"].insert_one({"_id": mark})
+
+
+def stop_with(scenario, job, number, within=STOP_SECONDS, status=EXIT["interrupted"]):
+    began = time.monotonic()
+    job.signal(number)
+    ended = job.wait(within + 20)
+    seconds = time.monotonic() - began
+    scenario.expect(ended == status, lambda: "exit status %s: %s" % (ended, job.error_line()))
+    scenario.expect(seconds <= within, "it took %.1f s to stop" % seconds)
+
+
+def at_once(job):
+    """The signal comes before anything is known to have begun."""
+
+
+def copying(job):
+    job.wait_phase("copying", "catching-up", "in-sync")
+
+
+def in_sync(job):
+    job.wait_in_sync()
+
+
+def paused(job):
+    job.wait_in_sync()
+    job.pause()
+
+
+PHASES = (at_once, copying, in_sync, paused)
+
+
+def stopped_everywhere(scenario, pair):
+    """One job that is stopped in each phase and in the end loses nothing."""
+    job = scenario.job(pair, name="stopped")
+    for reach in PHASES:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            reach(job)
+            change(pair.source.client, "%s %d" % (reach.__name__, number))
+            if reach is at_once:
+                job.wait_for("the control server", lambda progress: True)
+            stop_with(scenario, job, number)
+            scenario.expect("run the same command again" in job.error_line(),
+                            lambda: "it does not say how to go on: %s" % job.error_line())
+            job.start()
+    job.finish()
+    scenario.expect_equal(pair)
+    scenario.expect_no_state(pair, job)
+
+
+def lease_given_back(scenario, pair):
+    """A clean stop gives the lease back: the next start waits for nobody."""
+    job = scenario.job(pair, name="lease")
+    job.wait_in_sync()
+    stop_with(scenario, job, signal.SIGTERM)
+    state = pair.destination.client["towline_lease"]["job"].find_one({"_id": "job"})
+    scenario.expect(not state.get("lease"), "the lease is still there: %s" % state)
+    began = time.monotonic()
+    job.start()
+    job.wait_in_sync()
+    scenario.expect(time.monotonic() - began < 10, "the lease was waited for")
+    job.finish()
+    scenario.expect_equal(pair)
+
+
+def hanging_server(scenario, pair, side):
+    """A server that takes connections and answers nothing (SIGSTOP)."""
+    server = getattr(pair, side)
+    job = scenario.job(pair, name="hang_" + side)
+    job.wait_in_sync()
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        stop_with(scenario, job, signal.SIGTERM)
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    change(pair.source.client, "hang " + side)
+    job.start()
+    job.finish()
+    scenario.expect_equal(pair)
+
+
+def second_signal(scenario, pair):
+    job = scenario.job(pair, name="second")
+    job.wait_in_sync()
+    os.kill(pair.destination.pid, signal.SIGSTOP)
+    try:
+        job.signal(signal.SIGTERM)
+        try:
+            job.wait(1)
+        except JobError:
+            pass  # it waits for the server, as it should
+        stop_with(scenario, job, signal.SIGINT, within=1, status=128 + signal.SIGINT)
+    finally:
+        os.kill(pair.destination.pid, signal.SIGCONT)
+    change(pair.source.client, "second")
+    job.start()
+    job.finish()
+    scenario.expect_equal(pair)
+
+
+def main():
+    with Scenario(__doc__) as scenario:
+        cases = [("stopped in every phase, nothing lost", stopped_everywhere),
+                 ("a stop gives the lease back", lease_given_back),
+                 ("a hanging source", lambda s, p: hanging_server(s, p, "source")),
+                 ("a hanging destination", lambda s, p: hanging_server(s, p, "destination")),
+                 ("a second signal ends at once", second_signal)]
+        for name, case in cases:
+            pair = scenario.pair()
+            fill(pair.source.client)
+            with scenario.case(name):
+                case(scenario, pair)
+            scenario.stop_pair(pair)
+
+
+if __name__ == "__main__":
+    main()
