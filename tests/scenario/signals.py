@@ -11,6 +11,8 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 sys.dont_write_bytecode = True
 
+from pymongo.errors import AutoReconnect
+
 from job import EXIT, JobError
 from scenario import Scenario, scaled
 
@@ -20,15 +22,26 @@ STOP_SECONDS = 5
 def fill(client):
     for name in ("a", "b"):
         client["data"][name].insert_many(
-            [{"_id": n, "pad": os.urandom(300).hex()} for n in range(scaled(20000, 2000))])
-        client["data"][name].create_index("pad")
+            [{"_id": n, "n": n % 100, "pad": os.urandom(300).hex()}
+             for n in range(scaled(20000, 2000))])
+        client["data"][name].create_index("n")
 
 
-def change(client, mark):
-    """Something that the job has to follow, and that tells afterwards whether it did."""
+def change_once(client, mark):
     client["data"]["a"].update_many({"_id": {"$lt": 500}}, {"$set": {"mark": mark}})
     client["data"]["b"].delete_many({"_id": {"$mod": [97, len(mark) % 97]}})
-    client["data"]["c"].insert_one({"_id": mark})
+    client["data"]["c"].replace_one({"_id": mark}, {"n": len(mark)}, upsert=True)
+
+
+def change(client, mark, tries=5):
+    """Something that the job has to follow, and that tells afterwards whether it did. A server that
+    was stopped for seconds may have closed the connections of before."""
+    for attempt in range(tries):
+        try:
+            return change_once(client, mark)
+        except AutoReconnect:
+            if attempt == tries - 1:
+                raise
 
 
 def stop_with(scenario, job, number, within=STOP_SECONDS, status=EXIT["interrupted"]):
