@@ -22,7 +22,7 @@ typedef struct {
     uint32_t replaced; /* of them were there already */
 } insert_t;
 
-static void ignore_refusal(void *data, void *tag, const tow_write_error_t *error)
+void tow_pass_count_refusal(void *data, void *tag, const tow_write_error_t *error)
 {
     uint32_t *refused = data;
 
@@ -44,13 +44,13 @@ static bool restore_timestamps(const insert_t *insert, tow_error_t *error)
         if (!tow_has_empty_timestamp(document) || !tow_value_id(document, &id))
             continue;
         if (!tow_write_fits(&write, document->len)) {
-            ok = tow_write_send(&write, insert->destination, ignore_refusal, &refused, &matched,
+            ok = tow_write_send(&write, insert->destination, tow_pass_count_refusal, &refused, &matched,
                                 error);
             tow_write_begin(&write, TOW_WRITE_UPDATE, insert->pass->collection);
         }
         tow_write_literal(&write, id, document, NULL);
     }
-    ok = ok && tow_write_send(&write, insert->destination, ignore_refusal, &refused, &matched,
+    ok = ok && tow_write_send(&write, insert->destination, tow_pass_count_refusal, &refused, &matched,
                               error);
     tow_write_clear(&write);
     if (ok && refused)
@@ -70,18 +70,36 @@ static void name_document(const insert_t *insert, const tow_write_error_t *refus
     tow_fail(error, TOW_ERROR_SERVER, "document with _id %s: %s", id, refusal->message);
 }
 
-/* Replaces the documents that are there already: left by an attempt whose end is not known, or written
- * again at the source while it was read. In either case the event that follows says the last word.
- * What cannot be replaced is copied anew with its range. */
+/* Whether the range may be emptied and read once more. */
+static bool may_try_again(tow_pass_t *pass)
+{
+    tow_copy_t *copy = pass->worker->copy;
+    bool may;
+
+    pthread_mutex_lock(&copy->lock);
+    may = ++pass->refusals < REFUSALS_MOST;
+    pthread_mutex_unlock(&copy->lock);
+    return may;
+}
+
+/* Replaces the documents that are there already: written again at the source while it was read, so that
+ * the event that follows says the last word. After an attempt whose end is not known they may be its
+ * stragglers, and others of them be gone at the source: then the range is emptied once more first. What
+ * cannot be replaced is copied anew with its range. */
 static tow_outcome_t replace_present(insert_t *insert, const bson_t *reply, tow_error_t *error)
 {
     tow_pass_t *pass = insert->pass;
-    tow_copy_t *copy = pass->worker->copy;
     tow_write_t write = {0};
     tow_write_error_t refusal;
     uint32_t position = 0, matched, refused = 0, present = 0;
     bool ok = true, possible = !pass->collection->capped;
 
+    if (pass->again && tow_reply_write_error(reply, &position, &refusal)) {
+        name_document(insert, &refusal, error);
+        if (refusal.code == DUPLICATE_KEY && may_try_again(pass))
+            return tow_pass_given_up(pass) ? TOW_PASS_GIVEN_UP : TOW_PASS_AGAIN;
+        position = 0;
+    }
     tow_write_begin(&write, TOW_WRITE_UPDATE, pass->collection);
     while (ok && possible && tow_reply_write_error(reply, &position, &refusal)) {
         tow_value_t id;
@@ -92,14 +110,14 @@ static tow_outcome_t replace_present(insert_t *insert, const bson_t *reply, tow_
         if (!possible)
             break;
         if (!tow_write_fits(&write, insert->pointers[refusal.index]->len)) {
-            ok = tow_write_send(&write, insert->destination, ignore_refusal, &refused, &matched,
+            ok = tow_write_send(&write, insert->destination, tow_pass_count_refusal, &refused, &matched,
                                 error);
             tow_write_begin(&write, TOW_WRITE_UPDATE, pass->collection);
         }
         tow_write_replace(&write, id, insert->pointers[refusal.index], NULL);
         present++;
     }
-    ok = ok && (!possible || tow_write_send(&write, insert->destination, ignore_refusal, &refused,
+    ok = ok && (!possible || tow_write_send(&write, insert->destination, tow_pass_count_refusal, &refused,
                                             &matched, error));
     tow_write_clear(&write);
     if (!ok)
@@ -110,10 +128,7 @@ static tow_outcome_t replace_present(insert_t *insert, const bson_t *reply, tow_
         insert->replaced = present;
         return TOW_PASS_DONE;
     }
-    pthread_mutex_lock(&copy->lock);
-    possible = ++pass->refusals < REFUSALS_MOST;
-    pthread_mutex_unlock(&copy->lock);
-    return possible ? TOW_PASS_AGAIN : TOW_PASS_FAILED;
+    return may_try_again(pass) ? TOW_PASS_AGAIN : TOW_PASS_FAILED;
 }
 
 static tow_outcome_t send(insert_t *insert, tow_error_t *error)

@@ -47,6 +47,7 @@ typedef struct {
     tow_worker_t *worker;
     tow_namespace_t *collection;
     tow_range_t range;           /* bounds borrowed from the collection */
+    bool again;                  /* an attempt before may have left documents */
     uint32_t refusals;           /* how often a document could not be written; guarded by the copy's lock,
                                     as is what follows, all of it about the current attempt */
     uint32_t in_flight;          /* batches that were submitted and are not done with */
@@ -117,6 +118,8 @@ void *tow_copy_inserter(void *data);
 bool tow_pass_submit(tow_pass_t *pass, tow_reader_t *reader);
 /* Waits until nothing of the attempt is on its way; how its inserts went, with *error. */
 tow_outcome_t tow_pass_settle(tow_pass_t *pass, tow_error_t *error);
+/* A tow_write_error_fn that counts into the uint32_t of its data. */
+void tow_pass_count_refusal(void *data, void *tag, const tow_write_error_t *error);
 
 /* index.c */
 void *tow_copy_index_worker(void *data);

@@ -45,13 +45,6 @@ static void wait_while_paused(const tow_pass_t *pass)
 
 /* Emptying --------------------------------------------------------------------------------------*/
 
-static void ignore_refusal(void *data, void *tag, const tow_write_error_t *error)
-{
-    uint32_t *refused = data;
-
-    (*refused)++;
-}
-
 /* Deletes what an earlier attempt left of the range. The read waits for all that this process had
  * acknowledged, so that none of it hides from a majority read. */
 static bool empty_by_keys(tow_pass_t *pass, tow_error_t *error)
@@ -80,14 +73,14 @@ static bool empty_by_keys(tow_pass_t *pass, tow_error_t *error)
             if (!tow_value_id(&document, &id))
                 continue;
             if (!tow_write_fits(&write, id.length)) {
-                ok = tow_write_send(&write, destination, ignore_refusal, &refused, &matched, error);
+                ok = tow_write_send(&write, destination, tow_pass_count_refusal, &refused, &matched, error);
                 tow_write_begin(&write, TOW_WRITE_DELETE, pass->collection);
             }
             tow_write_delete(&write, id, NULL);
         }
         ok = ok && tow_reader_next_batch(reader, &more, error);
     }
-    ok = ok && tow_write_send(&write, destination, ignore_refusal, &refused, &matched, error);
+    ok = ok && tow_write_send(&write, destination, tow_pass_count_refusal, &refused, &matched, error);
     tow_write_clear(&write);
     tow_reader_close(reader);
     bson_destroy(&projection);
@@ -192,6 +185,7 @@ static tow_outcome_t attempt_range(tow_pass_t *pass, bool again, tow_error_t *er
     pass->documents = pass->bytes = 0;
     pass->advanced = false;
     pass->outcome = TOW_PASS_DONE;
+    pass->again = again;
     if (again && !empty_range(pass, error))
         return tow_pass_judge(pass, error);
     lo = tow_namespaces_start_range(table, pass->collection, number, copy->options.source);

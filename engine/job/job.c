@@ -1,9 +1,7 @@
 /* job.c: the public job: its life, its phases, and what may be asked of it. */
-#include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "engine/base/clock.h"
 #include "engine/job/internal.h"
@@ -223,14 +221,14 @@ static bool build_unique(tow_job_t *job, tow_error_t *error)
 static bool reach_cutover(tow_job_t *job, tow_error_t *error)
 {
     tow_job_move(job, TOW_PHASE_COPYING);
-    tow_tail_hurry(job->tail, true);
     while (tick(job)) {
         tow_phase_t phase = tow_job_phase(job);
         bool finished = tow_copy_finished(job->copy), wished;
 
-        if (phase == TOW_PHASE_COPYING && finished)
+        if (phase == TOW_PHASE_COPYING && finished) {
             tow_job_move(job, TOW_PHASE_CATCHING_UP);
-        else if (phase == TOW_PHASE_CATCHING_UP && !finished)
+            tow_tail_hurry(job->tail, true);
+        } else if (phase == TOW_PHASE_CATCHING_UP && !finished)
             tow_job_move(job, TOW_PHASE_COPYING);
         else if (phase == TOW_PHASE_IN_SYNC && (!finished || !is_close(job)))
             tow_job_move(job, TOW_PHASE_CATCHING_UP);

@@ -30,8 +30,8 @@ typedef struct {
     bool prefer_no_timeout;       /* noCursorTimeout */
 } tow_read_t;
 
-/* Sends the find. NamespaceNotFound reads as empty. Without bounds a
- * document that is deleted and inserted again meanwhile may come twice. A killed cursor or lost connection is an error of class
+/* Sends the find. NamespaceNotFound reads as empty. Without bounds a document that is deleted and
+ * inserted again meanwhile may come twice. A killed cursor or lost connection is an error of class
  * RECONNECT (read the range again). */
 tow_reader_t *tow_reader_open(tow_conn_t *conn, const tow_read_t *what, tow_error_t *error);
 /* Next document, borrowed until the next call of tow_reader_next_batch or close; iterates within the
