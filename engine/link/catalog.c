@@ -335,13 +335,13 @@ static void take_stats(void *data, const bson_t *entry)
         stats->bytes += (uint64_t)bson_iter_as_int64(&value);
 }
 
-bool tow_collection_stats(tow_conn_t *conn, const char *database, const char *collection,
-                          tow_collection_stats_t *out, tow_error_t *error)
+/* A mongos has several of everything. */
+static bool ask_shards(tow_conn_t *conn, const char *database, const char *collection,
+                       tow_collection_stats_t *out, tow_error_t *error)
 {
     bson_t command = BSON_INITIALIZER, stages, stage, stats, empty = BSON_INITIALIZER;
     bool ok;
 
-    *out = (tow_collection_stats_t){0};
     bson_append_utf8(&command, "aggregate", -1, collection, -1);
     bson_append_array_begin(&command, "pipeline", -1, &stages);
     bson_append_document_begin(&stages, "0", -1, &stage);
@@ -354,6 +354,41 @@ bool tow_collection_stats(tow_conn_t *conn, const char *database, const char *co
     ok = tow_cursor_each(conn, database, &command, take_stats, out, error);
     bson_destroy(&command);
     bson_destroy(&empty);
+    return ok;
+}
+
+/* Answered from the server's own counters, and needs no more than the right to read. */
+static bool ask_size(tow_conn_t *conn, const char *database, const char *collection,
+                     tow_collection_stats_t *out, tow_error_t *error)
+{
+    tow_send_options_t options = {.flags = TOW_SEND_RETRY};
+    char *ns = tow_format("%s.%s", database, collection);
+    bson_t command = BSON_INITIALIZER, reply;
+    bson_iter_t iter;
+    bool ok;
+
+    bson_append_utf8(&command, "dataSize", -1, ns, -1);
+    bson_append_bool(&command, "estimate", -1, true);
+    ok = tow_conn_command(conn, database, &command, &options, &reply, error);
+    if (ok && bson_iter_init_find(&iter, &reply, "numObjects"))
+        out->documents = (uint64_t)bson_iter_as_int64(&iter);
+    if (ok && bson_iter_init_find(&iter, &reply, "size"))
+        out->bytes = (uint64_t)bson_iter_as_int64(&iter);
+    bson_destroy(&command);
+    bson_destroy(&reply);
+    free(ns);
+    return ok;
+}
+
+bool tow_collection_stats(tow_conn_t *conn, const char *database, const char *collection,
+                          tow_collection_stats_t *out, tow_error_t *error)
+{
+    bool ok;
+
+    *out = (tow_collection_stats_t){0};
+    ok = tow_link_facts(tow_conn_link(conn))->sharded
+             ? ask_shards(conn, database, collection, out, error)
+             : ask_size(conn, database, collection, out, error);
     if (!ok &&
         (error->server_code == NAMESPACE_NOT_FOUND || error->server_code == VIEW_NOT_SUPPORTED))
         ok = true;
