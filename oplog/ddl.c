@@ -430,6 +430,20 @@ static bool create(ddl_t *ddl, tow_error_t *error)
     return tow_replay_ensure(ddl->replay, database, name, error) != NULL;
 }
 
+/* Once for each type: a source that knows one sends many. */
+static void warn_unknown(ddl_t *ddl, const char *operation, const char *database, const char *name)
+{
+    bson_t *known = &ddl->replay->unknown;
+
+    if (bson_has_field(known, operation))
+        return;
+    bson_append_bool(known, operation, -1, true);
+    tow_emit(&ddl->replay->options.sink, TOW_LEVEL_WARNING, "event_unknown",
+             "%s.%s: the source sent an event of the unknown type '%s'; after each of these the "
+             "options and indexes are compared with the destination's",
+             database, name, operation);
+}
+
 static bool dispatch(ddl_t *ddl, tow_error_t *error)
 {
     const tow_ddl_handler_t *handler = &ddl->replay->options.ddl;
@@ -449,10 +463,7 @@ static bool dispatch(ddl_t *ddl, tow_error_t *error)
     if (!strcmp(operation, "createIndexes") || !strcmp(operation, "dropIndexes"))
         return change_indexes(ddl, operation[0] == 'c', error);
     if (strcmp(operation, "modify"))
-        tow_emit(&ddl->replay->options.sink, TOW_LEVEL_WARNING, "event_unknown",
-                 "%s.%s: the source sent an event of the unknown type '%s'; its options and indexes "
-                 "are compared with the destination's",
-                 database, name, operation);
+        warn_unknown(ddl, operation, database, name);
     return find(ddl, database, name) ? handler->reconcile(handler->data, database, name, error)
                                      : true;
 }

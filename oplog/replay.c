@@ -12,6 +12,7 @@ tow_replay_t *tow_replay_new(const tow_replay_options_t *options)
     pthread_rwlockattr_t attributes;
 
     replay->options = *options;
+    bson_init(&replay->unknown);
     replay->lane_count = options->lanes;
     replay->lanes = tow_alloc(options->lanes * sizeof *replay->lanes);
     replay->outboxes = tow_alloc(options->lanes * sizeof *replay->outboxes);
@@ -41,6 +42,7 @@ void tow_replay_destroy(tow_replay_t *replay)
     tow_conn_close(replay->source);
     tow_conn_close(replay->destination);
     pthread_rwlock_destroy(&replay->exclusive);
+    bson_destroy(&replay->unknown);
     free(replay->lanes);
     free(replay->outboxes);
     free(replay);

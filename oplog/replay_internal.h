@@ -69,6 +69,7 @@ struct tow_replay {
     /* The dispatcher's own. */
     tow_conn_t *source, *destination;
     tow_optime_t horizon;
+    bson_t unknown;        /* a field for each unknown type of event that was logged */
     tow_items_t *outboxes; /* one for each lane, filled while a block is dispatched */
 };
 

@@ -163,10 +163,11 @@ static bool read_cursor(const bson_t *reply, int64_t *out_id, bson_iter_t *out_b
     return batch;
 }
 
-static bool open_stream(tow_tail_t *tail, const bson_t *resume, bool direct, bson_t *reply,
-                        tow_error_t *error)
+/* `flags` besides that it is a read: the first opening is sent again by itself, later ones by `survive`. */
+static bool open_stream(tow_tail_t *tail, const bson_t *resume, bool direct, int flags,
+                        bson_t *reply, tow_error_t *error)
 {
-    tow_send_options_t send = {.flags = TOW_SEND_READ};
+    tow_send_options_t send = {.flags = TOW_SEND_READ | flags};
     bson_t command, token;
     bson_iter_t batch;
     bool has_token, ok;
@@ -198,7 +199,7 @@ bool tow_tail_open(tow_tail_t *tail, const bson_t *token, tow_optime_t time, bso
     /* Known before the request: everything up to it lies before the stream's first position. */
     tow_optime_t before = tow_link_time(tail->options.source);
 
-    ok = open_stream(tail, token, false, &reply, error);
+    ok = open_stream(tail, token, false, TOW_SEND_RETRY, &reply, error);
     if (ok && token) {
         move_token(tail, token, time);
     } else if (ok) {
@@ -458,7 +459,7 @@ static bool read_once(tow_tail_t *tail, bson_t *reply, tow_error_t *error)
         kill_cursor(tail);
     }
     if (!tail->cursor) {
-        bool ok = open_stream(tail, &tail->token, direct, reply, error);
+        bool ok = open_stream(tail, &tail->token, direct, 0, reply, error);
 
         if (!ok)
             return false;

@@ -1,0 +1,304 @@
+#!/usr/bin/env python3
+"""answers.py: what a real source may answer and the test server never does (shared/servers.md).
+
+The source is tests/lib/fake.py, with KeyString tokens and a clock of its own; the destination is a
+real server. Every case ends with both sides compared document by document.
+"""
+import os
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+sys.dont_write_bytecode = True
+
+import bson
+from bson.raw_bson import RawBSONDocument
+from bson.codec_options import CodecOptions
+
+from fake import Fake
+from job import EXIT
+from scenario import Scenario, wait_until
+
+RAW = CodecOptions(document_class=RawBSONDocument)
+NOT_PRIMARY = ((10107, "NotWritablePrimary"), (13435, "NotPrimaryNoSecondaryOk"),
+               (189, "PrimarySteppedDown"), (91, "ShutdownInProgress"),
+               (11602, "InterruptedDueToReplStateChange"))
+
+
+class Sides:
+    """A fake source and a real destination, as a scenario's pair."""
+
+    def __init__(self, scenario, destination, **options):
+        self.source, self.destination = Fake(**options), destination
+        scenario.reset(destination)
+        for number in range(300):
+            self.source.insert("shop.a", {"_id": number, "n": 0})
+            self.source.insert("shop.b", {"_id": "k%d" % number, "n": 0})
+
+    def uris(self):
+        return self.source.uri, self.destination.uri
+
+    def differences(self):
+        found = []
+        for ns in self.source.collections:
+            database, name = ns.split(".", 1)
+            have = sorted(raw.raw for raw in
+                          self.destination.client[database].get_collection(name, RAW).find())
+            want = sorted(self.source.collections[ns]["documents"])
+            if have != want:
+                found.append("%s: %d documents of %d are equal" % (
+                    ns, len(set(have) & set(want)), len(want)))
+        return found
+
+
+def expect_equal(scenario, sides):
+    found = sides.differences()
+    scenario.expect(not found, lambda: "; ".join(found))
+    scenario.expect(not sides.source.gaps, lambda: "the fake lacks: %s" % sides.source.gaps[:3])
+
+
+def change(fake, mark):
+    for number in range(0, 300, 7):
+        fake.update("shop.a", number, mark=mark)
+    fake.delete("shop.b", "k%d" % (mark % 300))
+    fake.insert("shop.b", {"_id": "new%d" % mark, "n": mark})
+
+
+def caught_up(job, fake):
+    goal = fake.now()
+    return job.wait_for("floor at %s" % goal, lambda progress: (
+        progress["positions"]["floor"] and (progress["positions"]["floor"]["t"],
+                                            progress["positions"]["floor"]["i"]) >=
+        (goal.time, goal.inc)))
+
+
+def whole_job(scenario, destination, **options):
+    sides = Sides(scenario, destination, **options)
+    fake = sides.source
+    job = scenario.job(sides)
+    job.wait_in_sync()
+    for mark in range(3):
+        change(fake, mark)
+        fake.tick(1)
+    caught_up(job, fake)
+    job.finish()
+    expect_equal(scenario, sides)
+
+
+def idle_lag(scenario, destination):
+    """The clock stands still, so lag is exact: 0 while idle, whatever time passes in the world."""
+    sides = Sides(scenario, destination)
+    fake = sides.source
+    job = scenario.job(sides)
+    job.wait_in_sync()
+    for _ in range(3):
+        fake.tick(10)
+        progress = caught_up(job, fake)
+        scenario.expect(progress["positions"]["floor"]["t"] == fake.seconds,
+                        "the floor is not the high-water mark")
+        job.wait_for("lag 0", lambda progress: progress["lagMs"] == 0)
+    job.finish()
+    expect_equal(scenario, sides)
+
+
+def stalled_lag(scenario, destination):
+    """The stream answers nothing while the source writes on: lag must grow, and never show 0."""
+    sides = Sides(scenario, destination)
+    fake = sides.source
+    job = scenario.job(sides)
+    job.wait_in_sync()
+    fake.script.on("getMore", when=fake.is_stream).delay(5)
+    wait_until("a getMore that hangs", lambda: fake.script.acted() > 0)
+    fake.tick(1)
+    change(fake, 1)
+    progress = job.wait_for("lag of a stalled stream", lambda now: now["lagMs"] >= 3000)
+    scenario.expect(not progress["canCommit"], "it may be cut over while 3 s behind")
+    caught_up(job, fake)
+    job.finish()
+    expect_equal(scenario, sides)
+
+
+def history_lost(scenario, destination, code, name):
+    sides = Sides(scenario, destination)
+    fake = sides.source
+    job = scenario.job(sides)
+    job.wait_in_sync()
+    fake.script.on("getMore", when=fake.is_stream).error(
+        code, name, labels=["NonResumableChangeStreamError"])
+    status = job.wait()
+    scenario.expect(status == EXIT["history"], lambda: "status %s: %s" % (status, job.error_line()))
+    scenario.expect("--clear-destination" in job.error_line(), job.error_line)
+
+
+def rolled_over(scenario, destination):
+    """The job is away for longer than the oplog reaches back."""
+    sides = Sides(scenario, destination)
+    fake = sides.source
+    job = scenario.job(sides)
+    job.wait_in_sync()
+    job.kill()
+    fake.tick(3600)
+    change(fake, 1)
+    fake.forget_history()
+    job.start()
+    status = job.wait()
+    scenario.expect(status == EXIT["history"], lambda: "status %s: %s" % (status, job.error_line()))
+
+
+def survives(scenario, destination, make):
+    """A job on whose source `make(script)` plants faults, while copying and again while following."""
+    sides = Sides(scenario, destination)
+    fake = sides.source
+    make(fake)
+    job = scenario.job(sides)
+    job.wait_in_sync()
+    make(fake)
+    for mark in range(4):
+        change(fake, mark)
+        fake.tick(1)
+        caught_up(job, fake)
+    scenario.expect(fake.script.acted() > 0, "no fault happened")
+    job.finish()
+    expect_equal(scenario, sides)
+
+
+def stream_errors(fake):
+    script = fake.script
+    script.on("getMore", when=fake.is_stream, after=1).error(9999, "SomethingNew", labels=[
+        "ResumableChangeStreamError"])
+    for number, name in NOT_PRIMARY:
+        script.on("getMore", when=fake.is_stream, after=1).error(number, name)
+    script.on("getMore", when=fake.is_stream, after=1).error(43, "CursorNotFound")
+    script.on("getMore", when=fake.is_stream, after=1).error(262, "ExceededTimeLimit")
+    script.on("aggregate", when=fake.is_stream).error(189, "PrimarySteppedDown")
+    script.on("getMore", when=fake.is_stream, after=1).half()
+    script.on("getMore", when=fake.is_stream, after=1).lost()
+
+
+def read_errors(fake):
+    script = fake.script
+    for number, name in NOT_PRIMARY + ((262, "ExceededTimeLimit"), (175, "QueryPlanKilled"),
+                                       (50, "MaxTimeMSExpired")):
+        script.on("find", when=lambda request: request.database == "shop").error(number, name)
+    script.on("getMore", when=lambda request: request.database == "shop").error(43,
+                                                                                "CursorNotFound")
+    script.on("find", when=lambda request: request.database == "shop", after=2).half()
+    script.on("find", when=lambda request: request.database == "shop", after=2).lost()
+    script.on("hello").close()
+    script.on("listCollections").error(10107, "NotWritablePrimary")
+    script.on("listIndexes").close()
+    script.on("appendOplogNote").lost()
+
+
+def large_event(scenario, destination):
+    """BSONObjectTooLarge comes again at every resume, until the stream drops the large fields."""
+    sides = Sides(scenario, destination)
+    fake = sides.source
+    job = scenario.job(sides)
+    job.wait_in_sync()
+    job.wait_for("direct mode", lambda progress: progress["mode"] == "direct")
+    large = [True]
+    direct = {}
+
+    def refuses(request):
+        if fake.is_direct(request) and request.name == "aggregate":
+            direct["last"] = True
+        elif fake.is_stream(request) and request.name == "aggregate":
+            direct["last"] = False
+        return request.name == "getMore" and fake.is_stream(request) and direct.get("last", True)
+
+    fake.script.on("aggregate", when=lambda request: refuses(request), times=None).delay(0)
+    fake.script.on("getMore", when=refuses, times=None).error(
+        10334, "BSONObjectTooLarge", "BSONObj size: 17825792 is invalid")
+    change(fake, 7)
+    fake.tick(1)
+    caught_up(job, fake)
+    scenario.expect(large[0] and fake.script.acted() > 0, "no event was too large")
+    fake.script.clear()
+    job.finish()
+    expect_equal(scenario, sides)
+
+
+def idle_token_ahead(scenario, destination):
+    """An opaque token's time is a clock: changes made before it may come after it."""
+    sides = Sides(scenario, destination, opaque=True)
+    fake = sides.source
+    fake.script.on("find", when=lambda request: request.database == "shop", times=4).delay(0.5)
+    job = scenario.job(sides)
+    wait_until("the copy", lambda: fake.script.acted() > 0)
+    fake.hold()
+    for number in range(0, 300, 3):
+        fake.update("shop.a", number, late=True)
+    for number in range(100):
+        fake.delete("shop.b", "k%d" % number)
+    fake.tick(5)
+    job.ended.wait(1.5)  # idle tokens pass meanwhile, and the job may believe none of them
+    fake.release()
+    fake.tick(1)
+    job.wait_in_sync()
+    fake.insert("shop.a", {"_id": "last"})
+    job.finish()
+    expect_equal(scenario, sides)
+
+
+def unknown_event(scenario, destination):
+    sides = Sides(scenario, destination)
+    fake = sides.source
+    job = scenario.job(sides)
+    job.wait_in_sync()
+    fake.unknown_event("shop.a", "somethingOfVersion9")
+    fake.unknown_event("shop.a", "somethingOfVersion9")
+    change(fake, 3)
+    caught_up(job, fake)
+    said = job.tail(400).count("unknown type 'somethingOfVersion9'")
+    scenario.expect(said == 1, "an unknown event was logged %d times" % said)
+    job.finish()
+    expect_equal(scenario, sides)
+
+
+def killed_with_keystrings(scenario, destination):
+    """Killed while following, it goes on from the token of its checkpoint."""
+    sides = Sides(scenario, destination)
+    fake = sides.source
+    job = scenario.job(sides)
+    for mark in range(4):
+        job.wait_phase("copying", "catching-up", "in-sync") if mark == 0 else job.wait_in_sync()
+        change(fake, mark)
+        job.kill()
+        change(fake, mark + 50)
+        fake.tick(1)
+        job.start()
+    job.finish()
+    expect_equal(scenario, sides)
+
+
+def main():
+    with Scenario(__doc__) as scenario:
+        destination = scenario.server()
+        cases = [("KeyString tokens, from start to cutover", whole_job, {}),
+                 ("a mongos", whole_job, {"sharded": True}),
+                 ("opaque tokens", whole_job, {"opaque": True}),
+                 ("version 4.4", whole_job, {"version": "4.4.29"}),
+                 ("lag of an idle source is 0", idle_lag, {}),
+                 ("lag of a stalled stream grows", stalled_lag, {}),
+                 ("286: history lost", history_lost, {"code": 286,
+                                                      "name": "ChangeStreamHistoryLost"}),
+                 ("136: capped position lost", history_lost, {"code": 136,
+                                                              "name": "CappedPositionLost"}),
+                 ("280: fatal", history_lost, {"code": 280, "name": "ChangeStreamFatalError"}),
+                 ("the oplog rolled over while it was away", rolled_over, {}),
+                 ("errors of the stream", survives, {"make": stream_errors}),
+                 ("errors of reads", survives, {"make": read_errors}),
+                 ("an event over 16 MB", large_event, {}),
+                 ("an idle token ahead of undelivered events", idle_token_ahead, {}),
+                 ("an unknown event", unknown_event, {}),
+                 ("killed, with KeyString tokens", killed_with_keystrings, {})]
+        for name, case, options in cases:
+            with scenario.case(name):
+                case(scenario, destination, **options)
+            for job in scenario.jobs:
+                job.close()
+
+
+if __name__ == "__main__":
+    main()

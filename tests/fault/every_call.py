@@ -1,0 +1,142 @@
+#!/usr/bin/env python3
+"""every_call.py: the k-th call to a server fails, for every k, and nothing is lost.
+
+Between the engine and each server stands a proxy. The k-th command on a side is broken in one of
+three ways: the connection breaks before the server sees it; the server does it and the answer is
+lost; the server refuses it for a change of roles. The job must go on, or end with a clear error and
+go on when it is run again; in the end both sides are compared. Meanwhile a writer changes the source.
+
+  --stride N   tries every N-th k, from a random one on (default 25; 1: every call)
+"""
+import pathlib
+import sys
+import threading
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+sys.dont_write_bytecode = True
+
+from job import EXIT
+from proxy import behind
+from scenario import SCALE, Scenario
+
+MODES = {"cut before": lambda rule: rule.close(),
+         "answer lost": lambda rule: rule.lost(),
+         "half an answer": lambda rule: rule.half(),
+         "not primary": lambda rule: rule.error(10107, "NotWritablePrimary",
+                                                labels=["RetryableWriteError"])}
+# A job that a fault ended may say one of these, and the same command then goes on.
+CLEAR = (EXIT["unreachable"], EXIT["server"], EXIT["interrupted"], EXIT["not-in-sync"])
+
+
+class Proxied:
+    def __init__(self, pair):
+        self.pair = pair
+        self.source, self.destination = behind(pair.source), behind(pair.destination)
+
+    def uris(self):
+        return self.source.uri, self.destination.uri
+
+    def close(self):
+        self.source.close()
+        self.destination.close()
+
+
+def fill(client):
+    for name in ("a", "b"):
+        client["data"][name].insert_many([{"_id": n, "n": n % 10, "u": n} for n in range(200)])
+        client["data"][name].create_index("n")
+    client["data"]["a"].create_index("u", unique=True)
+
+
+def write(client, stopped):
+    number = 0
+    while not stopped.wait(0.003):  # the pace
+        number += 1
+        client["data"]["a"].update_one({"_id": number % 200}, {"$inc": {"x": 1}})
+        client["data"]["b"].delete_one({"_id": number % 200})
+        client["data"]["b"].replace_one({"_id": number % 200}, {"n": number}, upsert=True)
+        if number % 50 == 0:
+            client["data"]["made%d" % number].insert_one({"_id": 1})
+
+
+def run_once(scenario, sides):
+    """A whole job under writes; how often it had to be started."""
+    stopped = threading.Event()
+    client = sides.pair.source.client
+    writer = threading.Thread(target=write, args=(client, stopped), daemon=True)
+    writer.start()
+    job = scenario.job(sides, retry_window=20)
+    try:
+        while job.starts < 6:
+            reached = job.wait_or_end("in sync", lambda progress:
+                                      progress["phase"] == "in-sync" and progress["canCommit"])
+            if reached:
+                stopped.set()
+                writer.join()
+                if finish(job):
+                    return job.starts
+            scenario.expect(job.wait() in CLEAR, lambda: "status %s: %s" % (job.status,
+                                                                            job.error_line()))
+            job.start()
+        raise AssertionError("the job ended %d times" % job.starts)
+    finally:
+        stopped.set()
+        writer.join()
+
+
+def finish(job):
+    """Whether the cutover came to its end; a fault may have taken its turn there."""
+    try:
+        job.commit()
+    except Exception:  # the job ended, or refused because it fell behind: what happens next tells
+        pass
+    reached = job.wait_or_end("the end", lambda progress: progress["phase"] == "in-sync")
+    while reached:
+        try:
+            job.commit()
+        except Exception:
+            pass
+        reached = job.wait_or_end("the end", lambda progress: progress["phase"] == "in-sync")
+    return job.wait() == 0
+
+
+def try_call(scenario, pair, side, mode, number):
+    """False when the job made fewer calls than that."""
+    scenario.reset(*pair)
+    fill(pair.source.client)
+    sides = Proxied(pair)
+    try:
+        script = getattr(sides, side).script
+        MODES[mode](script.on("*", after=number))
+        starts = run_once(scenario, sides)
+        found = scenario.differences(pair)
+        what = next(iter(script.log[number:]), "none")
+        scenario.expect(not found, lambda: "call %d (%s): %d differences, first %s" % (
+            number, what, len(found), found[0]))
+        if script.acted():
+            print("# %s, %s, call %d of %d: %s, %d start%s" % (
+                side, mode, number, script.count, what, starts, "s" * (starts > 1)), flush=True)
+        return script.acted() > 0
+    finally:
+        for job in scenario.jobs:
+            job.close()
+        sides.close()
+
+
+def main():
+    with Scenario(__doc__, [("--stride", {"type": int, "default": 25})]) as scenario:
+        pair = scenario.pair()
+        stride = scenario.arguments.stride if SCALE >= 1 else scenario.arguments.stride * 3
+        for side in ("source", "destination"):
+            for mode in MODES:
+                with scenario.case("%s: %s at the k-th call" % (side, mode)):
+                    number, acted = scenario.random.randrange(stride), 0
+                    # The tail of a job is as long as its waiting: what comes late is alike.
+                    while number < 160 and try_call(scenario, pair, side, mode, number):
+                        acted += 1
+                        number += stride
+                    scenario.expect(acted > 0, "no call failed")
+
+
+if __name__ == "__main__":
+    main()

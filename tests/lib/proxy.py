@@ -1,0 +1,78 @@
+"""proxy.py: stands between the engine and a real server, and does what networks do.
+
+It passes messages on whole and may break, delay or throttle the connection, or act on a command as
+its script says (wire.py). A request whose answer is lost has been done by the server: that is the
+case which a cut cable cannot be told to produce.
+"""
+import socket
+import struct
+import threading
+import time
+
+from wire import OP_MSG, Peer, Request, read_message
+
+
+class Proxy(Peer):
+    def __init__(self, port):
+        self.target = port
+        self.delay = 0.0      # seconds, before each answer
+        self.rate = 0         # bytes a second, both ways together; 0: no limit
+        self.stalled = threading.Event()
+        self.stalled.set()    # set: traffic flows
+        super().__init__()
+
+    def stall(self, seconds=None):
+        """Nothing passes, and nothing breaks, until `flow` or the seconds are over."""
+        self.stalled.clear()
+        if seconds is not None:
+            threading.Timer(seconds, self.flow).start()
+
+    def flow(self):
+        self.stalled.set()
+
+    def serve_connection(self, sock):
+        upstream = socket.create_connection(("127.0.0.1", self.target))
+        upstream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with self.lock:
+            self.sockets.add(upstream)
+
+        def serve(request):
+            self._pass(len(request.message))
+            upstream.sendall(request.message)
+            answer = read_message(upstream)
+            self._pass(len(answer))
+            return answer
+
+        try:
+            while True:
+                request = Request(read_message(sock))
+                action = self.script.take(request)
+                answer = action(request, serve) if action else serve(request)
+                while goes_on(answer):  # a monitor's stream of hellos
+                    sock.sendall(answer)
+                    answer = read_message(upstream)
+                if self.delay:
+                    time.sleep(self.delay)
+                sock.sendall(answer)
+        finally:
+            with self.lock:
+                self.sockets.discard(upstream)
+            upstream.close()
+
+    def _pass(self, length):
+        self.stalled.wait()
+        if self.rate:
+            time.sleep(length / self.rate)
+
+
+def goes_on(answer):
+    """Whether the server sends more without being asked (moreToCome)."""
+    opcode, = struct.unpack_from("<i", answer, 12)
+    return opcode == OP_MSG and bool(struct.unpack_from("<I", answer, 16)[0] & 2)
+
+
+def behind(server):
+    """A proxy in front of a scenario's Server; its URI keeps the server's options."""
+    proxy = Proxy(server.port)
+    proxy.uri = server.uri.replace(":%d/" % server.port, ":%d/" % proxy.port)
+    return proxy

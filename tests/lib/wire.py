@@ -1,0 +1,342 @@
+"""wire.py: MongoDB's wire protocol, as far as a proxy and a fake server need it; and what a test
+scripts into their answers.
+
+A Script is a list of rules. A rule names a command and what happens when it is seen:
+
+    script.on("getMore", after=2).error(286, "ChangeStreamHistoryLost")
+    script.on("insert", times=3).lost()          # done, but the answer never arrives
+
+A rule without `times` acts once. Rules are looked through in their order; the first that fits acts.
+`script.seen` tells how often each rule acted, so that a test can say that its fault did happen.
+"""
+import socket
+import struct
+import threading
+import time
+
+import bson
+from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
+from bson.son import SON
+
+OP_REPLY, OP_QUERY, OP_MSG, OP_COMPRESSED = 1, 2004, 2013, 2012
+CHECKSUM = 1
+ORDERED = CodecOptions(document_class=SON)
+RAW = CodecOptions(document_class=RawBSONDocument)
+# What the driver sends by itself, at times of its own.
+BACKGROUND = ("hello", "isMaster", "ismaster", "endSessions", "ping", "saslStart", "saslContinue")
+
+
+class Closed(Exception):
+    """The other side is gone."""
+
+
+def read_exactly(sock, length):
+    parts, missing = [], length
+    while missing:
+        try:
+            part = sock.recv(min(missing, 1 << 20))
+        except OSError as error:
+            raise Closed(str(error)) from None
+        if not part:
+            raise Closed("end of stream")
+        parts.append(part)
+        missing -= len(part)
+    return b"".join(parts)
+
+
+def read_message(sock):
+    """One whole message as bytes, its head included."""
+    head = read_exactly(sock, 16)
+    length = struct.unpack_from("<i", head)[0]
+    if not 16 <= length <= 64 << 20:
+        raise Closed("a message of %d bytes" % length)
+    return head + read_exactly(sock, length - 16)
+
+
+class Request:
+    """A parsed command: .name, .body (SON), .database, .sequences {name: [raw bytes]}."""
+
+    def __init__(self, message):
+        self.message = message
+        _, self.id, _, self.opcode = struct.unpack_from("<iiii", message)
+        self.sequences = {}
+        if self.opcode == OP_QUERY:
+            end = message.index(b"\0", 20)
+            self.legacy = True
+            self.body = bson.decode(self._document(end + 9), ORDERED)
+            self.database = message[20:end].decode().split(".", 1)[0]
+        elif self.opcode == OP_MSG:
+            self.legacy = False
+            self._sections()
+            self.database = self.body.get("$db", "admin")
+        else:
+            raise Closed("opcode %d" % self.opcode)
+        self.name = next(iter(self.body), "")
+
+    def _document(self, offset):
+        length = struct.unpack_from("<i", self.message, offset)[0]
+        return self.message[offset:offset + length]
+
+    def _sections(self):
+        flags = struct.unpack_from("<I", self.message, 16)[0]
+        offset, end = 20, len(self.message) - (4 if flags & CHECKSUM else 0)
+        while offset < end:
+            kind = self.message[offset]
+            offset += 1
+            if kind == 0:
+                document = self._document(offset)
+                self.body = bson.decode(document, ORDERED)
+                offset += len(document)
+                continue
+            stop = offset + struct.unpack_from("<i", self.message, offset)[0]
+            close = self.message.index(b"\0", offset + 4)
+            name, offset = self.message[offset + 4:close].decode(), close + 1
+            documents = self.sequences[name] = []
+            while offset < stop:
+                documents.append(self._document(offset))
+                offset += len(documents[-1])
+
+    def list_of(self, name):
+        """The statements of a write: raw bytes, from wherever they stand."""
+        if name in self.sequences:
+            return self.sequences[name]
+        return [bson.encode(document) for document in self.body.get(name, ())]
+
+    @property
+    def collection(self):
+        value = self.body.get("collection" if self.name == "getMore" else self.name)
+        return value if isinstance(value, str) else ""
+
+    def answer(self, document):
+        """The bytes of a reply to this request; `document` is a mapping or BSON."""
+        data = document if isinstance(document, bytes) else bson.encode(document)
+        if self.legacy:
+            payload = struct.pack("<iqii", 8, 0, 0, 1) + data
+            return struct.pack("<iiii", 16 + len(payload), 0, self.id, OP_REPLY) + payload
+        payload = struct.pack("<I", 0) + b"\0" + data
+        return struct.pack("<iiii", 16 + len(payload), 0, self.id, OP_MSG) + payload
+
+
+def reply_body(message):
+    """The document of a reply, as SON; None when it is not one that we know."""
+    opcode = struct.unpack_from("<i", message, 12)[0]
+    if opcode == OP_MSG:
+        return bson.decode(message[21:], ORDERED) if message[20] == 0 else None
+    if opcode == OP_REPLY:
+        return bson.decode(message[36:], ORDERED)
+    return None
+
+
+def failure(code, name="", message="", labels=(), **more):
+    """An error reply as servers send it."""
+    document = SON([("ok", 0.0), ("errmsg", message or "scripted: %s" % (name or code)),
+                    ("code", code), ("codeName", name or "Error%d" % code)])
+    if labels:
+        document["errorLabels"] = list(labels)
+    document.update(more)
+    return document
+
+
+# Actions: what happens to a request. Each returns the reply's bytes, or raises Closed. -------------
+
+class Rule:
+    """One line of a script; `perform` is what its action makes of a request."""
+
+    def __init__(self, script, command, when, after, times):
+        self.script, self.command, self.when = script, command, when
+        self.after, self.times, self.acted, self.perform = after, times, 0, None
+
+    def fits(self, request):
+        if self.command not in (request.name, "*"):
+            return False
+        if self.command == "*" and request.name in BACKGROUND:
+            return False
+        return self.when is None or bool(self.when(request))
+
+    def _do(self, perform):
+        self.perform = perform
+        self.script._add(self)
+        return self
+
+    def error(self, code, name="", message="", labels=(), **more):
+        """Refused: nothing is done."""
+        return self._do(lambda request, serve: request.answer(
+            failure(code, name, message, labels, **more)))
+
+    def error_after(self, code, name="", labels=()):
+        """Done, and reported as failed all the same."""
+        def perform(request, serve):
+            serve(request)
+            return request.answer(failure(code, name, labels=labels))
+        return self._do(perform)
+
+    def reply(self, document):
+        """Nothing is done, and this is the answer: a document, or a function of the request."""
+        return self._do(lambda request, serve: request.answer(
+            document(request) if callable(document) else document))
+
+    def change(self, function):
+        """Done; the reply's document is changed in place by the function."""
+        def perform(request, serve):
+            document = reply_body(serve(request))
+            function(request, document)
+            return request.answer(document)
+        return self._do(perform)
+
+    def concern_error(self, code=64, name="WriteConcernTimeout"):
+        """Done, and the majority did not acknowledge it."""
+        def put(request, document):
+            document["writeConcernError"] = SON([("code", code), ("codeName", name),
+                                                 ("errmsg", "scripted: " + name)])
+        return self.change(put)
+
+    def close(self):
+        """The connection breaks before anything is done."""
+        def perform(request, serve):
+            raise Closed("scripted")
+        return self._do(perform)
+
+    def lost(self):
+        """Done; the connection breaks before the answer."""
+        def perform(request, serve):
+            serve(request)
+            raise Closed("scripted")
+        return self._do(perform)
+
+    def half(self):
+        """Done; half of the answer arrives, then the connection breaks."""
+        def perform(request, serve):
+            answer = serve(request)
+            raise Half(answer[:len(answer) // 2])
+        return self._do(perform)
+
+    def delay(self, seconds):
+        def perform(request, serve):
+            time.sleep(seconds)  # a slow server is what this stands for
+            return serve(request)
+        return self._do(perform)
+
+
+class Half(Closed):
+    """The connection breaks behind these bytes."""
+
+    def __init__(self, part):
+        super().__init__("scripted")
+        self.part = part
+
+
+class Script:
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.rules = []      # guarded by lock, as is what rules count
+        self.count = 0       # of the requests that are not the driver's own
+        self.log = []        # their names
+
+    def on(self, command, when=None, after=0, times=1):
+        """A rule for the command ("*": any that is not the driver's own) whose action follows:
+        it lets `after` requests pass, then acts on `times` (None: on all)."""
+        return Rule(self, command, when, after, times)
+
+    def _add(self, rule):
+        with self.lock:
+            self.rules.append(rule)
+
+    def clear(self):
+        with self.lock:
+            self.rules.clear()
+
+    def acted(self):
+        with self.lock:
+            return sum(rule.acted for rule in self.rules)
+
+    def take(self, request):
+        """The action for this request, or None."""
+        with self.lock:
+            if request.name not in BACKGROUND:
+                self.count += 1
+                self.log.append(request.name)
+            for rule in self.rules:
+                if not rule.fits(request):
+                    continue
+                if rule.after > 0:
+                    rule.after -= 1
+                elif rule.times is None or rule.acted < rule.times:
+                    rule.acted += 1
+                    return rule.perform
+        return None
+
+
+class Peer:
+    """Listens on loopback; one thread for each connection, which `serve_connection` runs."""
+
+    def __init__(self):
+        self.script = Script()
+        self.lock = threading.Lock()
+        self.sockets = set()  # guarded by lock
+        self.refusing = False
+        self.listener = socket.socket()
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.listener.bind(("127.0.0.1", 0))
+        self.listener.listen(64)
+        self.port = self.listener.getsockname()[1]
+        self.uri = "mongodb://127.0.0.1:%d/?directConnection=true" % self.port
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                sock, _ = self.listener.accept()
+            except OSError:
+                return
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self.refusing:
+                abort(sock)
+                continue
+            with self.lock:
+                self.sockets.add(sock)
+            threading.Thread(target=self._run, args=(sock,), daemon=True).start()
+
+    def _run(self, sock):
+        try:
+            self.serve_connection(sock)
+        except Half as half:
+            try:
+                sock.sendall(half.part)
+            except OSError:
+                pass
+        except (Closed, OSError):
+            pass
+        finally:
+            with self.lock:
+                self.sockets.discard(sock)
+            abort(sock)
+
+    def cut(self):
+        """Breaks every connection and takes no new ones until `mend`."""
+        self.refusing = True
+        self.drop()
+
+    def mend(self):
+        self.refusing = False
+
+    def drop(self):
+        """Breaks every connection there is."""
+        with self.lock:
+            sockets = list(self.sockets)
+        for sock in sockets:
+            abort(sock)
+
+    def close(self):
+        self.listener.close()
+        self.cut()
+
+
+def abort(sock):
+    """As a machine does that is gone: the other side sees a reset, not an end."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
+    sock.close()
