@@ -104,13 +104,24 @@ int cmd_run(tow_options_t *options)
     if (!job)
         return cmd_fail(&error);
     tow_job_on_event(job, cmd_log_event, &log);
-    if (!serve(job, options, &log, &control, &error) || !tow_job_start(job, &error)) {
+    if (!serve(job, options, &log, &control, &error)) {
+        tow_job_destroy(job);
+        return cmd_fail(&error);
+    }
+    /* Without it nothing but SIGKILL would end the job: signals are blocked. */
+    if (pthread_create(&watcher, NULL, watch_signals, job)) {
+        error = (tow_error_t){.code = TOW_ERROR_INTERNAL,
+                              .message = "cannot start a thread; see `ulimit -u`"};
         tow_control_destroy(control);
         tow_job_destroy(job);
         return cmd_fail(&error);
     }
-    if (pthread_create(&watcher, NULL, watch_signals, job) == 0)
-        pthread_detach(watcher);
+    pthread_detach(watcher);
+    if (!tow_job_start(job, &error)) {
+        tow_control_destroy(control);
+        /* The watcher may look at the job: it goes with the process. */
+        return cmd_fail(&error);
+    }
     cmd_show_progress(job, tow_options_get(options, "progress", 0));
     if (!tow_job_wait(job, &error))
         status = (int)error.code;

@@ -1,0 +1,464 @@
+#!/usr/bin/env python3
+"""processes.py: the machine, the disk, the network and other people break a job; it loses nothing.
+
+The system's failures come from a library that is preloaded into the program (tests/lib/shim.c), the
+network's from a proxy (tests/lib/proxy.py). Each case ends with both sides compared.
+
+  --long   a stop of a minute instead of seconds, every k, and more rounds (for tests/nightly)
+"""
+import errno
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+sys.dont_write_bytecode = True
+
+from job import EXIT, ROOT, ApiError, Job, JobError, binary, stamp
+from proxy import behind
+from scenario import Scenario, scaled
+
+SHIM = ROOT / "build" / "tests" / "libshim.so"
+
+
+class Load:
+    """One writer that changes two collections until it is stopped."""
+
+    def __init__(self, client, pace=0.004):
+        self.client, self.pace, self.done, self.error = client, pace, 0, None
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self.work, daemon=True)
+        self.thread.start()
+
+    def work(self):
+        try:
+            while not self.stopped.wait(self.pace):  # the pace, no synchronisation
+                key = self.done * 7 % 1000
+                self.client["data"]["a"].update_one({"_id": key}, {"$inc": {"x": 1}}, upsert=True)
+                self.client["data"]["b"].delete_one({"_id": key})
+                self.client["data"]["b"].replace_one({"_id": key}, {"n": self.done}, upsert=True)
+                self.done += 1
+        except Exception as error:
+            self.error = error
+
+    def stop(self):
+        self.stopped.set()
+        self.thread.join()
+        if self.error:
+            raise self.error
+
+
+def fill(client, count=1000):
+    for name in ("a", "b"):
+        client["data"][name].insert_many(
+            [{"_id": n, "n": n % 10, "pad": "x" * 200} for n in range(count)])
+        client["data"][name].create_index("n")
+
+
+def fresh(scenario, pair):
+    scenario.reset(*pair)
+    fill(pair.source.client)
+
+
+class Broken(Job):
+    """A job whose process is started with the shim."""
+
+    shim = None
+
+    def command(self):
+        words = super().command()
+        if not self.shim:
+            return words
+        settings = ["TOWLINE_SHIM=" + self.shim, "TOWLINE_SHIM_FOLDER=" + self.options["spool"],
+                    "TOWLINE_SHIM_COUNT=" + self.count_file(), "LD_PRELOAD=%s" % SHIM]
+        return ["env", *settings, *words]
+
+    def count_file(self):
+        return os.path.join(self.folder, "acted")
+
+    def acted(self):
+        return os.path.exists(self.count_file())
+
+
+def broken(scenario, pair, shim, **options):
+    job = Broken(*pair.uris(), **options)
+    job.shim = shim
+    scenario.jobs.append(job)
+    return job.start()
+
+
+def end_well(scenario, pair, job, load):
+    job.wait_in_sync()
+    load.stop()
+    job.wait_in_sync()
+    job.finish()
+    scenario.expect_equal(pair)
+
+
+# The system -----------------------------------------------------------------------------------------
+
+def kth_failure(scenario, pair, call, number, expected):
+    """Whether the k-th call of its kind failed; the job then said so, and went on when run again."""
+    fresh(scenario, pair)
+    load = Load(pair.source.client)
+    try:
+        job = broken(scenario, pair, "%s:%d:%d" % (call, number, errno.ENOSPC if call in (
+            "write", "truncate") else errno.EIO if call == "sync" else errno.EMFILE
+            if call == "open" else errno.EAGAIN))
+        try:
+            if job.wait_or_end("in sync", lambda progress: progress["phase"] == "in-sync"):
+                job.ended.wait(1.2)  # a sync or two while nothing else happens
+            end_well(scenario, pair, job, load)
+        except (JobError, ApiError, OSError):
+            if not job.acted():
+                raise
+        acted = job.acted()
+        if acted and job.wait() != 0:
+            scenario.expect(job.status in expected, lambda: "%s %d: status %s: %s" % (
+                call, number, job.status, job.error_line()))
+            scenario.expect(job.error_line(), "it ended without a word")
+            job.shim = None
+            job.start()
+            end_well(scenario, pair, job, load)
+        return acted
+    finally:
+        load.stop()
+        for job in scenario.jobs:
+            job.close()
+
+
+def system_calls(scenario, pair, call, expected, most):
+    number, acted = 1, 0
+    while number <= most and kth_failure(scenario, pair, call, number, expected):
+        acted += 1
+        number += 1
+    scenario.expect(acted > 0, "no call failed")
+    print("# %s: the first %d calls failed in turn" % (call, acted), flush=True)
+
+
+def disk_full(scenario, pair):
+    """A real file system of two megabytes under the spool, while the job is paused."""
+    folder = scenario.folder()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder],
+                      stderr=subprocess.DEVNULL, check=False).returncode:
+        print("# left out: no tmpfs may be mounted here; the shim's ENOSPC stands for it")
+        return
+    try:
+        fresh(scenario, pair)
+        job = scenario.job(pair, spool=os.path.join(folder, "spool"))
+        job.wait_in_sync()
+        job.pause()
+        client = pair.source.client
+        for _ in range(200):
+            client["data"]["big"].insert_many([{"_id": os.urandom(16)} for _ in range(2000)])
+            if job.ended.wait(0.01):
+                break
+        scenario.expect(job.wait() == EXIT["spool"],
+                        lambda: "status %s: %s" % (job.status, job.error_line()))
+        scenario.expect("No space left" in job.error_line(), job.error_line)
+        job.options["spool"] = os.path.join(scenario.folder(), "spool")  # what an operator does
+        job.start()
+        job.wait_in_sync()
+        job.finish()
+        scenario.expect_equal(pair)
+    finally:
+        for job in scenario.jobs:
+            job.close()
+        subprocess.run(["umount", "-l", folder], check=False)
+
+
+def clock_jumps(scenario, pair, seconds):
+    fresh(scenario, pair)
+    load = Load(pair.source.client)
+    job = broken(scenario, pair, "clock:1500:%d" % seconds)
+    job.wait_in_sync()
+    done = load.done
+    until = time.monotonic() + 3
+    while time.monotonic() < until:
+        progress = job.now()
+        scenario.expect(progress.get("lagMs") is None or 0 <= progress["lagMs"] < 60000,
+                        "lag %s" % progress.get("lagMs"))
+        time.sleep(0.1)
+    scenario.expect(job.acted(), "the clock did not jump")
+    job.wait_for("writes behind the jump", lambda now: load.done > done + 50)
+    job.wait_caught_up(pair.source.client)
+    end_well(scenario, pair, job, load)
+
+
+# The spool between two runs --------------------------------------------------------------------------
+
+def killed_with_backlog(scenario, pair):
+    """A job that is killed with events in its spool."""
+    fresh(scenario, pair)
+    job = scenario.job(pair)
+    job.wait_in_sync()
+    job.pause()
+    with pair.source.client.start_session() as session:
+        for number in range(5):
+            data = pair.source.client["data"]
+            data["a"].update_many({}, {"$inc": {"y": 1}}, session=session)
+            data["b"].delete_many({"_id": {"$mod": [11, number]}}, session=session)
+        goal = (session.operation_time.time, session.operation_time.inc)
+    job.wait_for("the backlog in the spool", lambda progress: progress["spoolBytes"] > 0 and
+                 stamp(progress["positions"]["spooled"]) >= goal)
+    job.kill()
+    return job
+
+
+def spool_files(job):
+    return sorted(path for path in pathlib.Path(job.options["spool"]).rglob("*.spool"))
+
+
+def go_on(scenario, pair, job):
+    """Run again, and where the message says that the spool must go, without it."""
+    job.start()
+    reached = job.wait_or_end("in sync", lambda progress: progress["phase"] == "in-sync")
+    refused = not reached
+    if refused:
+        scenario.expect(job.status == EXIT["spool"], lambda: "status %s: %s" % (job.status,
+                                                                                job.error_line()))
+        scenario.expect("remove the folder" in job.error_line(), job.error_line)
+        shutil.rmtree(job.options["spool"])
+        job.start()
+    job.wait_in_sync()
+    job.finish()
+    scenario.expect_equal(pair)
+    return refused
+
+
+def spool_deleted(scenario, pair):
+    job = killed_with_backlog(scenario, pair)
+    shutil.rmtree(job.options["spool"])
+    scenario.expect(not go_on(scenario, pair, job), "it asked to remove what was gone")
+
+
+def spool_damaged(scenario, pair, rounds):
+    """A byte flipped anywhere, or the end cut off: never an event less."""
+    refusals = 0
+    for number in range(rounds):
+        job = killed_with_backlog(scenario, pair)
+        files = [path for path in spool_files(job) if path.stat().st_size]
+        scenario.expect(files, "there is no spool")
+        path = scenario.random.choice(files)
+        data = bytearray(path.read_bytes())
+        place = scenario.random.randrange(len(data))
+        if number % 3 == 2:
+            data = data[:place]
+        else:
+            data[place] ^= 1 << scenario.random.randrange(8)
+        path.write_bytes(data)
+        refusals += go_on(scenario, pair, job)
+        job.close()
+    print("# %d of %d damaged spools were refused, the others mended" % (refusals, rounds))
+
+
+# The network -----------------------------------------------------------------------------------------
+
+class Proxied:
+    def __init__(self, pair):
+        self.pair = pair
+        self.source, self.destination = behind(pair.source), behind(pair.destination)
+
+    def uris(self):
+        return self.source.uri, self.destination.uri
+
+    def both(self):
+        return self.source, self.destination
+
+
+def network(scenario, pair, trouble):
+    """A job that copies and follows while `trouble(sides, job)` goes on twice."""
+    fresh(scenario, pair)
+    sides = Proxied(pair)
+    load = Load(pair.source.client)
+    job = scenario.job(sides, retry_window=60)
+    try:
+        job.wait_phase("copying", "catching-up", "in-sync")
+        trouble(sides, job)
+        job.wait_in_sync()
+        trouble(sides, job)
+        done = load.done
+        job.wait_for("writes after the trouble", lambda now: load.done > done + 20)
+        job.wait_caught_up(pair.source.client)
+        end_well(scenario, pair, job, load)
+    finally:
+        load.stop()
+        job.close()
+        for side in sides.both():
+            side.flow()
+            side.close()
+
+
+def cut(sides, job):
+    for side in sides.both():
+        side.cut()
+        job.ended.wait(1.5)
+        side.mend()
+
+
+def drops(sides, job):
+    for _ in range(15):
+        for side in sides.both():
+            side.drop()
+            job.ended.wait(0.07)
+
+
+def stalls(sides, job):
+    for side in sides.both():
+        side.stall(3)
+        side.stalled.wait()
+
+
+def far_away(sides, job):
+    """Round trips of 80 ms, 2 MB/s."""
+    for side in sides.both():
+        side.delay, side.rate = 0.08, 2000000
+    job.ended.wait(3)
+    for side in sides.both():
+        side.delay, side.rate = 0, 0
+
+
+# Other people ----------------------------------------------------------------------------------------
+
+def stopped_process(scenario, pair, seconds):
+    """SIGSTOP for longer than any time-out of a moment; the lease is renewed when it wakes."""
+    fresh(scenario, pair)
+    load = Load(pair.source.client)
+    job = scenario.job(pair)
+    job.wait_in_sync()
+    job.signal(signal.SIGSTOP)
+    time.sleep(seconds)  # how long it stands still is the test
+    job.signal(signal.SIGCONT)
+    job.wait_caught_up(pair.source.client)
+    end_well(scenario, pair, job, load)
+
+
+def taken_over(scenario, pair):
+    """While one process stands still its lease runs out and another takes the job: the first one
+    must notice before it writes anything, and end."""
+    fresh(scenario, pair)
+    load = Load(pair.source.client)
+    first = scenario.job(pair, name="taken")
+    first.wait_in_sync()
+    first.signal(signal.SIGSTOP)
+    second = Job(*pair.uris(), name="taken")
+    scenario.jobs.append(second)
+    # The lease names a process that is alive, so it has to run out first.
+    second.start()
+    second.wait_in_sync()
+    first.signal(signal.SIGCONT)
+    scenario.expect(first.wait() == EXIT["lease"], lambda: "the first ended with %s: %s" % (
+        first.status, first.error_line()))
+    end_well(scenario, pair, second, load)
+
+
+def second_process(scenario, pair):
+    fresh(scenario, pair)
+    load = Load(pair.source.client)
+    first = scenario.job(pair, name="one")
+    first.wait_in_sync()
+    second = scenario.job(pair, name="one")
+    scenario.expect(second.wait() == EXIT["lease"], lambda: "the second ended with %s: %s" % (
+        second.status, second.error_line()))
+    scenario.expect("lease" in second.error_line() or "runs" in second.error_line(),
+                    second.error_line)
+    end_well(scenario, pair, first, load)
+
+
+def state_dropped(scenario, pair):
+    """Somebody drops the job's own database: it must not go on as if it still held its lease."""
+    fresh(scenario, pair)
+    load = Load(pair.source.client)
+    job = scenario.job(pair, name="dropped")
+    job.wait_in_sync()
+    pair.destination.client.drop_database("towline_dropped")
+    status = job.wait(60)
+    scenario.expect(status == EXIT["lease"], lambda: "status %s: %s" % (status, job.error_line()))
+    load.stop()
+
+
+def destination_dropped(scenario, pair):
+    """Somebody drops the data under the job: never silently different."""
+    fresh(scenario, pair)
+    job = scenario.job(pair)
+    job.wait_in_sync()
+    pair.destination.client["data"].drop_collection("a")
+    pair.source.client["data"]["a"].update_one({"_id": 1}, {"$set": {"after": 1}})
+    job.wait_caught_up(pair.source.client)
+    told_or_mended(scenario, pair, job)
+
+
+def other_writer(scenario, pair):
+    fresh(scenario, pair)
+    job = scenario.job(pair)
+    job.wait_in_sync()
+    other = pair.destination.client["data"]
+    other["a"].update_one({"_id": 5}, {"$set": {"foreign": 1}})
+    other["a"].insert_one({"_id": "foreign"})
+    other["b"].delete_one({"_id": 6})
+    pair.source.client["data"]["a"].update_one({"_id": 1}, {"$set": {"after": 1}})
+    job.wait_caught_up(pair.source.client)
+    told_or_mended(scenario, pair, job)
+
+
+def told_or_mended(scenario, pair, job):
+    """Either the verification ends the job, or it has put everything right; nothing in between."""
+    job.commit()
+    if job.wait() == 0:
+        scenario.expect_equal(pair)
+    else:
+        scenario.expect(job.status == EXIT["verify"], lambda: "status %s: %s" % (
+            job.status, job.error_line()))
+        scenario.expect("difference" in job.error_line(), job.error_line)
+
+
+def main():
+    arguments = [("--long", {"action": "store_true"}), ("--only", {"default": ""})]
+    with Scenario(__doc__, arguments) as scenario:
+        pair = scenario.pair()
+        long = scenario.arguments.long
+        shimmed = [
+            ("the k-th write of the spool fails", system_calls,
+             ("write", (EXIT["spool"],), 200 if long else 4)),
+            ("the k-th sync of the spool fails", system_calls,
+             ("sync", (EXIT["spool"],), 200 if long else 3)),
+            ("the k-th open of the spool fails", system_calls,
+             ("open", (EXIT["spool"],), 200 if long else 4)),
+            ("the k-th thread cannot be started", system_calls,
+             ("thread", (EXIT["internal"], EXIT["control"]), 200 if long else 40)),
+            ("the clock jumps ahead by a day", clock_jumps, (86400,)),
+            ("the clock jumps back by a day", clock_jumps, (-86400,))]
+        cases = [
+            ("the disk is full under the spool", disk_full, ()),
+            ("the spool is deleted between two runs", spool_deleted, ()),
+            ("the spool is damaged between two runs", spool_damaged, (30 if long else 6,)),
+            ("the network is cut", network, (cut,)),
+            ("connections drop all the time", network, (drops,)),
+            ("the network stalls", network, (stalls,)),
+            ("the servers are far away", network, (far_away,)),
+            ("stopped for a while", stopped_process, (60 if long else 5,)),
+            ("another process takes the job over", taken_over, ()),
+            ("a second process on the same job", second_process, ()),
+            ("the job's database is dropped", state_dropped, ()),
+            ("the destination is dropped under the job", destination_dropped, ()),
+            ("another writer on the destination", other_writer, ())]
+        if pathlib.Path(binary()).resolve() == (ROOT / "build/engine/cmd/towline").resolve():
+            cases = shimmed + cases
+        else:
+            print("# left out: failures of the system, which no sanitizer lets be preloaded")
+        for name, case, arguments in cases:
+            if scenario.arguments.only not in name:
+                continue
+            with scenario.case(name):
+                case(scenario, pair, *arguments)
+            for job in scenario.jobs:
+                job.close()
+
+
+if __name__ == "__main__":
+    main()
