@@ -31,20 +31,6 @@ static void refused(void *data, void *tag, const tow_write_error_t *failure)
         tow_lane_conflict(batch->lane, key->collection, tow_dirty_id(key), failure->message);
 }
 
-/* A document that `update` cannot write exactly: the server takes a field that begins with a dollar
- * for an operator. */
-static bool needs_insert(const bson_t *document, bool bypass_empty_ts)
-{
-    bson_iter_t iter;
-
-    if (!bson_iter_init(&iter, document))
-        return true;
-    while (bson_iter_next(&iter))
-        if (bson_iter_key(&iter)[0] == '$')
-            return true;
-    return !bypass_empty_ts && tow_has_empty_timestamp(document);
-}
-
 static void begin_inserts(batch_t *batch)
 {
     tow_write_begin(&batch->lane->inserts, TOW_WRITE_INSERT, batch->collection);
@@ -85,8 +71,7 @@ static bool add_replace(batch_t *batch, tow_dirty_key_t *key, const bson_t *docu
          !tow_has_empty_timestamp(document)))
         return add_insert(batch, key, document, error);
     key->fresh = false;
-    if (needs_insert(document,
-                     tow_link_facts(lane->replay->options.destination)->bypass_empty_ts)) {
+    if (!tow_is_updatable(document)) {
         key->failed = true;
         tow_lane_conflict(lane, key->collection, tow_dirty_id(key), "cannot be written by update");
         return true;

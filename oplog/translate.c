@@ -3,27 +3,19 @@
 
 #include <string.h>
 
+#include "engine/state/write.h"
+
 /* A document that `update` writes as it stands. */
 static tow_statement_t translate_document(const bson_iter_t *field, bson_t *document)
 {
-    bson_iter_t iter;
     const uint8_t *data;
-    uint32_t length, seconds, increment;
+    uint32_t length;
 
     if (!BSON_ITER_HOLDS_DOCUMENT(field))
         return TOW_STATEMENT_REFETCH;
     bson_iter_document(field, &length, &data);
-    if (!bson_init_static(document, data, length) || !bson_iter_init(&iter, document))
+    if (!bson_init_static(document, data, length) || !tow_is_updatable(document))
         return TOW_STATEMENT_REFETCH;
-    while (bson_iter_next(&iter)) {
-        if (bson_iter_key(&iter)[0] == '$')
-            return TOW_STATEMENT_REFETCH;
-        if (BSON_ITER_HOLDS_TIMESTAMP(&iter)) {
-            bson_iter_timestamp(&iter, &seconds, &increment);
-            if (!seconds && !increment)
-                return TOW_STATEMENT_REFETCH;
-        }
-    }
     return TOW_STATEMENT_REPLACE;
 }
 

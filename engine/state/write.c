@@ -120,6 +120,18 @@ bool tow_has_empty_timestamp(const bson_t *document)
     return false;
 }
 
+bool tow_is_updatable(const bson_t *document)
+{
+    bson_iter_t iter;
+
+    if (!bson_iter_init(&iter, document))
+        return false;
+    while (bson_iter_next(&iter))
+        if (bson_iter_key(&iter)[0] == '$')
+            return false;
+    return !tow_has_empty_timestamp(document);
+}
+
 void tow_write_delete(tow_write_t *write, tow_value_t id, void *tag)
 {
     char buffer[16];

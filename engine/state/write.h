@@ -32,6 +32,10 @@ void tow_write_replace(tow_write_t *write, tow_value_t id, const bson_t *documen
  * with the empty timestamps that a server otherwise fills in. */
 void tow_write_literal(tow_write_t *write, tow_value_t id, const bson_t *document, void *tag);
 bool tow_has_empty_timestamp(const bson_t *document); /* at its top level, _id left out */
+/* Whether an update writes the document exactly as it stands: not when a field begins with a dollar,
+ * which a server takes for an operator, nor with an empty Timestamp, which servers fill in (one that
+ * knows bypassEmptyTsReplacement may still do so in updates). */
+bool tow_is_updatable(const bson_t *document);
 void tow_write_delete(tow_write_t *write, tow_value_t id, void *tag);
 void tow_write_insert(tow_write_t *write, const bson_t *document, void *tag);
 

@@ -19,6 +19,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 sys.dont_write_bytecode = True
 
+import corpus
 from job import EXIT, ROOT, ApiError, Job, JobError, binary, stamp
 from proxy import behind
 from scenario import Scenario, scaled
@@ -58,6 +59,7 @@ def fill(client, count=1000):
         client["data"][name].insert_many(
             [{"_id": n, "n": n % 10, "pad": "x" * 200} for n in range(count)])
         client["data"][name].create_index("n")
+    corpus.plant(client)
 
 
 def fresh(scenario, pair):

@@ -9,6 +9,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 sys.dont_write_bytecode = True
 
+import corpus
 from job import EXIT, ApiError, source_time, stamp, towline
 from scenario import Scenario, scaled, wait_until
 
@@ -191,6 +192,7 @@ def main():
         pair = scenario.pair()
         source = pair.source.client
         source["data"]["c"].insert_many([{"_id": n} for n in range(scaled(5000, 100))])
+        corpus.plant(source)
         job = scenario.job(pair)
         job.wait_in_sync()
         fields(scenario, job)

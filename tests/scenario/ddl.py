@@ -12,6 +12,7 @@ import threading
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 sys.dont_write_bytecode = True
 
+import corpus
 from scenario import Scenario, scaled
 
 STAGES = ("copying", "paused", "insync")
@@ -227,6 +228,7 @@ def all_stages(scenario, pair):
     for stage in STAGES:
         for action, prepare in OPERATIONS:
             prepare(client, database_of(stage, action))
+    corpus.plant(client)
     # Something large keeps the copy going while the operations happen.
     for number in range(2):
         client["ballast%d" % number]["c"].insert_many(
@@ -252,7 +254,7 @@ def all_stages(scenario, pair):
                 scenario.expect(not mine, lambda: "%d differences, first %s: %s" % (
                     len(mine), mine[0].namespace, mine[0].text))
     with scenario.case("the rest is equal"):
-        rest = [item for item in found if item.namespace.startswith("ballast")]
+        rest = [item for item in found if item.namespace.startswith(("ballast", "corpus"))]
         scenario.expect(not rest, lambda: "%s: %s" % (rest[0].namespace, rest[0].text))
 
 

@@ -16,6 +16,7 @@ sys.dont_write_bytecode = True
 
 from pymongo import MongoClient, ReplaceOne, UpdateOne, DeleteOne
 
+import corpus
 from scenario import SCALE, Scenario, scaled
 from writer import Writer
 
@@ -87,15 +88,17 @@ class Load:
     def __init__(self, source, seed, ballast=15000, rate=RATE):
         self.writer = Writer(source.uri, threads=THREADS, seed=seed, rate=max(100, rate * SCALE))
         self.ballast = Ballast(source.uri, seed, scaled(ballast, 500))
-        self.running = False
+        self.source, self.seed, self.running = source, seed, False
 
     def fill(self):
         self.ballast.fill()
         self.writer.fill()
+        corpus.plant(self.source.client)
 
     def start(self):
         self.writer.start()
         self.ballast.start()
+        self.stirrer = corpus.Stirrer(self.source.client, self.seed)
         self.running = True
 
     def stop(self):
@@ -105,6 +108,7 @@ class Load:
             try:
                 self.writer.stop()
             finally:
+                self.stirrer.stop()
                 self.ballast.stop()
 
 

@@ -16,6 +16,7 @@ sys.dont_write_bytecode = True
 from pymongo import MongoClient
 from pymongo.errors import ConnectionFailure, DuplicateKeyError, OperationFailure
 
+import corpus
 from scenario import Pair, Scenario, scaled
 
 
@@ -76,6 +77,7 @@ def fill(client):
     for number in range(2):
         client["ballast"]["c%d" % number].insert_many(
             [{"_id": n, "pad": os.urandom(700).hex()} for n in range(scaled(15000, 500))])
+    corpus.plant(client)
 
 
 def kill_and_restart(scenario, server, job, pen, seconds):

@@ -13,6 +13,7 @@ sys.dont_write_bytecode = True
 
 from pymongo.errors import AutoReconnect
 
+import corpus
 from job import EXIT, JobError
 from scenario import Scenario, scaled
 
@@ -25,6 +26,7 @@ def fill(client):
             [{"_id": n, "n": n % 100, "pad": os.urandom(300).hex()}
              for n in range(scaled(20000, 2000))])
         client["data"][name].create_index("n")
+    corpus.plant(client)
 
 
 def change_once(client, mark):
