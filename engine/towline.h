@@ -101,6 +101,12 @@ TOW_API bool tow_options_set(tow_options_t *options, const char *name, const cha
 /* The value as text (the default when unset, NULL when there is none); borrowed. For a LIST, entry `index`. */
 TOW_API const char *tow_options_get(const tow_options_t *options, const char *name, size_t index);
 
+/* The same as it may be shown: a SECRET without user, password and other secrets. Owned by the caller,
+ * NULL where tow_options_get gives NULL. */
+TOW_API char *tow_options_shown(const tow_options_t *options, const char *name, size_t index);
+/* Whether it was set, rather than being the default. */
+TOW_API bool tow_options_is_set(const tow_options_t *options, const char *name);
+
 /* Job -------------------------------------------------------------------------------------------*/
 
 /*   new → validating → preparing → copying → catching-up → in-sync → finalizing → done
@@ -192,6 +198,13 @@ TOW_API void tow_control_destroy(tow_control_t *control);
 /* Compares source and destination of `options` once. *out_report_json is set whenever the comparison
  * came to an end (also when it found differences: false with TOW_ERROR_VERIFY). */
 TOW_API bool tow_verify(const tow_options_t *options, char **out_report_json, tow_error_t *error);
+
+/* Makes every check that stands before a start, all of them even when one fails, and writes nothing.
+ * False with the first failure as the error. *out_json (README, "Checks and plan") is NULL only when
+ * the options cannot be used. */
+TOW_API bool tow_check(const tow_options_t *options, char **out_json, tow_error_t *error);
+/* The same, and what a job would copy: collections, sizes, ranges, estimated time. */
+TOW_API bool tow_plan(const tow_options_t *options, char **out_json, tow_error_t *error);
 
 TOW_API const char *tow_version(void);
 TOW_API void tow_free(void *memory);

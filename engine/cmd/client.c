@@ -1,10 +1,10 @@
 /* client.c: the verbs that ask a running job through its control server. */
-#include <bson/bson.h>
 #include <curl/curl.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/cmd/cmd.h"
+#include "engine/cmd/json.h"
 
 typedef struct {
     char *data;
@@ -88,56 +88,33 @@ static int judge(const reply_t *reply, bson_t **out)
     return status;
 }
 
-static const char *text_at(const bson_t *document, const char *path)
-{
-    bson_iter_t iter, found;
-
-    return bson_iter_init(&iter, document) && bson_iter_find_descendant(&iter, path, &found) &&
-                   BSON_ITER_HOLDS_UTF8(&found)
-               ? bson_iter_utf8(&found, NULL)
-               : "";
-}
-
-static double number_at(const bson_t *document, const char *path)
-{
-    bson_iter_t iter, found;
-
-    return bson_iter_init(&iter, document) && bson_iter_find_descendant(&iter, path, &found) &&
-                   BSON_ITER_HOLDS_NUMBER(&found)
-               ? bson_iter_as_double(&found)
-               : -1;
-}
-
 static void print_status(const bson_t *document)
 {
     char a[32], b[32];
-    double lag = number_at(document, "progress.lagMs");
-    const char *reason = text_at(document, "progress.reason");
-    bson_iter_t iter, found;
-    bool can = bson_iter_init(&iter, document) &&
-               bson_iter_find_descendant(&iter, "progress.canCommit", &found) &&
-               bson_iter_as_bool(&found);
+    double lag = cmd_number_of(document, "progress.lagMs");
+    const char *reason = cmd_text_of(document, "progress.reason");
+    bool can = cmd_flag_of(document, "progress.canCommit");
 
-    printf("job          %s\n", text_at(document, "progress.job"));
-    printf("phase        %s\n", text_at(document, "progress.phase"));
+    printf("job          %s\n", cmd_text_of(document, "progress.job"));
+    printf("phase        %s\n", cmd_text_of(document, "progress.phase"));
     if (lag < 0)
         puts("lag          not known yet");
     else
         printf("lag          %.0f ms\n", lag);
     printf("copied       %s documents, %s\n",
-           cmd_count(number_at(document, "progress.collectionCopy.copiedDocuments"), a),
-           cmd_bytes(number_at(document, "progress.collectionCopy.estimatedCopiedBytes"), b));
+           cmd_count(cmd_number_of(document, "progress.collectionCopy.copiedDocuments"), a),
+           cmd_bytes(cmd_number_of(document, "progress.collectionCopy.estimatedCopiedBytes"), b));
     printf("events       %s seen, %s not settled\n",
-           cmd_count(number_at(document, "progress.eventsSeen"), a),
-           cmd_count(number_at(document, "progress.backlogEvents"), b));
-    printf("dirty keys   %s\n", cmd_count(number_at(document, "progress.dirtyKeys"), a));
-    printf("mode         %s\n", text_at(document, "progress.mode"));
+           cmd_count(cmd_number_of(document, "progress.eventsSeen"), a),
+           cmd_count(cmd_number_of(document, "progress.backlogEvents"), b));
+    printf("dirty keys   %s\n", cmd_count(cmd_number_of(document, "progress.dirtyKeys"), a));
+    printf("mode         %s\n", cmd_text_of(document, "progress.mode"));
     if (can)
         puts("cutover      possible: stop the writes to the source, then towline cutover");
     else
         printf("cutover      not yet: %s\n", reason);
-    if (*text_at(document, "progress.retrying"))
-        printf("retrying     %s\n", text_at(document, "progress.retrying"));
+    if (*cmd_text_of(document, "progress.retrying"))
+        printf("retrying     %s\n", cmd_text_of(document, "progress.retrying"));
 }
 
 int cmd_status(tow_options_t *options)

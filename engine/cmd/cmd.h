@@ -14,6 +14,8 @@ typedef struct {
 extern const cmd_verb_t cmd_verbs[]; /* ends with a NULL name */
 
 int cmd_run(tow_options_t *options);
+int cmd_check(tow_options_t *options);
+int cmd_plan(tow_options_t *options);
 int cmd_verify(tow_options_t *options);
 int cmd_status(tow_options_t *options);
 int cmd_pause(tow_options_t *options);
@@ -27,6 +29,8 @@ int cmd_fail(const tow_error_t *error);
 void cmd_help(FILE *out, const cmd_verb_t *verb); /* NULL: the program's own */
 void cmd_help_markdown(FILE *out);                /* the options as the README shows them */
 
+bool cmd_takes(const tow_option_t *option, const char *verb);
+
 /* log.c: event lines on stderr. */
 typedef struct {
     bool json;
@@ -39,6 +43,7 @@ void cmd_log_event(void *log, tow_level_t level, const char *name, const char *m
 void cmd_show_progress(tow_job_t *job, const char *form);
 char *cmd_bytes(double bytes, char out[32]); /* "1.5 GB" */
 char *cmd_count(double count, char out[32]); /* "1,234,567" */
+char *cmd_duration(double seconds, char out[32]); /* "3 h 20 min" */
 
 /* summary.c */
 void cmd_print_summary(const char *json);

@@ -3,13 +3,14 @@
 
 #include "engine/cmd/cmd.h"
 
-static bool takes(const tow_option_t *option, const char *verb)
+bool cmd_takes(const tow_option_t *option, const char *verb)
 {
-    char padded[128], word[32];
+    size_t length = strlen(verb);
 
-    snprintf(padded, sizeof padded, " %s ", option->verbs);
-    snprintf(word, sizeof word, " %s ", verb);
-    return strstr(padded, word) != NULL;
+    for (const char *at = option->verbs; (at = strstr(at, verb)); at += length)
+        if ((at == option->verbs || at[-1] == ' ') && (at[length] == ' ' || !at[length]))
+            return true;
+    return false;
 }
 
 /* What stands behind the name: its choices, or its unit. */
@@ -32,7 +33,7 @@ static void print_options(FILE *out, const char *verb)
     for (size_t i = 0; i < count; i++) {
         char argument[64];
 
-        if (!takes(&table[i], verb))
+        if (!cmd_takes(&table[i], verb))
             continue;
         argument_text(&table[i], argument, sizeof argument);
         fprintf(out, "  --%s%s\n      %s", table[i].name, argument, table[i].help);

@@ -7,6 +7,8 @@
 
 const cmd_verb_t cmd_verbs[] = {
     {"run", "copy a deployment, follow it, verify and cut over", cmd_run},
+    {"check", "make every check that stands before a start, and write nothing", cmd_check},
+    {"plan", "show what a run would copy, how long it takes, and its command", cmd_plan},
     {"verify", "compare two deployments, byte for byte", cmd_verify},
     {"status", "show the progress of a running job", cmd_status},
     {"pause", "stop applying changes; reading goes on", cmd_pause},
@@ -25,16 +27,6 @@ static int fail_usage(const char *what, const char *problem, const char *hint)
 {
     fprintf(stderr, "towline: %s %s; %s\n", what, problem, hint);
     return TOW_ERROR_OPTION;
-}
-
-static bool takes(const tow_option_t *option, const char *verb)
-{
-    size_t length = strlen(verb);
-
-    for (const char *at = option->verbs; (at = strstr(at, verb)); at += length)
-        if ((at == option->verbs || at[-1] == ' ') && (at[length] == ' ' || !at[length]))
-            return true;
-    return false;
 }
 
 /* How many letters two names differ by: for "did you mean". */
@@ -72,7 +64,7 @@ static int fail_unknown(const char *name, const char *verb)
 
     table = tow_options_table(&count);
     for (size_t i = 0; i < count; i++) {
-        size_t d = takes(&table[i], verb) ? distance(name, table[i].name) : 99;
+        size_t d = cmd_takes(&table[i], verb) ? distance(name, table[i].name) : 99;
 
         if (d < least) {
             least = d;
@@ -99,7 +91,7 @@ static bool read_environment(tow_options_t *options, const char *verb, tow_error
         char *copy, *rest, *part;
         bool ok = true;
 
-        if (!value || !*value || !takes(&table[i], verb))
+        if (!value || !*value || !cmd_takes(&table[i], verb))
             continue;
         if (table[i].type != TOW_OPTION_LIST) {
             ok = tow_options_set(options, table[i].name, value, error);
@@ -128,7 +120,7 @@ static const tow_option_t *find_option(const char *name, size_t length, const ch
     table = tow_options_table(&count);
     for (size_t i = 0; i < count; i++)
         if (strlen(table[i].name) == length && !strncmp(table[i].name, name, length) &&
-            takes(&table[i], verb))
+            cmd_takes(&table[i], verb))
             return &table[i];
     return NULL;
 }

@@ -37,6 +37,21 @@ char *cmd_count(double count, char out[32])
     return out;
 }
 
+char *cmd_duration(double seconds, char out[32])
+{
+    long long left = seconds > 0 ? (long long)(seconds + 0.5) : 0;
+
+    if (left < 120)
+        snprintf(out, 32, "%lld s", left);
+    else if (left < 2 * 3600)
+        snprintf(out, 32, "%lld min", left / 60);
+    else if (left < 48 * 3600)
+        snprintf(out, 32, "%lld h %lld min", left / 3600, left / 60 % 60);
+    else
+        snprintf(out, 32, "%lld d %lld h", left / 86400, left / 3600 % 24);
+    return out;
+}
+
 /* Bytes a second, smoothed over a few redraws. */
 typedef struct {
     uint64_t bytes;

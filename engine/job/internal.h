@@ -104,6 +104,8 @@ tow_phase_t tow_job_phase(tow_job_t *job);
 
 /* setup.c: validate, prepare or resume; leaves all components running. */
 bool tow_job_validate(tow_job_t *job, tow_error_t *error) TOW_CHECK;
+/* Size of each side's pool. */
+uint32_t tow_job_connections(const tow_job_t *job);
 bool tow_job_prepare(tow_job_t *job, tow_error_t *error) TOW_CHECK;
 void tow_job_teardown(tow_job_t *job);
 

@@ -11,38 +11,38 @@
 #include "engine/state/filter.h"
 
 static const tow_option_t table[] = {
-    {"source", "TOWLINE_SOURCE", TOW_OPTION_SECRET, "URI", "", "", "run verify",
+    {"source", "TOWLINE_SOURCE", TOW_OPTION_SECRET, "URI", "", "", "run check plan verify",
      "deployment to copy from: a replica set or a mongos"},
-    {"source-file", "TOWLINE_SOURCE_FILE", TOW_OPTION_STRING, "FILE", "", "", "run verify",
+    {"source-file", "TOWLINE_SOURCE_FILE", TOW_OPTION_STRING, "FILE", "", "", "run check plan verify",
      "file whose first line is the source's URI, so that no password stands in a process list"},
-    {"destination", "TOWLINE_DESTINATION", TOW_OPTION_SECRET, "URI", "", "", "run verify",
+    {"destination", "TOWLINE_DESTINATION", TOW_OPTION_SECRET, "URI", "", "", "run check plan verify",
      "deployment to copy to"},
     {"destination-file", "TOWLINE_DESTINATION_FILE", TOW_OPTION_STRING, "FILE", "", "",
-     "run verify", "file whose first line is the destination's URI"},
-    {"job", "TOWLINE_JOB", TOW_OPTION_STRING, "NAME", "", "default", "run",
+     "run check plan verify", "file whose first line is the destination's URI"},
+    {"job", "TOWLINE_JOB", TOW_OPTION_STRING, "NAME", "", "default", "run check plan",
      "name of the job; its state is kept on the destination in the database towline_NAME"},
-    {"include", "TOWLINE_INCLUDE", TOW_OPTION_LIST, "NS", "", "", "run verify",
+    {"include", "TOWLINE_INCLUDE", TOW_OPTION_LIST, "NS", "", "", "run check plan verify",
      "take only this namespace: db, db.* or db.collection; may be given several times"},
-    {"exclude", "TOWLINE_EXCLUDE", TOW_OPTION_LIST, "NS", "", "", "run verify",
+    {"exclude", "TOWLINE_EXCLUDE", TOW_OPTION_LIST, "NS", "", "", "run check plan verify",
      "leave this namespace out; wins over --include"},
-    {"workers", "TOWLINE_WORKERS", TOW_OPTION_INTEGER, "", "1..64", "4", "run verify",
+    {"workers", "TOWLINE_WORKERS", TOW_OPTION_INTEGER, "", "1..64", "4", "run check plan verify",
      "threads that copy ranges, and lanes that replay changes"},
-    {"cutover", "TOWLINE_CUTOVER", TOW_OPTION_CHOICE, "", "auto|manual", "auto", "run",
+    {"cutover", "TOWLINE_CUTOVER", TOW_OPTION_CHOICE, "", "auto|manual", "auto", "run check plan",
      "auto: as soon as in sync; manual: when `towline cutover` asks for it"},
-    {"no-verify", "TOWLINE_NO_VERIFY", TOW_OPTION_FLAG, "", "", "false", "run",
+    {"no-verify", "TOWLINE_NO_VERIFY", TOW_OPTION_FLAG, "", "", "false", "run check plan",
      "cut over without comparing both sides"},
-    {"clear-destination", "TOWLINE_CLEAR_DESTINATION", TOW_OPTION_FLAG, "", "", "false", "run",
+    {"clear-destination", "TOWLINE_CLEAR_DESTINATION", TOW_OPTION_FLAG, "", "", "false", "run check plan",
      "drop the destination's namespaces that are in the way of a new job, and only those"},
-    {"index-errors", "TOWLINE_INDEX_ERRORS", TOW_OPTION_CHOICE, "", "fail|report", "fail", "run",
+    {"index-errors", "TOWLINE_INDEX_ERRORS", TOW_OPTION_CHOICE, "", "fail|report", "fail", "run check plan",
      "what an index that the destination refuses does: fail the job, or be reported at the end"},
-    {"range-size", "TOWLINE_RANGE_SIZE", TOW_OPTION_INTEGER, "MB", "1..4096", "256", "run",
+    {"range-size", "TOWLINE_RANGE_SIZE", TOW_OPTION_INTEGER, "MB", "1..4096", "256", "run check plan",
      "largest part of a collection that one worker copies at a time, and again after a crash"},
-    {"memory", "TOWLINE_MEMORY", TOW_OPTION_INTEGER, "MB", "16..1048576", "256", "run",
+    {"memory", "TOWLINE_MEMORY", TOW_OPTION_INTEGER, "MB", "16..1048576", "256", "run check plan",
      "memory for changes that wait to be applied; more go to the spool"},
-    {"spool", "TOWLINE_SPOOL", TOW_OPTION_STRING, "DIR", "", "~/.local/state/towline", "run",
+    {"spool", "TOWLINE_SPOOL", TOW_OPTION_STRING, "DIR", "", "~/.local/state/towline", "run check plan",
      "folder for changes beyond the memory; survives a restart"},
     {"retry-window", "TOWLINE_RETRY_WINDOW", TOW_OPTION_INTEGER, "s", "0..86400", "600",
-     "run verify", "how long a server may be away before the job gives up (resumable)"},
+     "run check plan verify", "how long a server may be away before the job gives up (resumable)"},
     {"keep-state", "TOWLINE_KEEP_STATE", TOW_OPTION_FLAG, "", "", "false", "run",
      "keep the job's database on the destination after a successful end"},
     {"listen", "TOWLINE_LISTEN", TOW_OPTION_STRING, "HOST:PORT", "", "127.0.0.1:27182",
@@ -52,6 +52,8 @@ static const tow_option_t table[] = {
      "progress on stdout: a bar, one line of JSON a second, or nothing"},
     {"summary", "TOWLINE_SUMMARY", TOW_OPTION_STRING, "FILE", "", "", "run",
      "write the summary as JSON to this file too"},
+    {"json", "TOWLINE_JSON", TOW_OPTION_FLAG, "", "", "false", "check plan",
+     "print JSON instead of a table"},
     {"report", "TOWLINE_REPORT", TOW_OPTION_STRING, "FILE", "", "", "verify",
      "write the verification report as JSON to this file"},
     {"log-format", "TOWLINE_LOG_FORMAT", TOW_OPTION_CHOICE, "", "text|json", "text", "run verify",
@@ -242,6 +244,64 @@ const char *tow_options_get(const tow_options_t *options, const char *name, size
     if (index > 0 || !*table[at].initial)
         return NULL;
     return !strcmp(name, "spool") ? options->spool : table[at].initial;
+}
+
+bool tow_options_is_set(const tow_options_t *options, const char *name)
+{
+    int at = find(name);
+
+    return at >= 0 && options->set[at].count > 0;
+}
+
+/* URI options whose values are secrets. */
+static bool is_secret(const char *option, size_t length)
+{
+    static const char *const secrets[] = {"authmechanismproperties", "tlscertificatekeyfilepassword",
+                                          "sslclientcertificatekeypassword", "proxypassword"};
+
+    for (size_t i = 0; i < sizeof secrets / sizeof *secrets; i++)
+        if (strlen(secrets[i]) == length && !strncasecmp(secrets[i], option, length))
+            return true;
+    return false;
+}
+
+/* All before the last @ goes, which is where a password that is not encoded ends too. */
+static char *hide_secrets(const char *uri)
+{
+    const char *scheme = strstr(uri, "://"), *at = strrchr(uri, '@'), *rest;
+    tow_buffer_t out = {0};
+
+    if (!scheme)
+        return tow_strdup("(hidden)");
+    scheme += 3;
+    rest = at && at >= scheme ? at + 1 : scheme;
+    tow_buffer_append(&out, uri, (size_t)(scheme - uri));
+    if (rest > scheme)
+        tow_buffer_append(&out, "***@", 4);
+    while (*rest) {
+        size_t word = strcspn(rest, "?&="), value;
+
+        tow_buffer_append(&out, rest, word);
+        value = rest[word] == '=' ? strcspn(rest + word, "&") : 0;
+        if (value && is_secret(rest, word))
+            tow_buffer_append(&out, "=***", 4);
+        else
+            tow_buffer_append(&out, rest + word, value);
+        rest += word + value;
+        if (*rest)
+            tow_buffer_append(&out, rest++, 1);
+    }
+    tow_buffer_append(&out, "", 1);
+    return (char *)out.data;
+}
+
+char *tow_options_shown(const tow_options_t *options, const char *name, size_t index)
+{
+    const char *value = tow_options_get(options, name, index);
+
+    if (!value)
+        return NULL;
+    return table[find(name)].type == TOW_OPTION_SECRET ? hide_secrets(value) : tow_strdup(value);
 }
 
 /* URIs ------------------------------------------------------------------------------------------*/
