@@ -49,7 +49,8 @@ typedef enum {
     TOW_ERROR_STATE = 14,        /* the request does not fit the job's phase */
     TOW_ERROR_CONTROL = 15,      /* the control server cannot be reached, or cannot listen */
     TOW_ERROR_INTERRUPTED = 16,  /* stopped by a signal or by tow_job_stop; the same command continues */
-    TOW_ERROR_CANCELLED = 17     /* given up by tow_job_cancel */
+    TOW_ERROR_CANCELLED = 17,    /* given up by tow_job_cancel */
+    TOW_ERROR_EXPIRED = 18       /* the window ran out; resumable by extending it */
 } tow_error_code_t;
 
 /* What may be done after an error; decided once, where the server is talked to. */
@@ -75,7 +76,8 @@ typedef enum {
     TOW_OPTION_LIST,     /* may be given several times; a comma separates in the environment */
     TOW_OPTION_INTEGER,
     TOW_OPTION_FLAG,     /* "true" or "false" */
-    TOW_OPTION_CHOICE    /* one of `range`, separated by '|' */
+    TOW_OPTION_CHOICE,   /* one of `range`, separated by '|' */
+    TOW_OPTION_DURATION  /* "120h", "1d12h", "90m", "45s": 1 s to 3650 d */
 } tow_option_type_t;
 
 /* One row of the option table: parser, help, environment and the README's reference come from it. */
@@ -155,6 +157,9 @@ typedef struct {
     uint64_t retries;              /* server calls sent again */
     char retrying[192];            /* what is being retried now, "" otherwise */
     double source_ping_ms, destination_ping_ms;
+    int64_t window_length_ms;      /* as asked for and extended */
+    int64_t window_end_ms;         /* since 1970; 0: it has not begun */
+    int64_t window_left_ms;        /* -1: it has not begun */
 } tow_progress_t;
 
 typedef enum { TOW_LEVEL_DEBUG, TOW_LEVEL_INFO, TOW_LEVEL_WARNING, TOW_LEVEL_ERROR } tow_level_t;
@@ -180,6 +185,9 @@ TOW_API void tow_job_progress(tow_job_t *job, tow_progress_t *out);
 TOW_API bool tow_job_pause(tow_job_t *job, tow_error_t *error);
 TOW_API bool tow_job_resume(tow_job_t *job, tow_error_t *error);
 TOW_API bool tow_job_cutover(tow_job_t *job, tow_error_t *error);
+/* Adds time to the window, from now when it has not begun or was about to end. TOW_ERROR_STATE: the job
+ * is over or cuts over; TOW_ERROR_OPTION: not 1 s to 3650 d. */
+TOW_API bool tow_job_extend(tow_job_t *job, int64_t seconds, tow_error_t *error);
 /* Ends the job for good: the source stays untouched, the destination keeps what was copied. */
 TOW_API bool tow_job_cancel(tow_job_t *job, tow_error_t *error);
 /* Ends this process's work with a checkpoint; the same options continue later. Async-signal-unsafe. */

@@ -9,6 +9,7 @@
 typedef struct {
     const char *name, *help;
     int (*run)(tow_options_t *options);
+    const char *operand; /* the option that a word without dashes sets; NULL: none is taken */
 } cmd_verb_t;
 
 extern const cmd_verb_t cmd_verbs[]; /* ends with a NULL name */
@@ -19,6 +20,7 @@ int cmd_plan(tow_options_t *options);
 int cmd_verify(tow_options_t *options);
 int cmd_status(tow_options_t *options);
 int cmd_pause(tow_options_t *options);
+int cmd_extend(tow_options_t *options);
 int cmd_resume(tow_options_t *options);
 int cmd_cutover(tow_options_t *options);
 

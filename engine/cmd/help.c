@@ -48,8 +48,8 @@ static void print_options(FILE *out, const char *verb)
 void cmd_help(FILE *out, const cmd_verb_t *verb)
 {
     if (verb) {
-        fprintf(out, "towline %s: %s\n\nUsage: towline %s [options]\n", verb->name, verb->help,
-                verb->name);
+        fprintf(out, "towline %s: %s\n\nUsage: towline %s%s [options]\n", verb->name, verb->help,
+                verb->name, verb->operand ? " DURATION" : "");
         print_options(out, verb->name);
         fputs("\nExit statuses: see README.md, \"Exit statuses\"; 0 is success.\n", out);
         return;

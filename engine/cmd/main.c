@@ -6,15 +6,16 @@
 #include "engine/cmd/cmd.h"
 
 const cmd_verb_t cmd_verbs[] = {
-    {"run", "copy a deployment, follow it, verify and cut over", cmd_run},
-    {"check", "make every check that stands before a start, and write nothing", cmd_check},
-    {"plan", "show what a run would copy, how long it takes, and its command", cmd_plan},
-    {"verify", "compare two deployments, byte for byte", cmd_verify},
-    {"status", "show the progress of a running job", cmd_status},
-    {"pause", "stop applying changes; reading goes on", cmd_pause},
-    {"resume", "apply changes again", cmd_resume},
-    {"cutover", "end a job with --cutover manual: writes to the source have stopped", cmd_cutover},
-    {NULL, NULL, NULL},
+    {"run", "copy a deployment, follow it, verify and cut over", cmd_run, NULL},
+    {"check", "make every check that stands before a start, and write nothing", cmd_check, NULL},
+    {"plan", "show what a run would copy, how long it takes, and its command", cmd_plan, NULL},
+    {"verify", "compare two deployments, byte for byte", cmd_verify, NULL},
+    {"status", "show the progress of a running job", cmd_status, NULL},
+    {"pause", "stop applying changes; reading goes on", cmd_pause, NULL},
+    {"resume", "apply changes again", cmd_resume, NULL},
+    {"extend", "add time to the window of a running job", cmd_extend, "duration"},
+    {"cutover", "end a job with --cutover manual: writes to the source have stopped", cmd_cutover, NULL},
+    {NULL, NULL, NULL, NULL},
 };
 
 int cmd_fail(const tow_error_t *error)
@@ -126,8 +127,9 @@ static const tow_option_t *find_option(const char *name, size_t length, const ch
 }
 
 /* 0, or an exit status. A URI given on the command line replaces a file of the environment. */
-static int read_arguments(tow_options_t *options, const char *verb, int argc, char **argv)
+static int read_arguments(tow_options_t *options, const cmd_verb_t *taker, int argc, char **argv)
 {
+    const char *verb = taker->name;
     tow_error_t error;
 
     for (int i = 0; i < argc; i++) {
@@ -135,6 +137,11 @@ static int read_arguments(tow_options_t *options, const char *verb, int argc, ch
         const tow_option_t *option;
         size_t length;
 
+        if (taker->operand && *argument != '-') {
+            if (!tow_options_set(options, taker->operand, argument, &error))
+                return cmd_fail(&error);
+            continue;
+        }
         if (strncmp(argument, "--", 2) != 0 || !argument[2])
             return fail_usage(argument, "is no option", "options begin with --, see --help");
         equal = strchr(argument, '=');
@@ -175,7 +182,7 @@ static int run_verb(const cmd_verb_t *verb, int argc, char **argv)
     if (!read_environment(options, verb->name, &error))
         status = cmd_fail(&error);
     else
-        status = read_arguments(options, verb->name, argc, argv);
+        status = read_arguments(options, verb, argc, argv);
     if (!status)
         status = verb->run(options);
     tow_options_destroy(options);

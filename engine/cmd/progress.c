@@ -137,6 +137,13 @@ static void text_line(const tow_progress_t *progress, const rate_t *rate, char *
                  progress->direct_mode ? "direct" : "refetch",
                  progress->can_commit ? ", cutover possible" : "");
     }
+    if (progress->window_left_ms >= 0 && progress->phase != TOW_PHASE_FINALIZING) {
+        size_t length = strlen(out);
+        char left[32];
+
+        snprintf(out + length, size - length, ", window %s",
+                 cmd_duration((double)progress->window_left_ms / 1000, left));
+    }
     if (progress->retrying[0]) {
         size_t length = strlen(out);
 

@@ -96,6 +96,11 @@ static void print_figures(const bson_t *summary)
                  cmd_number_of(summary, "downtimeSeconds"));
         print_row("application downtime", value);
     }
+    if (*cmd_text_of(summary, "window.endsAt")) {
+        snprintf(value, sizeof value, "%s to %s", cmd_text_of(summary, "window.beganAt"),
+                 cmd_text_of(summary, "window.endsAt"));
+        print_row("window", value);
+    }
     snprintf(value, sizeof value, "%s documents, %s",
              cmd_count(cmd_number_of(summary, "initialDocuments"), part),
              cmd_bytes(cmd_number_of(summary, "initialBytes"), other));

@@ -13,6 +13,8 @@
 #include "engine/job/options.h"
 #include "engine/job/phases.h"
 #include "engine/job/summary.h"
+#include "engine/job/validate.h"
+#include "engine/job/window.h"
 #include "oplog/record.h"
 #include "oplog/replay.h"
 #include "verify/verify.h"
@@ -48,6 +50,7 @@ typedef struct {
     uint32_t workers;
     uint64_t range_bytes, memory_bytes;
     int64_t retry_window_ms;
+    int64_t window_ms, extend_ms;
     bool manual, verify, clear_destination, keep_state, index_errors_fail;
 } tow_config_t;
 
@@ -69,6 +72,9 @@ struct tow_job {
     pthread_mutex_t lock; /* guards everything below but atomics and what says otherwise */
     pthread_cond_t changed;
     tow_phase_t phase, paused_from;
+    tow_window_t window;
+    bool window_changed;         /* and not yet stored */
+    bool expired;                /* decided: no extension helps this process any more */
     bool started, ended, pause_wished, cutover_wished, cancelled, stopped;
     char reason[REASON_SIZE];
     tow_error_t error;
@@ -108,6 +114,13 @@ bool tow_job_validate(tow_job_t *job, tow_error_t *error) TOW_CHECK;
 uint32_t tow_job_connections(const tow_job_t *job);
 bool tow_job_prepare(tow_job_t *job, tow_error_t *error) TOW_CHECK;
 void tow_job_teardown(tow_job_t *job);
+
+/* expiry.c. watch and restore: false with TOW_ERROR_EXPIRED when the window is over. save stores what
+ * changed; begin does nothing once it was begun. */
+void tow_job_begin_window(tow_job_t *job);
+bool tow_job_watch_window(tow_job_t *job, tow_error_t *error) TOW_CHECK;
+bool tow_job_save_window(tow_job_t *job, tow_error_t *error) TOW_CHECK;
+bool tow_job_restore_window(tow_job_t *job, const bson_t *document, tow_error_t *error) TOW_CHECK;
 
 /* monitor.c */
 bool tow_job_start_monitor(tow_job_t *job, tow_error_t *error) TOW_CHECK;

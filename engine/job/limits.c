@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "engine/base/duration.h"
 #include "engine/base/memory.h"
 #include "engine/job/validate.h"
 
@@ -10,21 +11,6 @@ static const double SPOOL_LEAST = 16e6, SPOOL_GOOD = 1e9;
 /* Compressed data rarely takes less than a quarter, and indexes come on top. */
 static const double PACKED_PART = 0.25, SAFE_PART = 1.2;
 enum { SKEW_SECONDS = 5 };
-
-const char *tow_duration_text(double seconds, char out[32])
-{
-    long long left = (long long)(seconds + 0.5);
-
-    if (left < 120)
-        snprintf(out, 32, "%lld s", left);
-    else if (left < 2 * 3600)
-        snprintf(out, 32, "%lld min", left / 60);
-    else if (left < 48 * 3600)
-        snprintf(out, 32, "%lld h %lld min", left / 3600, left / 60 % 60);
-    else
-        snprintf(out, 32, "%lld d %lld h", left / 86400, left / 3600 % 24);
-    return out;
-}
 
 const char *tow_bytes_text(double bytes, char out[32])
 {
@@ -98,7 +84,7 @@ void tow_judge_window(tow_findings_t *findings, double window_seconds, double fu
         snprintf(full, sizeof full, " (%s once it is full)", tow_duration_text(full_seconds, grown));
     }
     tow_duration_text(copy_seconds, copy);
-    if (full_seconds < copy_seconds)
+    if (copy_seconds >= 1 && full_seconds < copy_seconds)
         tow_find_warning(
             findings, "oplog_window",
             tow_format("enlarge the source's oplog (replSetResizeOplog, or "

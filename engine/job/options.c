@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/duration.h"
 #include "engine/base/memory.h"
 #include "engine/state/filter.h"
 
@@ -29,6 +30,12 @@ static const tow_option_t table[] = {
      "threads that copy ranges, and lanes that replay changes"},
     {"cutover", "TOWLINE_CUTOVER", TOW_OPTION_CHOICE, "", "auto|manual", "auto", "run check plan",
      "auto: as soon as in sync; manual: when `towline cutover` asks for it"},
+    {"window", "TOWLINE_WINDOW", TOW_OPTION_DURATION, "DURATION", "", "120h", "run check plan",
+     "how long the job stays in sync, from the first time on, before it stops"},
+    {"extend", "TOWLINE_EXTEND", TOW_OPTION_DURATION, "DURATION", "", "", "run",
+     "add time to the window at this start; how a job whose window is over goes on"},
+    {"duration", "TOWLINE_DURATION", TOW_OPTION_DURATION, "DURATION", "", "", "extend",
+     "time to add, such as 24h, 1d12h or 90m; `towline extend 24h` is short for it"},
     {"no-verify", "TOWLINE_NO_VERIFY", TOW_OPTION_FLAG, "", "", "false", "run check plan",
      "cut over without comparing both sides"},
     {"clear-destination", "TOWLINE_CLEAR_DESTINATION", TOW_OPTION_FLAG, "", "", "false", "run check plan",
@@ -46,7 +53,7 @@ static const tow_option_t table[] = {
     {"keep-state", "TOWLINE_KEEP_STATE", TOW_OPTION_FLAG, "", "", "false", "run",
      "keep the job's database on the destination after a successful end"},
     {"listen", "TOWLINE_LISTEN", TOW_OPTION_STRING, "HOST:PORT", "", "127.0.0.1:27182",
-     "run status pause resume cutover",
+     "run status pause resume extend cutover",
      "address of the job's control server; `none` (with run) turns it off"},
     {"progress", "TOWLINE_PROGRESS", TOW_OPTION_CHOICE, "", "bar|json|none", "bar", "run",
      "progress on stdout: a bar, one line of JSON a second, or nothing"},
@@ -132,6 +139,18 @@ static bool check_integer(const tow_option_t *option, const char *value, tow_err
     return true;
 }
 
+static bool check_duration(const tow_option_t *option, const char *value, tow_error_t *error)
+{
+    int64_t ms;
+
+    return tow_duration_parse(value, &ms)
+               ? true
+               : tow_fail(error, TOW_ERROR_OPTION,
+                          "--%s: '%s' is no duration; expected days, hours, minutes and seconds from "
+                          "1s to 3650d, such as 120h, 1d12h or 90m",
+                          option->name, value);
+}
+
 static bool check_choice(const tow_option_t *option, const char *value, tow_error_t *error)
 {
     size_t length = strlen(value);
@@ -197,6 +216,8 @@ static bool check(const tow_option_t *option, const char *value, tow_error_t *er
                    ? true
                    : tow_fail(error, TOW_ERROR_OPTION, "--%s: '%s' is neither true nor false",
                               option->name, value);
+    case TOW_OPTION_DURATION:
+        return check_duration(option, value, error);
     case TOW_OPTION_LIST:
         return check_namespace(option, value, error);
     default:

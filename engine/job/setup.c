@@ -314,6 +314,7 @@ static bool remember(tow_job_t *job, remembered_t *out, tow_error_t *error)
                 out->start = TOW_OPTIME(seconds, increment);
             }
         }
+    ok = ok && tow_job_restore_window(job, &document, error);
     bson_destroy(&document);
     if (!ok)
         return false;
