@@ -100,6 +100,11 @@ TOW_API void tow_options_destroy(tow_options_t *options);
 /* Sets one option from text; a LIST grows by one. TOW_ERROR_OPTION names option, value and what was expected. */
 TOW_API bool tow_options_set(tow_options_t *options, const char *name, const char *value,
                              tow_error_t *error);
+/* Sets options from a YAML file: one mapping of option names (or mongosync's) to values. TOW_ERROR_OPTION
+ * names file, line and key: unknown, of a wrong type, given twice, out of range, not supported. */
+TOW_API bool tow_options_load(tow_options_t *options, const char *path, tow_error_t *error);
+/* What is set from now on replaces what was set before, also lists, and a URI its file's option. */
+TOW_API void tow_options_override(tow_options_t *options);
 /* The value as text (the default when unset, NULL when there is none); borrowed. For a LIST, entry `index`. */
 TOW_API const char *tow_options_get(const tow_options_t *options, const char *name, size_t index);
 

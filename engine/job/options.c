@@ -12,6 +12,9 @@
 #include "engine/state/filter.h"
 
 static const tow_option_t table[] = {
+    {"config", "TOWLINE_CONFIG", TOW_OPTION_STRING, "FILE", "", "",
+     "run check plan verify config status pause resume extend cutover",
+     "YAML file with options (`workers: 8`); the environment and the command line win over it"},
     {"source", "TOWLINE_SOURCE", TOW_OPTION_SECRET, "URI", "", "", "run check plan verify",
      "deployment to copy from: a replica set or a mongos"},
     {"source-file", "TOWLINE_SOURCE_FILE", TOW_OPTION_STRING, "FILE", "", "", "run check plan verify",
@@ -61,8 +64,12 @@ static const tow_option_t table[] = {
      "write the summary as JSON to this file too"},
     {"json", "TOWLINE_JSON", TOW_OPTION_FLAG, "", "", "false", "check plan",
      "print JSON instead of a table"},
+    {"shell", "TOWLINE_SHELL", TOW_OPTION_CHOICE, "", "bash|zsh", "", "completion",
+     "shell to complete for; `towline completion bash` is short for it"},
     {"report", "TOWLINE_REPORT", TOW_OPTION_STRING, "FILE", "", "", "verify",
      "write the verification report as JSON to this file"},
+    {"log-path", "TOWLINE_LOG_PATH", TOW_OPTION_STRING, "DIR", "", "", "run",
+     "append the log to towline.log in this folder instead of writing it to stderr"},
     {"log-format", "TOWLINE_LOG_FORMAT", TOW_OPTION_CHOICE, "", "text|json", "text", "run verify",
      "form of the log lines on stderr"},
     {"log-level", "TOWLINE_LOG_LEVEL", TOW_OPTION_CHOICE, "", "debug|info|warning|error", "info",
@@ -75,7 +82,9 @@ struct tow_options {
     struct {
         char **values;
         size_t count;
+        unsigned level; /* of the last tow_options_set */
     } set[OPTION_COUNT];
+    unsigned level;     /* counts tow_options_override */
     char *spool; /* the default folder, made absolute */
 };
 
@@ -231,6 +240,38 @@ static bool check(const tow_option_t *option, const char *value, tow_error_t *er
     }
 }
 
+void tow_options_override(tow_options_t *options)
+{
+    options->level++;
+}
+
+static void unset(tow_options_t *options, int index)
+{
+    for (size_t i = 0; i < options->set[index].count; i++)
+        free(options->set[index].values[i]);
+    options->set[index].count = 0;
+}
+
+/* What an earlier level said gives way: a list is not added to, and a URI replaces the file that held
+ * it, or the other way round. */
+static void give_way(tow_options_t *options, int index)
+{
+    static const char *const twins[][2] = {{"source", "source-file"},
+                                           {"destination", "destination-file"}};
+
+    if (table[index].type == TOW_OPTION_LIST && options->set[index].level < options->level)
+        unset(options, index);
+    for (size_t i = 0; i < sizeof twins / sizeof *twins; i++)
+        for (int side = 0; side < 2; side++) {
+            int other = find(twins[i][1 - side]);
+
+            if (!strcmp(table[index].name, twins[i][side]) &&
+                options->set[other].level < options->level)
+                unset(options, other);
+        }
+    options->set[index].level = options->level;
+}
+
 bool tow_options_set(tow_options_t *options, const char *name, const char *value,
                      tow_error_t *error)
 {
@@ -241,6 +282,7 @@ bool tow_options_set(tow_options_t *options, const char *name, const char *value
         return tow_fail(error, TOW_ERROR_OPTION, "there is no option '%s'", name);
     if (!check(&table[index], value, error))
         return false;
+    give_way(options, index);
     count = options->set[index].count;
     if (table[index].type != TOW_OPTION_LIST && count) {
         free(options->set[index].values[0]);
