@@ -219,6 +219,10 @@ TOW_API bool tow_check(const tow_options_t *options, char **out_json, tow_error_
 /* The same, and what a job would copy: collections, sizes, ranges, estimated time. */
 TOW_API bool tow_plan(const tow_options_t *options, char **out_json, tow_error_t *error);
 
+/* Sends a test notice through every channel that the options name. TOW_ERROR_OPTION: they name none;
+ * TOW_ERROR_UNREACHABLE: one was not taken, and why. */
+TOW_API bool tow_notify_test(const tow_options_t *options, tow_error_t *error);
+
 TOW_API const char *tow_version(void);
 TOW_API void tow_free(void *memory);
 

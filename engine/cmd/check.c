@@ -1,4 +1,4 @@
-/* check.c: the verbs that look and write nothing: the checks before a start, and the plan. */
+/* check.c: the verbs that look and change nothing: the checks before a start, the plan, a test notice. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -68,6 +68,21 @@ static void print_check_report(const tow_options_t *options, const bson_t *repor
 int cmd_check(tow_options_t *options)
 {
     return show(options, tow_check, print_check_report);
+}
+
+int cmd_notify(tow_options_t *options)
+{
+    tow_error_t error;
+
+    if (!flag_set(options, "test")) {
+        fputs("towline: notices are sent by a running job; notify takes --test, which sends one now\n",
+              stderr);
+        return TOW_ERROR_OPTION;
+    }
+    if (!tow_notify_test(options, &error))
+        return cmd_fail(&error);
+    puts("every channel took the test notice");
+    return 0;
 }
 
 /* Plan ------------------------------------------------------------------------------------------*/

@@ -24,6 +24,7 @@ int cmd_pause(tow_options_t *options);
 int cmd_config(tow_options_t *options);
 int cmd_completion(tow_options_t *options);
 int cmd_man(tow_options_t *options);
+int cmd_notify(tow_options_t *options);
 int cmd_extend(tow_options_t *options);
 int cmd_resume(tow_options_t *options);
 int cmd_cutover(tow_options_t *options);

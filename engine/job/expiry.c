@@ -1,5 +1,5 @@
 /* expiry.c: the window of a running job: begun when first in sync, watched, extended, stored. */
-#include <string.h>
+#include <stdio.h>
 
 #include "engine/base/clock.h"
 #include "engine/base/duration.h"
@@ -27,16 +27,21 @@ void tow_job_begin_window(tow_job_t *job)
     job->window_changed = job->window_changed || begun;
     tow_wall_text(tow_window_end_ms(&job->window), end);
     pthread_mutex_unlock(&job->lock);
-    if (begun)
-        tow_emit(&job->sink, TOW_LEVEL_INFO, "window_begun",
+    if (begun) {
+        char message[200];
+
+        snprintf(message, sizeof message,
                  "in sync for the first time; cut over before %s, or add time with towline extend",
                  end);
+        tow_emit(&job->sink, TOW_LEVEL_INFO, "window_begun", "%s", message);
+        tow_job_notify(job, "in_sync", "in sync", message);
+    }
 }
 
 bool tow_job_watch_window(tow_job_t *job, tow_error_t *error)
 {
     int64_t now = tow_wall_ms(), end_ms, left_ms;
-    char end[32], left[32];
+    char end[32], left[32], message[200];
     bool over, warns;
 
     pthread_mutex_lock(&job->lock);
@@ -51,9 +56,11 @@ bool tow_job_watch_window(tow_job_t *job, tow_error_t *error)
         return expire(end_ms, error);
     if (warns) {
         tow_wall_text(end_ms, end);
-        tow_emit(&job->sink, TOW_LEVEL_WARNING, "window_low",
+        snprintf(message, sizeof message,
                  "%s left until the sync stops at %s; cut over, or add time with towline extend",
                  tow_duration_text((double)left_ms / 1000, left), end);
+        tow_emit(&job->sink, TOW_LEVEL_WARNING, "window_low", "%s", message);
+        tow_job_notify(job, "window_low", "the window is nearly over", message);
     }
     return true;
 }

@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 
 #include "copy/copy.h"
+#include "engine/job/notices.h"
 #include "engine/job/options.h"
 #include "engine/job/phases.h"
 #include "engine/job/summary.h"
@@ -62,6 +63,7 @@ struct tow_job {
     void *event_data;
     pthread_mutex_t event_lock; /* one event at a time */
     tow_sink_t sink;
+    tow_notices_t *notices;     /* NULL: nobody wants any */
     tow_stop_t *stop;
     pthread_t supervisor, monitor, checkpointer;
     bool supervisor_started, monitor_started, checkpointer_started;
@@ -121,6 +123,11 @@ void tow_job_begin_window(tow_job_t *job);
 bool tow_job_watch_window(tow_job_t *job, tow_error_t *error) TOW_CHECK;
 bool tow_job_save_window(tow_job_t *job, tow_error_t *error) TOW_CHECK;
 bool tow_job_restore_window(tow_job_t *job, const bson_t *document, tow_error_t *error) TOW_CHECK;
+
+/* Sends a notice where one is wanted; the lock is not held. */
+void tow_job_notify(tow_job_t *job, const char *event, const char *title, const char *message);
+/* The last notice: how the job ended. Returns with all sent or given up, after seconds at most. */
+void tow_job_notify_end(tow_job_t *job);
 
 /* monitor.c */
 bool tow_job_start_monitor(tow_job_t *job, tow_error_t *error) TOW_CHECK;

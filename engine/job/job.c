@@ -98,7 +98,8 @@ tow_job_t *tow_job_new(const tow_options_t *options, tow_error_t *error)
     job->stop = tow_stop_new();
     job->filter = tow_filter_new();
     job->lag_ms = -1;
-    if (!read_config(job, options, error)) {
+    if (!read_config(job, options, error) ||
+        !tow_notices_new(options, &job->sink, &job->notices, error)) {
         tow_job_destroy(job);
         return NULL;
     }
@@ -113,6 +114,7 @@ void tow_job_destroy(tow_job_t *job)
         tow_stop_request(job->stop, NULL);
         pthread_join(job->supervisor, NULL);
     }
+    tow_notices_destroy(job->notices);
     tow_link_destroy(job->source); /* takes the driver up to half a second: not before the end is told */
     tow_link_destroy(job->destination);
     for (uint32_t i = 0; i < job->note_count; i++)
@@ -334,6 +336,7 @@ static void *supervise(void *data)
     tow_job_make_summary(job);
     pthread_mutex_unlock(&job->lock);
     tow_job_teardown(job);
+    tow_job_notify_end(job);
     pthread_mutex_lock(&job->lock);
     job->stopped = true;
     pthread_cond_broadcast(&job->changed);

@@ -13,7 +13,7 @@
 
 static const tow_option_t table[] = {
     {"config", "TOWLINE_CONFIG", TOW_OPTION_STRING, "FILE", "", "",
-     "run check plan verify config status pause resume extend cutover",
+     "run check plan verify notify config status pause resume extend cutover",
      "YAML file with options (`workers: 8`); the environment and the command line win over it"},
     {"source", "TOWLINE_SOURCE", TOW_OPTION_SECRET, "URI", "", "", "run check plan verify",
      "deployment to copy from: a replica set or a mongos"},
@@ -23,7 +23,7 @@ static const tow_option_t table[] = {
      "deployment to copy to"},
     {"destination-file", "TOWLINE_DESTINATION_FILE", TOW_OPTION_STRING, "FILE", "", "",
      "run check plan verify", "file whose first line is the destination's URI"},
-    {"job", "TOWLINE_JOB", TOW_OPTION_STRING, "NAME", "", "default", "run check plan",
+    {"job", "TOWLINE_JOB", TOW_OPTION_STRING, "NAME", "", "default", "run check plan notify",
      "name of the job; its state is kept on the destination in the database towline_NAME"},
     {"include", "TOWLINE_INCLUDE", TOW_OPTION_LIST, "NS", "", "", "run check plan verify",
      "take only this namespace: db, db.* or db.collection; may be given several times"},
@@ -66,6 +66,27 @@ static const tow_option_t table[] = {
      "print JSON instead of a table"},
     {"shell", "TOWLINE_SHELL", TOW_OPTION_CHOICE, "", "bash|zsh", "", "completion",
      "shell to complete for; `towline completion bash` is short for it"},
+    {"notify-webhook", "TOWLINE_NOTIFY_WEBHOOK", TOW_OPTION_SECRET, "URL", "", "",
+     "run check plan notify", "POST notices as JSON to this address (https, http)"},
+    {"notify-key-file", "TOWLINE_NOTIFY_KEY_FILE", TOW_OPTION_STRING, "FILE", "", "",
+     "run check plan notify",
+     "file whose first line signs each POST: X-Towline-Signature: sha256=HMAC of the body"},
+    {"notify-smtp", "TOWLINE_NOTIFY_SMTP", TOW_OPTION_SECRET, "URL", "", "", "run check plan notify",
+     "mail server for notices: smtp://HOST:587 (STARTTLS) or smtps://HOST:465"},
+    {"notify-from", "TOWLINE_NOTIFY_FROM", TOW_OPTION_STRING, "ADDRESS", "", "",
+     "run check plan notify", "sender of the mails"},
+    {"notify-to", "TOWLINE_NOTIFY_TO", TOW_OPTION_STRING, "ADDRESSES", "", "",
+     "run check plan notify", "who gets the mails; a comma separates several"},
+    {"notify-user", "TOWLINE_NOTIFY_USER", TOW_OPTION_STRING, "NAME", "", "",
+     "run check plan notify", "login at the mail server"},
+    {"notify-password-file", "TOWLINE_NOTIFY_PASSWORD_FILE", TOW_OPTION_STRING, "FILE", "", "",
+     "run check plan notify", "file whose first line is the password at the mail server"},
+    {"notify-tls", "TOWLINE_NOTIFY_TLS", TOW_OPTION_CHOICE, "", "required|none", "required",
+     "run check plan notify", "required: no mail goes out unencrypted; none: for a server on this host"},
+    {"notify-ca-file", "TOWLINE_NOTIFY_CA_FILE", TOW_OPTION_STRING, "FILE", "", "",
+     "run check plan notify", "certificates (PEM) that the webhook and the mail server may be signed by"},
+    {"test", "TOWLINE_TEST", TOW_OPTION_FLAG, "", "", "false", "notify",
+     "send one notice through every channel now, and tell whether it was taken"},
     {"report", "TOWLINE_REPORT", TOW_OPTION_STRING, "FILE", "", "", "verify",
      "write the verification report as JSON to this file"},
     {"log-path", "TOWLINE_LOG_PATH", TOW_OPTION_STRING, "DIR", "", "", "run",
@@ -204,6 +225,25 @@ static bool check_job(const char *value, tow_error_t *error)
                            "--job: '%s' is no name; expected 1 to 40 of a-z, 0-9, _ and -", value);
 }
 
+/* Addresses become lines of a mail's head, and the schemes are those that are spoken. */
+static bool check_notify(const tow_option_t *option, const char *value, tow_error_t *error)
+{
+    static const char *const schemes[][3] = {{"notify-webhook", "https://", "http://"},
+                                             {"notify-smtp", "smtp://", "smtps://"}};
+
+    for (const char *at = value; *at; at++)
+        if ((unsigned char)*at < 0x20)
+            return tow_fail(error, TOW_ERROR_OPTION, "--%s: the value holds a control character",
+                            option->name);
+    for (size_t i = 0; i < sizeof schemes / sizeof *schemes; i++)
+        if (!strcmp(option->name, schemes[i][0]) &&
+            strncmp(value, schemes[i][1], strlen(schemes[i][1])) != 0 &&
+            strncmp(value, schemes[i][2], strlen(schemes[i][2])) != 0)
+            return tow_fail(error, TOW_ERROR_OPTION, "--%s: expected an address that begins with %s or %s",
+                            option->name, schemes[i][1], schemes[i][2]);
+    return true;
+}
+
 static bool check_namespace(const tow_option_t *option, const char *value, tow_error_t *error)
 {
     tow_filter_t *filter = tow_filter_new();
@@ -236,6 +276,8 @@ static bool check(const tow_option_t *option, const char *value, tow_error_t *er
             return check_listen(value, error);
         if (!strcmp(option->name, "job"))
             return check_job(value, error);
+        if (!strncmp(option->name, "notify-", 7))
+            return check_notify(option, value, error);
         return true;
     }
 }
@@ -364,12 +406,22 @@ char *tow_options_shown(const tow_options_t *options, const char *name, size_t i
 
     if (!value)
         return NULL;
-    return table[find(name)].type == TOW_OPTION_SECRET ? hide_secrets(value) : tow_strdup(value);
+    if (table[find(name)].type != TOW_OPTION_SECRET)
+        return tow_strdup(value);
+    if (!strcmp(name, "notify-webhook")) { /* its path often is the secret */
+        const char *host = strstr(value, "://"), *at = strrchr(value, '@');
+
+        host = at ? at + 1 : host + 3;
+        return tow_format("%.*s%.*s/***", (int)(strstr(value, "://") - value + 3), value,
+                          (int)strcspn(host, "/?#"), host);
+    }
+    return hide_secrets(value);
 }
 
 /* URIs ------------------------------------------------------------------------------------------*/
 
-static bool read_file(const char *option, const char *path, char **out, tow_error_t *error)
+static bool read_file(const char *option, const char *path, const char *what, char **out,
+                      tow_error_t *error)
 {
     FILE *file = fopen(path, "r");
     char *line = NULL;
@@ -384,11 +436,20 @@ static bool read_file(const char *option, const char *path, char **out, tow_erro
         line[--length] = '\0';
     if (length <= 0) {
         free(line);
-        return tow_fail(error, TOW_ERROR_OPTION, "--%s: the first line of %s is empty; expected a URI",
-                        option, path);
+        return tow_fail(error, TOW_ERROR_OPTION, "--%s: the first line of %s is empty; expected %s",
+                        option, path, what);
     }
     *out = line;
     return true;
+}
+
+bool tow_options_file(const tow_options_t *options, const char *name, char **out,
+                      tow_error_t *error)
+{
+    const char *path = tow_options_get(options, name, 0);
+
+    *out = NULL;
+    return !path || read_file(name, path, "a secret", out, error);
 }
 
 bool tow_options_uri(const tow_options_t *options, const char *side, char **out,
@@ -402,7 +463,7 @@ bool tow_options_uri(const tow_options_t *options, const char *side, char **out,
     if (uri && path)
         return tow_fail(error, TOW_ERROR_OPTION, "give --%s or --%s, not both", side, file_option);
     if (path)
-        return read_file(file_option, path, out, error);
+        return read_file(file_option, path, "a URI", out, error);
     if (!uri)
         return tow_fail(error, TOW_ERROR_OPTION,
                         "the %s is missing; give --%s mongodb://…, --%s FILE, or set TOWLINE_%s",
