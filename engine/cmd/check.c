@@ -1,4 +1,5 @@
-/* check.c: the verbs that look and change nothing: the checks before a start, the plan, a test notice. */
+/* check.c: the verbs that look and change nothing: the checks before a start, the plan, a test
+ * notice. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -39,8 +40,7 @@ static bool flag_set(const tow_options_t *options, const char *name)
 }
 
 /* Prints what `look` found, as `print` does or as JSON; the exit status is the first failure's. */
-static int show(tow_options_t *options,
-                bool (*look)(const tow_options_t *, char **, tow_error_t *),
+static int show(tow_options_t *options, bool (*look)(const tow_options_t *, char **, tow_error_t *),
                 void (*print)(const tow_options_t *, const bson_t *))
 {
     char *json = NULL;
@@ -75,7 +75,8 @@ int cmd_notify(tow_options_t *options)
     tow_error_t error;
 
     if (!flag_set(options, "test")) {
-        fputs("towline: notices are sent by a running job; notify takes --test, which sends one now\n",
+        fputs("towline: notices are sent by a running job; notify takes --test, which sends one "
+              "now\n",
               stderr);
         return TOW_ERROR_OPTION;
     }

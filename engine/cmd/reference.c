@@ -174,11 +174,13 @@ int cmd_man(tow_options_t *options)
         print_roff(verb->help);
         puts(".");
     }
-    puts(".SH OPTIONS\nA YAML file (\\-\\-config), the environment and the command line give them, the "
+    puts(".SH OPTIONS\nA YAML file (\\-\\-config), the environment and the command line give them, "
+         "the "
          "later before the earlier.");
     for (size_t i = 0; i < count; i++)
         print_man_option(&table[i]);
-    puts(".SH EXIT STATUS\n0 is success. The others are listed in the README, \"Exit statuses\"; each "
+    puts(".SH EXIT STATUS\n0 is success. The others are listed in the README, \"Exit statuses\"; "
+         "each "
          "comes with one line on stderr that says what to do.");
     return 0;
 }

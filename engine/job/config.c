@@ -1,5 +1,6 @@
-/* config.c: options from a YAML file: one mapping whose keys are option names, or mongosync's names for
- * the same things. What is unknown, of a wrong type or given twice is refused with file and line. */
+/* config.c: options from a YAML file: one mapping whose keys are option names, or mongosync's names
+ * for the same things. What is unknown, of a wrong type or given twice is refused with file and
+ * line. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,7 +51,8 @@ static const struct {
     {"verbosity", "log-level", NULL},
     {"loadLevel", "workers", NULL},
     {"id", NULL, "one process moves all shards here; remove it"},
-    {"hotDocIDs", NULL, "a document is read once however often it changes, without a list; remove it"},
+    {"hotDocIDs", NULL,
+     "a document is read once however often it changes, without a list; remove it"},
     {"createIndexesBatchSize", NULL, "indexes are built one collection at a time; remove it"},
 };
 
@@ -70,7 +72,7 @@ static const char *translate(const pair_t *pairs, size_t count, const char *valu
 static bool set_foreign(tow_options_t *options, const char *key, const char *ours,
                         const char *value, tow_error_t *error)
 {
-    static const pair_t levels[] = {{"TRACE", "debug"}, {"DEBUG", "debug"},   {"INFO", "info"},
+    static const pair_t levels[] = {{"TRACE", "debug"},  {"DEBUG", "debug"}, {"INFO", "info"},
                                     {"WARN", "warning"}, {"ERROR", "error"}, {"FATAL", "error"},
                                     {"PANIC", "error"}};
     static const pair_t loads[] = {{"1", "2"}, {"2", "3"}, {"3", "4"}, {"4", "8"}};
@@ -103,8 +105,8 @@ static bool set_list(const file_t *file, const tow_option_t *row, const yaml_nod
 
         if (item->type != YAML_SCALAR_NODE)
             return tow_fail(error, TOW_ERROR_OPTION,
-                            "key '%s': an entry of the list is no text; give one %s a line", row->name,
-                            row->unit);
+                            "key '%s': an entry of the list is no text; give one %s a line",
+                            row->name, row->unit);
         if (!tow_options_set(file->options, row->name, scalar(item), error))
             return false;
     }
@@ -135,8 +137,8 @@ static bool set_value(const file_t *file, const char *key, const yaml_node_t *va
         if (strcmp(foreign[i].theirs, key) != 0)
             continue;
         if (!foreign[i].ours)
-            return tow_fail(error, TOW_ERROR_OPTION, "mongosync's key '%s' is not supported: %s", key,
-                            foreign[i].reason);
+            return tow_fail(error, TOW_ERROR_OPTION, "mongosync's key '%s' is not supported: %s",
+                            key, foreign[i].reason);
         ours = foreign[i].ours;
         row = find_row(ours);
     }
@@ -157,7 +159,8 @@ static bool set_value(const file_t *file, const char *key, const yaml_node_t *va
 /* The file --------------------------------------------------------------------------------------*/
 
 /* The line of the same key before `pair`, or 0. Two names of one option are the same. */
-static size_t given_before(const file_t *file, const yaml_node_t *root, const yaml_node_pair_t *pair)
+static size_t given_before(const file_t *file, const yaml_node_t *root,
+                           const yaml_node_pair_t *pair)
 {
     const char *key = scalar(yaml_document_get_node(file->document, pair->key));
 
@@ -167,10 +170,9 @@ static size_t given_before(const file_t *file, const yaml_node_t *root, const ya
         if (!strcmp(scalar(other), key))
             return other->start_mark.line + 1;
         for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++)
-            if (foreign[i].ours && ((!strcmp(foreign[i].theirs, key) &&
-                                     !strcmp(foreign[i].ours, scalar(other))) ||
-                                    (!strcmp(foreign[i].ours, key) &&
-                                     !strcmp(foreign[i].theirs, scalar(other)))))
+            if (foreign[i].ours &&
+                ((!strcmp(foreign[i].theirs, key) && !strcmp(foreign[i].ours, scalar(other))) ||
+                 (!strcmp(foreign[i].ours, key) && !strcmp(foreign[i].theirs, scalar(other)))))
                 return other->start_mark.line + 1;
     }
     return 0;
@@ -202,7 +204,8 @@ static bool read_root(const file_t *file, tow_error_t *error)
                      before);
             return fail_at(file, key, error);
         }
-        if (!set_value(file, scalar(key), yaml_document_get_node(file->document, pair->value), error))
+        if (!set_value(file, scalar(key), yaml_document_get_node(file->document, pair->value),
+                       error))
             return fail_at(file, key, error);
     }
     return true;
@@ -216,9 +219,9 @@ static bool is_last(yaml_parser_t *parser, const char *path, tow_error_t *error)
     size_t line = 0;
 
     if (!yaml_parser_load(parser, &document))
-        return tow_fail(error, TOW_ERROR_OPTION, "%s:%zu: no YAML: %s; expected lines of `key: value`",
-                        path, parser->problem_mark.line + 1,
-                        parser->problem ? parser->problem : "?");
+        return tow_fail(error, TOW_ERROR_OPTION,
+                        "%s:%zu: no YAML: %s; expected lines of `key: value`", path,
+                        parser->problem_mark.line + 1, parser->problem ? parser->problem : "?");
     root = yaml_document_get_root_node(&document);
     if (root)
         line = root->start_mark.line + 1;
@@ -248,8 +251,9 @@ bool tow_options_load(tow_options_t *options, const char *path, tow_error_t *err
              (!yaml_document_get_root_node(&document) || is_last(&parser, path, error));
         yaml_document_delete(&document);
     } else {
-        ok = tow_fail(error, TOW_ERROR_OPTION, "%s:%zu: no YAML: %s; expected lines of `key: value`",
-                      path, parser.problem_mark.line + 1, parser.problem ? parser.problem : "?");
+        ok =
+            tow_fail(error, TOW_ERROR_OPTION, "%s:%zu: no YAML: %s; expected lines of `key: value`",
+                     path, parser.problem_mark.line + 1, parser.problem ? parser.problem : "?");
     }
     yaml_parser_delete(&parser);
     fclose(stream);

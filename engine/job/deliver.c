@@ -33,8 +33,8 @@ void tow_hmac_sha256(const char *key, const char *text, char out[65])
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned length = 0;
 
-    if (!HMAC(EVP_sha256(), key, (int)strlen(key), (const unsigned char *)text, strlen(text), digest,
-              &length))
+    if (!HMAC(EVP_sha256(), key, (int)strlen(key), (const unsigned char *)text, strlen(text),
+              digest, &length))
         abort(); /* out of memory */
     for (unsigned i = 0; i < length && i < 32; i++)
         snprintf(out + (size_t)i * 2, 3, "%02x", digest[i]);
@@ -81,8 +81,8 @@ static CURL *open_transfer(const tow_address_t *address, const char *url, const 
     return curl;
 }
 
-bool tow_deliver_webhook(const tow_address_t *address, const char *body, const atomic_bool *abort_flag,
-                         bool *out_again, tow_error_t *error)
+bool tow_deliver_webhook(const tow_address_t *address, const char *body,
+                         const atomic_bool *abort_flag, bool *out_again, tow_error_t *error)
 {
     CURL *curl = open_transfer(address, address->webhook, "http,https", abort_flag);
     struct curl_slist *headers = curl_slist_append(NULL, "Content-Type: application/json");
@@ -200,11 +200,13 @@ bool tow_deliver_mail(const tow_address_t *address, const char *subject, const c
     curl_slist_free_all(to);
     curl_easy_cleanup(curl);
     free(message);
-    *out_again = code != CURLE_OK && code != CURLE_LOGIN_DENIED && !(status >= 500 && status <= 599);
+    *out_again =
+        code != CURLE_OK && code != CURLE_LOGIN_DENIED && !(status >= 500 && status <= 599);
     if (code == CURLE_OK)
         return true;
-    return tow_fail(error, TOW_ERROR_UNREACHABLE,
-                    "the mail server takes no mail: %s (last reply %ld); check --notify-smtp, user, "
-                    "password and --notify-ca-file",
-                    curl_easy_strerror(code), status);
+    return tow_fail(
+        error, TOW_ERROR_UNREACHABLE,
+        "the mail server takes no mail: %s (last reply %ld); check --notify-smtp, user, "
+        "password and --notify-ca-file",
+        curl_easy_strerror(code), status);
 }

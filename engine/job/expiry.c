@@ -87,8 +87,7 @@ bool tow_job_extend(tow_job_t *job, int64_t seconds, tow_error_t *error)
     end_ms = tow_window_end_ms(&job->window);
     pthread_mutex_unlock(&job->lock);
     if (refused)
-        return tow_fail(error, TOW_ERROR_STATE,
-                        "cannot extend the window of a job that is %s%s",
+        return tow_fail(error, TOW_ERROR_STATE, "cannot extend the window of a job that is %s%s",
                         job->expired ? "expired" : tow_phase_name(phase),
                         job->expired ? "; run it again with --extend" : "");
     tow_wall_text(end_ms, end);
@@ -113,7 +112,8 @@ bool tow_job_save_window(tow_job_t *job, tow_error_t *error)
     bson_append_int64(&fields, "windowExtraMs", -1, window.extra_ms);
     if (window.start_ms) {
         bson_append_date_time(&fields, "windowStart", -1, window.start_ms);
-        bson_append_date_time(&fields, "windowEnd", -1, tow_window_end_ms(&window)); /* for people */
+        bson_append_date_time(&fields, "windowEnd", -1,
+                              tow_window_end_ms(&window)); /* for people */
     }
     ok = tow_store_set(job->store, &fields, error);
     bson_destroy(&fields);

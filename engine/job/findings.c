@@ -30,17 +30,17 @@ static void add(tow_findings_t *findings, const char *name, tow_finding_result_t
 
     assert(findings->count < TOW_FINDINGS_MOST);
     vsnprintf(facts, sizeof facts, format, arguments);
-    findings->items[findings->count++] = (tow_finding_t){
-        name, result, code, tow_strdup(facts), advice ? advice : tow_strdup("")};
+    findings->items[findings->count++] =
+        (tow_finding_t){name, result, code, tow_strdup(facts), advice ? advice : tow_strdup("")};
 }
 
-#define ADD(result, code, advice)                                           \
-    do {                                                                    \
-        va_list arguments;                                                  \
-                                                                            \
-        va_start(arguments, format);                                        \
-        add(findings, name, (result), (code), (advice), format, arguments); \
-        va_end(arguments);                                                  \
+#define ADD(result, code, advice)                                                                  \
+    do {                                                                                           \
+        va_list arguments;                                                                         \
+                                                                                                   \
+        va_start(arguments, format);                                                               \
+        add(findings, name, (result), (code), (advice), format, arguments);                        \
+        va_end(arguments);                                                                         \
     } while (0)
 
 void tow_find_pass(tow_findings_t *findings, const char *name, const char *format, ...)
@@ -120,7 +120,7 @@ void tow_findings_append(const tow_findings_t *findings, bson_t *out)
     bson_append_array_begin(out, "checks", -1, &list);
     for (size_t i = 0; i < findings->count; i++) {
         const tow_finding_t *finding = &findings->items[i];
-        char key[16];
+        char key[24];
 
         snprintf(key, sizeof key, "%zu", i);
         bson_append_document_begin(&list, key, -1, &item);

@@ -6,7 +6,8 @@
 #include "engine/base/memory.h"
 #include "engine/job/validate.h"
 
-/* Below the first a spool cannot hold what a single batch may be; the second lasts through a pause. */
+/* Below the first a spool cannot hold what a single batch may be; the second lasts through a pause.
+ */
 static const double SPOOL_LEAST = 16e6, SPOOL_GOOD = 1e9;
 /* Compressed data rarely takes less than a quarter, and indexes come on top. */
 static const double PACKED_PART = 0.25, SAFE_PART = 1.2;
@@ -81,7 +82,8 @@ void tow_judge_window(tow_findings_t *findings, double window_seconds, double fu
     if (full_seconds > window_seconds * 1.1) {
         char grown[32];
 
-        snprintf(full, sizeof full, " (%s once it is full)", tow_duration_text(full_seconds, grown));
+        snprintf(full, sizeof full, " (%s once it is full)",
+                 tow_duration_text(full_seconds, grown));
     }
     tow_duration_text(copy_seconds, copy);
     if (copy_seconds >= 1 && full_seconds < copy_seconds)

@@ -28,8 +28,8 @@ typedef struct {
     kind_t kind;
     bool wanted;
     pthread_t thread;
-    bool started;                /* under the lock, like what follows */
-    letter_t queue[QUEUE_MOST];  /* the first is being sent */
+    bool started;               /* under the lock, like what follows */
+    letter_t queue[QUEUE_MOST]; /* the first is being sent */
     uint32_t count;
 } channel_t;
 
@@ -38,8 +38,8 @@ struct tow_notices {
     tow_sink_t sink;
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    bool closing;                /* no new ones; what waits is tried at once */
-    atomic_bool abort;           /* give up what is left */
+    bool closing;      /* no new ones; what waits is tried at once */
+    atomic_bool abort; /* give up what is left */
     channel_t channels[CHANNELS];
 };
 
@@ -68,11 +68,14 @@ static bool read_address(const tow_options_t *options, tow_address_t *out, tow_e
         return tow_fail(error, TOW_ERROR_OPTION,
                         "mail needs all of --notify-smtp, --notify-from and --notify-to; %s is "
                         "missing",
-                        !out->smtp ? "--notify-smtp" : !out->from ? "--notify-from" : "--notify-to");
+                        !out->smtp   ? "--notify-smtp"
+                        : !out->from ? "--notify-from"
+                                     : "--notify-to");
     if (out->plain && out->password)
-        return tow_fail(error, TOW_ERROR_OPTION,
-                        "--notify-tls none would send the password of --notify-password-file in the "
-                        "clear; leave one of them out");
+        return tow_fail(
+            error, TOW_ERROR_OPTION,
+            "--notify-tls none would send the password of --notify-password-file in the "
+            "clear; leave one of them out");
     return true;
 }
 
@@ -140,8 +143,8 @@ static letter_t write_letter(kind_t kind, const tow_notice_t *notice)
     return (letter_t){
         tow_format("[towline] job %s: %s", notice->job, notice->title),
         tow_format("Job %s: %s\n\n%s\n\nsource       %s\ndestination  %s\ntime         %s\n",
-                   notice->job, notice->title, notice->message, notice->source,
-                   notice->destination, now)};
+                   notice->job, notice->title, notice->message, notice->source, notice->destination,
+                   now)};
 }
 
 static bool deliver(channel_t *channel, const letter_t *letter, bool *out_again, tow_error_t *error)

@@ -15,8 +15,8 @@ void tow_job_notify(tow_job_t *job, const char *event, const char *title, const 
     if (job->destination)
         snprintf(destination, sizeof destination, "%s", tow_link_hosts(job->destination));
     pthread_mutex_unlock(&job->lock);
-    tow_notices_send(job->notices, &(tow_notice_t){event, title, message, job->config.name, source,
-                                                   destination});
+    tow_notices_send(job->notices,
+                     &(tow_notice_t){event, title, message, job->config.name, source, destination});
 }
 
 void tow_job_notify_end(tow_job_t *job)
@@ -24,10 +24,11 @@ void tow_job_notify_end(tow_job_t *job)
     int64_t grace_ms = GRACE_MS;
 
     if (job->ok)
-        tow_job_notify(job, "done", "cutover done",
-                       job->config.verify
-                           ? "the destination holds all data, compared byte for byte; connect to it"
-                           : "the destination holds all data, which was not compared; connect to it");
+        tow_job_notify(
+            job, "done", "cutover done",
+            job->config.verify
+                ? "the destination holds all data, compared byte for byte; connect to it"
+                : "the destination holds all data, which was not compared; connect to it");
     else if (job->error.code == TOW_ERROR_EXPIRED)
         tow_job_notify(job, "expired", "the window is over", job->error.message);
     else if (job->error.code == TOW_ERROR_VERIFY)
@@ -54,8 +55,8 @@ bool tow_notify_test(const tow_options_t *options, tow_error_t *error)
                         "--notify-from and --notify-to");
     ok = tow_notices_try(notices,
                          &(tow_notice_t){"test", "a test notice",
-                                         "somebody tried whether notices arrive: this one did", name,
-                                         "", ""},
+                                         "somebody tried whether notices arrive: this one did",
+                                         name, "", ""},
                          error);
     tow_notices_destroy(notices);
     return ok;

@@ -1,7 +1,7 @@
 /* privileges.c: whether the user of a URI may do what a job does there, as connectionStatus tells.
  *
- * A server lists every privilege by resource and actions. One that gives roles alone is judged by what
- * MongoDB's built-in roles hold (manual, "Built-In Roles"). */
+ * A server lists every privilege by resource and actions. One that gives roles alone is judged by
+ * what MongoDB's built-in roles hold (manual, "Built-In Roles"). */
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,20 +19,26 @@ typedef struct {
     kind_t kind;
 } need_t;
 
-static const need_t source_needs[] = {
-    {"find", IN_DATA, READING},        {"changeStream", IN_DATA, READING},
-    {"listCollections", IN_DATA, READING}, {"listIndexes", IN_DATA, READING},
-    {"listDatabases", IN_CLUSTER, READING}, {"find", IN_LOCAL, MONITORING}};
+static const need_t source_needs[] = {{"find", IN_DATA, READING},
+                                      {"changeStream", IN_DATA, READING},
+                                      {"listCollections", IN_DATA, READING},
+                                      {"listIndexes", IN_DATA, READING},
+                                      {"listDatabases", IN_CLUSTER, READING},
+                                      {"find", IN_LOCAL, MONITORING}};
 
-static const need_t destination_needs[] = {
-    {"find", IN_DATA, WRITING},             {"insert", IN_DATA, WRITING},
-    {"update", IN_DATA, WRITING},           {"remove", IN_DATA, WRITING},
-    {"createCollection", IN_DATA, WRITING}, {"dropCollection", IN_DATA, WRITING},
-    {"createIndex", IN_DATA, WRITING},      {"dropIndex", IN_DATA, WRITING},
-    {"listCollections", IN_DATA, WRITING},  {"listIndexes", IN_DATA, WRITING},
-    {"collMod", IN_DATA, ADMINISTERING},
-    {"dropDatabase", IN_DATA, ADMINISTERING},
-    {"bypassDocumentValidation", IN_DATA, ADMINISTERING}};
+static const need_t destination_needs[] = {{"find", IN_DATA, WRITING},
+                                           {"insert", IN_DATA, WRITING},
+                                           {"update", IN_DATA, WRITING},
+                                           {"remove", IN_DATA, WRITING},
+                                           {"createCollection", IN_DATA, WRITING},
+                                           {"dropCollection", IN_DATA, WRITING},
+                                           {"createIndex", IN_DATA, WRITING},
+                                           {"dropIndex", IN_DATA, WRITING},
+                                           {"listCollections", IN_DATA, WRITING},
+                                           {"listIndexes", IN_DATA, WRITING},
+                                           {"collMod", IN_DATA, ADMINISTERING},
+                                           {"dropDatabase", IN_DATA, ADMINISTERING},
+                                           {"bypassDocumentValidation", IN_DATA, ADMINISTERING}};
 
 static const struct {
     const char *name;
@@ -96,8 +102,9 @@ static bool privilege_grants(const bson_iter_t *privilege, const need_t *need, c
         !BSON_ITER_HOLDS_ARRAY(&actions) || !bson_iter_recurse(&actions, &action))
         return false;
     while (bson_iter_next(&action))
-        if (BSON_ITER_HOLDS_UTF8(&action) && (!strcmp(bson_iter_utf8(&action, NULL), need->action) ||
-                                              !strcmp(bson_iter_utf8(&action, NULL), "anyAction")))
+        if (BSON_ITER_HOLDS_UTF8(&action) &&
+            (!strcmp(bson_iter_utf8(&action, NULL), need->action) ||
+             !strcmp(bson_iter_utf8(&action, NULL), "anyAction")))
             return true;
     return false;
 }
@@ -182,15 +189,18 @@ static char *grant_command(const char *side, const char *user, const char *datab
     if (missing & MONITORING)
         append(&roles, ", ", "{role: \"clusterMonitor\", db: \"admin\"}");
     tow_buffer_append(&roles, "", 1);
-    command = tow_format("grant it on the %s: db.getSiblingDB(\"%s\").grantRolesToUser(\"%s\", [%s])",
-                         source ? "source" : "destination", database, user, (char *)roles.data);
+    command =
+        tow_format("grant it on the %s: db.getSiblingDB(\"%s\").grantRolesToUser(\"%s\", [%s])",
+                   source ? "source" : "destination", database, user, (char *)roles.data);
     tow_buffer_free(&roles);
     return command;
 }
 
 static const char *place_text(place_t place)
 {
-    return place == IN_CLUSTER ? "on the cluster" : place == IN_LOCAL ? "on local.oplog.rs" : "on data";
+    return place == IN_CLUSTER ? "on the cluster"
+           : place == IN_LOCAL ? "on local.oplog.rs"
+                               : "on data";
 }
 
 static void judge(const char *side, const char *name, const status_t *status,

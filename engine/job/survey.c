@@ -21,8 +21,8 @@ static bool measure(tow_conn_t *source, tow_surveyed_t *item, uint64_t range_byt
     item->documents = stats.documents;
     item->bytes = stats.bytes;
     item->indexes = (uint32_t)indexes.count + 1;
-    item->ranges = info->capped || info->collated ? 1
-                                                  : tow_copy_wanted_ranges(stats.bytes, range_bytes);
+    item->ranges =
+        info->capped || info->collated ? 1 : tow_copy_wanted_ranges(stats.bytes, range_bytes);
     tow_indexes_clear(&indexes);
     return true;
 }

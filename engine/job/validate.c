@@ -1,7 +1,8 @@
-/* validate.c: the checks before a start, one finding each, in the order in which a person mends them.
+/* validate.c: the checks before a start, one finding each, in the order in which a person mends
+ * them.
  *
- * All run even when one fails; what needs a connection that could not be made is skipped and says so.
- * Nothing is written to either side. */
+ * All run even when one fails; what needs a connection that could not be made is skipped and says
+ * so. Nothing is written to either side. */
 #include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,23 +11,11 @@
 #include <unistd.h>
 
 #include "engine/base/clock.h"
-#include "engine/job/internal.h"
-#include "engine/job/survey.h"
-#include "engine/job/validate.h"
+#include "engine/job/checks.h"
 
-enum { NAMED = 8, NAMES_SIZE = 900, INDEXES_MOST = 64, SURVEY_MS = 20000, OWN_FILES = 64 };
+enum { OWN_FILES = 64 };
 
-typedef struct {
-    tow_job_t *job;
-    tow_checked_t *out;
-    tow_findings_t *findings;  /* of `out`, or a list that follows later */
-    bool starting;             /* a start follows: what is decided there for good only warns here */
-    tow_conn_t *source, *destination; /* NULL: it could not be reached */
-    tow_store_view_t view;     /* of the job's own state */
-    bool viewed;
-} run_t;
-
-static bool skip_without(run_t *run, const char *name, bool source, bool destination)
+bool tow_skip_without(tow_check_run_t *run, const char *name, bool source, bool destination)
 {
     const char *side = source && !run->source ? "source" : "destination";
 
@@ -36,7 +25,7 @@ static bool skip_without(run_t *run, const char *name, bool source, bool destina
     return true;
 }
 
-static bool skip_without_survey(run_t *run, const char *name)
+bool tow_skip_without_survey(tow_check_run_t *run, const char *name)
 {
     if (run->viewed && run->view.exists) {
         tow_find_pass(run->findings, name, "decided when the job began, which goes on");
@@ -48,36 +37,20 @@ static bool skip_without_survey(run_t *run, const char *name)
     return true;
 }
 
-/* "a.b, c.d, …" of what was added, and how many. */
-typedef struct {
-    char text[NAMES_SIZE];
-    size_t used, count;
-} names_t;
-
-static void add_name(names_t *names, const char *ns)
-{
-    names->count++;
-    if (names->count > NAMED + 1 || names->used + 8 > sizeof names->text)
-        return;
-    names->used += (size_t)snprintf(names->text + names->used, sizeof names->text - names->used,
-                                    "%s%s", names->used ? ", " : "",
-                                    names->count > NAMED ? "…" : ns);
-    if (names->used > sizeof names->text)
-        names->used = sizeof names->text;
-}
-
 /* Connections -----------------------------------------------------------------------------------*/
 
 static const struct {
     const char *source, *destination, *passed;
-} stages[] = {[TOW_STAGE_URI] = {"source_uri", "destination_uri", "well formed"},
-              [TOW_STAGE_NAME] = {"source_name", "destination_name", "resolves"},
-              [TOW_STAGE_CONNECTION] = {"source_connection", "destination_connection", "answers"},
-              [TOW_STAGE_TLS] = {"source_tls", "destination_tls", "as the URI asks"},
-              [TOW_STAGE_LOGIN] = {"source_login", "destination_login", "accepted, where asked for"}};
+} stages[] = {
+    [TOW_STAGE_URI] = {"source_uri", "destination_uri", "well formed"},
+    [TOW_STAGE_NAME] = {"source_name", "destination_name", "resolves"},
+    [TOW_STAGE_CONNECTION] = {"source_connection", "destination_connection", "answers"},
+    [TOW_STAGE_TLS] = {"source_tls", "destination_tls", "as the URI asks"},
+    [TOW_STAGE_LOGIN] = {"source_login", "destination_login", "accepted, where asked for"}};
 
 /* One finding for each step of a connection: up to `reached` they passed, that one failed. */
-static void tell_stages(run_t *run, bool source, tow_stage_t reached, const tow_error_t *error)
+static void tell_stages(tow_check_run_t *run, bool source, tow_stage_t reached,
+                        const tow_error_t *error)
 {
     for (int i = TOW_STAGE_URI; i < TOW_STAGE_DONE; i++) {
         const char *name = source ? stages[i].source : stages[i].destination;
@@ -91,7 +64,7 @@ static void tell_stages(run_t *run, bool source, tow_stage_t reached, const tow_
     }
 }
 
-static void connect_side(run_t *run, bool source)
+static void connect_side(tow_check_run_t *run, bool source)
 {
     tow_job_t *job = run->job;
     tow_error_t error = {0};
@@ -113,11 +86,11 @@ static void connect_side(run_t *run, bool source)
 
 /* What the servers are --------------------------------------------------------------------------*/
 
-static void check_kind(run_t *run)
+static void check_kind(tow_check_run_t *run)
 {
     const tow_facts_t *facts;
 
-    if (skip_without(run, "source_kind", true, false))
+    if (tow_skip_without(run, "source_kind", true, false))
         return;
     facts = tow_link_facts(run->job->source);
     if (facts->standalone)
@@ -131,9 +104,9 @@ static void check_kind(run_t *run)
                       facts->sharded ? "a mongos" : "a member of a replica set");
 }
 
-static void check_same(run_t *run)
+static void check_same(tow_check_run_t *run)
 {
-    if (skip_without(run, "same_deployment", true, true))
+    if (tow_skip_without(run, "same_deployment", true, true))
         return;
     if (!strcmp(tow_link_facts(run->job->source)->identity,
                 tow_link_facts(run->job->destination)->identity))
@@ -150,25 +123,26 @@ static bool is_older(const tow_facts_t *facts, int major, int minor)
     return facts->major < major || (facts->major == major && facts->minor < minor);
 }
 
-static void check_versions(run_t *run)
+static void check_versions(tow_check_run_t *run)
 {
     const tow_facts_t *source, *destination;
 
-    if (skip_without(run, "versions", true, true))
+    if (tow_skip_without(run, "versions", true, true))
         return;
     source = tow_link_facts(run->job->source);
     destination = tow_link_facts(run->job->destination);
     if (is_older(source, 4, 2) || is_older(destination, 4, 2))
-        tow_find_failure(run->findings, "versions", TOW_ERROR_UNSUITABLE,
-                         tow_format("upgrade it"), "the %s runs version %s; 4.2 or newer is needed",
+        tow_find_failure(run->findings, "versions", TOW_ERROR_UNSUITABLE, tow_format("upgrade it"),
+                         "the %s runs version %s; 4.2 or newer is needed",
                          is_older(source, 4, 2) ? "source" : "destination",
                          is_older(source, 4, 2) ? source->version : destination->version);
     else if (is_older(destination, source->major, source->minor))
-        tow_find_warning(run->findings, "versions",
-                         tow_format("use a destination of the same version or a newer one: an older "
-                                    "one may refuse options and indexes"),
-                         "the destination runs version %s, older than the source's %s",
-                         destination->version, source->version);
+        tow_find_warning(
+            run->findings, "versions",
+            tow_format("use a destination of the same version or a newer one: an older "
+                       "one may refuse options and indexes"),
+            "the destination runs version %s, older than the source's %s", destination->version,
+            source->version);
     else
         tow_find_pass(run->findings, "versions", "source %s, destination %s", source->version,
                       destination->version);
@@ -176,13 +150,13 @@ static void check_versions(run_t *run)
 
 /* The job's own state ---------------------------------------------------------------------------*/
 
-static void check_state(run_t *run)
+static void check_state(tow_check_run_t *run)
 {
     tow_job_t *job = run->job;
     tow_settings_t settings;
     tow_error_t error;
 
-    if (skip_without(run, "job_settings", true, true))
+    if (tow_skip_without(run, "job_settings", true, true))
         return;
     settings = (tow_settings_t){tow_link_facts(job->source)->identity,
                                 tow_link_facts(job->destination)->identity, job->filter_text};
@@ -196,14 +170,15 @@ static void check_state(run_t *run)
         tow_find_pass(run->findings, "job_settings", "job %s is new", job->config.name);
 }
 
-static void check_lease(run_t *run)
+static void check_lease(tow_check_run_t *run)
 {
     const tow_store_view_t *view = &run->view;
 
-    if (skip_without(run, "job_lease", false, true))
+    if (tow_skip_without(run, "job_lease", false, true))
         return;
     if (!run->viewed && !view->exists)
-        tow_find_skipped(run->findings, "job_lease", "not possible: the job's state cannot be read");
+        tow_find_skipped(run->findings, "job_lease",
+                         "not possible: the job's state cannot be read");
     else if (!view->held)
         tow_find_pass(run->findings, "job_lease", "nobody holds job %s", run->job->config.name);
     else if (run->starting)
@@ -219,165 +194,10 @@ static void check_lease(run_t *run)
                          (long long)view->pid, view->host, view->expires_seconds);
 }
 
-/* What is to be copied --------------------------------------------------------------------------*/
-
-static void survey(run_t *run)
-{
-    tow_error_t error;
-
-    if (!run->source || (run->starting && run->viewed && run->view.exists))
-        return;
-    run->out->surveyed = tow_survey_read(run->source, run->job->filter, run->job->config.range_bytes,
-                                    SURVEY_MS, run->job->stop, &run->out->survey, &error);
-    if (!run->out->surveyed)
-        tow_find_error(run->findings, "source_catalog", &error);
-    else
-        tow_find_pass(run->findings, "source_catalog", "%zu collection%s and %zu view%s to copy",
-                      run->out->survey.collections, run->out->survey.collections == 1 ? "" : "s",
-                      run->out->survey.views, run->out->survey.views == 1 ? "" : "s");
-}
-
-static void check_supported(run_t *run)
-{
-    names_t names = {0};
-
-    if (skip_without_survey(run, "unsupported"))
-        return;
-    for (size_t i = 0; i < run->out->survey.count; i++)
-        if (run->out->survey.items[i].info->type == TOW_TIMESERIES)
-            add_name(&names, run->out->survey.items[i].info->ns);
-    if (names.count)
-        tow_find_failure(run->findings, "unsupported", TOW_ERROR_UNSUITABLE,
-                         tow_format("leave %s out with --exclude", names.count == 1 ? "it" : "them"),
-                         "%zu time-series collection%s, which %s no change stream and cannot be "
-                         "followed: %s",
-                         names.count, names.count == 1 ? "" : "s",
-                         names.count == 1 ? "has" : "have", names.text);
-    else
-        tow_find_pass(run->findings, "unsupported", "every collection can be copied");
-}
-
-/* Whether anything of the source fits one --include. */
-static bool matches(const run_t *run, const char *pattern)
-{
-    tow_filter_t *filter = tow_filter_new();
-    tow_error_t error;
-    bool found = false;
-
-    if (tow_filter_include(filter, pattern, &error))
-        for (size_t i = 0; i < run->out->survey.catalog.count && !found; i++)
-            found = tow_filter_takes(filter, run->out->survey.catalog.items[i].database,
-                                     run->out->survey.catalog.items[i].name);
-    tow_filter_destroy(filter);
-    return found;
-}
-
-static void check_filter(run_t *run)
-{
-    const char *pattern;
-    names_t names = {0};
-    size_t data = 0;
-
-    if (skip_without_survey(run, "filter"))
-        return;
-    for (size_t i = 0; i < run->out->survey.catalog.count; i++)
-        data += strncmp(run->out->survey.catalog.items[i].database, "towline_", 8) != 0;
-    for (size_t i = 0; (pattern = tow_filter_included(run->job->filter, i)); i++)
-        if (!matches(run, pattern))
-            add_name(&names, pattern);
-    if (!run->out->survey.count && (data || names.count))
-        tow_find_failure(run->findings, "filter", TOW_ERROR_OPTION,
-                         tow_format("check the spelling of --include and --exclude; names are "
-                                    "case-sensitive"),
-                         "the filter takes none of the source's %zu collections", data);
-    else if (names.count)
-        tow_find_warning(run->findings, "filter",
-                         tow_format("check the spelling; names are case-sensitive"),
-                         "nothing of the source matches --include %s", names.text);
-    else if (!run->out->survey.count)
-        tow_find_warning(run->findings, "filter",
-                         tow_format("make sure that this is the right deployment"),
-                         "the source has no collection to copy");
-    else
-        tow_find_pass(run->findings, "filter", "takes %zu of the source's %zu collections and views",
-                      run->out->survey.count, data);
-}
-
-static void check_indexes(run_t *run)
-{
-    names_t names = {0};
-    uint32_t most = 0;
-
-    if (skip_without_survey(run, "indexes"))
-        return;
-    for (size_t i = 0; i < run->out->survey.count; i++) {
-        if (run->out->survey.items[i].indexes > most)
-            most = run->out->survey.items[i].indexes;
-        if (run->out->survey.items[i].indexes > INDEXES_MOST)
-            add_name(&names, run->out->survey.items[i].info->ns);
-    }
-    if (names.count && run->job->config.index_errors_fail)
-        tow_find_failure(run->findings, "indexes", TOW_ERROR_UNSUITABLE,
-                         tow_format("drop what is not needed, or give --index-errors report to "
-                                    "copy without those that the destination refuses"),
-                         "more than %d indexes, which a server refuses: %s", INDEXES_MOST,
-                         names.text);
-    else if (names.count)
-        tow_find_warning(run->findings, "indexes",
-                         tow_format("those that the destination refuses are reported at the end"),
-                         "more than %d indexes: %s", INDEXES_MOST, names.text);
-    else if (run->out->survey.measured < run->out->survey.collections)
-        tow_find_warning(run->findings, "indexes", NULL,
-                         "at most %u on one collection; only %zu of %zu collections were looked at, "
-                         "for want of time",
-                         most, run->out->survey.measured, run->out->survey.collections);
-    else
-        tow_find_pass(run->findings, "indexes", "%u in all, at most %u on one collection",
-                      run->out->survey.indexes, most);
-}
-
-static void check_conflicts(run_t *run)
-{
-    tow_catalog_t there;
-    tow_error_t error;
-    names_t names = {0};
-    const char *one, *it;
-
-    if (run->viewed && run->view.exists) {
-        tow_find_pass(run->findings, "destination_empty", "the job was begun: what it copied stays");
-        return;
-    }
-    if (skip_without(run, "destination_empty", false, true))
-        return;
-    if (!tow_catalog_read(run->destination, NULL, &there, &error)) {
-        tow_find_error(run->findings, "destination_empty", &error);
-        return;
-    }
-    for (size_t i = 0; i < there.count; i++)
-        if (tow_filter_takes(run->job->filter, there.items[i].database, there.items[i].name))
-            add_name(&names, there.items[i].ns);
-    tow_catalog_clear(&there);
-    one = names.count == 1 ? "" : "s";
-    it = names.count == 1 ? "it" : "them";
-    if (!names.count)
-        tow_find_pass(run->findings, "destination_empty", "nothing is in the way");
-    else if (run->job->config.clear_destination)
-        tow_find_warning(run->findings, "destination_empty", NULL,
-                         "%zu namespace%s of the destination will be dropped: %s", names.count, one,
-                         names.text);
-    else
-        tow_find_failure(run->findings, "destination_empty", TOW_ERROR_CONFLICT,
-                         tow_format("drop %s, exclude %s with --exclude, or let "
-                                    "--clear-destination drop exactly those",
-                                    it, it),
-                         "the destination already has %zu namespace%s that this job would write: %s",
-                         names.count, one, names.text);
-}
-
 /* Room, time, this machine ----------------------------------------------------------------------*/
 
 /* The folder, or the nearest one above it that exists: it is made only at the start. */
-static void check_spool(run_t *run)
+static void check_spool(tow_check_run_t *run)
 {
     char *path = tow_strdup(run->job->config.spool);
     struct statvfs system;
@@ -419,19 +239,19 @@ static const char *refusal(const tow_error_t *error)
     return error->server_code == TOW_UNAUTHORIZED ? "its user may not ask for it" : error->message;
 }
 
-static void check_destination_disk(run_t *run)
+static void check_destination_disk(tow_check_run_t *run)
 {
     tow_send_options_t send = {.flags = TOW_SEND_RETRY};
     bson_t command = BSON_INITIALIZER, reply;
     tow_error_t error;
 
-    if (skip_without(run, "destination_disk", true, true) ||
-        skip_without_survey(run, "destination_disk"))
+    if (tow_skip_without(run, "destination_disk", true, true) ||
+        tow_skip_without_survey(run, "destination_disk"))
         return;
     bson_append_int32(&command, "dbStats", -1, 1);
     if (tow_conn_command(run->destination, "admin", &command, &send, &reply, &error))
-        tow_judge_destination(run->findings, run->out->survey.bytes, number_at(&reply, "fsUsedSize"),
-                              number_at(&reply, "fsTotalSize"));
+        tow_judge_destination(run->findings, run->out->survey.bytes,
+                              number_at(&reply, "fsUsedSize"), number_at(&reply, "fsTotalSize"));
     else
         tow_find_skipped(run->findings, "destination_disk", "the destination does not tell: %s",
                          refusal(&error));
@@ -439,33 +259,35 @@ static void check_destination_disk(run_t *run)
     bson_destroy(&command);
 }
 
-static void check_window(run_t *run)
+static void check_window(tow_check_run_t *run)
 {
     tow_checked_t *out = run->out;
     tow_error_t error;
 
-    if (skip_without(run, "oplog_window", true, false) || skip_without_survey(run, "oplog_window"))
+    if (tow_skip_without(run, "oplog_window", true, false) ||
+        tow_skip_without_survey(run, "oplog_window"))
         return;
     if (tow_link_facts(run->job->source)->standalone)
         tow_find_skipped(run->findings, "oplog_window", "a standalone server has no oplog");
     else if (tow_link_facts(run->job->source)->sharded)
-        tow_find_skipped(run->findings, "oplog_window",
-                         "a mongos does not tell; look at each shard with rs.printReplicationInfo()");
+        tow_find_skipped(
+            run->findings, "oplog_window",
+            "a mongos does not tell; look at each shard with rs.printReplicationInfo()");
     else if (!tow_oplog_window(run->source, &out->window_seconds, &out->full_window_seconds,
                                &error))
-        tow_find_skipped(run->findings, "oplog_window", "it cannot be read: %s",
-                         refusal(&error));
+        tow_find_skipped(run->findings, "oplog_window", "it cannot be read: %s", refusal(&error));
     else
-        tow_judge_window(run->findings, out->window_seconds, out->full_window_seconds,
-                         tow_estimate_copy_seconds(run->out->survey.bytes, run->out->survey.index_entries));
+        tow_judge_window(
+            run->findings, out->window_seconds, out->full_window_seconds,
+            tow_estimate_copy_seconds(run->out->survey.bytes, run->out->survey.index_entries));
 }
 
-static void check_clocks(run_t *run)
+static void check_clocks(tow_check_run_t *run)
 {
     double source, destination;
     tow_error_t error;
 
-    if (skip_without(run, "clock_skew", true, true))
+    if (tow_skip_without(run, "clock_skew", true, true))
         return;
     if (tow_clock_skew(run->source, &source, &error) &&
         tow_clock_skew(run->destination, &destination, &error))
@@ -475,7 +297,7 @@ static void check_clocks(run_t *run)
                          error.message);
 }
 
-static void check_files(run_t *run)
+static void check_files(tow_check_run_t *run)
 {
     struct rlimit limit;
 
@@ -488,7 +310,7 @@ static void check_files(run_t *run)
 
 /* Public ----------------------------------------------------------------------------------------*/
 
-static void check_privileges(run_t *run)
+static void check_privileges(tow_check_run_t *run)
 {
     static const char *const unlikely = "\x01";
     tow_privilege_scope_t scope = {0};
@@ -504,10 +326,10 @@ static void check_privileges(run_t *run)
                 databases[scope.database_count++] = run->out->survey.items[i].info->database;
         scope.databases = databases;
     }
-    if (!skip_without(run, "source_privileges", true, false))
+    if (!tow_skip_without(run, "source_privileges", true, false))
         tow_check_privileges(run->source, "source", "source_privileges",
                              &(tow_privilege_scope_t){0}, run->findings);
-    if (!skip_without(run, "destination_privileges", false, true))
+    if (!tow_skip_without(run, "destination_privileges", false, true))
         tow_check_privileges(run->destination, "destination", "destination_privileges", &scope,
                              run->findings);
     free(databases);
@@ -516,7 +338,8 @@ static void check_privileges(run_t *run)
 
 void tow_job_check(tow_job_t *job, bool starting, tow_checked_t *out)
 {
-    run_t run = {.job = job, .out = out, .findings = &out->findings, .starting = starting};
+    tow_check_run_t run = {
+        .job = job, .out = out, .findings = &out->findings, .starting = starting};
     tow_findings_t later = {0};
 
     *out = (tow_checked_t){.window_seconds = -1, .full_window_seconds = -1};
@@ -530,15 +353,15 @@ void tow_job_check(tow_job_t *job, bool starting, tow_checked_t *out)
     run.findings = &later;
     check_state(&run);
     check_lease(&run);
-    survey(&run);
+    tow_survey_source(&run);
     run.findings = &out->findings;
     check_privileges(&run);
     for (size_t i = 0; i < later.count; i++)
         out->findings.items[out->findings.count++] = later.items[i];
-    check_supported(&run);
-    check_filter(&run);
-    check_indexes(&run);
-    check_conflicts(&run);
+    tow_check_supported(&run);
+    tow_check_filter(&run);
+    tow_check_indexes(&run);
+    tow_check_conflicts(&run);
     check_spool(&run);
     check_destination_disk(&run);
     check_window(&run);

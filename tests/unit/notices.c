@@ -17,13 +17,15 @@ static void signatures(void **state)
 
     tow_hmac_sha256("Jefe", "what do ya want for nothing?", hex);
     assert_string_equal(hex, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
-    tow_hmac_sha256("\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b",
-                    "Hi There", hex);
+    tow_hmac_sha256(
+        "\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b",
+        "Hi There", hex);
     assert_string_equal(hex, "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7");
 }
 
 /* Whether the options are taken; *out as tow_notices_new leaves it. */
-static bool make(const char *const pairs[][2], size_t count, tow_notices_t **out, tow_error_t *error)
+static bool make(const char *const pairs[][2], size_t count, tow_notices_t **out,
+                 tow_error_t *error)
 {
     tow_options_t *options = tow_options_new();
     tow_sink_t sink = {0};

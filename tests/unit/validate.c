@@ -72,7 +72,8 @@ static void clocks_and_files(void **state)
 
 /* Privileges ------------------------------------------------------------------------------------*/
 
-static const char *const USER = "{'authInfo': {'authenticatedUsers': [{'user': 'bob', 'db': 'admin'}],";
+static const char *const USER =
+    "{'authInfo': {'authenticatedUsers': [{'user': 'bob', 'db': 'admin'}],";
 
 /* Judges an answer, written with ' for ". */
 static void judge(const char *rest, const char *side, const tow_privilege_scope_t *scope)
@@ -95,12 +96,12 @@ static void judge(const char *rest, const char *side, const tow_privilege_scope_
     "{'resource': {'cluster': true}, 'actions': ['listDatabases']},"                               \
     "{'resource': {'db': '', 'collection': ''}, 'actions': ['changeStream', 'collStats', 'find', " \
     "'killCursors', 'listCollections', 'listIndexes']}"
-#define MONITOR                                              \
-    ",{'resource': {'db': 'local', 'collection': ''}, "      \
+#define MONITOR                                                                                    \
+    ",{'resource': {'db': 'local', 'collection': ''}, "                                            \
     "'actions': ['collStats', 'dbStats', 'find', 'getShardVersion']}"
-#define WRITE(DB)                                                                                 \
-    "{'resource': {'db': '" DB "', 'collection': ''}, 'actions': ['find', 'insert', 'update', "   \
-    "'remove', 'createCollection', 'dropCollection', 'createIndex', 'dropIndex', "                \
+#define WRITE(DB)                                                                                  \
+    "{'resource': {'db': '" DB "', 'collection': ''}, 'actions': ['find', 'insert', 'update', "    \
+    "'remove', 'createCollection', 'dropCollection', 'createIndex', 'dropIndex', "                 \
     "'listCollections', 'listIndexes', 'collMod', 'dropDatabase', 'bypassDocumentValidation']}"
 
 static void privileges_of_a_source(void **state)
@@ -149,7 +150,8 @@ static void roles_stand_for_privileges(void **state)
           "{'role': 'clusterMonitor', 'db': 'admin'}], 'authenticatedUserPrivileges': []}}",
           "source", &any);
     expect(TOW_FINDING_PASS, "bob", "");
-    judge("'authenticatedUserRoles': [{'role': 'readAnyDatabase', 'db': 'other'}]}}", "source", &any);
+    judge("'authenticatedUserRoles': [{'role': 'readAnyDatabase', 'db': 'other'}]}}", "source",
+          &any);
     expect(TOW_FINDING_FAILURE, "find", "");
     judge("'authenticatedUserRoles': []}}", "destination", &any);
     expect(TOW_FINDING_FAILURE, "insert", "dbAdminAnyDatabase");
@@ -172,14 +174,13 @@ static void errors_split_into_facts_and_advice(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(disks),
-        cmocka_unit_test(windows),
-        cmocka_unit_test(clocks_and_files),
-        cmocka_unit_test(privileges_of_a_source),
-        cmocka_unit_test(privileges_of_a_destination),
-        cmocka_unit_test(roles_stand_for_privileges),
-        cmocka_unit_test(errors_split_into_facts_and_advice)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(disks),
+                                       cmocka_unit_test(windows),
+                                       cmocka_unit_test(clocks_and_files),
+                                       cmocka_unit_test(privileges_of_a_source),
+                                       cmocka_unit_test(privileges_of_a_destination),
+                                       cmocka_unit_test(roles_stand_for_privileges),
+                                       cmocka_unit_test(errors_split_into_facts_and_advice)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -18,10 +18,19 @@ static void durations(void **state)
     static const struct {
         const char *text;
         int64_t ms;
-    } good[] = {{"120h", 120 * HOUR}, {"90m", 90 * MINUTE}, {"1d12h", 36 * HOUR}, {"1s", 1000},
-                {"0h1s", 1000},       {"3650d", 3650 * 24 * HOUR}};
-    static const char *const bad[] = {"",    "120",  "h",     "1.5h", "-1h", "1h-",
-                                      "0s",  "3651d", "1w", "1h ", "99999999999999999999s",
+    } good[] = {{"120h", 120 * HOUR}, {"90m", 90 * MINUTE}, {"1d12h", 36 * HOUR},
+                {"1s", 1000},         {"0h1s", 1000},       {"3650d", 3650 * 24 * HOUR}};
+    static const char *const bad[] = {"",
+                                      "120",
+                                      "h",
+                                      "1.5h",
+                                      "-1h",
+                                      "1h-",
+                                      "0s",
+                                      "3651d",
+                                      "1w",
+                                      "1h ",
+                                      "99999999999999999999s",
                                       "3650d1s"};
     int64_t ms;
 
