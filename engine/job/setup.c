@@ -75,7 +75,9 @@ bool tow_job_validate(tow_job_t *job, tow_error_t *error)
     tow_job_check(job, true, &checked);
     ok = tow_findings_judge(&checked.findings, error);
     if (tow_stop_requested(job->stop))
-        ok = tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped");
+        ok = tow_fail(error, TOW_ERROR_INTERRUPTED,
+                      "stopped during the validation, which writes nothing; run the same command "
+                      "again to go on");
     if (ok) {
         tell_warnings(job, &checked.findings);
         tow_emit(&job->sink, TOW_LEVEL_INFO, "connected",
