@@ -25,6 +25,9 @@ typedef struct {
 tow_copy_t *tow_copy_new(const tow_copy_options_t *options);
 void tow_copy_destroy(tow_copy_t *copy); /* joins its threads */
 
+/* In how many ranges a collection of so many bytes is to be copied. */
+uint32_t tow_copy_wanted_ranges(uint64_t bytes, uint64_t range_bytes);
+
 /* Creates one collection on the destination with its raw options (views too), only the _id index.
  * `TOW_ERROR_CONFLICT` when it exists with other options. NamespaceExists with equal options is fine. */
 bool tow_copy_create(tow_conn_t *destination, const tow_collection_info_t *info,

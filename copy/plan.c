@@ -7,9 +7,9 @@ enum { RANGES_MOST = 100000 };
 
 /* A worker overlaps its reading with the writing of others, so that even a single range keeps both
  * sides busy: ranges are no smaller than a crash asks for. */
-static uint32_t wanted_ranges(const tow_copy_t *copy, const tow_collection_stats_t *stats)
+uint32_t tow_copy_wanted_ranges(uint64_t bytes, uint64_t range_bytes)
 {
-    uint64_t wanted = stats->bytes / copy->options.range_bytes + 1;
+    uint64_t wanted = bytes / range_bytes + 1;
 
     return (uint32_t)(wanted > RANGES_MOST ? RANGES_MOST : wanted);
 }
@@ -26,7 +26,7 @@ bool tow_copy_plan(tow_copy_t *copy, tow_conn_t *source, const tow_collection_in
         return false;
     /* The order of a capped collection must be kept, and that of a collated one is not ours. */
     if (!info->capped && !info->collated &&
-        !tow_split_bounds(source, info, out_stats->documents, wanted_ranges(copy, out_stats),
+        !tow_split_bounds(source, info, out_stats->documents, tow_copy_wanted_ranges(out_stats->bytes, copy->options.range_bytes),
                           tow_bson_value_compare, &bounds, &count, error))
         return false;
     ranges = tow_alloc((count + 1) * sizeof *ranges);

@@ -49,7 +49,8 @@ typedef enum {
     TOW_ERROR_STATE = 14,        /* the request does not fit the job's phase */
     TOW_ERROR_CONTROL = 15,      /* the control server cannot be reached, or cannot listen */
     TOW_ERROR_INTERRUPTED = 16,  /* stopped by a signal or by tow_job_stop; the same command continues */
-    TOW_ERROR_CANCELLED = 17     /* given up by tow_job_cancel */
+    TOW_ERROR_CANCELLED = 17,    /* given up by tow_job_cancel */
+    TOW_ERROR_EXPIRED = 18       /* the window ran out; resumable by extending it */
 } tow_error_code_t;
 
 /* What may be done after an error; decided once, where the server is talked to. */
@@ -75,7 +76,8 @@ typedef enum {
     TOW_OPTION_LIST,     /* may be given several times; a comma separates in the environment */
     TOW_OPTION_INTEGER,
     TOW_OPTION_FLAG,     /* "true" or "false" */
-    TOW_OPTION_CHOICE    /* one of `range`, separated by '|' */
+    TOW_OPTION_CHOICE,   /* one of `range`, separated by '|' */
+    TOW_OPTION_DURATION  /* "120h", "1d12h", "90m", "45s": 1 s to 3650 d */
 } tow_option_type_t;
 
 /* One row of the option table: parser, help, environment and the README's reference come from it. */
@@ -98,8 +100,19 @@ TOW_API void tow_options_destroy(tow_options_t *options);
 /* Sets one option from text; a LIST grows by one. TOW_ERROR_OPTION names option, value and what was expected. */
 TOW_API bool tow_options_set(tow_options_t *options, const char *name, const char *value,
                              tow_error_t *error);
+/* Sets options from a YAML file: one mapping of option names (or mongosync's) to values. TOW_ERROR_OPTION
+ * names file, line and key: unknown, of a wrong type, given twice, out of range, not supported. */
+TOW_API bool tow_options_load(tow_options_t *options, const char *path, tow_error_t *error);
+/* What is set from now on replaces what was set before, also lists, and a URI its file's option. */
+TOW_API void tow_options_override(tow_options_t *options);
 /* The value as text (the default when unset, NULL when there is none); borrowed. For a LIST, entry `index`. */
 TOW_API const char *tow_options_get(const tow_options_t *options, const char *name, size_t index);
+
+/* The same as it may be shown: a SECRET without user, password and other secrets. Owned by the caller,
+ * NULL where tow_options_get gives NULL. */
+TOW_API char *tow_options_shown(const tow_options_t *options, const char *name, size_t index);
+/* Whether it was set, rather than being the default. */
+TOW_API bool tow_options_is_set(const tow_options_t *options, const char *name);
 
 /* Job -------------------------------------------------------------------------------------------*/
 
@@ -149,6 +162,9 @@ typedef struct {
     uint64_t retries;              /* server calls sent again */
     char retrying[192];            /* what is being retried now, "" otherwise */
     double source_ping_ms, destination_ping_ms;
+    int64_t window_length_ms;      /* as asked for and extended */
+    int64_t window_end_ms;         /* since 1970; 0: it has not begun */
+    int64_t window_left_ms;        /* -1: it has not begun */
 } tow_progress_t;
 
 typedef enum { TOW_LEVEL_DEBUG, TOW_LEVEL_INFO, TOW_LEVEL_WARNING, TOW_LEVEL_ERROR } tow_level_t;
@@ -174,6 +190,9 @@ TOW_API void tow_job_progress(tow_job_t *job, tow_progress_t *out);
 TOW_API bool tow_job_pause(tow_job_t *job, tow_error_t *error);
 TOW_API bool tow_job_resume(tow_job_t *job, tow_error_t *error);
 TOW_API bool tow_job_cutover(tow_job_t *job, tow_error_t *error);
+/* Adds time to the window, from now when it has not begun or was about to end. TOW_ERROR_STATE: the job
+ * is over or cuts over; TOW_ERROR_OPTION: not 1 s to 3650 d. */
+TOW_API bool tow_job_extend(tow_job_t *job, int64_t seconds, tow_error_t *error);
 /* Ends the job for good: the source stays untouched, the destination keeps what was copied. */
 TOW_API bool tow_job_cancel(tow_job_t *job, tow_error_t *error);
 /* Ends this process's work with a checkpoint; the same options continue later. Async-signal-unsafe. */
@@ -192,6 +211,17 @@ TOW_API void tow_control_destroy(tow_control_t *control);
 /* Compares source and destination of `options` once. *out_report_json is set whenever the comparison
  * came to an end (also when it found differences: false with TOW_ERROR_VERIFY). */
 TOW_API bool tow_verify(const tow_options_t *options, char **out_report_json, tow_error_t *error);
+
+/* Makes every check that stands before a start, all of them even when one fails, and writes nothing.
+ * False with the first failure as the error. *out_json (README, "Checks and plan") is NULL only when
+ * the options cannot be used. */
+TOW_API bool tow_check(const tow_options_t *options, char **out_json, tow_error_t *error);
+/* The same, and what a job would copy: collections, sizes, ranges, estimated time. */
+TOW_API bool tow_plan(const tow_options_t *options, char **out_json, tow_error_t *error);
+
+/* Sends a test notice through every channel that the options name. TOW_ERROR_OPTION: they name none;
+ * TOW_ERROR_UNREACHABLE: one was not taken, and why. */
+TOW_API bool tow_notify_test(const tow_options_t *options, tow_error_t *error);
 
 TOW_API const char *tow_version(void);
 TOW_API void tow_free(void *memory);

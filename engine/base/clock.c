@@ -27,6 +27,15 @@ int64_t tow_wall_ms(void)
     return read_us(CLOCK_REALTIME) / 1000;
 }
 
+void tow_wall_text(int64_t wall_ms, char out[32])
+{
+    time_t seconds = (time_t)(wall_ms / 1000);
+    struct tm parts;
+
+    gmtime_r(&seconds, &parts);
+    strftime(out, 32, "%Y-%m-%dT%H:%M:%SZ", &parts);
+}
+
 double tow_cpu_seconds(void)
 {
     struct rusage usage;

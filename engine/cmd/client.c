@@ -1,10 +1,10 @@
 /* client.c: the verbs that ask a running job through its control server. */
-#include <bson/bson.h>
 #include <curl/curl.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/cmd/cmd.h"
+#include "engine/cmd/json.h"
 
 typedef struct {
     char *data;
@@ -25,8 +25,8 @@ static size_t take(char *data, size_t size, size_t count, void *context)
     return size * count;
 }
 
-/* Sends a request; prints the error and returns an exit status when it fails. */
-static int ask(const tow_options_t *options, const char *path, bool post, reply_t *out)
+/* Sends a request, a POST when it has a body; prints the error and returns an exit status when it fails. */
+static int ask(const tow_options_t *options, const char *path, const char *body, reply_t *out)
 {
     const char *listen = tow_options_get(options, "listen", 0);
     CURL *curl = curl_easy_init();
@@ -43,8 +43,8 @@ static int ask(const tow_options_t *options, const char *path, bool post, reply_
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take);
     curl_easy_setopt(curl, CURLOPT_WRITEDATA, out);
     curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
-    if (post)
-        curl_easy_setopt(curl, CURLOPT_POSTFIELDS, "{}");
+    if (body)
+        curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body);
     code = curl_easy_perform(curl);
     curl_slist_free_all(headers);
     curl_easy_cleanup(curl);
@@ -88,63 +88,47 @@ static int judge(const reply_t *reply, bson_t **out)
     return status;
 }
 
-static const char *text_at(const bson_t *document, const char *path)
-{
-    bson_iter_t iter, found;
-
-    return bson_iter_init(&iter, document) && bson_iter_find_descendant(&iter, path, &found) &&
-                   BSON_ITER_HOLDS_UTF8(&found)
-               ? bson_iter_utf8(&found, NULL)
-               : "";
-}
-
-static double number_at(const bson_t *document, const char *path)
-{
-    bson_iter_t iter, found;
-
-    return bson_iter_init(&iter, document) && bson_iter_find_descendant(&iter, path, &found) &&
-                   BSON_ITER_HOLDS_NUMBER(&found)
-               ? bson_iter_as_double(&found)
-               : -1;
-}
-
 static void print_status(const bson_t *document)
 {
     char a[32], b[32];
-    double lag = number_at(document, "progress.lagMs");
-    const char *reason = text_at(document, "progress.reason");
-    bson_iter_t iter, found;
-    bool can = bson_iter_init(&iter, document) &&
-               bson_iter_find_descendant(&iter, "progress.canCommit", &found) &&
-               bson_iter_as_bool(&found);
+    double lag = cmd_number_of(document, "progress.lagMs");
+    const char *reason = cmd_text_of(document, "progress.reason");
+    bool can = cmd_flag_of(document, "progress.canCommit");
 
-    printf("job          %s\n", text_at(document, "progress.job"));
-    printf("phase        %s\n", text_at(document, "progress.phase"));
+    printf("job          %s\n", cmd_text_of(document, "progress.job"));
+    printf("phase        %s\n", cmd_text_of(document, "progress.phase"));
     if (lag < 0)
         puts("lag          not known yet");
     else
         printf("lag          %.0f ms\n", lag);
+    if (cmd_number_of(document, "progress.window.leftSeconds") >= 0)
+        printf("window       %s left, until %s; towline extend adds time\n",
+               cmd_duration(cmd_number_of(document, "progress.window.leftSeconds"), a),
+               cmd_text_of(document, "progress.window.endsAt"));
+    else
+        printf("window       %s once in sync\n",
+               cmd_duration(cmd_number_of(document, "progress.window.lengthSeconds"), a));
     printf("copied       %s documents, %s\n",
-           cmd_count(number_at(document, "progress.collectionCopy.copiedDocuments"), a),
-           cmd_bytes(number_at(document, "progress.collectionCopy.estimatedCopiedBytes"), b));
+           cmd_count(cmd_number_of(document, "progress.collectionCopy.copiedDocuments"), a),
+           cmd_bytes(cmd_number_of(document, "progress.collectionCopy.estimatedCopiedBytes"), b));
     printf("events       %s seen, %s not settled\n",
-           cmd_count(number_at(document, "progress.eventsSeen"), a),
-           cmd_count(number_at(document, "progress.backlogEvents"), b));
-    printf("dirty keys   %s\n", cmd_count(number_at(document, "progress.dirtyKeys"), a));
-    printf("mode         %s\n", text_at(document, "progress.mode"));
+           cmd_count(cmd_number_of(document, "progress.eventsSeen"), a),
+           cmd_count(cmd_number_of(document, "progress.backlogEvents"), b));
+    printf("dirty keys   %s\n", cmd_count(cmd_number_of(document, "progress.dirtyKeys"), a));
+    printf("mode         %s\n", cmd_text_of(document, "progress.mode"));
     if (can)
         puts("cutover      possible: stop the writes to the source, then towline cutover");
     else
         printf("cutover      not yet: %s\n", reason);
-    if (*text_at(document, "progress.retrying"))
-        printf("retrying     %s\n", text_at(document, "progress.retrying"));
+    if (*cmd_text_of(document, "progress.retrying"))
+        printf("retrying     %s\n", cmd_text_of(document, "progress.retrying"));
 }
 
 int cmd_status(tow_options_t *options)
 {
     reply_t reply;
     bson_t *document = NULL;
-    int status = ask(options, "progress", false, &reply);
+    int status = ask(options, "progress", NULL, &reply);
 
     if (!status)
         status = judge(&reply, &document);
@@ -156,11 +140,11 @@ int cmd_status(tow_options_t *options)
     return status;
 }
 
-static int post(const tow_options_t *options, const char *path, const char *said)
+static int post(const tow_options_t *options, const char *path, const char *body, const char *said)
 {
     reply_t reply;
     bson_t *document = NULL;
-    int status = ask(options, path, true, &reply);
+    int status = ask(options, path, body, &reply);
 
     if (!status)
         status = judge(&reply, &document);
@@ -174,16 +158,29 @@ static int post(const tow_options_t *options, const char *path, const char *said
 
 int cmd_pause(tow_options_t *options)
 {
-    return post(options, "pause", "paused: changes are read but not applied");
+    return post(options, "pause", "{}", "paused: changes are read but not applied");
+}
+
+int cmd_extend(tow_options_t *options)
+{
+    const char *duration = tow_options_get(options, "duration", 0);
+    char body[96];
+
+    if (!duration) {
+        fputs("towline: extend needs the time to add, such as towline extend 24h\n", stderr);
+        return TOW_ERROR_OPTION;
+    }
+    snprintf(body, sizeof body, "{\"duration\":\"%s\"}", duration);
+    return post(options, "extend", body, "extended; towline status shows the new end");
 }
 
 int cmd_resume(tow_options_t *options)
 {
-    return post(options, "resume", "resumed");
+    return post(options, "resume", "{}", "resumed");
 }
 
 int cmd_cutover(tow_options_t *options)
 {
-    return post(options, "commit",
+    return post(options, "commit", "{}",
                 "the cutover has begun; the job's own output, or towline status, tells its end");
 }

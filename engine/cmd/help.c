@@ -3,13 +3,14 @@
 
 #include "engine/cmd/cmd.h"
 
-static bool takes(const tow_option_t *option, const char *verb)
+bool cmd_takes(const tow_option_t *option, const char *verb)
 {
-    char padded[128], word[32];
+    size_t length = strlen(verb);
 
-    snprintf(padded, sizeof padded, " %s ", option->verbs);
-    snprintf(word, sizeof word, " %s ", verb);
-    return strstr(padded, word) != NULL;
+    for (const char *at = option->verbs; (at = strstr(at, verb)); at += length)
+        if ((at == option->verbs || at[-1] == ' ') && (at[length] == ' ' || !at[length]))
+            return true;
+    return false;
 }
 
 /* What stands behind the name: its choices, or its unit. */
@@ -23,7 +24,7 @@ static void argument_text(const tow_option_t *option, char *out, size_t size)
         snprintf(out, size, " %s", *option->unit ? option->unit : "N");
 }
 
-static void print_options(FILE *out, const char *verb)
+static void print_options(FILE *out, const cmd_verb_t *verb)
 {
     size_t count;
     const tow_option_t *table = tow_options_table(&count);
@@ -32,7 +33,8 @@ static void print_options(FILE *out, const char *verb)
     for (size_t i = 0; i < count; i++) {
         char argument[64];
 
-        if (!takes(&table[i], verb))
+        if (!cmd_takes(&table[i], verb->name) &&
+            !(verb->like && cmd_takes(&table[i], verb->like)))
             continue;
         argument_text(&table[i], argument, sizeof argument);
         fprintf(out, "  --%s%s\n      %s", table[i].name, argument, table[i].help);
@@ -47,16 +49,18 @@ static void print_options(FILE *out, const char *verb)
 void cmd_help(FILE *out, const cmd_verb_t *verb)
 {
     if (verb) {
-        fprintf(out, "towline %s: %s\n\nUsage: towline %s [options]\n", verb->name, verb->help,
-                verb->name);
-        print_options(out, verb->name);
+        fprintf(out, "towline %s: %s\n\nUsage: towline %s%s [options]\n", verb->name, verb->help,
+                verb->name, !verb->operand                      ? ""
+                : !strcmp(verb->operand, "shell") ? " bash|zsh"
+                                                  : " DURATION");
+        print_options(out, verb);
         fputs("\nExit statuses: see README.md, \"Exit statuses\"; 0 is success.\n", out);
         return;
     }
     fputs("towline moves live MongoDB deployments.\n\nUsage: towline VERB [options]\n\nVerbs:\n",
           out);
     for (const cmd_verb_t *each = cmd_verbs; each->name; each++)
-        fprintf(out, "  %-8s  %s\n", each->name, each->help);
+        fprintf(out, "  %-10s  %s\n", each->name, each->help);
     fputs("\ntowline VERB --help shows a verb's options; towline --version the version.\n", out);
 }
 

@@ -1,4 +1,5 @@
-/* log.c: one event a line on stderr. */
+/* log.c: one event a line on stderr, or in the file of --log-path. */
+#include <errno.h>
 #include <string.h>
 #include <sys/time.h>
 #include <time.h>
@@ -7,34 +8,51 @@
 
 static const char *const levels[] = {"debug", "info", "warning", "error"};
 
-void cmd_log_open(cmd_log_t *log, const tow_options_t *options)
+bool cmd_log_open(cmd_log_t *log, const tow_options_t *options, tow_error_t *error)
 {
     const char *level = tow_options_get(options, "log-level", 0);
+    const char *folder = tow_options_get(options, "log-path", 0);
+    char path[4096];
 
     log->json = !strcmp(tow_options_get(options, "log-format", 0), "json");
     log->least = TOW_LEVEL_INFO;
     for (int i = 0; i <= TOW_LEVEL_ERROR; i++)
         if (!strcmp(level, levels[i]))
             log->least = (tow_level_t)i;
+    log->file = stderr;
+    if (folder) {
+        snprintf(path, sizeof path, "%s/towline.log", folder);
+        log->file = fopen(path, "ae");
+        if (!log->file) {
+            error->code = TOW_ERROR_OPTION;
+            snprintf(error->message, sizeof error->message,
+                     "--log-path: cannot write %.600s: %s; give a folder that exists", path,
+                     strerror(errno));
+            return false;
+        }
+        setvbuf(log->file, NULL, _IOLBF, 0);
+    }
+    return true;
 }
 
-static void print_json_string(const char *text)
+static void print_json_string(FILE *out, const char *text)
 {
-    putc('"', stderr);
+    putc('"', out);
     for (; *text; text++) {
         if (*text == '"' || *text == '\\')
-            fprintf(stderr, "\\%c", *text);
+            fprintf(out, "\\%c", *text);
         else if ((unsigned char)*text < 0x20)
-            fprintf(stderr, "\\u%04x", (unsigned char)*text);
+            fprintf(out, "\\u%04x", (unsigned char)*text);
         else
-            putc(*text, stderr);
+            putc(*text, out);
     }
-    putc('"', stderr);
+    putc('"', out);
 }
 
 void cmd_log_event(void *data, tow_level_t level, const char *name, const char *message)
 {
     const cmd_log_t *log = data;
+    FILE *out = log->file;
     struct timeval now;
     struct tm parts;
     char stamp[40];
@@ -44,15 +62,15 @@ void cmd_log_event(void *data, tow_level_t level, const char *name, const char *
     gettimeofday(&now, NULL);
     gmtime_r(&now.tv_sec, &parts);
     strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &parts);
-    flockfile(stderr);
+    flockfile(out);
     if (log->json) {
-        fprintf(stderr, "{\"time\":\"%s.%03dZ\",\"level\":\"%s\",\"event\":\"%s\",\"message\":",
+        fprintf(out, "{\"time\":\"%s.%03dZ\",\"level\":\"%s\",\"event\":\"%s\",\"message\":",
                 stamp, (int)(now.tv_usec / 1000), levels[level], name);
-        print_json_string(message);
-        fputs("}\n", stderr);
+        print_json_string(out, message);
+        fputs("}\n", out);
     } else {
-        fprintf(stderr, "%s.%03dZ %-7s %s: %s\n", stamp, (int)(now.tv_usec / 1000), levels[level],
+        fprintf(out, "%s.%03dZ %-7s %s: %s\n", stamp, (int)(now.tv_usec / 1000), levels[level],
                 name, message);
     }
-    funlockfile(stderr);
+    funlockfile(out);
 }

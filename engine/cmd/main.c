@@ -6,13 +6,20 @@
 #include "engine/cmd/cmd.h"
 
 const cmd_verb_t cmd_verbs[] = {
-    {"run", "copy a deployment, follow it, verify and cut over", cmd_run},
-    {"verify", "compare two deployments, byte for byte", cmd_verify},
-    {"status", "show the progress of a running job", cmd_status},
-    {"pause", "stop applying changes; reading goes on", cmd_pause},
-    {"resume", "apply changes again", cmd_resume},
-    {"cutover", "end a job with --cutover manual: writes to the source have stopped", cmd_cutover},
-    {NULL, NULL, NULL},
+    {"run", "copy a deployment, follow it, verify and cut over", cmd_run, NULL, NULL},
+    {"check", "make every check that stands before a start, and write nothing", cmd_check, NULL, NULL},
+    {"plan", "show what a run would copy, how long it takes, and its command", cmd_plan, NULL, NULL},
+    {"verify", "compare two deployments, byte for byte", cmd_verify, NULL, NULL},
+    {"status", "show the progress of a running job", cmd_status, NULL, NULL},
+    {"pause", "stop applying changes; reading goes on", cmd_pause, NULL, NULL},
+    {"resume", "apply changes again", cmd_resume, NULL, NULL},
+    {"extend", "add time to the window of a running job", cmd_extend, "duration", NULL},
+    {"cutover", "end a job with --cutover manual: writes to the source have stopped", cmd_cutover, NULL, NULL},
+    {"notify", "notify --test: send a test notice by webhook and e-mail", cmd_notify, NULL, NULL},
+    {"config", "print the effective options as YAML, without secrets", cmd_config, NULL, "run"},
+    {"completion", "print shell completion: towline completion bash", cmd_completion, "shell", NULL},
+    {"man", "print the manual page", cmd_man, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
 };
 
 int cmd_fail(const tow_error_t *error)
@@ -27,14 +34,9 @@ static int fail_usage(const char *what, const char *problem, const char *hint)
     return TOW_ERROR_OPTION;
 }
 
-static bool takes(const tow_option_t *option, const char *verb)
+static bool verb_takes(const tow_option_t *option, const cmd_verb_t *verb)
 {
-    size_t length = strlen(verb);
-
-    for (const char *at = option->verbs; (at = strstr(at, verb)); at += length)
-        if ((at == option->verbs || at[-1] == ' ') && (at[length] == ' ' || !at[length]))
-            return true;
-    return false;
+    return cmd_takes(option, verb->name) || (verb->like && cmd_takes(option, verb->like));
 }
 
 /* How many letters two names differ by: for "did you mean". */
@@ -64,7 +66,7 @@ static size_t distance(const char *a, const char *b)
     return row[length];
 }
 
-static int fail_unknown(const char *name, const char *verb)
+static int fail_unknown(const char *name, const cmd_verb_t *verb)
 {
     const tow_option_t *table, *nearest = NULL;
     size_t count, least = 4;
@@ -72,7 +74,7 @@ static int fail_unknown(const char *name, const char *verb)
 
     table = tow_options_table(&count);
     for (size_t i = 0; i < count; i++) {
-        size_t d = takes(&table[i], verb) ? distance(name, table[i].name) : 99;
+        size_t d = verb_takes(&table[i], verb) ? distance(name, table[i].name) : 99;
 
         if (d < least) {
             least = d;
@@ -82,13 +84,13 @@ static int fail_unknown(const char *name, const char *verb)
     if (nearest)
         snprintf(hint, sizeof hint, "did you mean --%s?", nearest->name);
     else
-        snprintf(hint, sizeof hint, "see towline %s --help", verb);
-    fprintf(stderr, "towline: %s has no option --%s; %s\n", verb, name, hint);
+        snprintf(hint, sizeof hint, "see towline %s --help", verb->name);
+    fprintf(stderr, "towline: %s has no option --%s; %s\n", verb->name, name, hint);
     return TOW_ERROR_OPTION;
 }
 
 /* The environment comes first, so that the command line wins. */
-static bool read_environment(tow_options_t *options, const char *verb, tow_error_t *error)
+static bool read_environment(tow_options_t *options, const cmd_verb_t *verb, tow_error_t *error)
 {
     const tow_option_t *table;
     size_t count;
@@ -99,7 +101,7 @@ static bool read_environment(tow_options_t *options, const char *verb, tow_error
         char *copy, *rest, *part;
         bool ok = true;
 
-        if (!value || !*value || !takes(&table[i], verb))
+        if (!value || !*value || !verb_takes(&table[i], verb))
             continue;
         if (table[i].type != TOW_OPTION_LIST) {
             ok = tow_options_set(options, table[i].name, value, error);
@@ -120,7 +122,7 @@ static bool read_environment(tow_options_t *options, const char *verb, tow_error
     return true;
 }
 
-static const tow_option_t *find_option(const char *name, size_t length, const char *verb)
+static const tow_option_t *find_option(const char *name, size_t length, const cmd_verb_t *verb)
 {
     const tow_option_t *table;
     size_t count;
@@ -128,13 +130,13 @@ static const tow_option_t *find_option(const char *name, size_t length, const ch
     table = tow_options_table(&count);
     for (size_t i = 0; i < count; i++)
         if (strlen(table[i].name) == length && !strncmp(table[i].name, name, length) &&
-            takes(&table[i], verb))
+            verb_takes(&table[i], verb))
             return &table[i];
     return NULL;
 }
 
-/* 0, or an exit status. A URI given on the command line replaces a file of the environment. */
-static int read_arguments(tow_options_t *options, const char *verb, int argc, char **argv)
+/* 0, or an exit status. */
+static int read_arguments(tow_options_t *options, const cmd_verb_t *verb, int argc, char **argv)
 {
     tow_error_t error;
 
@@ -143,6 +145,11 @@ static int read_arguments(tow_options_t *options, const char *verb, int argc, ch
         const tow_option_t *option;
         size_t length;
 
+        if (verb->operand && *argument != '-') {
+            if (!tow_options_set(options, verb->operand, argument, &error))
+                return cmd_fail(&error);
+            continue;
+        }
         if (strncmp(argument, "--", 2) != 0 || !argument[2])
             return fail_usage(argument, "is no option", "options begin with --, see --help");
         equal = strchr(argument, '=');
@@ -168,6 +175,22 @@ static int read_arguments(tow_options_t *options, const char *verb, int argc, ch
     return 0;
 }
 
+/* The file of options: named by the command line, or else by the environment. */
+static bool read_file(tow_options_t *options, const cmd_verb_t *verb, int argc, char **argv,
+                      tow_error_t *error)
+{
+    const char *path = getenv("TOWLINE_CONFIG");
+
+    if (!find_option("config", 6, verb))
+        return true;
+    for (int i = 0; i < argc; i++)
+        if (!strncmp(argv[i], "--config=", 9))
+            path = argv[i] + 9;
+        else if (!strcmp(argv[i], "--config") && i + 1 < argc)
+            path = argv[++i];
+    return !path || !*path || tow_options_load(options, path, error);
+}
+
 static int run_verb(const cmd_verb_t *verb, int argc, char **argv)
 {
     tow_options_t *options;
@@ -180,10 +203,17 @@ static int run_verb(const cmd_verb_t *verb, int argc, char **argv)
             return 0;
         }
     options = tow_options_new();
-    if (!read_environment(options, verb->name, &error))
+    if (!read_file(options, verb, argc, argv, &error)) {
+        tow_options_destroy(options);
+        return cmd_fail(&error);
+    }
+    tow_options_override(options);
+    if (read_environment(options, verb, &error)) {
+        tow_options_override(options);
+        status = read_arguments(options, verb, argc, argv);
+    } else {
         status = cmd_fail(&error);
-    else
-        status = read_arguments(options, verb->name, argc, argv);
+    }
     if (!status)
         status = verb->run(options);
     tow_options_destroy(options);

@@ -37,6 +37,21 @@ char *cmd_count(double count, char out[32])
     return out;
 }
 
+char *cmd_duration(double seconds, char out[32])
+{
+    long long left = seconds > 0 ? (long long)(seconds + 0.5) : 0;
+
+    if (left < 120)
+        snprintf(out, 32, "%lld s", left);
+    else if (left < 2 * 3600)
+        snprintf(out, 32, "%lld min", left / 60);
+    else if (left < 48 * 3600)
+        snprintf(out, 32, "%lld h %lld min", left / 3600, left / 60 % 60);
+    else
+        snprintf(out, 32, "%lld d %lld h", left / 86400, left / 3600 % 24);
+    return out;
+}
+
 /* Bytes a second, smoothed over a few redraws. */
 typedef struct {
     uint64_t bytes;
@@ -121,6 +136,13 @@ static void text_line(const tow_progress_t *progress, const rate_t *rate, char *
                  tow_phase_name(progress->phase), lag, seen, keys,
                  progress->direct_mode ? "direct" : "refetch",
                  progress->can_commit ? ", cutover possible" : "");
+    }
+    if (progress->window_left_ms >= 0 && progress->phase != TOW_PHASE_FINALIZING) {
+        size_t length = strlen(out);
+        char left[32];
+
+        snprintf(out + length, size - length, ", window %s",
+                 cmd_duration((double)progress->window_left_ms / 1000, left));
     }
     if (progress->retrying[0]) {
         size_t length = strlen(out);

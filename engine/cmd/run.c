@@ -99,7 +99,8 @@ int cmd_run(tow_options_t *options)
     int status = 0;
 
     block_signals();
-    cmd_log_open(&log, options);
+    if (!cmd_log_open(&log, options, &error))
+        return cmd_fail(&error);
     job = tow_job_new(options, &error);
     if (!job)
         return cmd_fail(&error);

@@ -1,5 +1,4 @@
 /* summary.c: the summary and the verification report as tables. */
-#include <bson/bson.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -8,80 +7,33 @@
 #include <unistd.h>
 
 #include "engine/cmd/cmd.h"
-
-static double number_of(const bson_t *document, const char *name)
-{
-    bson_iter_t iter, found;
-
-    if (!bson_iter_init(&iter, document) || !bson_iter_find_descendant(&iter, name, &found))
-        return -1;
-    return BSON_ITER_HOLDS_NUMBER(&found) ? bson_iter_as_double(&found) : -1;
-}
-
-static const char *text_of(const bson_t *document, const char *name)
-{
-    bson_iter_t iter, found;
-
-    if (!bson_iter_init(&iter, document) || !bson_iter_find_descendant(&iter, name, &found) ||
-        !BSON_ITER_HOLDS_UTF8(&found))
-        return "";
-    return bson_iter_utf8(&found, NULL);
-}
-
-static bool flag_of(const bson_t *document, const char *name)
-{
-    bson_iter_t iter, found;
-
-    return bson_iter_init(&iter, document) && bson_iter_find_descendant(&iter, name, &found) &&
-           bson_iter_as_bool(&found);
-}
-
-/* Calls `print` for each document of an array. */
-static void for_each(const bson_t *document, const char *name, void (*print)(const bson_t *))
-{
-    bson_iter_t iter, found, list;
-
-    if (!bson_iter_init(&iter, document) || !bson_iter_find_descendant(&iter, name, &found) ||
-        !BSON_ITER_HOLDS_ARRAY(&found) || !bson_iter_recurse(&found, &list))
-        return;
-    while (bson_iter_next(&list)) {
-        const uint8_t *data;
-        uint32_t length;
-        bson_t item;
-
-        if (!BSON_ITER_HOLDS_DOCUMENT(&list))
-            continue;
-        bson_iter_document(&list, &length, &data);
-        if (bson_init_static(&item, data, length))
-            print(&item);
-    }
-}
+#include "engine/cmd/json.h"
 
 static void print_collection(const bson_t *item)
 {
     char source[32], destination[32], bytes[32];
 
-    if (!strcmp(text_of(item, "type"), "view")) {
-        printf("  %-40.60s %14s %14s %11s  %s\n", text_of(item, "ns"), "view", "view", "",
-               flag_of(item, "equal") ? "equal" : "DIFFERENT");
+    if (!strcmp(cmd_text_of(item, "type"), "view")) {
+        printf("  %-40.60s %14s %14s %11s  %s\n", cmd_text_of(item, "ns"), "view", "view", "",
+               cmd_flag_of(item, "equal") ? "equal" : "DIFFERENT");
         return;
     }
-    printf("  %-40.60s %14s %14s %11s  %s\n", text_of(item, "ns"),
-           cmd_count(number_of(item, "source.documents"), source),
-           cmd_count(number_of(item, "destination.documents"), destination),
-           cmd_bytes(number_of(item, "source.bytes"), bytes),
-           flag_of(item, "equal") ? "equal" : "DIFFERENT");
+    printf("  %-40.60s %14s %14s %11s  %s\n", cmd_text_of(item, "ns"),
+           cmd_count(cmd_number_of(item, "source.documents"), source),
+           cmd_count(cmd_number_of(item, "destination.documents"), destination),
+           cmd_bytes(cmd_number_of(item, "source.bytes"), bytes),
+           cmd_flag_of(item, "equal") ? "equal" : "DIFFERENT");
 }
 
 static void print_difference(const bson_t *item)
 {
-    printf("  %-10s %s", text_of(item, "kind"), text_of(item, "ns"));
-    if (*text_of(item, "id"))
-        printf("  _id %s", text_of(item, "id"));
-    if (*text_of(item, "path"))
-        printf("  at %s", text_of(item, "path"));
-    if (*text_of(item, "range"))
-        printf("  in range %s", text_of(item, "range"));
+    printf("  %-10s %s", cmd_text_of(item, "kind"), cmd_text_of(item, "ns"));
+    if (*cmd_text_of(item, "id"))
+        printf("  _id %s", cmd_text_of(item, "id"));
+    if (*cmd_text_of(item, "path"))
+        printf("  at %s", cmd_text_of(item, "path"));
+    if (*cmd_text_of(item, "range"))
+        printf("  in range %s", cmd_text_of(item, "range"));
     putchar('\n');
 }
 
@@ -91,10 +43,10 @@ static void print_verification(const bson_t *report)
 
     printf("  %-40s %14s %14s %11s  %s\n", "collection", "source", "destination", "bytes",
            "result");
-    for_each(report, "collections", print_collection);
-    if (number_of(report, "differencesTotal") > 0) {
-        printf("  %s differences:\n", cmd_count(number_of(report, "differencesTotal"), total));
-        for_each(report, "differences", print_difference);
+    cmd_for_each(report, "collections", print_collection);
+    if (cmd_number_of(report, "differencesTotal") > 0) {
+        printf("  %s differences:\n", cmd_count(cmd_number_of(report, "differencesTotal"), total));
+        cmd_for_each(report, "differences", print_difference);
     }
 }
 
@@ -107,16 +59,16 @@ void cmd_print_report(const char *json)
         puts(json);
         return;
     }
-    printf("Verification: %s (%.1f s)\n", flag_of(report, "equal") ? "equal" : "DIFFERENT",
-           number_of(report, "seconds"));
+    printf("Verification: %s (%.1f s)\n", cmd_flag_of(report, "equal") ? "equal" : "DIFFERENT",
+           cmd_number_of(report, "seconds"));
     print_verification(report);
     bson_destroy(report);
 }
 
 static void print_failure(const bson_t *item)
 {
-    printf("  refused index         %s %s: %s\n", text_of(item, "ns"), text_of(item, "name"),
-           text_of(item, "message"));
+    printf("  refused index         %s %s: %s\n", cmd_text_of(item, "ns"), cmd_text_of(item, "name"),
+           cmd_text_of(item, "message"));
 }
 
 static void print_row(const char *name, const char *value)
@@ -137,21 +89,26 @@ static void print_figures(const bson_t *summary)
                   {"restarts", "restarts"}};
     char value[80], part[32], other[32];
 
-    snprintf(value, sizeof value, "%.1f s", number_of(summary, "durationSeconds"));
+    snprintf(value, sizeof value, "%.1f s", cmd_number_of(summary, "durationSeconds"));
     print_row("duration", value);
-    if (number_of(summary, "downtimeSeconds") >= 0) {
+    if (cmd_number_of(summary, "downtimeSeconds") >= 0) {
         snprintf(value, sizeof value, "%.1f s (from the cutover to its end)",
-                 number_of(summary, "downtimeSeconds"));
+                 cmd_number_of(summary, "downtimeSeconds"));
         print_row("application downtime", value);
     }
+    if (*cmd_text_of(summary, "window.endsAt")) {
+        snprintf(value, sizeof value, "%s to %s", cmd_text_of(summary, "window.beganAt"),
+                 cmd_text_of(summary, "window.endsAt"));
+        print_row("window", value);
+    }
     snprintf(value, sizeof value, "%s documents, %s",
-             cmd_count(number_of(summary, "initialDocuments"), part),
-             cmd_bytes(number_of(summary, "initialBytes"), other));
+             cmd_count(cmd_number_of(summary, "initialDocuments"), part),
+             cmd_bytes(cmd_number_of(summary, "initialBytes"), other));
     print_row("initial copy", value);
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
-        print_row(counts[i].name, cmd_count(number_of(summary, counts[i].field), part));
-    snprintf(value, sizeof value, "%.2f s CPU, %s peak memory", number_of(summary, "cpuSeconds"),
-             cmd_bytes(number_of(summary, "peakMemoryBytes"), part));
+        print_row(counts[i].name, cmd_count(cmd_number_of(summary, counts[i].field), part));
+    snprintf(value, sizeof value, "%.2f s CPU, %s peak memory", cmd_number_of(summary, "cpuSeconds"),
+             cmd_bytes(cmd_number_of(summary, "peakMemoryBytes"), part));
     print_row("this process used", value);
 }
 
@@ -165,11 +122,11 @@ void cmd_print_summary(const char *json)
         puts(json);
         return;
     }
-    printf("\nSummary of job %s: %s\n", text_of(summary, "job"), text_of(summary, "state"));
-    print_row("source", text_of(summary, "source"));
-    print_row("destination", text_of(summary, "destination"));
+    printf("\nSummary of job %s: %s\n", cmd_text_of(summary, "job"), cmd_text_of(summary, "state"));
+    print_row("source", cmd_text_of(summary, "source"));
+    print_row("destination", cmd_text_of(summary, "destination"));
     print_figures(summary);
-    for_each(summary, "indexFailures", print_failure);
+    cmd_for_each(summary, "indexFailures", print_failure);
     if (bson_iter_init_find(&iter, summary, "verification") && BSON_ITER_HOLDS_DOCUMENT(&iter)) {
         const uint8_t *data;
         uint32_t length;
@@ -177,7 +134,7 @@ void cmd_print_summary(const char *json)
 
         bson_iter_document(&iter, &length, &data);
         if (bson_init_static(&report, data, length)) {
-            print_row("verification", flag_of(&report, "equal") ? "equal" : "DIFFERENT");
+            print_row("verification", cmd_flag_of(&report, "equal") ? "equal" : "DIFFERENT");
             print_verification(&report);
         }
     }

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/duration.h"
 #include "engine/base/error.h"
 #include "engine/base/memory.h"
 
@@ -105,6 +106,44 @@ static enum MHD_Result command(tow_control_t *control, struct MHD_Connection *co
                   (int)error.code);
 }
 
+/* {"duration": "24h"}, or {"seconds": 86400}. */
+static bool read_extension(const tow_buffer_t *body, int64_t *out_seconds, tow_error_t *error)
+{
+    bson_t *document = body->length
+                           ? bson_new_from_json(body->data, (ssize_t)body->length, NULL)
+                           : NULL;
+    bson_iter_t iter;
+    int64_t ms = 0;
+
+    if (document && bson_iter_init_find(&iter, document, "duration") && BSON_ITER_HOLDS_UTF8(&iter)) {
+        if (!tow_duration_parse(bson_iter_utf8(&iter, NULL), &ms))
+            ms = 0;
+    } else if (document && bson_iter_init_find(&iter, document, "seconds") &&
+               BSON_ITER_HOLDS_INT(&iter)) {
+        ms = bson_iter_as_int64(&iter) < INT32_MAX ? bson_iter_as_int64(&iter) * 1000 : 0;
+    }
+    if (document)
+        bson_destroy(document);
+    *out_seconds = ms / 1000;
+    return ms >= 1000 ? true
+                      : tow_fail(error, TOW_ERROR_OPTION,
+                                 "the body says no time to add; send {\"duration\": \"24h\"} or "
+                                 "{\"seconds\": 86400}");
+}
+
+static enum MHD_Result extend(tow_control_t *control, struct MHD_Connection *connection,
+                              const tow_buffer_t *body)
+{
+    tow_error_t error;
+    int64_t seconds;
+
+    if (read_extension(body, &seconds, &error) && tow_job_extend(control->job, seconds, &error))
+        return answer(connection, MHD_HTTP_OK, tow_strdup("{\"success\":true}\n"));
+    return refuse(connection, MHD_HTTP_BAD_REQUEST,
+                  error.code == TOW_ERROR_OPTION ? "InvalidBody" : "InvalidState", error.message,
+                  (int)error.code);
+}
+
 /* No body, or a JSON object. */
 static bool is_object(const tow_buffer_t *body)
 {
@@ -123,12 +162,13 @@ static bool is_object(const tow_buffer_t *body)
 
 static const struct {
     const char *path, *method;
-    bool (*act)(tow_job_t *, tow_error_t *); /* NULL: progress */
+    bool (*act)(tow_job_t *, tow_error_t *); /* NULL: progress, extend */
 } routes[] = {
     {"/api/v1/progress", "GET", NULL},
     {"/api/v1/pause", "POST", tow_job_pause},
     {"/api/v1/resume", "POST", tow_job_resume},
     {"/api/v1/commit", "POST", tow_job_cutover},
+    {"/api/v1/extend", "POST", NULL},
 };
 
 static enum MHD_Result handle(void *data, struct MHD_Connection *connection, const char *path,
@@ -167,6 +207,8 @@ static enum MHD_Result handle(void *data, struct MHD_Connection *connection, con
         if (!is_object(&request->body))
             return refuse(connection, MHD_HTTP_BAD_REQUEST, "InvalidBody",
                           "the body is no JSON object; send {}", TOW_ERROR_OPTION);
+        if (!strcmp(path, "/api/v1/extend"))
+            return extend(control, connection, &request->body);
         if (routes[i].act)
             return command(control, connection, routes[i].act);
         {

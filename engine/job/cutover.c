@@ -147,6 +147,8 @@ void tow_job_make_summary(tow_job_t *job)
     if (job->cutover_ms)
         summary.downtime_seconds = (double)(now - job->cutover_ms) / 1000;
     memcpy(summary.phase_seconds, job->phase_seconds, sizeof summary.phase_seconds);
+    summary.window_start_ms = job->window.start_ms;
+    summary.window_end_ms = tow_window_end_ms(&job->window);
     summary.initial_documents = progress.copied_documents;
     summary.initial_bytes = progress.copied_bytes;
     summary.collections = progress.collections_total;

@@ -10,9 +10,12 @@
 #include <stdatomic.h>
 
 #include "copy/copy.h"
+#include "engine/job/notices.h"
 #include "engine/job/options.h"
 #include "engine/job/phases.h"
 #include "engine/job/summary.h"
+#include "engine/job/validate.h"
+#include "engine/job/window.h"
 #include "oplog/record.h"
 #include "oplog/replay.h"
 #include "verify/verify.h"
@@ -48,6 +51,7 @@ typedef struct {
     uint32_t workers;
     uint64_t range_bytes, memory_bytes;
     int64_t retry_window_ms;
+    int64_t window_ms, extend_ms;
     bool manual, verify, clear_destination, keep_state, index_errors_fail;
 } tow_config_t;
 
@@ -59,6 +63,7 @@ struct tow_job {
     void *event_data;
     pthread_mutex_t event_lock; /* one event at a time */
     tow_sink_t sink;
+    tow_notices_t *notices;     /* NULL: nobody wants any */
     tow_stop_t *stop;
     pthread_t supervisor, monitor, checkpointer;
     bool supervisor_started, monitor_started, checkpointer_started;
@@ -69,6 +74,9 @@ struct tow_job {
     pthread_mutex_t lock; /* guards everything below but atomics and what says otherwise */
     pthread_cond_t changed;
     tow_phase_t phase, paused_from;
+    tow_window_t window;
+    bool window_changed;         /* and not yet stored */
+    bool expired;                /* decided: no extension helps this process any more */
     bool started, ended, pause_wished, cutover_wished, cancelled, stopped;
     char reason[REASON_SIZE];
     tow_error_t error;
@@ -104,8 +112,22 @@ tow_phase_t tow_job_phase(tow_job_t *job);
 
 /* setup.c: validate, prepare or resume; leaves all components running. */
 bool tow_job_validate(tow_job_t *job, tow_error_t *error) TOW_CHECK;
+/* Size of each side's pool. */
+uint32_t tow_job_connections(const tow_job_t *job);
 bool tow_job_prepare(tow_job_t *job, tow_error_t *error) TOW_CHECK;
 void tow_job_teardown(tow_job_t *job);
+
+/* expiry.c. watch and restore: false with TOW_ERROR_EXPIRED when the window is over. save stores what
+ * changed; begin does nothing once it was begun. */
+void tow_job_begin_window(tow_job_t *job);
+bool tow_job_watch_window(tow_job_t *job, tow_error_t *error) TOW_CHECK;
+bool tow_job_save_window(tow_job_t *job, tow_error_t *error) TOW_CHECK;
+bool tow_job_restore_window(tow_job_t *job, const bson_t *document, tow_error_t *error) TOW_CHECK;
+
+/* Sends a notice where one is wanted; the lock is not held. */
+void tow_job_notify(tow_job_t *job, const char *event, const char *title, const char *message);
+/* The last notice: how the job ended. Returns with all sent or given up, after seconds at most. */
+void tow_job_notify_end(tow_job_t *job);
 
 /* monitor.c */
 bool tow_job_start_monitor(tow_job_t *job, tow_error_t *error) TOW_CHECK;

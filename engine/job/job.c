@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "engine/base/clock.h"
+#include "engine/base/duration.h"
 #include "engine/job/internal.h"
 
 enum { IN_SYNC_LAG_MS = 2000, TICK_MS = 20 };
@@ -73,6 +74,10 @@ static bool read_config(tow_job_t *job, const tow_options_t *options, tow_error_
     config->range_bytes = integer(options, "range-size") << 20;
     config->memory_bytes = integer(options, "memory") << 20;
     config->retry_window_ms = (int64_t)integer(options, "retry-window") * 1000;
+    tow_duration_parse(tow_options_get(options, "window", 0), &config->window_ms);
+    if (tow_options_get(options, "extend", 0))
+        tow_duration_parse(tow_options_get(options, "extend", 0), &config->extend_ms);
+    job->window = tow_window_new(config->window_ms);
     config->manual = !strcmp(tow_options_get(options, "cutover", 0), "manual");
     config->verify = !flag(options, "no-verify");
     config->clear_destination = flag(options, "clear-destination");
@@ -93,7 +98,8 @@ tow_job_t *tow_job_new(const tow_options_t *options, tow_error_t *error)
     job->stop = tow_stop_new();
     job->filter = tow_filter_new();
     job->lag_ms = -1;
-    if (!read_config(job, options, error)) {
+    if (!read_config(job, options, error) ||
+        !tow_notices_new(options, &job->sink, &job->notices, error)) {
         tow_job_destroy(job);
         return NULL;
     }
@@ -108,6 +114,7 @@ void tow_job_destroy(tow_job_t *job)
         tow_stop_request(job->stop, NULL);
         pthread_join(job->supervisor, NULL);
     }
+    tow_notices_destroy(job->notices);
     tow_link_destroy(job->source); /* takes the driver up to half a second: not before the end is told */
     tow_link_destroy(job->destination);
     for (uint32_t i = 0; i < job->note_count; i++)
@@ -238,6 +245,7 @@ static bool reach_cutover(tow_job_t *job, tow_error_t *error)
         if (phase == TOW_PHASE_CATCHING_UP && finished && atomic_load(&job->synced_once) &&
             is_close(job)) {
             tow_job_move(job, TOW_PHASE_IN_SYNC);
+            tow_job_begin_window(job);
             tow_tail_hurry(job->tail, false);
         }
         pthread_mutex_lock(&job->lock);
@@ -245,6 +253,8 @@ static bool reach_cutover(tow_job_t *job, tow_error_t *error)
         pthread_mutex_unlock(&job->lock);
         if (wished)
             return true;
+        if (!tow_job_watch_window(job, error))
+            return false;
     }
     if (!tow_stop_error(job->stop, error))
         tow_fail(error, TOW_ERROR_INTERRUPTED,
@@ -282,6 +292,7 @@ static void settle_state(tow_job_t *job, bool ok)
     if (job->error.code == TOW_ERROR_LEASE)
         return; /* it is another process's now */
     if ((job->monitor_started && !tow_job_checkpoint(job, &error)) ||
+        !tow_job_save_window(job, &error) ||
         !tow_store_release(job->store, &error))
         tow_emit(&job->sink, TOW_LEVEL_WARNING, "checkpoint_failed", "%s", error.message);
 }
@@ -290,7 +301,9 @@ static tow_phase_t final_phase(const tow_job_t *job, bool ok)
 {
     if (ok)
         return TOW_PHASE_DONE;
-    return job->cancelled ? TOW_PHASE_CANCELLED : TOW_PHASE_FAILED;
+    if (job->cancelled)
+        return TOW_PHASE_CANCELLED;
+    return job->error.code == TOW_ERROR_EXPIRED ? TOW_PHASE_EXPIRED : TOW_PHASE_FAILED;
 }
 
 static void *supervise(void *data)
@@ -323,6 +336,7 @@ static void *supervise(void *data)
     tow_job_make_summary(job);
     pthread_mutex_unlock(&job->lock);
     tow_job_teardown(job);
+    tow_job_notify_end(job);
     pthread_mutex_lock(&job->lock);
     job->stopped = true;
     pthread_cond_broadcast(&job->changed);

@@ -134,6 +134,7 @@ static void *checkpointer(void *data)
             ok = tow_job_checkpoint(job, &error);
             stored = ok ? tow_ledger_floor_time(job->ledger) : 0;
         }
+        ok = ok && tow_job_save_window(job, &error);
         if (ok && tow_now_ms() - renewed_ms >= RENEW_MS) {
             ok = tow_store_renew(job->store, &error);
             renewed_ms = tow_now_ms();

@@ -7,53 +7,90 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/duration.h"
 #include "engine/base/memory.h"
 #include "engine/state/filter.h"
 
 static const tow_option_t table[] = {
-    {"source", "TOWLINE_SOURCE", TOW_OPTION_SECRET, "URI", "", "", "run verify",
+    {"config", "TOWLINE_CONFIG", TOW_OPTION_STRING, "FILE", "", "",
+     "run check plan verify notify config status pause resume extend cutover",
+     "YAML file with options (`workers: 8`); the environment and the command line win over it"},
+    {"source", "TOWLINE_SOURCE", TOW_OPTION_SECRET, "URI", "", "", "run check plan verify",
      "deployment to copy from: a replica set or a mongos"},
-    {"source-file", "TOWLINE_SOURCE_FILE", TOW_OPTION_STRING, "FILE", "", "", "run verify",
+    {"source-file", "TOWLINE_SOURCE_FILE", TOW_OPTION_STRING, "FILE", "", "", "run check plan verify",
      "file whose first line is the source's URI, so that no password stands in a process list"},
-    {"destination", "TOWLINE_DESTINATION", TOW_OPTION_SECRET, "URI", "", "", "run verify",
+    {"destination", "TOWLINE_DESTINATION", TOW_OPTION_SECRET, "URI", "", "", "run check plan verify",
      "deployment to copy to"},
     {"destination-file", "TOWLINE_DESTINATION_FILE", TOW_OPTION_STRING, "FILE", "", "",
-     "run verify", "file whose first line is the destination's URI"},
-    {"job", "TOWLINE_JOB", TOW_OPTION_STRING, "NAME", "", "default", "run",
+     "run check plan verify", "file whose first line is the destination's URI"},
+    {"job", "TOWLINE_JOB", TOW_OPTION_STRING, "NAME", "", "default", "run check plan notify",
      "name of the job; its state is kept on the destination in the database towline_NAME"},
-    {"include", "TOWLINE_INCLUDE", TOW_OPTION_LIST, "NS", "", "", "run verify",
+    {"include", "TOWLINE_INCLUDE", TOW_OPTION_LIST, "NS", "", "", "run check plan verify",
      "take only this namespace: db, db.* or db.collection; may be given several times"},
-    {"exclude", "TOWLINE_EXCLUDE", TOW_OPTION_LIST, "NS", "", "", "run verify",
+    {"exclude", "TOWLINE_EXCLUDE", TOW_OPTION_LIST, "NS", "", "", "run check plan verify",
      "leave this namespace out; wins over --include"},
-    {"workers", "TOWLINE_WORKERS", TOW_OPTION_INTEGER, "", "1..64", "4", "run verify",
+    {"workers", "TOWLINE_WORKERS", TOW_OPTION_INTEGER, "", "1..64", "4", "run check plan verify",
      "threads that copy ranges, and lanes that replay changes"},
-    {"cutover", "TOWLINE_CUTOVER", TOW_OPTION_CHOICE, "", "auto|manual", "auto", "run",
+    {"cutover", "TOWLINE_CUTOVER", TOW_OPTION_CHOICE, "", "auto|manual", "auto", "run check plan",
      "auto: as soon as in sync; manual: when `towline cutover` asks for it"},
-    {"no-verify", "TOWLINE_NO_VERIFY", TOW_OPTION_FLAG, "", "", "false", "run",
+    {"window", "TOWLINE_WINDOW", TOW_OPTION_DURATION, "DURATION", "", "120h", "run check plan",
+     "how long the job stays in sync, from the first time on, before it stops"},
+    {"extend", "TOWLINE_EXTEND", TOW_OPTION_DURATION, "DURATION", "", "", "run",
+     "add time to the window at this start; how a job whose window is over goes on"},
+    {"duration", "TOWLINE_DURATION", TOW_OPTION_DURATION, "DURATION", "", "", "extend",
+     "time to add, such as 24h, 1d12h or 90m; `towline extend 24h` is short for it"},
+    {"no-verify", "TOWLINE_NO_VERIFY", TOW_OPTION_FLAG, "", "", "false", "run check plan",
      "cut over without comparing both sides"},
-    {"clear-destination", "TOWLINE_CLEAR_DESTINATION", TOW_OPTION_FLAG, "", "", "false", "run",
+    {"clear-destination", "TOWLINE_CLEAR_DESTINATION", TOW_OPTION_FLAG, "", "", "false", "run check plan",
      "drop the destination's namespaces that are in the way of a new job, and only those"},
-    {"index-errors", "TOWLINE_INDEX_ERRORS", TOW_OPTION_CHOICE, "", "fail|report", "fail", "run",
+    {"index-errors", "TOWLINE_INDEX_ERRORS", TOW_OPTION_CHOICE, "", "fail|report", "fail", "run check plan",
      "what an index that the destination refuses does: fail the job, or be reported at the end"},
-    {"range-size", "TOWLINE_RANGE_SIZE", TOW_OPTION_INTEGER, "MB", "1..4096", "256", "run",
+    {"range-size", "TOWLINE_RANGE_SIZE", TOW_OPTION_INTEGER, "MB", "1..4096", "256", "run check plan",
      "largest part of a collection that one worker copies at a time, and again after a crash"},
-    {"memory", "TOWLINE_MEMORY", TOW_OPTION_INTEGER, "MB", "16..1048576", "256", "run",
+    {"memory", "TOWLINE_MEMORY", TOW_OPTION_INTEGER, "MB", "16..1048576", "256", "run check plan",
      "memory for changes that wait to be applied; more go to the spool"},
-    {"spool", "TOWLINE_SPOOL", TOW_OPTION_STRING, "DIR", "", "~/.local/state/towline", "run",
+    {"spool", "TOWLINE_SPOOL", TOW_OPTION_STRING, "DIR", "", "~/.local/state/towline", "run check plan",
      "folder for changes beyond the memory; survives a restart"},
     {"retry-window", "TOWLINE_RETRY_WINDOW", TOW_OPTION_INTEGER, "s", "0..86400", "600",
-     "run verify", "how long a server may be away before the job gives up (resumable)"},
+     "run check plan verify", "how long a server may be away before the job gives up (resumable)"},
     {"keep-state", "TOWLINE_KEEP_STATE", TOW_OPTION_FLAG, "", "", "false", "run",
      "keep the job's database on the destination after a successful end"},
     {"listen", "TOWLINE_LISTEN", TOW_OPTION_STRING, "HOST:PORT", "", "127.0.0.1:27182",
-     "run status pause resume cutover",
+     "run status pause resume extend cutover",
      "address of the job's control server; `none` (with run) turns it off"},
     {"progress", "TOWLINE_PROGRESS", TOW_OPTION_CHOICE, "", "bar|json|none", "bar", "run",
      "progress on stdout: a bar, one line of JSON a second, or nothing"},
     {"summary", "TOWLINE_SUMMARY", TOW_OPTION_STRING, "FILE", "", "", "run",
      "write the summary as JSON to this file too"},
+    {"json", "TOWLINE_JSON", TOW_OPTION_FLAG, "", "", "false", "check plan",
+     "print JSON instead of a table"},
+    {"shell", "TOWLINE_SHELL", TOW_OPTION_CHOICE, "", "bash|zsh", "", "completion",
+     "shell to complete for; `towline completion bash` is short for it"},
+    {"notify-webhook", "TOWLINE_NOTIFY_WEBHOOK", TOW_OPTION_SECRET, "URL", "", "",
+     "run check plan notify", "POST notices as JSON to this address (https, http)"},
+    {"notify-key-file", "TOWLINE_NOTIFY_KEY_FILE", TOW_OPTION_STRING, "FILE", "", "",
+     "run check plan notify",
+     "file whose first line signs each POST: X-Towline-Signature: sha256=HMAC of the body"},
+    {"notify-smtp", "TOWLINE_NOTIFY_SMTP", TOW_OPTION_SECRET, "URL", "", "", "run check plan notify",
+     "mail server for notices: smtp://HOST:587 (STARTTLS) or smtps://HOST:465"},
+    {"notify-from", "TOWLINE_NOTIFY_FROM", TOW_OPTION_STRING, "ADDRESS", "", "",
+     "run check plan notify", "sender of the mails"},
+    {"notify-to", "TOWLINE_NOTIFY_TO", TOW_OPTION_STRING, "ADDRESSES", "", "",
+     "run check plan notify", "who gets the mails; a comma separates several"},
+    {"notify-user", "TOWLINE_NOTIFY_USER", TOW_OPTION_STRING, "NAME", "", "",
+     "run check plan notify", "login at the mail server"},
+    {"notify-password-file", "TOWLINE_NOTIFY_PASSWORD_FILE", TOW_OPTION_STRING, "FILE", "", "",
+     "run check plan notify", "file whose first line is the password at the mail server"},
+    {"notify-tls", "TOWLINE_NOTIFY_TLS", TOW_OPTION_CHOICE, "", "required|none", "required",
+     "run check plan notify", "required: no mail goes out unencrypted; none: for a server on this host"},
+    {"notify-ca-file", "TOWLINE_NOTIFY_CA_FILE", TOW_OPTION_STRING, "FILE", "", "",
+     "run check plan notify", "certificates (PEM) that the webhook and the mail server may be signed by"},
+    {"test", "TOWLINE_TEST", TOW_OPTION_FLAG, "", "", "false", "notify",
+     "send one notice through every channel now, and tell whether it was taken"},
     {"report", "TOWLINE_REPORT", TOW_OPTION_STRING, "FILE", "", "", "verify",
      "write the verification report as JSON to this file"},
+    {"log-path", "TOWLINE_LOG_PATH", TOW_OPTION_STRING, "DIR", "", "", "run",
+     "append the log to towline.log in this folder instead of writing it to stderr"},
     {"log-format", "TOWLINE_LOG_FORMAT", TOW_OPTION_CHOICE, "", "text|json", "text", "run verify",
      "form of the log lines on stderr"},
     {"log-level", "TOWLINE_LOG_LEVEL", TOW_OPTION_CHOICE, "", "debug|info|warning|error", "info",
@@ -66,7 +103,9 @@ struct tow_options {
     struct {
         char **values;
         size_t count;
+        unsigned level; /* of the last tow_options_set */
     } set[OPTION_COUNT];
+    unsigned level;     /* counts tow_options_override */
     char *spool; /* the default folder, made absolute */
 };
 
@@ -130,6 +169,18 @@ static bool check_integer(const tow_option_t *option, const char *value, tow_err
     return true;
 }
 
+static bool check_duration(const tow_option_t *option, const char *value, tow_error_t *error)
+{
+    int64_t ms;
+
+    return tow_duration_parse(value, &ms)
+               ? true
+               : tow_fail(error, TOW_ERROR_OPTION,
+                          "--%s: '%s' is no duration; expected days, hours, minutes and seconds from "
+                          "1s to 3650d, such as 120h, 1d12h or 90m",
+                          option->name, value);
+}
+
 static bool check_choice(const tow_option_t *option, const char *value, tow_error_t *error)
 {
     size_t length = strlen(value);
@@ -174,6 +225,25 @@ static bool check_job(const char *value, tow_error_t *error)
                            "--job: '%s' is no name; expected 1 to 40 of a-z, 0-9, _ and -", value);
 }
 
+/* Addresses become lines of a mail's head, and the schemes are those that are spoken. */
+static bool check_notify(const tow_option_t *option, const char *value, tow_error_t *error)
+{
+    static const char *const schemes[][3] = {{"notify-webhook", "https://", "http://"},
+                                             {"notify-smtp", "smtp://", "smtps://"}};
+
+    for (const char *at = value; *at; at++)
+        if ((unsigned char)*at < 0x20)
+            return tow_fail(error, TOW_ERROR_OPTION, "--%s: the value holds a control character",
+                            option->name);
+    for (size_t i = 0; i < sizeof schemes / sizeof *schemes; i++)
+        if (!strcmp(option->name, schemes[i][0]) &&
+            strncmp(value, schemes[i][1], strlen(schemes[i][1])) != 0 &&
+            strncmp(value, schemes[i][2], strlen(schemes[i][2])) != 0)
+            return tow_fail(error, TOW_ERROR_OPTION, "--%s: expected an address that begins with %s or %s",
+                            option->name, schemes[i][1], schemes[i][2]);
+    return true;
+}
+
 static bool check_namespace(const tow_option_t *option, const char *value, tow_error_t *error)
 {
     tow_filter_t *filter = tow_filter_new();
@@ -195,6 +265,8 @@ static bool check(const tow_option_t *option, const char *value, tow_error_t *er
                    ? true
                    : tow_fail(error, TOW_ERROR_OPTION, "--%s: '%s' is neither true nor false",
                               option->name, value);
+    case TOW_OPTION_DURATION:
+        return check_duration(option, value, error);
     case TOW_OPTION_LIST:
         return check_namespace(option, value, error);
     default:
@@ -204,8 +276,42 @@ static bool check(const tow_option_t *option, const char *value, tow_error_t *er
             return check_listen(value, error);
         if (!strcmp(option->name, "job"))
             return check_job(value, error);
+        if (!strncmp(option->name, "notify-", 7))
+            return check_notify(option, value, error);
         return true;
     }
+}
+
+void tow_options_override(tow_options_t *options)
+{
+    options->level++;
+}
+
+static void unset(tow_options_t *options, int index)
+{
+    for (size_t i = 0; i < options->set[index].count; i++)
+        free(options->set[index].values[i]);
+    options->set[index].count = 0;
+}
+
+/* What an earlier level said gives way: a list is not added to, and a URI replaces the file that held
+ * it, or the other way round. */
+static void give_way(tow_options_t *options, int index)
+{
+    static const char *const twins[][2] = {{"source", "source-file"},
+                                           {"destination", "destination-file"}};
+
+    if (table[index].type == TOW_OPTION_LIST && options->set[index].level < options->level)
+        unset(options, index);
+    for (size_t i = 0; i < sizeof twins / sizeof *twins; i++)
+        for (int side = 0; side < 2; side++) {
+            int other = find(twins[i][1 - side]);
+
+            if (!strcmp(table[index].name, twins[i][side]) &&
+                options->set[other].level < options->level)
+                unset(options, other);
+        }
+    options->set[index].level = options->level;
 }
 
 bool tow_options_set(tow_options_t *options, const char *name, const char *value,
@@ -218,6 +324,7 @@ bool tow_options_set(tow_options_t *options, const char *name, const char *value
         return tow_fail(error, TOW_ERROR_OPTION, "there is no option '%s'", name);
     if (!check(&table[index], value, error))
         return false;
+    give_way(options, index);
     count = options->set[index].count;
     if (table[index].type != TOW_OPTION_LIST && count) {
         free(options->set[index].values[0]);
@@ -244,9 +351,77 @@ const char *tow_options_get(const tow_options_t *options, const char *name, size
     return !strcmp(name, "spool") ? options->spool : table[at].initial;
 }
 
+bool tow_options_is_set(const tow_options_t *options, const char *name)
+{
+    int at = find(name);
+
+    return at >= 0 && options->set[at].count > 0;
+}
+
+/* URI options whose values are secrets. */
+static bool is_secret(const char *option, size_t length)
+{
+    static const char *const secrets[] = {"authmechanismproperties", "tlscertificatekeyfilepassword",
+                                          "sslclientcertificatekeypassword", "proxypassword"};
+
+    for (size_t i = 0; i < sizeof secrets / sizeof *secrets; i++)
+        if (strlen(secrets[i]) == length && !strncasecmp(secrets[i], option, length))
+            return true;
+    return false;
+}
+
+/* All before the last @ goes, which is where a password that is not encoded ends too. */
+static char *hide_secrets(const char *uri)
+{
+    const char *scheme = strstr(uri, "://"), *at = strrchr(uri, '@'), *rest;
+    tow_buffer_t out = {0};
+
+    if (!scheme)
+        return tow_strdup("(hidden)");
+    scheme += 3;
+    rest = at && at >= scheme ? at + 1 : scheme;
+    tow_buffer_append(&out, uri, (size_t)(scheme - uri));
+    if (rest > scheme)
+        tow_buffer_append(&out, "***@", 4);
+    while (*rest) {
+        size_t word = strcspn(rest, "?&="), value;
+
+        tow_buffer_append(&out, rest, word);
+        value = rest[word] == '=' ? strcspn(rest + word, "&") : 0;
+        if (value && is_secret(rest, word))
+            tow_buffer_append(&out, "=***", 4);
+        else
+            tow_buffer_append(&out, rest + word, value);
+        rest += word + value;
+        if (*rest)
+            tow_buffer_append(&out, rest++, 1);
+    }
+    tow_buffer_append(&out, "", 1);
+    return (char *)out.data;
+}
+
+char *tow_options_shown(const tow_options_t *options, const char *name, size_t index)
+{
+    const char *value = tow_options_get(options, name, index);
+
+    if (!value)
+        return NULL;
+    if (table[find(name)].type != TOW_OPTION_SECRET)
+        return tow_strdup(value);
+    if (!strcmp(name, "notify-webhook")) { /* its path often is the secret */
+        const char *host = strstr(value, "://"), *at = strrchr(value, '@');
+
+        host = at ? at + 1 : host + 3;
+        return tow_format("%.*s%.*s/***", (int)(strstr(value, "://") - value + 3), value,
+                          (int)strcspn(host, "/?#"), host);
+    }
+    return hide_secrets(value);
+}
+
 /* URIs ------------------------------------------------------------------------------------------*/
 
-static bool read_file(const char *option, const char *path, char **out, tow_error_t *error)
+static bool read_file(const char *option, const char *path, const char *what, char **out,
+                      tow_error_t *error)
 {
     FILE *file = fopen(path, "r");
     char *line = NULL;
@@ -261,11 +436,20 @@ static bool read_file(const char *option, const char *path, char **out, tow_erro
         line[--length] = '\0';
     if (length <= 0) {
         free(line);
-        return tow_fail(error, TOW_ERROR_OPTION, "--%s: the first line of %s is empty; expected a URI",
-                        option, path);
+        return tow_fail(error, TOW_ERROR_OPTION, "--%s: the first line of %s is empty; expected %s",
+                        option, path, what);
     }
     *out = line;
     return true;
+}
+
+bool tow_options_file(const tow_options_t *options, const char *name, char **out,
+                      tow_error_t *error)
+{
+    const char *path = tow_options_get(options, name, 0);
+
+    *out = NULL;
+    return !path || read_file(name, path, "a secret", out, error);
 }
 
 bool tow_options_uri(const tow_options_t *options, const char *side, char **out,
@@ -279,7 +463,7 @@ bool tow_options_uri(const tow_options_t *options, const char *side, char **out,
     if (uri && path)
         return tow_fail(error, TOW_ERROR_OPTION, "give --%s or --%s, not both", side, file_option);
     if (path)
-        return read_file(file_option, path, out, error);
+        return read_file(file_option, path, "a URI", out, error);
     if (!uri)
         return tow_fail(error, TOW_ERROR_OPTION,
                         "the %s is missing; give --%s mongodb://…, --%s FILE, or set TOWLINE_%s",

@@ -78,6 +78,9 @@ void tow_job_collect(tow_job_t *job, tow_progress_t *out)
     out->verified_documents = atomic_load(&job->verified_documents);
     out->verified_bytes = atomic_load(&job->verified_bytes);
     out->verify_total_documents = atomic_load(&job->verify_total);
+    out->window_length_ms = job->window.length_ms + job->window.extra_ms;
+    out->window_end_ms = tow_window_end_ms(&job->window);
+    out->window_left_ms = tow_window_left_ms(&job->window, tow_wall_ms());
     if (job->source) {
         out->retries = tow_link_retries(job->source);
         out->source_ping_ms = tow_link_ping_ms(job->source);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/clock.h"
 #include "engine/base/memory.h"
 #include "engine/job/summary.h"
 
@@ -119,6 +120,20 @@ static void put_positions(tow_buffer_t *out, const tow_progress_t *progress)
     put_position(out, "sourceTime", progress->source_time, true);
 }
 
+static void put_window(tow_buffer_t *out, const tow_progress_t *progress)
+{
+    char end[32];
+
+    put(out, ",\"window\":{\"lengthSeconds\":%" PRId64, progress->window_length_ms / 1000);
+    if (!progress->window_end_ms) {
+        put(out, ",\"endsAt\":null,\"leftSeconds\":null}");
+        return;
+    }
+    tow_wall_text(progress->window_end_ms, end);
+    put(out, ",\"endsAt\":\"%s\",\"leftSeconds\":%.3f}", end,
+        (double)progress->window_left_ms / 1000);
+}
+
 char *tow_progress_to_json(const tow_progress_t *progress, const char *job)
 {
     tow_buffer_t out = {0};
@@ -148,6 +163,7 @@ char *tow_progress_to_json(const tow_progress_t *progress, const char *job)
         ",\"verification\":{\"hashedDocumentCount\":%" PRIu64 ",\"hashedBytes\":%" PRIu64
         ",\"estimatedDocumentCount\":%" PRIu64 "}",
         progress->verified_documents, progress->verified_bytes, progress->verify_total_documents);
+    put_window(&out, progress);
     put_positions(&out, progress);
     put_field(&out, "mode", progress->direct_mode ? "direct" : "refetch");
     put_count(&out, "eventsSeen", progress->events_seen);
@@ -216,6 +232,15 @@ char *tow_summary_to_json(const tow_summary_t *summary)
     else
         put(&out, ",\"downtimeSeconds\":%.3f", summary->downtime_seconds);
     put_phases(&out, summary);
+    if (summary->window_end_ms) {
+        char start[32], end[32];
+
+        tow_wall_text(summary->window_start_ms, start);
+        tow_wall_text(summary->window_end_ms, end);
+        put(&out, ",\"window\":{\"beganAt\":\"%s\",\"endsAt\":\"%s\"}", start, end);
+    } else {
+        put(&out, ",\"window\":null");
+    }
     put_count(&out, "restarts", summary->restarts);
     put_count(&out, "initialDocuments", summary->initial_documents);
     put_count(&out, "initialBytes", summary->initial_bytes);

@@ -5,46 +5,11 @@
 
 #include "engine/base/clock.h"
 #include "engine/job/internal.h"
+#include "engine/job/validate.h"
 
-enum { LEASE_WAIT_MS = 20000, CONFLICTS_NAMED = 8 };
+enum { LEASE_WAIT_MS = 20000 };
 
 /* Validation ------------------------------------------------------------------------------------*/
-
-static bool connect_side(tow_job_t *job, const char *uri, const char *side, tow_link_t **out,
-                         tow_error_t *error)
-{
-    tow_link_options_t options = {.side = side,
-                                  .retry_window_ms = job->config.retry_window_ms,
-                                  .max_connections = job->config.workers * 4 + 32,
-                                  .sink = job->sink,
-                                  .stop = job->stop};
-    tow_link_t *link = tow_link_new(uri, &options, error);
-
-    pthread_mutex_lock(&job->lock);
-    *out = link;
-    pthread_mutex_unlock(&job->lock);
-    return link != NULL;
-}
-
-/* Namespaces of the destination that the source would write into. */
-static bool find_conflicts(tow_job_t *job, tow_catalog_t *source, tow_catalog_t *destination,
-                           uint32_t *out_count, char *list, size_t size)
-{
-    size_t used = 0;
-
-    *out_count = 0;
-    list[0] = '\0';
-    for (size_t i = 0; i < destination->count; i++) {
-        const tow_collection_info_t *there = &destination->items[i];
-
-        if (!tow_filter_takes(job->filter, there->database, there->name))
-            continue;
-        (*out_count)++;
-        if (*out_count <= CONFLICTS_NAMED && used < size)
-            used += (size_t)snprintf(list + used, size - used, "%s%s", used ? ", " : "", there->ns);
-    }
-    return *out_count > 0;
-}
 
 static bool drop_all(tow_job_t *job, tow_conn_t *conn, const tow_catalog_t *catalog,
                      tow_error_t *error)
@@ -73,94 +38,56 @@ static bool drop_all(tow_job_t *job, tow_conn_t *conn, const tow_catalog_t *cata
     return true;
 }
 
-/* Whether the destination holds this job's state already. */
-static bool job_exists(tow_job_t *job, tow_conn_t *conn, bool *out, tow_error_t *error)
+/* Drops what a new job would write; --clear-destination was given, and every check passed. */
+static bool clear_destination(tow_job_t *job, tow_error_t *error)
 {
-    bson_t command = BSON_INITIALIZER, reply;
-    tow_send_options_t send = {.flags = TOW_SEND_RETRY};
-    bson_iter_t iter, list, name;
-    char *database = tow_format("towline_%s", job->config.name);
-    bool ok;
+    tow_conn_t *destination = tow_conn_open(job->destination, error);
+    tow_catalog_t there = {0};
+    bool ok = destination && tow_catalog_read(destination, NULL, &there, error) &&
+              drop_all(job, destination, &there, error);
 
-    *out = false;
-    bson_append_int32(&command, "listDatabases", -1, 1);
-    bson_append_bool(&command, "nameOnly", -1, true);
-    ok = tow_conn_command(conn, "admin", &command, &send, &reply, error);
-    if (ok && bson_iter_init_find(&iter, &reply, "databases") && bson_iter_recurse(&iter, &list))
-        while (bson_iter_next(&list))
-            if (bson_iter_recurse(&list, &name) && bson_iter_find(&name, "name") &&
-                BSON_ITER_HOLDS_UTF8(&name) && !strcmp(bson_iter_utf8(&name, NULL), database))
-                *out = true;
-    free(database);
-    bson_destroy(&reply);
-    bson_destroy(&command);
+    tow_catalog_clear(&there);
+    tow_conn_close(destination);
     return ok;
 }
 
-static bool check_destination(tow_job_t *job, tow_conn_t *source, tow_conn_t *destination,
-                              tow_error_t *error)
+static void tell_warnings(tow_job_t *job, const tow_findings_t *findings)
 {
-    tow_catalog_t ours = {0}, theirs = {0};
-    char list[700];
-    uint32_t count, taken = 0;
-    bool ok;
+    for (size_t i = 0; i < findings->count; i++) {
+        const tow_finding_t *finding = &findings->items[i];
 
-    ok = tow_catalog_read(source, NULL, &ours, error) &&
-         tow_catalog_read(destination, NULL, &theirs, error);
-    for (size_t i = 0; ok && i < ours.count; i++)
-        taken += tow_filter_takes(job->filter, ours.items[i].database, ours.items[i].name);
-    if (ok && !taken)
-        tow_emit(&job->sink, TOW_LEVEL_WARNING, "nothing_to_copy",
-                 "the source has no collection that the filter takes");
-    if (ok && find_conflicts(job, &ours, &theirs, &count, list, sizeof list)) {
-        if (job->config.clear_destination)
-            ok = drop_all(job, destination, &theirs, error);
-        else
-            ok = tow_fail(error, TOW_ERROR_CONFLICT,
-                          "the destination already has %u namespace%s that this job would write: "
-                          "%s%s; drop %s, exclude %s with --exclude, or let --clear-destination "
-                          "drop exactly those",
-                          count, count == 1 ? "" : "s", list, count > CONFLICTS_NAMED ? ", …" : "",
-                          count == 1 ? "it" : "them", count == 1 ? "it" : "them");
+        if (finding->result == TOW_FINDING_WARNING)
+            tow_emit(&job->sink, TOW_LEVEL_WARNING, finding->name, "%s%s%s", finding->facts,
+                     *finding->advice ? "; " : "", finding->advice);
     }
-    tow_catalog_clear(&ours);
-    tow_catalog_clear(&theirs);
-    return ok;
+}
+
+uint32_t tow_job_connections(const tow_job_t *job)
+{
+    return job->config.workers * 4 + 32;
 }
 
 bool tow_job_validate(tow_job_t *job, tow_error_t *error)
 {
-    const tow_facts_t *source, *destination;
-    tow_conn_t *source_conn = NULL, *destination_conn = NULL;
-    bool exists, ok;
+    tow_checked_t checked;
+    bool ok;
 
-    if (!connect_side(job, job->config.source_uri, "source", &job->source, error) ||
-        !connect_side(job, job->config.destination_uri, "destination", &job->destination, error))
-        return false;
-    source = tow_link_facts(job->source);
-    destination = tow_link_facts(job->destination);
-    if (source->standalone)
-        return tow_fail(error, TOW_ERROR_UNSUITABLE,
-                        "the source %s is a standalone server, which has no change stream; restart "
-                        "it as a replica set of one member (--replSet, then rs.initiate())",
-                        tow_link_hosts(job->source));
-    if (source->major < 4 || (source->major == 4 && source->minor < 2))
-        return tow_fail(error, TOW_ERROR_UNSUITABLE,
-                        "the source runs version %s; 4.2 or newer is needed", source->version);
-    if (!strcmp(source->identity, destination->identity))
-        return tow_fail(error, TOW_ERROR_UNSUITABLE,
-                        "source and destination are the same deployment (%s); give two different "
-                        "ones",
-                        tow_link_hosts(job->source));
-    tow_emit(&job->sink, TOW_LEVEL_INFO, "connected", "source %s, version %s; destination %s, version %s",
-             tow_link_hosts(job->source), source->version, tow_link_hosts(job->destination),
-             destination->version);
-    ok = (source_conn = tow_conn_open(job->source, error)) &&
-         (destination_conn = tow_conn_open(job->destination, error)) &&
-         job_exists(job, destination_conn, &exists, error) &&
-         (exists || check_destination(job, source_conn, destination_conn, error));
-    tow_conn_close(source_conn);
-    tow_conn_close(destination_conn);
+    tow_job_check(job, true, &checked);
+    ok = tow_findings_judge(&checked.findings, error);
+    if (tow_stop_requested(job->stop))
+        ok = tow_fail(error, TOW_ERROR_INTERRUPTED,
+                      "stopped during the validation, which writes nothing; run the same command "
+                      "again to go on");
+    if (ok) {
+        tell_warnings(job, &checked.findings);
+        tow_emit(&job->sink, TOW_LEVEL_INFO, "connected",
+                 "source %s, version %s; destination %s, version %s", tow_link_hosts(job->source),
+                 tow_link_facts(job->source)->version, tow_link_hosts(job->destination),
+                 tow_link_facts(job->destination)->version);
+    }
+    if (ok && !checked.exists && job->config.clear_destination)
+        ok = clear_destination(job, error);
+    tow_checked_clear(&checked);
     return ok;
 }
 
@@ -389,6 +316,7 @@ static bool remember(tow_job_t *job, remembered_t *out, tow_error_t *error)
                 out->start = TOW_OPTIME(seconds, increment);
             }
         }
+    ok = ok && tow_job_restore_window(job, &document, error);
     bson_destroy(&document);
     if (!ok)
         return false;

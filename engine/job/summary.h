@@ -17,6 +17,7 @@ typedef struct {
     double duration_seconds;
     double downtime_seconds;       /* from the cutover's stop to done; -1 when there was none */
     double phase_seconds[TOW_PHASE_CANCELLED + 1]; /* time spent in each phase */
+    int64_t window_start_ms, window_end_ms; /* since 1970; 0: never in sync */
     uint32_t restarts;
     uint64_t initial_documents, initial_bytes;
     uint32_t collections, indexes;

@@ -107,10 +107,15 @@ static bool has_label(const bson_t *reply, const char *label)
 
 /* Errors of the driver itself -------------------------------------------------------------------*/
 
+/* The words by which tow_error_stage knows its own messages. */
+#define SAYS_LOGIN "refuses the login"
+#define SAYS_NAME "its name does not resolve"
+#define SAYS_TLS "no secure connection"
+
 static void refuse_login(const char *side, const char *message, tow_error_t *out)
 {
     tow_fail(out, TOW_ERROR_UNREACHABLE,
-             "the %s refuses the login: %s; check user, password and authSource in its URI", side,
+             "the %s " SAYS_LOGIN ": %s; check user, password and authSource in its URI", side,
              message);
 }
 
@@ -133,12 +138,12 @@ static void classify_connection(const char *message, const char *side, tow_error
 {
     if (strcasestr(message, "failed to resolve") || strcasestr(message, "failed to look up"))
         tow_fail(out, TOW_ERROR_UNREACHABLE,
-                 "the %s cannot be reached: its name does not resolve: %s; check the host name in "
+                 "the %s cannot be reached: " SAYS_NAME ": %s; check the host name in "
                  "its URI and this machine's name service",
                  side, message);
     else if (strcasestr(message, "TLS") || strcasestr(message, "certificate"))
         tow_fail(out, TOW_ERROR_UNREACHABLE,
-                 "the %s cannot be reached: no secure connection: %s; check tls, tlsCAFile and "
+                 "the %s cannot be reached: " SAYS_TLS ": %s; check tls, tlsCAFile and "
                  "tlsCertificateKeyFile in its URI, and that the server's certificate is valid for "
                  "that host name",
                  side, message);
@@ -252,6 +257,23 @@ bool tow_fail_write_concern(const tow_link_t *link, const bson_iter_t *found, to
     if (number != UNKNOWN_CONCERN && number != UNSATISFIABLE)
         error->retry = TOW_RETRY_RECONNECT;
     return false;
+}
+
+tow_stage_t tow_error_stage(const tow_error_t *error)
+{
+    static const char *const tls_options[] = {"tlsCAFile of", "tlsCertificateKeyFile of"};
+
+    if (error->code == TOW_ERROR_OPTION) {
+        for (size_t i = 0; i < sizeof tls_options / sizeof *tls_options; i++)
+            if (!strncmp(error->message, tls_options[i], strlen(tls_options[i])))
+                return TOW_STAGE_TLS;
+        return TOW_STAGE_URI;
+    }
+    if (strstr(error->message, SAYS_LOGIN))
+        return TOW_STAGE_LOGIN;
+    if (strstr(error->message, SAYS_NAME))
+        return TOW_STAGE_NAME;
+    return strstr(error->message, SAYS_TLS) ? TOW_STAGE_TLS : TOW_STAGE_CONNECTION;
 }
 
 bool tow_error_stream_resumable(const tow_error_t *error, const bson_t *reply)

@@ -1,4 +1,5 @@
 /* link.c: one side: pool, time, connections. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -30,9 +31,31 @@ static bool check_file(tow_link_t *link, const char *option, const char *shown, 
     const char *path = mongoc_uri_get_option_as_utf8(link->uri, option, NULL);
 
     if (path && access(path, R_OK))
-        return tow_fail_errno(error, TOW_ERROR_OPTION, "%s of the %s's URI, %s, cannot be read",
-                              shown, link->side, path);
+        return tow_fail(error, TOW_ERROR_OPTION,
+                        "%s of the %s's URI, %s, cannot be read: %s; give a file that this user "
+                        "may read",
+                        shown, link->side, path, strerror(errno));
     return true;
+}
+
+/* A file without a certificate is told as such: the handshake would blame the server's. */
+static bool check_pem(tow_link_t *link, tow_error_t *error)
+{
+    const char *path = mongoc_uri_get_option_as_utf8(link->uri, MONGOC_URI_TLSCAFILE, NULL);
+    char line[512];
+    bool found = false;
+    FILE *file = path ? fopen(path, "r") : NULL;
+
+    if (!file)
+        return true;
+    while (!found && fgets(line, sizeof line, file))
+        found = !strncmp(line, "-----BEGIN ", 11);
+    fclose(file);
+    return found ? true
+                 : tow_fail(error, TOW_ERROR_OPTION,
+                            "tlsCAFile of the %s's URI, %s, holds no certificate; give the file "
+                            "with the certificates (PEM) of the authority that signed the server's",
+                            link->side, path);
 }
 
 /* An @ in a password that is not encoded makes the driver take the rest of the password for a host,
@@ -68,7 +91,7 @@ static bool parse(tow_link_t *link, const char *text, tow_error_t *error)
     mongoc_uri_set_option_as_bool(link->uri, MONGOC_URI_RETRYREADS, false);
     if (!mongoc_uri_get_appname(link->uri))
         mongoc_uri_set_appname(link->uri, "towline");
-    return check_file(link, MONGOC_URI_TLSCAFILE, "tlsCAFile", error) &&
+    return check_file(link, MONGOC_URI_TLSCAFILE, "tlsCAFile", error) && check_pem(link, error) &&
            check_file(link, MONGOC_URI_TLSCERTIFICATEKEYFILE, "tlsCertificateKeyFile", error);
 }
 

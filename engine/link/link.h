@@ -70,6 +70,12 @@ double tow_link_ping_ms(const tow_link_t *link);
 /* A time at which everything written before the call is visible: appendOplogNote where allowed, else
  * a majority read. */
 bool tow_link_barrier_time(tow_conn_t *conn, tow_optime_t *out, tow_error_t *error) TOW_CHECK;
+/* How far the oplog reaches back, and how far it would if it were as large as it may become (the same
+ * where the server does not tell its size). Not through a mongos. */
+bool tow_oplog_window(tow_conn_t *conn, double *out_seconds, double *out_full_seconds,
+                      tow_error_t *error) TOW_CHECK;
+/* Seconds that the server's clock is ahead of this machine's. */
+bool tow_clock_skew(tow_conn_t *conn, double *out_seconds, tow_error_t *error) TOW_CHECK;
 /* Calls sent again since the link was made, and a text of the one waiting now ("" when none). */
 uint64_t tow_link_retries(const tow_link_t *link);
 void tow_link_retrying(const tow_link_t *link, char *out, size_t size);
@@ -129,6 +135,17 @@ bool tow_conn_insert(tow_conn_t *conn, const char *database, const char *collect
  * errors are classified; exposed for the tests and the change stream. `reply` may be NULL. */
 void tow_classify(const bson_error_t *driver, const bson_t *reply, const char *side,
                   tow_error_t *out);
+/* How far a connection came that tow_link_new could not make. */
+typedef enum {
+    TOW_STAGE_URI,        /* the URI cannot be used */
+    TOW_STAGE_NAME,       /* a host's name does not resolve */
+    TOW_STAGE_CONNECTION, /* nobody answers there, or not as a server does */
+    TOW_STAGE_TLS,        /* a file of TLS, or the handshake */
+    TOW_STAGE_LOGIN,
+    TOW_STAGE_DONE        /* it was made */
+} tow_stage_t;
+tow_stage_t tow_error_stage(const tow_error_t *error);
+
 /* Change streams: resumable by label or number; gone for good (286, 136, 280, 260). */
 bool tow_error_stream_resumable(const tow_error_t *error, const bson_t *reply);
 bool tow_error_history_lost(const tow_error_t *error);

@@ -317,6 +317,11 @@ static void append_list(bson_t *document, const char *key, const patterns_t *pat
 }
 
 /* JSON, since a collection's name may hold any separator that one could choose. */
+const char *tow_filter_included(const tow_filter_t *filter, size_t index)
+{
+    return index < filter->include.count ? filter->include.items[index].text : NULL;
+}
+
 char *tow_filter_text(const tow_filter_t *filter)
 {
     bson_t document = BSON_INITIALIZER;

@@ -20,6 +20,8 @@ bool tow_filter_takes_database(const tow_filter_t *filter, const char *database)
 /* Appends the change-stream $match stage to pipeline field `key`: internal and filtered namespaces
  * out, renames kept when either name is taken, dropDatabase kept for databases taken. */
 void tow_filter_match(const tow_filter_t *filter, bson_t *pipeline, const char *key);
+/* The patterns of --include in the order of their text; NULL behind the last. Borrowed. */
+const char *tow_filter_included(const tow_filter_t *filter, size_t index);
 /* Stable text of both lists, to compare at a restart. Owned by the caller. */
 char *tow_filter_text(const tow_filter_t *filter);
 

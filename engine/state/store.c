@@ -354,6 +354,33 @@ static bool take_lease(tow_store_t *store, const tow_settings_t *settings, int64
     }
 }
 
+bool tow_store_peek(tow_link_t *destination, const char *job, const tow_settings_t *settings,
+                    tow_store_view_t *out, tow_error_t *error)
+{
+    tow_store_t store = {.database = tow_format("towline_%s", job)};
+    bson_t document;
+    int64_t now_ms;
+    lease_t lease;
+    bool ok;
+
+    *out = (tow_store_view_t){0};
+    store.conn = tow_conn_open(destination, error);
+    ok = store.conn && server_now(&store, &now_ms, error) &&
+         find_one(&store, "job", "job", &document, &out->exists, error);
+    if (ok && out->exists) {
+        parse_lease(&document, &lease);
+        out->held = lease.holder[0] && lease.expires_ms > now_ms && !holder_is_gone(&lease);
+        memcpy(out->host, lease.host, sizeof out->host);
+        out->pid = lease.pid;
+        out->expires_seconds = (double)(lease.expires_ms - now_ms) / 1000;
+        ok = check_settings(&document, settings, error);
+        bson_destroy(&document);
+    }
+    tow_conn_close(store.conn);
+    free(store.database);
+    return ok;
+}
+
 tow_store_t *tow_store_open(tow_link_t *destination, const char *job, const tow_settings_t *settings,
                             int64_t wait_ms, bool *out_resumed, tow_error_t *error)
 {

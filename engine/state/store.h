@@ -22,6 +22,17 @@ typedef struct {
  * which setting differs and both values. *out_resumed: the job existed already. */
 tow_store_t *tow_store_open(tow_link_t *destination, const char *job, const tow_settings_t *settings,
                             int64_t wait_ms, bool *out_resumed, tow_error_t *error);
+/* What the destination holds of a job, without taking its lease or writing anything. */
+typedef struct {
+    bool exists;           /* the job was begun */
+    bool held;             /* its lease has not run out, and its holder may be alive */
+    char host[256];        /* of the holder */
+    int64_t pid;
+    double expires_seconds;
+} tow_store_view_t;
+/* TOW_ERROR_SETTINGS as with open, with *out filled. */
+bool tow_store_peek(tow_link_t *destination, const char *job, const tow_settings_t *settings,
+                    tow_store_view_t *out, tow_error_t *error) TOW_CHECK;
 void tow_store_destroy(tow_store_t *store); /* keeps state and lease; takes NULL */
 bool tow_store_release(tow_store_t *store, tow_error_t *error) TOW_CHECK; /* gives the lease back */
 bool tow_store_drop(tow_store_t *store, tow_error_t *error) TOW_CHECK;    /* removes the database */

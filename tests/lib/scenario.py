@@ -34,9 +34,13 @@ SCALE = float(os.environ.get("SCENARIO_SCALE", "1"))
 class Server:
     """One server of tests/lib/servers, which alone knows what it is and how it is started."""
 
-    def __init__(self, sync=False, storage=None, standalone=False):
+    def __init__(self, sync=False, storage=None, standalone=False, auth=False, tls=None,
+                 oplog=None):
         self.options = ["--sync"] if sync else []
         self.options += ["--standalone"] if standalone else []
+        self.options += ["--auth"] if auth else []
+        self.options += ["--tls", tls] if tls else []
+        self.options += ["--oplog", str(oplog)] if oplog else []
         self.storage = storage
         if storage:
             self.options += ["--storage", storage]

@@ -78,11 +78,41 @@ static void a_missing_uri_says_what_to_give(void **state)
     tow_options_destroy(options);
 }
 
+/* A password must not come out, however the URI is written. */
+static void shown_without_secrets(void **state)
+{
+    static const char *const uris[][2] = {
+        {"mongodb://u:hunter2@h:1,g:2/d?tls=true", "mongodb://***@h:1,g:2/d?tls=true"},
+        {"mongodb://u:hun@ter2/@h/", "mongodb://***@h/"},
+        {"mongodb://h/?tls=true", "mongodb://h/?tls=true"},
+        {"mongodb://h/?tlsCertificateKeyFilePassword=hunter2&w=1",
+         "mongodb://h/?tlsCertificateKeyFilePassword=***&w=1"},
+        {"mongodb://h/?authMechanismProperties=AWS_SESSION_TOKEN:hunter2",
+         "mongodb://h/?authMechanismProperties=***"},
+        {"hunter2", "(hidden)"}};
+    tow_options_t *options = tow_options_new();
+    tow_error_t error;
+
+    for (size_t i = 0; i < sizeof uris / sizeof *uris; i++) {
+        char *shown;
+
+        assert_true(tow_options_set(options, "source", uris[i][0], &error));
+        shown = tow_options_shown(options, "source", 0);
+        assert_string_equal(shown, uris[i][1]);
+        tow_free(shown);
+    }
+    assert_true(tow_options_is_set(options, "source"));
+    assert_false(tow_options_is_set(options, "workers"));
+    assert_null(tow_options_shown(options, "destination", 0));
+    tow_options_destroy(options);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bad_values_are_refused), cmocka_unit_test(values_and_defaults),
-        cmocka_unit_test(the_table_is_whole), cmocka_unit_test(a_missing_uri_says_what_to_give)};
+        cmocka_unit_test(the_table_is_whole), cmocka_unit_test(a_missing_uri_says_what_to_give),
+        cmocka_unit_test(shown_without_secrets)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

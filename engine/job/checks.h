@@ -1,0 +1,30 @@
+/* checks.h: what the files of the checks before a start share. One thread runs them all. */
+#ifndef TOW_JOB_CHECKS_H
+#define TOW_JOB_CHECKS_H
+
+#include "engine/job/internal.h"
+#include "engine/job/survey.h"
+#include "engine/job/validate.h"
+
+typedef struct {
+    tow_job_t *job;
+    tow_checked_t *out;
+    tow_findings_t *findings; /* of `out`, or a list that follows later */
+    bool starting;            /* a start follows: what is decided there for good only warns here */
+    tow_conn_t *source, *destination; /* NULL: it could not be reached */
+    tow_store_view_t view;            /* of the job's own state */
+    bool viewed;
+} tow_check_run_t;
+
+/* True: what it needs is not there, which was told as a finding. */
+bool tow_skip_without(tow_check_run_t *run, const char *name, bool source, bool destination);
+bool tow_skip_without_survey(tow_check_run_t *run, const char *name);
+
+/* content.c: reads what is to be copied, and judges it; one finding each. */
+void tow_survey_source(tow_check_run_t *run);
+void tow_check_supported(tow_check_run_t *run);
+void tow_check_filter(tow_check_run_t *run);
+void tow_check_indexes(tow_check_run_t *run);
+void tow_check_conflicts(tow_check_run_t *run);
+
+#endif

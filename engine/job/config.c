@@ -1,0 +1,261 @@
+/* config.c: options from a YAML file: one mapping whose keys are option names, or mongosync's names
+ * for the same things. What is unknown, of a wrong type or given twice is refused with file and
+ * line. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <yaml.h>
+
+#include "engine/base/memory.h"
+#include "engine/job/options.h"
+
+typedef struct {
+    tow_options_t *options;
+    const char *path;
+    yaml_document_t *document;
+} file_t;
+
+static bool fail_at(const file_t *file, const yaml_node_t *node, tow_error_t *error)
+{
+    return tow_fail_context(error, "%s:%zu", file->path, node->start_mark.line + 1);
+}
+
+static const char *scalar(const yaml_node_t *node)
+{
+    return (const char *)node->data.scalar.value;
+}
+
+static const tow_option_t *find_row(const char *name)
+{
+    size_t count;
+    const tow_option_t *table = tow_options_table(&count);
+
+    for (size_t i = 0; i < count; i++)
+        if (!strcmp(table[i].name, name))
+            return &table[i];
+    return NULL;
+}
+
+/* mongosync's keys ------------------------------------------------------------------------------*/
+
+/* Keys that need nothing but another name, and those that have no counterpart, with the reason. */
+static const struct {
+    const char *theirs, *ours, *reason;
+} foreign[] = {
+    {"cluster0", "source", NULL},
+    {"cluster1", "destination", NULL},
+    {"disableVerification", "no-verify", NULL},
+    {"logPath", "log-path", NULL},
+    {"port", "listen", NULL},
+    {"verbosity", "log-level", NULL},
+    {"loadLevel", "workers", NULL},
+    {"id", NULL, "one process moves all shards here; remove it"},
+    {"hotDocIDs", NULL,
+     "a document is read once however often it changes, without a list; remove it"},
+    {"createIndexesBatchSize", NULL, "indexes are built one collection at a time; remove it"},
+};
+
+typedef struct {
+    const char *from, *to;
+} pair_t;
+
+static const char *translate(const pair_t *pairs, size_t count, const char *value)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!strcasecmp(pairs[i].from, value))
+            return pairs[i].to;
+    return NULL;
+}
+
+/* Sets an option from mongosync's value for it. */
+static bool set_foreign(tow_options_t *options, const char *key, const char *ours,
+                        const char *value, tow_error_t *error)
+{
+    static const pair_t levels[] = {{"TRACE", "debug"},  {"DEBUG", "debug"}, {"INFO", "info"},
+                                    {"WARN", "warning"}, {"ERROR", "error"}, {"FATAL", "error"},
+                                    {"PANIC", "error"}};
+    static const pair_t loads[] = {{"1", "2"}, {"2", "3"}, {"3", "4"}, {"4", "8"}};
+    const char *meaning = value;
+    char listen[64];
+
+    if (!strcmp(key, "verbosity"))
+        meaning = translate(levels, sizeof levels / sizeof *levels, value);
+    else if (!strcmp(key, "loadLevel"))
+        meaning = translate(loads, sizeof loads / sizeof *loads, value);
+    if (!meaning)
+        return tow_fail(error, TOW_ERROR_OPTION, "%s: '%s' is none of %s", key, value,
+                        !strcmp(key, "verbosity") ? "TRACE, DEBUG, INFO, WARN, ERROR, FATAL, PANIC"
+                                                  : "1, 2, 3, 4");
+    if (!strcmp(key, "port")) {
+        snprintf(listen, sizeof listen, "127.0.0.1:%.40s", value);
+        meaning = listen;
+    }
+    return tow_options_set(options, ours, meaning, error);
+}
+
+/* Values ----------------------------------------------------------------------------------------*/
+
+static bool set_list(const file_t *file, const tow_option_t *row, const yaml_node_t *value,
+                     tow_error_t *error)
+{
+    for (const yaml_node_item_t *at = value->data.sequence.items.start;
+         at < value->data.sequence.items.top; at++) {
+        const yaml_node_t *item = yaml_document_get_node(file->document, *at);
+
+        if (item->type != YAML_SCALAR_NODE)
+            return tow_fail(error, TOW_ERROR_OPTION,
+                            "key '%s': an entry of the list is no text; give one %s a line",
+                            row->name, row->unit);
+        if (!tow_options_set(file->options, row->name, scalar(item), error))
+            return false;
+    }
+    return true;
+}
+
+static const char *expected(const tow_option_t *row)
+{
+    switch (row->type) {
+    case TOW_OPTION_LIST:
+        return "a text or a list of texts";
+    case TOW_OPTION_INTEGER:
+        return "a number";
+    case TOW_OPTION_FLAG:
+        return "true or false";
+    default:
+        return "a text";
+    }
+}
+
+static bool set_value(const file_t *file, const char *key, const yaml_node_t *value,
+                      tow_error_t *error)
+{
+    const tow_option_t *row = find_row(key);
+    const char *ours = NULL;
+
+    for (size_t i = 0; !row && i < sizeof foreign / sizeof *foreign; i++) {
+        if (strcmp(foreign[i].theirs, key) != 0)
+            continue;
+        if (!foreign[i].ours)
+            return tow_fail(error, TOW_ERROR_OPTION, "mongosync's key '%s' is not supported: %s",
+                            key, foreign[i].reason);
+        ours = foreign[i].ours;
+        row = find_row(ours);
+    }
+    if (!row || !strcmp(row->name, "config"))
+        return tow_fail(error, TOW_ERROR_OPTION,
+                        "key '%s' is unknown; the keys are the options of towline run without "
+                        "dashes, see towline run --help",
+                        key);
+    if (row->type == TOW_OPTION_LIST && value->type == YAML_SEQUENCE_NODE)
+        return set_list(file, row, value, error);
+    if (value->type != YAML_SCALAR_NODE)
+        return tow_fail(error, TOW_ERROR_OPTION, "key '%s': the value is a %s; expected %s", key,
+                        value->type == YAML_SEQUENCE_NODE ? "list" : "mapping", expected(row));
+    return ours ? set_foreign(file->options, key, ours, scalar(value), error)
+                : tow_options_set(file->options, key, scalar(value), error);
+}
+
+/* The file --------------------------------------------------------------------------------------*/
+
+/* The line of the same key before `pair`, or 0. Two names of one option are the same. */
+static size_t given_before(const file_t *file, const yaml_node_t *root,
+                           const yaml_node_pair_t *pair)
+{
+    const char *key = scalar(yaml_document_get_node(file->document, pair->key));
+
+    for (const yaml_node_pair_t *at = root->data.mapping.pairs.start; at < pair; at++) {
+        const yaml_node_t *other = yaml_document_get_node(file->document, at->key);
+
+        if (!strcmp(scalar(other), key))
+            return other->start_mark.line + 1;
+        for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++)
+            if (foreign[i].ours &&
+                ((!strcmp(foreign[i].theirs, key) && !strcmp(foreign[i].ours, scalar(other))) ||
+                 (!strcmp(foreign[i].ours, key) && !strcmp(foreign[i].theirs, scalar(other)))))
+                return other->start_mark.line + 1;
+    }
+    return 0;
+}
+
+static bool read_root(const file_t *file, tow_error_t *error)
+{
+    const yaml_node_t *root = yaml_document_get_root_node(file->document);
+
+    if (!root) /* an empty file sets nothing */
+        return true;
+    if (root->type != YAML_MAPPING_NODE) {
+        tow_fail(error, TOW_ERROR_OPTION, "expected lines of `key: value`");
+        return fail_at(file, root, error);
+    }
+    for (const yaml_node_pair_t *pair = root->data.mapping.pairs.start;
+         pair < root->data.mapping.pairs.top; pair++) {
+        const yaml_node_t *key = yaml_document_get_node(file->document, pair->key);
+        size_t before;
+
+        if (key->type != YAML_SCALAR_NODE) {
+            tow_fail(error, TOW_ERROR_OPTION, "a key is no text; expected `key: value`");
+            return fail_at(file, key, error);
+        }
+        before = given_before(file, root, pair);
+        if (before) {
+            tow_fail(error, TOW_ERROR_OPTION,
+                     "key '%s' was given in line %zu already; remove one of them", scalar(key),
+                     before);
+            return fail_at(file, key, error);
+        }
+        if (!set_value(file, scalar(key), yaml_document_get_node(file->document, pair->value),
+                       error))
+            return fail_at(file, key, error);
+    }
+    return true;
+}
+
+/* A second document would be passed over in silence. */
+static bool is_last(yaml_parser_t *parser, const char *path, tow_error_t *error)
+{
+    yaml_document_t document;
+    const yaml_node_t *root;
+    size_t line = 0;
+
+    if (!yaml_parser_load(parser, &document))
+        return tow_fail(error, TOW_ERROR_OPTION,
+                        "%s:%zu: no YAML: %s; expected lines of `key: value`", path,
+                        parser->problem_mark.line + 1, parser->problem ? parser->problem : "?");
+    root = yaml_document_get_root_node(&document);
+    if (root)
+        line = root->start_mark.line + 1;
+    yaml_document_delete(&document);
+    return line ? tow_fail(error, TOW_ERROR_OPTION,
+                           "%s:%zu: a second document begins; give one, without `---` within", path,
+                           line)
+                : true;
+}
+
+bool tow_options_load(tow_options_t *options, const char *path, tow_error_t *error)
+{
+    FILE *stream = fopen(path, "r");
+    yaml_document_t document;
+    yaml_parser_t parser;
+    bool ok;
+
+    if (!stream)
+        return tow_fail_errno(error, TOW_ERROR_OPTION, "--config: cannot read %s", path);
+    if (!yaml_parser_initialize(&parser))
+        abort(); /* out of memory */
+    yaml_parser_set_input_file(&parser, stream);
+    if (yaml_parser_load(&parser, &document)) {
+        file_t file = {options, path, &document};
+
+        ok = read_root(&file, error) &&
+             (!yaml_document_get_root_node(&document) || is_last(&parser, path, error));
+        yaml_document_delete(&document);
+    } else {
+        ok =
+            tow_fail(error, TOW_ERROR_OPTION, "%s:%zu: no YAML: %s; expected lines of `key: value`",
+                     path, parser.problem_mark.line + 1, parser.problem ? parser.problem : "?");
+    }
+    yaml_parser_delete(&parser);
+    fclose(stream);
+    return ok;
+}

@@ -1,0 +1,183 @@
+/* content.c: the checks of what is to be copied, and of what is in its way. */
+#include <string.h>
+
+#include "engine/job/checks.h"
+
+enum { NAMED = 8, NAMES_SIZE = 900, INDEXES_MOST = 64, SURVEY_MS = 20000 };
+
+/* "a.b, c.d, …" of what was added, and how many. */
+typedef struct {
+    char text[NAMES_SIZE];
+    size_t used, count;
+} names_t;
+
+static void add_name(names_t *names, const char *ns)
+{
+    names->count++;
+    if (names->count > NAMED + 1 || names->used + 8 > sizeof names->text)
+        return;
+    names->used +=
+        (size_t)snprintf(names->text + names->used, sizeof names->text - names->used, "%s%s",
+                         names->used ? ", " : "", names->count > NAMED ? "…" : ns);
+    if (names->used > sizeof names->text)
+        names->used = sizeof names->text;
+}
+
+void tow_survey_source(tow_check_run_t *run)
+{
+    tow_error_t error;
+
+    if (!run->source || (run->starting && run->viewed && run->view.exists))
+        return;
+    run->out->surveyed =
+        tow_survey_read(run->source, run->job->filter, run->job->config.range_bytes, SURVEY_MS,
+                        run->job->stop, &run->out->survey, &error);
+    if (!run->out->surveyed)
+        tow_find_error(run->findings, "source_catalog", &error);
+    else
+        tow_find_pass(run->findings, "source_catalog", "%zu collection%s and %zu view%s to copy",
+                      run->out->survey.collections, run->out->survey.collections == 1 ? "" : "s",
+                      run->out->survey.views, run->out->survey.views == 1 ? "" : "s");
+}
+
+void tow_check_supported(tow_check_run_t *run)
+{
+    names_t names = {0};
+
+    if (tow_skip_without_survey(run, "unsupported"))
+        return;
+    for (size_t i = 0; i < run->out->survey.count; i++)
+        if (run->out->survey.items[i].info->type == TOW_TIMESERIES)
+            add_name(&names, run->out->survey.items[i].info->ns);
+    if (names.count)
+        tow_find_failure(
+            run->findings, "unsupported", TOW_ERROR_UNSUITABLE,
+            tow_format("leave %s out with --exclude", names.count == 1 ? "it" : "them"),
+            "%zu time-series collection%s, which %s no change stream and cannot be "
+            "followed: %s",
+            names.count, names.count == 1 ? "" : "s", names.count == 1 ? "has" : "have",
+            names.text);
+    else
+        tow_find_pass(run->findings, "unsupported", "every collection can be copied");
+}
+
+/* Whether anything of the source fits one --include. */
+static bool matches(const tow_check_run_t *run, const char *pattern)
+{
+    tow_filter_t *filter = tow_filter_new();
+    tow_error_t error;
+    bool found = false;
+
+    if (tow_filter_include(filter, pattern, &error))
+        for (size_t i = 0; i < run->out->survey.catalog.count && !found; i++)
+            found = tow_filter_takes(filter, run->out->survey.catalog.items[i].database,
+                                     run->out->survey.catalog.items[i].name);
+    tow_filter_destroy(filter);
+    return found;
+}
+
+void tow_check_filter(tow_check_run_t *run)
+{
+    const char *pattern;
+    names_t names = {0};
+    size_t data = 0;
+
+    if (tow_skip_without_survey(run, "filter"))
+        return;
+    for (size_t i = 0; i < run->out->survey.catalog.count; i++)
+        data += strncmp(run->out->survey.catalog.items[i].database, "towline_", 8) != 0;
+    for (size_t i = 0; (pattern = tow_filter_included(run->job->filter, i)); i++)
+        if (!matches(run, pattern))
+            add_name(&names, pattern);
+    if (!run->out->survey.count && (data || names.count))
+        tow_find_failure(run->findings, "filter", TOW_ERROR_OPTION,
+                         tow_format("check the spelling of --include and --exclude; names are "
+                                    "case-sensitive"),
+                         "the filter takes none of the source's %zu collections", data);
+    else if (names.count)
+        tow_find_warning(run->findings, "filter",
+                         tow_format("check the spelling; names are case-sensitive"),
+                         "nothing of the source matches --include %s", names.text);
+    else if (!run->out->survey.count)
+        tow_find_warning(run->findings, "filter",
+                         tow_format("make sure that this is the right deployment"),
+                         "the source has no collection to copy");
+    else
+        tow_find_pass(run->findings, "filter",
+                      "takes %zu of the source's %zu collections and views", run->out->survey.count,
+                      data);
+}
+
+void tow_check_indexes(tow_check_run_t *run)
+{
+    names_t names = {0};
+    uint32_t most = 0;
+
+    if (tow_skip_without_survey(run, "indexes"))
+        return;
+    for (size_t i = 0; i < run->out->survey.count; i++) {
+        if (run->out->survey.items[i].indexes > most)
+            most = run->out->survey.items[i].indexes;
+        if (run->out->survey.items[i].indexes > INDEXES_MOST)
+            add_name(&names, run->out->survey.items[i].info->ns);
+    }
+    if (names.count && run->job->config.index_errors_fail)
+        tow_find_failure(run->findings, "indexes", TOW_ERROR_UNSUITABLE,
+                         tow_format("drop what is not needed, or give --index-errors report to "
+                                    "copy without those that the destination refuses"),
+                         "more than %d indexes, which a server refuses: %s", INDEXES_MOST,
+                         names.text);
+    else if (names.count)
+        tow_find_warning(run->findings, "indexes",
+                         tow_format("those that the destination refuses are reported at the end"),
+                         "more than %d indexes: %s", INDEXES_MOST, names.text);
+    else if (run->out->survey.measured < run->out->survey.collections)
+        tow_find_warning(
+            run->findings, "indexes", NULL,
+            "at most %u on one collection; only %zu of %zu collections were looked at, "
+            "for want of time",
+            most, run->out->survey.measured, run->out->survey.collections);
+    else
+        tow_find_pass(run->findings, "indexes", "%u in all, at most %u on one collection",
+                      run->out->survey.indexes, most);
+}
+
+void tow_check_conflicts(tow_check_run_t *run)
+{
+    tow_catalog_t there;
+    tow_error_t error;
+    names_t names = {0};
+    const char *one, *it;
+
+    if (run->viewed && run->view.exists) {
+        tow_find_pass(run->findings, "destination_empty",
+                      "the job was begun: what it copied stays");
+        return;
+    }
+    if (tow_skip_without(run, "destination_empty", false, true))
+        return;
+    if (!tow_catalog_read(run->destination, NULL, &there, &error)) {
+        tow_find_error(run->findings, "destination_empty", &error);
+        return;
+    }
+    for (size_t i = 0; i < there.count; i++)
+        if (tow_filter_takes(run->job->filter, there.items[i].database, there.items[i].name))
+            add_name(&names, there.items[i].ns);
+    tow_catalog_clear(&there);
+    one = names.count == 1 ? "" : "s";
+    it = names.count == 1 ? "it" : "them";
+    if (!names.count)
+        tow_find_pass(run->findings, "destination_empty", "nothing is in the way");
+    else if (run->job->config.clear_destination)
+        tow_find_warning(run->findings, "destination_empty", NULL,
+                         "%zu namespace%s of the destination will be dropped: %s", names.count, one,
+                         names.text);
+    else
+        tow_find_failure(
+            run->findings, "destination_empty", TOW_ERROR_CONFLICT,
+            tow_format("drop %s, exclude %s with --exclude, or let "
+                       "--clear-destination drop exactly those",
+                       it, it),
+            "the destination already has %zu namespace%s that this job would write: %s",
+            names.count, one, names.text);
+}

@@ -1,0 +1,148 @@
+/* expiry.c: the window of a running job: begun when first in sync, watched, extended, stored. */
+#include <stdio.h>
+
+#include "engine/base/clock.h"
+#include "engine/base/duration.h"
+#include "engine/job/internal.h"
+
+/* The error of a job whose window is over. */
+static bool expire(int64_t end_ms, tow_error_t *error)
+{
+    char end[32];
+
+    tow_wall_text(end_ms, end);
+    return tow_fail(error, TOW_ERROR_EXPIRED,
+                    "the window ran out at %s: nothing more is applied; run the same command again "
+                    "with --extend 24h to go on while the source's oplog still reaches back",
+                    end);
+}
+
+void tow_job_begin_window(tow_job_t *job)
+{
+    char end[32];
+    bool begun;
+
+    pthread_mutex_lock(&job->lock);
+    begun = tow_window_begin(&job->window, tow_wall_ms());
+    job->window_changed = job->window_changed || begun;
+    tow_wall_text(tow_window_end_ms(&job->window), end);
+    pthread_mutex_unlock(&job->lock);
+    if (begun) {
+        char message[200];
+
+        snprintf(message, sizeof message,
+                 "in sync for the first time; cut over before %s, or add time with towline extend",
+                 end);
+        tow_emit(&job->sink, TOW_LEVEL_INFO, "window_begun", "%s", message);
+        tow_job_notify(job, "in_sync", "in sync", message);
+    }
+}
+
+bool tow_job_watch_window(tow_job_t *job, tow_error_t *error)
+{
+    int64_t now = tow_wall_ms(), end_ms, left_ms;
+    char end[32], left[32], message[200];
+    bool over, warns;
+
+    pthread_mutex_lock(&job->lock);
+    end_ms = tow_window_end_ms(&job->window);
+    left_ms = tow_window_left_ms(&job->window, now);
+    warns = tow_window_warns(&job->window, now);
+    /* Decided under the lock: an extension or a cutover comes before it, or is refused. */
+    over = tow_window_over(&job->window, now) && !job->cutover_wished;
+    job->expired = over;
+    pthread_mutex_unlock(&job->lock);
+    if (over)
+        return expire(end_ms, error);
+    if (warns) {
+        tow_wall_text(end_ms, end);
+        snprintf(message, sizeof message,
+                 "%s left until the sync stops at %s; cut over, or add time with towline extend",
+                 tow_duration_text((double)left_ms / 1000, left), end);
+        tow_emit(&job->sink, TOW_LEVEL_WARNING, "window_low", "%s", message);
+        tow_job_notify(job, "window_low", "the window is nearly over", message);
+    }
+    return true;
+}
+
+bool tow_job_extend(tow_job_t *job, int64_t seconds, tow_error_t *error)
+{
+    char end[32];
+    tow_phase_t phase;
+    bool refused;
+    int64_t end_ms;
+
+    if (seconds < 1 || seconds > INT64_C(3650) * 86400)
+        return tow_fail(error, TOW_ERROR_OPTION,
+                        "the window cannot be extended by %lld s; give 1 s to 3650 d",
+                        (long long)seconds);
+    pthread_mutex_lock(&job->lock);
+    phase = job->phase;
+    refused = job->expired || job->cutover_wished || phase == TOW_PHASE_FINALIZING ||
+              tow_phase_is_final(phase);
+    if (!refused) {
+        tow_window_extend(&job->window, seconds * 1000, tow_wall_ms());
+        job->window_changed = true;
+    }
+    end_ms = tow_window_end_ms(&job->window);
+    pthread_mutex_unlock(&job->lock);
+    if (refused)
+        return tow_fail(error, TOW_ERROR_STATE, "cannot extend the window of a job that is %s%s",
+                        job->expired ? "expired" : tow_phase_name(phase),
+                        job->expired ? "; run it again with --extend" : "");
+    tow_wall_text(end_ms, end);
+    tow_emit(&job->sink, TOW_LEVEL_INFO, "window_extended", "by %lld s%s%s", (long long)seconds,
+             end_ms ? ", to " : "", end_ms ? end : "");
+    return true;
+}
+
+bool tow_job_save_window(tow_job_t *job, tow_error_t *error)
+{
+    bson_t fields = BSON_INITIALIZER;
+    tow_window_t window;
+    bool changed, ok;
+
+    pthread_mutex_lock(&job->lock);
+    changed = job->window_changed;
+    window = job->window;
+    job->window_changed = false;
+    pthread_mutex_unlock(&job->lock);
+    if (!changed)
+        return true;
+    bson_append_int64(&fields, "windowExtraMs", -1, window.extra_ms);
+    if (window.start_ms) {
+        bson_append_date_time(&fields, "windowStart", -1, window.start_ms);
+        bson_append_date_time(&fields, "windowEnd", -1,
+                              tow_window_end_ms(&window)); /* for people */
+    }
+    ok = tow_store_set(job->store, &fields, error);
+    bson_destroy(&fields);
+    if (!ok) {
+        pthread_mutex_lock(&job->lock);
+        job->window_changed = true;
+        pthread_mutex_unlock(&job->lock);
+    }
+    return ok;
+}
+
+bool tow_job_restore_window(tow_job_t *job, const bson_t *document, tow_error_t *error)
+{
+    int64_t start_ms = 0, extra_ms = 0, now = tow_wall_ms(), end_ms;
+    bson_iter_t iter;
+    bool over;
+
+    if (bson_iter_init_find(&iter, document, "windowStart") && BSON_ITER_HOLDS_DATE_TIME(&iter))
+        start_ms = bson_iter_date_time(&iter);
+    if (bson_iter_init_find(&iter, document, "windowExtraMs") && BSON_ITER_HOLDS_NUMBER(&iter))
+        extra_ms = bson_iter_as_int64(&iter);
+    pthread_mutex_lock(&job->lock);
+    tow_window_restore(&job->window, start_ms, extra_ms);
+    if (job->config.extend_ms) {
+        tow_window_extend(&job->window, job->config.extend_ms, now);
+        job->window_changed = true;
+    }
+    over = job->expired = tow_window_over(&job->window, now);
+    end_ms = tow_window_end_ms(&job->window);
+    pthread_mutex_unlock(&job->lock);
+    return over ? expire(end_ms, error) : true;
+}

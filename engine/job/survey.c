@@ -1,0 +1,82 @@
+/* survey.c: see survey.h. */
+#include "engine/job/survey.h"
+
+#include <stdlib.h>
+
+#include "copy/copy.h"
+#include "engine/base/clock.h"
+#include "engine/base/memory.h"
+
+static bool measure(tow_conn_t *source, tow_surveyed_t *item, uint64_t range_bytes,
+                    tow_error_t *error)
+{
+    const tow_collection_info_t *info = item->info;
+    tow_collection_stats_t stats;
+    tow_indexes_t indexes;
+
+    if (!tow_collection_stats(source, info->database, info->name, &stats, error) ||
+        !tow_indexes_read(source, info->database, info->name, &indexes, error))
+        return false;
+    item->measured = true;
+    item->documents = stats.documents;
+    item->bytes = stats.bytes;
+    item->indexes = (uint32_t)indexes.count + 1;
+    item->ranges =
+        info->capped || info->collated ? 1 : tow_copy_wanted_ranges(stats.bytes, range_bytes);
+    tow_indexes_clear(&indexes);
+    return true;
+}
+
+static void add_up(tow_survey_t *survey, const tow_surveyed_t *item)
+{
+    survey->measured++;
+    survey->documents += item->documents;
+    survey->bytes += item->bytes;
+    survey->indexes += item->indexes;
+    survey->ranges += item->ranges;
+    survey->index_entries += item->documents * item->indexes;
+}
+
+bool tow_survey_read(tow_conn_t *source, const tow_filter_t *filter, uint64_t range_bytes,
+                     int64_t budget_ms, tow_stop_t *stop, tow_survey_t *out, tow_error_t *error)
+{
+    int64_t until_ms = tow_now_ms() + budget_ms;
+
+    *out = (tow_survey_t){0};
+    if (!tow_catalog_read(source, NULL, &out->catalog, error))
+        return false;
+    out->items = tow_alloc((out->catalog.count + 1) * sizeof *out->items);
+    for (size_t i = 0; i < out->catalog.count; i++) {
+        const tow_collection_info_t *info = &out->catalog.items[i];
+
+        if (!tow_filter_takes(filter, info->database, info->name))
+            continue;
+        out->items[out->count++].info = info;
+        out->collections += info->type == TOW_COLLECTION;
+        out->views += info->type == TOW_VIEW;
+    }
+    for (size_t i = 0; i < out->count; i++) {
+        if (out->items[i].info->type != TOW_COLLECTION)
+            continue;
+        if (tow_stop_requested(stop))
+            return tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped");
+        if (budget_ms && tow_now_ms() >= until_ms)
+            break;
+        if (!measure(source, &out->items[i], range_bytes, error))
+            return false;
+        add_up(out, &out->items[i]);
+    }
+    return true;
+}
+
+void tow_survey_clear(tow_survey_t *survey)
+{
+    free(survey->items);
+    tow_catalog_clear(&survey->catalog);
+    *survey = (tow_survey_t){0};
+}
+
+double tow_estimate_copy_seconds(uint64_t bytes, uint64_t index_entries)
+{
+    return (double)bytes / (TOW_COPY_MB_PER_S * 1e6) + (double)index_entries / TOW_INDEX_KEYS_PER_S;
+}

@@ -1,0 +1,379 @@
+/* validate.c: the checks before a start, one finding each, in the order in which a person mends
+ * them.
+ *
+ * All run even when one fails; what needs a connection that could not be made is skipped and says
+ * so. Nothing is written to either side. */
+#include <libgen.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "engine/base/clock.h"
+#include "engine/job/checks.h"
+
+enum { OWN_FILES = 64 };
+
+bool tow_skip_without(tow_check_run_t *run, const char *name, bool source, bool destination)
+{
+    const char *side = source && !run->source ? "source" : "destination";
+
+    if ((!source || run->source) && (!destination || run->destination))
+        return false;
+    tow_find_skipped(run->findings, name, "not possible without a connection to the %s", side);
+    return true;
+}
+
+bool tow_skip_without_survey(tow_check_run_t *run, const char *name)
+{
+    if (run->viewed && run->view.exists) {
+        tow_find_pass(run->findings, name, "decided when the job began, which goes on");
+        return true;
+    }
+    if (run->out->surveyed)
+        return false;
+    tow_find_skipped(run->findings, name, "not possible: the source's collections cannot be read");
+    return true;
+}
+
+/* Connections -----------------------------------------------------------------------------------*/
+
+static const struct {
+    const char *source, *destination, *passed;
+} stages[] = {
+    [TOW_STAGE_URI] = {"source_uri", "destination_uri", "well formed"},
+    [TOW_STAGE_NAME] = {"source_name", "destination_name", "resolves"},
+    [TOW_STAGE_CONNECTION] = {"source_connection", "destination_connection", "answers"},
+    [TOW_STAGE_TLS] = {"source_tls", "destination_tls", "as the URI asks"},
+    [TOW_STAGE_LOGIN] = {"source_login", "destination_login", "accepted, where asked for"}};
+
+/* One finding for each step of a connection: up to `reached` they passed, that one failed. */
+static void tell_stages(tow_check_run_t *run, bool source, tow_stage_t reached,
+                        const tow_error_t *error)
+{
+    for (int i = TOW_STAGE_URI; i < TOW_STAGE_DONE; i++) {
+        const char *name = source ? stages[i].source : stages[i].destination;
+
+        if (i < (int)reached)
+            tow_find_pass(run->findings, name, "%s", stages[i].passed);
+        else if (i == (int)reached)
+            tow_find_error(run->findings, name, error);
+        else
+            tow_find_skipped(run->findings, name, "not possible after the failure before");
+    }
+}
+
+static void connect_side(tow_check_run_t *run, bool source)
+{
+    tow_job_t *job = run->job;
+    tow_error_t error = {0};
+    tow_link_options_t options = {.side = source ? "source" : "destination",
+                                  .retry_window_ms = job->config.retry_window_ms,
+                                  .max_connections = tow_job_connections(job),
+                                  .sink = job->sink,
+                                  .stop = job->stop};
+    tow_link_t *link = tow_link_new(source ? job->config.source_uri : job->config.destination_uri,
+                                    &options, &error);
+
+    pthread_mutex_lock(&job->lock);
+    *(source ? &job->source : &job->destination) = link;
+    pthread_mutex_unlock(&job->lock);
+    tell_stages(run, source, link ? TOW_STAGE_DONE : tow_error_stage(&error), &error);
+    if (link)
+        *(source ? &run->source : &run->destination) = tow_conn_open(link, &error);
+}
+
+/* What the servers are --------------------------------------------------------------------------*/
+
+static void check_kind(tow_check_run_t *run)
+{
+    const tow_facts_t *facts;
+
+    if (tow_skip_without(run, "source_kind", true, false))
+        return;
+    facts = tow_link_facts(run->job->source);
+    if (facts->standalone)
+        tow_find_failure(run->findings, "source_kind", TOW_ERROR_UNSUITABLE,
+                         tow_format("restart it as a replica set of one member (--replSet, then "
+                                    "rs.initiate())"),
+                         "the source %s is a standalone server, which has no change stream",
+                         tow_link_hosts(run->job->source));
+    else
+        tow_find_pass(run->findings, "source_kind", "%s",
+                      facts->sharded ? "a mongos" : "a member of a replica set");
+}
+
+static void check_same(tow_check_run_t *run)
+{
+    if (tow_skip_without(run, "same_deployment", true, true))
+        return;
+    if (!strcmp(tow_link_facts(run->job->source)->identity,
+                tow_link_facts(run->job->destination)->identity))
+        tow_find_failure(run->findings, "same_deployment", TOW_ERROR_UNSUITABLE,
+                         tow_format("give two different ones"),
+                         "source and destination are the same deployment (%s)",
+                         tow_link_hosts(run->job->source));
+    else
+        tow_find_pass(run->findings, "same_deployment", "two different deployments");
+}
+
+static bool is_older(const tow_facts_t *facts, int major, int minor)
+{
+    return facts->major < major || (facts->major == major && facts->minor < minor);
+}
+
+static void check_versions(tow_check_run_t *run)
+{
+    const tow_facts_t *source, *destination;
+
+    if (tow_skip_without(run, "versions", true, true))
+        return;
+    source = tow_link_facts(run->job->source);
+    destination = tow_link_facts(run->job->destination);
+    if (is_older(source, 4, 2) || is_older(destination, 4, 2))
+        tow_find_failure(run->findings, "versions", TOW_ERROR_UNSUITABLE, tow_format("upgrade it"),
+                         "the %s runs version %s; 4.2 or newer is needed",
+                         is_older(source, 4, 2) ? "source" : "destination",
+                         is_older(source, 4, 2) ? source->version : destination->version);
+    else if (is_older(destination, source->major, source->minor))
+        tow_find_warning(
+            run->findings, "versions",
+            tow_format("use a destination of the same version or a newer one: an older "
+                       "one may refuse options and indexes"),
+            "the destination runs version %s, older than the source's %s", destination->version,
+            source->version);
+    else
+        tow_find_pass(run->findings, "versions", "source %s, destination %s", source->version,
+                      destination->version);
+}
+
+/* The job's own state ---------------------------------------------------------------------------*/
+
+static void check_state(tow_check_run_t *run)
+{
+    tow_job_t *job = run->job;
+    tow_settings_t settings;
+    tow_error_t error;
+
+    if (tow_skip_without(run, "job_settings", true, true))
+        return;
+    settings = (tow_settings_t){tow_link_facts(job->source)->identity,
+                                tow_link_facts(job->destination)->identity, job->filter_text};
+    run->viewed = tow_store_peek(job->destination, job->config.name, &settings, &run->view, &error);
+    if (!run->viewed)
+        tow_find_error(run->findings, "job_settings", &error);
+    else if (run->view.exists)
+        tow_find_pass(run->findings, "job_settings", "job %s was begun and goes on",
+                      job->config.name);
+    else
+        tow_find_pass(run->findings, "job_settings", "job %s is new", job->config.name);
+}
+
+static void check_lease(tow_check_run_t *run)
+{
+    const tow_store_view_t *view = &run->view;
+
+    if (tow_skip_without(run, "job_lease", false, true))
+        return;
+    if (!run->viewed && !view->exists)
+        tow_find_skipped(run->findings, "job_lease",
+                         "not possible: the job's state cannot be read");
+    else if (!view->held)
+        tow_find_pass(run->findings, "job_lease", "nobody holds job %s", run->job->config.name);
+    else if (run->starting)
+        tow_find_warning(run->findings, "job_lease", NULL,
+                         "process %lld on %s holds the job; its lease runs out in %.0f s unless it "
+                         "renews it, which is waited for",
+                         (long long)view->pid, view->host, view->expires_seconds);
+    else
+        tow_find_failure(run->findings, "job_lease", TOW_ERROR_LEASE,
+                         tow_format("stop that process, or give another --job"),
+                         "the job is held by process %lld on %s, whose lease runs out in %.0f s "
+                         "unless it renews it",
+                         (long long)view->pid, view->host, view->expires_seconds);
+}
+
+/* Room, time, this machine ----------------------------------------------------------------------*/
+
+/* The folder, or the nearest one above it that exists: it is made only at the start. */
+static void check_spool(tow_check_run_t *run)
+{
+    char *path = tow_strdup(run->job->config.spool);
+    struct statvfs system;
+
+    while (access(path, F_OK) && strcmp(path, "/") != 0 && strcmp(path, ".") != 0) {
+        char *above = tow_strdup(dirname(path));
+
+        free(path);
+        path = above;
+    }
+    if (access(path, W_OK | X_OK) || statvfs(path, &system)) {
+        tow_error_t error;
+
+        tow_fail_errno(&error, TOW_ERROR_SPOOL, "the spool's folder %s cannot be written",
+                       run->job->config.spool);
+        tow_find_failure(run->findings, "spool_disk", TOW_ERROR_SPOOL,
+                         tow_format("give a folder that this user may write with --spool DIR"),
+                         "%s", error.message);
+    } else {
+        tow_judge_spool(run->findings, run->job->config.spool,
+                        (uint64_t)system.f_bavail * system.f_frsize);
+    }
+    free(path);
+}
+
+static double number_at(const bson_t *reply, const char *path)
+{
+    bson_iter_t iter, found;
+
+    return bson_iter_init(&iter, reply) && bson_iter_find_descendant(&iter, path, &found) &&
+                   BSON_ITER_HOLDS_NUMBER(&found)
+               ? bson_iter_as_double(&found)
+               : 0;
+}
+
+/* Why a server did not tell: without the command that it may repeat. */
+static const char *refusal(const tow_error_t *error)
+{
+    return error->server_code == TOW_UNAUTHORIZED ? "its user may not ask for it" : error->message;
+}
+
+static void check_destination_disk(tow_check_run_t *run)
+{
+    tow_send_options_t send = {.flags = TOW_SEND_RETRY};
+    bson_t command = BSON_INITIALIZER, reply;
+    tow_error_t error;
+
+    if (tow_skip_without(run, "destination_disk", true, true) ||
+        tow_skip_without_survey(run, "destination_disk"))
+        return;
+    bson_append_int32(&command, "dbStats", -1, 1);
+    if (tow_conn_command(run->destination, "admin", &command, &send, &reply, &error))
+        tow_judge_destination(run->findings, run->out->survey.bytes,
+                              number_at(&reply, "fsUsedSize"), number_at(&reply, "fsTotalSize"));
+    else
+        tow_find_skipped(run->findings, "destination_disk", "the destination does not tell: %s",
+                         refusal(&error));
+    bson_destroy(&reply);
+    bson_destroy(&command);
+}
+
+static void check_window(tow_check_run_t *run)
+{
+    tow_checked_t *out = run->out;
+    tow_error_t error;
+
+    if (tow_skip_without(run, "oplog_window", true, false) ||
+        tow_skip_without_survey(run, "oplog_window"))
+        return;
+    if (tow_link_facts(run->job->source)->standalone)
+        tow_find_skipped(run->findings, "oplog_window", "a standalone server has no oplog");
+    else if (tow_link_facts(run->job->source)->sharded)
+        tow_find_skipped(
+            run->findings, "oplog_window",
+            "a mongos does not tell; look at each shard with rs.printReplicationInfo()");
+    else if (!tow_oplog_window(run->source, &out->window_seconds, &out->full_window_seconds,
+                               &error))
+        tow_find_skipped(run->findings, "oplog_window", "it cannot be read: %s", refusal(&error));
+    else
+        tow_judge_window(
+            run->findings, out->window_seconds, out->full_window_seconds,
+            tow_estimate_copy_seconds(run->out->survey.bytes, run->out->survey.index_entries));
+}
+
+static void check_clocks(tow_check_run_t *run)
+{
+    double source, destination;
+    tow_error_t error;
+
+    if (tow_skip_without(run, "clock_skew", true, true))
+        return;
+    if (tow_clock_skew(run->source, &source, &error) &&
+        tow_clock_skew(run->destination, &destination, &error))
+        tow_judge_clocks(run->findings, source, destination);
+    else
+        tow_find_skipped(run->findings, "clock_skew", "a server's clock cannot be read: %s",
+                         error.message);
+}
+
+static void check_files(tow_check_run_t *run)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit))
+        tow_find_skipped(run->findings, "open_files", "the system does not tell");
+    else
+        tow_judge_files(run->findings, limit.rlim_cur,
+                        2 * (uint64_t)tow_job_connections(run->job) + OWN_FILES);
+}
+
+/* Public ----------------------------------------------------------------------------------------*/
+
+static void check_privileges(tow_check_run_t *run)
+{
+    static const char *const unlikely = "\x01";
+    tow_privilege_scope_t scope = {0};
+    const char **databases = tow_alloc((run->out->survey.count + 1) * sizeof *databases);
+    char *own = tow_format("towline_%s", run->job->config.name);
+
+    /* A filter that takes any database may have to write one that is not there yet. */
+    if (run->out->surveyed && !tow_filter_takes_database(run->job->filter, unlikely)) {
+        databases[scope.database_count++] = own;
+        for (size_t i = 0; i < run->out->survey.count; i++)
+            if (!i || strcmp(run->out->survey.items[i].info->database,
+                             run->out->survey.items[i - 1].info->database) != 0)
+                databases[scope.database_count++] = run->out->survey.items[i].info->database;
+        scope.databases = databases;
+    }
+    if (!tow_skip_without(run, "source_privileges", true, false))
+        tow_check_privileges(run->source, "source", "source_privileges",
+                             &(tow_privilege_scope_t){0}, run->findings);
+    if (!tow_skip_without(run, "destination_privileges", false, true))
+        tow_check_privileges(run->destination, "destination", "destination_privileges", &scope,
+                             run->findings);
+    free(databases);
+    free(own);
+}
+
+void tow_job_check(tow_job_t *job, bool starting, tow_checked_t *out)
+{
+    tow_check_run_t run = {
+        .job = job, .out = out, .findings = &out->findings, .starting = starting};
+    tow_findings_t later = {0};
+
+    *out = (tow_checked_t){.window_seconds = -1, .full_window_seconds = -1};
+    connect_side(&run, true);
+    connect_side(&run, false);
+    check_kind(&run);
+    check_same(&run);
+    check_versions(&run);
+    /* The privileges stand first, since a missing one explains what fails behind it; but which
+     * databases are written is known only after the survey. */
+    run.findings = &later;
+    check_state(&run);
+    check_lease(&run);
+    tow_survey_source(&run);
+    run.findings = &out->findings;
+    check_privileges(&run);
+    for (size_t i = 0; i < later.count; i++)
+        out->findings.items[out->findings.count++] = later.items[i];
+    tow_check_supported(&run);
+    tow_check_filter(&run);
+    tow_check_indexes(&run);
+    tow_check_conflicts(&run);
+    check_spool(&run);
+    check_destination_disk(&run);
+    check_window(&run);
+    check_clocks(&run);
+    check_files(&run);
+    out->exists = run.viewed && run.view.exists;
+    tow_conn_close(run.source);
+    tow_conn_close(run.destination);
+}
+
+void tow_checked_clear(tow_checked_t *checked)
+{
+    tow_findings_clear(&checked->findings);
+    tow_survey_clear(&checked->survey);
+}

@@ -1,0 +1,132 @@
+#!/usr/bin/env python3
+"""config.py: file, environment and command line, in rising precedence; the effective configuration
+without secrets; a job from mongosync's file; completion and manual page name every option."""
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+sys.dont_write_bytecode = True
+
+from job import EXIT, free_port, towline
+from scenario import Scenario
+
+SECRET = "hunter2"
+
+
+def write(scenario, text):
+    path = os.path.join(scenario.folder(), "towline.yaml")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+    return path
+
+
+def shown(scenario, *words, **environment):
+    done = towline("config", *words, environment=environment)
+    scenario.expect(done.returncode == 0, done.stderr)
+    scenario.expect(SECRET not in done.stdout + done.stderr, "the password is printed")
+    return done.stdout
+
+
+def precedence(scenario):
+    path = write(scenario, "source: mongodb://u:%s@file/\nworkers: 2\nmemory: 64\nrange-size: 8\n"
+                 "include: [a, b]\n" % SECRET)
+    with scenario.case("the file is read, and the rest is the default"):
+        text = shown(scenario, "--config", path)
+        for line in ('source: "mongodb://***@file/"', "workers: 2", 'window: "120h"  # default',
+                     '  - "a"\n  - "b"'):
+            scenario.expect(line + "\n" in text, "no %r in %s" % (line, text))
+    with scenario.case("the environment wins over the file, the command line over both"):
+        text = shown(scenario, "--config=" + path, "--memory", "128", "--include", "d",
+                     TOWLINE_WORKERS="3", TOWLINE_MEMORY="99", TOWLINE_INCLUDE="c,cc",
+                     TOWLINE_SOURCE="mongodb://u:%s@environment/" % SECRET)
+        for line in ('source: "mongodb://***@environment/"', "workers: 3", "memory: 128",
+                     "range-size: 8", 'include:\n  - "d"\nworkers'):
+            scenario.expect(line in text, "no %r in %s" % (line, text))
+    with scenario.case("the environment names the file, the command line another"):
+        other = write(scenario, "workers: 7\n")
+        scenario.expect("workers: 2\n" in shown(scenario, TOWLINE_CONFIG=path), "not read")
+        text = shown(scenario, "--config", other, TOWLINE_CONFIG=path)
+        scenario.expect("workers: 7\n" in text and "file/" not in text, text)
+    with scenario.case("what config prints is a file for --config"):
+        again = write(scenario, shown(scenario, "--config", path, "--window", "7h"))
+        text = shown(scenario, "--config", again)
+        scenario.expect("workers: 2\n" in text and 'window: "7h"\n' in text, text)
+    with scenario.case("a mistake ends with file and line, for every verb"):
+        bad = write(scenario, "source: mongodb://u:%s@h/\nwrokers: 4\n" % SECRET)
+        for verb in ("run", "check", "plan", "verify", "config", "status"):
+            done = towline(verb, "--config", bad)
+            scenario.expect(done.returncode == EXIT["option"] and bad + ":2: " in done.stderr and
+                            "wrokers" in done.stderr, "%s: %s" % (verb, done.stderr))
+            scenario.expect(SECRET not in done.stdout + done.stderr, "the password is printed")
+        done = towline("run", "--config", "/no/such/file")
+        scenario.expect(done.returncode == EXIT["option"] and "/no/such/file" in done.stderr,
+                        done.stderr)
+
+
+def mongosync(scenario, pair):
+    pair.source.client["shop"]["orders"].insert_many([{"_id": n} for n in range(100)])
+    logs = scenario.folder()
+    path = write(scenario, "cluster0: %s\ncluster1: %s\nlogPath: %s\nverbosity: DEBUG\nport: %d\n"
+                 "loadLevel: 2\n" % (pair.source.uri, pair.destination.uri, logs, free_port()))
+    with scenario.case("a job from mongosync's file"):
+        done = towline("run", "--config", path, "--progress", "none",
+                       "--spool", os.path.join(logs, "spool"))
+        scenario.expect(done.returncode == 0, done.stderr)
+        scenario.expect_equal(pair)
+        scenario.expect(not done.stderr, "on stderr: %s" % done.stderr)
+        with open(os.path.join(logs, "towline.log"), encoding="utf-8") as file:
+            log = file.read()
+        scenario.expect("phase: done" in log, log[-300:])
+    with scenario.case("a log folder that does not exist"):
+        done = towline("run", "--config", path, "--log-path", "/no/such/folder")
+        scenario.expect(done.returncode == EXIT["option"] and "/no/such/folder" in done.stderr,
+                        done.stderr)
+
+
+def reference(scenario):
+    table = towline("help", "--markdown").stdout
+    options = re.findall(r"^\| `--([a-z-]+)", table, re.M)
+    verbs = re.findall(r"^  ([a-z]+) +\S", towline("--help").stdout, re.M)
+    scenario.expect(len(options) > 20 and len(verbs) > 8, "%s %s" % (options, verbs))
+    with scenario.case("the manual page names every verb and option"):
+        done = towline("man")
+        page = done.stdout.replace("\\-", "-")
+        missing = [name for name in options if "\n.B --%s" % name not in page] + \
+                  [name for name in verbs if "\n.B %s\n" % name not in page]
+        scenario.expect(done.returncode == 0 and not missing, "missing: %s" % missing)
+    with scenario.case("bash completes verbs, options and choices"):
+        script = towline("completion", "bash").stdout
+
+        def complete(*words):
+            done = subprocess.run(
+                ["bash", "-c", script + '\nCOMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _towline; '
+                 'echo "${COMPREPLY[@]}"', "-", *words], capture_output=True, text=True, timeout=20)
+            scenario.expect(done.returncode == 0 and not done.stderr, done.stderr)
+            return done.stdout.split()
+
+        scenario.expect(sorted(complete("towline", "")) == sorted(verbs), complete("towline", ""))
+        scenario.expect(complete("towline", "ver") == ["verify"], complete("towline", "ver"))
+        scenario.expect(complete("towline", "run", "--cutover", "m") == ["manual"],
+                        complete("towline", "run", "--cutover", "m"))
+        found = complete("towline", "run", "--wo")
+        scenario.expect(found == ["--workers"], found)
+        scenario.expect("--workers" not in complete("towline", "status", "--"), "status has --workers")
+    with scenario.case("zsh's script is bash's, loaded"):
+        text = towline("completion", "zsh").stdout
+        scenario.expect(text.startswith("#compdef towline\n") and text.endswith(script), text[:200])
+        scenario.expect(towline("completion").returncode == EXIT["option"], "no shell was taken")
+        scenario.expect(towline("completion", "fish").returncode == EXIT["option"], "fish was taken")
+
+
+def main():
+    with Scenario(__doc__) as scenario:
+        precedence(scenario)
+        mongosync(scenario, scenario.pair())
+        reference(scenario)
+
+
+if __name__ == "__main__":
+    main()
