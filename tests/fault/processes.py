@@ -144,9 +144,9 @@ def system_calls(scenario, pair, call, expected, most):
 
 
 def disk_full(scenario, pair):
-    """A real file system of two megabytes under the spool, while the job is paused."""
+    """A real file system under the spool, of which others leave two megabytes, while the job is paused."""
     folder = scenario.folder()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder],
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", folder],
                       stderr=subprocess.DEVNULL, check=False).returncode:
         print("# left out: no tmpfs may be mounted here; the shim's ENOSPC stands for it")
         return
@@ -155,6 +155,9 @@ def disk_full(scenario, pair):
         job = scenario.job(pair, spool=os.path.join(folder, "spool"))
         job.wait_in_sync()
         job.pause()
+        free = os.statvfs(folder)
+        with open(os.path.join(folder, "others"), "wb") as others:
+            others.write(b"x" * (free.f_bavail * free.f_frsize - (2 << 20)))
         client = pair.source.client
         for _ in range(200):
             client["data"]["big"].insert_many([{"_id": os.urandom(16)} for _ in range(2000)])
