@@ -21,6 +21,7 @@ typedef struct {
     tow_verify_unit_t *unit;
     uint64_t seed;
     tow_optime_t after;
+    tow_verify_mode_t mode;
     bool first;              /* the reading that counts as progress */
     uint32_t bucket_count;   /* a power of two; 0: none */
     const uint8_t *selected; /* one for each bucket; NULL: all are */
@@ -29,6 +30,7 @@ typedef struct {
     tow_digest_t digest;
     tow_digest_t *buckets; /* when there are buckets and nothing is mapped */
     tow_map_t map;
+    tow_buffer_t scratch;
 } reading_t;
 
 static void reset_reading(void *data)
@@ -58,7 +60,7 @@ static void read_document(void *data, const bson_t *document)
         if (reading->selected && !reading->selected[bucket])
             return;
     }
-    hash = tow_digest_hash(bson_get_data(document), document->len, reading->seed);
+    hash = tow_verify_hash(reading->mode, reading->seed, document, &reading->scratch);
     tow_digest_add(&reading->digest, hash, document->len);
     if (reading->buckets)
         tow_digest_add(&reading->buckets[bucket], hash, document->len);
@@ -93,7 +95,10 @@ static bool read_side(tow_verify_side_t *side, void *data, tow_error_t *error)
 static void prepare_readings(tow_verify_pair_t *pair, tow_verify_unit_t *unit, reading_t out[2])
 {
     for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++)
-        out[which] = (reading_t){.unit = unit, .seed = pair->run->seed, .after = pair->run->after};
+        out[which] = (reading_t){.unit = unit,
+                                 .seed = pair->run->seed,
+                                 .after = pair->run->after,
+                                 .mode = pair->run->options->mode};
 }
 
 static void use_buckets(reading_t readings[2], uint64_t documents)
@@ -113,6 +118,7 @@ static void free_readings(reading_t readings[2])
     for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++) {
         free(readings[which].buckets);
         tow_map_free(&readings[which].map);
+        tow_buffer_free(&readings[which].scratch);
     }
 }
 
@@ -209,7 +215,8 @@ static bool find_differences(tow_verify_pair_t *pair, tow_verify_unit_t *unit,
     uint64_t on_destination = readings[TOW_DESTINATION].digest.documents;
 
     /* With one side empty the number is known, and the names only matter while there is room. */
-    if ((on_source == 0 || on_destination == 0) && tow_verify_list_full(pair->run)) {
+    if ((on_source == 0 || on_destination == 0) && tow_verify_list_full(pair->run) &&
+        !pair->run->options->repair) {
         tow_verify_count(pair->run, unit->item, on_source + on_destination);
         totals[TOW_SOURCE] = readings[TOW_SOURCE].digest;
         totals[TOW_DESTINATION] = readings[TOW_DESTINATION].digest;

@@ -124,7 +124,7 @@ static const char *type_name(const tow_collection_info_t *info)
 static void add_text(tow_verify_run_t *run, tow_verify_item_t *item, tow_difference_kind_t kind,
                      char *text)
 {
-    tow_verify_add(run, item, kind, NULL, text, NULL);
+    tow_verify_add(run, item, &(tow_finding_t){.kind = kind, .path = text});
     free(text);
 }
 
@@ -238,7 +238,7 @@ bool tow_verify_prepare(tow_verify_pair_t *pair, tow_verify_item_t *item, tow_er
         compare_indexes(run, item, &sides[TOW_SOURCE].indexes, &sides[TOW_DESTINATION].indexes);
         item->documents = estimate->stats.documents;
         item->bytes = estimate->stats.bytes;
-        if (item->source && run->options->total_documents)
+        if (item->source && run->options->total_documents && !run->options->catalog_only)
             atomic_fetch_add(run->options->total_documents, item->documents);
     }
     for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++)

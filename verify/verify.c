@@ -46,7 +46,7 @@ static bool pick_task(tow_verify_run_t *run, task_t *out)
 {
     if (run->next_prepare < run->item_count) {
         *out = (task_t){.kind = TASK_PREPARE, .item = &run->items[run->next_prepare++]};
-    } else if (run->prepared < run->item_count) {
+    } else if (run->prepared < run->item_count || run->options->catalog_only) {
         return false;
     } else if (run->units) {
         *out = (task_t){.kind = TASK_COMPARE, .unit = run->units};
@@ -288,6 +288,7 @@ bool tow_verify_run(const tow_verify_options_t *options, tow_verify_report_t **o
         tow_verify_report_finish(&run);
         run.report->seed = run.seed;
         run.report->time = run.after;
+        run.report->mode = filled.mode;
         run.report->seconds = (double)(tow_now_us() - start) / 1e6;
         *out = run.report;
     } else {

@@ -57,20 +57,26 @@ static void for_each(const bson_t *document, const char *name, void (*print)(con
     }
 }
 
+static const char *result_of(const bson_t *report)
+{
+    if (!flag_of(report, "equal"))
+        return "DIFFERENT";
+    return number_of(report, "repaired") > 0 ? "equal after repair" : "equal";
+}
+
 static void print_collection(const bson_t *item)
 {
     char source[32], destination[32], bytes[32];
 
     if (!strcmp(text_of(item, "type"), "view")) {
         printf("  %-40.60s %14s %14s %11s  %s\n", text_of(item, "ns"), "view", "view", "",
-               flag_of(item, "equal") ? "equal" : "DIFFERENT");
+               result_of(item));
         return;
     }
     printf("  %-40.60s %14s %14s %11s  %s\n", text_of(item, "ns"),
            cmd_count(number_of(item, "source.documents"), source),
            cmd_count(number_of(item, "destination.documents"), destination),
-           cmd_bytes(number_of(item, "source.bytes"), bytes),
-           flag_of(item, "equal") ? "equal" : "DIFFERENT");
+           cmd_bytes(number_of(item, "source.bytes"), bytes), result_of(item));
 }
 
 static void print_difference(const bson_t *item)
@@ -82,18 +88,25 @@ static void print_difference(const bson_t *item)
         printf("  at %s", text_of(item, "path"));
     if (*text_of(item, "range"))
         printf("  in range %s", text_of(item, "range"));
+    if (number_of(item, "sourceLength") > 0 || number_of(item, "destinationLength") > 0)
+        printf("  bytes %.0f/%.0f", number_of(item, "sourceLength") > 0 ? number_of(item, "sourceLength") : 0,
+               number_of(item, "destinationLength") > 0 ? number_of(item, "destinationLength") : 0);
+    if (flag_of(item, "repaired"))
+        printf("  repaired");
     putchar('\n');
 }
 
 static void print_verification(const bson_t *report)
 {
-    char total[32];
+    char total[32], repaired[32];
 
     printf("  %-40s %14s %14s %11s  %s\n", "collection", "source", "destination", "bytes",
            "result");
     for_each(report, "collections", print_collection);
     if (number_of(report, "differencesTotal") > 0) {
-        printf("  %s differences:\n", cmd_count(number_of(report, "differencesTotal"), total));
+        printf("  %s differences, %s repaired:\n",
+               cmd_count(number_of(report, "differencesTotal"), total),
+               cmd_count(number_of(report, "repaired"), repaired));
         for_each(report, "differences", print_difference);
     }
 }
@@ -107,8 +120,7 @@ void cmd_print_report(const char *json)
         puts(json);
         return;
     }
-    printf("Verification: %s (%.1f s)\n", flag_of(report, "equal") ? "equal" : "DIFFERENT",
-           number_of(report, "seconds"));
+    printf("Verification: %s (%.1f s)\n", result_of(report), number_of(report, "seconds"));
     print_verification(report);
     bson_destroy(report);
 }
@@ -177,7 +189,7 @@ void cmd_print_summary(const char *json)
 
         bson_iter_document(&iter, &length, &data);
         if (bson_init_static(&report, data, length)) {
-            print_row("verification", flag_of(&report, "equal") ? "equal" : "DIFFERENT");
+            print_row("verification", result_of(&report));
             print_verification(&report);
         }
     }

@@ -52,6 +52,73 @@ bool tow_job_drain(tow_job_t *job, tow_error_t *error)
     return stopped(job, error);
 }
 
+/* Everything that the source had is on the destination: what still differs does not come of delay. */
+static bool settle(void *data, tow_error_t *error)
+{
+    return tow_job_drain(data, error);
+}
+
+static bool repair(void *data, const char *database, const char *collection, const tow_value_t *ids,
+                   uint32_t count, tow_error_t *error)
+{
+    tow_job_t *job = data;
+    tow_namespace_t *known = tow_namespaces_find(job->namespaces, database, collection);
+    bool found;
+
+    /* The order of a capped collection is part of it: it is copied anew. */
+    if (known && known->capped) {
+        if (!tow_copy_again(job->copy, database, collection, &found, error))
+            return false;
+        return tow_copy_wait(job->copy) ? true : stopped(job, error);
+    }
+    return tow_replay_repair(job->replay, database, collection, ids, count, error);
+}
+
+/* Everything is settled and writes have stopped: a difference is somebody else's write, or our bug. */
+static void tell_differences(tow_job_t *job, const tow_verify_report_t *report)
+{
+    for (uint32_t i = 0; i < report->difference_count; i++) {
+        const tow_difference_t *difference = &report->differences[i];
+
+        tow_emit(&job->sink, TOW_LEVEL_ERROR, "difference",
+                 "%s %s%s: %s%s%s, %u bytes at the source, %u at the destination, range %s: %s; "
+                 "unless something else wrote to the destination, this is a bug of Towline",
+                 difference->ns, difference->id ? "_id " : "", difference->id ? difference->id : "",
+                 tow_difference_kind_name(difference->kind), difference->path ? " at " : "",
+                 difference->path ? difference->path : "", difference->source_length,
+                 difference->destination_length, difference->range ? difference->range : "-",
+                 difference->repaired ? "repaired" : "not repaired");
+    }
+}
+
+static bool keep_report(tow_job_t *job, tow_verify_report_t *report, tow_error_t *error)
+{
+    uint64_t left = report->differences_total - report->repaired_total;
+    const tow_difference_t *first = NULL;
+
+    tell_differences(job, report);
+    for (uint32_t i = 0; !first && i < report->difference_count; i++)
+        if (!report->differences[i].repaired)
+            first = &report->differences[i];
+    pthread_mutex_lock(&job->lock);
+    tow_verify_report_destroy(job->report);
+    job->report = report;
+    if (report->equal)
+        job->verified_time = job->stop_time;
+    pthread_mutex_unlock(&job->lock);
+    if (report->equal)
+        return true;
+    if (!left)
+        return tow_fail(error, TOW_ERROR_VERIFY,
+                        "%llu document%s changed at the source as often as compared; stop the "
+                        "writes and run the same command again",
+                        (unsigned long long)report->unsettled, report->unsettled == 1 ? "" : "s");
+    return tow_fail(error, TOW_ERROR_VERIFY,
+                    "verification found %llu difference%s, first in %s (see the summary); make sure "
+                    "that nothing else writes to the destination, and run the same command again",
+                    (unsigned long long)left, left == 1 ? "" : "s", first ? first->ns : "?");
+}
+
 static bool verify(tow_job_t *job, tow_error_t *error)
 {
     tow_verify_options_t options = {.source = job->source,
@@ -61,7 +128,11 @@ static bool verify(tow_job_t *job, tow_error_t *error)
                                     .sink = job->sink,
                                     .workers = job->config.workers > 1 ? job->config.workers / 2 : 1,
                                     .range_bytes = UINT64_C(16) << 20,
-                                    .max_differences = 1000,
+                                    .max_differences = job->config.max_differences,
+                                    .mode = job->config.verify_mode,
+                                    .repair = job->config.verify_repair ? repair : NULL,
+                                    .settle = settle,
+                                    .data = job,
                                     .documents = &job->verified_documents,
                                     .bytes = &job->verified_bytes,
                                     .total_documents = &job->verify_total};
@@ -74,6 +145,7 @@ static bool verify(tow_job_t *job, tow_error_t *error)
         report = NULL;
         atomic_store(&job->verified_documents, 0);
         atomic_store(&job->verified_bytes, 0);
+        atomic_store(&job->verify_total, 0);
         if (!tow_verify_run(&options, &report, error))
             return tow_fail_context(error, "verify");
         if (report->equal || tow_tail_events(job->tail) == events)
@@ -86,20 +158,7 @@ static bool verify(tow_job_t *job, tow_error_t *error)
             return false;
         }
     }
-    pthread_mutex_lock(&job->lock);
-    tow_verify_report_destroy(job->report);
-    job->report = report;
-    if (report->equal)
-        job->verified_time = job->stop_time;
-    pthread_mutex_unlock(&job->lock);
-    if (report->equal)
-        return true;
-    return tow_fail(error, TOW_ERROR_VERIFY,
-                    "verification found %llu difference%s, first in %s (see the summary); make sure "
-                    "that nothing else writes to the destination, and run the same command again",
-                    (unsigned long long)report->differences_total,
-                    report->differences_total == 1 ? "" : "s",
-                    report->difference_count ? report->differences[0].ns : "?");
+    return keep_report(job, report, error);
 }
 
 bool tow_job_finalize(tow_job_t *job, tow_error_t *error)

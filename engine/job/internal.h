@@ -48,7 +48,9 @@ typedef struct {
     uint32_t workers;
     uint64_t range_bytes, memory_bytes;
     int64_t retry_window_ms;
-    bool manual, verify, clear_destination, keep_state, index_errors_fail;
+    uint32_t max_differences;
+    tow_verify_mode_t verify_mode;
+    bool manual, verify, verify_repair, clear_destination, keep_state, index_errors_fail;
 } tow_config_t;
 
 struct tow_job {
@@ -118,6 +120,9 @@ bool tow_job_finalize(tow_job_t *job, tow_error_t *error) TOW_CHECK;
 /* Everything that the source had when it was called is settled. */
 bool tow_job_drain(tow_job_t *job, tow_error_t *error) TOW_CHECK;
 void tow_job_make_summary(tow_job_t *job);
+
+/* standalone.c */
+tow_verify_mode_t tow_options_verify_mode(const tow_options_t *options);
 
 /* progress.c */
 bool tow_job_can_commit(tow_job_t *job, char reason[REASON_SIZE]); /* the lock is held */

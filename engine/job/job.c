@@ -75,6 +75,9 @@ static bool read_config(tow_job_t *job, const tow_options_t *options, tow_error_
     config->retry_window_ms = (int64_t)integer(options, "retry-window") * 1000;
     config->manual = !strcmp(tow_options_get(options, "cutover", 0), "manual");
     config->verify = !flag(options, "no-verify");
+    config->verify_repair = !strcmp(tow_options_get(options, "verify-repair", 0), "yes");
+    config->verify_mode = tow_options_verify_mode(options);
+    config->max_differences = (uint32_t)integer(options, "max-differences");
     config->clear_destination = flag(options, "clear-destination");
     config->keep_state = flag(options, "keep-state");
     config->index_errors_fail = strcmp(tow_options_get(options, "index-errors", 0), "report") != 0;
