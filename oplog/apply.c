@@ -41,6 +41,8 @@ static void make_dirty(tow_lane_t *lane, const tow_item_t *item)
     } else {
         tow_dirty_mark(lane->dirty, item->collection, item->id, item->hash, item->time,
                        item->block, item->fresh);
+        if (item->anew)
+            tow_dirty_find(lane->dirty, item->collection, item->id, item->hash)->anew = true;
     }
     finish_item(replay, item);
 }

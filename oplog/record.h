@@ -5,7 +5,8 @@
  *
  *   bytes   meaning
  *   1       kind: 'i' insert, 'c' any other change of a key, 'e' a whole event (DDL),
- *           'r' a key to be refetched whatever was read before (in memory only)
+ *           'r' a key to be refetched whatever was read before, 'a' and to be
+ *           deleted and inserted then (both in memory only)
  *   1       BSON type of the _id; 0 for 'e'
  *   2, 2    lengths of database and collection name, without their terminating zero
  *   2       zero

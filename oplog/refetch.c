@@ -85,8 +85,10 @@ static bool add_replace(batch_t *batch, tow_dirty_key_t *key, const bson_t *docu
          !tow_has_empty_timestamp(document)))
         return add_insert(batch, key, document, error);
     key->fresh = false;
-    if (needs_insert(document,
+    if (key->anew ||
+        needs_insert(document,
                      tow_link_facts(lane->replay->options.destination)->bypass_empty_ts)) {
+        key->anew = false;
         key->failed = true;
         tow_lane_conflict(lane, key->collection, tow_dirty_id(key), "cannot be written by update");
         return true;

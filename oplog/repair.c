@@ -6,14 +6,15 @@
 enum { WAIT_MS = 1000 };
 
 static tow_block_t *make_block(const char *database, const char *collection,
-                               const tow_value_t *ids, uint32_t count, tow_optime_t time)
+                               const tow_value_t *ids, uint32_t count, bool anew,
+                               tow_optime_t time)
 {
     tow_block_t *block = tow_alloc(sizeof *block);
     bson_t none = BSON_INITIALIZER;
 
     tow_record_begin(&block->records, &none, 0);
     for (uint32_t i = 0; i < count; i++) {
-        tow_record_t record = {'r', database, collection, ids[i], time};
+        tow_record_t record = {anew ? 'a' : 'r', database, collection, ids[i], time};
 
         tow_record_append(&block->records, &record);
     }
@@ -23,14 +24,15 @@ static tow_block_t *make_block(const char *database, const char *collection,
 }
 
 bool tow_replay_repair(tow_replay_t *replay, const char *database, const char *collection,
-                       const tow_value_t *ids, uint32_t count, tow_error_t *error)
+                       const tow_value_t *ids, uint32_t count, bool anew,
+                       tow_error_t *error)
 {
     const tow_replay_options_t *options = &replay->options;
     uint64_t number;
 
     if (!count)
         return true;
-    number = tow_ledger_insert(options->ledger, make_block(database, collection, ids, count,
+    number = tow_ledger_insert(options->ledger, make_block(database, collection, ids, count, anew,
                                                            tow_link_read_time(options->source)));
     while (!tow_ledger_wait_block(options->ledger, number, WAIT_MS))
         if (tow_stop_requested(options->stop))

@@ -91,8 +91,9 @@ static bool route(tow_replay_t *replay, tow_block_t *block, const tow_record_t *
         if (!collection)
             return false;
     }
-    if (record->kind == 'r') {
+    if (record->kind == 'r' || record->kind == 'a') {
         item.repair = true;
+        item.anew = record->kind == 'a';
         hand_over(replay, &item, collection);
         return true;
     }

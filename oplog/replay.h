@@ -55,10 +55,12 @@ bool tow_replay_start(tow_replay_t *replay, tow_optime_t horizon, tow_optime_t d
 /* While ranges are copied keys are only collected. A pause does the same, and DDL waits as well. */
 void tow_replay_pause(tow_replay_t *replay, bool paused);
 
-/* Reads documents again at the source and makes the destination's the same, as for dirty keys; returns
- * when all are settled, which waits for what the stream brought before. From any thread. False: stopped. */
+/* Reads documents again at the source and makes the destination's the same, as for dirty keys, or `anew`
+ * by deleting and inserting them; returns when all are settled, which waits for what the stream brought
+ * before. From any thread. False: stopped. */
 bool tow_replay_repair(tow_replay_t *replay, const char *database, const char *collection,
-                       const tow_value_t *ids, uint32_t count, tow_error_t *error) TOW_CHECK;
+                       const tow_value_t *ids, uint32_t count, bool anew,
+                       tow_error_t *error) TOW_CHECK;
 
 typedef struct {
     uint64_t skipped, applied, refetched, statements, dirty_keys, dirty_bytes;

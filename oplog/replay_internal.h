@@ -21,6 +21,7 @@ typedef struct {
     unsigned hash;
     bool fresh;           /* an insert */
     bool repair;          /* no event: refetched also if it was read lately */
+    bool anew;            /* deleted and inserted then */
 } tow_item_t;
 
 typedef struct {

@@ -272,7 +272,8 @@ static bool look_again(locate_t *locate, suspect_t *suspects, size_t count, tow_
     return ok;
 }
 
-static bool repair(locate_t *locate, const suspect_t *suspects, size_t count, tow_error_t *error)
+static bool repair(locate_t *locate, const suspect_t *suspects, size_t count, bool anew,
+                   tow_error_t *error)
 {
     const tow_verify_options_t *options = locate->pair->run->options;
     const tow_verify_item_t *item = locate->unit->item;
@@ -283,7 +284,8 @@ static bool repair(locate_t *locate, const suspect_t *suspects, size_t count, to
     for (size_t i = 0; i < count; i++)
         if (!suspects[i].done && suspects[i].counts)
             ids[wanted++] = suspects[i].id;
-    ok = !wanted || options->repair(options->data, item->database, item->name, ids, wanted, error);
+    ok = !wanted || options->repair(options->data, item->database, item->name, ids, wanted, anew,
+                                     error);
     free(ids);
     return ok ? true : tow_fail_context(error, "repair");
 }
@@ -314,7 +316,7 @@ static bool handle_batch(locate_t *locate, suspect_t *suspects, size_t count, to
     bool ok = true, open = true;
 
     for (int looks = 0; ok && open && looks < LOOKS_MOST; looks++) {
-        ok = (!looks || repair(locate, suspects, count, error)) &&
+        ok = (!looks || repair(locate, suspects, count, looks > 1, error)) &&
              look_again(locate, suspects, count, error);
         open = false;
         for (size_t i = 0; i < count; i++)

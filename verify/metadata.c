@@ -37,6 +37,27 @@ static bool is_listed(const char *name, const char *const *names)
     return false;
 }
 
+/* An option that is listed with the value that it has when it is not: servers write some of them out
+ * when a collection is changed. */
+static bool is_default(const bson_iter_t *option)
+{
+    static const char *const values[][2] = {{"validationLevel", "strict"},
+                                            {"validationAction", "error"}};
+    const char *name = bson_iter_key(option);
+    bson_iter_t inner;
+
+    if (BSON_ITER_HOLDS_BOOL(option))
+        return !bson_iter_bool(option);
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++)
+        if (!strcmp(name, values[i][0]) && BSON_ITER_HOLDS_UTF8(option))
+            return !strcmp(bson_iter_utf8(option, NULL), values[i][1]);
+    if (!BSON_ITER_HOLDS_DOCUMENT(option) || !bson_iter_recurse(option, &inner))
+        return false;
+    if (!strcmp(name, "changeStreamPreAndPostImages"))
+        return bson_iter_find(&inner, "enabled") && !bson_iter_as_bool(&inner);
+    return !strcmp(name, "validator") && !bson_iter_next(&inner);
+}
+
 /* Returns the name of the first field that is not the same on both sides, borrowed; NULL: none. */
 static const char *differing_field(const bson_t *source, const bson_t *destination,
                                    const char *const *ignored)
@@ -49,15 +70,19 @@ static const char *differing_field(const bson_t *source, const bson_t *destinati
 
             if (is_listed(name, ignored))
                 continue;
-            if (!bson_iter_init_find(&right, destination, name) ||
-                !same_value(tow_value_of(&left), tow_value_of(&right)))
+            if (!bson_iter_init_find(&right, destination, name)) {
+                if (!is_default(&left))
+                    return name;
+            } else if (!same_value(tow_value_of(&left), tow_value_of(&right))) {
                 return name;
+            }
         }
     if (bson_iter_init(&right, destination))
         while (bson_iter_next(&right)) {
             const char *name = bson_iter_key(&right);
 
-            if (!is_listed(name, ignored) && !bson_iter_init_find(&left, source, name))
+            if (!is_listed(name, ignored) && !bson_iter_init_find(&left, source, name) &&
+                !is_default(&right))
                 return name;
         }
     return NULL;

@@ -50,10 +50,12 @@ typedef struct {
     uint64_t unsettled;            /* documents that changed at the source as often as they were looked at */
 } tow_verify_report_t;
 
-/* Makes documents of the destination what they are at the source, and returns when that is done. Called
- * from several threads at once; the ids are borrowed. False: it could not be done, or was stopped. */
+/* Makes documents of the destination what they are at the source, and returns when that is done; `anew`:
+ * by deleting and inserting them, since replacing did not help. Called from several threads at once; the
+ * ids are borrowed. False: it could not be done, or was stopped. */
 typedef bool (*tow_repair_fn)(void *data, const char *database, const char *collection,
-                              const tow_value_t *ids, uint32_t count, tow_error_t *error);
+                              const tow_value_t *ids, uint32_t count, bool anew,
+                              tow_error_t *error);
 /* Returns when the destination has everything that the source had when it was called. */
 typedef bool (*tow_settle_fn)(void *data, tow_error_t *error);
 

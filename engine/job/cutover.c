@@ -59,7 +59,7 @@ static bool settle(void *data, tow_error_t *error)
 }
 
 static bool repair(void *data, const char *database, const char *collection, const tow_value_t *ids,
-                   uint32_t count, tow_error_t *error)
+                   uint32_t count, bool anew, tow_error_t *error)
 {
     tow_job_t *job = data;
     tow_namespace_t *known = tow_namespaces_find(job->namespaces, database, collection);
@@ -71,7 +71,7 @@ static bool repair(void *data, const char *database, const char *collection, con
             return false;
         return tow_copy_wait(job->copy) ? true : stopped(job, error);
     }
-    return tow_replay_repair(job->replay, database, collection, ids, count, error);
+    return tow_replay_repair(job->replay, database, collection, ids, count, anew, error);
 }
 
 /* Everything is settled and writes have stopped: a difference is somebody else's write, or our bug. */

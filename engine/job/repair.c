@@ -133,7 +133,7 @@ bool tow_repair_catalog(tow_repair_t *repair, tow_error_t *error)
 }
 
 bool tow_repair_documents(void *data, const char *database, const char *collection,
-                          const tow_value_t *ids, uint32_t count, tow_error_t *error)
+                          const tow_value_t *ids, uint32_t count, bool anew, tow_error_t *error)
 {
     tow_repair_t *repair = data;
     tow_namespace_t *known = tow_namespaces_find(repair->namespaces, database, collection);
@@ -145,5 +145,6 @@ bool tow_repair_documents(void *data, const char *database, const char *collecti
             return false;
         return tow_copy_wait(repair->copy) ? true : stopped(repair, error);
     }
-    return tow_replay_repair(repair->replay, database, collection, ids, count, error);
+    return tow_replay_repair(repair->replay, database, collection, ids, count, anew,
+                             error);
 }

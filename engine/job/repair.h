@@ -27,6 +27,6 @@ void tow_repair_destroy(tow_repair_t *repair);
 bool tow_repair_catalog(tow_repair_t *repair, tow_error_t *error) TOW_CHECK;
 /* A tow_repair_fn of verify; `data` is the repair. */
 bool tow_repair_documents(void *data, const char *database, const char *collection,
-                          const tow_value_t *ids, uint32_t count, tow_error_t *error) TOW_CHECK;
+                          const tow_value_t *ids, uint32_t count, bool anew, tow_error_t *error) TOW_CHECK;
 
 #endif
