@@ -79,9 +79,16 @@ static bool route(tow_replay_t *replay, tow_block_t *block, const tow_record_t *
 {
     tow_namespace_t *collection =
         tow_namespaces_find(replay->options.namespaces, record->database, record->collection);
-    tow_item_t item = {.id = record->id, .time = record->time, .block = block};
+    tow_item_t item = {.id = record->id,
+                       .time = record->time,
+                       .block = block,
+                       .repair = record->kind == 'r' || record->kind == 'a',
+                       .anew = record->kind == 'a'};
     tow_gate_t gate;
 
+    if (replay->options.touched && !item.repair)
+        replay->options.touched(replay->options.track_data, record->database, record->collection,
+                                record->id);
     if (!collection) {
         if (!tow_filter_takes(replay->options.filter, record->database, record->collection)) {
             skip(replay, block);
@@ -91,9 +98,7 @@ static bool route(tow_replay_t *replay, tow_block_t *block, const tow_record_t *
         if (!collection)
             return false;
     }
-    if (record->kind == 'r' || record->kind == 'a') {
-        item.repair = true;
-        item.anew = record->kind == 'a';
+    if (item.repair) {
         hand_over(replay, &item, collection);
         return true;
     }

@@ -42,6 +42,9 @@ typedef struct {
     uint64_t dirty_bytes;        /* most memory of dirty keys */
     int64_t retry_window_ms;
     tow_ddl_handler_t ddl;
+    /* May be NULL: told of each changed key before it is applied, by the dispatcher. */
+    void (*touched)(void *data, const char *database, const char *collection, tow_value_t id);
+    void *track_data;            /* of `touched` */
 } tow_replay_options_t;
 
 typedef struct tow_replay tow_replay_t;

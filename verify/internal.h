@@ -35,6 +35,9 @@ typedef struct tow_verify_unit {
     bool has_min, has_max;
     bson_value_t min, max;
     uint64_t documents; /* estimate */
+    uint32_t range;     /* its number, in the run's track */
+    bool keys_only;     /* the range was equal: only keys touched since are read */
+    bool unequal;       /* something in it is different, or could not be settled */
 } tow_verify_unit_t;
 
 typedef struct {
@@ -100,6 +103,8 @@ typedef struct {
 } tow_visitor_t;
 bool tow_side_read(tow_verify_side_t *side, const tow_read_t *what, const tow_visitor_t *visitor,
                    tow_error_t *error) TOW_CHECK;
+/* Counts in the options' documents and bytes; may take back. */
+void tow_verify_progress(tow_verify_run_t *run, uint64_t documents, uint64_t bytes);
 /* False with an error when the run has ended or a stop was asked for. */
 bool tow_side_goes_on(tow_verify_side_t *side, tow_error_t *error) TOW_CHECK;
 
@@ -107,6 +112,7 @@ bool tow_side_goes_on(tow_verify_side_t *side, tow_error_t *error) TOW_CHECK;
 bool tow_verify_split(tow_verify_pair_t *pair, tow_verify_item_t *item,
                       tow_verify_unit_t **out_units, tow_error_t *error) TOW_CHECK;
 void tow_verify_unit_destroy(tow_verify_unit_t *unit);
+/* Compares a range, or the keys of a range that were touched. */
 bool tow_verify_unit_compare(tow_verify_pair_t *pair, tow_verify_unit_t *unit,
                              tow_error_t *error) TOW_CHECK;
 
@@ -115,6 +121,10 @@ bool tow_verify_unit_compare(tow_verify_pair_t *pair, tow_verify_unit_t *unit,
  * and destination) are put right. */
 bool tow_verify_locate(tow_verify_pair_t *pair, tow_verify_unit_t *unit, tow_map_t maps[2],
                        tow_digest_t digests[2], tow_error_t *error) TOW_CHECK;
+
+/* Compares single documents, {"0": _id, …}, of about that size, as if they were suspects. */
+bool tow_verify_locate_keys(tow_verify_pair_t *pair, tow_verify_unit_t *unit, const bson_t *keys,
+                            uint64_t document_bytes, tow_error_t *error) TOW_CHECK;
 
 /* metadata.c: options, indexes, estimates; decides how the documents are compared. */
 bool tow_verify_prepare(tow_verify_pair_t *pair, tow_verify_item_t *item,

@@ -12,6 +12,7 @@
 enum {
     FETCH_DOCUMENTS = 500,
     FETCH_BYTES = 8 << 20, /* of both sides together, unless a single document is larger */
+    KEYS_AT_ONCE = 100,
     LOOKS_MOST = 6
 };
 
@@ -295,6 +296,7 @@ static bool repair(locate_t *locate, const suspect_t *suspects, size_t count, bo
 static void report(locate_t *locate, suspect_t *suspect)
 {
     tow_verify_run_t *run = locate->pair->run;
+    tow_verify_unit_t *unit = locate->unit;
     tow_finding_t finding = {.kind = suspect->kind,
                              .id = &suspect->id,
                              .path = suspect->path,
@@ -302,6 +304,7 @@ static void report(locate_t *locate, suspect_t *suspect)
                              .lengths = {suspect->lengths[0], suspect->lengths[1]},
                              .repaired = !suspect->different};
 
+    unit->unequal = unit->unequal || suspect->different;
     if (suspect->counts)
         tow_verify_add(run, locate->unit->item, &finding);
     else if (suspect->different)
@@ -364,9 +367,32 @@ bool tow_verify_locate(tow_verify_pair_t *pair, tow_verify_unit_t *unit, tow_map
         }
         ok = handle_batch(&locate, locate.suspects + i, end - i, error);
     }
-    if (ok && locate.unnamed)
+    if (ok && locate.unnamed) {
         tow_verify_count(pair->run, unit->item, locate.unnamed);
+        unit->unequal = true;
+    }
     tow_buffer_free(&locate.scratch);
     free(locate.suspects);
+    return ok;
+}
+
+bool tow_verify_locate_keys(tow_verify_pair_t *pair, tow_verify_unit_t *unit, const bson_t *keys,
+                            uint64_t document_bytes, tow_error_t *error)
+{
+    tow_digest_t ignored[2] = {{0}, {0}};
+    locate_t locate = {.pair = pair, .unit = unit, .digests = ignored};
+    suspect_t suspects[KEYS_AT_ONCE];
+    uint64_t most = FETCH_BYTES / 2 / (document_bytes + 1) + 1;
+    bson_iter_t iter;
+    bool ok = bson_iter_init(&iter, keys), more = true;
+
+    while (ok && more) {
+        size_t count = 0;
+
+        while (count < KEYS_AT_ONCE && count < most && (more = bson_iter_next(&iter)))
+            suspects[count++] = (suspect_t){.id = tow_value_of(&iter)};
+        ok = !count || handle_batch(&locate, suspects, count, error);
+    }
+    tow_buffer_free(&locate.scratch);
     return ok;
 }

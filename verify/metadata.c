@@ -158,28 +158,34 @@ static void compare_types(tow_verify_run_t *run, tow_verify_item_t *item)
 {
     const tow_collection_info_t *source = item->source, *destination = item->destination;
     const tow_collection_info_t *any = source ? source : destination;
+    bool tell = !run->options->documents_only;
     char *text;
 
     if (source && source->type == TOW_TIMESERIES) {
         item->unsupported = true;
-        tow_emit(&run->options->sink, TOW_LEVEL_WARNING, "verify_unsupported",
+        if (tell)
+            tow_emit(&run->options->sink, TOW_LEVEL_WARNING, "verify_unsupported",
                  "%s is a time-series collection, which is not compared", item->ns);
         return;
     }
     if (!source || !destination) {
-        add_text(
-            run, item, TOW_DIFFERENCE_OPTIONS,
-            tow_format("%s, missing at the %s", type_name(any), source ? "destination" : "source"));
+        if (tell)
+            add_text(run, item, TOW_DIFFERENCE_OPTIONS,
+                     tow_format("%s, missing at the %s", type_name(any),
+                                source ? "destination" : "source"));
         item->data = any->type == TOW_COLLECTION;
     } else if (source->type != destination->type) {
-        add_text(run, item, TOW_DIFFERENCE_OPTIONS,
-                 tow_format("%s at the source, %s at the destination", type_name(source),
-                            type_name(destination)));
+        if (tell)
+            add_text(run, item, TOW_DIFFERENCE_OPTIONS,
+                     tow_format("%s at the source, %s at the destination", type_name(source),
+                                type_name(destination)));
     } else {
         text = tow_verify_options_difference(&source->options, &destination->options,
                                              run->options->ttl_held_off);
-        if (text)
+        if (text && tell)
             add_text(run, item, TOW_DIFFERENCE_OPTIONS, text);
+        else
+            free(text);
         item->data = source->type == TOW_COLLECTION;
     }
     item->bucketed =
@@ -253,11 +259,15 @@ bool tow_verify_prepare(tow_verify_pair_t *pair, tow_verify_item_t *item, tow_er
     bool ok;
 
     compare_types(run, item);
+    if (run->options->documents_only && (!item->source || !item->destination))
+        item->data = false;
     if (!item->data)
         return true;
     for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++)
         sides[which] =
-            (metadata_t){.item = item, .want_indexes = item->source && item->destination};
+            (metadata_t){.item = item,
+                         .want_indexes = item->source && item->destination &&
+                                         !run->options->documents_only};
     ok = tow_pair_run(pair, read_metadata, &sides[TOW_SOURCE], &sides[TOW_DESTINATION], error);
     if (ok) {
         compare_indexes(run, item, &sides[TOW_SOURCE].indexes, &sides[TOW_DESTINATION].indexes);

@@ -249,6 +249,41 @@ void tow_verify_report_catalog(tow_verify_report_t *report, const tow_verify_rep
     report->equal = report->differences_total == report->repaired_total && !report->unsettled;
 }
 
+static tow_difference_t copy_difference(const tow_difference_t *from)
+{
+    tow_difference_t copy = *from;
+
+    copy.ns = tow_strdup(from->ns);
+    copy.id = from->id ? tow_strdup(from->id) : NULL;
+    copy.path = from->path ? tow_strdup(from->path) : NULL;
+    copy.range = from->range ? tow_strdup(from->range) : NULL;
+    if (from->id_value.value_type != BSON_TYPE_EOD)
+        bson_value_copy(&from->id_value, &copy.id_value);
+    return copy;
+}
+
+void tow_verify_report_merge(tow_verify_report_t *report, const tow_verify_report_t *earlier,
+                             uint32_t max_differences)
+{
+    report->differences_total += earlier->repaired_total;
+    report->repaired_total += earlier->repaired_total;
+    for (uint32_t i = 0; i < earlier->collection_count; i++) {
+        const tow_verify_collection_t *from = &earlier->collections[i];
+        tow_verify_collection_t *to = find_collection(report, from->ns);
+
+        if (to) {
+            to->differences += from->repaired;
+            to->repaired += from->repaired;
+        }
+    }
+    for (uint32_t i = 0; i < earlier->difference_count; i++)
+        if (earlier->differences[i].repaired && report->difference_count < max_differences) {
+            list_difference(report, copy_difference(&earlier->differences[i]));
+        }
+    if (report->difference_count)
+        qsort(report->differences, report->difference_count, sizeof *report->differences, by_place);
+}
+
 const char *tow_difference_kind_name(tow_difference_kind_t kind)
 {
     return kind_names[kind];
@@ -360,6 +395,8 @@ char *tow_verify_report_json(const tow_verify_report_t *report)
     put(&out, ",\"sourceTime\":{\"t\":%" PRIu32 ",\"i\":%" PRIu32 "}", time.t, time.i);
     put(&out, ",\"differencesTotal\":%" PRIu64 ",\"repaired\":%" PRIu64 ",\"unsettled\":%" PRIu64,
         report->differences_total, report->repaired_total, report->unsettled);
+    put(&out, ",\"rangesRead\":%" PRIu64 ",\"keysRead\":%" PRIu64, report->ranges_read,
+        report->keys_read);
     put(&out, ",\"collections\":[");
     for (uint32_t i = 0; i < report->collection_count; i++) {
         if (i)

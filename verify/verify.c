@@ -283,7 +283,11 @@ bool tow_verify_run(const tow_verify_options_t *options, tow_verify_report_t **o
     pthread_cond_init(&run.changed, NULL);
     run.report = tow_alloc(sizeof *run.report);
 
-    ok = random_seed(&run.seed, error) && read_catalogs(&run, error) && run_workers(&run, error);
+    if (filled.track)
+        run.seed = tow_track_seed(filled.track);
+    ok = (filled.track || random_seed(&run.seed, error)) && read_catalogs(&run, error) && run_workers(&run, error);
+    if (ok && filled.track)
+        tow_track_sweep(filled.track);
     if (ok) {
         tow_verify_report_finish(&run);
         run.report->seed = run.seed;

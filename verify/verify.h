@@ -5,6 +5,7 @@
 #include "engine/link/link.h"
 #include "engine/state/filter.h"
 #include "engine/state/key.h"
+#include "verify/track.h"
 
 typedef enum { TOW_DIFFERENCE_MISSING, TOW_DIFFERENCE_EXTRA, TOW_DIFFERENCE_CONTENT,
                TOW_DIFFERENCE_OPTIONS, TOW_DIFFERENCE_INDEXES } tow_difference_kind_t;
@@ -47,6 +48,7 @@ typedef struct {
     uint32_t difference_count;
     uint64_t differences_total;    /* … and all counted */
     uint64_t repaired_total;       /* of these, equal by now */
+    uint64_t ranges_read, keys_read; /* ranges read whole, and single documents since written */
     uint64_t unsettled;            /* documents that changed at the source as often as they were looked at */
 } tow_verify_report_t;
 
@@ -58,6 +60,9 @@ typedef bool (*tow_repair_fn)(void *data, const char *database, const char *coll
                               tow_error_t *error);
 /* Returns when the destination has everything that the source had when it was called. */
 typedef bool (*tow_settle_fn)(void *data, tow_error_t *error);
+/* So many bytes were read of one side: waits as long as the reading is too fast or has to rest. False:
+ * the comparison is to end (TOW_ERROR_INTERRUPTED). */
+typedef bool (*tow_pace_fn)(void *data, uint64_t bytes);
 
 typedef struct {
     tow_link_t *source, *destination;
@@ -72,7 +77,11 @@ typedef struct {
     bool catalog_only;             /* options, indexes and views; no documents */
     tow_repair_fn repair;          /* NULL: differences are only reported */
     tow_settle_fn settle;          /* NULL: nothing replays the source's changes meanwhile */
-    void *data;                    /* of both */
+    tow_pace_fn pace;              /* NULL: as fast as it goes */
+    void *data;                    /* of the three */
+    tow_track_t *track;            /* NULL: everything is read. Otherwise only what it does not say is equal
+                                      is, and it learns what is; borrowed */
+    bool documents_only;           /* collections that both sides have; the catalogs may differ yet */
     _Atomic uint64_t *documents, *bytes, *total_documents; /* progress, may be NULL */
 } tow_verify_options_t;
 
@@ -84,6 +93,9 @@ bool tow_verify_run(const tow_verify_options_t *options, tow_verify_report_t **o
  * reports of the catalog alone, before and after it was repaired. */
 void tow_verify_report_catalog(tow_verify_report_t *report, const tow_verify_report_t *before,
                                const tow_verify_report_t *after);
+/* Adds what an earlier report found and was repaired: its other differences are found again. */
+void tow_verify_report_merge(tow_verify_report_t *report, const tow_verify_report_t *earlier,
+                             uint32_t max_differences);
 void tow_verify_report_destroy(tow_verify_report_t *report);
 const char *tow_difference_kind_name(tow_difference_kind_t kind);
 char *tow_verify_report_json(const tow_verify_report_t *report); /* documented in verify/README.md */

@@ -16,36 +16,44 @@ static bool stopped(tow_job_t *job, tow_error_t *error)
                : tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped");
 }
 
+bool tow_job_source_time(tow_job_t *job, tow_optime_t *out, tow_error_t *error)
+{
+    tow_conn_t *source = tow_conn_open(job->source, error);
+    bool ok = source && tow_link_barrier_time(source, out, error);
+
+    tow_conn_close(source);
+    return ok;
+}
+
+/* Times of one second's increments may be shared by events of a transaction: besides the floor, two
+ * empty replies say that nothing up to `time` is still on its way. A source that is still written to
+ * may give none; then the floor beyond `time` says the same, if it is no guess. */
+bool tow_job_settled_at(tow_job_t *job, tow_optime_t time, uint64_t idle)
+{
+    bool passed = tow_ledger_floor_time(job->ledger) > time &&
+                  tow_tail_certain_time(job->tail) > time;
+    bool reached = tow_ledger_floor_time(job->ledger) >= time &&
+                   tow_tail_idle_replies(job->tail) >= idle + 2;
+
+    return (passed || reached) && tow_copy_finished(job->copy) &&
+           (passed || tow_replay_settled(job->replay));
+}
+
 /* Waits until the stream has delivered everything up to now, and all of it is settled. */
 bool tow_job_drain(tow_job_t *job, tow_error_t *error)
 {
-    tow_conn_t *source = tow_conn_open(job->source, error);
     tow_optime_t now;
-    uint64_t idle = 0;
-    bool ok;
+    uint64_t idle;
 
-    if (!source)
-        return false;
-    ok = tow_link_barrier_time(source, &now, error);
-    tow_conn_close(source);
-    if (!ok)
+    if (!tow_job_source_time(job, &now, error))
         return false;
     tow_tail_hurry(job->tail, true);
     idle = tow_tail_idle_replies(job->tail);
     pthread_mutex_lock(&job->lock);
     job->stop_time = now;
     pthread_mutex_unlock(&job->lock);
-    /* Times of one second's increments may be shared by events of a transaction: besides the floor,
-     * two empty replies say that nothing up to `stop` is still on its way. A source that is still
-     * written to may give none; then the floor beyond `stop` says the same, if it is no guess. */
     while (!tow_stop_requested(job->stop)) {
-        bool passed = tow_ledger_floor_time(job->ledger) > now &&
-                      tow_tail_certain_time(job->tail) > now;
-        bool reached = tow_ledger_floor_time(job->ledger) >= now &&
-                       tow_tail_idle_replies(job->tail) >= idle + 2;
-
-        if ((passed || reached) && tow_copy_finished(job->copy) &&
-            (passed || tow_replay_settled(job->replay)))
+        if (tow_job_settled_at(job, now, idle))
             return true;
         tow_ledger_wait_floor(job->ledger, now + 1, 20);
     }
@@ -75,7 +83,7 @@ static bool repair(void *data, const char *database, const char *collection, con
 }
 
 /* Everything is settled and writes have stopped: a difference is somebody else's write, or our bug. */
-static void tell_differences(tow_job_t *job, const tow_verify_report_t *report)
+void tow_job_tell_differences(tow_job_t *job, const tow_verify_report_t *report)
 {
     for (uint32_t i = 0; i < report->difference_count; i++) {
         const tow_difference_t *difference = &report->differences[i];
@@ -96,11 +104,13 @@ static bool keep_report(tow_job_t *job, tow_verify_report_t *report, tow_error_t
     uint64_t left = report->differences_total - report->repaired_total;
     const tow_difference_t *first = NULL;
 
-    tell_differences(job, report);
+    tow_job_tell_differences(job, report);
     for (uint32_t i = 0; !first && i < report->difference_count; i++)
         if (!report->differences[i].repaired)
             first = &report->differences[i];
     pthread_mutex_lock(&job->lock);
+    if (job->online)
+        tow_verify_report_merge(report, job->online, job->config.max_differences);
     tow_verify_report_destroy(job->report);
     job->report = report;
     if (report->equal)
@@ -119,23 +129,28 @@ static bool keep_report(tow_job_t *job, tow_verify_report_t *report, tow_error_t
                     (unsigned long long)left, left == 1 ? "" : "s", first ? first->ns : "?");
 }
 
+void tow_job_verify_options(tow_job_t *job, tow_verify_options_t *out)
+{
+    *out = (tow_verify_options_t){.source = job->source,
+                                  .destination = job->destination,
+                                  .filter = job->filter,
+                                  .stop = job->stop,
+                                  .sink = job->sink,
+                                  .workers = job->config.workers > 1 ? job->config.workers / 2 : 1,
+                                  .range_bytes = UINT64_C(16) << 20,
+                                  .max_differences = job->config.max_differences,
+                                  .mode = job->config.verify_mode,
+                                  .repair = job->config.verify_repair ? repair : NULL,
+                                  .settle = settle,
+                                  .data = job,
+                                  .documents = &job->verified_documents,
+                                  .bytes = &job->verified_bytes,
+                                  .total_documents = &job->verify_total};
+}
+
 static bool verify(tow_job_t *job, tow_error_t *error)
 {
-    tow_verify_options_t options = {.source = job->source,
-                                    .destination = job->destination,
-                                    .filter = job->filter,
-                                    .stop = job->stop,
-                                    .sink = job->sink,
-                                    .workers = job->config.workers > 1 ? job->config.workers / 2 : 1,
-                                    .range_bytes = UINT64_C(16) << 20,
-                                    .max_differences = job->config.max_differences,
-                                    .mode = job->config.verify_mode,
-                                    .repair = job->config.verify_repair ? repair : NULL,
-                                    .settle = settle,
-                                    .data = job,
-                                    .documents = &job->verified_documents,
-                                    .bytes = &job->verified_bytes,
-                                    .total_documents = &job->verify_total};
+    tow_verify_options_t options;
     tow_verify_report_t *report = NULL;
 
     for (int attempt = 0; attempt < VERIFY_TRIES; attempt++) {
@@ -146,6 +161,8 @@ static bool verify(tow_job_t *job, tow_error_t *error)
         atomic_store(&job->verified_documents, 0);
         atomic_store(&job->verified_bytes, 0);
         atomic_store(&job->verify_total, 0);
+        tow_job_verify_options(job, &options);
+        options.track = tow_job_watched_track(job);
         if (!tow_verify_run(&options, &report, error))
             return tow_fail_context(error, "verify");
         if (report->equal || tow_tail_events(job->tail) == events)
@@ -166,6 +183,7 @@ bool tow_job_finalize(tow_job_t *job, tow_error_t *error)
     pthread_mutex_lock(&job->lock);
     job->cutover_ms = tow_now_ms();
     pthread_mutex_unlock(&job->lock);
+    tow_job_end_verifier(job);
     if (!tow_job_drain(job, error) || !tow_copy_reconcile(job->copy, NULL, NULL, true, error))
         return false;
     if (!tow_copy_finished(job->copy)) {

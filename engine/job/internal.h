@@ -1,7 +1,8 @@
 /* internal.h: what the files of the job share.
  *
  * Threads: the supervisor runs the phases; the monitor polls the source's time, chooses the mode and
- * keeps the lag; the checkpointer stores the floor and renews the lease. The components have theirs.
+ * keeps the lag; the checkpointer stores the floor and renews the lease; the verifier compares while the
+ * job is in sync. The components have theirs.
  * Lock order: `checkpoint_lock`, then `lock`. */
 #ifndef TOW_JOB_INTERNAL_H
 #define TOW_JOB_INTERNAL_H
@@ -15,6 +16,7 @@
 #include "engine/job/summary.h"
 #include "oplog/record.h"
 #include "oplog/replay.h"
+#include "oplog/watch.h"
 #include "verify/verify.h"
 
 enum {
@@ -50,6 +52,7 @@ typedef struct {
     int64_t retry_window_ms;
     uint32_t max_differences;
     tow_verify_mode_t verify_mode;
+    uint64_t verify_rate;        /* bytes a second of either side; 0: only at the cutover */
     bool manual, verify, verify_repair, clear_destination, keep_state, index_errors_fail;
 } tow_config_t;
 
@@ -62,8 +65,8 @@ struct tow_job {
     pthread_mutex_t event_lock; /* one event at a time */
     tow_sink_t sink;
     tow_stop_t *stop;
-    pthread_t supervisor, monitor, checkpointer;
-    bool supervisor_started, monitor_started, checkpointer_started;
+    pthread_t supervisor, monitor, checkpointer, verifier;
+    bool supervisor_started, monitor_started, checkpointer_started, verifier_started;
 
     pthread_mutex_t checkpoint_lock; /* guards the order of checkpoints, and ddl_time */
     tow_optime_t ddl_time;
@@ -85,6 +88,13 @@ struct tow_job {
     char *notes[64];
     uint32_t note_count;
     tow_verify_report_t *report;
+    tow_verify_report_t *online; /* what was found before the cutover; NULL: nothing yet */
+    struct {
+        double rate;             /* bytes a second now */
+        double free_ms;          /* tow_now_ms when the bytes so far are paid for */
+        double least_ms;         /* the source's least latency; 0: not known */
+        int64_t adjusted_ms;
+    } pace;                      /* of the verification in the background */
     char *summary_json;
 
     /* Made by the supervisor while it alone runs, constant until it tears them down under the lock. */
@@ -96,6 +106,9 @@ struct tow_job {
     tow_ledger_t *ledger;
     tow_tail_t *tail;
     tow_replay_t *replay;
+    tow_track_t *track;
+    tow_watch_t *watch;          /* made by the verifier; used elsewhere once that has ended */
+    atomic_bool verifier_quit;   /* the cutover begins */
     atomic_bool synced_once;     /* unique indexes are built: a cutover is possible */
     _Atomic uint64_t verified_documents, verified_bytes, verify_total;
 };
@@ -119,7 +132,21 @@ bool tow_job_start_checkpointer(tow_job_t *job, tow_error_t *error) TOW_CHECK;
 bool tow_job_finalize(tow_job_t *job, tow_error_t *error) TOW_CHECK;
 /* Everything that the source had when it was called is settled. */
 bool tow_job_drain(tow_job_t *job, tow_error_t *error) TOW_CHECK;
+/* A time of the source with all that was written before the call; false with *error. */
+bool tow_job_source_time(tow_job_t *job, tow_optime_t *out, tow_error_t *error) TOW_CHECK;
+/* Everything up to that time is settled; `idle`: tow_tail_idle_replies when it was taken. */
+bool tow_job_settled_at(tow_job_t *job, tow_optime_t time, uint64_t idle);
+/* What all comparisons of the job have in common. */
+void tow_job_verify_options(tow_job_t *job, tow_verify_options_t *out);
+void tow_job_tell_differences(tow_job_t *job, const tow_verify_report_t *report);
 void tow_job_make_summary(tow_job_t *job);
+
+/* background.c */
+bool tow_job_start_verifier(tow_job_t *job, tow_error_t *error) TOW_CHECK;
+void tow_job_end_verifier(tow_job_t *job); /* joins */
+/* The track, once it has heard of every write before the call; NULL: it cannot be relied on. The
+ * verifier must have ended. */
+tow_track_t *tow_job_watched_track(tow_job_t *job);
 
 /* standalone.c */
 tow_verify_mode_t tow_options_verify_mode(const tow_options_t *options);

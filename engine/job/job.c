@@ -77,6 +77,7 @@ static bool read_config(tow_job_t *job, const tow_options_t *options, tow_error_
     config->verify = !flag(options, "no-verify");
     config->verify_repair = !strcmp(tow_options_get(options, "verify-repair", 0), "yes");
     config->verify_mode = tow_options_verify_mode(options);
+    config->verify_rate = integer(options, "verify-rate") * 1000000;
     config->max_differences = (uint32_t)integer(options, "max-differences");
     config->clear_destination = flag(options, "clear-destination");
     config->keep_state = flag(options, "keep-state");
@@ -116,6 +117,7 @@ void tow_job_destroy(tow_job_t *job)
     for (uint32_t i = 0; i < job->note_count; i++)
         free(job->notes[i]);
     tow_verify_report_destroy(job->report);
+    tow_verify_report_destroy(job->online);
     free(job->summary_json);
     free(job->config.source_uri);
     free(job->config.destination_uri);

@@ -39,6 +39,9 @@ static const tow_option_t table[] = {
      "bytes", "run verify",
      "what counts as a difference: every byte, all but the order of fields, or all but the types of "
      "equal numbers"},
+    {"verify-rate", "TOWLINE_VERIFY_RATE", TOW_OPTION_INTEGER, "MB/s", "0..100000", "20", "run",
+     "most that the verification reads of either side while in sync, less while the source is slow; "
+     "0: it compares only at the cutover"},
     {"max-differences", "TOWLINE_MAX_DIFFERENCES", TOW_OPTION_INTEGER, "", "1..1000000", "1000",
      "run verify", "differences that the report lists; all are counted"},
     {"clear-destination", "TOWLINE_CLEAR_DESTINATION", TOW_OPTION_FLAG, "", "", "false",

@@ -214,6 +214,12 @@ static bool ddl_save_time(void *data, tow_optime_t time, tow_error_t *error)
     return tow_job_save_ddl_time(data, time, error);
 }
 
+/* What the source writes is to be compared again. */
+static void touched(void *data, const char *database, const char *collection, tow_value_t id)
+{
+    tow_track_touch(data, database, collection, id);
+}
+
 /* Components ------------------------------------------------------------------------------------*/
 
 static bool make_components(tow_job_t *job, const char *series, tow_error_t *error)
@@ -246,12 +252,14 @@ static bool make_components(tow_job_t *job, const char *series, tow_error_t *err
         .lanes = config->workers,
         .dirty_bytes = config->memory_bytes * 3 / 5,
         .retry_window_ms = config->retry_window_ms,
+        .touched = touched,
         .ddl = {job, ddl_copying, ddl_create, ddl_copy_again, ddl_index, ddl_index_drop,
                 ddl_reconcile, ddl_forget, ddl_save_time}};
 
     if (!spool)
         return false;
     pthread_mutex_lock(&job->lock);
+    job->track = replay.track_data = tow_track_new();
     job->spool = spool;
     job->namespaces = copy.namespaces = replay.namespaces = tow_namespaces_new();
     job->ledger = tail.ledger = replay.ledger =
@@ -462,7 +470,8 @@ bool tow_job_prepare(tow_job_t *job, tow_error_t *error)
     if (found)
         bson_destroy(&checkpoint.token);
     return ok && tow_tail_start(job->tail, error) && tow_copy_start(job->copy, error) &&
-           tow_job_start_monitor(job, error) && tow_job_start_checkpointer(job, error);
+           tow_job_start_monitor(job, error) && tow_job_start_checkpointer(job, error) &&
+           tow_job_start_verifier(job, error);
 }
 
 void tow_job_teardown(tow_job_t *job)
@@ -472,12 +481,17 @@ void tow_job_teardown(tow_job_t *job)
     if (job->checkpointer_started)
         pthread_join(job->checkpointer, NULL);
     job->monitor_started = job->checkpointer_started = false;
+    tow_job_end_verifier(job);
     pthread_mutex_lock(&job->lock);
     tow_job_collect(job, &job->last);
     job->ended = true; /* from here on progress tells `last` */
     pthread_mutex_unlock(&job->lock);
+    tow_watch_destroy(job->watch);
     tow_tail_destroy(job->tail);
     tow_replay_destroy(job->replay);
+    tow_track_destroy(job->track);
+    job->watch = NULL;
+    job->track = NULL;
     tow_copy_destroy(job->copy);
     tow_ledger_destroy(job->ledger);
     tow_namespaces_destroy(job->namespaces);

@@ -24,8 +24,9 @@ from bson.raw_bson import RawBSONDocument
 from bson.son import SON
 from pymongo.errors import OperationFailure
 
-from job import EXIT, binary, clean_environment, towline
-from scenario import Scenario, scaled, wait_until
+from job import EXIT, binary, clean_environment, source_time, stamp, towline
+from scenario import SCALE, Scenario, scaled, wait_until
+from writer import Writer
 
 # One _id of every type; each gets a collection for each kind of difference.
 IDS = {
@@ -77,6 +78,7 @@ CONTENTS = {
               SON([("_id", 1), ("x", "y" * 15999999 + "z")]), "x"),
 }
 
+CAPPED_MOST = 3  # ranges that a cutover may read whole: those without an order of _id
 POSITIONS = scaled(9000, 300)  # documents of 4 KB: more than one range
 
 
@@ -419,17 +421,76 @@ def job_repairs(scenario, pair):
         scenario.expect_equal(pair)
 
 
+def named(verification):
+    return sorted((item["ns"], item["kind"], item["id"]) for item in verification["differences"])
+
+
+def online(scenario, pair):
+    """While the source is written to all the time: compared, repaired, and little left at the cutover."""
+    still = pair.source.client["still"]["rows"]
+    copy = pair.destination.client["still"]["rows"]
+    count = scaled(12000, 2000)
+    for first in range(0, count, 2000):
+        still.insert_many([{"_id": n, "n": n, "pad": "x" * 4000}
+                           for n in range(first, first + 2000)])
+    writer = Writer(pair.source.uri, threads=4, seed=scenario.seed, rate=max(50, 200 * SCALE))
+    writer.fill(orders=scaled(3000, 300))
+    writer.start()
+    job = scenario.job(pair, verify_rate=1000)
+    running = True
+    try:
+        job.wait_in_sync()
+        with scenario.case("online: every range is compared while the source is written to"):
+            job.wait_for("all documents compared", lambda now:
+                         now["verification"]["hashedDocumentCount"] >= count)
+        with scenario.case("online: a write to the destination is undone"):
+            copy.delete_one({"_id": 5})
+            copy.update_one({"_id": count - 1}, {"$set": {"n": -1}})
+            copy.insert_one({"_id": "mine"})
+            wait_until("the repair", lambda: copy.find_one({"_id": 5}) and
+                       copy.find_one({"_id": count - 1})["n"] == count - 1 and
+                       not copy.find_one({"_id": "mine"}))
+            scenario.expect(job.running(), "the job ended")
+        writer.stop()
+        running = False
+        with scenario.case("online: verified reaches what the source wrote last"):
+            goal = source_time(pair.source.client)
+            job.wait_for("verified at %s" % (goal,),
+                         lambda now: stamp(now["positions"]["verified"]) >= goal)
+        with scenario.case("online: the cutover reads only what was written since"):
+            still.update_many({"_id": {"$lt": 3}}, {"$set": {"n": 0}})
+            summary = job.finish()
+            verification = summary["verification"]
+            scenario.expect(verification["rangesRead"] <= CAPPED_MOST, "%d ranges were read"
+                            % verification["rangesRead"])
+            print("# read at the cutover: %d ranges, %d keys; downtime %.2f s" % (
+                verification["rangesRead"], verification["keysRead"], summary["downtimeSeconds"]))
+        with scenario.case("online: exactly the writes to the destination are named"):
+            wanted = [("still.rows", "content", str(count - 1)), ("still.rows", "extra", '"mine"'),
+                      ("still.rows", "missing", "5")]
+            scenario.expect(named(verification) == wanted, "named %s" % named(verification))
+            scenario.expect(verification["repaired"] == 3 and verification["equal"],
+                            "%d repaired" % verification["repaired"])
+            scenario.expect_equal(pair)
+    finally:
+        if running:
+            writer.stop()
+
+
 def main():
-    with Scenario(__doc__) as scenario:
+    only = ("--part", dict(default="", help="only the parts whose name holds this"))
+    with Scenario(__doc__, [only]) as scenario:
+        wanted = scenario.arguments.part
         pair = scenario.pair()
         folder = scenario.folder()
-        for part in (table, modes, stale):
+        for part in (part for part in (table, modes, stale) if wanted in part.__name__):
             scenario.reset(*pair)
             with scenario.case("part %s came to its end" % part.__name__):
                 part(scenario, pair, folder)
-        scenario.reset(*pair)
-        with scenario.case("part job_repairs came to its end"):
-            job_repairs(scenario, pair)
+        for part in (part for part in (job_repairs, online) if wanted in part.__name__):
+            scenario.reset(*pair)
+            with scenario.case("part %s came to its end" % part.__name__):
+                part(scenario, pair)
 
 
 if __name__ == "__main__":
