@@ -21,13 +21,13 @@ struct tow_watch {
     pthread_t thread;
     tow_stop_t *end;            /* of the thread */
     _Atomic uint64_t idle;      /* replies without events */
-    pthread_mutex_t lock;       /* guards nothing but the waits on `changed` */
+    pthread_mutex_t lock;       /* guards the token, and the waits on `changed` */
     pthread_cond_t changed;
     /* The thread's own. */
     tow_conn_t *conn;
     int64_t cursor;
     uint32_t server;
-    bson_t token;               /* empty: none */
+    bson_t token;               /* empty: none; written by the thread alone */
 };
 
 static void append_stages(const tow_watch_t *watch, bool resume, bson_t *stages)
@@ -73,8 +73,10 @@ static void keep_token(tow_watch_t *watch, const bson_iter_t *found)
     bson_iter_document(found, &length, &data);
     if (!bson_init_static(&token, data, length))
         return;
+    pthread_mutex_lock(&watch->lock);
     bson_destroy(&watch->token);
     bson_copy_to(&token, &watch->token);
+    pthread_mutex_unlock(&watch->lock);
 }
 
 /* Takes in the batch of a reply. */
@@ -198,7 +200,31 @@ static void *run(void *data)
     return NULL;
 }
 
-tow_watch_t *tow_watch_new(const tow_watch_options_t *options, tow_error_t *error)
+void tow_watch_token(tow_watch_t *watch, bson_t *out)
+{
+    pthread_mutex_lock(&watch->lock);
+    bson_copy_to(&watch->token, out);
+    pthread_mutex_unlock(&watch->lock);
+}
+
+/* The first opening of all. */
+static bool begin(tow_watch_t *watch, const bson_t *token, tow_error_t *error)
+{
+    if (token) {
+        bson_destroy(&watch->token);
+        bson_copy_to(token, &watch->token);
+        if (open_stream(watch, true, error))
+            return true;
+    }
+    if (!open_stream(watch, false, error))
+        return false;
+    if (token)
+        watch->options.gap(watch->options.data, "it cannot be continued");
+    return true;
+}
+
+tow_watch_t *tow_watch_new(const tow_watch_options_t *options, const bson_t *token,
+                           tow_error_t *error)
 {
     tow_watch_t *watch = tow_alloc(sizeof *watch);
 
@@ -208,7 +234,7 @@ tow_watch_t *tow_watch_new(const tow_watch_options_t *options, tow_error_t *erro
     pthread_mutex_init(&watch->lock, NULL);
     tow_condition_init(&watch->changed);
     if (!(watch->conn = tow_conn_open(options->link, error)) ||
-        !open_stream(watch, false, error)) {
+        !begin(watch, token, error)) {
         tow_watch_destroy(watch);
         return NULL;
     }

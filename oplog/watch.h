@@ -24,9 +24,13 @@ typedef struct {
 
 typedef struct tow_watch tow_watch_t;
 
-/* Opens the stream from now on: writes that begin after it returned are heard. NULL with *error where
- * there is no change stream to be had. */
-tow_watch_t *tow_watch_new(const tow_watch_options_t *options, tow_error_t *error);
+/* Opens the stream from now on: writes that begin after it returned are heard. With `token`, of an
+ * earlier watch, behind that; where it is gone, from now on and with a gap. NULL with *error where there
+ * is no change stream to be had. */
+tow_watch_t *tow_watch_new(const tow_watch_options_t *options, const bson_t *token,
+                           tow_error_t *error);
+/* Behind everything that was told so far; owned by the caller. */
+void tow_watch_token(tow_watch_t *watch, bson_t *out);
 void tow_watch_destroy(tow_watch_t *watch); /* joins; ends without the stop, too; takes NULL */
 /* Waits until every write that was acknowledged before the call was told. False: it was not, within
  * wait_ms, or the stop came. */

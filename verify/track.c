@@ -1,38 +1,10 @@
 /* track.c: see track.h. */
-#include "verify/track.h"
-
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <uthash.h>
 
-typedef struct {
-    bson_value_t min;   /* BSON_TYPE_EOD: open, as only the first one is */
-    tow_digest_t digest;
-    bson_t *keys;       /* touched: {"0": _id, …}; NULL: none */
-    uint16_t key_count;
-    bool reading;       /* between begin and equal: keys are kept */
-    bool equal;         /* compared equal; otherwise open */
-    bool overflow;      /* too many keys since begin */
-} range_t;
-
-typedef struct {
-    UT_hash_handle hh;  /* by ns */
-    char *ns;
-    uint8_t uuid[16];
-    bool ordered, seen;
-    range_t *ranges;
-    uint32_t count;
-} collection_t;
-
-struct tow_track {
-    uint64_t seed;
-    pthread_mutex_t lock; /* guards what follows */
-    collection_t *collections;
-    size_t key_bytes;
-};
+#include "verify/track_internal.h"
 
 tow_track_t *tow_track_new(void)
 {
@@ -44,7 +16,7 @@ tow_track_t *tow_track_new(void)
     return track;
 }
 
-static void drop_keys(tow_track_t *track, range_t *range)
+static void drop_keys(tow_track_t *track, tow_track_range_t *range)
 {
     if (!range->keys)
         return;
@@ -54,16 +26,18 @@ static void drop_keys(tow_track_t *track, range_t *range)
     range->key_count = 0;
 }
 
-static void open_range(tow_track_t *track, range_t *range)
+static void open_range(tow_track_t *track, tow_track_range_t *range)
 {
     drop_keys(track, range);
     range->equal = false;
     range->overflow = true; /* also for a reading that goes on */
 }
 
-static void remove_collection(tow_track_t *track, collection_t *collection)
+static void remove_collection(tow_track_t *track, tow_track_collection_t *collection)
 {
     HASH_DEL(track->collections, collection);
+    for (uint32_t i = 0; i < collection->count; i++)
+        track->purge = track->purge || collection->ranges[i].saved;
     for (uint32_t i = 0; i < collection->count; i++) {
         drop_keys(track, &collection->ranges[i]);
         if (collection->ranges[i].min.value_type != BSON_TYPE_EOD)
@@ -76,7 +50,7 @@ static void remove_collection(tow_track_t *track, collection_t *collection)
 
 static void remove_all(tow_track_t *track)
 {
-    collection_t *collection, *next;
+    tow_track_collection_t *collection, *next;
 
     HASH_ITER(hh, track->collections, collection, next)
     remove_collection(track, collection);
@@ -98,7 +72,7 @@ uint64_t tow_track_seed(const tow_track_t *track)
 
 void tow_track_reset(tow_track_t *track)
 {
-    collection_t *collection, *next;
+    tow_track_collection_t *collection, *next;
 
     pthread_mutex_lock(&track->lock);
     /* The ranges stay, for a comparison may be at them. */
@@ -109,23 +83,23 @@ void tow_track_reset(tow_track_t *track)
 }
 
 /* The lock is held. */
-static collection_t *find(tow_track_t *track, const char *ns)
+static tow_track_collection_t *find(tow_track_t *track, const char *ns)
 {
-    collection_t *collection;
+    tow_track_collection_t *collection;
 
     HASH_FIND_STR(track->collections, ns, collection);
     return collection;
 }
 
-static range_t *find_range(tow_track_t *track, const char *ns, uint32_t range)
+static tow_track_range_t *find_range(tow_track_t *track, const char *ns, uint32_t range)
 {
-    collection_t *collection = find(track, ns);
+    tow_track_collection_t *collection = find(track, ns);
 
     return collection && range < collection->count ? &collection->ranges[range] : NULL;
 }
 
 /* The range that an _id belongs to: the last whose min is not above it. */
-static range_t *locate(const collection_t *collection, const bson_value_t *id)
+static tow_track_range_t *locate(const tow_track_collection_t *collection, const bson_value_t *id)
 {
     uint32_t low = 0, high = collection->count;
 
@@ -140,7 +114,7 @@ static range_t *locate(const collection_t *collection, const bson_value_t *id)
     return &collection->ranges[low];
 }
 
-static bool has_key(const range_t *range, tow_value_t id)
+static bool has_key(const tow_track_range_t *range, tow_value_t id)
 {
     bson_iter_t iter;
 
@@ -156,7 +130,7 @@ static bool has_key(const range_t *range, tow_value_t id)
     return false;
 }
 
-static void note_key(tow_track_t *track, range_t *range, tow_value_t id)
+static void note_key(tow_track_t *track, tow_track_range_t *range, tow_value_t id)
 {
     char room[16];
     const char *name;
@@ -179,8 +153,8 @@ static void note_key(tow_track_t *track, range_t *range, tow_value_t id)
 void tow_track_touch(tow_track_t *track, const char *database, const char *name, tow_value_t id)
 {
     char ns[600];
-    collection_t *collection;
-    range_t *range;
+    tow_track_collection_t *collection;
+    tow_track_range_t *range;
     bson_value_t value;
 
     snprintf(ns, sizeof ns, "%s.%s", database, name);
@@ -200,7 +174,7 @@ void tow_track_touch(tow_track_t *track, const char *database, const char *name,
 
 bool tow_track_knows(tow_track_t *track, const char *ns, const uint8_t uuid[16])
 {
-    collection_t *collection;
+    tow_track_collection_t *collection;
 
     pthread_mutex_lock(&track->lock);
     collection = find(track, ns);
@@ -216,7 +190,7 @@ bool tow_track_knows(tow_track_t *track, const char *ns, const uint8_t uuid[16])
 
 void tow_track_sweep(tow_track_t *track)
 {
-    collection_t *collection, *next;
+    tow_track_collection_t *collection, *next;
 
     pthread_mutex_lock(&track->lock);
     HASH_ITER(hh, track->collections, collection, next)
@@ -232,7 +206,7 @@ void tow_track_sweep(tow_track_t *track)
 void tow_track_set(tow_track_t *track, const char *ns, const uint8_t uuid[16],
                    const bson_value_t *bounds, uint32_t count, bool ordered)
 {
-    collection_t *collection = tow_alloc(sizeof *collection), *old;
+    tow_track_collection_t *collection = tow_alloc(sizeof *collection), *old;
 
     collection->ns = tow_strdup(ns);
     memcpy(collection->uuid, uuid, 16);
@@ -252,7 +226,7 @@ void tow_track_set(tow_track_t *track, const char *ns, const uint8_t uuid[16],
 
 uint32_t tow_track_count(tow_track_t *track, const char *ns)
 {
-    collection_t *collection;
+    tow_track_collection_t *collection;
     uint32_t count;
 
     pthread_mutex_lock(&track->lock);
@@ -265,7 +239,7 @@ uint32_t tow_track_count(tow_track_t *track, const char *ns)
 void tow_track_bounds(tow_track_t *track, const char *ns, uint32_t number, bson_value_t *out_min,
                       bson_value_t *out_max)
 {
-    range_t *range, *next;
+    tow_track_range_t *range, *next;
 
     out_min->value_type = out_max->value_type = BSON_TYPE_EOD;
     pthread_mutex_lock(&track->lock);
@@ -282,7 +256,7 @@ tow_track_state_t tow_track_state(tow_track_t *track, const char *ns, uint32_t n
                                   tow_digest_t *out_digest)
 {
     tow_track_state_t state = TOW_TRACK_OPEN;
-    const range_t *range;
+    const tow_track_range_t *range;
 
     pthread_mutex_lock(&track->lock);
     range = find_range(track, ns, number);
@@ -296,7 +270,7 @@ tow_track_state_t tow_track_state(tow_track_t *track, const char *ns, uint32_t n
 
 void tow_track_begin(tow_track_t *track, const char *ns, uint32_t number)
 {
-    range_t *range;
+    tow_track_range_t *range;
 
     pthread_mutex_lock(&track->lock);
     range = find_range(track, ns, number);
@@ -311,7 +285,7 @@ void tow_track_begin(tow_track_t *track, const char *ns, uint32_t number)
 void tow_track_equal(tow_track_t *track, const char *ns, uint32_t number,
                      const tow_digest_t *digest)
 {
-    range_t *range;
+    tow_track_range_t *range;
 
     pthread_mutex_lock(&track->lock);
     range = find_range(track, ns, number);
@@ -325,7 +299,7 @@ void tow_track_equal(tow_track_t *track, const char *ns, uint32_t number,
 
 void tow_track_take_keys(tow_track_t *track, const char *ns, uint32_t number, bson_t *out)
 {
-    range_t *range;
+    tow_track_range_t *range;
 
     bson_init(out);
     pthread_mutex_lock(&track->lock);
@@ -339,7 +313,7 @@ void tow_track_take_keys(tow_track_t *track, const char *ns, uint32_t number, bs
 
 void tow_track_open(tow_track_t *track, const char *ns, uint32_t number)
 {
-    range_t *range;
+    tow_track_range_t *range;
 
     pthread_mutex_lock(&track->lock);
     range = find_range(track, ns, number);
@@ -350,7 +324,7 @@ void tow_track_open(tow_track_t *track, const char *ns, uint32_t number)
 
 void tow_track_totals(tow_track_t *track, tow_track_totals_t *out)
 {
-    collection_t *collection, *next;
+    tow_track_collection_t *collection, *next;
 
     *out = (tow_track_totals_t){0};
     pthread_mutex_lock(&track->lock);
@@ -360,7 +334,7 @@ void tow_track_totals(tow_track_t *track, tow_track_totals_t *out)
         out->ranges += collection->count;
         out->bytes += sizeof *collection + collection->count * sizeof *collection->ranges;
         for (uint32_t i = 0; i < collection->count; i++) {
-            const range_t *range = &collection->ranges[i];
+            const tow_track_range_t *range = &collection->ranges[i];
 
             out->open += !range->equal;
             out->keys += range->equal ? range->key_count : 0;

@@ -67,6 +67,31 @@ void tow_track_take_keys(tow_track_t *track, const char *ns, uint32_t range, bso
 /* They could not be settled: the range is to be compared as a whole. */
 void tow_track_open(tow_track_t *track, const char *ns, uint32_t range);
 
+
+/* What is to be stored so that a restart need not compare it again. A range is stored while it is equal
+ * and nothing was written in it, and is taken back before a position is stored that lies behind a write. */
+typedef struct {
+    char *ns;               /* owned */
+    uint8_t uuid[16];
+    uint32_t range;
+    bson_value_t min, max;  /* owned; BSON_TYPE_EOD: open */
+    tow_digest_t digest;
+} tow_track_entry_t;
+typedef struct {
+    bool all;               /* everything that is stored is to be removed first */
+    tow_track_entry_t *removed, *added;
+    uint32_t removed_count, added_count;
+} tow_track_changes_t;
+/* Since the last time; they count as stored. */
+void tow_track_changes(tow_track_t *track, tow_track_changes_t *out);
+void tow_track_changes_clear(tow_track_changes_t *changes);
+/* They could not be stored: the next changes begin with removing all. */
+void tow_track_unsaved(tow_track_t *track);
+/* Begins with what an earlier process stored, from the same seed. Ranges that overlap are left out, and
+ * gaps become ranges that are to be compared. The entries stay the caller's. */
+void tow_track_restore(tow_track_t *track, uint64_t seed, tow_track_entry_t *entries,
+                       uint32_t count);
+
 typedef struct {
     uint64_t ranges, open, keys; /* open: to be compared as a whole; keys: touched in the others */
     size_t bytes;                /* of memory, about */

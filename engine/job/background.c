@@ -111,10 +111,14 @@ static void open_watch(tow_job_t *job)
                                    .data = job,
                                    .key = written,
                                    .gap = gap};
+    tow_watch_t *watch;
     tow_error_t error;
 
-    job->watch = tow_watch_new(&options, &error);
-    if (!job->watch)
+    if (atomic_load(&job->watch))
+        return;
+    watch = tow_watch_new(&options, job->watch_token, &error);
+    atomic_store(&job->watch, watch);
+    if (!watch)
         tow_emit(&job->sink, TOW_LEVEL_WARNING, "watch_failed",
                  "writes to the destination cannot be watched, so the cutover compares everything: %s",
                  error.message);
@@ -186,8 +190,7 @@ static void *verifier(void *data)
         pthread_mutex_unlock(&job->lock);
         if (is_ended(job))
             break;
-        if (!job->watch)
-            open_watch(job);
+        open_watch(job);
         began = tow_now_ms();
         /* A failure is not the job's: what matters is compared at the cutover. */
         if (!compare_once(job, &error) && !is_ended(job))

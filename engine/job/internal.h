@@ -107,7 +107,9 @@ struct tow_job {
     tow_tail_t *tail;
     tow_replay_t *replay;
     tow_track_t *track;
-    tow_watch_t *watch;          /* made by the verifier; used elsewhere once that has ended */
+    tow_watch_t *_Atomic watch;  /* made by the verifier, once */
+    bson_t *watch_token;         /* where the watch of an earlier process was; NULL: none */
+    tow_conn_t *remember_conn;   /* under the checkpoint lock */
     atomic_bool verifier_quit;   /* the cutover begins */
     atomic_bool synced_once;     /* unique indexes are built: a cutover is possible */
     _Atomic uint64_t verified_documents, verified_bytes, verify_total;
@@ -150,6 +152,12 @@ tow_track_t *tow_job_watched_track(tow_job_t *job);
 
 /* standalone.c */
 tow_verify_mode_t tow_options_verify_mode(const tow_options_t *options);
+
+/* remember.c */
+/* Stores what was compared since the last time; before a checkpoint, under its lock. */
+bool tow_job_save_track(tow_job_t *job, tow_error_t *error) TOW_CHECK;
+/* Before any event is replayed. */
+bool tow_job_restore_track(tow_job_t *job, tow_error_t *error) TOW_CHECK;
 
 /* progress.c */
 bool tow_job_can_commit(tow_job_t *job, char reason[REASON_SIZE]); /* the lock is held */

@@ -86,7 +86,8 @@ static bool store_floor(tow_job_t *job, tow_error_t *error)
     checkpoint.token = floor.token;
     checkpoint.time = floor.time;
     checkpoint.ddl_time = job->ddl_time;
-    ok = tow_store_save_checkpoint(job->store, &checkpoint, error);
+    ok = tow_job_save_track(job, error) &&
+         tow_store_save_checkpoint(job->store, &checkpoint, error);
     if (ok && floor.has_keep)
         ok = tow_spool_release(job->spool, floor.keep, error);
     bson_destroy(&floor.token);

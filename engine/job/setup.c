@@ -443,7 +443,8 @@ static bool prepare_resumed(tow_job_t *job, const tow_checkpoint_t *checkpoint,
     job->restarts = remembered->restarts;
     pthread_mutex_unlock(&job->lock);
     tow_emit(&job->sink, TOW_LEVEL_INFO, "resumed", "the job goes on from its checkpoint");
-    return tow_copy_restore(job->copy, error) && resume_tail(job, checkpoint, error) &&
+    return tow_copy_restore(job->copy, error) && tow_job_restore_track(job, error) &&
+           resume_tail(job, checkpoint, error) &&
            tow_replay_start(job->replay, now, checkpoint->ddl_time, error);
 }
 
@@ -490,6 +491,11 @@ void tow_job_teardown(tow_job_t *job)
     tow_tail_destroy(job->tail);
     tow_replay_destroy(job->replay);
     tow_track_destroy(job->track);
+    tow_conn_close(job->remember_conn);
+    if (job->watch_token)
+        bson_destroy(job->watch_token);
+    job->watch_token = NULL;
+    job->remember_conn = NULL;
     job->watch = NULL;
     job->track = NULL;
     tow_copy_destroy(job->copy);

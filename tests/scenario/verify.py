@@ -477,6 +477,46 @@ def online(scenario, pair):
             writer.stop()
 
 
+def restarted(scenario, pair):
+    """What was compared is not compared again after kill -9, but for what was written meanwhile."""
+    rows = pair.source.client["still"]["rows"]
+    copy = pair.destination.client["still"]["rows"]
+    count = scaled(12000, 2000)
+    for first in range(0, count, 2000):
+        rows.insert_many([{"_id": n, "n": n, "pad": "x" * 4000} for n in range(first, first + 2000)])
+    job = scenario.job(pair, verify_rate=1000)
+    state = pair.destination.client["towline_" + job.name]
+    job.wait_in_sync()
+    ranges = 0
+
+    def stored():
+        return sum(item["documents"] for item in state["compared"].find()) == count
+
+    with scenario.case("restart: compared ranges stand with the job"):
+        wait_until("the compared ranges", stored)
+        ranges = state["compared"].count_documents({})
+        scenario.expect(job.running() and ranges > 0, "%d ranges" % ranges)
+    job.kill()
+    rows.update_one({"_id": 0}, {"$set": {"n": -5}})
+    copy.update_one({"_id": count - 1}, {"$set": {"n": -1}})
+    with scenario.case("restart: what was written while nobody listened is compared, and no more"):
+        job.options["verify_rate"] = 1  # a megabyte a second: it cannot read all of it again
+        job.start()
+        job.wait_in_sync()
+        wait_until("the repair", lambda: copy.find_one({"_id": count - 1})["n"] == count - 1)
+        goal = source_time(pair.source.client)
+        job.wait_for("verified at %s" % (goal,), lambda now:
+                     stamp(now["positions"]["verified"]) >= goal,
+                     timeout=max(6, count * 4000 / 2e6))
+        summary = job.finish()
+        verification = summary["verification"]
+        scenario.expect(named(verification) == [("still.rows", "content", str(count - 1))],
+                        "named %s" % named(verification))
+        scenario.expect(verification["rangesRead"] == 0, "%d ranges were read at the cutover"
+                        % verification["rangesRead"])
+        scenario.expect_equal(pair)
+
+
 def main():
     only = ("--part", dict(default="", help="only the parts whose name holds this"))
     with Scenario(__doc__, [only]) as scenario:
@@ -487,7 +527,7 @@ def main():
             scenario.reset(*pair)
             with scenario.case("part %s came to its end" % part.__name__):
                 part(scenario, pair, folder)
-        for part in (part for part in (job_repairs, online) if wanted in part.__name__):
+        for part in (part for part in (job_repairs, online, restarted) if wanted in part.__name__):
             scenario.reset(*pair)
             with scenario.case("part %s came to its end" % part.__name__):
                 part(scenario, pair)

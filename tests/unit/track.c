@@ -150,6 +150,89 @@ static void test_another_collection_of_that_name(void **state)
     tow_track_destroy(track);
 }
 
+/* Stores what a track says, as a job does, in a list of at most 9. */
+typedef struct {
+    tow_track_entry_t entries[9];
+    uint32_t count;
+} stored_t;
+
+static void store(tow_track_t *track, stored_t *stored)
+{
+    tow_track_changes_t changes;
+
+    tow_track_changes(track, &changes);
+    if (changes.all)
+        stored->count = 0;
+    for (uint32_t i = 0; i < changes.removed_count; i++)
+        for (uint32_t j = 0; j < stored->count; j++)
+            if (stored->entries[j].range == changes.removed[i].range)
+                stored->entries[j--] = stored->entries[--stored->count];
+    for (uint32_t i = 0; i < changes.added_count; i++) {
+        stored->entries[stored->count] = changes.added[i]; /* integers need no copy of their own */
+        stored->entries[stored->count++].ns = (char *)(uintptr_t)"d.c";
+    }
+    tow_track_changes_clear(&changes);
+}
+
+static void test_what_is_stored_is_restored(void **state)
+{
+    tow_track_t *track = four_ranges(true), *again;
+    tow_digest_t digest;
+    stored_t stored = {.count = 0};
+
+    for (uint32_t i = 0; i < 4; i++)
+        compare(track, i);
+    store(track, &stored);
+    assert_int_equal(stored.count, 4);
+    touch(track, 15);
+    store(track, &stored);
+    assert_int_equal(stored.count, 3); /* taken back */
+    store(track, &stored);
+    assert_int_equal(stored.count, 3);
+
+    again = tow_track_new();
+    tow_track_restore(again, 77, stored.entries, stored.count);
+    assert_int_equal(tow_track_seed(again), 77);
+    assert_true(tow_track_knows(again, "d.c", one));
+    assert_int_equal(tow_track_count(again, "d.c"), 4);
+    assert_int_equal(tow_track_state(again, "d.c", 0, &digest), TOW_TRACK_EQUAL);
+    assert_int_equal(state_of(again, 1), TOW_TRACK_OPEN);
+    assert_int_equal(tow_track_state(again, "d.c", 3, &digest), TOW_TRACK_EQUAL);
+    assert_true(digest.sum == 3);
+    touch(again, 25);
+    assert_int_equal(state_of(again, 2), TOW_TRACK_KEYS);
+    /* Numbers may have changed: everything is stored anew. */
+    store(again, &stored);
+    assert_int_equal(stored.count, 2);
+    tow_track_unsaved(again);
+    store(again, &stored);
+    assert_int_equal(stored.count, 2);
+    tow_track_destroy(again);
+    tow_track_destroy(track);
+}
+
+/* Gaps at both ends and in the middle, and a range that overlaps another. */
+static void test_gaps_and_overlaps(void **state)
+{
+    tow_track_entry_t entries[] = {
+        {.ns = (char *)(uintptr_t)"d.c", .uuid = {1}, .min = integer(40), .max = integer(50)},
+        {.ns = (char *)(uintptr_t)"d.c", .uuid = {1}, .min = integer(10), .max = integer(20)},
+        {.ns = (char *)(uintptr_t)"d.c", .uuid = {1}, .min = integer(15), .max = integer(30)},
+        {.ns = (char *)(uintptr_t)"d.c", .uuid = {2}, .min = integer(60), .max = integer(70)}};
+    static const tow_track_state_t wanted[] = {TOW_TRACK_OPEN, TOW_TRACK_EQUAL, TOW_TRACK_OPEN,
+                                               TOW_TRACK_EQUAL, TOW_TRACK_OPEN};
+    tow_track_t *track = tow_track_new();
+    bson_value_t min, max;
+
+    tow_track_restore(track, 1, entries, 4);
+    assert_int_equal(tow_track_count(track, "d.c"), 5);
+    for (uint32_t i = 0; i < 5; i++)
+        assert_int_equal(state_of(track, i), wanted[i]);
+    tow_track_bounds(track, "d.c", 2, &min, &max);
+    assert_true(min.value.v_int64 == 20 && max.value.v_int64 == 40);
+    tow_track_destroy(track);
+}
+
 /* A billion documents in 16 collections of as many ranges as one may have, each range touched by as
  * many writes as it keeps, and more: 64 MB must do. The documents are simulated, the track is not. */
 static void test_a_billion_documents_in_64_megabytes(void **state)
@@ -214,6 +297,8 @@ int main(void)
         cmocka_unit_test(test_too_many_keys_open_the_range),
         cmocka_unit_test(test_without_order_every_write_opens),
         cmocka_unit_test(test_another_collection_of_that_name),
+        cmocka_unit_test(test_what_is_stored_is_restored),
+        cmocka_unit_test(test_gaps_and_overlaps),
         cmocka_unit_test(test_a_billion_documents_in_64_megabytes),
     };
 
