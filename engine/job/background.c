@@ -68,8 +68,8 @@ static bool pace(void *data, uint64_t bytes)
     return !is_ended(job);
 }
 
-/* A tow_settle_fn: waits until the floor has passed what the source had. */
-static bool settle(void *data, tow_error_t *error)
+/* Waits until the floor has passed what the source had. */
+bool tow_job_settle(void *data, tow_error_t *error)
 {
     tow_job_t *job = data;
     tow_optime_t now;
@@ -161,7 +161,7 @@ static bool compare_once(tow_job_t *job, tow_error_t *error)
 
     tow_job_verify_options(job, &options);
     options.workers = 1;
-    options.settle = settle;
+    options.settle = tow_job_settle;
     options.pace = pace;
     options.track = job->track;
     options.documents_only = true;

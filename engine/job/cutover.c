@@ -66,8 +66,8 @@ static bool settle(void *data, tow_error_t *error)
     return tow_job_drain(data, error);
 }
 
-static bool repair(void *data, const char *database, const char *collection, const tow_value_t *ids,
-                   uint32_t count, bool anew, tow_error_t *error)
+bool tow_job_repair(void *data, const char *database, const char *collection,
+                    const tow_value_t *ids, uint32_t count, bool anew, tow_error_t *error)
 {
     tow_job_t *job = data;
     tow_namespace_t *known = tow_namespaces_find(job->namespaces, database, collection);
@@ -140,7 +140,7 @@ void tow_job_verify_options(tow_job_t *job, tow_verify_options_t *out)
                                   .range_bytes = UINT64_C(16) << 20,
                                   .max_differences = job->config.max_differences,
                                   .mode = job->config.verify_mode,
-                                  .repair = job->config.verify_repair ? repair : NULL,
+                                  .repair = job->config.verify_repair ? tow_job_repair : NULL,
                                   .settle = settle,
                                   .data = job,
                                   .documents = &job->verified_documents,

@@ -70,6 +70,7 @@ struct tow_job {
 
     pthread_mutex_t checkpoint_lock; /* guards the order of checkpoints, and ddl_time */
     tow_optime_t ddl_time;
+    uint32_t losses;             /* of the stream's position in this process, likewise */
 
     pthread_mutex_t lock; /* guards everything below but atomics and what says otherwise */
     pthread_cond_t changed;
@@ -110,10 +111,18 @@ struct tow_job {
     tow_watch_t *_Atomic watch;  /* made by the verifier, once */
     bson_t *watch_token;         /* where the watch of an earlier process was; NULL: none */
     tow_conn_t *remember_conn;   /* under the checkpoint lock */
+    atomic_int rollover;         /* tow_rollover_t */
     atomic_bool verifier_quit;   /* the cutover begins */
     atomic_bool synced_once;     /* unique indexes are built: a cutover is possible */
     _Atomic uint64_t verified_documents, verified_bytes, verify_total;
 };
+
+/* The source no longer had what the stream was to go on with. */
+typedef enum {
+    TOW_ROLLOVER_NONE,
+    TOW_ROLLOVER_LOST,  /* a new stream is not open yet */
+    TOW_ROLLOVER_OPENED /* both sides are to be compared by ranges, and repaired */
+} tow_rollover_t;
 
 /* job.c */
 void tow_job_move(tow_job_t *job, tow_phase_t phase); /* checked against the table */
@@ -141,6 +150,10 @@ bool tow_job_settled_at(tow_job_t *job, tow_optime_t time, uint64_t idle);
 /* What all comparisons of the job have in common. */
 void tow_job_verify_options(tow_job_t *job, tow_verify_options_t *out);
 void tow_job_tell_differences(tow_job_t *job, const tow_verify_report_t *report);
+/* A tow_repair_fn. */
+bool tow_job_repair(void *data, const char *database, const char *collection,
+                    const tow_value_t *ids, uint32_t count, bool anew,
+                    tow_error_t *error) TOW_CHECK;
 void tow_job_make_summary(tow_job_t *job);
 
 /* background.c */
@@ -152,6 +165,14 @@ tow_track_t *tow_job_watched_track(tow_job_t *job);
 
 /* standalone.c */
 tow_verify_mode_t tow_options_verify_mode(const tow_options_t *options);
+
+bool tow_job_settle(void *data, tow_error_t *error) TOW_CHECK; /* a tow_settle_fn while in sync */
+
+/* rollover.c */
+bool tow_job_lost(void *data, bool opened, tow_error_t *error) TOW_CHECK; /* of the tail's options */
+/* Makes the destination equal again, after which the stream is as good as it was. By the supervisor,
+ * while nothing is copied. */
+bool tow_job_resync(tow_job_t *job, tow_error_t *error) TOW_CHECK;
 
 /* remember.c */
 /* Stores what was compared since the last time; before a checkpoint, under its lock. */

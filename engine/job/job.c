@@ -19,7 +19,8 @@ static void forward_event(void *data, tow_level_t level, const char *name, const
     tow_job_t *job = data;
 
     pthread_mutex_lock(&job->event_lock);
-    if (!strcmp(name, "reconciled") && job->note_count < sizeof job->notes / sizeof *job->notes)
+    if ((!strcmp(name, "reconciled") || !strcmp(name, "rollover")) &&
+        job->note_count < sizeof job->notes / sizeof *job->notes)
         job->notes[job->note_count++] = tow_strdup(message);
     if (job->event_fn)
         job->event_fn(job->event_data, level, name, message);
@@ -203,7 +204,7 @@ static bool is_close(tow_job_t *job)
     pthread_mutex_lock(&job->lock);
     lag_ms = job->lag_ms;
     pthread_mutex_unlock(&job->lock);
-    return tow_tail_direct(job->tail) && lag_ms >= 0 && lag_ms <= IN_SYNC_LAG_MS;
+    return !atomic_load(&job->rollover) && tow_tail_direct(job->tail) && lag_ms >= 0 && lag_ms <= IN_SYNC_LAG_MS;
 }
 
 /* Unique indexes, once the destination is a state that the source was in. */
@@ -237,6 +238,9 @@ static bool reach_cutover(tow_job_t *job, tow_error_t *error)
             tow_job_move(job, TOW_PHASE_COPYING);
         else if (phase == TOW_PHASE_IN_SYNC && (!finished || !is_close(job)))
             tow_job_move(job, TOW_PHASE_CATCHING_UP);
+        if (phase == TOW_PHASE_CATCHING_UP && finished &&
+            atomic_load(&job->rollover) == TOW_ROLLOVER_OPENED && !tow_job_resync(job, error))
+            return false;
         if (phase == TOW_PHASE_CATCHING_UP && finished && !atomic_load(&job->synced_once) &&
             !build_unique(job, error))
             return false;

@@ -241,7 +241,9 @@ static bool make_components(tow_job_t *job, const char *series, tow_error_t *err
                                .spool = spool,
                                .stop = job->stop,
                                .sink = job->sink,
-                               .retry_window_ms = config->retry_window_ms};
+                               .retry_window_ms = config->retry_window_ms,
+                               .lost = tow_job_lost,
+                               .data = job};
     tow_replay_options_t replay = {
         .source = job->source,
         .destination = job->destination,
@@ -334,6 +336,8 @@ static bool resume_tail(tow_job_t *job, const tow_checkpoint_t *checkpoint, tow_
         ok = tow_tail_open(job->tail, &chain.token, chain.time, &token, &time, error);
     if (ok)
         bson_destroy(&token);
+    else if (tow_error_history_lost(error))
+        ok = tow_tail_open_anew(job->tail, error);
     bson_destroy(&chain.token);
     return ok;
 }
@@ -368,7 +372,7 @@ static bool set_field(tow_job_t *job, const char *name, tow_optime_t time, tow_e
 
 /* What the job's document tells at a restart. */
 typedef struct {
-    bool prepared;
+    bool prepared, rollover;
     tow_optime_t start;
     char series[64];
     uint32_t restarts;
@@ -392,6 +396,8 @@ static bool remember(tow_job_t *job, remembered_t *out, tow_error_t *error)
                 snprintf(out->series, sizeof out->series, "%s", bson_iter_utf8(&iter, NULL));
             } else if (!strcmp(name, "restarts")) {
                 out->restarts = (uint32_t)bson_iter_as_int64(&iter) + 1;
+            } else if (!strcmp(name, "rollover")) {
+                out->rollover = bson_iter_as_bool(&iter);
             } else if (!strcmp(name, "startTime") && BSON_ITER_HOLDS_TIMESTAMP(&iter)) {
                 bson_iter_timestamp(&iter, &seconds, &increment);
                 out->start = TOW_OPTIME(seconds, increment);
@@ -437,6 +443,8 @@ static bool prepare_resumed(tow_job_t *job, const tow_checkpoint_t *checkpoint,
     if (!ok)
         return false;
     job->ddl_time = checkpoint->ddl_time;
+    if (remembered->rollover)
+        atomic_store(&job->rollover, TOW_ROLLOVER_OPENED);
     pthread_mutex_lock(&job->lock);
     job->start_time = remembered->start;
     job->checkpoint_time = checkpoint->time;

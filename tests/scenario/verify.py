@@ -25,7 +25,7 @@ from bson.son import SON
 from pymongo.errors import OperationFailure
 
 from job import EXIT, binary, clean_environment, source_time, stamp, towline
-from scenario import SCALE, Scenario, scaled, wait_until
+from scenario import SCALE, Pair, Scenario, scaled, wait_until
 from writer import Writer
 
 # One _id of every type; each gets a collection for each kind of difference.
@@ -517,6 +517,40 @@ def restarted(scenario, pair):
         scenario.expect_equal(pair)
 
 
+def rollover(scenario):
+    """The source's oplog loses what a stopped job had still to read: it is not copied again."""
+    os.environ["TOWLINE_TEST_OPLOG"] = "2000"  # entries
+    try:
+        source = scenario.server()
+    finally:
+        del os.environ["TOWLINE_TEST_OPLOG"]
+    pair = Pair(source, scenario.server())
+    rows = source.client["still"]["rows"]
+    rows.insert_many([{"_id": n, "n": 0} for n in range(1000)])
+    source.client["still"]["gone"].insert_one({"_id": 1})
+    job = scenario.job(pair)
+    job.wait_in_sync()
+    job.kill()
+    rows.update_many({"_id": {"$lt": 300}}, {"$set": {"n": 1}})
+    rows.delete_many({"_id": {"$gte": 900}})
+    rows.insert_many([{"_id": "new%d" % n} for n in range(50)])
+    source.client["still"]["gone"].drop()
+    source.client["still"]["born"].insert_one({"_id": 1})
+    for first in range(0, 20000, 1000):
+        source.client["noise"]["noise"].insert_many([{"_id": first + n} for n in range(1000)])
+    oplog = source.client["local"]["oplog.rs"]
+    with scenario.case("rollover: a job that lost its position goes on, and repairs by ranges"):
+        wait_until("the oplog to forget", lambda: oplog.estimated_document_count() < 15000)
+        job.start()
+        summary = job.finish()
+        notes = [note for note in summary["notes"] if "oplog" in note or "equal again" in note]
+        scenario.expect(len(notes) == 2, "notes are %s" % summary["notes"])
+        scenario.expect("450 documents" in notes[1], notes[1])
+        scenario.expect(summary["verification"]["differencesTotal"] == 0, "%s"
+                        % summary["verification"]["differences"][:3])
+        scenario.expect_equal(pair)
+
+
 def main():
     only = ("--part", dict(default="", help="only the parts whose name holds this"))
     with Scenario(__doc__, [only]) as scenario:
@@ -531,6 +565,9 @@ def main():
             scenario.reset(*pair)
             with scenario.case("part %s came to its end" % part.__name__):
                 part(scenario, pair)
+        if wanted in "rollover":
+            with scenario.case("part rollover came to its end"):
+                rollover(scenario)
 
 
 if __name__ == "__main__":
