@@ -432,7 +432,7 @@ def online(scenario, pair):
     count = scaled(12000, 2000)
     for first in range(0, count, 2000):
         still.insert_many([{"_id": n, "n": n, "pad": "x" * 4000}
-                           for n in range(first, first + 2000)])
+                           for n in range(first, min(first + 2000, count))])
     writer = Writer(pair.source.uri, threads=4, seed=scenario.seed, rate=max(50, 200 * SCALE))
     writer.fill(orders=scaled(3000, 300))
     writer.start()
@@ -483,7 +483,7 @@ def restarted(scenario, pair):
     copy = pair.destination.client["still"]["rows"]
     count = scaled(12000, 2000)
     for first in range(0, count, 2000):
-        rows.insert_many([{"_id": n, "n": n, "pad": "x" * 4000} for n in range(first, first + 2000)])
+        rows.insert_many([{"_id": n, "n": n, "pad": "x" * 4000} for n in range(first, min(first + 2000, count))])
     job = scenario.job(pair, verify_rate=1000)
     state = pair.destination.client["towline_" + job.name]
     job.wait_in_sync()
