@@ -51,17 +51,33 @@ static void append_stages(const tow_watch_t *watch, bool resume, bson_t *stages)
     bson_append_document_end(stages, &stage);
 }
 
+/* The new name of a renamed collection. */
+static void tell_target(const tow_watch_options_t *options, const bson_t *event)
+{
+    bson_iter_t iter, database, collection;
+
+    if (bson_iter_init(&iter, event) && bson_iter_find_descendant(&iter, "to.db", &database) &&
+        bson_iter_init(&iter, event) && bson_iter_find_descendant(&iter, "to.coll", &collection) &&
+        BSON_ITER_HOLDS_UTF8(&database) && BSON_ITER_HOLDS_UTF8(&collection))
+        options->gone(options->data, bson_iter_utf8(&database, NULL),
+                      bson_iter_utf8(&collection, NULL));
+}
+
 static void tell(tow_watch_t *watch, const bson_t *event)
 {
     const tow_watch_options_t *options = &watch->options;
     tow_event_t parsed;
 
     tow_event_parse(event, &parsed);
-    if (parsed.change && parsed.has_id)
+    if (parsed.change && parsed.has_id) {
         options->key(options->data, parsed.database, parsed.collection, parsed.id);
-    else if (!strcmp(parsed.operation, "drop") || !strcmp(parsed.operation, "dropDatabase") ||
-             !strcmp(parsed.operation, "rename") || !strcmp(parsed.operation, "invalidate"))
+    } else if (!strcmp(parsed.operation, "drop") || !strcmp(parsed.operation, "dropDatabase") ||
+               !strcmp(parsed.operation, "rename")) {
+        options->gone(options->data, parsed.database, parsed.collection);
+        tell_target(options, event);
+    } else if (!strcmp(parsed.operation, "invalidate")) {
         options->gap(options->data, parsed.operation);
+    }
 }
 
 static void keep_token(tow_watch_t *watch, const bson_iter_t *found)

@@ -17,8 +17,9 @@ typedef struct {
     tow_stop_t *stop;
     void *data;
     void (*key)(void *data, const char *database, const char *collection, tow_value_t id);
-    /* A collection was dropped or renamed, or the stream could not be continued and opened anew: from
-     * then back, anything may have been written. */
+    /* The collection was dropped or renamed, or another one took its name; "": those of the database. */
+    void (*gone)(void *data, const char *database, const char *collection);
+    /* The stream could not be continued and began anew: before that, anything may have been written. */
     void (*gap)(void *data, const char *why);
 } tow_watch_options_t;
 

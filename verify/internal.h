@@ -122,7 +122,7 @@ bool tow_verify_unit_compare(tow_verify_pair_t *pair, tow_verify_unit_t *unit,
 bool tow_verify_locate(tow_verify_pair_t *pair, tow_verify_unit_t *unit, tow_map_t maps[2],
                        tow_digest_t digests[2], tow_error_t *error) TOW_CHECK;
 
-/* Compares single documents, {"0": _id, …}, of about that size, as if they were suspects. */
+/* Compares the single documents of tow_track_take_keys, of about that size, as if they were suspects. */
 bool tow_verify_locate_keys(tow_verify_pair_t *pair, tow_verify_unit_t *unit, const bson_t *keys,
                             uint64_t document_bytes, tow_error_t *error) TOW_CHECK;
 
@@ -153,7 +153,7 @@ typedef struct {
     const char *path;              /* may be NULL */
     const tow_verify_unit_t *unit; /* NULL: of the collection as a whole */
     uint32_t lengths[2];
-    bool repaired;
+    bool repaired, outside;
 } tow_finding_t;
 void tow_verify_add(tow_verify_run_t *run, tow_verify_item_t *item, const tow_finding_t *finding);
 /* Documents that could not be compared because they went on changing. */

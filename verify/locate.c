@@ -6,6 +6,7 @@
  * caught up until after the destination's was read. With `repair` what counts is repaired and looked at
  * again. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "verify/internal.h"
 
@@ -41,6 +42,7 @@ typedef struct {
     suspect_t *suspects;
     size_t count, capacity;
     uint64_t unnamed; /* differences for which the list has no room */
+    const bson_t *keys; /* of a track, when these are compared; NULL: who wrote is not known */
 } locate_t;
 
 typedef struct {
@@ -293,6 +295,20 @@ static bool repair(locate_t *locate, const suspect_t *suspects, size_t count, bo
 
 /* Reporting -------------------------------------------------------------------------------------*/
 
+/* The range was equal, and since then only the destination told of a write to the document. */
+static bool is_outside(const locate_t *locate, tow_value_t id)
+{
+    bson_iter_t iter;
+
+    if (!locate->keys || !bson_iter_init(&iter, locate->keys))
+        return false;
+    while (bson_iter_next(&iter))
+        if (*bson_iter_key(&iter) == TOW_TRACK_SOURCE &&
+            tow_value_compare(tow_value_of(&iter), id) == 0)
+            return false;
+    return true;
+}
+
 static void report(locate_t *locate, suspect_t *suspect)
 {
     tow_verify_run_t *run = locate->pair->run;
@@ -305,6 +321,7 @@ static void report(locate_t *locate, suspect_t *suspect)
                              .repaired = !suspect->different};
 
     unit->unequal = unit->unequal || suspect->different;
+    finding.outside = suspect->counts && is_outside(locate, suspect->id);
     if (suspect->counts)
         tow_verify_add(run, locate->unit->item, &finding);
     else if (suspect->different)
@@ -376,11 +393,25 @@ bool tow_verify_locate(tow_verify_pair_t *pair, tow_verify_unit_t *unit, tow_map
     return ok;
 }
 
+/* The key stands in the list before: each is compared once. */
+static bool is_twin(const bson_t *keys, const bson_iter_t *key)
+{
+    tow_value_t id = tow_value_of(key);
+    bson_iter_t iter;
+
+    if (!bson_iter_init(&iter, keys))
+        return false;
+    while (bson_iter_next(&iter) && strcmp(bson_iter_key(&iter), bson_iter_key(key)) != 0)
+        if (tow_value_compare(tow_value_of(&iter), id) == 0)
+            return true;
+    return false;
+}
+
 bool tow_verify_locate_keys(tow_verify_pair_t *pair, tow_verify_unit_t *unit, const bson_t *keys,
                             uint64_t document_bytes, tow_error_t *error)
 {
     tow_digest_t ignored[2] = {{0}, {0}};
-    locate_t locate = {.pair = pair, .unit = unit, .digests = ignored};
+    locate_t locate = {.pair = pair, .unit = unit, .digests = ignored, .keys = keys};
     suspect_t suspects[KEYS_AT_ONCE];
     uint64_t most = FETCH_BYTES / 2 / (document_bytes + 1) + 1;
     bson_iter_t iter;
@@ -390,7 +421,8 @@ bool tow_verify_locate_keys(tow_verify_pair_t *pair, tow_verify_unit_t *unit, co
         size_t count = 0;
 
         while (count < KEYS_AT_ONCE && count < most && (more = bson_iter_next(&iter)))
-            suspects[count++] = (suspect_t){.id = tow_value_of(&iter)};
+            if (!is_twin(keys, &iter))
+                suspects[count++] = (suspect_t){.id = tow_value_of(&iter)};
         ok = !count || handle_batch(&locate, suspects, count, error);
     }
     tow_buffer_free(&locate.scratch);

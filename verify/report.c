@@ -95,7 +95,8 @@ void tow_verify_add(tow_verify_run_t *run, tow_verify_item_t *item, const tow_fi
     tow_difference_t difference = {.kind = finding->kind,
                                    .source_length = finding->lengths[TOW_SOURCE],
                                    .destination_length = finding->lengths[TOW_DESTINATION],
-                                   .repaired = finding->repaired};
+                                   .repaired = finding->repaired,
+                                   .outside = finding->outside};
     char text[ID_TEXT];
 
     tow_verify_count(run, item, 1);
@@ -382,6 +383,8 @@ static void put_difference(tow_buffer_t *out, const tow_difference_t *difference
         put(out, ",\"sourceLength\":%" PRIu32, difference->source_length);
     if (difference->destination_length)
         put(out, ",\"destinationLength\":%" PRIu32, difference->destination_length);
+    if (difference->outside)
+        put(out, ",\"outside\":true");
     put(out, ",\"repaired\":%s}", difference->repaired ? "true" : "false");
 }
 

@@ -70,16 +70,35 @@ uint64_t tow_track_seed(const tow_track_t *track)
     return track->seed;
 }
 
-void tow_track_reset(tow_track_t *track)
+/* Opens the ranges of those whose namespace is `name`, or begins with it when it is a prefix. The ranges
+ * stay, for a comparison may be at them. */
+static void open_all(tow_track_t *track, const char *name, bool prefix)
 {
     tow_track_collection_t *collection, *next;
+    size_t length = strlen(name);
 
     pthread_mutex_lock(&track->lock);
-    /* The ranges stay, for a comparison may be at them. */
     HASH_ITER(hh, track->collections, collection, next)
-    for (uint32_t i = 0; i < collection->count; i++)
-        open_range(track, &collection->ranges[i]);
+    {
+        if (prefix ? strncmp(collection->ns, name, length) != 0 : strcmp(collection->ns, name) != 0)
+            continue;
+        for (uint32_t i = 0; i < collection->count; i++)
+            open_range(track, &collection->ranges[i]);
+    }
     pthread_mutex_unlock(&track->lock);
+}
+
+void tow_track_reset(tow_track_t *track)
+{
+    open_all(track, "", true);
+}
+
+void tow_track_gone(tow_track_t *track, const char *database, const char *collection)
+{
+    char ns[600];
+
+    snprintf(ns, sizeof ns, "%s.%s", database, collection);
+    open_all(track, ns, !*collection);
 }
 
 /* The lock is held. */
@@ -114,7 +133,7 @@ static tow_track_range_t *locate(const tow_track_collection_t *collection, const
     return &collection->ranges[low];
 }
 
-static bool has_key(const tow_track_range_t *range, tow_value_t id)
+static bool has_key(const tow_track_range_t *range, tow_value_t id, tow_track_side_t side)
 {
     bson_iter_t iter;
 
@@ -123,20 +142,20 @@ static bool has_key(const tow_track_range_t *range, tow_value_t id)
     while (bson_iter_next(&iter)) {
         tow_value_t other = tow_value_of(&iter);
 
-        if (other.type == id.type && other.length == id.length &&
+        if (*bson_iter_key(&iter) == (char)side && other.type == id.type && other.length == id.length &&
             (!id.length || !memcmp(other.data, id.data, id.length)))
             return true;
     }
     return false;
 }
 
-static void note_key(tow_track_t *track, tow_track_range_t *range, tow_value_t id)
+static void note_key(tow_track_t *track, tow_track_range_t *range, tow_value_t id,
+                     tow_track_side_t side)
 {
-    char room[16];
-    const char *name;
+    char name[16];
     uint32_t before = range->keys ? range->keys->len : 0;
 
-    if (has_key(range, id))
+    if (has_key(range, id, side))
         return;
     if (range->key_count == TOW_TRACK_KEYS_MOST ||
         track->key_bytes + id.length > TOW_TRACK_KEY_BYTES) {
@@ -145,12 +164,13 @@ static void note_key(tow_track_t *track, tow_track_range_t *range, tow_value_t i
     }
     if (!range->keys)
         range->keys = bson_new();
-    bson_uint32_to_string(range->key_count++, &name, room, sizeof room);
+    snprintf(name, sizeof name, "%c%u", (char)side, range->key_count++);
     tow_value_append(range->keys, name, -1, id);
     track->key_bytes += range->keys->len - before;
 }
 
-void tow_track_touch(tow_track_t *track, const char *database, const char *name, tow_value_t id)
+void tow_track_touch(tow_track_t *track, const char *database, const char *name, tow_value_t id,
+                     tow_track_side_t side)
 {
     char ns[600];
     tow_track_collection_t *collection;
@@ -167,7 +187,7 @@ void tow_track_touch(tow_track_t *track, const char *database, const char *name,
         range = locate(collection, &value);
         bson_value_destroy(&value);
         if (range->equal || (range->reading && !range->overflow))
-            note_key(track, range, id);
+            note_key(track, range, id, side);
     }
     pthread_mutex_unlock(&track->lock);
 }

@@ -28,10 +28,14 @@ void tow_track_destroy(tow_track_t *track); /* takes NULL */
 /* Random, the same for all comparisons of the track, so that their digests add up. */
 uint64_t tow_track_seed(const tow_track_t *track);
 
-/* A document was written on either side. Unknown collections are ignored: they are still to be read. */
+typedef enum { TOW_TRACK_SOURCE = 's', TOW_TRACK_DESTINATION = 'd' } tow_track_side_t;
+
+/* A document was written on that side. Unknown collections are ignored: they are still to be read. */
 void tow_track_touch(tow_track_t *track, const char *database, const char *collection,
-                     tow_value_t id);
-/* Nothing counts as compared any more. */
+                     tow_value_t id, tow_track_side_t side);
+/* Nothing of a collection counts as compared any more; with "" of all those of the database. */
+void tow_track_gone(tow_track_t *track, const char *database, const char *collection);
+/* Nothing at all counts as compared any more. */
 void tow_track_reset(tow_track_t *track);
 
 /* Whether the ranges of the collection of that identity are known; forgets those of another identity
@@ -62,7 +66,8 @@ void tow_track_begin(tow_track_t *track, const char *ns, uint32_t range);
 /* It was read, and both sides hold `digest`. What was told since tow_track_begin stays. */
 void tow_track_equal(tow_track_t *track, const char *ns, uint32_t range,
                      const tow_digest_t *digest);
-/* The touched keys of a range, which are forgotten: {"0": _id, …}, owned by the caller. */
+/* The touched keys of a range, which are forgotten: {"s0": _id, "d1": _id, …}, owned by the caller. A key
+ * that was written on both sides stands there twice. */
 void tow_track_take_keys(tow_track_t *track, const char *ns, uint32_t range, bson_t *out);
 /* They could not be settled: the range is to be compared as a whole. */
 void tow_track_open(tow_track_t *track, const char *ns, uint32_t range);

@@ -26,6 +26,7 @@ typedef struct {
     char *range;     /* text of the range's bounds: "[min, max)" */
     uint32_t source_length, destination_length; /* of the documents, in bytes; 0: not there */
     bool repaired;   /* found, made equal, and compared again */
+    bool outside;    /* written at the destination, and not at the source, since it was last equal */
 } tow_difference_t;
 
 typedef struct {

@@ -90,7 +90,12 @@ bool tow_job_settle(void *data, tow_error_t *error)
 
 static void written(void *data, const char *database, const char *collection, tow_value_t id)
 {
-    tow_track_touch(((tow_job_t *)data)->track, database, collection, id);
+    tow_track_touch(((tow_job_t *)data)->track, database, collection, id, TOW_TRACK_DESTINATION);
+}
+
+static void gone(void *data, const char *database, const char *collection)
+{
+    tow_track_gone(((tow_job_t *)data)->track, database, collection);
 }
 
 static void gap(void *data, const char *why)
@@ -110,6 +115,7 @@ static void open_watch(tow_job_t *job)
                                    .stop = job->stop,
                                    .data = job,
                                    .key = written,
+                                   .gone = gone,
                                    .gap = gap};
     tow_watch_t *watch;
     tow_error_t error;

@@ -82,20 +82,23 @@ bool tow_job_repair(void *data, const char *database, const char *collection,
     return tow_replay_repair(job->replay, database, collection, ids, count, anew, error);
 }
 
-/* Everything is settled and writes have stopped: a difference is somebody else's write, or our bug. */
+/* Everything that the source had is settled: a difference is somebody else's write, or our bug. */
 void tow_job_tell_differences(tow_job_t *job, const tow_verify_report_t *report)
 {
     for (uint32_t i = 0; i < report->difference_count; i++) {
         const tow_difference_t *difference = &report->differences[i];
 
         tow_emit(&job->sink, TOW_LEVEL_ERROR, "difference",
-                 "%s %s%s: %s%s%s, %u bytes at the source, %u at the destination, range %s: %s; "
-                 "unless something else wrote to the destination, this is a bug of Towline",
+                 "%s %s%s: %s%s%s, %u bytes at the source, %u at the destination, range %s: %s; %s",
                  difference->ns, difference->id ? "_id " : "", difference->id ? difference->id : "",
                  tow_difference_kind_name(difference->kind), difference->path ? " at " : "",
                  difference->path ? difference->path : "", difference->source_length,
                  difference->destination_length, difference->range ? difference->range : "-",
-                 difference->repaired ? "repaired" : "not repaired");
+                 difference->repaired ? "repaired" : "not repaired",
+                 difference->outside
+                     ? "it was written at the destination, and not at the source, since it was equal: "
+                       "something else writes to the destination"
+                     : "unless something else wrote to the destination, this is a bug of Towline");
     }
 }
 

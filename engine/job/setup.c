@@ -217,7 +217,7 @@ static bool ddl_save_time(void *data, tow_optime_t time, tow_error_t *error)
 /* What the source writes is to be compared again. */
 static void touched(void *data, const char *database, const char *collection, tow_value_t id)
 {
-    tow_track_touch(data, database, collection, id);
+    tow_track_touch(data, database, collection, id, TOW_TRACK_SOURCE);
 }
 
 /* Components ------------------------------------------------------------------------------------*/

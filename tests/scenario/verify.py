@@ -425,6 +425,12 @@ def named(verification):
     return sorted((item["ns"], item["kind"], item["id"]) for item in verification["differences"])
 
 
+def compared(pair, job, namespace):
+    """How many documents of a namespace stand with the job as compared."""
+    stored = pair.destination.client["towline_" + job.name]["compared"].find()
+    return sum(item["documents"] for item in stored if item["_id"]["ns"] == namespace)
+
+
 def online(scenario, pair):
     """While the source is written to all the time: compared, repaired, and little left at the cutover."""
     still = pair.source.client["still"]["rows"]
@@ -441,8 +447,9 @@ def online(scenario, pair):
     try:
         job.wait_in_sync()
         with scenario.case("online: every range is compared while the source is written to"):
-            job.wait_for("all documents compared", lambda now:
-                         now["verification"]["hashedDocumentCount"] >= count)
+            job.wait_for("documents compared", lambda now:
+                         now["verification"]["hashedDocumentCount"] > 0)
+            wait_until("the compared ranges", lambda: compared(pair, job, "still.rows") == count)
         with scenario.case("online: a write to the destination is undone"):
             copy.delete_one({"_id": 5})
             copy.update_one({"_id": count - 1}, {"$set": {"n": -1}})
@@ -469,6 +476,8 @@ def online(scenario, pair):
             wanted = [("still.rows", "content", str(count - 1)), ("still.rows", "extra", '"mine"'),
                       ("still.rows", "missing", "5")]
             scenario.expect(named(verification) == wanted, "named %s" % named(verification))
+            scenario.expect(all(item.get("outside") for item in verification["differences"]),
+                            "not known as such: %s" % verification["differences"])
             scenario.expect(verification["repaired"] == 3 and verification["equal"],
                             "%d repaired" % verification["repaired"])
             scenario.expect_equal(pair)
@@ -485,17 +494,10 @@ def restarted(scenario, pair):
     for first in range(0, count, 2000):
         rows.insert_many([{"_id": n, "n": n, "pad": "x" * 4000} for n in range(first, min(first + 2000, count))])
     job = scenario.job(pair, verify_rate=1000)
-    state = pair.destination.client["towline_" + job.name]
     job.wait_in_sync()
-    ranges = 0
-
-    def stored():
-        return sum(item["documents"] for item in state["compared"].find()) == count
-
     with scenario.case("restart: compared ranges stand with the job"):
-        wait_until("the compared ranges", stored)
-        ranges = state["compared"].count_documents({})
-        scenario.expect(job.running() and ranges > 0, "%d ranges" % ranges)
+        wait_until("the compared ranges", lambda: compared(pair, job, "still.rows") == count)
+        scenario.expect(job.running(), "the job ended")
     job.kill()
     rows.update_one({"_id": 0}, {"$set": {"n": -5}})
     copy.update_one({"_id": count - 1}, {"$set": {"n": -1}})

@@ -23,7 +23,8 @@ static void touch(tow_track_t *track, int64_t id)
     int64_t little = (int64_t)BSON_UINT64_TO_LE((uint64_t)id);
 
     tow_track_touch(track, "d", "c",
-                    (tow_value_t){BSON_TYPE_INT64, sizeof little, (const uint8_t *)&little});
+                    (tow_value_t){BSON_TYPE_INT64, sizeof little, (const uint8_t *)&little},
+                    TOW_TRACK_SOURCE);
 }
 
 /* Four ranges: (-inf, 10), [10, 20), [20, 30), [30, inf). */
@@ -97,6 +98,23 @@ static void test_a_write_during_the_reading_stays(void **state)
     /* Everything is to be read again: also what is being read now. */
     tow_track_reset(track);
     tow_track_equal(track, "d.c", 1, &digest);
+    assert_int_equal(state_of(track, 1), TOW_TRACK_OPEN);
+    tow_track_destroy(track);
+}
+
+static void test_a_dropped_collection(void **state)
+{
+    tow_track_t *track = four_ranges(true);
+
+    compare(track, 1);
+    tow_track_gone(track, "d", "cc");
+    tow_track_gone(track, "d", "");
+    assert_int_equal(state_of(track, 1), TOW_TRACK_OPEN);
+    compare(track, 1);
+    tow_track_gone(track, "d", "cc");
+    tow_track_gone(track, "dd", "");
+    assert_int_equal(state_of(track, 1), TOW_TRACK_EQUAL);
+    tow_track_gone(track, "d", "c");
     assert_int_equal(state_of(track, 1), TOW_TRACK_OPEN);
     tow_track_destroy(track);
 }
@@ -266,7 +284,8 @@ static void test_a_billion_documents_in_64_megabytes(void **state)
         id = (int64_t)((seed >> 20) % (uint64_t)each);
         snprintf(name, sizeof name, "c%d", (int)(seed >> 60));
         tow_track_touch(track, "d", name,
-                        (tow_value_t){BSON_TYPE_INT64, sizeof id, (const uint8_t *)&id});
+                        (tow_value_t){BSON_TYPE_INT64, sizeof id, (const uint8_t *)&id},
+                        TOW_TRACK_DESTINATION);
         if (i % 10000 == 0 && mallinfo2().uordblks - before > most)
             most = mallinfo2().uordblks - before;
     }
@@ -294,6 +313,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_write_is_seen_in_its_range),
         cmocka_unit_test(test_a_write_during_the_reading_stays),
+        cmocka_unit_test(test_a_dropped_collection),
         cmocka_unit_test(test_too_many_keys_open_the_range),
         cmocka_unit_test(test_without_order_every_write_opens),
         cmocka_unit_test(test_another_collection_of_that_name),
