@@ -1,8 +1,8 @@
 /* verify.c: how fast two equal sides are compared, against a plain scan.
  *
  * The scan reads every document of one side with one cursor and drops it: nothing that reads a side
- * whole, one cursor after another, is faster. Each round scans both sides, one after the other, and runs
- * `towline verify`; what counts is the slower scan by the verification's time. */
+ * whole, one cursor after another, is faster. Each round scans both sides, one after the other, and
+ * runs `towline verify`; what counts is the slower scan by the verification's time. */
 #include "bench/bench.h"
 #include "engine/base/clock.h"
 #include "engine/base/memory.h"
@@ -28,7 +28,8 @@ static bool scan(const tow_bench_options_t *options, const char *uri, double *ou
     mongoc_collection_t *collection =
         mongoc_client_get_collection(client, options->database, options->collection);
     BSON_APPEND_INT32(&batch, "batchSize", SCAN_BATCH);
-    mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(collection, &everything, &batch, NULL);
+    mongoc_cursor_t *cursor =
+        mongoc_collection_find_with_opts(collection, &everything, &batch, NULL);
     while (mongoc_cursor_next(cursor, &document))
         documents++;
     bool ok = !mongoc_cursor_error(cursor, &reason) || tow_bench_mongo(error, &reason, "scan");
@@ -46,8 +47,8 @@ static bool scan(const tow_bench_options_t *options, const char *uri, double *ou
 
 static bool run_verify(const tow_bench_options_t *options, double *out_seconds, tow_error_t *error)
 {
-    const char *const argv[] = {options->engine, "verify",  "--include", options->database,
-                                "--progress",    "none",    NULL};
+    const char *const argv[] = {options->engine, "verify", "--include", options->database,
+                                "--progress",    "none",   NULL};
     const char *const environment[] = {"TOWLINE_SOURCE", options->source, "TOWLINE_DESTINATION",
                                        options->destination, NULL};
     char *log = tow_format("%s/verify.log", options->work);
@@ -78,8 +79,9 @@ static bool run_part(const tow_bench_options_t *options, part_t part, double *ou
 static void print_table(const tow_bench_digest_t *digest, tow_bench_samples_t samples[PARTS],
                         tow_bench_samples_t *ratios, bson_t *report)
 {
-    printf("| comparison, median of %zu rounds | seconds | MB/s of a side |\n| --- | ---: | ---: |\n",
-           ratios->count);
+    printf(
+        "| comparison, median of %zu rounds | seconds | MB/s of a side |\n| --- | ---: | ---: |\n",
+        ratios->count);
     for (int part = 0; part < PARTS; part++) {
         double seconds = tow_bench_samples_median(&samples[part]);
         printf("| %s | %.2f | %.1f |\n", part_names[part], seconds,

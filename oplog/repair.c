@@ -1,13 +1,12 @@
 /* repair.c: keys that are refetched without an event of the stream, because a comparison found them
- * different. They take the way of all keys: through the ledger, so that the floor stays before them, and
- * into the lane that alone writes them. */
+ * different. They take the way of all keys: through the ledger, so that the floor stays before
+ * them, and into the lane that alone writes them. */
 #include "oplog/replay_internal.h"
 
 enum { WAIT_MS = 1000 };
 
-static tow_block_t *make_block(const char *database, const char *collection,
-                               const tow_value_t *ids, uint32_t count, bool anew,
-                               tow_optime_t time)
+static tow_block_t *make_block(const char *database, const char *collection, const tow_value_t *ids,
+                               uint32_t count, bool anew, tow_optime_t time)
 {
     tow_block_t *block = tow_alloc(sizeof *block);
     bson_t none = BSON_INITIALIZER;
@@ -24,8 +23,7 @@ static tow_block_t *make_block(const char *database, const char *collection,
 }
 
 bool tow_replay_repair(tow_replay_t *replay, const char *database, const char *collection,
-                       const tow_value_t *ids, uint32_t count, bool anew,
-                       tow_error_t *error)
+                       const tow_value_t *ids, uint32_t count, bool anew, tow_error_t *error)
 {
     const tow_replay_options_t *options = &replay->options;
     uint64_t number;

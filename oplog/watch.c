@@ -10,24 +10,24 @@
 #include "oplog/record.h"
 
 enum {
-    AWAIT_MS = 100,     /* how long the server holds an empty getMore */
+    AWAIT_MS = 100, /* how long the server holds an empty getMore */
     BATCH = 10000,
-    ATTEMPTS_MOST = 5,  /* to go on where it broke; then it begins anew, with a gap */
-    AGAIN_MS = 1000     /* between attempts to open it at all */
+    ATTEMPTS_MOST = 5, /* to go on where it broke; then it begins anew, with a gap */
+    AGAIN_MS = 1000    /* between attempts to open it at all */
 };
 
 struct tow_watch {
     tow_watch_options_t options;
     pthread_t thread;
-    tow_stop_t *end;            /* of the thread */
-    _Atomic uint64_t idle;      /* replies without events */
-    pthread_mutex_t lock;       /* guards the token, and the waits on `changed` */
+    tow_stop_t *end;       /* of the thread */
+    _Atomic uint64_t idle; /* replies without events */
+    pthread_mutex_t lock;  /* guards the token, and the waits on `changed` */
     pthread_cond_t changed;
     /* The thread's own. */
     tow_conn_t *conn;
     int64_t cursor;
     uint32_t server;
-    bson_t token;               /* empty: none; written by the thread alone */
+    bson_t token; /* empty: none; written by the thread alone */
 };
 
 static void append_stages(const tow_watch_t *watch, bool resume, bson_t *stages)
@@ -138,8 +138,7 @@ static bool take_reply(tow_watch_t *watch, const bson_t *reply, tow_error_t *err
         pthread_cond_broadcast(&watch->changed);
         pthread_mutex_unlock(&watch->lock);
     }
-    return watch->cursor ? true
-                         : tow_fail(error, TOW_ERROR_SERVER, "a change stream was closed");
+    return watch->cursor ? true : tow_fail(error, TOW_ERROR_SERVER, "a change stream was closed");
 }
 
 static bool open_stream(tow_watch_t *watch, bool resume, tow_error_t *error)
@@ -249,8 +248,7 @@ tow_watch_t *tow_watch_new(const tow_watch_options_t *options, const bson_t *tok
     bson_init(&watch->token);
     pthread_mutex_init(&watch->lock, NULL);
     tow_condition_init(&watch->changed);
-    if (!(watch->conn = tow_conn_open(options->link, error)) ||
-        !begin(watch, token, error)) {
+    if (!(watch->conn = tow_conn_open(options->link, error)) || !begin(watch, token, error)) {
         tow_watch_destroy(watch);
         return NULL;
     }

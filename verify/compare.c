@@ -246,8 +246,7 @@ static bool compare_keys(tow_verify_pair_t *pair, tow_verify_unit_t *unit, tow_e
     digests[TOW_DESTINATION] = digests[TOW_SOURCE];
     tow_track_take_keys(track, ns, unit->range, &keys);
     ok = tow_verify_locate_keys(
-        pair, unit, &keys,
-        digests[TOW_SOURCE].bytes / (digests[TOW_SOURCE].documents + 1), error);
+        pair, unit, &keys, digests[TOW_SOURCE].bytes / (digests[TOW_SOURCE].documents + 1), error);
     if (!ok || unit->unequal)
         tow_track_open(track, ns, unit->range);
     if (ok) {
@@ -358,7 +357,8 @@ static bool split_side(tow_verify_side_t *side, void *data, tow_error_t *error)
                             tow_bson_value_compare, &split->bounds, &split->count, error);
 }
 
-/* Bounds that ascend: whatever the sample was like, ranges must leave no gap and count nothing twice. */
+/* Bounds that ascend: whatever the sample was like, ranges must leave no gap and count nothing
+ * twice. */
 static void drop_disorder(split_t *split)
 {
     uint32_t kept = 0;
@@ -382,7 +382,8 @@ static bool sample(tow_verify_pair_t *pair, tow_verify_item_t *item, split_t *ou
     return true;
 }
 
-/* Units for the ranges of the track that are not equal; the others go into the totals as they are. */
+/* Units for the ranges of the track that are not equal; the others go into the totals as they are.
+ */
 static tow_verify_unit_t *tracked_units(tow_verify_pair_t *pair, tow_verify_item_t *item)
 {
     tow_track_t *track = pair->run->options->track;
@@ -395,7 +396,8 @@ static tow_verify_unit_t *tracked_units(tow_verify_pair_t *pair, tow_verify_item
         bson_value_t bounds[2];
 
         if (state != TOW_TRACK_OPEN)
-            tow_verify_progress(pair->run, digests[TOW_SOURCE].documents, digests[TOW_SOURCE].bytes);
+            tow_verify_progress(pair->run, digests[TOW_SOURCE].documents,
+                                digests[TOW_SOURCE].bytes);
         if (state == TOW_TRACK_EQUAL) {
             digests[TOW_DESTINATION] = digests[TOW_SOURCE];
             add_totals(pair, item, digests);

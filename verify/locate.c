@@ -1,10 +1,10 @@
 /* locate.c: turns the differences between two maps into reported ones, and has them repaired.
  *
- * Every suspect, some at a time, is looked at again on both sides: only the documents themselves tell
- * in which field they differ, and writes may go on while we compare. Where changes are replayed
- * meanwhile, a difference counts only when the source's document stood still from before the replay had
- * caught up until after the destination's was read. With `repair` what counts is repaired and looked at
- * again. */
+ * Every suspect, some at a time, is looked at again on both sides: only the documents themselves
+ * tell in which field they differ, and writes may go on while we compare. Where changes are
+ * replayed meanwhile, a difference counts only when the source's document stood still from before
+ * the replay had caught up until after the destination's was read. With `repair` what counts is
+ * repaired and looked at again. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,7 +25,7 @@ typedef struct {
 } look_t;
 
 typedef struct {
-    tow_value_t id;      /* borrowed from the maps */
+    tow_value_t id; /* borrowed from the maps */
     look_t looks[2];
     tow_difference_kind_t kind;
     char *path;          /* when it was found to differ */
@@ -41,7 +41,7 @@ typedef struct {
     tow_buffer_t scratch;
     suspect_t *suspects;
     size_t count, capacity;
-    uint64_t unnamed; /* differences for which the list has no room */
+    uint64_t unnamed;   /* differences for which the list has no room */
     const bson_t *keys; /* of a track, when these are compared; NULL: who wrote is not known */
 } locate_t;
 
@@ -108,8 +108,8 @@ static void take_document(void *data, const bson_t *document)
 
     /* The room grows by powers of two, so the count alone says when it is used up. */
     if ((fetch->count & (fetch->count - 1)) == 0)
-        fetch->items = tow_realloc(fetch->items,
-                                   (fetch->count ? fetch->count * 2 : 1) * sizeof *fetch->items);
+        fetch->items =
+            tow_realloc(fetch->items, (fetch->count ? fetch->count * 2 : 1) * sizeof *fetch->items);
     fetch->items[fetch->count++] = (fetched_t){bson_copy(document), false};
 }
 
@@ -188,8 +188,8 @@ static void build_filter(const suspect_t *suspects, size_t count, bson_t *out)
 
 /* Looking ---------------------------------------------------------------------------------------*/
 
-/* The old reading of a document leaves the digest and the new one, if any, comes in. True: it is not
- * what it was. */
+/* The old reading of a document leaves the digest and the new one, if any, comes in. True: it is
+ * not what it was. */
 static bool look(locate_t *locate, suspect_t *suspect, int which, const bson_t *document)
 {
     const tow_verify_run_t *run = locate->pair->run;
@@ -230,9 +230,9 @@ static void judge(locate_t *locate, suspect_t *suspect, const bson_t *documents[
     const look_t *looks = suspect->looks;
 
     look(locate, suspect, TOW_DESTINATION, documents[TOW_DESTINATION]);
-    suspect->different = looks[TOW_SOURCE].there != looks[TOW_DESTINATION].there ||
-                         (looks[TOW_SOURCE].there &&
-                          looks[TOW_SOURCE].hash != looks[TOW_DESTINATION].hash);
+    suspect->different =
+        looks[TOW_SOURCE].there != looks[TOW_DESTINATION].there ||
+        (looks[TOW_SOURCE].there && looks[TOW_SOURCE].hash != looks[TOW_DESTINATION].hash);
     if (!suspect->different) {
         suspect->done = true;
     } else if (!options->settle || !moved) {
@@ -287,8 +287,8 @@ static bool repair(locate_t *locate, const suspect_t *suspects, size_t count, bo
     for (size_t i = 0; i < count; i++)
         if (!suspects[i].done && suspects[i].counts)
             ids[wanted++] = suspects[i].id;
-    ok = !wanted || options->repair(options->data, item->database, item->name, ids, wanted, anew,
-                                     error);
+    ok = !wanted ||
+         options->repair(options->data, item->database, item->name, ids, wanted, anew, error);
     free(ids);
     return ok ? true : tow_fail_context(error, "repair");
 }
@@ -330,7 +330,8 @@ static void report(locate_t *locate, suspect_t *suspect)
     suspect->path = NULL;
 }
 
-/* Those that are not reported in the end, because of an error, have their paths freed all the same. */
+/* Those that are not reported in the end, because of an error, have their paths freed all the same.
+ */
 static bool handle_batch(locate_t *locate, suspect_t *suspects, size_t count, tow_error_t *error)
 {
     bool ok = true, open = true;

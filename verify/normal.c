@@ -1,9 +1,10 @@
 /* normal.c: documents without what a mode of comparison ignores.
  *
- * Ignoring the order of fields, a document's normal form is the same document with its fields sorted by
- * name, at every depth; fields of one name keep their order. Ignoring numeric types, it is a stream like
- * BSON in which every number is written as its length (4 bytes) and the canonical bytes of its value, so
- * that two streams are the same exactly when nothing but types of equal numbers differs. */
+ * Ignoring the order of fields, a document's normal form is the same document with its fields
+ * sorted by name, at every depth; fields of one name keep their order. Ignoring numeric types, it
+ * is a stream like BSON in which every number is written as its length (4 bytes) and the canonical
+ * bytes of its value, so that two streams are the same exactly when nothing but types of equal
+ * numbers differs. */
 #include <stdlib.h>
 #include <string.h>
 

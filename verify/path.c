@@ -27,8 +27,9 @@ static bool is_nest(tow_value_t value)
     return value.type == BSON_TYPE_DOCUMENT || value.type == BSON_TYPE_ARRAY;
 }
 
-/* Appends the rest of the path; false: nothing differs, and nothing was appended. Where one document has a field that the other has not at this
- * place, that field is the difference, also when it stands elsewhere: order counts. */
+/* Appends the rest of the path; false: nothing differs, and nothing was appended. Where one
+ * document has a field that the other has not at this place, that field is the difference, also
+ * when it stands elsewhere: order counts. */
 static bool walk(bool by_value, tow_value_t source, tow_value_t destination, tow_buffer_t *path)
 {
     bson_iter_t left, right;

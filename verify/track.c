@@ -52,8 +52,8 @@ static void remove_all(tow_track_t *track)
 {
     tow_track_collection_t *collection, *next;
 
-    HASH_ITER(hh, track->collections, collection, next)
-    remove_collection(track, collection);
+    HASH_ITER (hh, track->collections, collection, next)
+        remove_collection(track, collection);
 }
 
 void tow_track_destroy(tow_track_t *track)
@@ -70,16 +70,15 @@ uint64_t tow_track_seed(const tow_track_t *track)
     return track->seed;
 }
 
-/* Opens the ranges of those whose namespace is `name`, or begins with it when it is a prefix. The ranges
- * stay, for a comparison may be at them. */
+/* Opens the ranges of those whose namespace is `name`, or begins with it when it is a prefix. The
+ * ranges stay, for a comparison may be at them. */
 static void open_all(tow_track_t *track, const char *name, bool prefix)
 {
     tow_track_collection_t *collection, *next;
     size_t length = strlen(name);
 
     pthread_mutex_lock(&track->lock);
-    HASH_ITER(hh, track->collections, collection, next)
-    {
+    HASH_ITER (hh, track->collections, collection, next) {
         if (prefix ? strncmp(collection->ns, name, length) != 0 : strcmp(collection->ns, name) != 0)
             continue;
         for (uint32_t i = 0; i < collection->count; i++)
@@ -142,8 +141,8 @@ static bool has_key(const tow_track_range_t *range, tow_value_t id, tow_track_si
     while (bson_iter_next(&iter)) {
         tow_value_t other = tow_value_of(&iter);
 
-        if (*bson_iter_key(&iter) == (char)side && other.type == id.type && other.length == id.length &&
-            (!id.length || !memcmp(other.data, id.data, id.length)))
+        if (*bson_iter_key(&iter) == (char)side && other.type == id.type &&
+            other.length == id.length && (!id.length || !memcmp(other.data, id.data, id.length)))
             return true;
     }
     return false;
@@ -213,8 +212,7 @@ void tow_track_sweep(tow_track_t *track)
     tow_track_collection_t *collection, *next;
 
     pthread_mutex_lock(&track->lock);
-    HASH_ITER(hh, track->collections, collection, next)
-    {
+    HASH_ITER (hh, track->collections, collection, next) {
         if (!collection->seen)
             remove_collection(track, collection);
         else
@@ -349,8 +347,7 @@ void tow_track_totals(tow_track_t *track, tow_track_totals_t *out)
     *out = (tow_track_totals_t){0};
     pthread_mutex_lock(&track->lock);
     out->bytes = sizeof *track + track->key_bytes;
-    HASH_ITER(hh, track->collections, collection, next)
-    {
+    HASH_ITER (hh, track->collections, collection, next) {
         out->ranges += collection->count;
         out->bytes += sizeof *collection + collection->count * sizeof *collection->ranges;
         for (uint32_t i = 0; i < collection->count; i++) {

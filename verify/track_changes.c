@@ -27,8 +27,8 @@ static void add_entry(tow_track_entry_t **list, uint32_t *count,
     if ((*count & (*count - 1)) == 0)
         *list = tow_realloc(*list, (*count ? *count * 2 : 1) * sizeof **list);
     entry = &(*list)[(*count)++];
-    *entry = (tow_track_entry_t){.ns = tow_strdup(collection->ns), .range = number,
-                                 .digest = range->digest};
+    *entry = (tow_track_entry_t){
+        .ns = tow_strdup(collection->ns), .range = number, .digest = range->digest};
     memcpy(entry->uuid, collection->uuid, sizeof entry->uuid);
     copy_bound(&range->min, &entry->min);
     copy_bound(number + 1 < collection->count ? &range[1].min : NULL, &entry->max);
@@ -42,20 +42,20 @@ void tow_track_changes(tow_track_t *track, tow_track_changes_t *out)
     pthread_mutex_lock(&track->lock);
     out->all = track->purge;
     track->purge = false;
-    HASH_ITER(hh, track->collections, collection, next)
-    for (uint32_t i = 0; i < collection->count; i++) {
-        tow_track_range_t *range = &collection->ranges[i];
+    HASH_ITER (hh, track->collections, collection, next)
+        for (uint32_t i = 0; i < collection->count; i++) {
+            tow_track_range_t *range = &collection->ranges[i];
 
-        if (out->all)
-            range->saved = false;
-        if (range->saved == is_clean(collection, range))
-            continue;
-        if (range->saved)
-            add_entry(&out->removed, &out->removed_count, collection, i);
-        else
-            add_entry(&out->added, &out->added_count, collection, i);
-        range->saved = !range->saved;
-    }
+            if (out->all)
+                range->saved = false;
+            if (range->saved == is_clean(collection, range))
+                continue;
+            if (range->saved)
+                add_entry(&out->removed, &out->removed_count, collection, i);
+            else
+                add_entry(&out->added, &out->added_count, collection, i);
+            range->saved = !range->saved;
+        }
     pthread_mutex_unlock(&track->lock);
 }
 

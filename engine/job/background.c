@@ -9,11 +9,12 @@
 #include "engine/job/internal.h"
 
 enum {
-    ROUND_MS = 1000,    /* between two comparisons … */
-    ROUND_FACTOR = 4,   /* … and at least so many times what the last one took: it reads the catalogs */
-    REST_MS = 100,      /* how often a resting comparison looks whether it may go on */
-    ADJUST_MS = 1000,   /* between two looks at the source's latency */
-    SLOWEST_PART = 16,  /* of the rate that it falls to */
+    ROUND_MS = 1000, /* between two comparisons … */
+    ROUND_FACTOR =
+        4, /* … and at least so many times what the last one took: it reads the catalogs */
+    REST_MS = 100,     /* how often a resting comparison looks whether it may go on */
+    ADJUST_MS = 1000,  /* between two looks at the source's latency */
+    SLOWEST_PART = 16, /* of the rate that it falls to */
     SETTLE_MS = 20
 };
 
@@ -107,7 +108,8 @@ static void gap(void *data, const char *why)
              "everything is compared again: the destination's stream of changes says '%s'", why);
 }
 
-/* Without a watch nothing may count as compared before the cutover; the comparison is still worth it. */
+/* Without a watch nothing may count as compared before the cutover; the comparison is still worth
+ * it. */
 static void open_watch(tow_job_t *job)
 {
     tow_watch_options_t options = {.link = job->destination,
@@ -125,9 +127,10 @@ static void open_watch(tow_job_t *job)
     watch = tow_watch_new(&options, job->watch_token, &error);
     atomic_store(&job->watch, watch);
     if (!watch)
-        tow_emit(&job->sink, TOW_LEVEL_WARNING, "watch_failed",
-                 "writes to the destination cannot be watched, so the cutover compares everything: %s",
-                 error.message);
+        tow_emit(
+            &job->sink, TOW_LEVEL_WARNING, "watch_failed",
+            "writes to the destination cannot be watched, so the cutover compares everything: %s",
+            error.message);
 }
 
 tow_track_t *tow_job_watched_track(tow_job_t *job)

@@ -1,10 +1,12 @@
-/* remember.c: keeps with the job what the verification compared, so that a restart need not read it again.
+/* remember.c: keeps with the job what the verification compared, so that a restart need not read it
+ * again.
  *
  * Ranges stand in the collection `compared` of the job's database:
- *   {_id: {ns, n}, uuid, mode, seed, min?, max?, documents, bytes, sum}   (min, max absent: open end)
- * and the position of the destination's watch in the job's document, as `watchToken`. Both are stored
- * just before a checkpoint: ranges in which something was written up to it are removed first, so that
- * what a restart finds is equal up to the positions from which both streams go on. */
+ *   {_id: {ns, n}, uuid, mode, seed, min?, max?, documents, bytes, sum}   (min, max absent: open
+ * end) and the position of the destination's watch in the job's document, as `watchToken`. Both are
+ * stored just before a checkpoint: ranges in which something was written up to it are removed
+ * first, so that what a restart finds is equal up to the positions from which both streams go on.
+ */
 #include <stdlib.h>
 #include <string.h>
 
@@ -245,9 +247,8 @@ static void take_stored(tow_job_t *job, const bson_t *document, tow_track_change
         *seed = stored.seed;
     /* The room grows by powers of two, so the count alone says when it is used up. */
     if ((list->added_count & (list->added_count - 1)) == 0)
-        list->added =
-            tow_realloc(list->added, (list->added_count ? list->added_count * 2 : 1) *
-                                         sizeof *list->added);
+        list->added = tow_realloc(list->added, (list->added_count ? list->added_count * 2 : 1) *
+                                                   sizeof *list->added);
     list->added[list->added_count++] = stored.entry;
     if (!stored.entry.ns || stored.mode != (int32_t)job->config.verify_mode || stored.seed != *seed)
         list->all = true;

@@ -44,19 +44,18 @@ static void make_components(tow_repair_t *repair)
                                .index_workers = 2,
                                .range_bytes = UINT64_C(256) << 20,
                                .keep_extra = !options->drop_extra};
-    /* Without a stream there are no DDL events: only what an unknown collection asks for is given. */
-    tow_replay_options_t replay = {.source = options->source,
-                                   .destination = options->destination,
-                                   .filter = options->filter,
-                                   .stop = options->stop,
-                                   .sink = options->sink,
-                                   .lanes = options->workers,
-                                   .dirty_bytes = DIRTY_BYTES,
-                                   .retry_window_ms = options->retry_window_ms,
-                                   .ddl = {.data = repair,
-                                           .copying = copying,
-                                           .create = create,
-                                           .copy_again = copy_again}};
+    /* Without a stream there are no DDL events: only what an unknown collection asks for is given.
+     */
+    tow_replay_options_t replay = {
+        .source = options->source,
+        .destination = options->destination,
+        .filter = options->filter,
+        .stop = options->stop,
+        .sink = options->sink,
+        .lanes = options->workers,
+        .dirty_bytes = DIRTY_BYTES,
+        .retry_window_ms = options->retry_window_ms,
+        .ddl = {.data = repair, .copying = copying, .create = create, .copy_again = copy_again}};
     bson_t none = BSON_INITIALIZER;
 
     repair->namespaces = copy.namespaces = replay.namespaces = tow_namespaces_new();
@@ -145,6 +144,5 @@ bool tow_repair_documents(void *data, const char *database, const char *collecti
             return false;
         return tow_copy_wait(repair->copy) ? true : stopped(repair, error);
     }
-    return tow_replay_repair(repair->replay, database, collection, ids, count, anew,
-                             error);
+    return tow_replay_repair(repair->replay, database, collection, ids, count, anew, error);
 }

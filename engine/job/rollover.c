@@ -1,8 +1,9 @@
 /* rollover.c: what happens when the source's oplog no longer reaches back to the job's position.
  *
- * The job does not fail: a new stream is opened, and what changed in between is found by comparing both
- * sides by ranges and repaired, which reads digests and what differs instead of copying all. That it is
- * necessary stands in the job's document before anything goes on, so that a restart does it as well. */
+ * The job does not fail: a new stream is opened, and what changed in between is found by comparing
+ * both sides by ranges and repaired, which reads digests and what differs instead of copying all.
+ * That it is necessary stands in the job's document before anything goes on, so that a restart does
+ * it as well. */
 #include <stdlib.h>
 
 #include "engine/job/internal.h"
@@ -79,7 +80,8 @@ static uint32_t count_losses(tow_job_t *job)
     return losses;
 }
 
-/* *out_settled false: the stream was lost once more meanwhile, and everything is to be done again. */
+/* *out_settled false: the stream was lost once more meanwhile, and everything is to be done again.
+ */
 static bool settle_rollover(tow_job_t *job, uint32_t losses, bool *out_settled, tow_error_t *error)
 {
     bool ok = true;
