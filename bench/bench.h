@@ -29,6 +29,7 @@ bool tow_bench_load(const tow_bench_options_t *options, tow_error_t *error);
 bool tow_bench_copy(const tow_bench_options_t *options, tow_error_t *error);
 bool tow_bench_lag(const tow_bench_options_t *options, tow_error_t *error);
 bool tow_bench_drain(const tow_bench_options_t *options, tow_error_t *error);
+bool tow_bench_verify(const tow_bench_options_t *options, tow_error_t *error);
 
 /* Data: data.c ----------------------------------------------------------------------------------*/
 

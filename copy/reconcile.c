@@ -419,7 +419,7 @@ static bool reconcile_whole(task_t *task, tow_error_t *error)
     if (!ok)
         return false;
     ok = tow_catalog_read(task->destination, NULL, &theirs, error) &&
-         drop_extra(task, &ours, &theirs, error);
+         (task->copy->options.keep_extra || drop_extra(task, &ours, &theirs, error));
     for (size_t i = 0; ok && i < ours.count; i++)
         if (ours.items[i].type == TOW_COLLECTION &&
             tow_filter_takes(task->copy->options.filter, ours.items[i].database,

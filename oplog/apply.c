@@ -35,12 +35,14 @@ static void make_dirty(tow_lane_t *lane, const tow_item_t *item)
     tow_replay_t *replay = lane->replay;
     tow_recent_t recent = tow_recent_find(lane->dirty, item->collection, item->id, item->hash);
 
-    if (recent.known && item->time <= recent.lo) {
+    if (recent.known && item->time <= recent.lo && !item->repair) {
         atomic_fetch_add(&replay->skipped, 1);
         tow_ledger_settle(replay->options.ledger, item->block, 1);
     } else {
         tow_dirty_mark(lane->dirty, item->collection, item->id, item->hash, item->time,
                        item->block, item->fresh);
+        if (item->anew)
+            tow_dirty_find(lane->dirty, item->collection, item->id, item->hash)->anew = true;
     }
     finish_item(replay, item);
 }

@@ -26,6 +26,7 @@ struct tow_dirty_key {
     unsigned hash;
     bool in_flight, found, failed; /* failed: its write was refused */
     bool fresh;                    /* its first unsettled event was an insert */
+    bool anew;                     /* a replacement did not help: delete and insert */
     uint8_t type;                  /* of the raw _id, which stands at bytes */
     uint32_t length, identity_length;
     uint8_t bytes[];               /* raw _id, then the identity: collection id and canonical _id */

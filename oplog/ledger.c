@@ -15,6 +15,7 @@ struct tow_ledger {
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t changed;
     tow_block_t *head, *tail, *cursor; /* cursor: next to dispatch, NULL: none */
+    uint64_t linked, popped;     /* blocks so far: they go in the order in which they came */
     bson_t floor_token;
     bool has_place;              /* something was spooled */
     tow_spool_place_t last_place;
@@ -89,18 +90,31 @@ static void link_block(tow_ledger_t *ledger, tow_block_t *block)
     else
         ledger->head = block;
     ledger->tail = block;
+    ledger->linked++;
     if (!ledger->cursor)
         ledger->cursor = block;
     pthread_cond_broadcast(&ledger->changed);
 }
 
-static void append(tow_ledger_t *ledger, tow_block_t *block, bool loaded)
+/* Gives a block the position of the one before it; the lock is held. */
+static void place_here(tow_ledger_t *ledger, tow_block_t *block)
 {
+    bson_copy_to(ledger->tail ? &ledger->tail->token : &ledger->floor_token, &block->token);
+    block->time = ledger->tail ? ledger->tail->time : atomic_load(&ledger->floor_time);
+}
+
+/* Returns the block's number. */
+static uint64_t append(tow_ledger_t *ledger, tow_block_t *block, bool loaded, bool here)
+{
+    uint64_t number;
+
     block->next = NULL;
     block->loaded = loaded;
     atomic_store(&block->unsettled, block->events + 1);
     atomic_store(&block->payload_users, 1);
     pthread_mutex_lock(&ledger->lock);
+    if (here)
+        place_here(ledger, block);
     if (loaded)
         atomic_fetch_add(&ledger->payload, block->payload_bytes);
     if (block->direct)
@@ -114,17 +128,24 @@ static void append(tow_ledger_t *ledger, tow_block_t *block, bool loaded)
     atomic_fetch_add(&ledger->backlog, block->events);
     atomic_fetch_add(&ledger->undispatched, block->events);
     link_block(ledger, block);
+    number = ledger->linked;
     pthread_mutex_unlock(&ledger->lock);
+    return number;
 }
 
 void tow_ledger_append(tow_ledger_t *ledger, tow_block_t *block)
 {
-    append(ledger, block, true);
+    append(ledger, block, true, false);
 }
 
 void tow_ledger_append_spooled(tow_ledger_t *ledger, tow_block_t *block)
 {
-    append(ledger, block, false);
+    append(ledger, block, false, false);
+}
+
+uint64_t tow_ledger_insert(tow_ledger_t *ledger, tow_block_t *block)
+{
+    return append(ledger, block, true, true);
 }
 
 void tow_ledger_idle(tow_ledger_t *ledger, const bson_t *token, tow_optime_t time)
@@ -191,6 +212,7 @@ static void pop_settled(tow_ledger_t *ledger)
 
         set_floor(ledger, &head->token, head->time);
         ledger->head = head->next;
+        ledger->popped++;
         if (!ledger->head)
             ledger->tail = NULL;
         free_block(ledger, head);
@@ -291,6 +313,19 @@ bool tow_ledger_wait_floor(tow_ledger_t *ledger, tow_optime_t time, int64_t wait
             break;
     pthread_mutex_unlock(&ledger->lock);
     return reached;
+}
+
+bool tow_ledger_wait_block(tow_ledger_t *ledger, uint64_t number, int64_t wait_ms)
+{
+    int64_t until_ms = tow_now_ms() + wait_ms;
+    bool settled;
+
+    pthread_mutex_lock(&ledger->lock);
+    while (!(settled = ledger->popped >= number) && !tow_stop_requested(ledger->stop))
+        if (!wait_changed(ledger, until_ms))
+            break;
+    pthread_mutex_unlock(&ledger->lock);
+    return settled;
 }
 
 void tow_ledger_wake(tow_ledger_t *ledger)

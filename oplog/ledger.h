@@ -45,6 +45,12 @@ void tow_ledger_begin(tow_ledger_t *ledger, const bson_t *token, tow_optime_t ti
 void tow_ledger_append(tow_ledger_t *ledger, tow_block_t *block);
 /* The same for a block whose payload is in the spool alone (found there at a restart). */
 void tow_ledger_append_spooled(tow_ledger_t *ledger, tow_block_t *block);
+/* A block of keys that did not come from the stream, such as differences to be repaired: it stands where
+ * the stream is now, and has its token and time from there. Takes the block; returns its number. */
+uint64_t tow_ledger_insert(tow_ledger_t *ledger, tow_block_t *block);
+/* Waits until the block of that number and all before it are settled; false: stopped, or wait_ms
+ * passed. */
+bool tow_ledger_wait_block(tow_ledger_t *ledger, uint64_t number, int64_t wait_ms);
 /* A token without events. */
 void tow_ledger_idle(tow_ledger_t *ledger, const bson_t *token, tow_optime_t time);
 /* The next block to dispatch; waits at most wait_ms; NULL: none, or stopped. It stays in the ledger. */

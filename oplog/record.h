@@ -4,7 +4,9 @@
  * gap between two frames of the spool is noticed at a restart. Then records follow one another:
  *
  *   bytes   meaning
- *   1       kind: 'i' insert, 'c' any other change of a key, 'e' a whole event (DDL)
+ *   1       kind: 'i' insert, 'c' any other change of a key, 'e' a whole event (DDL),
+ *           'r' a key to be refetched whatever was read before, 'a' and to be
+ *           deleted and inserted then (both in memory only)
  *   1       BSON type of the _id; 0 for 'e'
  *   2, 2    lengths of database and collection name, without their terminating zero
  *   2       zero

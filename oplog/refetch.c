@@ -71,7 +71,8 @@ static bool add_replace(batch_t *batch, tow_dirty_key_t *key, const bson_t *docu
          !tow_has_empty_timestamp(document)))
         return add_insert(batch, key, document, error);
     key->fresh = false;
-    if (!tow_is_updatable(document)) {
+    if (key->anew || !tow_is_updatable(document)) {
+        key->anew = false;
         key->failed = true;
         tow_lane_conflict(lane, key->collection, tow_dirty_id(key), "cannot be written by update");
         return true;

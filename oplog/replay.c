@@ -66,15 +66,31 @@ static void skip(tow_replay_t *replay, tow_block_t *block)
     tow_ledger_settle(replay->options.ledger, block, 1);
 }
 
+/* Puts the item, filled in but for its collection, into the outbox of its lane. */
+static void hand_over(tow_replay_t *replay, tow_item_t *item, tow_namespace_t *collection)
+{
+    item->collection = collection;
+    item->hash = tow_item_hash(collection, item->id);
+    atomic_fetch_add(&item->block->payload_users, 1);
+    tow_items_add(&replay->outboxes[tow_lane_of(replay, collection, item->hash)->number], item);
+}
+
 /* Routes a changed key; `event` is the whole event in direct mode, else NULL. */
 static bool route(tow_replay_t *replay, tow_block_t *block, const tow_record_t *record,
                   const bson_t *event, tow_error_t *error)
 {
     tow_namespace_t *collection =
         tow_namespaces_find(replay->options.namespaces, record->database, record->collection);
-    tow_item_t item = {.id = record->id, .time = record->time, .block = block};
+    tow_item_t item = {.id = record->id,
+                       .time = record->time,
+                       .block = block,
+                       .repair = record->kind == 'r' || record->kind == 'a',
+                       .anew = record->kind == 'a'};
     tow_gate_t gate;
 
+    if (replay->options.touched && !item.repair)
+        replay->options.touched(replay->options.track_data, record->database, record->collection,
+                                record->id);
     if (!collection) {
         if (!tow_filter_takes(replay->options.filter, record->database, record->collection)) {
             skip(replay, block);
@@ -84,6 +100,10 @@ static bool route(tow_replay_t *replay, tow_block_t *block, const tow_record_t *
         if (!collection)
             return false;
     }
+    if (item.repair) {
+        hand_over(replay, &item, collection);
+        return true;
+    }
     /* A range that is not started yet lets the event pass, since its read will begin behind it. */
     tow_link_note_event(replay->options.source, record->time, false);
     gate = tow_namespaces_gate(replay->options.namespaces, collection, record->id, record->time);
@@ -91,15 +111,12 @@ static bool route(tow_replay_t *replay, tow_block_t *block, const tow_record_t *
         skip(replay, block);
         return true;
     }
-    item.collection = collection;
-    item.hash = tow_item_hash(collection, record->id);
     item.fresh = record->kind == 'i';
     if (gate == TOW_GATE_APPLY && event && record->time > replay->horizon) {
         item.event = bson_get_data(event);
         item.event_length = event->len;
     }
-    atomic_fetch_add(&block->payload_users, 1);
-    tow_items_add(&replay->outboxes[tow_lane_of(replay, collection, item.hash)->number], &item);
+    hand_over(replay, &item, collection);
     return true;
 }
 

@@ -42,6 +42,9 @@ typedef struct {
     uint64_t dirty_bytes;        /* most memory of dirty keys */
     int64_t retry_window_ms;
     tow_ddl_handler_t ddl;
+    /* May be NULL: told of each changed key before it is applied, by the dispatcher. */
+    void (*touched)(void *data, const char *database, const char *collection, tow_value_t id);
+    void *track_data;            /* of `touched` */
 } tow_replay_options_t;
 
 typedef struct tow_replay tow_replay_t;
@@ -54,6 +57,13 @@ bool tow_replay_start(tow_replay_t *replay, tow_optime_t horizon, tow_optime_t d
                       tow_error_t *error) TOW_CHECK;
 /* While ranges are copied keys are only collected. A pause does the same, and DDL waits as well. */
 void tow_replay_pause(tow_replay_t *replay, bool paused);
+
+/* Reads documents again at the source and makes the destination's the same, as for dirty keys, or `anew`
+ * by deleting and inserting them; returns when all are settled, which waits for what the stream brought
+ * before. From any thread. False: stopped. */
+bool tow_replay_repair(tow_replay_t *replay, const char *database, const char *collection,
+                       const tow_value_t *ids, uint32_t count, bool anew,
+                       tow_error_t *error) TOW_CHECK;
 
 typedef struct {
     uint64_t skipped, applied, refetched, statements, dirty_keys, dirty_bytes;

@@ -20,6 +20,8 @@ typedef struct {
     uint32_t event_length;
     unsigned hash;
     bool fresh;           /* an insert */
+    bool repair;          /* no event: refetched also if it was read lately */
+    bool anew;            /* deleted and inserted then */
 } tow_item_t;
 
 typedef struct {

@@ -474,6 +474,53 @@ static bool read_once(tow_tail_t *tail, bson_t *reply, tow_error_t *error)
     return take_reply(tail, reply, known, error);
 }
 
+bool tow_tail_open_anew(tow_tail_t *tail, tow_error_t *error)
+{
+    const tow_tail_options_t *options = &tail->options;
+    bson_t reply = BSON_INITIALIZER, token;
+    bson_iter_t batch;
+    int64_t id;
+    bool has_token = false, ok;
+    tow_optime_t before = tow_link_time(options->source);
+
+    ok = options->lost(options->data, false, error) && seal(tail, error);
+    if (ok) {
+        bson_destroy(&reply);
+        ok = open_stream(tail, NULL, false, TOW_SEND_RETRY, &reply, error);
+    }
+    if (ok && (!read_cursor(&reply, &id, &batch, &token, &has_token) || !has_token))
+        ok = tow_fail(error, TOW_ERROR_SERVER, "the source gave no resume token");
+    if (ok) {
+        move_token(tail, &token, token_time(&token, before));
+        tow_ledger_idle(options->ledger, &tail->token, tail->time);
+        atomic_store(&tail->appended_time, tail->time);
+        /* An update's statement would miss what was lost; whoever was told keeps it so. */
+        tail->refetch_until_ms = tow_now_ms() + LARGE_EVENT_MS;
+    }
+    bson_destroy(&reply);
+    return ok && options->lost(options->data, true, error);
+}
+
+/* After an error of the stream; false: the thread ends with *error. */
+static bool recover(tow_tail_t *tail, tow_error_t *error, const bson_t *reply, unsigned *attempt,
+                    int64_t *failing_since_ms)
+{
+    tow_error_t lost = *error;
+
+    /* What was read stays: the stream goes on after the last token. */
+    tail->cursor = 0;
+    if (tow_stop_requested(tail->options.stop))
+        return false;
+    if (tow_error_history_lost(&lost) && tail->options.lost) {
+        if (tow_tail_open_anew(tail, error))
+            return true;
+        tail->cursor = 0;
+        if (tow_error_history_lost(error))
+            return false;
+    }
+    return survive(tail, error, reply, attempt, failing_since_ms);
+}
+
 static void *run(void *data)
 {
     tow_tail_t *tail = data;
@@ -488,10 +535,7 @@ static void *run(void *data)
             attempt = 0;
             failing_since_ms = 0;
         } else {
-            /* What was read stays: the stream goes on after the last token. */
-            tail->cursor = 0;
-            if (tow_stop_requested(tail->options.stop) ||
-                !survive(tail, &error, &reply, &attempt, &failing_since_ms)) {
+            if (!recover(tail, &error, &reply, &attempt, &failing_since_ms)) {
                 bson_destroy(&reply);
                 break;
             }

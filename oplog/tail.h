@@ -21,6 +21,11 @@ typedef struct {
     tow_stop_t *stop;
     tow_sink_t sink;
     int64_t retry_window_ms;
+    /* The source no longer has what follows the position (error 286 and the like). Called twice: with
+     * `opened` false before a new stream is opened, which is to be remembered durably, since a checkpoint
+     * may follow; with true when it is open. False: *error ends the job. May be NULL: the loss does. */
+    bool (*lost)(void *data, bool opened, tow_error_t *error);
+    void *data;
 } tow_tail_options_t;
 
 tow_tail_t *tow_tail_new(const tow_tail_options_t *options);
@@ -30,6 +35,8 @@ void tow_tail_destroy(tow_tail_t *tail); /* joins; the stop was requested before
  * the ledger should begin. TOW_ERROR_HISTORY_LOST when the source's oplog begins after the token. */
 bool tow_tail_open(tow_tail_t *tail, const bson_t *token, tow_optime_t time, bson_t *out_token,
                    tow_optime_t *out_time, tow_error_t *error) TOW_CHECK;
+/* The same where the position is gone: a new stream from now on, which the ledger goes on with. */
+bool tow_tail_open_anew(tow_tail_t *tail, tow_error_t *error) TOW_CHECK;
 bool tow_tail_start(tow_tail_t *tail, tow_error_t *error) TOW_CHECK;
 void tow_tail_wish_direct(tow_tail_t *tail, bool direct);
 /* Somebody waits for the floor of a source that may be idle: it moves sooner, for more requests. */

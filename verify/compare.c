@@ -21,6 +21,7 @@ typedef struct {
     tow_verify_unit_t *unit;
     uint64_t seed;
     tow_optime_t after;
+    tow_verify_mode_t mode;
     bool first;              /* the reading that counts as progress */
     uint32_t bucket_count;   /* a power of two; 0: none */
     const uint8_t *selected; /* one for each bucket; NULL: all are */
@@ -29,6 +30,7 @@ typedef struct {
     tow_digest_t digest;
     tow_digest_t *buckets; /* when there are buckets and nothing is mapped */
     tow_map_t map;
+    tow_buffer_t scratch;
 } reading_t;
 
 static void reset_reading(void *data)
@@ -58,7 +60,7 @@ static void read_document(void *data, const bson_t *document)
         if (reading->selected && !reading->selected[bucket])
             return;
     }
-    hash = tow_digest_hash(bson_get_data(document), document->len, reading->seed);
+    hash = tow_verify_hash(reading->mode, reading->seed, document, &reading->scratch);
     tow_digest_add(&reading->digest, hash, document->len);
     if (reading->buckets)
         tow_digest_add(&reading->buckets[bucket], hash, document->len);
@@ -93,7 +95,10 @@ static bool read_side(tow_verify_side_t *side, void *data, tow_error_t *error)
 static void prepare_readings(tow_verify_pair_t *pair, tow_verify_unit_t *unit, reading_t out[2])
 {
     for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++)
-        out[which] = (reading_t){.unit = unit, .seed = pair->run->seed, .after = pair->run->after};
+        out[which] = (reading_t){.unit = unit,
+                                 .seed = pair->run->seed,
+                                 .after = pair->run->after,
+                                 .mode = pair->run->options->mode};
 }
 
 static void use_buckets(reading_t readings[2], uint64_t documents)
@@ -113,6 +118,7 @@ static void free_readings(reading_t readings[2])
     for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++) {
         free(readings[which].buckets);
         tow_map_free(&readings[which].map);
+        tow_buffer_free(&readings[which].scratch);
     }
 }
 
@@ -209,7 +215,8 @@ static bool find_differences(tow_verify_pair_t *pair, tow_verify_unit_t *unit,
     uint64_t on_destination = readings[TOW_DESTINATION].digest.documents;
 
     /* With one side empty the number is known, and the names only matter while there is room. */
-    if ((on_source == 0 || on_destination == 0) && tow_verify_list_full(pair->run)) {
+    if ((on_source == 0 || on_destination == 0) && tow_verify_list_full(pair->run) &&
+        !pair->run->options->repair) {
         tow_verify_count(pair->run, unit->item, on_source + on_destination);
         totals[TOW_SOURCE] = readings[TOW_SOURCE].digest;
         totals[TOW_DESTINATION] = readings[TOW_DESTINATION].digest;
@@ -226,11 +233,42 @@ static bool find_differences(tow_verify_pair_t *pair, tow_verify_unit_t *unit,
     return map_buckets(pair, unit, readings, totals, error);
 }
 
-bool tow_verify_unit_compare(tow_verify_pair_t *pair, tow_verify_unit_t *unit, tow_error_t *error)
+static bool compare_keys(tow_verify_pair_t *pair, tow_verify_unit_t *unit, tow_error_t *error)
 {
+    tow_verify_run_t *run = pair->run;
+    tow_track_t *track = run->options->track;
+    const char *ns = unit->item->ns;
+    tow_digest_t digests[2] = {{0}, {0}};
+    bson_t keys;
+    bool ok;
+
+    tow_track_state(track, ns, unit->range, &digests[TOW_SOURCE]);
+    digests[TOW_DESTINATION] = digests[TOW_SOURCE];
+    tow_track_take_keys(track, ns, unit->range, &keys);
+    ok = tow_verify_locate_keys(
+        pair, unit, &keys, digests[TOW_SOURCE].bytes / (digests[TOW_SOURCE].documents + 1), error);
+    if (!ok || unit->unequal)
+        tow_track_open(track, ns, unit->range);
+    if (ok) {
+        add_totals(pair, unit->item, digests);
+        pthread_mutex_lock(&run->lock);
+        run->report->keys_read += bson_count_keys(&keys);
+        pthread_mutex_unlock(&run->lock);
+    }
+    bson_destroy(&keys);
+    return ok;
+}
+
+static bool compare_range(tow_verify_pair_t *pair, tow_verify_unit_t *unit, tow_error_t *error)
+{
+    tow_verify_run_t *run = pair->run;
+    tow_track_t *track = run->options->track;
     tow_digest_t totals[2] = {{0}, {0}};
     reading_t readings[2];
     bool ok;
+
+    if (track)
+        tow_track_begin(track, unit->item->ns, unit->range);
 
     prepare_readings(pair, unit, readings);
     readings[TOW_SOURCE].first = true;
@@ -243,9 +281,23 @@ bool tow_verify_unit_compare(tow_verify_pair_t *pair, tow_verify_unit_t *unit, t
     } else if (ok) {
         ok = find_differences(pair, unit, readings, totals, error);
     }
-    if (ok)
+    if (ok) {
         add_totals(pair, unit->item, totals);
+        pthread_mutex_lock(&run->lock);
+        run->report->ranges_read++;
+        pthread_mutex_unlock(&run->lock);
+    }
+    if (ok && track && !unit->unequal &&
+        tow_digest_equal(&totals[TOW_SOURCE], &totals[TOW_DESTINATION]))
+        tow_track_equal(track, unit->item->ns, unit->range, &totals[TOW_SOURCE]);
     free_readings(readings);
+    return ok;
+}
+
+bool tow_verify_unit_compare(tow_verify_pair_t *pair, tow_verify_unit_t *unit, tow_error_t *error)
+{
+    bool ok = unit->keys_only ? compare_keys(pair, unit, error) : compare_range(pair, unit, error);
+
     return ok ? true : tow_fail_context(error, "compare %s", unit->item->ns);
 }
 
@@ -305,30 +357,93 @@ static bool split_side(tow_verify_side_t *side, void *data, tow_error_t *error)
                             tow_bson_value_compare, &split->bounds, &split->count, error);
 }
 
+/* Bounds that ascend: whatever the sample was like, ranges must leave no gap and count nothing
+ * twice. */
+static void drop_disorder(split_t *split)
+{
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < split->count; i++) {
+        if (kept && tow_bson_value_compare(&split->bounds[kept - 1], &split->bounds[i]) >= 0)
+            bson_value_destroy(&split->bounds[i]);
+        else
+            split->bounds[kept++] = split->bounds[i];
+    }
+    split->count = kept;
+}
+
+static bool sample(tow_verify_pair_t *pair, tow_verify_item_t *item, split_t *out,
+                   tow_error_t *error)
+{
+    *out = (split_t){.item = item, .wanted = count_ranges(pair, item)};
+    if (out->wanted > 1 && !tow_pair_run(pair, split_side, out, out, error))
+        return tow_fail_context(error, "compare %s", item->ns);
+    drop_disorder(out);
+    return true;
+}
+
+/* Units for the ranges of the track that are not equal; the others go into the totals as they are.
+ */
+static tow_verify_unit_t *tracked_units(tow_verify_pair_t *pair, tow_verify_item_t *item)
+{
+    tow_track_t *track = pair->run->options->track;
+    uint32_t count = tow_track_count(track, item->ns);
+    tow_verify_unit_t *units = NULL;
+
+    for (uint32_t i = 0; i < count; i++) {
+        tow_digest_t digests[2];
+        tow_track_state_t state = tow_track_state(track, item->ns, i, &digests[TOW_SOURCE]);
+        bson_value_t bounds[2];
+
+        if (state != TOW_TRACK_OPEN)
+            tow_verify_progress(pair->run, digests[TOW_SOURCE].documents,
+                                digests[TOW_SOURCE].bytes);
+        if (state == TOW_TRACK_EQUAL) {
+            digests[TOW_DESTINATION] = digests[TOW_SOURCE];
+            add_totals(pair, item, digests);
+            continue;
+        }
+        tow_track_bounds(track, item->ns, i, &bounds[0], &bounds[1]);
+        add_unit(item, bounds[0].value_type == BSON_TYPE_EOD ? NULL : &bounds[0],
+                 bounds[1].value_type == BSON_TYPE_EOD ? NULL : &bounds[1], &units);
+        units->range = i;
+        units->keys_only = state == TOW_TRACK_KEYS;
+        units->documents = item->documents / count;
+        for (int end = 0; end < 2; end++)
+            if (bounds[end].value_type != BSON_TYPE_EOD)
+                bson_value_destroy(&bounds[end]);
+    }
+    return units;
+}
+
+static tow_verify_unit_t *sampled_units(tow_verify_item_t *item, const split_t *split)
+{
+    tow_verify_unit_t *units = NULL;
+
+    for (uint32_t i = 0; i <= split->count; i++) {
+        add_unit(item, i ? &split->bounds[i - 1] : NULL,
+                 i < split->count ? &split->bounds[i] : NULL, &units);
+        units->documents = item->documents / (split->count + 1);
+    }
+    return units;
+}
+
 bool tow_verify_split(tow_verify_pair_t *pair, tow_verify_item_t *item,
                       tow_verify_unit_t **out_units, tow_error_t *error)
 {
-    split_t split = {.item = item, .wanted = count_ranges(pair, item)};
-    tow_verify_unit_t *units = NULL;
-    const bson_value_t *min = NULL;
-    uint32_t parts = 1;
+    tow_track_t *track = item->source && item->destination ? pair->run->options->track : NULL;
+    split_t split = {0};
 
-    if (split.wanted > 1 && !tow_pair_run(pair, split_side, &split, &split, error))
-        return tow_fail_context(error, "compare %s", item->ns);
-    for (uint32_t i = 0; i < split.count; i++) {
-        /* Whatever the sample was like, the ranges must leave no gap and count nothing twice. */
-        if (min && tow_bson_value_compare(min, &split.bounds[i]) >= 0)
-            continue;
-        add_unit(item, min, &split.bounds[i], &units);
-        min = &split.bounds[i];
-        parts++;
+    if (!track || !tow_track_knows(track, item->ns, item->source->uuid)) {
+        if (!sample(pair, item, &split, error))
+            return false;
+        if (track)
+            tow_track_set(track, item->ns, item->source->uuid, split.bounds, split.count,
+                          !item->bucketed);
     }
-    add_unit(item, min, NULL, &units);
-    for (tow_verify_unit_t *unit = units; unit; unit = unit->next)
-        unit->documents = item->documents / parts;
+    *out_units = track ? tracked_units(pair, item) : sampled_units(item, &split);
     for (uint32_t i = 0; i < split.count; i++)
         bson_value_destroy(&split.bounds[i]);
     free(split.bounds);
-    *out_units = units;
     return true;
 }

@@ -35,7 +35,7 @@ void tow_digest_merge(tow_digest_t *digest, const tow_digest_t *other)
 
 bool tow_digest_equal(const tow_digest_t *a, const tow_digest_t *b)
 {
-    return a->documents == b->documents && a->bytes == b->bytes && a->sum == b->sum;
+    return a->documents == b->documents && a->sum == b->sum;
 }
 
 void tow_digest_text(tow_hash_t sum, char out[33])

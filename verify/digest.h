@@ -21,6 +21,7 @@ tow_hash_t tow_digest_hash(const void *data, size_t length, uint64_t seed);
 void tow_digest_add(tow_digest_t *digest, tow_hash_t hash, size_t length);
 void tow_digest_remove(tow_digest_t *digest, tow_hash_t hash, size_t length); /* undoes an add */
 void tow_digest_merge(tow_digest_t *digest, const tow_digest_t *other);
+/* The bytes are for the report: modes that ignore a difference may ignore one in length. */
 bool tow_digest_equal(const tow_digest_t *a, const tow_digest_t *b);
 void tow_digest_text(tow_hash_t sum, char out[33]); /* 32 hex digits, highest first */
 

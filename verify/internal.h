@@ -25,7 +25,7 @@ typedef struct {
     uint64_t documents, bytes; /* estimates, written before the item is split */
     /* Guarded by the run's lock. */
     tow_digest_t totals[2];
-    uint64_t differences;
+    uint64_t differences, repaired;
 } tow_verify_item_t;
 
 /* A range of a collection that is still to be compared. */
@@ -35,6 +35,9 @@ typedef struct tow_verify_unit {
     bool has_min, has_max;
     bson_value_t min, max;
     uint64_t documents; /* estimate */
+    uint32_t range;     /* its number, in the run's track */
+    bool keys_only;     /* the range was equal: only keys touched since are read */
+    bool unequal;       /* something in it is different, or could not be settled */
 } tow_verify_unit_t;
 
 typedef struct {
@@ -100,6 +103,8 @@ typedef struct {
 } tow_visitor_t;
 bool tow_side_read(tow_verify_side_t *side, const tow_read_t *what, const tow_visitor_t *visitor,
                    tow_error_t *error) TOW_CHECK;
+/* Counts in the options' documents and bytes; may take back. */
+void tow_verify_progress(tow_verify_run_t *run, uint64_t documents, uint64_t bytes);
 /* False with an error when the run has ended or a stop was asked for. */
 bool tow_side_goes_on(tow_verify_side_t *side, tow_error_t *error) TOW_CHECK;
 
@@ -107,14 +112,19 @@ bool tow_side_goes_on(tow_verify_side_t *side, tow_error_t *error) TOW_CHECK;
 bool tow_verify_split(tow_verify_pair_t *pair, tow_verify_item_t *item,
                       tow_verify_unit_t **out_units, tow_error_t *error) TOW_CHECK;
 void tow_verify_unit_destroy(tow_verify_unit_t *unit);
+/* Compares a range, or the keys of a range that were touched. */
 bool tow_verify_unit_compare(tow_verify_pair_t *pair, tow_verify_unit_t *unit,
                              tow_error_t *error) TOW_CHECK;
 
-/* locate.c: reports the differences between two maps of one unit. Content is read once more on both
- * sides, to name the first differing field; what is equal by then is no difference, and `digests`
- * (of source and destination) are put right. */
+/* locate.c: reports the differences between two maps of one unit, or has them repaired. The documents
+ * are read once more on both sides; what is equal by then is no difference, and `digests` (of source
+ * and destination) are put right. */
 bool tow_verify_locate(tow_verify_pair_t *pair, tow_verify_unit_t *unit, tow_map_t maps[2],
                        tow_digest_t digests[2], tow_error_t *error) TOW_CHECK;
+
+/* Compares the single documents of tow_track_take_keys, of about that size, as if they were suspects. */
+bool tow_verify_locate_keys(tow_verify_pair_t *pair, tow_verify_unit_t *unit, const bson_t *keys,
+                            uint64_t document_bytes, tow_error_t *error) TOW_CHECK;
 
 /* metadata.c: options, indexes, estimates; decides how the documents are compared. */
 bool tow_verify_prepare(tow_verify_pair_t *pair, tow_verify_item_t *item,
@@ -127,11 +137,27 @@ char *tow_verify_options_difference(const bson_t *source, const bson_t *destinat
                                     bool ttl_held_off);
 
 /* path.c: path of the first field that differs, in the caller's memory; NULL when none does. */
-char *tow_verify_path(const bson_t *source, const bson_t *destination);
+char *tow_verify_path(tow_verify_mode_t mode, const bson_t *source, const bson_t *destination);
+
+/* normal.c: the hash of a document without what the mode ignores. `scratch` is kept from call to call. */
+tow_hash_t tow_verify_hash(tow_verify_mode_t mode, uint64_t seed, const bson_t *document,
+                           tow_buffer_t *scratch);
+/* Appends the normal form: equal for two documents exactly when the mode takes them for equal. For
+ * TOW_VERIFY_FIELD_ORDER it is BSON. False: the document is malformed, and nothing was appended. */
+bool tow_verify_normalize(tow_verify_mode_t mode, const bson_t *document, tow_buffer_t *out);
 
 /* report.c */
-void tow_verify_add(tow_verify_run_t *run, tow_verify_item_t *item, tow_difference_kind_t kind,
-                    const tow_value_t *id, const char *path, const tow_verify_unit_t *unit);
+typedef struct {
+    tow_difference_kind_t kind;
+    const tow_value_t *id;         /* NULL: of the collection as a whole */
+    const char *path;              /* may be NULL */
+    const tow_verify_unit_t *unit; /* NULL: of the collection as a whole */
+    uint32_t lengths[2];
+    bool repaired, outside;
+} tow_finding_t;
+void tow_verify_add(tow_verify_run_t *run, tow_verify_item_t *item, const tow_finding_t *finding);
+/* Documents that could not be compared because they went on changing. */
+void tow_verify_unsettled(tow_verify_run_t *run, uint64_t documents);
 void tow_verify_count(tow_verify_run_t *run, tow_verify_item_t *item, uint64_t differences);
 bool tow_verify_list_full(tow_verify_run_t *run);
 /* Fills the collections in and sorts the differences. */

@@ -1,76 +1,104 @@
-/* locate.c: turns the differences between two maps into reported ones.
+/* locate.c: turns the differences between two maps into reported ones, and has them repaired.
  *
- * Missing and extra documents are reported as they are. Documents whose content differs are read
- * once more on both sides, some at a time, because only the documents themselves tell in which
- * field. */
+ * Every suspect, some at a time, is looked at again on both sides: only the documents themselves
+ * tell in which field they differ, and writes may go on while we compare. Where changes are
+ * replayed meanwhile, a difference counts only when the source's document stood still from before
+ * the replay had caught up until after the destination's was read. With `repair` what counts is
+ * repaired and looked at again. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "verify/internal.h"
 
 enum {
-    FETCH_DOCUMENTS = 64,
-    FETCH_BYTES = 8 << 20 /* of both sides together, unless a single document is larger */
+    FETCH_DOCUMENTS = 500,
+    FETCH_BYTES = 8 << 20, /* of both sides together, unless a single document is larger */
+    KEYS_AT_ONCE = 100,
+    LOOKS_MOST = 6
 };
 
+/* A document as it was last read. */
 typedef struct {
-    const tow_map_entry_t *source, *destination;
-} content_t;
+    bool there;
+    tow_hash_t hash;
+    uint32_t length;
+} look_t;
+
+typedef struct {
+    tow_value_t id; /* borrowed from the maps */
+    look_t looks[2];
+    tow_difference_kind_t kind;
+    char *path;          /* when it was found to differ */
+    uint32_t lengths[2]; /* then */
+    bool different, counts, done;
+} suspect_t;
 
 typedef struct {
     tow_verify_pair_t *pair;
     tow_verify_unit_t *unit;
     tow_map_t *maps;
-    content_t *content; /* to be read once more */
+    tow_digest_t *digests;
+    tow_buffer_t scratch;
+    suspect_t *suspects;
     size_t count, capacity;
-    uint64_t unnamed; /* differences for which the list has no room */
+    uint64_t unnamed;   /* differences for which the list has no room */
+    const bson_t *keys; /* of a track, when these are compared; NULL: who wrote is not known */
 } locate_t;
+
+typedef struct {
+    bson_t *document;
+    bool taken;
+} fetched_t;
 
 /* The documents that one side has for some keys. */
 typedef struct {
     tow_verify_unit_t *unit;
     tow_optime_t after;
     const bson_t *filter;
-    bson_t **documents;
+    fetched_t *items; /* once read: sorted by _id */
     size_t count;
 } fetch_t;
+
+static bool may_repair(const locate_t *locate)
+{
+    /* What the source does not have as a collection is not ours to empty. */
+    return locate->pair->run->options->repair && locate->unit->item->source;
+}
 
 static void take_difference(void *data, tow_difference_kind_t kind, const tow_map_entry_t *source,
                             const tow_map_entry_t *destination)
 {
     locate_t *locate = data;
-    tow_verify_run_t *run = locate->pair->run;
-    tow_value_t id;
+    const tow_map_entry_t *entries[2] = {source, destination};
+    suspect_t suspect = {.kind = kind};
 
-    if (tow_verify_list_full(run)) {
+    /* No more than could be listed: the rest is only counted, unless it is to be repaired. */
+    if (!may_repair(locate) && (tow_verify_list_full(locate->pair->run) ||
+                                locate->count == locate->pair->run->options->max_differences)) {
         locate->unnamed++;
         return;
     }
-    if (kind == TOW_DIFFERENCE_CONTENT) {
-        /* No more than could be listed: the rest is only counted. */
-        if (locate->count == run->options->max_differences) {
-            locate->unnamed++;
-            return;
-        }
-        if (locate->count == locate->capacity) {
-            locate->capacity = locate->capacity ? locate->capacity * 2 : 16;
-            locate->content =
-                tow_realloc(locate->content, locate->capacity * sizeof *locate->content);
-        }
-        locate->content[locate->count++] = (content_t){source, destination};
-        return;
+    suspect.id = tow_map_id(&locate->maps[source ? TOW_SOURCE : TOW_DESTINATION],
+                            source ? source : destination);
+    for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++)
+        if (entries[which])
+            suspect.looks[which] = (look_t){true, entries[which]->hash, entries[which]->length};
+    if (locate->count == locate->capacity) {
+        locate->capacity = locate->capacity ? locate->capacity * 2 : 16;
+        locate->suspects =
+            tow_realloc(locate->suspects, locate->capacity * sizeof *locate->suspects);
     }
-    id = source ? tow_map_id(&locate->maps[TOW_SOURCE], source)
-                : tow_map_id(&locate->maps[TOW_DESTINATION], destination);
-    tow_verify_add(run, locate->unit->item, kind, &id, NULL, locate->unit);
+    locate->suspects[locate->count++] = suspect;
 }
+
+/* Reading ---------------------------------------------------------------------------------------*/
 
 static void reset_fetch(void *data)
 {
     fetch_t *fetch = data;
 
     for (size_t i = 0; i < fetch->count; i++)
-        if (fetch->documents[i])
-            bson_destroy(fetch->documents[i]);
+        bson_destroy(fetch->items[i].document);
     fetch->count = 0;
 }
 
@@ -78,132 +106,267 @@ static void take_document(void *data, const bson_t *document)
 {
     fetch_t *fetch = data;
 
-    fetch->documents = tow_realloc(fetch->documents, (fetch->count + 1) * sizeof *fetch->documents);
-    fetch->documents[fetch->count++] = bson_copy(document);
+    /* The room grows by powers of two, so the count alone says when it is used up. */
+    if ((fetch->count & (fetch->count - 1)) == 0)
+        fetch->items =
+            tow_realloc(fetch->items, (fetch->count ? fetch->count * 2 : 1) * sizeof *fetch->items);
+    fetch->items[fetch->count++] = (fetched_t){bson_copy(document), false};
+}
+
+static tow_value_t id_of(const fetched_t *item)
+{
+    tow_value_t id = {0};
+
+    tow_value_id(item->document, &id);
+    return id;
+}
+
+static int by_id(const void *left, const void *right)
+{
+    return tow_value_compare(id_of(left), id_of(right));
 }
 
 static bool fetch_side(tow_verify_side_t *side, void *data, tow_error_t *error)
 {
     fetch_t *fetch = data;
-    tow_read_t what = {.database = fetch->unit->item->database,
-                       .collection = fetch->unit->item->name,
+    const tow_verify_item_t *item = fetch->unit->item;
+    tow_read_t what = {.database = item->database,
+                       .collection = item->name,
                        .filter = fetch->filter,
                        .after = side->which == TOW_SOURCE ? fetch->after : 0};
     tow_visitor_t visitor = {reset_fetch, take_document, fetch};
 
-    return tow_side_read(side, &what, &visitor, error);
+    if (!tow_side_read(side, &what, &visitor, error))
+        return false;
+    if (fetch->count)
+        qsort(fetch->items, fetch->count, sizeof *fetch->items, by_id);
+    return true;
 }
 
-/* Takes the document of that _id out; NULL when there is none. */
-static bson_t *take_fetched(fetch_t *fetch, tow_value_t id)
+/* A document of that _id, each only once; borrowed; NULL when there is none. */
+static const bson_t *take_fetched(fetch_t *fetch, tow_value_t id)
 {
-    for (size_t i = 0; i < fetch->count; i++) {
-        tow_value_t other = {0};
-        bson_t *document = fetch->documents[i];
+    size_t low = 0, high = fetch->count;
 
-        if (!document)
-            continue;
-        tow_value_id(document, &other);
-        if (tow_value_compare(id, other) == 0) {
-            fetch->documents[i] = NULL;
-            return document;
-        }
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+
+        if (tow_value_compare(id_of(&fetch->items[middle]), id) < 0)
+            low = middle + 1;
+        else
+            high = middle;
     }
+    for (; low < fetch->count && tow_value_compare(id_of(&fetch->items[low]), id) == 0; low++)
+        if (!fetch->items[low].taken) {
+            fetch->items[low].taken = true;
+            return fetch->items[low].document;
+        }
     return NULL;
 }
 
-/* The old reading of a document leaves the digest and the new one, if any, comes in. */
-static void replace_reading(tow_digest_t *digest, const tow_map_entry_t *old,
-                            const bson_t *document, uint64_t seed)
+/* {_id: {$in: [...]}} of those that are not done. */
+static void build_filter(const suspect_t *suspects, size_t count, bson_t *out)
 {
-    tow_digest_remove(digest, old->hash, old->length);
-    if (document)
-        tow_digest_add(digest, tow_digest_hash(bson_get_data(document), document->len, seed),
-                       document->len);
+    bson_t condition, list;
+    uint32_t index = 0;
+
+    bson_init(out);
+    bson_append_document_begin(out, "_id", -1, &condition);
+    bson_append_array_begin(&condition, "$in", -1, &list);
+    for (size_t i = 0; i < count; i++) {
+        char room[16];
+        const char *key;
+
+        if (suspects[i].done)
+            continue;
+        bson_uint32_to_string(index++, &key, room, sizeof room);
+        tow_value_append(&list, key, -1, suspects[i].id);
+    }
+    bson_append_array_end(&condition, &list);
+    bson_append_document_end(out, &condition);
 }
 
-static void report_content(locate_t *locate, const content_t *content, fetch_t fetched[2],
-                           tow_digest_t digests[2])
+/* Looking ---------------------------------------------------------------------------------------*/
+
+/* The old reading of a document leaves the digest and the new one, if any, comes in. True: it is
+ * not what it was. */
+static bool look(locate_t *locate, suspect_t *suspect, int which, const bson_t *document)
+{
+    const tow_verify_run_t *run = locate->pair->run;
+    look_t old = suspect->looks[which], now = {.there = document != NULL};
+
+    if (document)
+        now = (look_t){true,
+                       tow_verify_hash(run->options->mode, run->seed, document, &locate->scratch),
+                       document->len};
+    if (old.there)
+        tow_digest_remove(&locate->digests[which], old.hash, old.length);
+    if (now.there)
+        tow_digest_add(&locate->digests[which], now.hash, now.length);
+    suspect->looks[which] = now;
+    return old.there != now.there || (now.there && old.hash != now.hash);
+}
+
+static void note_facts(locate_t *locate, suspect_t *suspect, const bson_t *documents[2])
+{
+    const look_t *looks = suspect->looks;
+
+    suspect->kind = !looks[TOW_SOURCE].there        ? TOW_DIFFERENCE_EXTRA
+                    : !looks[TOW_DESTINATION].there ? TOW_DIFFERENCE_MISSING
+                                                    : TOW_DIFFERENCE_CONTENT;
+    for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++)
+        suspect->lengths[which] = looks[which].there ? looks[which].length : 0;
+    free(suspect->path);
+    suspect->path = documents[TOW_SOURCE] && documents[TOW_DESTINATION]
+                        ? tow_verify_path(locate->pair->run->options->mode, documents[TOW_SOURCE],
+                                          documents[TOW_DESTINATION])
+                        : NULL;
+}
+
+static void judge(locate_t *locate, suspect_t *suspect, const bson_t *documents[2])
+{
+    const tow_verify_options_t *options = locate->pair->run->options;
+    bool moved = look(locate, suspect, TOW_SOURCE, documents[TOW_SOURCE]);
+    const look_t *looks = suspect->looks;
+
+    look(locate, suspect, TOW_DESTINATION, documents[TOW_DESTINATION]);
+    suspect->different =
+        looks[TOW_SOURCE].there != looks[TOW_DESTINATION].there ||
+        (looks[TOW_SOURCE].there && looks[TOW_SOURCE].hash != looks[TOW_DESTINATION].hash);
+    if (!suspect->different) {
+        suspect->done = true;
+    } else if (!options->settle || !moved) {
+        if (!suspect->counts)
+            note_facts(locate, suspect, documents);
+        suspect->counts = true;
+        suspect->done = !may_repair(locate);
+    }
+}
+
+/* Reads what is not done once more on both sides and judges it. */
+static bool look_again(locate_t *locate, suspect_t *suspects, size_t count, tow_error_t *error)
 {
     tow_verify_run_t *run = locate->pair->run;
-    tow_value_t id = tow_map_id(&locate->maps[TOW_SOURCE], content->source);
-    bson_t *source = take_fetched(&fetched[TOW_SOURCE], id);
-    bson_t *destination = take_fetched(&fetched[TOW_DESTINATION], id);
-    char *path = source && destination ? tow_verify_path(source, destination) : NULL;
+    fetch_t fetches[2];
+    bson_t filter;
+    bool ok = !run->options->settle || run->options->settle(run->options->data, error);
 
-    replace_reading(&digests[TOW_SOURCE], content->source, source, run->seed);
-    replace_reading(&digests[TOW_DESTINATION], content->destination, destination, run->seed);
-    /* Writes may go on while we compare: what became equal, or went on both sides, is no
-     * difference. */
-    if (source && !destination)
-        tow_verify_add(run, locate->unit->item, TOW_DIFFERENCE_MISSING, &id, NULL, locate->unit);
-    else if (!source && destination)
-        tow_verify_add(run, locate->unit->item, TOW_DIFFERENCE_EXTRA, &id, NULL, locate->unit);
-    else if (source && !bson_equal(source, destination))
-        tow_verify_add(run, locate->unit->item, TOW_DIFFERENCE_CONTENT, &id, path, locate->unit);
-    free(path);
-    if (source)
-        bson_destroy(source);
-    if (destination)
-        bson_destroy(destination);
-}
-
-static void append_id(bson_t *list, uint32_t index, tow_value_t id)
-{
-    char room[16];
-    const char *key;
-
-    bson_uint32_to_string(index, &key, room, sizeof room);
-    tow_value_append(list, key, -1, id);
-}
-
-/* Documents start … end-1 of the content list, in one read of each side. */
-static bool fetch_batch(locate_t *locate, size_t start, size_t end, tow_digest_t digests[2],
-                        tow_error_t *error)
-{
-    bson_t filter = BSON_INITIALIZER, condition, list;
-    fetch_t fetched[2];
-    bool ok;
-
-    bson_append_document_begin(&filter, "_id", -1, &condition);
-    bson_append_array_begin(&condition, "$in", -1, &list);
-    for (size_t i = start; i < end; i++)
-        append_id(&list, (uint32_t)(i - start),
-                  tow_map_id(&locate->maps[TOW_SOURCE], locate->content[i].source));
-    bson_append_array_end(&condition, &list);
-    bson_append_document_end(&filter, &condition);
-
+    if (!ok)
+        return false;
+    build_filter(suspects, count, &filter);
     for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++)
-        fetched[which] =
-            (fetch_t){.unit = locate->unit, .after = locate->pair->run->after, .filter = &filter};
-    ok = tow_pair_run(locate->pair, fetch_side, &fetched[TOW_SOURCE], &fetched[TOW_DESTINATION],
+        fetches[which] = (fetch_t){.unit = locate->unit, .after = run->after, .filter = &filter};
+    ok = tow_pair_run(locate->pair, fetch_side, &fetches[TOW_SOURCE], &fetches[TOW_DESTINATION],
                       error);
-    for (size_t i = start; ok && i < end; i++)
-        report_content(locate, &locate->content[i], fetched, digests);
+    for (size_t i = 0; ok && i < count; i++) {
+        const bson_t *documents[2];
+
+        if (suspects[i].done)
+            continue;
+        for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++)
+            documents[which] = take_fetched(&fetches[which], suspects[i].id);
+        judge(locate, &suspects[i], documents);
+    }
     for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++) {
-        reset_fetch(&fetched[which]);
-        free(fetched[which].documents);
+        reset_fetch(&fetches[which]);
+        free(fetches[which].items);
     }
     bson_destroy(&filter);
     return ok;
 }
 
-/* A document without an _id cannot be asked for: it is reported without a path. */
-static bool report_unreadable(locate_t *locate, const content_t *content)
+static bool repair(locate_t *locate, const suspect_t *suspects, size_t count, bool anew,
+                   tow_error_t *error)
 {
-    tow_value_t id = tow_map_id(&locate->maps[TOW_SOURCE], content->source);
+    const tow_verify_options_t *options = locate->pair->run->options;
+    const tow_verify_item_t *item = locate->unit->item;
+    tow_value_t *ids = tow_alloc((count + 1) * sizeof *ids);
+    uint32_t wanted = 0;
+    bool ok;
 
-    if (id.type != BSON_TYPE_EOD)
+    for (size_t i = 0; i < count; i++)
+        if (!suspects[i].done && suspects[i].counts)
+            ids[wanted++] = suspects[i].id;
+    ok = !wanted ||
+         options->repair(options->data, item->database, item->name, ids, wanted, anew, error);
+    free(ids);
+    return ok ? true : tow_fail_context(error, "repair");
+}
+
+/* Reporting -------------------------------------------------------------------------------------*/
+
+/* The range was equal, and since then only the destination told of a write to the document. */
+static bool is_outside(const locate_t *locate, tow_value_t id)
+{
+    bson_iter_t iter;
+
+    if (!locate->keys || !bson_iter_init(&iter, locate->keys))
         return false;
-    tow_verify_add(locate->pair->run, locate->unit->item, TOW_DIFFERENCE_CONTENT, &id, NULL,
-                   locate->unit);
+    while (bson_iter_next(&iter))
+        if (*bson_iter_key(&iter) == TOW_TRACK_SOURCE &&
+            tow_value_compare(tow_value_of(&iter), id) == 0)
+            return false;
+    return true;
+}
+
+static void report(locate_t *locate, suspect_t *suspect)
+{
+    tow_verify_run_t *run = locate->pair->run;
+    tow_verify_unit_t *unit = locate->unit;
+    tow_finding_t finding = {.kind = suspect->kind,
+                             .id = &suspect->id,
+                             .path = suspect->path,
+                             .unit = locate->unit,
+                             .lengths = {suspect->lengths[0], suspect->lengths[1]},
+                             .repaired = !suspect->different};
+
+    unit->unequal = unit->unequal || suspect->different;
+    finding.outside = suspect->counts && is_outside(locate, suspect->id);
+    if (suspect->counts)
+        tow_verify_add(run, locate->unit->item, &finding);
+    else if (suspect->different)
+        tow_verify_unsettled(run, 1);
+    free(suspect->path);
+    suspect->path = NULL;
+}
+
+/* Those that are not reported in the end, because of an error, have their paths freed all the same.
+ */
+static bool handle_batch(locate_t *locate, suspect_t *suspects, size_t count, tow_error_t *error)
+{
+    bool ok = true, open = true;
+
+    for (int looks = 0; ok && open && looks < LOOKS_MOST; looks++) {
+        ok = (!looks || repair(locate, suspects, count, looks > 1, error)) &&
+             look_again(locate, suspects, count, error);
+        open = false;
+        for (size_t i = 0; i < count; i++)
+            open = open || !suspects[i].done;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (ok)
+            report(locate, &suspects[i]);
+        free(suspects[i].path);
+    }
+    return ok;
+}
+
+/* A document without an _id cannot be asked for: it is reported as it was mapped. */
+static bool report_unreadable(locate_t *locate, suspect_t *suspect)
+{
+    if (suspect->id.type != BSON_TYPE_EOD)
+        return false;
+    suspect->different = suspect->counts = true;
+    for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++)
+        suspect->lengths[which] = suspect->looks[which].length;
+    report(locate, suspect);
     return true;
 }
 
 bool tow_verify_locate(tow_verify_pair_t *pair, tow_verify_unit_t *unit, tow_map_t maps[2],
                        tow_digest_t digests[2], tow_error_t *error)
 {
-    locate_t locate = {.pair = pair, .unit = unit, .maps = maps};
+    locate_t locate = {.pair = pair, .unit = unit, .maps = maps, .digests = digests};
     bool ok = true;
 
     tow_map_compare(&maps[TOW_SOURCE], &maps[TOW_DESTINATION], take_difference, &locate);
@@ -211,19 +374,58 @@ bool tow_verify_locate(tow_verify_pair_t *pair, tow_verify_unit_t *unit, tow_map
         uint64_t bytes = 0;
 
         end = i + 1;
-        if (report_unreadable(&locate, &locate.content[i]))
+        if (report_unreadable(&locate, &locate.suspects[i]))
             continue;
         for (end = i; end < locate.count && end - i < FETCH_DOCUMENTS; end++) {
-            const content_t *content = &locate.content[end];
+            const suspect_t *suspect = &locate.suspects[end];
 
-            bytes += (uint64_t)content->source->length + content->destination->length;
-            if (end > i && (bytes > FETCH_BYTES || content->source->id_type == BSON_TYPE_EOD))
+            bytes += (uint64_t)suspect->looks[0].length + suspect->looks[1].length;
+            if (end > i && (bytes > FETCH_BYTES || suspect->id.type == BSON_TYPE_EOD))
                 break;
         }
-        ok = fetch_batch(&locate, i, end, digests, error);
+        ok = handle_batch(&locate, locate.suspects + i, end - i, error);
     }
-    if (ok && locate.unnamed)
+    if (ok && locate.unnamed) {
         tow_verify_count(pair->run, unit->item, locate.unnamed);
-    free(locate.content);
+        unit->unequal = true;
+    }
+    tow_buffer_free(&locate.scratch);
+    free(locate.suspects);
+    return ok;
+}
+
+/* The key stands in the list before: each is compared once. */
+static bool is_twin(const bson_t *keys, const bson_iter_t *key)
+{
+    tow_value_t id = tow_value_of(key);
+    bson_iter_t iter;
+
+    if (!bson_iter_init(&iter, keys))
+        return false;
+    while (bson_iter_next(&iter) && strcmp(bson_iter_key(&iter), bson_iter_key(key)) != 0)
+        if (tow_value_compare(tow_value_of(&iter), id) == 0)
+            return true;
+    return false;
+}
+
+bool tow_verify_locate_keys(tow_verify_pair_t *pair, tow_verify_unit_t *unit, const bson_t *keys,
+                            uint64_t document_bytes, tow_error_t *error)
+{
+    tow_digest_t ignored[2] = {{0}, {0}};
+    locate_t locate = {.pair = pair, .unit = unit, .digests = ignored, .keys = keys};
+    suspect_t suspects[KEYS_AT_ONCE];
+    uint64_t most = FETCH_BYTES / 2 / (document_bytes + 1) + 1;
+    bson_iter_t iter;
+    bool ok = bson_iter_init(&iter, keys), more = true;
+
+    while (ok && more) {
+        size_t count = 0;
+
+        while (count < KEYS_AT_ONCE && count < most && (more = bson_iter_next(&iter)))
+            if (!is_twin(keys, &iter))
+                suspects[count++] = (suspect_t){.id = tow_value_of(&iter)};
+        ok = !count || handle_batch(&locate, suspects, count, error);
+    }
+    tow_buffer_free(&locate.scratch);
     return ok;
 }

@@ -37,6 +37,27 @@ static bool is_listed(const char *name, const char *const *names)
     return false;
 }
 
+/* An option that is listed with the value that it has when it is not: servers write some of them out
+ * when a collection is changed. */
+static bool is_default(const bson_iter_t *option)
+{
+    static const char *const values[][2] = {{"validationLevel", "strict"},
+                                            {"validationAction", "error"}};
+    const char *name = bson_iter_key(option);
+    bson_iter_t inner;
+
+    if (BSON_ITER_HOLDS_BOOL(option))
+        return !bson_iter_bool(option);
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++)
+        if (!strcmp(name, values[i][0]) && BSON_ITER_HOLDS_UTF8(option))
+            return !strcmp(bson_iter_utf8(option, NULL), values[i][1]);
+    if (!BSON_ITER_HOLDS_DOCUMENT(option) || !bson_iter_recurse(option, &inner))
+        return false;
+    if (!strcmp(name, "changeStreamPreAndPostImages"))
+        return bson_iter_find(&inner, "enabled") && !bson_iter_as_bool(&inner);
+    return !strcmp(name, "validator") && !bson_iter_next(&inner);
+}
+
 /* Returns the name of the first field that is not the same on both sides, borrowed; NULL: none. */
 static const char *differing_field(const bson_t *source, const bson_t *destination,
                                    const char *const *ignored)
@@ -49,15 +70,19 @@ static const char *differing_field(const bson_t *source, const bson_t *destinati
 
             if (is_listed(name, ignored))
                 continue;
-            if (!bson_iter_init_find(&right, destination, name) ||
-                !same_value(tow_value_of(&left), tow_value_of(&right)))
+            if (!bson_iter_init_find(&right, destination, name)) {
+                if (!is_default(&left))
+                    return name;
+            } else if (!same_value(tow_value_of(&left), tow_value_of(&right))) {
                 return name;
+            }
         }
     if (bson_iter_init(&right, destination))
         while (bson_iter_next(&right)) {
             const char *name = bson_iter_key(&right);
 
-            if (!is_listed(name, ignored) && !bson_iter_init_find(&left, source, name))
+            if (!is_listed(name, ignored) && !bson_iter_init_find(&left, source, name) &&
+                !is_default(&right))
                 return name;
         }
     return NULL;
@@ -124,7 +149,7 @@ static const char *type_name(const tow_collection_info_t *info)
 static void add_text(tow_verify_run_t *run, tow_verify_item_t *item, tow_difference_kind_t kind,
                      char *text)
 {
-    tow_verify_add(run, item, kind, NULL, text, NULL);
+    tow_verify_add(run, item, &(tow_finding_t){.kind = kind, .path = text});
     free(text);
 }
 
@@ -133,28 +158,34 @@ static void compare_types(tow_verify_run_t *run, tow_verify_item_t *item)
 {
     const tow_collection_info_t *source = item->source, *destination = item->destination;
     const tow_collection_info_t *any = source ? source : destination;
+    bool tell = !run->options->documents_only;
     char *text;
 
     if (source && source->type == TOW_TIMESERIES) {
         item->unsupported = true;
-        tow_emit(&run->options->sink, TOW_LEVEL_WARNING, "verify_unsupported",
+        if (tell)
+            tow_emit(&run->options->sink, TOW_LEVEL_WARNING, "verify_unsupported",
                  "%s is a time-series collection, which is not compared", item->ns);
         return;
     }
     if (!source || !destination) {
-        add_text(
-            run, item, TOW_DIFFERENCE_OPTIONS,
-            tow_format("%s, missing at the %s", type_name(any), source ? "destination" : "source"));
+        if (tell)
+            add_text(run, item, TOW_DIFFERENCE_OPTIONS,
+                     tow_format("%s, missing at the %s", type_name(any),
+                                source ? "destination" : "source"));
         item->data = any->type == TOW_COLLECTION;
     } else if (source->type != destination->type) {
-        add_text(run, item, TOW_DIFFERENCE_OPTIONS,
-                 tow_format("%s at the source, %s at the destination", type_name(source),
-                            type_name(destination)));
+        if (tell)
+            add_text(run, item, TOW_DIFFERENCE_OPTIONS,
+                     tow_format("%s at the source, %s at the destination", type_name(source),
+                                type_name(destination)));
     } else {
         text = tow_verify_options_difference(&source->options, &destination->options,
                                              run->options->ttl_held_off);
-        if (text)
+        if (text && tell)
             add_text(run, item, TOW_DIFFERENCE_OPTIONS, text);
+        else
+            free(text);
         item->data = source->type == TOW_COLLECTION;
     }
     item->bucketed =
@@ -228,17 +259,21 @@ bool tow_verify_prepare(tow_verify_pair_t *pair, tow_verify_item_t *item, tow_er
     bool ok;
 
     compare_types(run, item);
+    if (run->options->documents_only && (!item->source || !item->destination))
+        item->data = false;
     if (!item->data)
         return true;
     for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++)
         sides[which] =
-            (metadata_t){.item = item, .want_indexes = item->source && item->destination};
+            (metadata_t){.item = item,
+                         .want_indexes = item->source && item->destination &&
+                                         !run->options->documents_only};
     ok = tow_pair_run(pair, read_metadata, &sides[TOW_SOURCE], &sides[TOW_DESTINATION], error);
     if (ok) {
         compare_indexes(run, item, &sides[TOW_SOURCE].indexes, &sides[TOW_DESTINATION].indexes);
         item->documents = estimate->stats.documents;
         item->bytes = estimate->stats.bytes;
-        if (item->source && run->options->total_documents)
+        if (item->source && run->options->total_documents && !run->options->catalog_only)
             atomic_fetch_add(run->options->total_documents, item->documents);
     }
     for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++)

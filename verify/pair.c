@@ -120,14 +120,23 @@ bool tow_side_goes_on(tow_verify_side_t *side, tow_error_t *error)
     return true;
 }
 
-static void add_progress(const tow_verify_side_t *side, uint64_t documents, uint64_t bytes)
+void tow_verify_progress(tow_verify_run_t *run, uint64_t documents, uint64_t bytes)
 {
-    const tow_verify_options_t *options = side->run->options;
+    const tow_verify_options_t *options = run->options;
 
     if (options->documents)
         atomic_fetch_add(options->documents, documents);
     if (options->bytes)
         atomic_fetch_add(options->bytes, bytes);
+}
+
+static bool pace(tow_verify_side_t *side, uint64_t bytes, tow_error_t *error)
+{
+    const tow_verify_options_t *options = side->run->options;
+
+    if (!options->pace || options->pace(options->data, bytes))
+        return true;
+    return tow_fail(error, TOW_ERROR_INTERRUPTED, "the comparison was ended");
 }
 
 static bool read_once(tow_verify_side_t *side, const tow_read_t *what, const tow_visitor_t *visitor,
@@ -150,8 +159,9 @@ static bool read_once(tow_verify_side_t *side, const tow_read_t *what, const tow
         *documents += batch_documents;
         *bytes += batch_bytes;
         if (visitor->progress)
-            add_progress(side, batch_documents, batch_bytes);
-        ok = tow_side_goes_on(side, error) && tow_reader_next_batch(reader, &more, error);
+            tow_verify_progress(side->run, batch_documents, batch_bytes);
+        ok = tow_side_goes_on(side, error) && pace(side, batch_bytes, error) &&
+             tow_reader_next_batch(reader, &more, error);
     } while (ok && more);
     tow_reader_close(reader);
     return ok;
@@ -170,7 +180,7 @@ bool tow_side_read(tow_verify_side_t *side, const tow_read_t *what, const tow_vi
             return true;
         /* What is read again must not be counted twice; unsigned arithmetic takes it back. */
         if (visitor->progress)
-            add_progress(side, -documents, -bytes);
+            tow_verify_progress(side->run, -documents, -bytes);
         if ((error->retry != TOW_RETRY_RECONNECT && error->retry != TOW_RETRY_SAME) ||
             attempt + 1 == READ_ATTEMPTS || !tow_backoff(side->link, attempt, deadline))
             return false;

@@ -15,6 +15,10 @@ static const char *const kind_names[] = {[TOW_DIFFERENCE_MISSING] = "missing",
                                          [TOW_DIFFERENCE_OPTIONS] = "options",
                                          [TOW_DIFFERENCE_INDEXES] = "indexes"};
 
+static const char *const mode_names[] = {[TOW_VERIFY_BYTES] = "bytes",
+                                         [TOW_VERIFY_FIELD_ORDER] = "field-order",
+                                         [TOW_VERIFY_NUMERIC_TYPE] = "numeric-type"};
+
 static void bound_text(const bson_value_t *bound, char *out, size_t size)
 {
     bson_t holder = BSON_INITIALIZER;
@@ -67,34 +71,49 @@ void tow_verify_count(tow_verify_run_t *run, tow_verify_item_t *item, uint64_t d
     pthread_mutex_unlock(&run->lock);
 }
 
-void tow_verify_add(tow_verify_run_t *run, tow_verify_item_t *item, tow_difference_kind_t kind,
-                    const tow_value_t *id, const char *path, const tow_verify_unit_t *unit)
+void tow_verify_unsettled(tow_verify_run_t *run, uint64_t documents)
+{
+    pthread_mutex_lock(&run->lock);
+    run->report->unsettled += documents;
+    pthread_mutex_unlock(&run->lock);
+}
+
+/* Takes the difference. */
+static void list_difference(tow_verify_report_t *report, tow_difference_t difference)
+{
+    /* The room grows by powers of two, so the count alone says when it is used up. */
+    if ((report->difference_count & (report->difference_count - 1)) == 0)
+        report->differences = tow_realloc(
+            report->differences,
+            (report->difference_count ? report->difference_count * 2 : 1) * sizeof difference);
+    report->differences[report->difference_count++] = difference;
+}
+
+void tow_verify_add(tow_verify_run_t *run, tow_verify_item_t *item, const tow_finding_t *finding)
 {
     tow_verify_report_t *report = run->report;
-    tow_difference_t difference = {.kind = kind};
+    tow_difference_t difference = {.kind = finding->kind,
+                                   .source_length = finding->lengths[TOW_SOURCE],
+                                   .destination_length = finding->lengths[TOW_DESTINATION],
+                                   .repaired = finding->repaired,
+                                   .outside = finding->outside};
     char text[ID_TEXT];
 
     tow_verify_count(run, item, 1);
-    if (tow_verify_list_full(run))
-        return;
     difference.ns = tow_strdup(item->ns);
-    difference.path = path ? tow_strdup(path) : NULL;
-    difference.range = unit ? range_text(unit) : NULL;
-    if (id) {
-        tow_value_text(*id, text, sizeof text);
+    difference.path = finding->path ? tow_strdup(finding->path) : NULL;
+    difference.range = finding->unit ? range_text(finding->unit) : NULL;
+    if (finding->id) {
+        tow_value_text(*finding->id, text, sizeof text);
         difference.id = tow_strdup(text);
-        tow_value_to_bson(*id, &difference.id_value);
+        tow_value_to_bson(*finding->id, &difference.id_value);
     }
 
     pthread_mutex_lock(&run->lock);
-    /* Another worker may have taken the last place meanwhile. */
+    item->repaired += finding->repaired;
+    report->repaired_total += finding->repaired;
     if (report->difference_count < run->options->max_differences) {
-        /* The room grows by powers of two, so the count alone says when it is used up. */
-        if ((report->difference_count & (report->difference_count - 1)) == 0)
-            report->differences = tow_realloc(
-                report->differences,
-                (report->difference_count ? report->difference_count * 2 : 1) * sizeof difference);
-        report->differences[report->difference_count++] = difference;
+        list_difference(report, difference);
         difference = (tow_difference_t){0};
     }
     pthread_mutex_unlock(&run->lock);
@@ -133,7 +152,8 @@ void tow_verify_report_finish(tow_verify_run_t *run)
         out->ns = tow_strdup(item->ns);
         out->view = info->type == TOW_VIEW;
         out->differences = item->differences;
-        out->equal = item->differences == 0;
+        out->repaired = item->repaired;
+        out->equal = item->differences == item->repaired;
         out->source_documents = item->totals[TOW_SOURCE].documents;
         out->source_bytes = item->totals[TOW_SOURCE].bytes;
         out->destination_documents = item->totals[TOW_DESTINATION].documents;
@@ -143,7 +163,131 @@ void tow_verify_report_finish(tow_verify_run_t *run)
     }
     if (report->difference_count)
         qsort(report->differences, report->difference_count, sizeof *report->differences, by_place);
-    report->equal = report->differences_total == 0;
+    report->equal = report->differences_total == report->repaired_total && !report->unsettled;
+}
+
+/* The catalog ----------------------------------------------------------------------------------- */
+
+static bool is_of_catalog(const tow_difference_t *difference)
+{
+    return difference->kind == TOW_DIFFERENCE_OPTIONS || difference->kind == TOW_DIFFERENCE_INDEXES;
+}
+
+static bool is_among(const tow_verify_report_t *report, const tow_difference_t *wanted)
+{
+    for (uint32_t i = 0; i < report->difference_count; i++)
+        if (report->differences[i].kind == wanted->kind &&
+            !strcmp(report->differences[i].ns, wanted->ns) &&
+            !strcmp(report->differences[i].path, wanted->path))
+            return true;
+    return false;
+}
+
+static tow_verify_collection_t *find_collection(tow_verify_report_t *report, const char *ns)
+{
+    for (uint32_t i = 0; i < report->collection_count; i++)
+        if (!strcmp(report->collections[i].ns, ns))
+            return &report->collections[i];
+    return NULL;
+}
+
+static void count_of_catalog(tow_verify_report_t *report, const tow_difference_t *difference,
+                             int differences, int repaired)
+{
+    tow_verify_collection_t *collection = find_collection(report, difference->ns);
+
+    report->differences_total += (uint64_t)differences;
+    report->repaired_total += (uint64_t)repaired;
+    if (!collection)
+        return; /* it was dropped meanwhile */
+    collection->differences += (uint64_t)differences;
+    collection->repaired += (uint64_t)repaired;
+    collection->equal = collection->differences == collection->repaired;
+}
+
+void tow_verify_report_catalog(tow_verify_report_t *report, const tow_verify_report_t *before,
+                               const tow_verify_report_t *after)
+{
+    uint32_t kept = 0;
+
+    /* What the comparison of the documents saw of the catalog was half repaired. */
+    for (uint32_t i = 0; i < report->difference_count; i++) {
+        if (is_of_catalog(&report->differences[i])) {
+            count_of_catalog(report, &report->differences[i], -1, report->differences[i].repaired ? -1 : 0);
+            clear_difference(&report->differences[i]);
+        } else {
+            report->differences[kept++] = report->differences[i];
+        }
+    }
+    report->difference_count = kept;
+    if (!kept) {
+        free(report->differences);
+        report->differences = NULL;
+    } else {
+        uint32_t room = 1;
+
+        while (room < kept)
+            room *= 2;
+        report->differences = tow_realloc(report->differences, room * sizeof *report->differences);
+    }
+    for (int side = 0; side < 2; side++) {
+        const tow_verify_report_t *from = side ? after : before;
+
+        for (uint32_t i = 0; i < from->difference_count; i++) {
+            const tow_difference_t *found = &from->differences[i];
+            tow_difference_t copy = {.kind = found->kind, .repaired = !is_among(after, found)};
+
+            if (side && is_among(before, found))
+                continue;
+            copy.ns = tow_strdup(found->ns);
+            copy.path = tow_strdup(found->path);
+            count_of_catalog(report, found, 1, copy.repaired);
+            list_difference(report, copy);
+        }
+    }
+    if (report->difference_count)
+        qsort(report->differences, report->difference_count, sizeof *report->differences, by_place);
+    report->equal = report->differences_total == report->repaired_total && !report->unsettled;
+}
+
+static tow_difference_t copy_difference(const tow_difference_t *from)
+{
+    tow_difference_t copy = *from;
+
+    copy.ns = tow_strdup(from->ns);
+    copy.id = from->id ? tow_strdup(from->id) : NULL;
+    copy.path = from->path ? tow_strdup(from->path) : NULL;
+    copy.range = from->range ? tow_strdup(from->range) : NULL;
+    if (from->id_value.value_type != BSON_TYPE_EOD)
+        bson_value_copy(&from->id_value, &copy.id_value);
+    return copy;
+}
+
+void tow_verify_report_merge(tow_verify_report_t *report, const tow_verify_report_t *earlier,
+                             uint32_t max_differences)
+{
+    report->differences_total += earlier->repaired_total;
+    report->repaired_total += earlier->repaired_total;
+    for (uint32_t i = 0; i < earlier->collection_count; i++) {
+        const tow_verify_collection_t *from = &earlier->collections[i];
+        tow_verify_collection_t *to = find_collection(report, from->ns);
+
+        if (to) {
+            to->differences += from->repaired;
+            to->repaired += from->repaired;
+        }
+    }
+    for (uint32_t i = 0; i < earlier->difference_count; i++)
+        if (earlier->differences[i].repaired && report->difference_count < max_differences) {
+            list_difference(report, copy_difference(&earlier->differences[i]));
+        }
+    if (report->difference_count)
+        qsort(report->differences, report->difference_count, sizeof *report->differences, by_place);
+}
+
+const char *tow_difference_kind_name(tow_difference_kind_t kind)
+{
+    return kind_names[kind];
 }
 
 void tow_verify_report_destroy(tow_verify_report_t *report)
@@ -224,7 +368,24 @@ static void put_collection(tow_buffer_t *out, const tow_verify_collection_t *col
         put_side(out, "destination", collection->destination_documents,
                  collection->destination_bytes, collection->destination_hash);
     }
-    put(out, ",\"differences\":%" PRIu64 "}", collection->differences);
+    put(out, ",\"differences\":%" PRIu64 ",\"repaired\":%" PRIu64 "}", collection->differences,
+        collection->repaired);
+}
+
+static void put_difference(tow_buffer_t *out, const tow_difference_t *difference)
+{
+    put(out, "{\"kind\":\"%s\"", kind_names[difference->kind]);
+    put_field(out, "ns", difference->ns);
+    put_field(out, "id", difference->id);
+    put_field(out, "path", difference->path);
+    put_field(out, "range", difference->range);
+    if (difference->source_length)
+        put(out, ",\"sourceLength\":%" PRIu32, difference->source_length);
+    if (difference->destination_length)
+        put(out, ",\"destinationLength\":%" PRIu32, difference->destination_length);
+    if (difference->outside)
+        put(out, ",\"outside\":true");
+    put(out, ",\"repaired\":%s}", difference->repaired ? "true" : "false");
 }
 
 char *tow_verify_report_json(const tow_verify_report_t *report)
@@ -232,10 +393,14 @@ char *tow_verify_report_json(const tow_verify_report_t *report)
     tow_timestamp_t time = tow_optime_split(report->time);
     tow_buffer_t out = {0};
 
-    put(&out, "{\"equal\":%s,\"seconds\":%.3f,\"seed\":\"%016" PRIx64 "\"",
-        report->equal ? "true" : "false", report->seconds, report->seed);
+    put(&out, "{\"equal\":%s,\"mode\":\"%s\",\"seconds\":%.3f,\"seed\":\"%016" PRIx64 "\"",
+        report->equal ? "true" : "false", mode_names[report->mode], report->seconds, report->seed);
     put(&out, ",\"sourceTime\":{\"t\":%" PRIu32 ",\"i\":%" PRIu32 "}", time.t, time.i);
-    put(&out, ",\"differencesTotal\":%" PRIu64 ",\"collections\":[", report->differences_total);
+    put(&out, ",\"differencesTotal\":%" PRIu64 ",\"repaired\":%" PRIu64 ",\"unsettled\":%" PRIu64,
+        report->differences_total, report->repaired_total, report->unsettled);
+    put(&out, ",\"rangesRead\":%" PRIu64 ",\"keysRead\":%" PRIu64, report->ranges_read,
+        report->keys_read);
+    put(&out, ",\"collections\":[");
     for (uint32_t i = 0; i < report->collection_count; i++) {
         if (i)
             put(&out, ",");
@@ -243,14 +408,9 @@ char *tow_verify_report_json(const tow_verify_report_t *report)
     }
     put(&out, "],\"differences\":[");
     for (uint32_t i = 0; i < report->difference_count; i++) {
-        const tow_difference_t *difference = &report->differences[i];
-
-        put(&out, "%s{\"kind\":\"%s\"", i ? "," : "", kind_names[difference->kind]);
-        put_field(&out, "ns", difference->ns);
-        put_field(&out, "id", difference->id);
-        put_field(&out, "path", difference->path);
-        put_field(&out, "range", difference->range);
-        put(&out, "}");
+        if (i)
+            put(&out, ",");
+        put_difference(&out, &report->differences[i]);
     }
     put(&out, "]}");
     tow_buffer_append(&out, "", 1);

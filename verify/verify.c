@@ -46,7 +46,7 @@ static bool pick_task(tow_verify_run_t *run, task_t *out)
 {
     if (run->next_prepare < run->item_count) {
         *out = (task_t){.kind = TASK_PREPARE, .item = &run->items[run->next_prepare++]};
-    } else if (run->prepared < run->item_count) {
+    } else if (run->prepared < run->item_count || run->options->catalog_only) {
         return false;
     } else if (run->units) {
         *out = (task_t){.kind = TASK_COMPARE, .unit = run->units};
@@ -283,11 +283,16 @@ bool tow_verify_run(const tow_verify_options_t *options, tow_verify_report_t **o
     pthread_cond_init(&run.changed, NULL);
     run.report = tow_alloc(sizeof *run.report);
 
-    ok = random_seed(&run.seed, error) && read_catalogs(&run, error) && run_workers(&run, error);
+    if (filled.track)
+        run.seed = tow_track_seed(filled.track);
+    ok = (filled.track || random_seed(&run.seed, error)) && read_catalogs(&run, error) && run_workers(&run, error);
+    if (ok && filled.track)
+        tow_track_sweep(filled.track);
     if (ok) {
         tow_verify_report_finish(&run);
         run.report->seed = run.seed;
         run.report->time = run.after;
+        run.report->mode = filled.mode;
         run.report->seconds = (double)(tow_now_us() - start) / 1e6;
         *out = run.report;
     } else {

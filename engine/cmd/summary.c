@@ -9,20 +9,26 @@
 #include "engine/cmd/cmd.h"
 #include "engine/cmd/json.h"
 
+static const char *result_of(const bson_t *report)
+{
+    if (!cmd_flag_of(report, "equal"))
+        return "DIFFERENT";
+    return cmd_number_of(report, "repaired") > 0 ? "equal after repair" : "equal";
+}
+
 static void print_collection(const bson_t *item)
 {
     char source[32], destination[32], bytes[32];
 
     if (!strcmp(cmd_text_of(item, "type"), "view")) {
         printf("  %-40.60s %14s %14s %11s  %s\n", cmd_text_of(item, "ns"), "view", "view", "",
-               cmd_flag_of(item, "equal") ? "equal" : "DIFFERENT");
+               result_of(item));
         return;
     }
     printf("  %-40.60s %14s %14s %11s  %s\n", cmd_text_of(item, "ns"),
            cmd_count(cmd_number_of(item, "source.documents"), source),
            cmd_count(cmd_number_of(item, "destination.documents"), destination),
-           cmd_bytes(cmd_number_of(item, "source.bytes"), bytes),
-           cmd_flag_of(item, "equal") ? "equal" : "DIFFERENT");
+           cmd_bytes(cmd_number_of(item, "source.bytes"), bytes), result_of(item));
 }
 
 static void print_difference(const bson_t *item)
@@ -34,18 +40,25 @@ static void print_difference(const bson_t *item)
         printf("  at %s", cmd_text_of(item, "path"));
     if (*cmd_text_of(item, "range"))
         printf("  in range %s", cmd_text_of(item, "range"));
+    if (cmd_number_of(item, "sourceLength") > 0 || cmd_number_of(item, "destinationLength") > 0)
+        printf("  bytes %.0f/%.0f", cmd_number_of(item, "sourceLength") > 0 ? cmd_number_of(item, "sourceLength") : 0,
+               cmd_number_of(item, "destinationLength") > 0 ? cmd_number_of(item, "destinationLength") : 0);
+    if (cmd_flag_of(item, "repaired"))
+        printf("  repaired");
     putchar('\n');
 }
 
 static void print_verification(const bson_t *report)
 {
-    char total[32];
+    char total[32], repaired[32];
 
     printf("  %-40s %14s %14s %11s  %s\n", "collection", "source", "destination", "bytes",
            "result");
     cmd_for_each(report, "collections", print_collection);
     if (cmd_number_of(report, "differencesTotal") > 0) {
-        printf("  %s differences:\n", cmd_count(cmd_number_of(report, "differencesTotal"), total));
+        printf("  %s differences, %s repaired:\n",
+               cmd_count(cmd_number_of(report, "differencesTotal"), total),
+               cmd_count(cmd_number_of(report, "repaired"), repaired));
         cmd_for_each(report, "differences", print_difference);
     }
 }
@@ -59,8 +72,7 @@ void cmd_print_report(const char *json)
         puts(json);
         return;
     }
-    printf("Verification: %s (%.1f s)\n", cmd_flag_of(report, "equal") ? "equal" : "DIFFERENT",
-           cmd_number_of(report, "seconds"));
+    printf("Verification: %s (%.1f s)\n", result_of(report), cmd_number_of(report, "seconds"));
     print_verification(report);
     bson_destroy(report);
 }
@@ -134,7 +146,7 @@ void cmd_print_summary(const char *json)
 
         bson_iter_document(&iter, &length, &data);
         if (bson_init_static(&report, data, length)) {
-            print_row("verification", cmd_flag_of(&report, "equal") ? "equal" : "DIFFERENT");
+            print_row("verification", result_of(&report));
             print_verification(&report);
         }
     }

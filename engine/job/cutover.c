@@ -16,55 +16,144 @@ static bool stopped(tow_job_t *job, tow_error_t *error)
                : tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped");
 }
 
+bool tow_job_source_time(tow_job_t *job, tow_optime_t *out, tow_error_t *error)
+{
+    tow_conn_t *source = tow_conn_open(job->source, error);
+    bool ok = source && tow_link_barrier_time(source, out, error);
+
+    tow_conn_close(source);
+    return ok;
+}
+
+/* Times of one second's increments may be shared by events of a transaction: besides the floor, two
+ * empty replies say that nothing up to `time` is still on its way. A source that is still written to
+ * may give none; then the floor beyond `time` says the same, if it is no guess. */
+bool tow_job_settled_at(tow_job_t *job, tow_optime_t time, uint64_t idle)
+{
+    bool passed = tow_ledger_floor_time(job->ledger) > time &&
+                  tow_tail_certain_time(job->tail) > time;
+    bool reached = tow_ledger_floor_time(job->ledger) >= time &&
+                   tow_tail_idle_replies(job->tail) >= idle + 2;
+
+    return (passed || reached) && tow_copy_finished(job->copy) &&
+           (passed || tow_replay_settled(job->replay));
+}
+
 /* Waits until the stream has delivered everything up to now, and all of it is settled. */
 bool tow_job_drain(tow_job_t *job, tow_error_t *error)
 {
-    tow_conn_t *source = tow_conn_open(job->source, error);
     tow_optime_t now;
-    uint64_t idle = 0;
-    bool ok;
+    uint64_t idle;
 
-    if (!source)
-        return false;
-    ok = tow_link_barrier_time(source, &now, error);
-    tow_conn_close(source);
-    if (!ok)
+    if (!tow_job_source_time(job, &now, error))
         return false;
     tow_tail_hurry(job->tail, true);
     idle = tow_tail_idle_replies(job->tail);
     pthread_mutex_lock(&job->lock);
     job->stop_time = now;
     pthread_mutex_unlock(&job->lock);
-    /* Times of one second's increments may be shared by events of a transaction: besides the floor,
-     * two empty replies say that nothing up to `stop` is still on its way. A source that is still
-     * written to may give none; then the floor beyond `stop` says the same, if it is no guess. */
     while (!tow_stop_requested(job->stop)) {
-        bool passed = tow_ledger_floor_time(job->ledger) > now &&
-                      tow_tail_certain_time(job->tail) > now;
-        bool reached = tow_ledger_floor_time(job->ledger) >= now &&
-                       tow_tail_idle_replies(job->tail) >= idle + 2;
-
-        if ((passed || reached) && tow_copy_finished(job->copy) &&
-            (passed || tow_replay_settled(job->replay)))
+        if (tow_job_settled_at(job, now, idle))
             return true;
         tow_ledger_wait_floor(job->ledger, now + 1, 20);
     }
     return stopped(job, error);
 }
 
+/* Everything that the source had is on the destination: what still differs does not come of delay. */
+static bool settle(void *data, tow_error_t *error)
+{
+    return tow_job_drain(data, error);
+}
+
+bool tow_job_repair(void *data, const char *database, const char *collection,
+                    const tow_value_t *ids, uint32_t count, bool anew, tow_error_t *error)
+{
+    tow_job_t *job = data;
+    tow_namespace_t *known = tow_namespaces_find(job->namespaces, database, collection);
+    bool found;
+
+    /* The order of a capped collection is part of it: it is copied anew. */
+    if (known && known->capped) {
+        if (!tow_copy_again(job->copy, database, collection, &found, error))
+            return false;
+        return tow_copy_wait(job->copy) ? true : stopped(job, error);
+    }
+    return tow_replay_repair(job->replay, database, collection, ids, count, anew, error);
+}
+
+/* Everything that the source had is settled: a difference is somebody else's write, or our bug. */
+void tow_job_tell_differences(tow_job_t *job, const tow_verify_report_t *report)
+{
+    for (uint32_t i = 0; i < report->difference_count; i++) {
+        const tow_difference_t *difference = &report->differences[i];
+
+        tow_emit(&job->sink, TOW_LEVEL_ERROR, "difference",
+                 "%s %s%s: %s%s%s, %u bytes at the source, %u at the destination, range %s: %s; %s",
+                 difference->ns, difference->id ? "_id " : "", difference->id ? difference->id : "",
+                 tow_difference_kind_name(difference->kind), difference->path ? " at " : "",
+                 difference->path ? difference->path : "", difference->source_length,
+                 difference->destination_length, difference->range ? difference->range : "-",
+                 difference->repaired ? "repaired" : "not repaired",
+                 difference->outside
+                     ? "it was written at the destination, and not at the source, since it was equal: "
+                       "something else writes to the destination"
+                     : "unless something else wrote to the destination, this is a bug of Towline");
+    }
+}
+
+static bool keep_report(tow_job_t *job, tow_verify_report_t *report, tow_error_t *error)
+{
+    uint64_t left = report->differences_total - report->repaired_total;
+    const tow_difference_t *first = NULL;
+
+    tow_job_tell_differences(job, report);
+    for (uint32_t i = 0; !first && i < report->difference_count; i++)
+        if (!report->differences[i].repaired)
+            first = &report->differences[i];
+    pthread_mutex_lock(&job->lock);
+    if (job->online)
+        tow_verify_report_merge(report, job->online, job->config.max_differences);
+    tow_verify_report_destroy(job->report);
+    job->report = report;
+    if (report->equal)
+        job->verified_time = job->stop_time;
+    pthread_mutex_unlock(&job->lock);
+    if (report->equal)
+        return true;
+    if (!left)
+        return tow_fail(error, TOW_ERROR_VERIFY,
+                        "%llu document%s changed at the source as often as compared; stop the "
+                        "writes and run the same command again",
+                        (unsigned long long)report->unsettled, report->unsettled == 1 ? "" : "s");
+    return tow_fail(error, TOW_ERROR_VERIFY,
+                    "verification found %llu difference%s, first in %s (see the summary); make sure "
+                    "that nothing else writes to the destination, and run the same command again",
+                    (unsigned long long)left, left == 1 ? "" : "s", first ? first->ns : "?");
+}
+
+void tow_job_verify_options(tow_job_t *job, tow_verify_options_t *out)
+{
+    *out = (tow_verify_options_t){.source = job->source,
+                                  .destination = job->destination,
+                                  .filter = job->filter,
+                                  .stop = job->stop,
+                                  .sink = job->sink,
+                                  .workers = job->config.workers > 1 ? job->config.workers / 2 : 1,
+                                  .range_bytes = UINT64_C(16) << 20,
+                                  .max_differences = job->config.max_differences,
+                                  .mode = job->config.verify_mode,
+                                  .repair = job->config.verify_repair ? tow_job_repair : NULL,
+                                  .settle = settle,
+                                  .data = job,
+                                  .documents = &job->verified_documents,
+                                  .bytes = &job->verified_bytes,
+                                  .total_documents = &job->verify_total};
+}
+
 static bool verify(tow_job_t *job, tow_error_t *error)
 {
-    tow_verify_options_t options = {.source = job->source,
-                                    .destination = job->destination,
-                                    .filter = job->filter,
-                                    .stop = job->stop,
-                                    .sink = job->sink,
-                                    .workers = job->config.workers > 1 ? job->config.workers / 2 : 1,
-                                    .range_bytes = UINT64_C(16) << 20,
-                                    .max_differences = 1000,
-                                    .documents = &job->verified_documents,
-                                    .bytes = &job->verified_bytes,
-                                    .total_documents = &job->verify_total};
+    tow_verify_options_t options;
     tow_verify_report_t *report = NULL;
 
     for (int attempt = 0; attempt < VERIFY_TRIES; attempt++) {
@@ -74,6 +163,9 @@ static bool verify(tow_job_t *job, tow_error_t *error)
         report = NULL;
         atomic_store(&job->verified_documents, 0);
         atomic_store(&job->verified_bytes, 0);
+        atomic_store(&job->verify_total, 0);
+        tow_job_verify_options(job, &options);
+        options.track = tow_job_watched_track(job);
         if (!tow_verify_run(&options, &report, error))
             return tow_fail_context(error, "verify");
         if (report->equal || tow_tail_events(job->tail) == events)
@@ -86,20 +178,7 @@ static bool verify(tow_job_t *job, tow_error_t *error)
             return false;
         }
     }
-    pthread_mutex_lock(&job->lock);
-    tow_verify_report_destroy(job->report);
-    job->report = report;
-    if (report->equal)
-        job->verified_time = job->stop_time;
-    pthread_mutex_unlock(&job->lock);
-    if (report->equal)
-        return true;
-    return tow_fail(error, TOW_ERROR_VERIFY,
-                    "verification found %llu difference%s, first in %s (see the summary); make sure "
-                    "that nothing else writes to the destination, and run the same command again",
-                    (unsigned long long)report->differences_total,
-                    report->differences_total == 1 ? "" : "s",
-                    report->difference_count ? report->differences[0].ns : "?");
+    return keep_report(job, report, error);
 }
 
 bool tow_job_finalize(tow_job_t *job, tow_error_t *error)
@@ -107,6 +186,7 @@ bool tow_job_finalize(tow_job_t *job, tow_error_t *error)
     pthread_mutex_lock(&job->lock);
     job->cutover_ms = tow_now_ms();
     pthread_mutex_unlock(&job->lock);
+    tow_job_end_verifier(job);
     if (!tow_job_drain(job, error) || !tow_copy_reconcile(job->copy, NULL, NULL, true, error))
         return false;
     if (!tow_copy_finished(job->copy)) {

@@ -1,7 +1,8 @@
 /* internal.h: what the files of the job share.
  *
  * Threads: the supervisor runs the phases; the monitor polls the source's time, chooses the mode and
- * keeps the lag; the checkpointer stores the floor and renews the lease. The components have theirs.
+ * keeps the lag; the checkpointer stores the floor and renews the lease; the verifier compares while the
+ * job is in sync. The components have theirs.
  * Lock order: `checkpoint_lock`, then `lock`. */
 #ifndef TOW_JOB_INTERNAL_H
 #define TOW_JOB_INTERNAL_H
@@ -18,6 +19,7 @@
 #include "engine/job/window.h"
 #include "oplog/record.h"
 #include "oplog/replay.h"
+#include "oplog/watch.h"
 #include "verify/verify.h"
 
 enum {
@@ -52,7 +54,10 @@ typedef struct {
     uint64_t range_bytes, memory_bytes;
     int64_t retry_window_ms;
     int64_t window_ms, extend_ms;
-    bool manual, verify, clear_destination, keep_state, index_errors_fail;
+    uint32_t max_differences;
+    tow_verify_mode_t verify_mode;
+    uint64_t verify_rate;        /* bytes a second of either side; 0: only at the cutover */
+    bool manual, verify, verify_repair, clear_destination, keep_state, index_errors_fail;
 } tow_config_t;
 
 struct tow_job {
@@ -65,11 +70,12 @@ struct tow_job {
     tow_sink_t sink;
     tow_notices_t *notices;     /* NULL: nobody wants any */
     tow_stop_t *stop;
-    pthread_t supervisor, monitor, checkpointer;
-    bool supervisor_started, monitor_started, checkpointer_started;
+    pthread_t supervisor, monitor, checkpointer, verifier;
+    bool supervisor_started, monitor_started, checkpointer_started, verifier_started;
 
     pthread_mutex_t checkpoint_lock; /* guards the order of checkpoints, and ddl_time */
     tow_optime_t ddl_time;
+    uint32_t losses;             /* of the stream's position in this process, likewise */
 
     pthread_mutex_t lock; /* guards everything below but atomics and what says otherwise */
     pthread_cond_t changed;
@@ -91,6 +97,13 @@ struct tow_job {
     char *notes[64];
     uint32_t note_count;
     tow_verify_report_t *report;
+    tow_verify_report_t *online; /* what was found before the cutover; NULL: nothing yet */
+    struct {
+        double rate;             /* bytes a second now */
+        double free_ms;          /* tow_now_ms when the bytes so far are paid for */
+        double least_ms;         /* the source's least latency; 0: not known */
+        int64_t adjusted_ms;
+    } pace;                      /* of the verification in the background */
     char *summary_json;
 
     /* Made by the supervisor while it alone runs, constant until it tears them down under the lock. */
@@ -102,9 +115,22 @@ struct tow_job {
     tow_ledger_t *ledger;
     tow_tail_t *tail;
     tow_replay_t *replay;
+    tow_track_t *track;
+    tow_watch_t *_Atomic watch;  /* made by the verifier, once */
+    bson_t *watch_token;         /* where the watch of an earlier process was; NULL: none */
+    tow_conn_t *remember_conn;   /* under the checkpoint lock */
+    atomic_int rollover;         /* tow_rollover_t */
+    atomic_bool verifier_quit;   /* the cutover begins */
     atomic_bool synced_once;     /* unique indexes are built: a cutover is possible */
     _Atomic uint64_t verified_documents, verified_bytes, verify_total;
 };
+
+/* The source no longer had what the stream was to go on with. */
+typedef enum {
+    TOW_ROLLOVER_NONE,
+    TOW_ROLLOVER_LOST,  /* a new stream is not open yet */
+    TOW_ROLLOVER_OPENED /* both sides are to be compared by ranges, and repaired */
+} tow_rollover_t;
 
 /* job.c */
 void tow_job_move(tow_job_t *job, tow_phase_t phase); /* checked against the table */
@@ -139,7 +165,42 @@ bool tow_job_start_checkpointer(tow_job_t *job, tow_error_t *error) TOW_CHECK;
 bool tow_job_finalize(tow_job_t *job, tow_error_t *error) TOW_CHECK;
 /* Everything that the source had when it was called is settled. */
 bool tow_job_drain(tow_job_t *job, tow_error_t *error) TOW_CHECK;
+/* A time of the source with all that was written before the call; false with *error. */
+bool tow_job_source_time(tow_job_t *job, tow_optime_t *out, tow_error_t *error) TOW_CHECK;
+/* Everything up to that time is settled; `idle`: tow_tail_idle_replies when it was taken. */
+bool tow_job_settled_at(tow_job_t *job, tow_optime_t time, uint64_t idle);
+/* What all comparisons of the job have in common. */
+void tow_job_verify_options(tow_job_t *job, tow_verify_options_t *out);
+void tow_job_tell_differences(tow_job_t *job, const tow_verify_report_t *report);
+/* A tow_repair_fn. */
+bool tow_job_repair(void *data, const char *database, const char *collection,
+                    const tow_value_t *ids, uint32_t count, bool anew,
+                    tow_error_t *error) TOW_CHECK;
 void tow_job_make_summary(tow_job_t *job);
+
+/* background.c */
+bool tow_job_start_verifier(tow_job_t *job, tow_error_t *error) TOW_CHECK;
+void tow_job_end_verifier(tow_job_t *job); /* joins */
+/* The track, once it has heard of every write before the call; NULL: it cannot be relied on. The
+ * verifier must have ended. */
+tow_track_t *tow_job_watched_track(tow_job_t *job);
+
+/* standalone.c */
+tow_verify_mode_t tow_options_verify_mode(const tow_options_t *options);
+
+bool tow_job_settle(void *data, tow_error_t *error) TOW_CHECK; /* a tow_settle_fn while in sync */
+
+/* rollover.c */
+bool tow_job_lost(void *data, bool opened, tow_error_t *error) TOW_CHECK; /* of the tail's options */
+/* Makes the destination equal again, after which the stream is as good as it was. By the supervisor,
+ * while nothing is copied. */
+bool tow_job_resync(tow_job_t *job, tow_error_t *error) TOW_CHECK;
+
+/* remember.c */
+/* Stores what was compared since the last time; before a checkpoint, under its lock. */
+bool tow_job_save_track(tow_job_t *job, tow_error_t *error) TOW_CHECK;
+/* Before any event is replayed. */
+bool tow_job_restore_track(tow_job_t *job, tow_error_t *error) TOW_CHECK;
 
 /* progress.c */
 bool tow_job_can_commit(tow_job_t *job, char reason[REASON_SIZE]); /* the lock is held */

@@ -20,7 +20,8 @@ static void forward_event(void *data, tow_level_t level, const char *name, const
     tow_job_t *job = data;
 
     pthread_mutex_lock(&job->event_lock);
-    if (!strcmp(name, "reconciled") && job->note_count < sizeof job->notes / sizeof *job->notes)
+    if ((!strcmp(name, "reconciled") || !strcmp(name, "rollover")) &&
+        job->note_count < sizeof job->notes / sizeof *job->notes)
         job->notes[job->note_count++] = tow_strdup(message);
     if (job->event_fn)
         job->event_fn(job->event_data, level, name, message);
@@ -80,6 +81,10 @@ static bool read_config(tow_job_t *job, const tow_options_t *options, tow_error_
     job->window = tow_window_new(config->window_ms);
     config->manual = !strcmp(tow_options_get(options, "cutover", 0), "manual");
     config->verify = !flag(options, "no-verify");
+    config->verify_repair = !strcmp(tow_options_get(options, "verify-repair", 0), "yes");
+    config->verify_mode = tow_options_verify_mode(options);
+    config->verify_rate = integer(options, "verify-rate") * 1000000;
+    config->max_differences = (uint32_t)integer(options, "max-differences");
     config->clear_destination = flag(options, "clear-destination");
     config->keep_state = flag(options, "keep-state");
     config->index_errors_fail = strcmp(tow_options_get(options, "index-errors", 0), "report") != 0;
@@ -120,6 +125,7 @@ void tow_job_destroy(tow_job_t *job)
     for (uint32_t i = 0; i < job->note_count; i++)
         free(job->notes[i]);
     tow_verify_report_destroy(job->report);
+    tow_verify_report_destroy(job->online);
     free(job->summary_json);
     free(job->config.source_uri);
     free(job->config.destination_uri);
@@ -205,7 +211,7 @@ static bool is_close(tow_job_t *job)
     pthread_mutex_lock(&job->lock);
     lag_ms = job->lag_ms;
     pthread_mutex_unlock(&job->lock);
-    return tow_tail_direct(job->tail) && lag_ms >= 0 && lag_ms <= IN_SYNC_LAG_MS;
+    return !atomic_load(&job->rollover) && tow_tail_direct(job->tail) && lag_ms >= 0 && lag_ms <= IN_SYNC_LAG_MS;
 }
 
 /* Unique indexes, once the destination is a state that the source was in. */
@@ -239,6 +245,9 @@ static bool reach_cutover(tow_job_t *job, tow_error_t *error)
             tow_job_move(job, TOW_PHASE_COPYING);
         else if (phase == TOW_PHASE_IN_SYNC && (!finished || !is_close(job)))
             tow_job_move(job, TOW_PHASE_CATCHING_UP);
+        if (phase == TOW_PHASE_CATCHING_UP && finished &&
+            atomic_load(&job->rollover) == TOW_ROLLOVER_OPENED && !tow_job_resync(job, error))
+            return false;
         if (phase == TOW_PHASE_CATCHING_UP && finished && !atomic_load(&job->synced_once) &&
             !build_unique(job, error))
             return false;

@@ -25,7 +25,8 @@ static void choose_mode(tow_job_t *job, tow_optime_t source_time)
     bool applying = phase == TOW_PHASE_CATCHING_UP || phase == TOW_PHASE_IN_SYNC ||
                     phase == TOW_PHASE_FINALIZING;
 
-    if (!applying || !tow_copy_finished(job->copy) || backlog > FAR_EVENTS ||
+    /* What an update changes may be missing after a rollover: keys are read whole. */
+    if (!applying || atomic_load(&job->rollover) || !tow_copy_finished(job->copy) || backlog > FAR_EVENTS ||
         tow_ledger_direct_bytes(job->ledger) > FAR_BYTES)
         tow_tail_wish_direct(job->tail, false);
     else if (backlog < CLOSE_EVENTS && behind_s * 1000 <= CLOSE_MS)
@@ -86,7 +87,8 @@ static bool store_floor(tow_job_t *job, tow_error_t *error)
     checkpoint.token = floor.token;
     checkpoint.time = floor.time;
     checkpoint.ddl_time = job->ddl_time;
-    ok = tow_store_save_checkpoint(job->store, &checkpoint, error);
+    ok = tow_job_save_track(job, error) &&
+         tow_store_save_checkpoint(job->store, &checkpoint, error);
     if (ok && floor.has_keep)
         ok = tow_spool_release(job->spool, floor.keep, error);
     bson_destroy(&floor.token);

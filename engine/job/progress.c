@@ -9,7 +9,10 @@ enum { COMMIT_LAG_MS = 30000 };
 bool tow_job_can_commit(tow_job_t *job, char reason[REASON_SIZE])
 {
     reason[0] = '\0';
-    if (job->phase != TOW_PHASE_IN_SYNC)
+    if (atomic_load(&job->rollover))
+        snprintf(reason, REASON_SIZE,
+                 "the source's oplog rolled over: both sides are compared by ranges and repaired");
+    else if (job->phase != TOW_PHASE_IN_SYNC)
         snprintf(reason, REASON_SIZE, "the job is %s, not in sync", tow_phase_name(job->phase));
     else if (!atomic_load(&job->synced_once))
         snprintf(reason, REASON_SIZE, "unique indexes are not built yet");

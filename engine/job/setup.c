@@ -141,6 +141,12 @@ static bool ddl_save_time(void *data, tow_optime_t time, tow_error_t *error)
     return tow_job_save_ddl_time(data, time, error);
 }
 
+/* What the source writes is to be compared again. */
+static void touched(void *data, const char *database, const char *collection, tow_value_t id)
+{
+    tow_track_touch(data, database, collection, id, TOW_TRACK_SOURCE);
+}
+
 /* Components ------------------------------------------------------------------------------------*/
 
 static bool make_components(tow_job_t *job, const char *series, tow_error_t *error)
@@ -162,7 +168,9 @@ static bool make_components(tow_job_t *job, const char *series, tow_error_t *err
                                .spool = spool,
                                .stop = job->stop,
                                .sink = job->sink,
-                               .retry_window_ms = config->retry_window_ms};
+                               .retry_window_ms = config->retry_window_ms,
+                               .lost = tow_job_lost,
+                               .data = job};
     tow_replay_options_t replay = {
         .source = job->source,
         .destination = job->destination,
@@ -173,12 +181,14 @@ static bool make_components(tow_job_t *job, const char *series, tow_error_t *err
         .lanes = config->workers,
         .dirty_bytes = config->memory_bytes * 3 / 5,
         .retry_window_ms = config->retry_window_ms,
+        .touched = touched,
         .ddl = {job, ddl_copying, ddl_create, ddl_copy_again, ddl_index, ddl_index_drop,
                 ddl_reconcile, ddl_forget, ddl_save_time}};
 
     if (!spool)
         return false;
     pthread_mutex_lock(&job->lock);
+    job->track = replay.track_data = tow_track_new();
     job->spool = spool;
     job->namespaces = copy.namespaces = replay.namespaces = tow_namespaces_new();
     job->ledger = tail.ledger = replay.ledger =
@@ -253,6 +263,8 @@ static bool resume_tail(tow_job_t *job, const tow_checkpoint_t *checkpoint, tow_
         ok = tow_tail_open(job->tail, &chain.token, chain.time, &token, &time, error);
     if (ok)
         bson_destroy(&token);
+    else if (tow_error_history_lost(error))
+        ok = tow_tail_open_anew(job->tail, error);
     bson_destroy(&chain.token);
     return ok;
 }
@@ -287,7 +299,7 @@ static bool set_field(tow_job_t *job, const char *name, tow_optime_t time, tow_e
 
 /* What the job's document tells at a restart. */
 typedef struct {
-    bool prepared;
+    bool prepared, rollover;
     tow_optime_t start;
     char series[64];
     uint32_t restarts;
@@ -311,6 +323,8 @@ static bool remember(tow_job_t *job, remembered_t *out, tow_error_t *error)
                 snprintf(out->series, sizeof out->series, "%s", bson_iter_utf8(&iter, NULL));
             } else if (!strcmp(name, "restarts")) {
                 out->restarts = (uint32_t)bson_iter_as_int64(&iter) + 1;
+            } else if (!strcmp(name, "rollover")) {
+                out->rollover = bson_iter_as_bool(&iter);
             } else if (!strcmp(name, "startTime") && BSON_ITER_HOLDS_TIMESTAMP(&iter)) {
                 bson_iter_timestamp(&iter, &seconds, &increment);
                 out->start = TOW_OPTIME(seconds, increment);
@@ -357,13 +371,16 @@ static bool prepare_resumed(tow_job_t *job, const tow_checkpoint_t *checkpoint,
     if (!ok)
         return false;
     job->ddl_time = checkpoint->ddl_time;
+    if (remembered->rollover)
+        atomic_store(&job->rollover, TOW_ROLLOVER_OPENED);
     pthread_mutex_lock(&job->lock);
     job->start_time = remembered->start;
     job->checkpoint_time = checkpoint->time;
     job->restarts = remembered->restarts;
     pthread_mutex_unlock(&job->lock);
     tow_emit(&job->sink, TOW_LEVEL_INFO, "resumed", "the job goes on from its checkpoint");
-    return tow_copy_restore(job->copy, error) && resume_tail(job, checkpoint, error) &&
+    return tow_copy_restore(job->copy, error) && tow_job_restore_track(job, error) &&
+           resume_tail(job, checkpoint, error) &&
            tow_replay_start(job->replay, now, checkpoint->ddl_time, error);
 }
 
@@ -390,7 +407,8 @@ bool tow_job_prepare(tow_job_t *job, tow_error_t *error)
     if (found)
         bson_destroy(&checkpoint.token);
     return ok && tow_tail_start(job->tail, error) && tow_copy_start(job->copy, error) &&
-           tow_job_start_monitor(job, error) && tow_job_start_checkpointer(job, error);
+           tow_job_start_monitor(job, error) && tow_job_start_checkpointer(job, error) &&
+           tow_job_start_verifier(job, error);
 }
 
 void tow_job_teardown(tow_job_t *job)
@@ -400,12 +418,22 @@ void tow_job_teardown(tow_job_t *job)
     if (job->checkpointer_started)
         pthread_join(job->checkpointer, NULL);
     job->monitor_started = job->checkpointer_started = false;
+    tow_job_end_verifier(job);
     pthread_mutex_lock(&job->lock);
     tow_job_collect(job, &job->last);
     job->ended = true; /* from here on progress tells `last` */
     pthread_mutex_unlock(&job->lock);
+    tow_watch_destroy(job->watch);
     tow_tail_destroy(job->tail);
     tow_replay_destroy(job->replay);
+    tow_track_destroy(job->track);
+    tow_conn_close(job->remember_conn);
+    if (job->watch_token)
+        bson_destroy(job->watch_token);
+    job->watch_token = NULL;
+    job->remember_conn = NULL;
+    job->watch = NULL;
+    job->track = NULL;
     tow_copy_destroy(job->copy);
     tow_ledger_destroy(job->ledger);
     tow_namespaces_destroy(job->namespaces);

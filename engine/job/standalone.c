@@ -1,16 +1,30 @@
-/* standalone.c: the verification on its own, without a job. */
+/* standalone.c: the verification on its own, without a job; with --repair also a re-sync. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/job/internal.h"
+#include "engine/job/repair.h"
 
-static tow_link_t *connect_side(const tow_options_t *options, const char *side, tow_stop_t *stop,
-                                tow_error_t *error)
+static uint32_t integer(const tow_options_t *options, const char *name)
+{
+    return (uint32_t)strtoul(tow_options_get(options, name, 0), NULL, 10);
+}
+
+static bool flag(const tow_options_t *options, const char *name)
+{
+    const char *value = tow_options_get(options, name, 0);
+
+    return value && !strcmp(value, "true");
+}
+
+static tow_link_t *connect_side(const tow_options_t *options, const char *side, tow_sink_t sink,
+                                tow_stop_t *stop, tow_error_t *error)
 {
     tow_link_options_t link = {
         .side = side,
-        .retry_window_ms = strtoll(tow_options_get(options, "retry-window", 0), NULL, 10) * 1000,
-        .max_connections = 64,
+        .retry_window_ms = (int64_t)integer(options, "retry-window") * 1000,
+        .max_connections = integer(options, "workers") * 4 + 32,
+        .sink = sink,
         .stop = stop};
     char *uri;
     tow_link_t *made;
@@ -34,56 +48,186 @@ static bool read_filter(const tow_options_t *options, tow_filter_t *filter, tow_
     return ok;
 }
 
-static bool compare(const tow_options_t *options, tow_link_t *source, tow_link_t *destination,
-                    const tow_filter_t *filter, tow_stop_t *stop, char **out_report_json,
-                    tow_error_t *error)
-{
-    uint32_t workers = (uint32_t)strtoul(tow_options_get(options, "workers", 0), NULL, 10);
-    tow_verify_options_t verify = {.source = source,
-                                   .destination = destination,
-                                   .filter = filter,
-                                   .stop = stop,
-                                   .workers = workers > 1 ? workers / 2 : 1,
-                                   .range_bytes = UINT64_C(16) << 20,
-                                   .max_differences = 1000};
-    tow_verify_report_t *report;
-    bool equal;
+/* What one comparison on its own needs. */
+typedef struct {
+    tow_link_t *source, *destination;
+    tow_filter_t *filter;
+    tow_stop_t *stop;
+    tow_repair_t *repair; /* NULL: only compare */
+    tow_verify_options_t verify;
+    /* The thread that shows the progress. */
+    const tow_verify_watch_t *watch;
+    pthread_t ticker;
+    tow_stop_t *ticker_stop;
+    _Atomic uint64_t documents, bytes, total;
+} standalone_t;
 
-    if (!tow_verify_run(&verify, &report, error))
+static void *tick(void *data)
+{
+    standalone_t *run = data;
+    bool ended;
+
+    do {
+        ended = tow_stop_wait(run->ticker_stop, run->watch->progress_ms);
+        run->watch->progress(run->watch->data, atomic_load(&run->documents),
+                             atomic_load(&run->bytes), atomic_load(&run->total));
+    } while (!ended);
+    return NULL;
+}
+
+static void forward_event(void *data, tow_level_t level, const char *name, const char *message)
+{
+    standalone_t *run = data;
+
+    run->watch->event(run->watch->data, level, name, message);
+}
+
+/* Compares the catalogs, repairs them, compares and repairs the documents; what an index needed of the
+ * documents is there by then, so the catalogs come once more. */
+static bool compare_and_repair(standalone_t *run, tow_verify_report_t **out, tow_error_t *error)
+{
+    tow_verify_options_t catalog = run->verify;
+    tow_verify_report_t *before = NULL, *after = NULL, *report = NULL;
+    bool ok;
+
+    catalog.catalog_only = true;
+    catalog.max_differences = UINT32_MAX; /* there are few, and what is repaired is told by name */
+    ok = tow_verify_run(&catalog, &before, error) && tow_repair_catalog(run->repair, error) &&
+         tow_verify_run(&run->verify, &report, error) && tow_repair_catalog(run->repair, error) &&
+         tow_verify_run(&catalog, &after, error);
+    if (ok)
+        tow_verify_report_catalog(report, before, after);
+    tow_verify_report_destroy(before);
+    tow_verify_report_destroy(after);
+    if (ok)
+        *out = report;
+    else
+        tow_verify_report_destroy(report);
+    return ok;
+}
+
+/* The first difference that is still there. */
+static bool fail_unequal(const tow_verify_report_t *report, tow_error_t *error)
+{
+    uint64_t left = report->differences_total - report->repaired_total;
+    const tow_difference_t *first = NULL;
+
+    for (uint32_t i = 0; !first && i < report->difference_count; i++)
+        if (!report->differences[i].repaired)
+            first = &report->differences[i];
+    return tow_fail(error, TOW_ERROR_VERIFY, "%llu difference%s; first: %s %s%s; see the report",
+                    (unsigned long long)left, left == 1 ? "" : "s", first ? first->ns : "?",
+                    first && first->id ? "_id " : "", first && first->id ? first->id : "");
+}
+
+static bool compare(standalone_t *run, char **out_report_json, tow_error_t *error)
+{
+    tow_verify_report_t *report;
+    bool ok;
+
+    if (run->watch && run->watch->progress) {
+        run->ticker_stop = tow_stop_new();
+        if (pthread_create(&run->ticker, NULL, tick, run)) {
+            tow_stop_destroy(run->ticker_stop);
+            run->ticker_stop = NULL;
+        }
+    }
+    ok = run->repair ? compare_and_repair(run, &report, error)
+                     : tow_verify_run(&run->verify, &report, error);
+    if (run->ticker_stop) {
+        tow_stop_request(run->ticker_stop, NULL);
+        pthread_join(run->ticker, NULL);
+        tow_stop_destroy(run->ticker_stop);
+    }
+    if (!ok)
         return false;
     *out_report_json = tow_verify_report_json(report);
-    equal = report->equal;
-    if (!equal) {
-        const tow_difference_t *first = report->difference_count ? report->differences : NULL;
-
-        tow_fail(error, TOW_ERROR_VERIFY, "%llu difference%s; first: %s %s%s; see the report",
-                 (unsigned long long)report->differences_total,
-                 report->differences_total == 1 ? "" : "s", first ? first->ns : "?",
-                 first && first->id ? "_id " : "", first && first->id ? first->id : "");
-    }
+    ok = report->equal || fail_unequal(report, error);
     tow_verify_report_destroy(report);
-    return equal;
+    return ok;
+}
+
+tow_verify_mode_t tow_options_verify_mode(const tow_options_t *options)
+{
+    const char *mode = tow_options_get(options, "verify-mode", 0);
+
+    return !strcmp(mode, "field-order")    ? TOW_VERIFY_FIELD_ORDER
+           : !strcmp(mode, "numeric-type") ? TOW_VERIFY_NUMERIC_TYPE
+                                           : TOW_VERIFY_BYTES;
+}
+
+static void fill_verify(standalone_t *run, const tow_options_t *options, tow_sink_t sink)
+{
+    uint32_t workers = integer(options, "workers");
+
+    run->verify = (tow_verify_options_t){.source = run->source,
+                                         .destination = run->destination,
+                                         .filter = run->filter,
+                                         .stop = run->stop,
+                                         .sink = sink,
+                                         .workers = workers > 1 ? workers / 2 : 1,
+                                         .range_bytes = UINT64_C(16) << 20,
+                                         .max_differences = integer(options, "max-differences"),
+                                         .mode = tow_options_verify_mode(options),
+                                         .repair = run->repair ? tow_repair_documents : NULL,
+                                         .data = run->repair,
+                                         .documents = &run->documents,
+                                         .bytes = &run->bytes,
+                                         .total_documents = &run->total};
+}
+
+static bool start_repair(standalone_t *run, const tow_options_t *options, tow_sink_t sink,
+                         tow_error_t *error)
+{
+    tow_repair_options_t repair = {
+        .source = run->source,
+        .destination = run->destination,
+        .filter = run->filter,
+        .stop = run->stop,
+        .sink = sink,
+        .workers = integer(options, "workers"),
+        .retry_window_ms = (int64_t)integer(options, "retry-window") * 1000,
+        .drop_extra = flag(options, "clear-destination")};
+
+    run->repair = tow_repair_new(&repair, error);
+    return run->repair != NULL;
+}
+
+bool tow_verify_watched(const tow_options_t *options, const tow_verify_watch_t *watch,
+                        char **out_report_json, tow_error_t *error)
+{
+    standalone_t *run = tow_alloc(sizeof *run);
+    tow_sink_t sink = {watch && watch->event ? forward_event : NULL, run};
+    bool ok;
+
+    *out_report_json = NULL;
+    run->watch = watch;
+    run->stop = tow_stop_new();
+    run->filter = tow_filter_new();
+    ok = read_filter(options, run->filter, error) &&
+         (run->source = connect_side(options, "source", sink, run->stop, error)) &&
+         (run->destination = connect_side(options, "destination", sink, run->stop, error));
+    if (ok && !strcmp(tow_link_facts(run->source)->identity,
+                      tow_link_facts(run->destination)->identity))
+        ok = tow_fail(error, TOW_ERROR_UNSUITABLE,
+                      "source and destination are the same deployment (%s); give two different ones",
+                      tow_link_hosts(run->source));
+    ok = ok && (!flag(options, "repair") || start_repair(run, options, sink, error));
+    if (ok) {
+        fill_verify(run, options, sink);
+        ok = compare(run, out_report_json, error);
+    }
+    tow_stop_request(run->stop, NULL);
+    tow_repair_destroy(run->repair);
+    tow_link_destroy(run->source);
+    tow_link_destroy(run->destination);
+    tow_filter_destroy(run->filter);
+    tow_stop_destroy(run->stop);
+    free(run);
+    return ok;
 }
 
 bool tow_verify(const tow_options_t *options, char **out_report_json, tow_error_t *error)
 {
-    tow_stop_t *stop = tow_stop_new();
-    tow_filter_t *filter = tow_filter_new();
-    tow_link_t *source = NULL, *destination = NULL;
-    bool ok;
-
-    *out_report_json = NULL;
-    ok = read_filter(options, filter, error) &&
-         (source = connect_side(options, "source", stop, error)) &&
-         (destination = connect_side(options, "destination", stop, error));
-    if (ok && !strcmp(tow_link_facts(source)->identity, tow_link_facts(destination)->identity))
-        ok = tow_fail(error, TOW_ERROR_UNSUITABLE,
-                      "source and destination are the same deployment (%s); give two different ones",
-                      tow_link_hosts(source));
-    ok = ok && compare(options, source, destination, filter, stop, out_report_json, error);
-    tow_link_destroy(source);
-    tow_link_destroy(destination);
-    tow_filter_destroy(filter);
-    tow_stop_destroy(stop);
-    return ok;
+    return tow_verify_watched(options, NULL, out_report_json, error);
 }

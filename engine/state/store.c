@@ -714,6 +714,8 @@ bool tow_store_put_collection(tow_store_t *store, const tow_collection_info_t *i
     bson_t document = BSON_INITIALIZER;
     bool ok;
 
+    if (!store)
+        return true;
     bson_append_utf8(&document, "_id", -1, info->ns, -1);
     bson_append_utf8(&document, "db", -1, info->database, -1);
     bson_append_utf8(&document, "name", -1, info->name, -1);
@@ -739,6 +741,8 @@ bool tow_store_put_range(tow_store_t *store, const char *ns, const tow_range_t *
     bson_t document = BSON_INITIALIZER;
     bool ok;
 
+    if (!store)
+        return true;
     append_range(&document, ns, range);
     pthread_mutex_lock(&store->lock);
     ok = replace(store, "ranges", &document, error);
@@ -755,6 +759,8 @@ bool tow_store_set_collection(tow_store_t *store, const char *ns, const bson_t *
     int code;
     bool ok;
 
+    if (!store)
+        return true;
     bson_append_utf8(&filter, "_id", -1, ns, -1);
     bson_append_document(&update, "$set", -1, fields);
     pthread_mutex_lock(&store->lock);
@@ -769,6 +775,8 @@ bool tow_store_remove_collection(tow_store_t *store, const char *ns, tow_error_t
 {
     bool ok;
 
+    if (!store)
+        return true;
     pthread_mutex_lock(&store->lock);
     ok = remove_collection(store, ns, error);
     pthread_mutex_unlock(&store->lock);

@@ -177,7 +177,8 @@ static void test_duplicates_are_a_multiset(void **state)
 static void expect_path(const char *a_json, const char *b_json, const char *expected)
 {
     bson_t *a = parse(a_json), *b = parse(b_json);
-    char *path = tow_verify_path(a, b), *back = tow_verify_path(b, a);
+    char *path = tow_verify_path(TOW_VERIFY_BYTES, a, b);
+    char *back = tow_verify_path(TOW_VERIFY_BYTES, b, a);
 
     if (!expected) {
         assert_null(path);
@@ -284,11 +285,17 @@ static void test_report(void **state)
     pthread_mutex_init(&run.lock, NULL);
     unit.max = (bson_value_t){.value_type = BSON_TYPE_INT32, .value.v_int32 = 9};
     assert_true(tow_value_id(document, &id));
-    tow_verify_add(&run, &item, TOW_DIFFERENCE_CONTENT, &id, "x.\xff\xc3\xa4", &unit);
-    tow_verify_add(&run, &item, TOW_DIFFERENCE_INDEXES, NULL, "index a_1", NULL);
-    tow_verify_add(&run, &item, TOW_DIFFERENCE_MISSING, &id, NULL, &unit);
+    tow_verify_add(&run, &item,
+                   &(tow_finding_t){.kind = TOW_DIFFERENCE_CONTENT, .id = &id, .unit = &unit,
+                                    .path = "x.\xff\xc3\xa4", .lengths = {11, 12},
+                                    .repaired = true});
+    tow_verify_add(&run, &item,
+                   &(tow_finding_t){.kind = TOW_DIFFERENCE_INDEXES, .path = "index a_1"});
+    tow_verify_add(&run, &item,
+                   &(tow_finding_t){.kind = TOW_DIFFERENCE_MISSING, .id = &id, .unit = &unit});
     assert_true(tow_verify_list_full(&run));
-    tow_verify_add(&run, &item, TOW_DIFFERENCE_EXTRA, &id, NULL, &unit);
+    tow_verify_add(&run, &item,
+                   &(tow_finding_t){.kind = TOW_DIFFERENCE_EXTRA, .id = &id, .unit = &unit});
     tow_verify_count(&run, &item, 5);
     item.totals[TOW_SOURCE] = (tow_digest_t){.documents = 2, .bytes = 30, .sum = 0xab};
     tow_verify_report_finish(&run);
@@ -303,16 +310,64 @@ static void test_report(void **state)
     parsed = parse(json);
     assert_non_null(strstr(json, "\"ns\":\"d.c\\\"\\u0001\""));
     assert_non_null(strstr(
-        json, "\"id\":\"\\\"b\\\"\",\"path\":\"x.\\ufffd\xc3\xa4\",\"range\":\"(-inf, 9)\""));
+        json, "\"id\":\"\\\"b\\\"\",\"path\":\"x.\\ufffd\xc3\xa4\",\"range\":\"(-inf, 9)\","
+              "\"sourceLength\":11,\"destinationLength\":12,\"repaired\":true}"));
     assert_non_null(strstr(json, "\"source\":{\"documents\":2,\"bytes\":30,\"hash\":"
                                  "\"000000000000000000000000000000ab\"}"));
     assert_non_null(strstr(json, "\"differencesTotal\":9"));
+    assert_non_null(strstr(json, "\"differences\":9,\"repaired\":1}"));
     assert_null(strchr(json, '\n'));
     bson_destroy(parsed);
     bson_destroy(document);
     free(json);
     tow_verify_report_destroy(report);
     pthread_mutex_destroy(&run.lock);
+}
+
+/* A report of one collection, d.c, with an index difference for each of the names. */
+static tow_verify_report_t *report_of(const char *const *indexes)
+{
+    tow_verify_options_t options = {.max_differences = 9};
+    tow_verify_report_t *report = tow_alloc(sizeof *report);
+    tow_verify_run_t run = {.options = &options, .report = report, .item_count = 1};
+    tow_collection_info_t info = {.type = TOW_COLLECTION};
+    char ns[] = "d.c";
+    tow_verify_item_t item = {.ns = ns, .source = &info};
+
+    run.items = &item;
+    pthread_mutex_init(&run.lock, NULL);
+    for (; *indexes; indexes++)
+        tow_verify_add(&run, &item,
+                       &(tow_finding_t){.kind = TOW_DIFFERENCE_INDEXES, .path = *indexes});
+    tow_verify_report_finish(&run);
+    pthread_mutex_destroy(&run.lock);
+    return report;
+}
+
+/* What was found before and is not found after was repaired; what appears only after counts too. */
+static void test_catalog_before_and_after(void **state)
+{
+    tow_verify_report_t *report = report_of((const char *const[]){"b", NULL});
+    tow_verify_report_t *before = report_of((const char *const[]){"a", "b", NULL});
+    tow_verify_report_t *after = report_of((const char *const[]){"b", "c", NULL});
+    tow_verify_report_t *none = report_of((const char *const[]){NULL});
+
+    tow_verify_report_catalog(report, before, after);
+    assert_false(report->equal);
+    assert_int_equal(report->differences_total, 3);
+    assert_int_equal(report->repaired_total, 1);
+    assert_int_equal(report->difference_count, 3);
+    assert_string_equal(report->differences[0].path, "a");
+    assert_true(report->differences[0].repaired);
+    assert_false(report->differences[1].repaired || report->differences[2].repaired);
+    assert_false(report->collections[0].equal);
+    tow_verify_report_catalog(report, before, none);
+    assert_true(report->equal && report->collections[0].equal);
+    assert_int_equal(report->differences_total, 2);
+    tow_verify_report_destroy(report);
+    tow_verify_report_destroy(before);
+    tow_verify_report_destroy(after);
+    tow_verify_report_destroy(none);
 }
 
 static void test_report_of_equal_sides(void **state)
@@ -344,6 +399,7 @@ int main(void)
         cmocka_unit_test(test_collection_options),
         cmocka_unit_test(test_report),
         cmocka_unit_test(test_report_of_equal_sides),
+        cmocka_unit_test(test_catalog_before_and_after),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,237 @@
+/* background.c: the verification that goes on while the job is in sync.
+ *
+ * One thread compares what the track says is not equal, a few ranges at a time and no faster than
+ * --verify-rate, and rests while the job is not in sync. The source's stream and a watch on the
+ * destination tell the track what is written, so that at the cutover only that is left to read. */
+#include <stdlib.h>
+
+#include "engine/base/clock.h"
+#include "engine/job/internal.h"
+
+enum {
+    ROUND_MS = 1000, /* between two comparisons … */
+    ROUND_FACTOR =
+        4, /* … and at least so many times what the last one took: it reads the catalogs */
+    REST_MS = 100,     /* how often a resting comparison looks whether it may go on */
+    ADJUST_MS = 1000,  /* between two looks at the source's latency */
+    SLOWEST_PART = 16, /* of the rate that it falls to */
+    SETTLE_MS = 20
+};
+
+static const double SLOW_FACTOR = 3, SLOW_MS = 5; /* latency beyond the least one seen: slow down */
+
+static bool is_ended(tow_job_t *job)
+{
+    return atomic_load(&job->verifier_quit) || tow_stop_requested(job->stop);
+}
+
+/* Pace ------------------------------------------------------------------------------------------*/
+
+/* Halves the rate while the source answers slowly; the lock is held. */
+static void adjust_rate(tow_job_t *job, int64_t now)
+{
+    double most = (double)job->config.verify_rate, ping = tow_link_ping_ms(job->source);
+
+    if (now - job->pace.adjusted_ms < ADJUST_MS)
+        return;
+    job->pace.adjusted_ms = now;
+    if (ping > 0 && (job->pace.least_ms <= 0 || ping < job->pace.least_ms))
+        job->pace.least_ms = ping;
+    if (ping > job->pace.least_ms * SLOW_FACTOR + SLOW_MS)
+        job->pace.rate /= 2;
+    else
+        job->pace.rate *= 1.25;
+    if (job->pace.rate > most)
+        job->pace.rate = most;
+    if (job->pace.rate < most / SLOWEST_PART)
+        job->pace.rate = most / SLOWEST_PART;
+}
+
+/* A tow_pace_fn. Bytes of both sides come here, the rate is that of one. */
+static bool pace(void *data, uint64_t bytes)
+{
+    tow_job_t *job = data;
+    int64_t now = tow_now_ms();
+
+    pthread_mutex_lock(&job->lock);
+    adjust_rate(job, now);
+    if (job->pace.free_ms < (double)now)
+        job->pace.free_ms = (double)now;
+    job->pace.free_ms += (double)bytes * 1000 / (job->pace.rate * 2);
+    while (!is_ended(job) &&
+           (job->phase != TOW_PHASE_IN_SYNC || job->pace.free_ms > (double)(now = tow_now_ms())))
+        tow_condition_wait(&job->changed, &job->lock,
+                           job->phase == TOW_PHASE_IN_SYNC &&
+                                   job->pace.free_ms < (double)(now + REST_MS)
+                               ? (int64_t)job->pace.free_ms + 1
+                               : tow_now_ms() + REST_MS);
+    pthread_mutex_unlock(&job->lock);
+    return !is_ended(job);
+}
+
+/* Waits until the floor has passed what the source had. */
+bool tow_job_settle(void *data, tow_error_t *error)
+{
+    tow_job_t *job = data;
+    tow_optime_t now;
+    uint64_t idle;
+
+    if (!tow_job_source_time(job, &now, error))
+        return false;
+    idle = tow_tail_idle_replies(job->tail);
+    while (!is_ended(job)) {
+        if (tow_job_settled_at(job, now, idle))
+            return true;
+        tow_ledger_wait_floor(job->ledger, now + 1, SETTLE_MS);
+    }
+    return tow_fail(error, TOW_ERROR_INTERRUPTED, "the comparison was ended");
+}
+
+/* The destination's watch -----------------------------------------------------------------------*/
+
+static void written(void *data, const char *database, const char *collection, tow_value_t id)
+{
+    tow_track_touch(((tow_job_t *)data)->track, database, collection, id, TOW_TRACK_DESTINATION);
+}
+
+static void gone(void *data, const char *database, const char *collection)
+{
+    tow_track_gone(((tow_job_t *)data)->track, database, collection);
+}
+
+static void gap(void *data, const char *why)
+{
+    tow_job_t *job = data;
+
+    tow_track_reset(job->track);
+    tow_emit(&job->sink, TOW_LEVEL_INFO, "verify_reset",
+             "everything is compared again: the destination's stream of changes says '%s'", why);
+}
+
+/* Without a watch nothing may count as compared before the cutover; the comparison is still worth
+ * it. */
+static void open_watch(tow_job_t *job)
+{
+    tow_watch_options_t options = {.link = job->destination,
+                                   .filter = job->filter,
+                                   .stop = job->stop,
+                                   .data = job,
+                                   .key = written,
+                                   .gone = gone,
+                                   .gap = gap};
+    tow_watch_t *watch;
+    tow_error_t error;
+
+    if (atomic_load(&job->watch))
+        return;
+    watch = tow_watch_new(&options, job->watch_token, &error);
+    atomic_store(&job->watch, watch);
+    if (!watch)
+        tow_emit(
+            &job->sink, TOW_LEVEL_WARNING, "watch_failed",
+            "writes to the destination cannot be watched, so the cutover compares everything: %s",
+            error.message);
+}
+
+tow_track_t *tow_job_watched_track(tow_job_t *job)
+{
+    enum { WAIT_MS = 10000 };
+
+    if (!job->watch || !tow_watch_wait(job->watch, WAIT_MS))
+        return NULL;
+    return job->track;
+}
+
+/* Rounds ----------------------------------------------------------------------------------------*/
+
+static void take_report(tow_job_t *job, tow_verify_report_t *report, tow_optime_t floor)
+{
+    tow_track_totals_t totals;
+
+    tow_track_totals(job->track, &totals);
+    tow_job_tell_differences(job, report);
+    pthread_mutex_lock(&job->lock);
+    if (report->equal && !totals.open && floor > job->verified_time)
+        job->verified_time = floor;
+    if (job->online)
+        tow_verify_report_merge(job->online, report, job->config.max_differences);
+    else
+        job->online = report;
+    if (job->online != report)
+        tow_verify_report_destroy(report);
+    pthread_mutex_unlock(&job->lock);
+}
+
+static bool compare_once(tow_job_t *job, tow_error_t *error)
+{
+    tow_verify_options_t options;
+    tow_verify_report_t *report;
+    tow_optime_t floor = tow_ledger_floor_time(job->ledger);
+
+    tow_job_verify_options(job, &options);
+    options.workers = 1;
+    options.settle = tow_job_settle;
+    options.pace = pace;
+    options.track = job->track;
+    options.documents_only = true;
+    atomic_store(&job->verified_documents, 0);
+    atomic_store(&job->verified_bytes, 0);
+    atomic_store(&job->verify_total, 0);
+    if (!tow_verify_run(&options, &report, error))
+        return false;
+    take_report(job, report, floor);
+    return true;
+}
+
+static void *verifier(void *data)
+{
+    tow_job_t *job = data;
+    int64_t wait_ms = 0;
+
+    while (!is_ended(job)) {
+        int64_t began = tow_now_ms();
+        tow_error_t error;
+
+        pthread_mutex_lock(&job->lock);
+        while (!is_ended(job) &&
+               (job->phase != TOW_PHASE_IN_SYNC || tow_now_ms() < began + wait_ms))
+            tow_condition_wait(&job->changed, &job->lock, tow_now_ms() + REST_MS);
+        pthread_mutex_unlock(&job->lock);
+        if (is_ended(job))
+            break;
+        open_watch(job);
+        began = tow_now_ms();
+        /* A failure is not the job's: what matters is compared at the cutover. */
+        if (!compare_once(job, &error) && !is_ended(job))
+            tow_emit(&job->sink, TOW_LEVEL_WARNING, "verify_interrupted",
+                     "the comparison in the background begins again: %s", error.message);
+        wait_ms = (tow_now_ms() - began) * ROUND_FACTOR;
+        if (wait_ms < ROUND_MS)
+            wait_ms = ROUND_MS;
+    }
+    return NULL;
+}
+
+bool tow_job_start_verifier(tow_job_t *job, tow_error_t *error)
+{
+    /* A job that cuts over by itself is compared there at once. */
+    if (!job->config.verify || !job->config.manual || !job->config.verify_rate)
+        return true;
+    job->pace.rate = (double)job->config.verify_rate;
+    if (pthread_create(&job->verifier, NULL, verifier, job))
+        return tow_fail(error, TOW_ERROR_INTERNAL, "cannot start a thread");
+    job->verifier_started = true;
+    return true;
+}
+
+void tow_job_end_verifier(tow_job_t *job)
+{
+    if (!job->verifier_started)
+        return;
+    pthread_mutex_lock(&job->lock);
+    atomic_store(&job->verifier_quit, true);
+    pthread_cond_broadcast(&job->changed);
+    pthread_mutex_unlock(&job->lock);
+    pthread_join(job->verifier, NULL);
+    job->verifier_started = false;
+}

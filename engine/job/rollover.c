@@ -1,0 +1,115 @@
+/* rollover.c: what happens when the source's oplog no longer reaches back to the job's position.
+ *
+ * The job does not fail: a new stream is opened, and what changed in between is found by comparing
+ * both sides by ranges and repaired, which reads digests and what differs instead of copying all.
+ * That it is necessary stands in the job's document before anything goes on, so that a restart does
+ * it as well. */
+#include <stdlib.h>
+
+#include "engine/job/internal.h"
+
+enum { TRIES = 5 };
+
+static bool store_flag(tow_job_t *job, bool value, tow_error_t *error)
+{
+    bson_t fields = BSON_INITIALIZER;
+    bool ok;
+
+    bson_append_bool(&fields, "rollover", -1, value);
+    ok = tow_store_set(job->store, &fields, error);
+    bson_destroy(&fields);
+    return ok;
+}
+
+bool tow_job_lost(void *data, bool opened, tow_error_t *error)
+{
+    tow_job_t *job = data;
+    bool ok;
+
+    if (!opened) {
+        pthread_mutex_lock(&job->checkpoint_lock);
+        job->losses++;
+        atomic_store(&job->rollover, TOW_ROLLOVER_LOST);
+        ok = store_flag(job, true, error);
+        pthread_mutex_unlock(&job->checkpoint_lock);
+        tow_emit(&job->sink, TOW_LEVEL_WARNING, "rollover",
+                 "the source's oplog no longer reaches back to the job's position: a new stream is "
+                 "opened, and both sides are compared by ranges and repaired");
+        return ok;
+    }
+    /* What was compared before the new stream began says nothing any more. */
+    tow_track_reset(job->track);
+    atomic_store(&job->rollover, TOW_ROLLOVER_OPENED);
+    return true;
+}
+
+/* Everything that is different is repaired, and equal when this returns true. */
+static bool repair_ranges(tow_job_t *job, uint64_t *out_repaired, tow_error_t *error)
+{
+    tow_verify_options_t options;
+    bool equal = false;
+
+    *out_repaired = 0;
+    tow_job_verify_options(job, &options);
+    options.settle = tow_job_settle;
+    options.repair = tow_job_repair;
+    options.documents_only = true;
+    for (int attempt = 0; !equal && attempt < TRIES; attempt++) {
+        tow_verify_report_t *report;
+
+        if (!tow_verify_run(&options, &report, error))
+            return false;
+        equal = report->equal;
+        *out_repaired += report->repaired_total;
+        tow_verify_report_destroy(report);
+    }
+    return equal ? true
+                 : tow_fail(error, TOW_ERROR_VERIFY,
+                            "both sides could not be made equal after the source's oplog rolled "
+                            "over; make sure that nothing else writes to the destination, and run "
+                            "the same command again");
+}
+
+static uint32_t count_losses(tow_job_t *job)
+{
+    uint32_t losses;
+
+    pthread_mutex_lock(&job->checkpoint_lock);
+    losses = job->losses;
+    pthread_mutex_unlock(&job->checkpoint_lock);
+    return losses;
+}
+
+/* *out_settled false: the stream was lost once more meanwhile, and everything is to be done again.
+ */
+static bool settle_rollover(tow_job_t *job, uint32_t losses, bool *out_settled, tow_error_t *error)
+{
+    bool ok = true;
+
+    pthread_mutex_lock(&job->checkpoint_lock);
+    *out_settled = job->losses == losses;
+    if (*out_settled && (ok = store_flag(job, false, error)))
+        atomic_store(&job->rollover, TOW_ROLLOVER_NONE);
+    pthread_mutex_unlock(&job->checkpoint_lock);
+    return ok;
+}
+
+bool tow_job_resync(tow_job_t *job, tow_error_t *error)
+{
+    uint32_t losses = count_losses(job);
+    uint64_t repaired;
+    bool settled;
+
+    /* Collections may have come, gone or become others. */
+    if (!tow_copy_reconcile(job->copy, NULL, NULL, false, error))
+        return tow_fail_context(error, "after a rollover");
+    if (!tow_copy_finished(job->copy))
+        return true; /* again, when what was missing is copied */
+    if (!repair_ranges(job, &repaired, error) || !settle_rollover(job, losses, &settled, error))
+        return tow_fail_context(error, "after a rollover");
+    if (settled)
+        tow_emit(&job->sink, TOW_LEVEL_INFO, "rollover",
+                 "both sides are equal again: %llu documents were repaired",
+                 (unsigned long long)repaired);
+    return true;
+}
