@@ -104,8 +104,9 @@ void tow_job_tell_differences(tow_job_t *job, const tow_verify_report_t *report)
 
 static bool keep_report(tow_job_t *job, tow_verify_report_t *report, tow_error_t *error)
 {
-    uint64_t left = report->differences_total - report->repaired_total;
+    uint64_t left = report->differences_total - report->repaired_total, repaired;
     const tow_difference_t *first = NULL;
+    char message[160];
 
     tow_job_tell_differences(job, report);
     for (uint32_t i = 0; !first && i < report->difference_count; i++)
@@ -118,7 +119,15 @@ static bool keep_report(tow_job_t *job, tow_verify_report_t *report, tow_error_t
     job->report = report;
     if (report->equal)
         job->verified_time = job->stop_time;
+    repaired = report->equal ? report->repaired_total : 0;
     pthread_mutex_unlock(&job->lock);
+    if (repaired) {
+        snprintf(message, sizeof message,
+                 "the verification found %llu difference%s and repaired %s; the summary names them",
+                 (unsigned long long)repaired, repaired == 1 ? "" : "s",
+                 repaired == 1 ? "it" : "them");
+        tow_job_notify(job, "different", "differences were repaired", message);
+    }
     if (report->equal)
         return true;
     if (!left)

@@ -13,7 +13,7 @@
 #include "engine/base/clock.h"
 #include "engine/job/checks.h"
 
-enum { OWN_FILES = 64 };
+enum { OWN_FILES = 64, SHORT_COPY_SECONDS = 60 };
 
 bool tow_skip_without(tow_check_run_t *run, const char *name, bool source, bool destination)
 {
@@ -262,6 +262,8 @@ static void check_destination_disk(tow_check_run_t *run)
 static void check_window(tow_check_run_t *run)
 {
     tow_checked_t *out = run->out;
+    double copy_seconds =
+        tow_estimate_copy_seconds(out->survey.bytes, out->survey.index_entries);
     tow_error_t error;
 
     if (tow_skip_without(run, "oplog_window", true, false) ||
@@ -273,13 +275,16 @@ static void check_window(tow_check_run_t *run)
         tow_find_skipped(
             run->findings, "oplog_window",
             "a mongos does not tell; look at each shard with rs.printReplicationInfo()");
+    /* Some servers read all of their oplog to find its beginning, and no start is to wait for that. */
+    else if (run->starting && copy_seconds < SHORT_COPY_SECONDS)
+        tow_find_pass(run->findings, "oplog_window",
+                      "the copy is estimated to take %.0f s: any oplog is longer", copy_seconds);
     else if (!tow_oplog_window(run->source, &out->window_seconds, &out->full_window_seconds,
                                &error))
         tow_find_skipped(run->findings, "oplog_window", "it cannot be read: %s", refusal(&error));
     else
         tow_judge_window(
-            run->findings, out->window_seconds, out->full_window_seconds,
-            tow_estimate_copy_seconds(run->out->survey.bytes, run->out->survey.index_entries));
+            run->findings, out->window_seconds, out->full_window_seconds, copy_seconds);
 }
 
 static void check_clocks(tow_check_run_t *run)
@@ -353,7 +358,9 @@ void tow_job_check(tow_job_t *job, bool starting, tow_checked_t *out)
     run.findings = &later;
     check_state(&run);
     check_lease(&run);
-    tow_survey_source(&run);
+    /* A job that goes on was judged by what the source held when it began. */
+    if (!starting || !run.view.exists)
+        tow_survey_source(&run);
     run.findings = &out->findings;
     check_privileges(&run);
     for (size_t i = 0; i < later.count; i++)

@@ -309,10 +309,10 @@ static bool take_over(tow_store_t *store, const lease_t *old, int64_t now_ms, bo
 static bool take_lease(tow_store_t *store, const tow_settings_t *settings, int64_t wait_ms,
                        bool *out_resumed, tow_error_t *error)
 {
-    int64_t until_ms = tow_now_ms() + wait_ms;
+    int64_t until_ms = tow_now_ms() + wait_ms, seen_expires_ms = 0;
     tow_link_t *link = tow_conn_link(store->conn);
 
-    for (unsigned attempt = 0;; attempt++) {
+    for (;;) {
         bool created, found, taken = false, ok;
         bson_t document;
         lease_t lease;
@@ -343,8 +343,9 @@ static bool take_lease(tow_store_t *store, const tow_settings_t *settings, int64
             continue;
         }
         /* A holder that renews is alive: no use in waiting. One that does not may be dead. */
-        if (attempt > 0 && lease.expires_ms > now_ms + LEASE_MS - 2000)
+        if (seen_expires_ms && lease.expires_ms > seen_expires_ms)
             wait_ms = 0;
+        seen_expires_ms = lease.expires_ms;
         if (tow_now_ms() >= until_ms || wait_ms == 0 ||
             !tow_backoff(link, 6, until_ms))
             return tow_fail(error, TOW_ERROR_LEASE,

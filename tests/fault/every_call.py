@@ -6,7 +6,7 @@ three ways: the connection breaks before the server sees it; the server does it 
 lost; the server refuses it for a change of roles. The job must go on, or end with a clear error and
 go on when it is run again; in the end both sides are compared. Meanwhile a writer changes the source.
 
-  --stride N   tries every N-th k, from a random one on (default 25; 1: every call)
+  --stride N   tries every N-th k, from a random one on (default 40; 1: every call)
 """
 import pathlib
 import sys
@@ -124,7 +124,7 @@ def try_call(scenario, pair, side, mode, number):
 
 
 def main():
-    with Scenario(__doc__, [("--stride", {"type": int, "default": 25})]) as scenario:
+    with Scenario(__doc__, [("--stride", {"type": int, "default": 40})]) as scenario:
         pair = scenario.pair()
         stride = scenario.arguments.stride if SCALE >= 1 else scenario.arguments.stride * 3
         for side in ("source", "destination"):

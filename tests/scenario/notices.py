@@ -268,12 +268,21 @@ def told(scenario, pair, certificate):
     scenario.reset(pair.destination)
     with scenario.case("the verification found differences"):
         hook.bodies.clear()
-        job = scenario.job(pair, name="different", **options)
+        job = scenario.job(pair, name="different", verify_repair="no", **options)
         job.wait_in_sync()
         pair.destination.client["shop"]["orders"].insert_one({"_id": "planted"})
         job.commit()
         scenario.expect(job.wait() == EXIT["verify"], "ended with %s" % job.status)
         scenario.expect(hook.events() == ["in_sync", "different"], str(hook.events()))
+    scenario.reset(pair.destination)
+    with scenario.case("the verification repaired differences"):
+        hook.bodies.clear()
+        job = scenario.job(pair, name="repaired", **options)
+        job.wait_in_sync()
+        pair.destination.client["shop"]["orders"].insert_one({"_id": "planted"})
+        job.commit()
+        scenario.expect(job.wait() == EXIT["ok"], "ended with %s" % job.status)
+        scenario.expect("different" in hook.events(), str(hook.events()))
     with scenario.case("failed"):
         hook.bodies.clear()
         job = scenario.job(pair, name="failed", **options)
