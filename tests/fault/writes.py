@@ -1,0 +1,117 @@
+#!/usr/bin/env python3
+"""writes.py: what a destination may answer to a write although, or because, it did something else.
+
+A proxy (tests/lib/proxy.py) stands before a real destination and changes its answers: some statements of
+a bulk failed, the majority did not acknowledge, the answer was lost, the server was busy. Each case
+plants its fault while the job copies and again while it follows a load, and ends with both sides
+compared.
+"""
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+sys.dont_write_bytecode = True
+
+from bson.son import SON
+
+import corpus
+from proxy import behind
+from scenario import Scenario
+
+WRITES = ("insert", "update", "delete")
+
+
+class Sides:
+    def __init__(self, pair):
+        self.pair, self.destination = pair, behind(pair.destination)
+
+    def uris(self):
+        return self.pair.source.uri, self.destination.uri
+
+
+def of_data(request):
+    """Writes of the job's data, not of its state."""
+    return not request.database.startswith("towline_") and len(request.list_of(
+        {"insert": "documents", "update": "updates", "delete": "deletes"}[request.name])) > 0
+
+
+def some_fail(code, name):
+    """Every seventh statement is reported as failed. The server did them all: what it says is not what
+    it did, and the engine may rely on neither."""
+    def put(request, document):
+        count = len(request.list_of({"insert": "documents", "update": "updates",
+                                     "delete": "deletes"}[request.name]))
+        errors = [SON([("index", index), ("code", code), ("codeName", name),
+                       ("errmsg", "scripted: " + name)]) for index in range(0, count, 7)]
+        document["writeErrors"] = errors
+        document["n"] = max(0, document.get("n", 0) - len(errors))
+    return put
+
+
+FAULTS = [
+    ("a write conflict in the middle of a bulk",
+     lambda rule: rule.change(some_fail(112, "WriteConflict"))),
+    ("a time-out in the middle of a bulk",
+     lambda rule: rule.change(some_fail(50, "MaxTimeMSExpired"))),
+    ("the majority does not acknowledge", lambda rule: rule.concern_error()),
+    ("the majority is lost to a change of roles",
+     lambda rule: rule.concern_error(189, "PrimarySteppedDown")),
+    ("done, but reported as interrupted by a change of roles",
+     lambda rule: rule.error_after(11602, "InterruptedDueToReplStateChange",
+                                   labels=["RetryableWriteError"])),
+    ("done, and the answer is lost", lambda rule: rule.lost()),
+    ("refused for pressure on the cache",
+     lambda rule: rule.error(365, "TemporarilyUnavailable")),
+]
+
+
+def one_fault(scenario, pair, plant, writes):
+    scenario.reset(*pair)
+    client = pair.source.client
+    client["data"]["a"].insert_many([{"_id": n, "u": n, "n": 0} for n in range(3000)])
+    client["data"]["a"].create_index("u", unique=True)
+    corpus.plant(client)
+    sides = Sides(pair)
+    script = sides.destination.script
+
+    def plant_all():
+        for name in writes:
+            plant(script.on(name, when=of_data, after=1))
+            plant(script.on(name, when=of_data, after=1))
+
+    plant_all()
+    job = scenario.job(sides)
+    load = corpus.Stirrer(client, scenario.seed)
+    try:
+        job.wait_in_sync()
+        plant_all()
+        for turn in range(6):
+            client["data"]["a"].update_many({"_id": {"$mod": [3, turn % 3]}}, {"$inc": {"n": 1}})
+            client["data"]["a"].delete_many({"_id": {"$mod": [11, turn]}})
+            client["data"]["a"].insert_many([{"_id": "%d-%d" % (turn, n), "u": "%d-%d" % (turn, n)}
+                                             for n in range(50)])
+            job.wait_caught_up(client)
+    finally:
+        load.stop()
+    scenario.expect(script.acted() >= len(writes),
+                    lambda: "only %d faults happened" % script.acted())
+    job.wait_in_sync()
+    job.finish()
+    scenario.expect_equal(pair)
+    sides.destination.close()
+
+
+def main():
+    with Scenario(__doc__) as scenario:
+        pair = scenario.pair()
+        for name, plant in FAULTS:
+            # The driver looks for a new primary for ten seconds after each change of roles.
+            writes = ("update",) if "roles" in name else WRITES
+            with scenario.case(name):
+                one_fault(scenario, pair, plant, writes)
+            for job in scenario.jobs:
+                job.close()
+
+
+if __name__ == "__main__":
+    main()
