@@ -170,6 +170,26 @@ static bool drop_phantom(knot_t *knot, tow_error_t *error)
     return ok;
 }
 
+/* The index on _id stays. That it refuses an _id which no document has means that the destination holds
+ * two _ids for equal which are not: the other one must go first, and its key may be another lane's. */
+static bool is_id_index(const bson_t *pattern)
+{
+    bson_iter_t field;
+
+    return bson_iter_init(&field, pattern) && bson_iter_next(&field) &&
+           !strcmp(bson_iter_key(&field), "_id") && !bson_iter_next(&field);
+}
+
+static bool leave_to_others(const knot_t *knot, tow_error_t *error)
+{
+    tow_fail(error, TOW_ERROR_SERVER,
+             "%s: the destination takes two different _ids for one and the same: %s; they are tried "
+             "again until one is deleted at the source",
+             knot->collection->ns, knot->message);
+    error->retry = TOW_RETRY_REFETCH;
+    return false;
+}
+
 static void forget_phantom(knot_t *knot)
 {
     if (knot->phantom)
@@ -329,8 +349,12 @@ static bool untangle(knot_t *knot, tow_error_t *error)
                             "what stood in its way was removed: %s; remove the difference between "
                             "the two sides' indexes and run the same command again",
                             knot->collection->ns, knot->message);
-        if (stuck >= ROUNDS_BEFORE_DROP && knot->phantom && !drop_phantom(knot, error))
-            return false;
+        if (stuck >= ROUNDS_BEFORE_DROP && knot->phantom) {
+            if (is_id_index(knot->phantom))
+                return leave_to_others(knot, error);
+            if (!drop_phantom(knot, error))
+                return false;
+        }
         if (!knot->grew && !tow_backoff(replay->options.destination, stuck, INT64_MAX))
             return tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped");
     }

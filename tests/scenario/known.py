@@ -329,6 +329,22 @@ def refusal(job):
         return error.description
 
 
+def twin_ids(scenario, pair, slow):
+    """Two _ids that some servers take for one: each goes before the other comes, and their keys are
+    different lanes' work."""
+    collection = pair.source.client["data"]["twins"]
+    twins = [[Binary(b"%016d" % number, kind) for kind in (3, 4)] for number in range(200)]
+    collection.insert_many([{"_id": twin[0]} for twin in twins])
+    job = scenario.job(pair)
+    job.wait_in_sync()
+    for turn in range(6):
+        for twin in twins:
+            collection.delete_one({"_id": twin[turn % 2]})
+            collection.insert_one({"_id": twin[1 - turn % 2], "turn": turn})
+    job.wait_caught_up(pair.source.client)
+    move(scenario, pair, job)
+
+
 def cutover_while_behind(scenario, pair, slow):
     client = pair.source.client
     client["data"]["behind"].insert_many([{"_id": n, "n": 0} for n in range(1000)])
@@ -364,6 +380,7 @@ CASES = [
     ("a hot document updated 1,000 times a second", hot_document),
     ("a delete of very many documents", mass_delete),
     ("a capped collection that overflows during the copy", capped_overflow),
+    ("two _ids that a server takes for one", twin_ids),
     ("cutover asked while behind", cutover_while_behind),
 ]
 
