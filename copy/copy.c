@@ -96,16 +96,15 @@ void tow_copy_queue(tow_copy_t *copy, tow_namespace_t *collection, uint32_t rang
 /* Creates, plans and records one collection, and queues its ranges. */
 static bool begin_collection(tow_copy_t *copy, tow_conn_t *source, tow_conn_t *destination,
                              const tow_collection_info_t *info, tow_optime_t read_time,
-                             tow_error_t *error)
+                             const tow_collection_stats_t *stats, tow_error_t *error)
 {
     tow_namespaces_t *table = copy->options.namespaces;
     tow_namespace_t *collection;
-    tow_collection_stats_t stats;
     tow_range_t *ranges;
     uint32_t count;
 
     if (!tow_copy_create(destination, info, error) ||
-        !tow_copy_plan(copy, source, info, &ranges, &count, &stats, error))
+        !tow_copy_plan(copy, source, info, stats, &ranges, &count, error))
         return false;
     if (!tow_store_put_collection(copy->options.store, info, read_time, ranges, count, error)) {
         for (uint32_t i = 0; i < count; i++)
@@ -114,7 +113,7 @@ static bool begin_collection(tow_copy_t *copy, tow_conn_t *source, tow_conn_t *d
         return false;
     }
     collection = tow_namespaces_add(table, info, read_time);
-    tow_namespaces_set_estimate(table, collection, stats.documents, stats.bytes);
+    tow_namespaces_set_estimate(table, collection, stats->documents, stats->bytes);
     tow_namespaces_set_ranges(table, collection, ranges, count);
     for (uint32_t i = 0; i < count; i++)
         tow_copy_queue(copy, collection, i);
@@ -154,7 +153,7 @@ static bool check_supported(const tow_copy_t *copy, const tow_catalog_t *catalog
     return true;
 }
 
-bool tow_copy_prepare(tow_copy_t *copy, tow_error_t *error)
+bool tow_copy_prepare(tow_copy_t *copy, tow_copy_size_fn known, const void *data, tow_error_t *error)
 {
     conns_t conns = {0};
     tow_catalog_t catalog = {0};
@@ -166,10 +165,14 @@ bool tow_copy_prepare(tow_copy_t *copy, tow_error_t *error)
 
     for (size_t i = 0; ok && i < catalog.count; i++) {
         const tow_collection_info_t *info = &catalog.items[i];
+        tow_collection_stats_t stats;
 
         if (info->type == TOW_COLLECTION &&
             tow_filter_takes(copy->options.filter, info->database, info->name))
-            ok = begin_collection(copy, conns.source, conns.destination, info, read_time, error);
+            ok = ((known && known(data, info->ns, &stats)) ||
+                  tow_collection_stats(conns.source, info->database, info->name, &stats, error)) &&
+                 begin_collection(copy, conns.source, conns.destination, info, read_time, &stats,
+                                  error);
     }
     tow_catalog_clear(&catalog);
     close_conns(&conns);
@@ -383,6 +386,7 @@ bool tow_copy_again(tow_copy_t *copy, const char *database, const char *name, bo
     char *ns = tow_format("%s.%s", database, name);
     conns_t conns = {0};
     tow_collection_info_t info;
+    tow_collection_stats_t stats;
     tow_optime_t read_time;
     bool ok, begun = false;
 
@@ -399,7 +403,9 @@ bool tow_copy_again(tow_copy_t *copy, const char *database, const char *name, bo
         begun = info.type == TOW_COLLECTION &&
                 tow_filter_takes(copy->options.filter, database, name);
         if (begun)
-            ok = begin_collection(copy, conns.source, conns.destination, &info, read_time, error);
+            ok = tow_collection_stats(conns.source, database, name, &stats, error) &&
+                 begin_collection(copy, conns.source, conns.destination, &info, read_time, &stats,
+                                  error);
         tow_collection_info_clear(&info);
     }
     if (ok && !begun)

@@ -36,7 +36,11 @@ bool tow_copy_create(tow_conn_t *destination, const tow_collection_info_t *info,
 
 /* Reads the source's catalog (filtered), creates the collections on the destination, samples range
  * bounds, records all in namespaces and store. Views are left for tow_copy_views. */
-bool tow_copy_prepare(tow_copy_t *copy, tow_error_t *error) TOW_CHECK;
+/* `known` may tell the size of a collection that was measured a moment ago; false, or no function: it is
+ * asked. Some servers read the whole collection to answer that. */
+typedef bool (*tow_copy_size_fn)(const void *data, const char *ns, tow_collection_stats_t *out);
+bool tow_copy_prepare(tow_copy_t *copy, tow_copy_size_fn known, const void *data,
+                      tow_error_t *error) TOW_CHECK;
 /* Restart: namespaces and ranges from the store; unfinished ranges are emptied on the destination when
  * a worker takes them. */
 bool tow_copy_restore(tow_copy_t *copy, tow_error_t *error) TOW_CHECK;

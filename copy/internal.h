@@ -96,8 +96,8 @@ bool tow_copy_ended(const tow_copy_t *copy); /* workers leave what they do and e
 
 /* plan.c: ranges for a collection (takes none of *info). The array is the caller's. */
 bool tow_copy_plan(tow_copy_t *copy, tow_conn_t *source, const tow_collection_info_t *info,
-                   tow_range_t **out_ranges, uint32_t *out_count, tow_collection_stats_t *out_stats,
-                   tow_error_t *error);
+                   const tow_collection_stats_t *stats, tow_range_t **out_ranges,
+                   uint32_t *out_count, tow_error_t *error);
 
 /* create.c */
 enum { TOW_BACKGROUND_OPERATION = 12587 }; /* before 4.4: no drop while an index is built */

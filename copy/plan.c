@@ -15,18 +15,17 @@ uint32_t tow_copy_wanted_ranges(uint64_t bytes, uint64_t range_bytes)
 }
 
 bool tow_copy_plan(tow_copy_t *copy, tow_conn_t *source, const tow_collection_info_t *info,
-                   tow_range_t **out_ranges, uint32_t *out_count, tow_collection_stats_t *out_stats,
-                   tow_error_t *error)
+                   const tow_collection_stats_t *stats, tow_range_t **out_ranges,
+                   uint32_t *out_count, tow_error_t *error)
 {
     bson_value_t *bounds = NULL;
     uint32_t count = 0;
     tow_range_t *ranges;
 
-    if (!tow_collection_stats(source, info->database, info->name, out_stats, error))
-        return false;
     /* The order of a capped collection must be kept, and that of a collated one is not ours. */
     if (!info->capped && !info->collated &&
-        !tow_split_bounds(source, info, out_stats->documents, tow_copy_wanted_ranges(out_stats->bytes, copy->options.range_bytes),
+        !tow_split_bounds(source, info, stats->documents,
+                          tow_copy_wanted_ranges(stats->bytes, copy->options.range_bytes),
                           tow_bson_value_compare, &bounds, &count, error))
         return false;
     ranges = tow_alloc((count + 1) * sizeof *ranges);

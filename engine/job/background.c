@@ -212,10 +212,15 @@ static void *verifier(void *data)
     return NULL;
 }
 
+/* A job that cuts over by itself is compared there at once. */
+bool tow_job_verifies_online(const tow_job_t *job)
+{
+    return job->config.verify && job->config.manual && job->config.verify_rate;
+}
+
 bool tow_job_start_verifier(tow_job_t *job, tow_error_t *error)
 {
-    /* A job that cuts over by itself is compared there at once. */
-    if (!job->config.verify || !job->config.manual || !job->config.verify_rate)
+    if (!tow_job_verifies_online(job))
         return true;
     job->pace.rate = (double)job->config.verify_rate;
     if (pthread_create(&job->verifier, NULL, verifier, job))

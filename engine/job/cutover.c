@@ -5,6 +5,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/job/internal.h"
+#include "engine/job/repair.h"
 
 enum { VERIFY_TRIES = 3 };
 
@@ -70,16 +71,9 @@ bool tow_job_repair(void *data, const char *database, const char *collection,
                     const tow_value_t *ids, uint32_t count, bool anew, tow_error_t *error)
 {
     tow_job_t *job = data;
-    tow_namespace_t *known = tow_namespaces_find(job->namespaces, database, collection);
-    bool found;
+    tow_repairing_t with = {job->namespaces, job->copy, job->replay, job->stop};
 
-    /* The order of a capped collection is part of it: it is copied anew. */
-    if (known && known->capped) {
-        if (!tow_copy_again(job->copy, database, collection, &found, error))
-            return false;
-        return tow_copy_wait(job->copy) ? true : stopped(job, error);
-    }
-    return tow_replay_repair(job->replay, database, collection, ids, count, anew, error);
+    return tow_repair_with(&with, database, collection, ids, count, anew, error);
 }
 
 /* Everything that the source had is settled: a difference is somebody else's write, or our bug. */

@@ -70,6 +70,7 @@ struct tow_job {
     tow_sink_t sink;
     tow_notices_t *notices;     /* NULL: nobody wants any */
     tow_stop_t *stop;
+    tow_survey_t survey;        /* from the validation to the copy's preparation; the supervisor's own */
     pthread_t supervisor, monitor, checkpointer, verifier;
     bool supervisor_started, monitor_started, checkpointer_started, verifier_started;
 
@@ -179,6 +180,7 @@ bool tow_job_repair(void *data, const char *database, const char *collection,
 void tow_job_make_summary(tow_job_t *job);
 
 /* background.c */
+bool tow_job_verifies_online(const tow_job_t *job);
 bool tow_job_start_verifier(tow_job_t *job, tow_error_t *error) TOW_CHECK;
 void tow_job_end_verifier(tow_job_t *job); /* joins */
 /* The track, once it has heard of every write before the call; NULL: it cannot be relied on. The

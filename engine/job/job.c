@@ -120,6 +120,7 @@ void tow_job_destroy(tow_job_t *job)
         pthread_join(job->supervisor, NULL);
     }
     tow_notices_destroy(job->notices);
+    tow_survey_clear(&job->survey);
     tow_link_destroy(job->source); /* takes the driver up to half a second: not before the end is told */
     tow_link_destroy(job->destination);
     for (uint32_t i = 0; i < job->note_count; i++)

@@ -37,8 +37,8 @@ static void append_collection(bson_t *list, size_t index, const tow_surveyed_t *
     tow_append_text(&entry, "ns", item->info->ns);
     bson_append_utf8(&entry, "type", -1, types[item->info->type], -1);
     bson_append_bool(&entry, "measured", -1, item->measured);
-    bson_append_int64(&entry, "documents", -1, (int64_t)item->documents);
-    bson_append_int64(&entry, "bytes", -1, (int64_t)item->bytes);
+    bson_append_int64(&entry, "documents", -1, (int64_t)item->size.documents);
+    bson_append_int64(&entry, "bytes", -1, (int64_t)item->size.bytes);
     bson_append_int32(&entry, "indexes", -1, (int32_t)item->indexes);
     bson_append_int32(&entry, "ranges", -1, (int32_t)item->ranges);
     bson_append_document_end(list, &entry);

@@ -3,8 +3,6 @@
 
 #include <stdlib.h>
 
-#include "oplog/replay.h"
-
 enum { LEDGER_BYTES = 64 << 20, DIRTY_BYTES = 256 << 20 };
 
 struct tow_repair {
@@ -90,9 +88,9 @@ void tow_repair_destroy(tow_repair_t *repair)
     free(repair);
 }
 
-static bool stopped(tow_repair_t *repair, tow_error_t *error)
+static bool stopped(tow_stop_t *stop, tow_error_t *error)
 {
-    return tow_stop_error(repair->options.stop, error)
+    return tow_stop_error(stop, error)
                ? false
                : tow_fail(error, TOW_ERROR_INTERRUPTED, "the repair was stopped");
 }
@@ -125,24 +123,31 @@ bool tow_repair_catalog(tow_repair_t *repair, tow_error_t *error)
     if (!tow_copy_finished(repair->copy) &&
         (!tow_copy_wait(repair->copy) ||
          !tow_copy_reconcile(repair->copy, NULL, NULL, true, error)))
-        return tow_stop_requested(repair->options.stop) ? stopped(repair, error) : false;
+        return tow_stop_requested(repair->options.stop) ? stopped(repair->options.stop, error) : false;
     if (!tow_copy_index_wait(repair->copy))
-        return stopped(repair, error);
+        return stopped(repair->options.stop, error);
     return announce(repair, error);
+}
+
+bool tow_repair_with(const tow_repairing_t *with, const char *database, const char *collection,
+                     const tow_value_t *ids, uint32_t count, bool anew, tow_error_t *error)
+{
+    tow_namespace_t *known = tow_namespaces_find(with->namespaces, database, collection);
+    bool found;
+
+    if (!known || !known->capped)
+        return tow_replay_repair(with->replay, database, collection, ids, count, anew, error);
+    /* The order of a capped collection is part of it: it is copied anew. */
+    if (!tow_copy_again(with->copy, database, collection, &found, error))
+        return false;
+    return tow_copy_wait(with->copy) ? true : stopped(with->stop, error);
 }
 
 bool tow_repair_documents(void *data, const char *database, const char *collection,
                           const tow_value_t *ids, uint32_t count, bool anew, tow_error_t *error)
 {
     tow_repair_t *repair = data;
-    tow_namespace_t *known = tow_namespaces_find(repair->namespaces, database, collection);
-    bool found;
+    tow_repairing_t with = {repair->namespaces, repair->copy, repair->replay, repair->options.stop};
 
-    /* The order of a capped collection is part of it: it is copied anew. */
-    if (known && known->capped) {
-        if (!tow_copy_again(repair->copy, database, collection, &found, error))
-            return false;
-        return tow_copy_wait(repair->copy) ? true : stopped(repair, error);
-    }
-    return tow_replay_repair(repair->replay, database, collection, ids, count, anew, error);
+    return tow_repair_with(&with, database, collection, ids, count, anew, error);
 }

@@ -5,6 +5,7 @@
 
 #include "copy/copy.h"
 #include "engine/state/filter.h"
+#include "oplog/replay.h"
 
 typedef struct {
     tow_link_t *source, *destination;
@@ -25,6 +26,17 @@ void tow_repair_destroy(tow_repair_t *repair);
 /* Options, indexes and views as at the source; collections that are missing or cannot be changed in
  * place are copied. An index that the destination refuses is left out. */
 bool tow_repair_catalog(tow_repair_t *repair, tow_error_t *error) TOW_CHECK;
+/* What refetches documents: of a job, or of a repair without one. */
+typedef struct {
+    tow_namespaces_t *namespaces;
+    tow_copy_t *copy;
+    tow_replay_t *replay;
+    tow_stop_t *stop;
+} tow_repairing_t;
+/* Makes the keys of one collection what the source has, and waits for it; `anew`: deleted and inserted
+ * instead of replaced. */
+bool tow_repair_with(const tow_repairing_t *with, const char *database, const char *collection,
+                     const tow_value_t *ids, uint32_t count, bool anew, tow_error_t *error) TOW_CHECK;
 /* A tow_repair_fn of verify; `data` is the repair. */
 bool tow_repair_documents(void *data, const char *database, const char *collection,
                           const tow_value_t *ids, uint32_t count, bool anew, tow_error_t *error) TOW_CHECK;

@@ -87,6 +87,8 @@ bool tow_job_validate(tow_job_t *job, tow_error_t *error)
     }
     if (ok && !checked.exists && job->config.clear_destination)
         ok = clear_destination(job, error);
+    job->survey = checked.survey; /* the copy need not ask again */
+    checked.survey = (tow_survey_t){0};
     tow_checked_clear(&checked);
     return ok;
 }
@@ -181,7 +183,7 @@ static bool make_components(tow_job_t *job, const char *series, tow_error_t *err
         .lanes = config->workers,
         .dirty_bytes = config->memory_bytes * 3 / 5,
         .retry_window_ms = config->retry_window_ms,
-        .touched = touched,
+        .touched = tow_job_verifies_online(job) ? touched : NULL,
         .ddl = {job, ddl_copying, ddl_create, ddl_copy_again, ddl_index, ddl_index_drop,
                 ddl_reconcile, ddl_forget, ddl_save_time}};
 
@@ -353,7 +355,8 @@ static bool prepare_new(tow_job_t *job, tow_error_t *error)
     bool ok;
 
     ok = begin_tail(job, error) && set_field(job, "startTime", job->start_time, error) &&
-         tow_copy_prepare(job->copy, error);
+         tow_copy_prepare(job->copy, tow_survey_size, &job->survey, error);
+    tow_survey_clear(&job->survey);
     bson_append_bool(&fields, "prepared", -1, true);
     ok = ok && tow_store_set(job->store, &fields, error);
     bson_destroy(&fields);

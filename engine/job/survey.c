@@ -2,6 +2,7 @@
 #include "engine/job/survey.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "copy/copy.h"
 #include "engine/base/clock.h"
@@ -18,8 +19,7 @@ static bool measure(tow_conn_t *source, tow_surveyed_t *item, uint64_t range_byt
         !tow_indexes_read(source, info->database, info->name, &indexes, error))
         return false;
     item->measured = true;
-    item->documents = stats.documents;
-    item->bytes = stats.bytes;
+    item->size = stats;
     item->indexes = (uint32_t)indexes.count + 1;
     item->ranges =
         info->capped || info->collated ? 1 : tow_copy_wanted_ranges(stats.bytes, range_bytes);
@@ -30,11 +30,11 @@ static bool measure(tow_conn_t *source, tow_surveyed_t *item, uint64_t range_byt
 static void add_up(tow_survey_t *survey, const tow_surveyed_t *item)
 {
     survey->measured++;
-    survey->documents += item->documents;
-    survey->bytes += item->bytes;
+    survey->documents += item->size.documents;
+    survey->bytes += item->size.bytes;
     survey->indexes += item->indexes;
     survey->ranges += item->ranges;
-    survey->index_entries += item->documents * item->indexes;
+    survey->index_entries += item->size.documents * item->indexes;
 }
 
 bool tow_survey_read(tow_conn_t *source, const tow_filter_t *filter, uint64_t range_bytes,
@@ -66,6 +66,23 @@ bool tow_survey_read(tow_conn_t *source, const tow_filter_t *filter, uint64_t ra
             return false;
         add_up(out, &out->items[i]);
     }
+    return true;
+}
+
+static int compare_ns(const void *ns, const void *item)
+{
+    return strcmp(ns, ((const tow_surveyed_t *)item)->info->ns);
+}
+
+bool tow_survey_size(const void *survey, const char *ns, tow_collection_stats_t *out)
+{
+    const tow_survey_t *known = survey;
+    const tow_surveyed_t *item =
+        known->count ? bsearch(ns, known->items, known->count, sizeof *item, compare_ns) : NULL;
+
+    if (!item || !item->measured)
+        return false;
+    *out = item->size;
     return true;
 }
 

@@ -8,7 +8,7 @@
 typedef struct {
     const tow_collection_info_t *info; /* within the survey's catalog */
     bool measured;                     /* the figures below were read */
-    uint64_t documents, bytes;         /* estimates of the server */
+    tow_collection_stats_t size;       /* estimates of the server */
     uint32_t indexes;                  /* with the one on _id */
     uint32_t ranges;
 } tow_surveyed_t;
@@ -29,6 +29,8 @@ bool tow_survey_read(tow_conn_t *source, const tow_filter_t *filter, uint64_t ra
                      int64_t budget_ms, tow_stop_t *stop, tow_survey_t *out,
                      tow_error_t *error) TOW_CHECK;
 void tow_survey_clear(tow_survey_t *survey);
+/* What a survey measured of a collection: a tow_copy_size_fn, whose data is the survey. */
+bool tow_survey_size(const void *survey, const char *ns, tow_collection_stats_t *out);
 
 /* About how long the copy takes, in seconds, at TOW_COPY_MB_PER_S and with TOW_INDEX_KEYS_PER_S keys
  * put into indexes: what bench/results has for a machine of two cores that runs all three. */

@@ -358,9 +358,7 @@ void tow_job_check(tow_job_t *job, bool starting, tow_checked_t *out)
     run.findings = &later;
     check_state(&run);
     check_lease(&run);
-    /* A job that goes on was judged by what the source held when it began. */
-    if (!starting || !run.view.exists)
-        tow_survey_source(&run);
+    tow_survey_source(&run);
     run.findings = &out->findings;
     check_privileges(&run);
     for (size_t i = 0; i < later.count; i++)

@@ -41,7 +41,7 @@ bool tow_indexes_read(tow_conn_t *conn, const char *database, const char *collec
                       tow_indexes_t *out, tow_error_t *error) TOW_CHECK;
 void tow_indexes_clear(tow_indexes_t *indexes);
 
-/* Counts and sizes by $collStats; estimates. Zero for a collection that does not exist. */
+/* Counts and sizes; estimates. Zero for a collection that does not exist. */
 typedef struct {
     uint64_t documents, bytes, average_bytes;
 } tow_collection_stats_t;

@@ -102,21 +102,26 @@ void tow_write_literal(tow_write_t *write, tow_value_t id, const bson_t *documen
     bson_destroy(&pipeline);
 }
 
+/* Servers fill in all but an _id. */
+static bool is_empty_timestamp(const bson_iter_t *field)
+{
+    uint32_t seconds, increment;
+
+    if (!BSON_ITER_HOLDS_TIMESTAMP(field) || !strcmp(bson_iter_key(field), "_id"))
+        return false;
+    bson_iter_timestamp(field, &seconds, &increment);
+    return !seconds && !increment;
+}
+
 bool tow_has_empty_timestamp(const bson_t *document)
 {
     bson_iter_t iter;
 
     if (!bson_iter_init(&iter, document))
         return false;
-    while (bson_iter_next(&iter)) {
-        uint32_t seconds, increment;
-
-        if (!BSON_ITER_HOLDS_TIMESTAMP(&iter) || !strcmp(bson_iter_key(&iter), "_id"))
-            continue;
-        bson_iter_timestamp(&iter, &seconds, &increment);
-        if (!seconds && !increment)
+    while (bson_iter_next(&iter))
+        if (is_empty_timestamp(&iter))
             return true;
-    }
     return false;
 }
 
@@ -127,9 +132,9 @@ bool tow_is_updatable(const bson_t *document)
     if (!bson_iter_init(&iter, document))
         return false;
     while (bson_iter_next(&iter))
-        if (bson_iter_key(&iter)[0] == '$')
+        if (bson_iter_key(&iter)[0] == '$' || is_empty_timestamp(&iter))
             return false;
-    return !tow_has_empty_timestamp(document);
+    return true;
 }
 
 void tow_write_delete(tow_write_t *write, tow_value_t id, void *tag)
