@@ -16,7 +16,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 sys.dont_write_bytecode = True
 
 from job import EXIT
-from proxy import behind
+from proxy import Proxied
 from scenario import SCALE, Scenario
 
 MODES = {"cut before": lambda rule: rule.close(),
@@ -26,19 +26,6 @@ MODES = {"cut before": lambda rule: rule.close(),
                                                 labels=["RetryableWriteError"])}
 # A job that a fault ended may say one of these, and the same command then goes on.
 CLEAR = (EXIT["unreachable"], EXIT["server"], EXIT["interrupted"], EXIT["not-in-sync"])
-
-
-class Proxied:
-    def __init__(self, pair):
-        self.pair = pair
-        self.source, self.destination = behind(pair.source), behind(pair.destination)
-
-    def uris(self):
-        return self.source.uri, self.destination.uri
-
-    def close(self):
-        self.source.close()
-        self.destination.close()
 
 
 def fill(client):

@@ -21,7 +21,7 @@ sys.dont_write_bytecode = True
 
 import corpus
 from job import EXIT, ROOT, ApiError, Job, JobError, binary, stamp
-from proxy import behind
+from proxy import Proxied
 from scenario import Scenario, scaled
 
 SHIM = ROOT / "build" / "tests" / "libshim.so"
@@ -270,18 +270,6 @@ def spool_damaged(scenario, pair, rounds):
 
 # The network -----------------------------------------------------------------------------------------
 
-class Proxied:
-    def __init__(self, pair):
-        self.pair = pair
-        self.source, self.destination = behind(pair.source), behind(pair.destination)
-
-    def uris(self):
-        return self.source.uri, self.destination.uri
-
-    def both(self):
-        return self.source, self.destination
-
-
 def network(scenario, pair, trouble):
     """A job that copies and follows while `trouble(sides, job)` goes on twice."""
     fresh(scenario, pair)
@@ -300,13 +288,11 @@ def network(scenario, pair, trouble):
     finally:
         load.stop()
         job.close()
-        for side in sides.both():
-            side.flow()
-            side.close()
+        sides.close()
 
 
 def cut(sides, job):
-    for side in sides.both():
+    for side in sides:
         side.cut()
         job.ended.wait(1.5)
         side.mend()
@@ -314,23 +300,23 @@ def cut(sides, job):
 
 def drops(sides, job):
     for _ in range(15):
-        for side in sides.both():
+        for side in sides:
             side.drop()
             job.ended.wait(0.07)
 
 
 def stalls(sides, job):
-    for side in sides.both():
+    for side in sides:
         side.stall(3)
-        side.stalled.wait()
+        side.flowing.wait()
 
 
 def far_away(sides, job):
     """Round trips of 80 ms, 2 MB/s."""
-    for side in sides.both():
+    for side in sides:
         side.delay, side.rate = 0.08, 2000000
     job.ended.wait(3)
-    for side in sides.both():
+    for side in sides:
         side.delay, side.rate = 0, 0
 
 

@@ -51,10 +51,11 @@ def compare_ids(left, right):
 
 
 class Entry:
-    """One change: its time, what the stream tells of it, and its token."""
+    """One change: its time, what the stream tells of it, and its token; large: as a whole the event
+    is over 16 MB."""
 
-    def __init__(self, time_, event, token):
-        self.time, self.event, self.token = time_, event, token
+    def __init__(self, time_, event, large):
+        self.time, self.event, self.token, self.large = time_, event, event["_id"], large
 
 
 class Fake(Peer):
@@ -69,10 +70,12 @@ class Fake(Peer):
         self.collections = {}     # "db.name": {"options", "uuid", "documents": [bson bytes]}
         self.oplog = []           # Entry, by time
         self.oldest = None        # a resume point before this time is gone
-        self.held = set()         # opaque: times of entries that are not delivered yet
+        self.held_from = None     # opaque: entries from this index on are not delivered yet
         self.cursors = {}         # id: whatever is left of it
         self.numbers = itertools.count(1000)
         self.opened = []          # pipelines of the streams
+        self.idle = 0             # answers of streams without an event
+        self.failed_large = 0     # answers that an event was too large
         self.gaps = []            # what it was asked and could not do
         self.changed = threading.Condition(threading.RLock())  # guards all of the above
         super().__init__()
@@ -103,17 +106,16 @@ class Fake(Peer):
         return {"_data": head + "2B04" + (EVENT + "00" * 14 + number + "04" if event
                                           else HIGH_WATER)}
 
-    def _put(self, ns, operation, key=None, **more):
+    def _put(self, ns, operation, key=None, large=False, **more):
         time_ = self._next()
         database, name = ns.split(".", 1)
         event = SON([("_id", self._token(time_)), ("operationType", operation),
-                     ("clusterTime", time_), ("wallTime", None),
+                     ("clusterTime", time_),
                      ("ns", SON([("db", database), ("coll", name)]))])
         if key is not None:
             event["documentKey"] = SON([("_id", key)])
         event.update(more)
-        del event["wallTime"]
-        self.oplog.append(Entry(time_, event, event["_id"]))
+        self.oplog.append(Entry(time_, event, large))
         self.changed.notify_all()
         return time_
 
@@ -147,13 +149,14 @@ class Fake(Peer):
                 return bson.decode(documents[place], ORDERED)
         raise KeyError(key)
 
-    def update(self, ns, key, **fields):
+    def update(self, ns, key, large=False, **fields):
+        """large: its event would be, so that the stream fails at it unless it leaves fields out."""
         with self.changed:
             def put(document):
                 document.update(fields)
                 return document
             self._replace(ns, key, put)
-            return self._put(ns, "update", key, updateDescription=SON(
+            return self._put(ns, "update", key, large, updateDescription=SON(
                 [("updatedFields", SON(fields)), ("removedFields", []), ("truncatedArrays", [])]))
 
     def delete(self, ns, key):
@@ -169,15 +172,12 @@ class Fake(Peer):
     def hold(self):
         """opaque: from now on changes are made but not delivered, while the idle tokens go on."""
         with self.changed:
-            self.holding = True
-            self._held_from = len(self.oplog)
+            self.held_from = len(self.oplog)
 
     def release(self):
         with self.changed:
-            self.holding = False
+            self.held_from = None
             self.changed.notify_all()
-
-    holding, _held_from = False, 0
 
     def forget_history(self):
         """The oplog rolls over: every position until now is gone."""
@@ -190,11 +190,6 @@ class Fake(Peer):
         if request.name == "getMore":
             return request.collection == "$cmd.aggregate"
         return request.name == "aggregate" and "$changeStream" in str(request.body.get("pipeline"))
-
-    @classmethod
-    def is_direct(cls, request):
-        """A stream that brings whole documents."""
-        return cls.is_stream(request) and "$project" not in str(request.body.get("pipeline"))
 
     # Serving ----------------------------------------------------------------------------------------
 
@@ -473,9 +468,14 @@ class Fake(Peer):
         deadline = time.monotonic() + request.body.get("maxTimeMS", 1000) / 1000
         batch, size = [], request.body.get("batchSize") or 1000
         while not batch:
-            end = self._held_from if self.holding else len(self.oplog)
+            end = len(self.oplog) if self.held_from is None else self.held_from
             while cursor["position"] < end and len(batch) < size:
                 entry = self.oplog[cursor["position"]]
+                if entry.large and not any("$project" in stage for stage in cursor["pipeline"]):
+                    if batch:
+                        break
+                    self.failed_large += 1
+                    return failure(10334, "BSONObjectTooLarge", "BSONObj size: 17825792 is invalid")
                 cursor["position"] += 1
                 event = self._passes(entry.event, cursor["pipeline"])
                 if event is not None:
@@ -484,7 +484,9 @@ class Fake(Peer):
                 break
         if batch:
             cursor["token"] = batch[-1]["_id"]
-        elif self._time_of(cursor["token"]) < self.now():
+        else:
+            self.idle += 1
+        if not batch and self._time_of(cursor["token"]) < self.now():
             cursor["token"] = self._token(self.now(), event=False)
         return SON([("cursor", SON([("nextBatch", batch),
                                     ("postBatchResumeToken", cursor["token"]),

@@ -17,18 +17,18 @@ class Proxy(Peer):
         self.target = port
         self.delay = 0.0      # seconds, before each answer
         self.rate = 0         # bytes a second, both ways together; 0: no limit
-        self.stalled = threading.Event()
-        self.stalled.set()    # set: traffic flows
+        self.flowing = threading.Event()
+        self.flowing.set()
         super().__init__()
 
     def stall(self, seconds=None):
         """Nothing passes, and nothing breaks, until `flow` or the seconds are over."""
-        self.stalled.clear()
+        self.flowing.clear()
         if seconds is not None:
             threading.Timer(seconds, self.flow).start()
 
     def flow(self):
-        self.stalled.set()
+        self.flowing.set()
 
     def serve_connection(self, sock):
         upstream = socket.create_connection(("127.0.0.1", self.target))
@@ -60,7 +60,7 @@ class Proxy(Peer):
             upstream.close()
 
     def _pass(self, length):
-        self.stalled.wait()
+        self.flowing.wait()
         if self.rate:
             time.sleep(length / self.rate)
 
@@ -76,3 +76,22 @@ def behind(server):
     proxy = Proxy(server.port)
     proxy.uri = server.uri.replace(":%d/" % server.port, ":%d/" % proxy.port)
     return proxy
+
+
+class Proxied:
+    """A scenario's pair with a proxy before either side."""
+
+    def __init__(self, pair):
+        self.pair = pair
+        self.source, self.destination = behind(pair.source), behind(pair.destination)
+
+    def __iter__(self):
+        return iter((self.source, self.destination))
+
+    def uris(self):
+        return self.source.uri, self.destination.uri
+
+    def close(self):
+        for side in self:
+            side.flow()
+            side.close()

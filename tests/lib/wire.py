@@ -16,13 +16,11 @@ import time
 
 import bson
 from bson.codec_options import CodecOptions
-from bson.raw_bson import RawBSONDocument
 from bson.son import SON
 
 OP_REPLY, OP_QUERY, OP_MSG, OP_COMPRESSED = 1, 2004, 2013, 2012
 CHECKSUM = 1
 ORDERED = CodecOptions(document_class=SON)
-RAW = CodecOptions(document_class=RawBSONDocument)
 # What the driver sends by itself, at times of its own.
 BACKGROUND = ("hello", "isMaster", "ismaster", "endSessions", "ping", "saslStart", "saslContinue")
 
