@@ -30,6 +30,7 @@ struct tow_tail {
     pthread_t thread, syncer;
     bool started;
     atomic_bool wish_direct, direct, hurry;
+    atomic_bool large;          /* not direct for a while, because an event was too large for it */
     _Atomic tow_optime_t read_time, certain_time, appended_time, spooled_time;
     _Atomic uint64_t events, idle_replies;
     /* The thread's own. */
@@ -186,6 +187,8 @@ static bool open_stream(tow_tail_t *tail, const bson_t *resume, bool direct, int
     if (!read_cursor(reply, &tail->cursor, &batch, &token, &has_token) || !tail->cursor)
         return tow_fail(error, TOW_ERROR_SERVER, "the source opened a change stream without a cursor");
     atomic_store(&tail->direct, direct);
+    if (direct)
+        atomic_store(&tail->large, false);
     return true;
 }
 
@@ -419,6 +422,7 @@ static bool survive(tow_tail_t *tail, tow_error_t *error, const bson_t *reply, u
                                        "a longer oplog window");
     if (error->server_code == TOO_LARGE && atomic_load(&tail->direct)) {
         tail->refetch_until_ms = now + LARGE_EVENT_MS;
+        atomic_store(&tail->large, true);
         tow_emit(&tail->options.sink, TOW_LEVEL_INFO, "event_too_large",
                  "a change event is over 16 MB: its key will be refetched");
         return true;
@@ -566,6 +570,8 @@ bool tow_tail_start(tow_tail_t *tail, tow_error_t *error)
 void tow_tail_wish_direct(tow_tail_t *tail, bool direct)
 {
     atomic_store(&tail->wish_direct, direct);
+    if (!direct)
+        atomic_store(&tail->large, false);
 }
 
 void tow_tail_hurry(tow_tail_t *tail, bool hurry)
@@ -576,6 +582,11 @@ void tow_tail_hurry(tow_tail_t *tail, bool hurry)
 bool tow_tail_direct(const tow_tail_t *tail)
 {
     return atomic_load(&tail->direct);
+}
+
+bool tow_tail_close(const tow_tail_t *tail)
+{
+    return atomic_load(&tail->direct) || atomic_load(&tail->large);
 }
 
 tow_optime_t tow_tail_read_time(const tow_tail_t *tail)

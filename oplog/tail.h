@@ -42,6 +42,8 @@ void tow_tail_wish_direct(tow_tail_t *tail, bool direct);
 /* Somebody waits for the floor of a source that may be idle: it moves sooner, for more requests. */
 void tow_tail_hurry(tow_tail_t *tail, bool hurry);
 bool tow_tail_direct(const tow_tail_t *tail); /* the mode it is in */
+/* It was close enough behind for direct mode, and is in it as far as the size of events allows. */
+bool tow_tail_close(const tow_tail_t *tail);
 
 tow_optime_t tow_tail_read_time(const tow_tail_t *tail);    /* position `read` */
 /* The same, but without what an opaque token of an empty reply claims: 0 until an event came. */

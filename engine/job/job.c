@@ -212,7 +212,8 @@ static bool is_close(tow_job_t *job)
     pthread_mutex_lock(&job->lock);
     lag_ms = job->lag_ms;
     pthread_mutex_unlock(&job->lock);
-    return !atomic_load(&job->rollover) && tow_tail_direct(job->tail) && lag_ms >= 0 && lag_ms <= IN_SYNC_LAG_MS;
+    return !atomic_load(&job->rollover) && tow_tail_close(job->tail) && lag_ms >= 0 &&
+           lag_ms <= IN_SYNC_LAG_MS;
 }
 
 /* Unique indexes, once the destination is a state that the source was in. */
