@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "engine/link/reader.h"
+#include "engine/state/selection.h"
 #include "oplog/replay_internal.h"
 
 enum { KEYS_MOST = 1000, DUPLICATE_KEY = 11000, KEY_BYTES_MOST = 8 * 1024 * 1024 };
@@ -88,23 +89,14 @@ static bool add_replace(batch_t *batch, tow_dirty_key_t *key, const bson_t *docu
     return true;
 }
 
-/* {_id: {$in: […]}} */
 static void build_filter(const batch_t *batch, bson_t *out)
 {
-    bson_t condition, list;
-    char buffer[16];
-    const char *name;
+    tow_selection_t selection;
 
-    bson_init(out);
-    bson_append_document_begin(out, "_id", 3, &condition);
-    bson_append_array_begin(&condition, "$in", 3, &list);
-    for (uint32_t i = 0; i < batch->count; i++) {
-        int length = (int)bson_uint32_to_string(i, &name, buffer, sizeof buffer);
-
-        tow_value_append(&list, name, length, tow_dirty_id(batch->keys[i]));
-    }
-    bson_append_array_end(&condition, &list);
-    bson_append_document_end(out, &condition);
+    tow_selection_begin(&selection);
+    for (uint32_t i = 0; i < batch->count; i++)
+        tow_selection_add(&selection, tow_dirty_id(batch->keys[i]));
+    tow_selection_end(&selection, out);
 }
 
 static bool take_document(batch_t *batch, const bson_t *document, tow_error_t *error)

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "engine/link/reader.h"
+#include "engine/state/selection.h"
 #include "oplog/replay_internal.h"
 
 enum {
@@ -107,21 +108,15 @@ static bool read_chunk(knot_t *knot, member_t **from, tow_error_t *error)
                        .collection = knot->collection->name,
                        .after = lo};
     member_t *first = *from, *member = first;
-    bson_t filter = BSON_INITIALIZER, condition, list, document;
+    tow_selection_t selection;
+    bson_t filter, document;
     tow_reader_t *reader;
     bool ok, more = true;
 
-    bson_append_document_begin(&filter, "_id", 3, &condition);
-    bson_append_array_begin(&condition, "$in", 3, &list);
-    for (uint32_t i = 0; member && i < CHUNK; i++, member = member->hh.next) {
-        char buffer[16];
-        const char *name;
-        int length = (int)bson_uint32_to_string(i, &name, buffer, sizeof buffer);
-
-        tow_value_append(&list, name, length, id_of(member));
-    }
-    bson_append_array_end(&condition, &list);
-    bson_append_document_end(&filter, &condition);
+    tow_selection_begin(&selection);
+    for (uint32_t i = 0; member && i < CHUNK; i++, member = member->hh.next)
+        tow_selection_add(&selection, id_of(member));
+    tow_selection_end(&selection, &filter);
     what.filter = &filter;
     *from = member;
     reader = tow_reader_open(knot->lane->source, &what, error);

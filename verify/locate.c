@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/state/selection.h"
 #include "verify/internal.h"
 
 enum {
@@ -164,26 +165,16 @@ static const bson_t *take_fetched(fetch_t *fetch, tow_value_t id)
     return NULL;
 }
 
-/* {_id: {$in: [...]}} of those that are not done. */
+/* Those that are not done. */
 static void build_filter(const suspect_t *suspects, size_t count, bson_t *out)
 {
-    bson_t condition, list;
-    uint32_t index = 0;
+    tow_selection_t selection;
 
-    bson_init(out);
-    bson_append_document_begin(out, "_id", -1, &condition);
-    bson_append_array_begin(&condition, "$in", -1, &list);
-    for (size_t i = 0; i < count; i++) {
-        char room[16];
-        const char *key;
-
-        if (suspects[i].done)
-            continue;
-        bson_uint32_to_string(index++, &key, room, sizeof room);
-        tow_value_append(&list, key, -1, suspects[i].id);
-    }
-    bson_append_array_end(&condition, &list);
-    bson_append_document_end(out, &condition);
+    tow_selection_begin(&selection);
+    for (size_t i = 0; i < count; i++)
+        if (!suspects[i].done)
+            tow_selection_add(&selection, suspects[i].id);
+    tow_selection_end(&selection, out);
 }
 
 /* Looking ---------------------------------------------------------------------------------------*/

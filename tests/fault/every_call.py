@@ -89,7 +89,7 @@ def finish(job):
 
 def try_call(scenario, pair, side, mode, number):
     """False when the job made fewer calls than that."""
-    scenario.reset(*pair)
+    scenario.fresh(pair)
     fill(pair.source.client)
     sides = Proxied(pair)
     try:

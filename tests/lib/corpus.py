@@ -131,16 +131,20 @@ def longest(database):
     return "n" * (255 - len(database) - 1)
 
 
+told = set()
+
+
 def attempt(what, action):
-    """True when the server took it; a server that lacks the feature refuses, which is said."""
+    """True when the server took it; a server that lacks the feature refuses, which is said once."""
     try:
         action()
         return True
     except OperationFailure as error:
-        if isinstance(error, DuplicateKeyError):
-            print("# left out, one key with another to this server: %s" % what)
-        else:
-            print("# left out, refused by this server: %s (%s)" % (what, error.code))
+        reason = ("one key with another to this server" if isinstance(error, DuplicateKeyError)
+                  else "refused by this server (%s)" % error.code)
+        if what not in told:
+            print("# left out, %s: %s" % (reason, what))
+        told.add(what)
         return False
 
 
@@ -188,7 +192,7 @@ class Stirrer:
         fields of one name. There the documents are planted and left as they are."""
         collection = self.place.get_collection("upserted", CodecOptions(
             document_class=RawBSONDocument))
-        which = raw(element_of(document, b"_id"))
+        which = by_id(document)
         try:
             collection.replace_one(which, document, upsert=True)
             kept = collection.find_one(which).raw == raw_of(document)
@@ -212,8 +216,7 @@ class Stirrer:
 
     def _step(self, name, document):
         collection, dice = self.place[name], self.random.random()
-        # By its raw bytes: a driver would not give back every _id as it was.
-        which = raw(element_of(document, b"_id"))
+        which = by_id(document)
         if dice < 0.4:
             collection.delete_one(which)
             collection.insert_one(document)
@@ -231,6 +234,14 @@ class Stirrer:
         self.thread.join()
         if self.error:
             raise self.error
+
+
+def by_id(document):
+    """A filter for it, of raw bytes: a driver would not give back every _id as it was. With $eq, since
+    a DBRef begins with a dollar."""
+    found = element_of(document, b"_id")
+    equal = raw(element(found[0], b"$eq", found[found.index(b"\0", 1) + 1:]))
+    return raw(element(0x03, b"_id", equal.raw))
 
 
 def raw_of(document):

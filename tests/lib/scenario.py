@@ -25,6 +25,7 @@ import traceback
 from pymongo import MongoClient
 
 import compare
+import corpus
 from job import ROOT, SECONDS, Job
 
 SERVERS = os.environ.get("SCENARIO_SERVERS", str(ROOT / "tests" / "lib" / "servers"))
@@ -224,6 +225,11 @@ class Scenario:
             for name in server.client.list_database_names():
                 if name not in compare.INTERNAL:
                     server.client.drop_database(name)
+
+    def fresh(self, pair):
+        """Both sides empty, but for the corpus at the source."""
+        self.reset(*pair)
+        corpus.plant(pair.source.client)
 
     def differences(self, pair, **options):
         return compare.compare(*pair.uris(), **options)

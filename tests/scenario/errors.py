@@ -222,6 +222,7 @@ def control_server(scenario, pair):
 
 def verify(scenario, pair):
     """Differences are planted one by one; the verb finds each and names it, and invents none."""
+    scenario.job(pair, cutover="auto").wait_done()  # the corpus
     rows = [{"_id": n, "n": n, "pad": "x" * 200} for n in range(scaled(20000, 500))]
     for server in pair:
         for name in ("content", "missing", "extra", "type", "order", "quiet"):
@@ -275,13 +276,14 @@ def verify(scenario, pair):
 def main():
     with Scenario(__doc__) as scenario:
         pair = scenario.pair()
+        scenario.fresh(pair)
         pair.source.client["shop"]["orders"].insert_many([{"_id": n} for n in range(100)])
         bad_options(scenario, pair)
         unreachable(scenario, pair)
         unsuitable(scenario, pair)
         control_server(scenario, pair)
         for part in (conflicts, settings_and_lease, verify, not_in_sync):
-            scenario.reset(*pair)
+            scenario.fresh(pair)
             with scenario.case("part %s came to its end" % part.__name__):
                 part(scenario, pair)
 

@@ -58,7 +58,7 @@ def main():
         source, destination = pair
         for label, (include, exclude, takes) in FILTERS.items():
             with scenario.case(label):
-                scenario.reset(source, destination)
+                scenario.fresh(pair)
                 fill(source.client)
                 # What stands outside of the filter at the destination is nobody's business.
                 outside = not takes("bystander", "c")
@@ -78,7 +78,7 @@ def main():
                 taken = [ns for ns in catalog if ns != "bystander.c"]
                 scenario.expect(taken, "nothing was taken")
         with scenario.case("a filter that matches nothing takes nothing"):
-            scenario.reset(source, destination)
+            scenario.fresh(pair)
             source.client["shop"]["c"].insert_one({"_id": 1})
             job = scenario.job(pair, include=["nowhere"])
             # Refused or an empty job: both are honest, a copy would not be.

@@ -17,7 +17,7 @@ import uuid
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 sys.dont_write_bytecode = True
 
-from bson import Binary, Decimal128, Int64, ObjectId
+from bson import Binary, DBRef, Decimal128, Int64, ObjectId
 from pymongo import InsertOne, ReplaceOne, UpdateOne
 
 from job import ApiError, stamp
@@ -329,6 +329,23 @@ def refusal(job):
         return error.description
 
 
+def reference_ids(scenario, pair, slow):
+    """Queries by an _id whose first field begins with a dollar, which is a DBRef's."""
+    collection = pair.source.client["data"]["references"]
+    collection.insert_many([{"_id": DBRef("c", number), "n": 0} for number in range(100)])
+    job = scenario.job(pair)
+    job.wait_in_sync()
+    for turn in range(4):
+        for number in range(turn, 100, 3):
+            query = {"_id": {"$eq": DBRef("c", number)}}
+            collection.update_one(query, {"$inc": {"n": 1}})
+            collection.delete_one({"_id": {"$eq": DBRef("c", number + turn)}})
+            collection.insert_one({"_id": DBRef("d", number + 100 * turn)})
+        job.wait_caught_up(pair.source.client)
+    pair.destination.client["data"]["references"].delete_one({"_id": {"$eq": DBRef("d", 0)}})
+    move(scenario, pair, job)  # its verification repairs that
+
+
 def twin_ids(scenario, pair, slow):
     """Two _ids that some servers take for one: each goes before the other comes, and their keys are
     different lanes' work."""
@@ -380,6 +397,7 @@ CASES = [
     ("a hot document updated 1,000 times a second", hot_document),
     ("a delete of very many documents", mass_delete),
     ("a capped collection that overflows during the copy", capped_overflow),
+    ("_ids that are DBRefs", reference_ids),
     ("two _ids that a server takes for one", twin_ids),
     ("cutover asked while behind", cutover_while_behind),
 ]
@@ -391,7 +409,7 @@ def main():
         for name, case in CASES:
             if scenario.arguments.only not in name:
                 continue
-            scenario.reset(*pair)
+            scenario.fresh(pair)
             slow = Slow(pair)
             with scenario.case(name):
                 case(scenario, pair, slow)

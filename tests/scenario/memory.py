@@ -63,6 +63,7 @@ def main():
         source = pair.source.client
         # The limit is 64 MB at any scale, so the number of keys has a floor that exceeds it.
         count = scaled(400000, 330000)
+        scenario.fresh(pair)
         fill(source, count)
         key_mb = count * ID_BYTES / 1e6
         scenario.expect(key_mb > MEMORY_MB, "%d MB of keys are too few" % key_mb)

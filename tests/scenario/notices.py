@@ -227,16 +227,15 @@ def tried(scenario, certificate):
             scenario.expect(done.returncode == EXIT["option"] and part in done.stderr, done.stderr)
 
 
-def fill(pair):
-    for server in pair:
-        server.client["shop"]["orders"].drop()
+def fill(scenario, pair):
+    scenario.fresh(pair)
     pair.source.client["shop"]["orders"].insert_many([{"_id": n} for n in range(200)])
 
 
 def told(scenario, pair, certificate):
     hook, box = Hook(refusals=2), Mailbox(certificate)
     options = channels(scenario, hook, box, certificate)
-    fill(pair)
+    fill(scenario, pair)
     with scenario.case("in sync and cutover done, after a webhook that failed twice"):
         job = scenario.job(pair, name="told", **options)
         job.wait_in_sync()
@@ -251,7 +250,7 @@ def told(scenario, pair, certificate):
         last = json.loads(hook.bodies[-1])
         scenario.expect(last["job"] == "told" and last["source"] in pair.source.uri, str(last))
         expect_no_secret(scenario, job.tail(400), json.dumps(job.summary()), job.output)
-    fill(pair)
+    fill(scenario, pair)
     pair.source.client["shop"]["orders"].insert_one({"_id": "more"})
     with scenario.case("window nearly over, and expired"):
         hook.bodies.clear()
@@ -285,7 +284,7 @@ def told(scenario, pair, certificate):
         scenario.expect("different" in hook.events(), str(hook.events()))
     with scenario.case("failed"):
         hook.bodies.clear()
-        job = scenario.job(pair, name="failed", **options)
+        job = scenario.job(pair, name="failed", include=["shop"], **options)
         scenario.expect(job.wait() == EXIT["conflict"], "ended with %s" % job.status)
         scenario.expect(hook.events() == ["failed"], str(hook.events()))
         scenario.expect("shop.orders" in json.loads(hook.bodies[0])["message"], str(hook.bodies))
@@ -293,7 +292,7 @@ def told(scenario, pair, certificate):
 
 def dead(scenario, pair, certificate):
     silent = socket.create_server(("127.0.0.1", 0))  # takes connections, and never says a word
-    fill(pair)
+    fill(scenario, pair)
     options = channels(scenario, None, Mailbox(certificate), certificate)
     options["notify_smtp"] = "smtp://localhost:%d" % silent.getsockname()[1]
     with scenario.case("a mail server that never answers delays the end by a few seconds at most"):
@@ -316,7 +315,6 @@ def main():
         tried(scenario, certificate)
         pair = scenario.pair()
         for part in (told, dead):
-            scenario.reset(*pair)
             with scenario.case("part %s came to its end" % part.__name__):
                 part(scenario, pair, certificate)
 

@@ -169,7 +169,7 @@ def main():
     with Scenario(__doc__) as scenario:
         pair = scenario.pair()
         for part in (expires, longer_window, extended, paused):
-            scenario.reset(*pair)
+            scenario.fresh(pair)
             with scenario.case("part %s came to its end" % part.__name__):
                 part(scenario, pair)
 
