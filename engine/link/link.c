@@ -8,9 +8,12 @@
 #include "engine/base/memory.h"
 #include "engine/link/internal.h"
 
-/* The driver waits SELECT_MS for a server at a time and cannot be woken, so a stop waits as long.
- */
-enum { CONNECT_MS = 10000, SELECT_MS = 2000, SOCKET_MS = 60000 };
+enum {
+    CONNECT_MS = 10000,
+    SELECT_MS = 2000,     /* the driver waits so long for a server and cannot be woken: a stop does too */
+    SOCKET_MS = 60000,
+    HEARTBEAT_MS = 2000   /* so long it may go on without a primary that is there again */
+};
 
 static void initialize(void)
 {
@@ -84,6 +87,7 @@ static bool parse(tow_link_t *link, const char *text, tow_error_t *error)
         mongoc_uri_get_option_as_int32(link->uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, CONNECT_MS);
     default_int(link->uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, SELECT_MS);
     default_int(link->uri, MONGOC_URI_SOCKETTIMEOUTMS, SOCKET_MS);
+    default_int(link->uri, MONGOC_URI_HEARTBEATFREQUENCYMS, HEARTBEAT_MS);
     mongoc_uri_set_option_as_int32(link->uri, MONGOC_URI_MAXPOOLSIZE,
                                    (int32_t)link->options.max_connections);
     /* Retrying is ours: the driver's own would hide it. */

@@ -105,7 +105,7 @@ def main():
     with Scenario(__doc__) as scenario:
         pair = scenario.pair()
         for name, plant in FAULTS:
-            # The driver looks for a new primary for ten seconds after each change of roles.
+            # The driver looks for a new primary for two seconds after each change of roles.
             writes = ("update",) if "roles" in name else WRITES
             with scenario.case(name):
                 one_fault(scenario, pair, plant, writes)
