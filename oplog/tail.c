@@ -20,6 +20,7 @@ enum {
     BLOCK_AGE_MS = 100,        /* and how long it is filled at most */
     SYNC_MS = 1000,            /* between two syncs of the spool */
     LARGE_EVENT_MS = 10000,    /* how long to stay in refetch mode after an event over 16 MB */
+    LOST_MS = 1000,            /* the same after a rollover, until that is known everywhere */
     KEYS_BATCH = 10000,
     DIRECT_BATCH = 2000,
     TOO_LARGE = 10334          /* BSONObjectTooLarge */
@@ -498,8 +499,8 @@ bool tow_tail_open_anew(tow_tail_t *tail, tow_error_t *error)
         move_token(tail, &token, token_time(&token, before));
         tow_ledger_idle(options->ledger, &tail->token, tail->time);
         atomic_store(&tail->appended_time, tail->time);
-        /* An update's statement would miss what was lost; whoever was told keeps it so. */
-        tail->refetch_until_ms = tow_now_ms() + LARGE_EVENT_MS;
+        /* What was lost is missing at the destination; whoever was told wishes refetch mode soon. */
+        tail->refetch_until_ms = tow_now_ms() + LOST_MS;
     }
     bson_destroy(&reply);
     return ok && options->lost(options->data, true, error);
