@@ -6,7 +6,7 @@
 enum {
     DECIMAL_BIAS = 6176,
     DECIMAL_DIGITS = 34,
-    LIMBS = 96         /* of 32 bits; the longest product below has less than 2,300 bits */
+    LIMBS = 96 /* of 32 bits; the longest product below has less than 2,300 bits */
 };
 
 typedef struct {
@@ -106,7 +106,8 @@ static tow_number_t reduce_decimal(uint64_t low, uint64_t high)
     if (exponent >= 0 && exponent <= 18 && coefficient <= UINT64_MAX) {
         tow_wide_t magnitude = coefficient * power_of_ten(exponent);
 
-        if (magnitude < (tow_wide_t)1 << 63 || (number.negative && magnitude == (tow_wide_t)1 << 63)) {
+        if (magnitude < (tow_wide_t)1 << 63 ||
+            (number.negative && magnitude == (tow_wide_t)1 << 63)) {
             number.integer =
                 (int64_t)(number.negative ? -(uint64_t)magnitude : (uint64_t)magnitude);
             return number;

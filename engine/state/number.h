@@ -15,7 +15,12 @@ enum { TOW_NUMBER_BYTES = 23 }; /* of the longest canonical form */
 
 typedef unsigned __int128 tow_wide_t;
 
-typedef enum { TOW_RANK_NAN, TOW_RANK_MINUS_INFINITY, TOW_RANK_FINITE, TOW_RANK_INFINITY } tow_rank_t;
+typedef enum {
+    TOW_RANK_NAN,
+    TOW_RANK_MINUS_INFINITY,
+    TOW_RANK_FINITE,
+    TOW_RANK_INFINITY
+} tow_rank_t;
 typedef enum { TOW_FORM_INTEGER, TOW_FORM_DOUBLE, TOW_FORM_DECIMAL } tow_form_t;
 
 typedef struct {
