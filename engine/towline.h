@@ -178,7 +178,8 @@ typedef struct tow_job tow_job_t;
 /* Checks the options; talks to no server. TOW_ERROR_OPTION. */
 TOW_API tow_job_t *tow_job_new(const tow_options_t *options, tow_error_t *error);
 TOW_API void tow_job_destroy(tow_job_t *job);
-TOW_API void tow_job_on_event(tow_job_t *job, tow_event_fn fn, void *data); /* before start */
+/* Before the start; at most two listeners, a third replaces the second. */
+TOW_API void tow_job_on_event(tow_job_t *job, tow_event_fn fn, void *data);
 TOW_API bool tow_job_start(tow_job_t *job, tow_error_t *error);
 /* Waits for the end, however it ends. True: done, cut over, verified. */
 TOW_API bool tow_job_wait(tow_job_t *job, tow_error_t *error);
@@ -195,10 +196,17 @@ TOW_API bool tow_job_cutover(tow_job_t *job, tow_error_t *error);
 TOW_API bool tow_job_extend(tow_job_t *job, int64_t seconds, tow_error_t *error);
 /* Ends the job for good: the source stays untouched, the destination keeps what was copied. */
 TOW_API bool tow_job_cancel(tow_job_t *job, tow_error_t *error);
+/* Forgets what the background verification compared, so that it compares everything again.
+ * TOW_ERROR_STATE: it does not run. */
+TOW_API bool tow_job_verify_again(tow_job_t *job, tow_error_t *error);
 /* Ends this process's work with a checkpoint; the same options continue later. Async-signal-unsafe. */
 TOW_API void tow_job_stop(tow_job_t *job);
 /* Progress as one line of JSON: the object `progress` of GET /api/v1/progress. */
 TOW_API char *tow_job_progress_json(tow_job_t *job);
+/* The largest collections, at most `limit`, as JSON: {"total", "collections": [{"ns", "state": "waiting" |
+ * "copying" | "copied", "estimatedDocuments", "estimatedBytes", "rangesTotal", "rangesCopied"}]}; none
+ * before the copy was prepared and after the end. */
+TOW_API char *tow_job_collections_json(tow_job_t *job, uint32_t limit);
 /* The summary as JSON (see README, "Summary"); valid from the end of the job on. */
 TOW_API char *tow_job_summary_json(tow_job_t *job);
 
