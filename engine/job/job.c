@@ -155,6 +155,11 @@ void tow_job_on_event(tow_job_t *job, tow_event_fn fn, void *data)
     pthread_mutex_unlock(&job->event_lock);
 }
 
+const char *tow_job_name(const tow_job_t *job)
+{
+    return job->config.name;
+}
+
 tow_phase_t tow_job_phase(tow_job_t *job)
 {
     tow_phase_t phase;
