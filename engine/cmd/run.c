@@ -127,6 +127,8 @@ int cmd_run(tow_options_t *options)
     if (!tow_job_wait(job, &error))
         status = (int)error.code;
     status = report(job, options, status);
+    if (!status)
+        tow_job_told(job);
     fflush(stdout);
     if (status && error.message[0])
         cmd_fail(&error);

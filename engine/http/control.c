@@ -99,8 +99,14 @@ static enum MHD_Result command(tow_control_t *control, struct MHD_Connection *co
 {
     tow_error_t error;
 
-    if (act(control->job, &error))
-        return answer(connection, MHD_HTTP_OK, tow_strdup("{\"success\":true}\n"));
+    if (act(control->job, &error)) {
+        char *remains = act == tow_job_cancel ? tow_job_remains(control->job) : NULL;
+        char *body = remains ? tow_format("{\"success\":true,\"remains\":\"%s\"}\n", remains)
+                             : tow_strdup("{\"success\":true}\n");
+
+        tow_free(remains);
+        return answer(connection, MHD_HTTP_OK, body);
+    }
     return refuse(connection, MHD_HTTP_BAD_REQUEST,
                   error.code == TOW_ERROR_NOT_IN_SYNC ? "NotInSync" : "InvalidState", error.message,
                   (int)error.code);
@@ -144,6 +150,29 @@ static enum MHD_Result extend(tow_control_t *control, struct MHD_Connection *con
                   (int)error.code);
 }
 
+/* {"writesStopped": true}, or {"blockWrites": true}. */
+static enum MHD_Result cut_over(tow_control_t *control, struct MHD_Connection *connection,
+                                const tow_buffer_t *body)
+{
+    bson_t *document = body->length
+                           ? bson_new_from_json(body->data, (ssize_t)body->length, NULL)
+                           : NULL;
+    bson_iter_t iter;
+    bool blocks = document && bson_iter_init_find(&iter, document, "blockWrites") &&
+                  bson_iter_as_bool(&iter);
+    bool stopped = document && bson_iter_init_find(&iter, document, "writesStopped") &&
+                   bson_iter_as_bool(&iter);
+
+    if (document)
+        bson_destroy(document);
+    if (!blocks && !stopped)
+        return refuse(connection, MHD_HTTP_BAD_REQUEST, "InvalidBody",
+                      "send {\"writesStopped\": true} once nothing writes to the source any more, or "
+                      "{\"blockWrites\": true}",
+                      TOW_ERROR_OPTION);
+    return command(control, connection, blocks ? tow_job_cutover_blocking : tow_job_cutover);
+}
+
 /* No body, or a JSON object. */
 static bool is_object(const tow_buffer_t *body)
 {
@@ -169,6 +198,8 @@ static const struct {
     {"/api/v1/resume", "POST", tow_job_resume},
     {"/api/v1/commit", "POST", tow_job_cutover},
     {"/api/v1/extend", "POST", NULL},
+    {"/api/v1/cutover", "POST", NULL},
+    {"/api/v1/cancel", "POST", tow_job_cancel},
 };
 
 static enum MHD_Result handle(void *data, struct MHD_Connection *connection, const char *path,
@@ -209,6 +240,8 @@ static enum MHD_Result handle(void *data, struct MHD_Connection *connection, con
                           "the body is no JSON object; send {}", TOW_ERROR_OPTION);
         if (!strcmp(path, "/api/v1/extend"))
             return extend(control, connection, &request->body);
+        if (!strcmp(path, "/api/v1/cutover"))
+            return cut_over(control, connection, &request->body);
         if (routes[i].act)
             return command(control, connection, routes[i].act);
         {
