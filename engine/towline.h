@@ -214,7 +214,7 @@ TOW_API bool tow_job_cutover_blocking(tow_job_t *job, tow_error_t *error);
  * is over or cuts over; TOW_ERROR_OPTION: not 1 s to 3650 d. */
 TOW_API bool tow_job_extend(tow_job_t *job, int64_t seconds, tow_error_t *error);
 /* Ends the job for good: the source stays untouched, the destination keeps what was copied, the job's
- * state is removed. TOW_ERROR_STATE: it is over, or its cutover is. */
+ * state is removed. TOW_ERROR_STATE: it is over, or about to be. */
 TOW_API bool tow_job_cancel(tow_job_t *job, tow_error_t *error);
 /* What a cancelled job leaves on the destination, and how to clear it: one sentence, by what was copied
  * so far. */

@@ -183,7 +183,7 @@ void tow_job_settle_state(tow_job_t *job)
         settle_done(job);
     } else if (job->error.code == TOW_ERROR_LEASE) {
         return; /* it is another process's now, and so is a block of the source's writes */
-    } else if (job->cancelled) {
+    } else if (job->error.code == TOW_ERROR_CANCELLED) {
         char *text = tow_job_remains(job);
 
         find_state(job);

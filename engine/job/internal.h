@@ -99,7 +99,7 @@ struct tow_job {
     bool block_wished;           /* by whoever asked for the cutover */
     bool writes_blocked;         /* by us, or they may be */
     bool late_told;
-    bool closed;                 /* all is done: too late to cancel */
+    bool closed;                 /* how it ends is decided: too late to cancel */
     bool told_before;            /* by a record: an earlier process did it all */
     int64_t confirmed_ms, confirmed_wall_ms; /* 0: no cutover was confirmed, or it was called off */
     uint64_t late_writes;        /* before the last cutover was called off */

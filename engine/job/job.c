@@ -320,14 +320,14 @@ static bool run_phases(tow_job_t *job, tow_error_t *error)
     return result == TOW_FINALIZE_DONE;
 }
 
-/* From here on it is too late to cancel, or it was in time. */
+/* How the job ends is decided: a cancel came before it, or is refused. */
 static bool close_job(tow_job_t *job, bool ok)
 {
     pthread_mutex_lock(&job->lock);
-    job->closed = ok && !job->cancelled;
-    if (job->closed)
+    job->closed = true;
+    ok = ok && !job->cancelled;
+    if (ok)
         job->cutover = TOW_CUTOVER_DONE;
-    ok = job->closed;
     pthread_mutex_unlock(&job->lock);
     return ok;
 }
@@ -354,9 +354,9 @@ static tow_phase_t final_phase(const tow_job_t *job, bool ok)
 {
     if (ok)
         return TOW_PHASE_DONE;
-    if (job->cancelled)
-        return TOW_PHASE_CANCELLED;
-    return job->error.code == TOW_ERROR_EXPIRED ? TOW_PHASE_EXPIRED : TOW_PHASE_FAILED;
+    return job->error.code == TOW_ERROR_CANCELLED ? TOW_PHASE_CANCELLED
+           : job->error.code == TOW_ERROR_EXPIRED ? TOW_PHASE_EXPIRED
+                                                  : TOW_PHASE_FAILED;
 }
 
 static void *supervise(void *data)
@@ -522,7 +522,7 @@ bool tow_job_cancel(tow_job_t *job, tow_error_t *error)
         return refuse(job, "cancel", error);
     if (job->closed) {
         pthread_mutex_unlock(&job->lock);
-        return tow_fail(error, TOW_ERROR_STATE, "cannot cancel a job whose cutover is done");
+        return tow_fail(error, TOW_ERROR_STATE, "cannot cancel a job that is about to end");
     }
     job->cancelled = true;
     pthread_mutex_unlock(&job->lock);
