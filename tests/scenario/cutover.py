@@ -208,6 +208,24 @@ def blocking(scenario, pair):
         job.finish()
         scenario.expect_equal(pair)
 
+    def old(request, document):
+        document["version"], document["versionArray"] = "5.0.9", [5, 0, 9, 0]
+    proxied.source.script.on("buildInfo", times=None).change(old)
+    with scenario.case("a source before 6.0: refused by check and by the cutover"):
+        done = towline("check", "--source", proxied.source.uri, "--destination",
+                       pair.destination.uri, "--block-writes", "--clear-destination", "--json")
+        found = {entry["name"]: entry for entry in json.loads(done.stdout)["checks"]}
+        scenario.expect(done.returncode == EXIT["unsuitable"] and "5.0.9" in
+                        found["block_writes"]["facts"] and found["block_writes"]["advice"],
+                        done.stdout)
+        job = scenario.job(proxied, name="old", clear_destination=True)
+        job.wait_in_sync()
+        text = verb(scenario, job, "cutover", "--block-writes", status="unsuitable")
+        scenario.expect("6.0" in text and job.now()["cutover"]["step"] == "none", text)
+        job.finish()
+        scenario.expect_equal(pair)
+    proxied.source.script.clear()
+
     fill(scenario, pair)
     blocks = Blocks(proxied.source)
     with scenario.case("blocked writes stay blocked after a good end, and the summary says so"):
