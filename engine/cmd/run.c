@@ -127,14 +127,13 @@ int cmd_run(tow_options_t *options)
     if (!tow_job_wait(job, &error))
         status = (int)error.code;
     status = report(job, options, status);
-    if (!status)
-        tow_job_told(job);
     fflush(stdout);
     if (status && error.message[0])
         cmd_fail(&error);
     tow_control_destroy(control);
+    if (!status)
+        tow_job_told(job);
     /* The watcher may still look at the job: the process ends here, and so does it. */
-    fflush(stdout);
     if (!getenv("TOWLINE_TEST_LEAKS"))
         _exit(status);
     tow_job_destroy(job);
