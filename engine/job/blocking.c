@@ -59,13 +59,27 @@ static void note_block(tow_job_t *job, bool on)
     pthread_mutex_unlock(&job->lock);
 }
 
+/* There is none. Where that cannot be stored the next process lifts it once more. */
+static void forget_block(tow_job_t *job)
+{
+    tow_error_t error;
+
+    note_block(job, false);
+    if (!store_block(job, false, &error))
+        tow_emit(&job->sink, TOW_LEVEL_WARNING, "checkpoint_failed", "%s", error.message);
+}
+
 bool tow_job_block_writes(tow_job_t *job, tow_error_t *error)
 {
     if (!tow_job_may_block(job->source, error) || !store_block(job, true, error))
         return false;
-    note_block(job, true); /* also where the answer is lost */
-    if (!set_block(job, true, error))
+    note_block(job, true);
+    if (!set_block(job, true, error)) {
+        /* Refused is refused; where the answer was lost there may be a block, which is lifted later. */
+        if (error->retry == TOW_RETRY_NEVER)
+            forget_block(job);
         return tow_fail_context(error, "writes to the source cannot be blocked");
+    }
     tow_emit(&job->sink, TOW_LEVEL_INFO, "writes_blocked",
              "the source takes no writes; " LIFT " lifts it");
     return true;
@@ -97,8 +111,6 @@ void tow_job_unblock_writes(tow_job_t *job)
         tow_job_remains_add(job, "writes to the source are still blocked; lift it there with " LIFT);
         return;
     }
-    note_block(job, false);
     tow_emit(&job->sink, TOW_LEVEL_INFO, "writes_unblocked", "the source takes writes again");
-    if (!store_block(job, false, &error)) /* the next process lifts it once more */
-        tow_emit(&job->sink, TOW_LEVEL_WARNING, "checkpoint_failed", "%s", error.message);
+    forget_block(job);
 }

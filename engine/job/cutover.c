@@ -8,8 +8,8 @@
 #include "engine/job/repair.h"
 
 enum {
-    ROUNDS = 3,       /* of finalizing, each of which late writes have made incomplete */
-    LATE_MS = 5000,   /* how long writes may go on after the confirmation */
+    ROUNDS = 3,     /* of finalizing, each of which late writes made incomplete */
+    LATE_MS = 5000, /* how long writes may go on without a rest */
     SETTLE_MS = 20
 };
 
@@ -170,7 +170,7 @@ void tow_job_verify_options(tow_job_t *job, tow_verify_options_t *out)
 
 /* Late writes ------------------------------------------------------------------------------------*/
 
-/* Changes newer than that were read: the source was written to. Only the supervisor moves `stop`. */
+/* Changes newer than that were read: the source was written to. */
 static bool wrote_since(tow_job_t *job, tow_optime_t time)
 {
     return tow_tail_event_time(job->tail) > time;

@@ -326,8 +326,9 @@ static bool close_job(tow_job_t *job, bool ok)
     pthread_mutex_lock(&job->lock);
     job->closed = true;
     ok = ok && !job->cancelled;
-    if (ok)
-        job->cutover = TOW_CUTOVER_DONE;
+    if (job->cutover == TOW_CUTOVER_FINALIZING)
+        job->late_writes = tow_tail_late(job->tail);
+    job->cutover = ok ? TOW_CUTOVER_DONE : TOW_CUTOVER_NONE;
     pthread_mutex_unlock(&job->lock);
     return ok;
 }

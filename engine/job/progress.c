@@ -77,8 +77,6 @@ void tow_job_collect(tow_job_t *job, tow_progress_t *out)
         snprintf(out->reason, sizeof out->reason, "%s", job->reason);
     if (job->replay)
         collect_components(job, out);
-    if (job->tail && job->cutover >= TOW_CUTOVER_FINALIZING)
-        out->late_writes = tow_tail_late(job->tail);
     out->source_time = tow_optime_split(job->source_time);
     out->start = tow_optime_split(job->start_time);
     out->checkpoint = tow_optime_split(job->checkpoint_time);
@@ -91,8 +89,10 @@ void tow_job_collect(tow_job_t *job, tow_progress_t *out)
     out->window_length_ms = job->window.length_ms + job->window.extra_ms;
     out->window_end_ms = tow_window_end_ms(&job->window);
     out->window_left_ms = tow_window_left_ms(&job->window, tow_wall_ms());
-    if (job->cutover == TOW_CUTOVER_FINALIZING && job->replay)
+    if (job->cutover == TOW_CUTOVER_FINALIZING) {
+        out->late_writes = tow_tail_late(job->tail);
         out->cutover_seconds = tow_job_finalize_seconds(job, out);
+    }
     if (job->source) {
         out->retries = tow_link_retries(job->source);
         out->source_ping_ms = tow_link_ping_ms(job->source);
