@@ -14,11 +14,11 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 sys.dont_write_bytecode = True
 
 from pymongo import MongoClient
-from pymongo.errors import OperationFailure
 
 from job import EXIT, ApiError, towline
-from proxy import Proxied
-from scenario import Scenario, wait_until
+from proxy import Proxied, behind
+from scenario import Pair, Scenario
+from wire import failure
 
 SECRET = "planted-password"
 HELD_OFF = 2147483647
@@ -51,12 +51,17 @@ class Blocks:
     """The source's setUserWriteBlockMode, which the test server does not know: played by the proxy."""
 
     def __init__(self, side):
-        self.asked = []
+        self.asked, self.refuses = [], False
         side.script.on("setUserWriteBlockMode", times=None).reply(self.answer)
 
     def answer(self, request):
         self.asked.append(request.body["global"])
-        return {"ok": 1.0}
+        return failure(13, "Unauthorized") if self.refuses else {"ok": 1.0}
+
+
+class Address:
+    def __init__(self, uri):
+        self.uri = uri
 
 
 class Writes(threading.Thread):
@@ -267,6 +272,34 @@ def blocking(scenario, pair):
 
     fill(scenario, pair)
     blocks.asked.clear()
+    with scenario.case("a block that cannot be lifted is told, and lifted by the next start"):
+        job = scenario.job(proxied, name="stuck", verify_rate=0)
+        with Hold(proxied.destination, "listCollections", when=lambda request:
+                  blocks.asked == [True]) as hold:
+            block(job)
+            hold.wait(scenario)
+            blocks.refuses = True
+            job.signal(signal.SIGTERM)
+        scenario.expect(job.wait() == EXIT["interrupted"], "ended with %s" % job.status)
+        summary = job.summary()
+        scenario.expect(summary["cutover"]["writesBlocked"] and "global: false" in
+                        str(summary["remains"]), str(summary))
+        scenario.expect(logged(job, "writes_still_blocked"), "nothing was logged")
+        blocks.refuses = False
+        job.start()
+        job.wait_in_sync()
+        scenario.expect(blocks.asked == [True, False, False], str(blocks.asked))
+        blocks.refuses = True
+        block(job)
+        job.wait_for("the cutover to be called off", lambda now: logged(job, "cutover_called_off"))
+        scenario.expect(not job.wait_in_sync()["cutover"]["writesBlocked"] and
+                        len(blocks.asked) == 4, "a refused block counts as one")
+        blocks.refuses = False
+        job.finish()
+        scenario.expect_equal(pair)
+
+    fill(scenario, pair)
+    blocks.asked.clear()
     with scenario.case("kill -9 while blocked: the next start allows the writes again"):
         job = scenario.job(proxied, name="killed", verify_rate=0)
         with Hold(proxied.destination, "listCollections", when=lambda request:
@@ -445,12 +478,20 @@ def own_user(scenario, pair):
         status, text = check(uris["weak"])
         scenario.expect(status == EXIT["unreachable"] and "dropUser" in text and
                         "userAdminAnyDatabase" in text, text)
+    proxy = behind(server)
+    moved = Pair(pair.source, Address(uris["mover"].replace(":%d/" % server.port,
+                                                            ":%d/" % proxy.port)))
+    with scenario.case("a user that cannot be removed: done all the same, and said how"):
+        proxy.script.on("dropUser").error(13, "Unauthorized")
+        shown = scenario.job(moved, name="user", remove_user=True).finish()
+        scenario.expect('dropUser("mover")' in str(shown["remains"]) and
+                        shown["cutover"]["userRemoved"] is None, str(shown))
     with scenario.case("--remove-user removes the user that the job logged in with, and no other"):
-        job = scenario.job(pair, name="user", remove_user=True, progress="bar")
-        job.kill()
-        job.destination = uris["mover"]
-        job.start()
+        job = scenario.job(moved, name="user", remove_user=True, clear_destination=True,
+                           progress="bar")
         shown = job.finish()
+        rest = job.tail().split("user_removed")[-1]
+        scenario.expect("warning" not in rest and "error" not in rest, rest)
         scenario.expect(shown["cutover"]["userRemoved"] == "mover@admin", str(shown["cutover"]))
         client = MongoClient(uris["admin"])
         users = [user["user"] for user in client.admin.command("usersInfo", 1)["users"]]
@@ -460,6 +501,7 @@ def own_user(scenario, pair):
         scenario.expect(SECRET not in job.output + str(shown) + job.tail(400) and
                         "mover:" not in shown["destinationAddress"], "the password is told")
         client.close()
+    proxy.close()
 
 
 PARTS = (late_writes, called_off, automatic, blocking, phases, asked_again, summary, own_user)
