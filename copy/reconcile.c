@@ -87,10 +87,12 @@ static bool modify(task_t *task, const tow_collection_info_t *ours,
     for (size_t i = 0; modifiable[i]; i++) {
         bson_iter_t iter;
 
-        if (same_value(&ours->options, &theirs->options, modifiable[i]) ||
-            (!strcmp(modifiable[i], "expireAfterSeconds") && !task->final))
+        bool held_off = !strcmp(modifiable[i], "expireAfterSeconds") && !task->final;
+
+        if (held_off ? !bson_has_field(&theirs->options, modifiable[i])
+                     : same_value(&ours->options, &theirs->options, modifiable[i]))
             continue;
-        if (bson_iter_init_find(&iter, &ours->options, modifiable[i]))
+        if (!held_off && bson_iter_init_find(&iter, &ours->options, modifiable[i]))
             bson_append_iter(&command, NULL, 0, &iter);
         else
             append_neutral(&command, modifiable[i]);

@@ -127,6 +127,7 @@ TOW_API bool tow_options_is_set(const tow_options_t *options, const char *name);
 /* Job -------------------------------------------------------------------------------------------*/
 
 /*   new → validating → preparing → copying → catching-up → in-sync → finalizing → done
+ *   finalizing → catching-up when the cutover is called off
  *   and from any of them: paused (and back), failed, expired, cancelled                            */
 typedef enum {
     TOW_PHASE_NEW,
@@ -150,11 +151,24 @@ typedef struct {
     uint32_t t, i;
 } tow_timestamp_t;
 
+/* How far a cutover is: none → confirmed → finalizing → done, and back to none when it is called off. */
+typedef enum {
+    TOW_CUTOVER_NONE,
+    TOW_CUTOVER_CONFIRMED,  /* asked for; about to begin */
+    TOW_CUTOVER_FINALIZING, /* replaying to `stop`, indexes and TTL, comparing what is left */
+    TOW_CUTOVER_DONE
+} tow_cutover_step_t;
+
+TOW_API const char *tow_cutover_step_name(tow_cutover_step_t step);
+
 /* A snapshot of a running job. All counts are since the job began, but for rates. */
 typedef struct {
     tow_phase_t phase;
     bool can_commit;               /* a cutover would be accepted now */
-    bool cutover_asked;
+    tow_cutover_step_t cutover;
+    double cutover_seconds;        /* that finalizing still takes, as measured; -1: not known */
+    bool writes_blocked;           /* at the source, by this job */
+    uint64_t late_writes;          /* changes read from the source since the last cutover was confirmed */
     char reason[256];              /* why it cannot be committed, or why it failed; "" otherwise */
     double elapsed_seconds;
     uint64_t estimated_documents, estimated_bytes; /* of the initial copy */
@@ -201,15 +215,25 @@ TOW_API const char *tow_job_name(const tow_job_t *job); /* --job */
 /* TOW_ERROR_STATE when the phase does not allow it; cutover: TOW_ERROR_NOT_IN_SYNC with the reason. */
 TOW_API bool tow_job_pause(tow_job_t *job, tow_error_t *error);
 TOW_API bool tow_job_resume(tow_job_t *job, tow_error_t *error);
+/* The caller confirms that nothing writes to the source any more. Writes that come all the same are
+ * applied and delay the end; when they do not cease the cutover is called off (event
+ * "cutover_called_off"), and the job goes on as before. */
 TOW_API bool tow_job_cutover(tow_job_t *job, tow_error_t *error);
+/* The same, and the job itself blocks the writes at the source (6.0+) until it is done or fails;
+ * TOW_ERROR_UNSUITABLE: the server is too old. After a good end they stay blocked. */
+TOW_API bool tow_job_cutover_blocking(tow_job_t *job, tow_error_t *error);
 /* Adds time to the window, from now when it has not begun or was about to end. TOW_ERROR_STATE: the job
  * is over or cuts over; TOW_ERROR_OPTION: not 1 s to 3650 d. */
 TOW_API bool tow_job_extend(tow_job_t *job, int64_t seconds, tow_error_t *error);
-/* Ends the job for good: the source stays untouched, the destination keeps what was copied. */
+/* Ends the job for good: the source stays untouched, the destination keeps what was copied, the job's
+ * state is removed. TOW_ERROR_STATE: it is over, or about to be. */
 TOW_API bool tow_job_cancel(tow_job_t *job, tow_error_t *error);
 /* Forgets what the background verification compared, so that it compares everything again.
  * TOW_ERROR_STATE: it does not run. */
 TOW_API bool tow_job_verify_again(tow_job_t *job, tow_error_t *error);
+/* What a cancelled job leaves on the destination, and how to clear it: one sentence, by what was copied
+ * so far. */
+TOW_API char *tow_job_remains(tow_job_t *job);
 /* Ends this process's work with a checkpoint; the same options continue later. Async-signal-unsafe. */
 TOW_API void tow_job_stop(tow_job_t *job);
 /* Progress as one line of JSON: the object `progress` of GET /api/v1/progress. */
@@ -220,6 +244,9 @@ TOW_API char *tow_job_progress_json(tow_job_t *job);
 TOW_API char *tow_job_collections_json(tow_job_t *job, uint32_t limit);
 /* The summary as JSON (see README, "Summary"); valid from the end of the job on. */
 TOW_API char *tow_job_summary_json(tow_job_t *job);
+/* The end was told to whom it concerns. Until then a record in the spool's folder lets the same options
+ * end well again after a kill, where all is done but nobody knows. tow_job_destroy says the same. */
+TOW_API void tow_job_told(tow_job_t *job);
 
 /* The control server: HTTP API, metrics and page (engine/http/README.md), for one job or for one after
  * another. It listens as --listen says (port 0 takes a free one), asks for a token unless --no-token, and

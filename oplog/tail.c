@@ -33,7 +33,8 @@ struct tow_tail {
     atomic_bool wish_direct, direct, hurry;
     atomic_bool large;          /* not direct for a while, because an event was too large for it */
     _Atomic tow_optime_t read_time, certain_time, appended_time, spooled_time;
-    _Atomic uint64_t events, idle_replies;
+    _Atomic tow_optime_t event_time, late_since;
+    _Atomic uint64_t events, idle_replies, late;
     /* The thread's own. */
     tow_conn_t *conn;
     int64_t cursor, await_ms, asked_ms; /* asked_ms: of the last request */
@@ -54,6 +55,7 @@ tow_tail_t *tow_tail_new(const tow_tail_options_t *options)
 
     tail->options = *options;
     tail->await_ms = AWAIT_MS;
+    tail->late_since = UINT64_MAX;
     bson_init(&tail->token);
     bson_init(&tail->record_token);
     return tail;
@@ -297,6 +299,16 @@ static void add_record(tow_tail_t *tail, const bson_t *event, const tow_event_t 
     tail->record_count++;
 }
 
+/* The time is told first, and then compared: of an event that is read while the count begins at least
+ * one side knows. */
+static void note_time(tow_tail_t *tail, tow_optime_t time)
+{
+    if (time > atomic_load(&tail->event_time))
+        atomic_store(&tail->event_time, time);
+    if (time > atomic_load(&tail->late_since))
+        atomic_fetch_add(&tail->late, 1);
+}
+
 /* Takes in a reply; `known` is a time of the source before the request was sent. Takes *reply when it
  * becomes a block (then *reply is empty). */
 static bool take_reply(tow_tail_t *tail, bson_t *reply, tow_optime_t known, tow_error_t *error)
@@ -321,6 +333,7 @@ static bool take_reply(tow_tail_t *tail, bson_t *reply, tow_optime_t known, tow_
         tow_event_parse(&event, &parsed);
         if (parsed.time > time)
             time = parsed.time;
+        note_time(tail, parsed.time);
         if (!direct)
             add_record(tail, &event, &parsed);
         if (bson_iter_init_find(&id, &event, "_id") && BSON_ITER_HOLDS_DOCUMENT(&id)) {
@@ -603,6 +616,24 @@ tow_optime_t tow_tail_certain_time(const tow_tail_t *tail)
 tow_optime_t tow_tail_spooled_time(const tow_tail_t *tail)
 {
     return atomic_load(&tail->spooled_time);
+}
+
+tow_optime_t tow_tail_event_time(const tow_tail_t *tail)
+{
+    return atomic_load(&tail->event_time);
+}
+
+void tow_tail_count_late(tow_tail_t *tail, tow_optime_t since)
+{
+    atomic_store(&tail->late, 0);
+    atomic_store(&tail->late_since, since);
+    if (atomic_load(&tail->event_time) > since)
+        atomic_fetch_add(&tail->late, 1);
+}
+
+uint64_t tow_tail_late(const tow_tail_t *tail)
+{
+    return atomic_load(&tail->late);
 }
 
 uint64_t tow_tail_events(const tow_tail_t *tail)

@@ -50,6 +50,10 @@ tow_optime_t tow_tail_read_time(const tow_tail_t *tail);    /* position `read` *
 tow_optime_t tow_tail_certain_time(const tow_tail_t *tail);
 tow_optime_t tow_tail_spooled_time(const tow_tail_t *tail); /* position `spooled`, 0: none */
 uint64_t tow_tail_events(const tow_tail_t *tail);
+tow_optime_t tow_tail_event_time(const tow_tail_t *tail); /* of the newest event read, 0: none yet */
+/* Counts the events newer than `since` from now on; one that was read already counts as one. */
+void tow_tail_count_late(tow_tail_t *tail, tow_optime_t since);
+uint64_t tow_tail_late(const tow_tail_t *tail);
 /* Counts replies without events whose request was sent after the count before was even asked for:
  * wait until it grew by 2 and everything written before the first look was delivered. */
 uint64_t tow_tail_idle_replies(const tow_tail_t *tail);

@@ -114,11 +114,28 @@ static int judge(const reply_t *reply, bson_t **out)
     return status;
 }
 
+static void print_cutover(const bson_t *document, const char *step)
+{
+    double seconds = cmd_number_of(document, "progress.cutover.estimatedSeconds");
+    double late = cmd_number_of(document, "progress.cutover.lateWrites");
+    char text[32];
+
+    printf("cutover      %s", step);
+    if (!strcmp(step, "finalizing"))
+        printf(", %s left", seconds < 0 ? "not known how long is" : cmd_duration(seconds, text));
+    if (cmd_flag_of(document, "progress.cutover.writesBlocked"))
+        printf(", writes to the source are blocked");
+    if (late > 0)
+        printf(", %s late writes", cmd_count(late, text));
+    putchar('\n');
+}
+
 static void print_status(const bson_t *document)
 {
     char a[32], b[32];
     double lag = cmd_number_of(document, "progress.lagMs");
     const char *reason = cmd_text_of(document, "progress.reason");
+    const char *step = cmd_text_of(document, "progress.cutover.step");
     bool can = cmd_flag_of(document, "progress.canCommit");
 
     printf("job          %s\n", cmd_text_of(document, "progress.job"));
@@ -142,7 +159,9 @@ static void print_status(const bson_t *document)
            cmd_count(cmd_number_of(document, "progress.backlogEvents"), b));
     printf("dirty keys   %s\n", cmd_count(cmd_number_of(document, "progress.dirtyKeys"), a));
     printf("mode         %s\n", cmd_text_of(document, "progress.mode"));
-    if (can)
+    if (strcmp(step, "none") != 0)
+        print_cutover(document, step);
+    else if (can)
         puts("cutover      possible: stop the writes to the source, then towline cutover");
     else
         printf("cutover      not yet: %s\n", reason);
@@ -166,6 +185,7 @@ int cmd_status(tow_options_t *options)
     return status;
 }
 
+/* What the job has to say besides (`remains`) follows what we say. */
 static int post(const tow_options_t *options, const char *path, const char *body, const char *said)
 {
     reply_t reply;
@@ -175,7 +195,7 @@ static int post(const tow_options_t *options, const char *path, const char *body
     if (!status)
         status = judge(&reply, &document);
     if (document) {
-        puts(said);
+        printf("%s%s\n", said, cmd_text_of(document, "remains"));
         bson_destroy(document);
     }
     free(reply.data);
@@ -207,6 +227,14 @@ int cmd_resume(tow_options_t *options)
 
 int cmd_cutover(tow_options_t *options)
 {
-    return post(options, "commit", "{}",
+    const char *blocks = tow_options_get(options, "block-writes", 0);
+    bool block = blocks && !strcmp(blocks, "true");
+
+    return post(options, "cutover", block ? "{\"blockWrites\":true}" : "{\"writesStopped\":true}",
                 "the cutover has begun; the job's own output, or towline status, tells its end");
+}
+
+int cmd_cancel(tow_options_t *options)
+{
+    return post(options, "cancel", "{}", "cancelled; the source is untouched; ");
 }

@@ -29,6 +29,7 @@ int cmd_notify(tow_options_t *options);
 int cmd_extend(tow_options_t *options);
 int cmd_resume(tow_options_t *options);
 int cmd_cutover(tow_options_t *options);
+int cmd_cancel(tow_options_t *options);
 
 /* One clear line on stderr; returns the exit status. */
 int cmd_fail(const tow_error_t *error);

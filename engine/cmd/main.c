@@ -16,6 +16,7 @@ const cmd_verb_t cmd_verbs[] = {
     {"resume", "apply changes again", cmd_resume, NULL, NULL},
     {"extend", "add time to the window of a running job", cmd_extend, "duration", NULL},
     {"cutover", "end a job with --cutover manual: writes to the source have stopped", cmd_cutover, NULL, NULL},
+    {"cancel", "end a running job for good; the source stays untouched", cmd_cancel, NULL, NULL},
     {"notify", "notify --test: send a test notice by webhook and e-mail", cmd_notify, NULL, NULL},
     {"config", "print the effective options as YAML, without secrets", cmd_config, NULL, "run"},
     {"completion", "print shell completion: towline completion bash", cmd_completion, "shell", NULL},

@@ -112,6 +112,19 @@ static void text_copy(const tow_progress_t *progress, const rate_t *rate, char *
              cmd_bytes((double)progress->copied_bytes, bytes), cmd_bytes(rate->rate, speed), left);
 }
 
+static void text_cutover(const tow_progress_t *progress, char *out, size_t size)
+{
+    size_t length = strlen(out);
+    char text[32];
+
+    if (progress->cutover_seconds >= 0)
+        length += (size_t)snprintf(out + length, size - length, ", %s left",
+                                   cmd_duration(progress->cutover_seconds, text));
+    if (progress->late_writes)
+        snprintf(out + length, size - length, ", %s late writes",
+                 cmd_count((double)progress->late_writes, text));
+}
+
 static void text_line(const tow_progress_t *progress, const rate_t *rate, char *out, size_t size)
 {
     char detail[200], lag[32], keys[32], seen[32];
@@ -137,6 +150,8 @@ static void text_line(const tow_progress_t *progress, const rate_t *rate, char *
                  progress->direct_mode ? "direct" : "refetch",
                  progress->can_commit ? ", cutover possible" : "");
     }
+    if (progress->phase == TOW_PHASE_FINALIZING)
+        text_cutover(progress, out, size);
     if (progress->window_left_ms >= 0 && progress->phase != TOW_PHASE_FINALIZING) {
         size_t length = strlen(out);
         char left[32];

@@ -95,8 +95,9 @@ int cmd_run(tow_options_t *options)
     if (status && error.message[0])
         cmd_fail(&error);
     tow_server_destroy(server);
+    if (!status)
+        tow_job_told(job);
     /* The watcher may still look at the job: the process ends here, and so does it. */
-    fflush(stdout);
     if (!getenv("TOWLINE_TEST_LEAKS"))
         _exit(status);
     tow_job_destroy(job);

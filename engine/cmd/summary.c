@@ -88,26 +88,67 @@ static void print_row(const char *name, const char *value)
     printf("  %-21s %s\n", name, value);
 }
 
+static void print_phases(const bson_t *summary)
+{
+    bson_iter_t iter, phases;
+    char text[400] = "";
+    size_t length = 0;
+
+    if (!bson_iter_init_find(&iter, summary, "phaseSeconds") || !bson_iter_recurse(&iter, &phases))
+        return;
+    while (bson_iter_next(&phases) && length + 40 < sizeof text)
+        length += (size_t)snprintf(text + length, sizeof text - length, "%s%.20s %.1f s",
+                                   length ? ", " : "", bson_iter_key(&phases),
+                                   bson_iter_as_double(&phases));
+    print_row("phases", text);
+}
+
+static void print_cutover(const bson_t *summary)
+{
+    char value[160], seen[32], left[32];
+    bool complete = cmd_flag_of(summary, "syncedChanges.complete");
+
+    cmd_count(cmd_number_of(summary, "syncedChanges.seen"), seen);
+    cmd_count(cmd_number_of(summary, "syncedChanges.left"), left);
+    snprintf(value, sizeof value, complete ? "all %s are on the destination"
+                                           : "%s seen, %s of them not on the destination",
+             seen, left);
+    print_row("synced changes", value);
+    if (cmd_number_of(summary, "cutover.lateWrites") > 0) {
+        snprintf(value, sizeof value, "%s after the confirmation%s",
+                 cmd_count(cmd_number_of(summary, "cutover.lateWrites"), seen),
+                 complete ? ", applied too" : "");
+        print_row("late writes", value);
+    }
+    if (cmd_number_of(summary, "cutover.calledOff") > 0)
+        print_row("called off cutovers", cmd_count(cmd_number_of(summary, "cutover.calledOff"), seen));
+    if (cmd_flag_of(summary, "cutover.writesBlocked"))
+        print_row("source", "takes no writes: they are blocked");
+    if (*cmd_text_of(summary, "cutover.userRemoved"))
+        print_row("removed user", cmd_text_of(summary, "cutover.userRemoved"));
+}
+
 static void print_figures(const bson_t *summary)
 {
     static const struct {
         const char *field, *name;
     } counts[] = {{"collections", "collections"},
                   {"indexes", "indexes"},
-                  {"eventsSeen", "events seen"},
                   {"eventsSkipped", "events skipped"},
                   {"keysRefetched", "keys refetched"},
                   {"statementsApplied", "statements applied"},
                   {"restarts", "restarts"}};
-    char value[80], part[32], other[32];
+    char value[160], part[32], other[32];
 
     snprintf(value, sizeof value, "%.1f s", cmd_number_of(summary, "durationSeconds"));
     print_row("duration", value);
     if (cmd_number_of(summary, "downtimeSeconds") >= 0) {
-        snprintf(value, sizeof value, "%.1f s (from the cutover to its end)",
+        snprintf(value, sizeof value, "%.1f s (from the confirmation to the end)",
                  cmd_number_of(summary, "downtimeSeconds"));
         print_row("application downtime", value);
     }
+    print_phases(summary);
+    print_cutover(summary);
     if (*cmd_text_of(summary, "window.endsAt")) {
         snprintf(value, sizeof value, "%s to %s", cmd_text_of(summary, "window.beganAt"),
                  cmd_text_of(summary, "window.endsAt"));
@@ -128,7 +169,7 @@ void cmd_print_summary(const char *json)
 {
     bson_error_t error;
     bson_t *summary = bson_new_from_json((const uint8_t *)json, -1, &error);
-    bson_iter_t iter;
+    bson_iter_t iter, remains;
 
     if (!summary) {
         puts(json);
@@ -149,7 +190,15 @@ void cmd_print_summary(const char *json)
             print_row("verification", result_of(&report));
             print_verification(&report);
         }
+    } else {
+        print_row("verification", "none");
     }
+    if (bson_iter_init_find(&iter, summary, "remains") && bson_iter_recurse(&iter, &remains))
+        while (bson_iter_next(&remains))
+            if (BSON_ITER_HOLDS_UTF8(&remains))
+                print_row("remains", bson_iter_utf8(&remains, NULL));
+    if (!strcmp(cmd_text_of(summary, "state"), "done"))
+        print_row("connect to", cmd_text_of(summary, "destinationAddress"));
     bson_destroy(summary);
 }
 

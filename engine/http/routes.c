@@ -8,7 +8,7 @@
 #include "engine/http/server.h"
 #include "engine/http/token.h"
 
-enum { COLLECTIONS_SHOWN = 100, COLLECTIONS_MOST = 10000, CANCEL_MS = 10000, SUMMARY_MS = 5000 };
+enum { COLLECTIONS_SHOWN = 100, COLLECTIONS_MOST = 10000 };
 
 /* The job ------------------------------------------------------------------------------------------*/
 
@@ -86,12 +86,14 @@ static bool is_true(const bson_t *body, const char *name)
 
 static enum MHD_Result post_cutover(tow_request_t *request)
 {
-    if (!is_true(request->body, "writesStopped"))
+    bool blocks = is_true(request->body, "blockWrites");
+
+    if (!blocks && !is_true(request->body, "writesStopped"))
         return tow_reply_refusal(request, MHD_HTTP_BAD_REQUEST, "NotConfirmed",
                                  "stop the application's writes to the source, and confirm it with "
-                                 "{\"writesStopped\": true}",
+                                 "{\"writesStopped\": true}; or send {\"blockWrites\": true}",
                                  TOW_ERROR_OPTION);
-    return command(request, tow_job_cutover);
+    return command(request, blocks ? tow_job_cutover_blocking : tow_job_cutover);
 }
 
 /* {"duration": "24h"}, or {"seconds": 86400}. */
@@ -131,28 +133,15 @@ static enum MHD_Result post_cancel(tow_request_t *request)
     tow_error_t error;
     tow_job_t *job = hold_job(request->server);
     bool ok = job ? tow_job_cancel(job, &error) : fail_idle(&error);
-    char *remains = NULL;
+    char *remains = ok ? tow_job_remains(job) : NULL, *text;
 
-    if (ok && tow_job_ended(job, CANCEL_MS) && !tow_job_wait(job, &error))
-        remains = tow_json_text(error.message);
     if (job)
         let_go(request->server);
     if (!ok)
         return tow_reply_error(request, &error);
-    return tow_reply_with(request, "remains",
-                          remains ? remains
-                                  : tow_json_text("the job is ending; GET summary tells what remains"));
-}
-
-/* The summary comes a moment after the last phase. */
-static bool has_ended(tow_job_t *job)
-{
-    tow_progress_t progress;
-
-    tow_job_progress(job, &progress);
-    return tow_job_ended(job, progress.phase == TOW_PHASE_DONE || progress.phase >= TOW_PHASE_FAILED
-                                  ? SUMMARY_MS
-                                  : 0);
+    text = tow_json_text(remains);
+    tow_free(remains);
+    return tow_reply_with(request, "remains", text);
 }
 
 static enum MHD_Result get_summary(tow_request_t *request)
@@ -163,7 +152,7 @@ static enum MHD_Result get_summary(tow_request_t *request)
 
     if (!job)
         fail_idle(&error);
-    else if (!has_ended(job))
+    else if (!tow_server_job_ended(job))
         tow_fail(&error, TOW_ERROR_STATE, "the job has not ended yet; GET progress tells how far it is");
     else
         summary = tow_job_summary_json(job);

@@ -10,7 +10,7 @@
 #include "engine/http/json.h"
 #include "engine/http/token.h"
 
-enum { BODY_MOST = 64 * 1024, CONNECTIONS_MOST = 64, TIMEOUT_SECONDS = 15, HEAD_MOST = 32 * 1024 };
+enum { BODY_MOST = 64 * 1024, CONNECTIONS_MOST = 64, TIMEOUT_SECONDS = 15, HEAD_MOST = 32 * 1024, END_MS = 5000 };
 
 /* Requests --------------------------------------------------------------------------------------*/
 
@@ -242,6 +242,17 @@ void tow_server_on_event(tow_server_t *server, tow_event_fn fn, void *data)
     server->listener_data = data;
 }
 
+/* The end comes a moment after the last phase, which is what others see. */
+bool tow_server_job_ended(tow_job_t *job)
+{
+    tow_progress_t progress;
+
+    tow_job_progress(job, &progress);
+    return tow_job_ended(job, progress.phase == TOW_PHASE_DONE || progress.phase >= TOW_PHASE_FAILED
+                                  ? END_MS
+                                  : 0);
+}
+
 /* Makes room for a new job; the lock is held for writing. */
 static bool make_room(tow_server_t *server, tow_error_t *error)
 {
@@ -249,7 +260,7 @@ static bool make_room(tow_server_t *server, tow_error_t *error)
         return tow_fail(error, TOW_ERROR_STATE, "the process is ending");
     if (!server->job)
         return true;
-    if (!tow_job_ended(server->job, 0))
+    if (!tow_server_job_ended(server->job))
         return tow_fail(error, TOW_ERROR_STATE, "cannot start a job: one is running; wait for its end, or "
                                                 "cancel it");
     if (!server->own)

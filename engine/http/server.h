@@ -62,6 +62,7 @@ void tow_reply_secure(struct MHD_Response *response);
 /* Reads the body's JSON, if there is any. */
 bool tow_request_parse(tow_request_t *request, tow_error_t *error) TOW_CHECK;
 char *tow_server_progress(tow_server_t *server); /* the object `progress` */
+bool tow_server_job_ended(tow_job_t *job); /* with its summary */
 
 /* settings.c: the server's options and what the body of a start says. NULL with *error, TOW_ERROR_OPTION:
  * a field is unknown, of a wrong type, or asks for what is not supported. */

@@ -14,8 +14,7 @@ enum {
         4, /* … and at least so many times what the last one took: it reads the catalogs */
     REST_MS = 100,     /* how often a resting comparison looks whether it may go on */
     ADJUST_MS = 1000,  /* between two looks at the source's latency */
-    SLOWEST_PART = 16, /* of the rate that it falls to */
-    SETTLE_MS = 20
+    SLOWEST_PART = 16  /* of the rate that it falls to */
 };
 
 static const double SLOW_FACTOR = 3, SLOW_MS = 5; /* latency beyond the least one seen: slow down */
@@ -74,17 +73,11 @@ bool tow_job_settle(void *data, tow_error_t *error)
 {
     tow_job_t *job = data;
     tow_optime_t now;
-    uint64_t idle;
 
     if (!tow_job_source_time(job, &now, error))
         return false;
-    idle = tow_tail_idle_replies(job->tail);
-    while (!is_ended(job)) {
-        if (tow_job_settled_at(job, now, idle))
-            return true;
-        tow_ledger_wait_floor(job->ledger, now + 1, SETTLE_MS);
-    }
-    return tow_fail(error, TOW_ERROR_INTERRUPTED, "the comparison was ended");
+    return tow_job_wait_settled(job, now, is_ended) ||
+           tow_fail(error, TOW_ERROR_INTERRUPTED, "the comparison was ended");
 }
 
 /* The destination's watch -----------------------------------------------------------------------*/

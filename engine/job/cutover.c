@@ -7,7 +7,11 @@
 #include "engine/job/internal.h"
 #include "engine/job/repair.h"
 
-enum { VERIFY_TRIES = 3 };
+enum {
+    ROUNDS = 3,     /* of finalizing, each of which late writes made incomplete */
+    LATE_MS = 5000, /* how long writes may go on without a rest */
+    SETTLE_MS = 20
+};
 
 /* The error that stopped the job, or that it was asked to stop. */
 static bool stopped(tow_job_t *job, tow_error_t *error)
@@ -29,7 +33,7 @@ bool tow_job_source_time(tow_job_t *job, tow_optime_t *out, tow_error_t *error)
 /* Times of one second's increments may be shared by events of a transaction: besides the floor, two
  * empty replies say that nothing up to `time` is still on its way. A source that is still written to
  * may give none; then the floor beyond `time` says the same, if it is no guess. */
-bool tow_job_settled_at(tow_job_t *job, tow_optime_t time, uint64_t idle)
+static bool is_settled(tow_job_t *job, tow_optime_t time, uint64_t idle)
 {
     bool passed = tow_ledger_floor_time(job->ledger) > time &&
                   tow_tail_certain_time(job->tail) > time;
@@ -40,31 +44,41 @@ bool tow_job_settled_at(tow_job_t *job, tow_optime_t time, uint64_t idle)
            (passed || tow_replay_settled(job->replay));
 }
 
-/* Waits until the stream has delivered everything up to now, and all of it is settled. */
-bool tow_job_drain(tow_job_t *job, tow_error_t *error)
+bool tow_job_wait_settled(tow_job_t *job, tow_optime_t time, bool (*ended)(tow_job_t *))
+{
+    uint64_t idle = tow_tail_idle_replies(job->tail);
+
+    while (!ended(job)) {
+        if (is_settled(job, time, idle))
+            return true;
+        tow_ledger_wait_floor(job->ledger, time + 1, SETTLE_MS);
+    }
+    return false;
+}
+
+static bool is_stopped(tow_job_t *job)
+{
+    return tow_stop_requested(job->stop);
+}
+
+/* Takes `stop` from the source, and waits until everything up to it is settled. */
+static bool drain(tow_job_t *job, tow_error_t *error)
 {
     tow_optime_t now;
-    uint64_t idle;
 
     if (!tow_job_source_time(job, &now, error))
         return false;
     tow_tail_hurry(job->tail, true);
-    idle = tow_tail_idle_replies(job->tail);
     pthread_mutex_lock(&job->lock);
     job->stop_time = now;
     pthread_mutex_unlock(&job->lock);
-    while (!tow_stop_requested(job->stop)) {
-        if (tow_job_settled_at(job, now, idle))
-            return true;
-        tow_ledger_wait_floor(job->ledger, now + 1, 20);
-    }
-    return stopped(job, error);
+    return tow_job_wait_settled(job, now, is_stopped) || stopped(job, error);
 }
 
 /* Everything that the source had is on the destination: what still differs does not come of delay. */
 static bool settle(void *data, tow_error_t *error)
 {
-    return tow_job_drain(data, error);
+    return drain(data, error);
 }
 
 bool tow_job_repair(void *data, const char *database, const char *collection,
@@ -154,113 +168,218 @@ void tow_job_verify_options(tow_job_t *job, tow_verify_options_t *out)
                                   .total_documents = &job->verify_total};
 }
 
-static bool verify(tow_job_t *job, tow_error_t *error)
+/* Late writes ------------------------------------------------------------------------------------*/
+
+/* Changes newer than that were read: the source was written to. */
+static bool wrote_since(tow_job_t *job, tow_optime_t time)
+{
+    return tow_tail_event_time(job->tail) > time;
+}
+
+static void tell_late(tow_job_t *job)
+{
+    bool told;
+
+    pthread_mutex_lock(&job->lock);
+    told = job->late_told;
+    job->late_told = true;
+    pthread_mutex_unlock(&job->lock);
+    if (!told)
+        tow_emit(&job->sink, TOW_LEVEL_WARNING, "late_writes",
+                 "the source was written to after the cutover was confirmed: that is applied too, "
+                 "and delays the end");
+}
+
+static tow_finalized_t call_off(tow_job_t *job, tow_error_t *error)
+{
+    uint64_t late = tow_tail_late(job->tail);
+
+    tow_fail(error, TOW_ERROR_NOT_IN_SYNC,
+             "writes go on at the source: %llu since the confirmation; stop them and ask again "
+             "(deletions by TTL indexes count too)",
+             (unsigned long long)late);
+    return TOW_FINALIZE_CALLED_OFF;
+}
+
+/* Drains until nothing was written behind `stop` meanwhile. */
+static tow_finalized_t drain_quietly(tow_job_t *job, tow_error_t *error)
+{
+    int64_t until_ms = tow_now_ms() + LATE_MS;
+
+    while (drain(job, error)) {
+        if (!wrote_since(job, job->stop_time))
+            return TOW_FINALIZE_DONE;
+        tell_late(job);
+        if (tow_now_ms() >= until_ms)
+            return call_off(job, error);
+    }
+    return TOW_FINALIZE_FAILED;
+}
+
+/* Finalizing -------------------------------------------------------------------------------------*/
+
+/* Gives the destination the source's catalog, TTL included. A collection that only a new copy makes
+ * equal is copied first. */
+static tow_finalized_t reconcile(tow_job_t *job, tow_error_t *error)
+{
+    tow_finalized_t result;
+
+    if (!tow_copy_reconcile(job->copy, NULL, NULL, true, error))
+        return TOW_FINALIZE_FAILED;
+    if (!tow_copy_finished(job->copy)) {
+        if (!tow_copy_wait(job->copy)) {
+            stopped(job, error);
+            return TOW_FINALIZE_FAILED;
+        }
+        result = drain_quietly(job, error);
+        if (result != TOW_FINALIZE_DONE)
+            return result;
+        if (!tow_copy_reconcile(job->copy, NULL, NULL, true, error))
+            return TOW_FINALIZE_FAILED;
+    }
+    if (tow_copy_index_wait(job->copy))
+        return TOW_FINALIZE_DONE;
+    stopped(job, error);
+    return TOW_FINALIZE_FAILED;
+}
+
+static bool verify(tow_job_t *job, tow_verify_report_t **out, tow_error_t *error)
 {
     tow_verify_options_t options;
-    tow_verify_report_t *report = NULL;
 
-    for (int attempt = 0; attempt < VERIFY_TRIES; attempt++) {
-        uint64_t events = tow_tail_events(job->tail);
-
-        tow_verify_report_destroy(report);
-        report = NULL;
-        atomic_store(&job->verified_documents, 0);
-        atomic_store(&job->verified_bytes, 0);
-        atomic_store(&job->verify_total, 0);
-        tow_job_verify_options(job, &options);
-        options.track = tow_job_watched_track(job);
-        if (!tow_verify_run(&options, &report, error))
-            return tow_fail_context(error, "verify");
-        if (report->equal || tow_tail_events(job->tail) == events)
-            break;
-        /* Writes went on at the source while both sides were read: settle them, compare again. */
-        tow_emit(&job->sink, TOW_LEVEL_WARNING, "verify_again",
-                 "the source was written to during the verification: it is repeated");
-        if (!tow_job_drain(job, error)) {
-            tow_verify_report_destroy(report);
-            return false;
-        }
-    }
-    return keep_report(job, report, error);
+    atomic_store(&job->verified_documents, 0);
+    atomic_store(&job->verified_bytes, 0);
+    atomic_store(&job->verify_total, 0);
+    tow_job_begin_effort(job, TOW_EFFORT_VERIFY);
+    tow_job_verify_options(job, &options);
+    options.track = tow_job_watched_track(job);
+    return tow_verify_run(&options, out, error) || tow_fail_context(error, "verify");
 }
 
-bool tow_job_finalize(tow_job_t *job, tow_error_t *error)
+/* One round: everything up to `stop` is on the destination and compared. *out_late: and more was
+ * written meanwhile, which the report then says nothing about. */
+static tow_finalized_t finalize_once(tow_job_t *job, tow_verify_report_t **out_report,
+                                     bool *out_late, tow_error_t *error)
 {
+    tow_optime_t stop;
+    tow_finalized_t result;
+
+    tow_job_begin_effort(job, TOW_EFFORT_EVENTS);
+    result = drain_quietly(job, error);
+    stop = job->stop_time;
+    if (result == TOW_FINALIZE_DONE) {
+        tow_job_begin_effort(job, TOW_EFFORT_INDEXES);
+        result = reconcile(job, error);
+    }
+    if (result != TOW_FINALIZE_DONE)
+        return result;
+    /* The last look at the source comes behind the verification, which may take hours. */
+    if ((job->config.verify && !verify(job, out_report, error)) || !drain(job, error))
+        return TOW_FINALIZE_FAILED;
+    *out_late = wrote_since(job, stop);
+    return TOW_FINALIZE_DONE;
+}
+
+/* What a round repaired stands in the summary too, though the next round has the verdict. Takes the
+ * report, which may be NULL. */
+static void keep_repaired(tow_job_t *job, tow_verify_report_t *report)
+{
+    if (!report || !report->repaired_total) {
+        tow_verify_report_destroy(report);
+        return;
+    }
+    tow_job_tell_differences(job, report);
     pthread_mutex_lock(&job->lock);
-    job->cutover_ms = tow_now_ms();
+    if (job->online) {
+        tow_verify_report_merge(job->online, report, job->config.max_differences);
+        tow_verify_report_destroy(report);
+    } else {
+        job->online = report;
+    }
+    pthread_mutex_unlock(&job->lock);
+}
+
+static tow_finalized_t finalize(tow_job_t *job, tow_error_t *error)
+{
+    for (int round = 0; round < ROUNDS; round++) {
+        tow_verify_report_t *report = NULL;
+        bool late = false;
+        tow_finalized_t result = finalize_once(job, &report, &late, error);
+
+        if (result == TOW_FINALIZE_DONE && !late)
+            return !report || keep_report(job, report, error) ? TOW_FINALIZE_DONE
+                                                              : TOW_FINALIZE_FAILED;
+        if (result != TOW_FINALIZE_DONE) {
+            tow_verify_report_destroy(report);
+            return result;
+        }
+        keep_repaired(job, report);
+        tell_late(job);
+    }
+    return call_off(job, error);
+}
+
+/* The count of late writes begins with a time of the source after the confirmation, and after the
+ * block where one is asked for. */
+static tow_finalized_t begin_cutover(tow_job_t *job, tow_error_t *error)
+{
+    tow_optime_t confirmed;
+    bool blocks;
+
+    pthread_mutex_lock(&job->lock);
+    if (!job->confirmed_ms) {
+        job->confirmed_ms = tow_now_ms();
+        job->confirmed_wall_ms = tow_wall_ms();
+    }
+    job->cutover = TOW_CUTOVER_FINALIZING;
+    job->late_writes = 0;
+    job->late_told = false;
+    blocks = job->block_wished || job->config.block_writes;
     pthread_mutex_unlock(&job->lock);
     tow_job_end_verifier(job);
-    if (!tow_job_drain(job, error) || !tow_copy_reconcile(job->copy, NULL, NULL, true, error))
+    /* Whoever asked for it can stop the writes otherwise. */
+    if (blocks && !tow_job_block_writes(job, error))
+        return job->config.manual && error->code != TOW_ERROR_LEASE ? TOW_FINALIZE_CALLED_OFF
+                                                                    : TOW_FINALIZE_FAILED;
+    if (!tow_job_source_time(job, &confirmed, error))
+        return TOW_FINALIZE_FAILED;
+    tow_tail_count_late(job->tail, confirmed);
+    return TOW_FINALIZE_DONE;
+}
+
+/* Back to where the job was before the cutover: TTL held off, the source writable, comparing. */
+static bool resume_sync(tow_job_t *job, const tow_error_t *reason, tow_error_t *error)
+{
+    tow_emit(&job->sink, TOW_LEVEL_WARNING, "cutover_called_off", "the cutover is called off: %s",
+             reason->message);
+    tow_job_unblock_writes(job);
+    if (!tow_copy_reconcile(job->copy, NULL, NULL, false, error))
         return false;
-    if (!tow_copy_finished(job->copy)) {
-        /* Reconciling found a collection that only a new copy makes equal. */
-        if (!tow_copy_wait(job->copy))
-            return stopped(job, error);
-        if (!tow_job_drain(job, error) ||
-            !tow_copy_reconcile(job->copy, NULL, NULL, true, error))
-            return false;
-    }
-    if (!tow_copy_index_wait(job->copy))
-        return stopped(job, error);
-    return !job->config.verify || verify(job, error);
-}
-
-void tow_job_make_summary(tow_job_t *job)
-{
-    struct rusage usage;
-    tow_summary_t summary = {.job = job->config.name,
-                             .state = tow_phase_name(job->phase),
-                             .error = job->ok ? "" : job->error.message,
-                             .source = job->source ? tow_link_hosts(job->source) : "",
-                             .destination = job->destination ? tow_link_hosts(job->destination) : "",
-                             .downtime_seconds = -1,
-                             .restarts = job->restarts,
-                             .cpu_seconds = tow_cpu_seconds(),
-                             .verification = job->report,
-                             .notes = (const char *const *)job->notes,
-                             .note_count = job->note_count};
-    tow_summary_index_failure_t *failures = NULL;
-    tow_progress_t progress;
-    int64_t now = tow_now_ms();
-
-    tow_job_collect(job, &progress);
-    getrusage(RUSAGE_SELF, &usage);
-    summary.peak_memory_bytes = (uint64_t)usage.ru_maxrss * 1024;
-    summary.duration_seconds = (double)(now - job->started_ms) / 1000;
-    if (job->cutover_ms)
-        summary.downtime_seconds = (double)(now - job->cutover_ms) / 1000;
-    memcpy(summary.phase_seconds, job->phase_seconds, sizeof summary.phase_seconds);
-    summary.window_start_ms = job->window.start_ms;
-    summary.window_end_ms = tow_window_end_ms(&job->window);
-    summary.initial_documents = progress.copied_documents;
-    summary.initial_bytes = progress.copied_bytes;
-    summary.collections = progress.collections_total;
-    summary.indexes = progress.indexes_built;
-    summary.events_seen = progress.events_seen;
-    summary.events_skipped = progress.events_skipped;
-    summary.keys_refetched = progress.keys_refetched;
-    summary.statements_applied = progress.statements_applied;
-    if (job->copy) {
-        const tow_index_failure_t *list =
-            tow_copy_index_failures(job->copy, &summary.index_failure_count);
-
-        failures = tow_alloc((summary.index_failure_count + 1) * sizeof *failures);
-        for (uint32_t i = 0; i < summary.index_failure_count; i++)
-            failures[i] =
-                (tow_summary_index_failure_t){list[i].ns, list[i].name, list[i].message};
-        summary.index_failures = failures;
-    }
-    free(job->summary_json);
-    job->summary_json = tow_summary_to_json(&summary);
-    free(failures);
-}
-
-char *tow_job_summary_json(tow_job_t *job)
-{
-    char *copy;
-
     pthread_mutex_lock(&job->lock);
-    copy = job->summary_json ? tow_strdup(job->summary_json) : NULL;
+    job->cutover = TOW_CUTOVER_NONE;
+    atomic_store(&job->verifier_quit, false);
+    job->cutover_wished = job->block_wished = false;
+    job->late_writes = tow_tail_late(job->tail);
+    job->confirmed_ms = job->confirmed_wall_ms = 0;
+    job->stop_time = 0;
+    job->called_off++;
     pthread_mutex_unlock(&job->lock);
-    return copy;
+    tow_job_move(job, TOW_PHASE_CATCHING_UP);
+    tow_job_notify(job, "cutover_called_off", "the cutover was called off", reason->message);
+    return tow_job_start_verifier(job, error);
+}
+
+tow_finalized_t tow_job_finalize(tow_job_t *job, tow_error_t *error)
+{
+    tow_finalized_t result = begin_cutover(job, error);
+    tow_error_t reason;
+
+    if (result == TOW_FINALIZE_DONE)
+        result = finalize(job, error);
+    if (result != TOW_FINALIZE_CALLED_OFF)
+        return result;
+    if (tow_stop_requested(job->stop))
+        return TOW_FINALIZE_FAILED;
+    reason = *error;
+    return resume_sync(job, &reason, error) ? TOW_FINALIZE_CALLED_OFF : TOW_FINALIZE_FAILED;
 }

@@ -47,6 +47,9 @@ void tow_lag_saw(tow_lag_t *lag, tow_optime_t source_time, int64_t now_ms);
  * `waiting`: events were read that are not settled. */
 int64_t tow_lag_of(tow_lag_t *lag, tow_optime_t floor, bool waiting, int64_t now_ms);
 
+/* What finalizing is at. */
+typedef enum { TOW_EFFORT_EVENTS, TOW_EFFORT_INDEXES, TOW_EFFORT_VERIFY } tow_effort_t;
+
 /* The options as the job uses them. */
 typedef struct {
     char *source_uri, *destination_uri, *name, *spool, *summary;
@@ -58,6 +61,8 @@ typedef struct {
     tow_verify_mode_t verify_mode;
     uint64_t verify_rate;        /* bytes a second of either side; 0: only at the cutover */
     bool manual, verify, verify_repair, clear_destination, keep_state, index_errors_fail;
+    bool block_writes, remove_user;
+    char *destination_address;   /* the URI without user, password and other secrets */
 } tow_config_t;
 
 struct tow_job {
@@ -91,7 +96,27 @@ struct tow_job {
     tow_error_t error;
     bool ok;
     tow_progress_t last;         /* once ended: the final progress */
-    int64_t started_ms, ended_ms, cutover_ms, phase_since_ms;
+    int64_t started_ms, ended_ms, phase_since_ms;
+    tow_cutover_step_t cutover;
+    bool block_wished;           /* by whoever asked for the cutover */
+    bool writes_blocked;         /* by us, or they may be */
+    bool late_told;
+    bool closed;                 /* how it ends is decided: too late to cancel */
+    bool told_before;            /* by a record: an earlier process did it all */
+    int64_t confirmed_ms, confirmed_wall_ms; /* 0: no cutover was confirmed, or it was called off */
+    uint64_t late_writes;        /* before the last cutover was called off */
+    uint32_t called_off;
+    uint64_t quiet_events;       /* the supervisor's own: the source's, and since when so many */
+    int64_t quiet_since_ms;
+    struct {
+        tow_effort_t kind;
+        int64_t since_ms;
+        uint64_t settled;        /* events, when it began */
+        uint32_t indexes;        /* built, likewise */
+    } effort;                    /* what finalizing is at */
+    char *remains[8];            /* what the job leaves behind that a person may want to remove */
+    uint32_t remains_count;
+    char *user_removed;          /* "name@database"; NULL: none was */
     double phase_seconds[TOW_PHASE_CANCELLED + 1];
     int64_t lag_ms;
     tow_optime_t source_time, start_time, checkpoint_time, consistent_time, stop_time,
@@ -165,13 +190,17 @@ bool tow_job_save_ddl_time(tow_job_t *job, tow_optime_t time, tow_error_t *error
 bool tow_job_start_checkpointer(tow_job_t *job, tow_error_t *error) TOW_CHECK;
 
 /* cutover.c */
-bool tow_job_finalize(tow_job_t *job, tow_error_t *error) TOW_CHECK;
-/* Everything that the source had when it was called is settled. */
-bool tow_job_drain(tow_job_t *job, tow_error_t *error) TOW_CHECK;
+typedef enum {
+    TOW_FINALIZE_DONE,
+    TOW_FINALIZE_CALLED_OFF, /* it was told why; the job is catching up, as before the cutover */
+    TOW_FINALIZE_FAILED      /* *error is filled */
+} tow_finalized_t;
+tow_finalized_t tow_job_finalize(tow_job_t *job, tow_error_t *error) TOW_CHECK;
 /* A time of the source with all that was written before the call; false with *error. */
 bool tow_job_source_time(tow_job_t *job, tow_optime_t *out, tow_error_t *error) TOW_CHECK;
-/* Everything up to that time is settled; `idle`: tow_tail_idle_replies when it was taken. */
-bool tow_job_settled_at(tow_job_t *job, tow_optime_t time, uint64_t idle);
+/* Waits until everything up to that time, which tow_job_source_time just gave, is settled. False: `ended`
+ * said so. */
+bool tow_job_wait_settled(tow_job_t *job, tow_optime_t time, bool (*ended)(tow_job_t *)) TOW_CHECK;
 /* What all comparisons of the job have in common. */
 void tow_job_verify_options(tow_job_t *job, tow_verify_options_t *out);
 void tow_job_tell_differences(tow_job_t *job, const tow_verify_report_t *report);
@@ -179,7 +208,35 @@ void tow_job_tell_differences(tow_job_t *job, const tow_verify_report_t *report)
 bool tow_job_repair(void *data, const char *database, const char *collection,
                     const tow_value_t *ids, uint32_t count, bool anew,
                     tow_error_t *error) TOW_CHECK;
-void tow_job_make_summary(tow_job_t *job);
+
+/* blocking.c: writes at the source, blocked by the supervisor. unblock does nothing where they are not;
+ * a failure is told, and stands in the job's document for the next process. */
+bool tow_job_may_block(const tow_link_t *source, tow_error_t *error) TOW_CHECK;
+bool tow_job_block_writes(tow_job_t *job, tow_error_t *error) TOW_CHECK;
+void tow_job_unblock_writes(tow_job_t *job);
+void tow_job_leave_block(tow_job_t *job); /* it stays, and the next process does not lift it */
+
+/* ending.c: by the supervisor, once nothing is applied any more. */
+/* Leaves the job's state as its end demands: removed, or with a last checkpoint and without a lease. */
+void tow_job_settle_state(tow_job_t *job);
+void tow_job_remains_add(tow_job_t *job, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+/* As of a job that ends in that phase; the lock is held. */
+void tow_job_make_summary(tow_job_t *job, tow_phase_t phase);
+
+/* done.c: the record of a good end in the spool's folder, from before the job's state is removed until
+ * the end was told. */
+void tow_job_record_done(tow_job_t *job);
+/* Whether an earlier process with the same source, destination and filter left a record: then its
+ * summary is this job's. */
+bool tow_job_done_before(tow_job_t *job);
+
+/* estimate.c */
+void tow_job_begin_effort(tow_job_t *job, tow_effort_t kind);
+/* Seconds that finalizing still takes; -1: not known. The lock is held. */
+double tow_job_finalize_seconds(const tow_job_t *job, const tow_progress_t *progress);
+/* Seconds that `left` takes at the pace of `done` in `seconds`; -1: not known. */
+double tow_effort_seconds(uint64_t left, uint64_t done, double seconds);
 
 /* background.c */
 bool tow_job_verifies_online(const tow_job_t *job);

@@ -7,7 +7,11 @@
 #include "engine/base/duration.h"
 #include "engine/job/internal.h"
 
-enum { IN_SYNC_LAG_MS = 2000, TICK_MS = 20 };
+enum {
+    IN_SYNC_LAG_MS = 2000,
+    TICK_MS = 20,
+    QUIET_MS = 1000 /* of the source, before a cutover that was called off is tried again */
+};
 
 const char *tow_version(void)
 {
@@ -20,7 +24,8 @@ static void forward_event(void *data, tow_level_t level, const char *name, const
     tow_job_t *job = data;
 
     pthread_mutex_lock(&job->event_lock);
-    if ((!strcmp(name, "reconciled") || !strcmp(name, "rollover")) &&
+    if ((!strcmp(name, "reconciled") || !strcmp(name, "rollover") ||
+         !strcmp(name, "cutover_called_off")) &&
         job->note_count < sizeof job->notes / sizeof *job->notes)
         job->notes[job->note_count++] = tow_strdup(message);
     for (size_t i = 0; i < sizeof job->listeners / sizeof *job->listeners; i++)
@@ -88,6 +93,9 @@ static bool read_config(tow_job_t *job, const tow_options_t *options, tow_error_
     config->max_differences = (uint32_t)integer(options, "max-differences");
     config->clear_destination = flag(options, "clear-destination");
     config->keep_state = flag(options, "keep-state");
+    config->block_writes = flag(options, "block-writes");
+    config->remove_user = flag(options, "remove-user");
+    config->destination_address = tow_uri_address(config->destination_uri);
     config->index_errors_fail = strcmp(tow_options_get(options, "index-errors", 0), "report") != 0;
     return true;
 }
@@ -120,6 +128,8 @@ void tow_job_destroy(tow_job_t *job)
         tow_stop_request(job->stop, NULL);
         pthread_join(job->supervisor, NULL);
     }
+    if (job->supervisor_started)
+        tow_job_told(job);
     tow_notices_destroy(job->notices);
     tow_survey_clear(&job->survey);
     tow_link_destroy(job->source); /* takes the driver up to half a second: not before the end is told */
@@ -133,6 +143,10 @@ void tow_job_destroy(tow_job_t *job)
     free(job->config.destination_uri);
     free(job->config.name);
     free(job->config.spool);
+    free(job->config.destination_address);
+    for (uint32_t i = 0; i < job->remains_count; i++)
+        free(job->remains[i]);
+    free(job->user_removed);
     free(job->filter_text);
     tow_filter_destroy(job->filter);
     tow_stop_destroy(job->stop);
@@ -242,10 +256,21 @@ static bool build_unique(tow_job_t *job, tow_error_t *error)
     return true;
 }
 
+/* A job that cuts over by itself tries again only when nothing was written for a while. */
+static bool is_quiet(tow_job_t *job)
+{
+    uint64_t events = tow_tail_events(job->tail);
+
+    if (events != job->quiet_events) {
+        job->quiet_events = events;
+        job->quiet_since_ms = tow_now_ms();
+    }
+    return !job->called_off || tow_now_ms() - job->quiet_since_ms >= QUIET_MS;
+}
+
 /* From the copy to the point where the cutover begins. False: stopped, or *error. */
 static bool reach_cutover(tow_job_t *job, tow_error_t *error)
 {
-    tow_job_move(job, TOW_PHASE_COPYING);
     while (tick(job)) {
         tow_phase_t phase = tow_job_phase(job);
         bool finished = tow_copy_finished(job->copy), wished;
@@ -272,7 +297,7 @@ static bool reach_cutover(tow_job_t *job, tow_error_t *error)
         pthread_mutex_lock(&job->lock);
         wished = job->phase == TOW_PHASE_IN_SYNC && (!job->config.manual || job->cutover_wished);
         pthread_mutex_unlock(&job->lock);
-        if (wished)
+        if (wished && (job->config.manual || is_quiet(job)))
             return true;
         if (!tow_job_watch_window(job, error))
             return false;
@@ -285,76 +310,88 @@ static bool reach_cutover(tow_job_t *job, tow_error_t *error)
 
 static bool run_phases(tow_job_t *job, tow_error_t *error)
 {
+    tow_finalized_t result;
+
     tow_job_move(job, TOW_PHASE_VALIDATING);
+    if (tow_job_done_before(job))
+        return true;
     if (!tow_job_validate(job, error))
         return false;
     tow_job_move(job, TOW_PHASE_PREPARING);
-    if (!tow_job_prepare(job, error) || !reach_cutover(job, error))
+    if (!tow_job_prepare(job, error))
         return false;
-    tow_job_move(job, TOW_PHASE_FINALIZING);
-    return tow_job_finalize(job, error);
+    tow_job_move(job, TOW_PHASE_COPYING);
+    do {
+        if (!reach_cutover(job, error))
+            return false;
+        tow_job_move(job, TOW_PHASE_FINALIZING);
+        result = tow_job_finalize(job, error);
+    } while (result == TOW_FINALIZE_CALLED_OFF);
+    return result == TOW_FINALIZE_DONE;
 }
 
-/* Leaves the job's state as its end demands: removed, or with a last checkpoint and without a lease. */
-static void settle_state(tow_job_t *job, bool ok)
+/* How the job ends is decided: a cancel came before it, or is refused. */
+static bool close_job(tow_job_t *job, bool ok)
 {
-    tow_error_t error;
+    pthread_mutex_lock(&job->lock);
+    job->closed = true;
+    ok = ok && !job->cancelled;
+    if (job->cutover == TOW_CUTOVER_FINALIZING)
+        job->late_writes = tow_tail_late(job->tail);
+    job->cutover = ok ? TOW_CUTOVER_DONE : TOW_CUTOVER_NONE;
+    pthread_mutex_unlock(&job->lock);
+    return ok;
+}
 
-    if (!job->store)
-        return;
-    if (ok && !job->config.keep_state) {
-        if (!tow_store_drop(job->store, &error))
-            tow_emit(&job->sink, TOW_LEVEL_WARNING, "state_kept",
-                     "the job's database could not be removed: %s", error.message);
-        if (job->spool && !tow_spool_clear(job->spool, &error))
-            tow_emit(&job->sink, TOW_LEVEL_WARNING, "spool_kept", "%s", error.message);
-        return;
+/* The error of a job that did not end well: the first that stopped it, or what was asked of it. */
+static void choose_error(tow_job_t *job, tow_error_t *error)
+{
+    char *remains = NULL;
+
+    if (!tow_stop_requested(job->stop))
+        tow_stop_request(job->stop, error);
+    else if (error->code == TOW_OK || error->code == TOW_ERROR_INTERRUPTED)
+        tow_stop_error(job->stop, error);
+    if (job->cancelled && error->code != TOW_ERROR_LEASE) {
+        remains = tow_job_remains(job);
+        tow_fail(error, TOW_ERROR_CANCELLED, "cancelled; the source is untouched; %s", remains);
+    } else if (error->code == TOW_OK) {
+        tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped");
     }
-    if (job->error.code == TOW_ERROR_LEASE)
-        return; /* it is another process's now */
-    if ((job->monitor_started && !tow_job_checkpoint(job, &error)) ||
-        !tow_job_save_window(job, &error) ||
-        !tow_store_release(job->store, &error))
-        tow_emit(&job->sink, TOW_LEVEL_WARNING, "checkpoint_failed", "%s", error.message);
+    free(remains);
 }
 
 static tow_phase_t final_phase(const tow_job_t *job, bool ok)
 {
     if (ok)
         return TOW_PHASE_DONE;
-    if (job->cancelled)
-        return TOW_PHASE_CANCELLED;
-    return job->error.code == TOW_ERROR_EXPIRED ? TOW_PHASE_EXPIRED : TOW_PHASE_FAILED;
+    return job->error.code == TOW_ERROR_CANCELLED ? TOW_PHASE_CANCELLED
+           : job->error.code == TOW_ERROR_EXPIRED ? TOW_PHASE_EXPIRED
+                                                  : TOW_PHASE_FAILED;
 }
 
 static void *supervise(void *data)
 {
     tow_job_t *job = data;
     tow_error_t error = {0};
-    bool ok = run_phases(job, &error);
+    bool ok = close_job(job, run_phases(job, &error));
 
     if (ok)
         tow_stop_request(job->stop, NULL);
-    else if (!tow_stop_requested(job->stop))
-        tow_stop_request(job->stop, &error);
-    else if (error.code == TOW_OK || error.code == TOW_ERROR_INTERRUPTED)
-        tow_stop_error(job->stop, &error);
-    if (!ok && error.code == TOW_OK)
-        tow_fail(&error, TOW_ERROR_INTERRUPTED, "stopped");
+    else
+        choose_error(job, &error);
     pthread_mutex_lock(&job->lock);
-    if (!ok && job->cancelled)
-        tow_fail(&error, TOW_ERROR_CANCELLED,
-                 "cancelled; the source is untouched, the destination keeps what was copied");
     job->error = error;
     job->ok = ok;
     job->ended_ms = tow_now_ms();
     if (!ok)
         snprintf(job->reason, sizeof job->reason, "%.*s", REASON_SIZE - 1, error.message);
     pthread_mutex_unlock(&job->lock);
-    settle_state(job, ok);
+    tow_job_settle_state(job);
     tow_job_move(job, final_phase(job, ok));
     pthread_mutex_lock(&job->lock);
-    tow_job_make_summary(job);
+    if (!job->told_before)
+        tow_job_make_summary(job, job->phase);
     pthread_mutex_unlock(&job->lock);
     tow_job_teardown(job);
     tow_job_notify_end(job);
@@ -451,7 +488,7 @@ bool tow_job_resume(tow_job_t *job, tow_error_t *error)
     return accept(job);
 }
 
-bool tow_job_cutover(tow_job_t *job, tow_error_t *error)
+static bool cut_over(tow_job_t *job, bool blocking, tow_error_t *error)
 {
     char reason[REASON_SIZE];
 
@@ -466,8 +503,27 @@ bool tow_job_cutover(tow_job_t *job, tow_error_t *error)
                         "be committed",
                         job->pause_wished ? "the job is paused" : reason);
     }
+    if (blocking && !tow_job_may_block(job->source, error)) {
+        pthread_mutex_unlock(&job->lock);
+        return false;
+    }
     job->cutover_wished = true;
+    job->block_wished = blocking;
+    job->cutover = TOW_CUTOVER_CONFIRMED;
+    job->confirmed_ms = tow_now_ms();
+    job->confirmed_wall_ms = tow_wall_ms();
+    job->late_writes = 0;
     return accept(job);
+}
+
+bool tow_job_cutover(tow_job_t *job, tow_error_t *error)
+{
+    return cut_over(job, job->config.block_writes, error);
+}
+
+bool tow_job_cutover_blocking(tow_job_t *job, tow_error_t *error)
+{
+    return cut_over(job, true, error);
 }
 
 bool tow_job_cancel(tow_job_t *job, tow_error_t *error)
@@ -475,6 +531,10 @@ bool tow_job_cancel(tow_job_t *job, tow_error_t *error)
     pthread_mutex_lock(&job->lock);
     if (!job->started || tow_phase_is_final(job->phase))
         return refuse(job, "cancel", error);
+    if (job->closed) {
+        pthread_mutex_unlock(&job->lock);
+        return tow_fail(error, TOW_ERROR_STATE, "cannot cancel a job that is about to end");
+    }
     job->cancelled = true;
     pthread_mutex_unlock(&job->lock);
     tow_stop_request(job->stop, NULL);

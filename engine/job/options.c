@@ -13,7 +13,7 @@
 
 static const tow_option_t table[] = {
     {"config", "TOWLINE_CONFIG", TOW_OPTION_STRING, "FILE", "", "",
-     "run check plan verify notify config status pause resume extend cutover",
+     "run check plan verify notify config status pause resume extend cutover cancel",
      "YAML file with options (`workers: 8`); the environment and the command line win over it"},
     {"source", "TOWLINE_SOURCE", TOW_OPTION_SECRET, "URI", "", "", "run check plan verify",
      "deployment to copy from: a replica set or a mongos"},
@@ -32,13 +32,19 @@ static const tow_option_t table[] = {
     {"workers", "TOWLINE_WORKERS", TOW_OPTION_INTEGER, "", "1..64", "4", "run check plan verify",
      "threads that copy ranges, and lanes that replay changes"},
     {"cutover", "TOWLINE_CUTOVER", TOW_OPTION_CHOICE, "", "auto|manual", "auto", "run check plan",
-     "auto: as soon as in sync; manual: when `towline cutover` asks for it"},
+     "auto: as soon as in sync, and again once the source rests where writes went on; manual: when "
+     "`towline cutover` asks for it"},
     {"window", "TOWLINE_WINDOW", TOW_OPTION_DURATION, "DURATION", "", "120h", "run check plan",
      "how long the job stays in sync, from the first time on, before it stops"},
     {"extend", "TOWLINE_EXTEND", TOW_OPTION_DURATION, "DURATION", "", "", "run",
      "add time to the window at this start; how a job whose window is over goes on"},
     {"duration", "TOWLINE_DURATION", TOW_OPTION_DURATION, "DURATION", "", "", "extend",
      "time to add, such as 24h, 1d12h or 90m; `towline extend 24h` is short for it"},
+    {"block-writes", "TOWLINE_BLOCK_WRITES", TOW_OPTION_FLAG, "", "", "false", "run check plan cutover",
+     "block all writes to the source for the cutover (6.0+); they stay blocked when it succeeds, and are "
+     "allowed again when it does not"},
+    {"remove-user", "TOWLINE_REMOVE_USER", TOW_OPTION_FLAG, "", "", "false", "run check plan",
+     "when all is done, remove the destination's user that the job logs in with"},
     {"no-verify", "TOWLINE_NO_VERIFY", TOW_OPTION_FLAG, "", "", "false", "run check plan",
      "cut over without comparing both sides"},
     {"verify-repair", "TOWLINE_VERIFY_REPAIR", TOW_OPTION_CHOICE, "", "yes|no", "yes", "run",
@@ -71,19 +77,19 @@ static const tow_option_t table[] = {
     {"keep-state", "TOWLINE_KEEP_STATE", TOW_OPTION_FLAG, "", "", "false", "run",
      "keep the job's database on the destination after a successful end"},
     {"listen", "TOWLINE_LISTEN", TOW_OPTION_STRING, "HOST:PORT", "", "127.0.0.1:27182",
-     "run status pause resume extend cutover",
+     "run status pause resume extend cutover cancel",
      "address of the job's control server; `none` (with run) turns it off"},
     {"token-file", "TOWLINE_TOKEN_FILE", TOW_OPTION_STRING, "FILE", "", "",
-     "run status pause resume extend cutover",
+     "run status pause resume extend cutover cancel",
      "file with the secret that requests to the control server must show; without it one is made in "
      "~/.local/state/towline/token"},
-    {"no-token", "TOWLINE_NO_TOKEN", TOW_OPTION_FLAG, "", "", "false", "run status pause resume extend cutover",
+    {"no-token", "TOWLINE_NO_TOKEN", TOW_OPTION_FLAG, "", "", "false", "run status pause resume extend cutover cancel",
      "ask for no token: on loopback only, for scripts that know none"},
     {"tls-cert", "TOWLINE_TLS_CERT", TOW_OPTION_STRING, "FILE", "", "", "run",
      "certificate (PEM) of the control server, with which it may listen elsewhere than on loopback"},
     {"tls-key", "TOWLINE_TLS_KEY", TOW_OPTION_STRING, "FILE", "", "", "run",
      "its private key (PEM)"},
-    {"tls-ca", "TOWLINE_TLS_CA", TOW_OPTION_STRING, "FILE", "", "", "status pause resume extend cutover",
+    {"tls-ca", "TOWLINE_TLS_CA", TOW_OPTION_STRING, "FILE", "", "", "status pause resume extend cutover cancel",
      "speak TLS with the control server, whose certificate this one (PEM) signed"},
     {"progress", "TOWLINE_PROGRESS", TOW_OPTION_CHOICE, "", "bar|json|none", "bar", "run verify",
      "progress on stdout: a bar, one line of JSON a second, or nothing"},
@@ -411,34 +417,44 @@ static bool is_secret(const char *option, size_t length)
     return false;
 }
 
-/* All before the last @ goes, which is where a password that is not encoded ends too. */
-static char *hide_secrets(const char *uri)
+/* All before the last @ goes, which is where a password that is not encoded ends too; marked, or without
+ * a trace. An option that goes takes the separator behind it along. */
+static char *copy_uri(const char *uri, bool marked)
 {
     const char *scheme = strstr(uri, "://"), *at = strrchr(uri, '@'), *rest;
     tow_buffer_t out = {0};
+    char separator = '\0';
 
     if (!scheme)
         return tow_strdup("(hidden)");
     scheme += 3;
     rest = at && at >= scheme ? at + 1 : scheme;
     tow_buffer_append(&out, uri, (size_t)(scheme - uri));
-    if (rest > scheme)
+    if (rest > scheme && marked)
         tow_buffer_append(&out, "***@", 4);
     while (*rest) {
-        size_t word = strcspn(rest, "?&="), value;
+        size_t word = strcspn(rest, "?&="), value = rest[word] == '=' ? strcspn(rest + word, "&") : 0;
+        bool secret = value && is_secret(rest, word);
 
-        tow_buffer_append(&out, rest, word);
-        value = rest[word] == '=' ? strcspn(rest + word, "&") : 0;
-        if (value && is_secret(rest, word))
-            tow_buffer_append(&out, "=***", 4);
-        else
-            tow_buffer_append(&out, rest + word, value);
+        if (!secret || marked) {
+            if (separator)
+                tow_buffer_append(&out, &separator, 1);
+            tow_buffer_append(&out, rest, word);
+            tow_buffer_append(&out, secret ? "=***" : rest + word, secret ? 4 : value);
+        }
         rest += word + value;
+        if (*rest && (!secret || marked))
+            separator = *rest;
         if (*rest)
-            tow_buffer_append(&out, rest++, 1);
+            rest++;
     }
     tow_buffer_append(&out, "", 1);
     return (char *)out.data;
+}
+
+char *tow_uri_address(const char *uri)
+{
+    return copy_uri(uri, false);
 }
 
 char *tow_options_shown(const tow_options_t *options, const char *name, size_t index)
@@ -456,7 +472,7 @@ char *tow_options_shown(const tow_options_t *options, const char *name, size_t i
         return tow_format("%.*s%.*s/***", (int)(strstr(value, "://") - value + 3), value,
                           (int)strcspn(host, "/?#"), host);
     }
-    return hide_secrets(value);
+    return copy_uri(value, true);
 }
 
 /* URIs ------------------------------------------------------------------------------------------*/
@@ -520,7 +536,7 @@ char *tow_options_address(const tow_options_t *options, const char *side)
 
     if (!tow_options_uri(options, side, &uri, NULL))
         return NULL;
-    address = hide_secrets(uri);
+    address = tow_uri_address(uri);
     free(uri);
     return address;
 }

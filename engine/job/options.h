@@ -13,4 +13,7 @@ bool tow_options_uri(const tow_options_t *options, const char *side, char **out,
 bool tow_options_file(const tow_options_t *options, const char *name, char **out,
                       tow_error_t *error);
 
+/* A URI without user, password and other secrets, for whoever wants to connect there. Owned by the caller. */
+char *tow_uri_address(const char *uri);
+
 #endif

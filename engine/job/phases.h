@@ -4,6 +4,8 @@
  *             any of validating … finalizing → failed, expired, cancelled, new (stopped; resumable)
  *             copying, catching-up, in-sync ⇄ paused
  *             in-sync → catching-up (fell behind, or a collection is copied again)
+ *             finalizing → catching-up (the cutover was called off)
+ *             validating → done (an earlier process did it all, and was killed before it said so)
  *             new → copying, catching-up … only through validating and preparing                    */
 #ifndef TOW_JOB_PHASES_H
 #define TOW_JOB_PHASES_H

@@ -8,9 +8,17 @@
 #include "engine/base/memory.h"
 #include "engine/job/validate.h"
 
-typedef enum { READING = 1, WRITING = 2, ADMINISTERING = 4, MONITORING = 8, ALL = 15 } kind_t;
+typedef enum {
+    READING = 1,
+    WRITING = 2,
+    ADMINISTERING = 4,
+    MONITORING = 8,
+    BLOCKING = 16,
+    REMOVING = 32, /* of its own user */
+    ALL = 63
+} kind_t;
 
-typedef enum { IN_DATA, IN_CLUSTER, IN_LOCAL } place_t;
+typedef enum { IN_DATA, IN_CLUSTER, IN_LOCAL, IN_USERS } place_t;
 
 /* An action that a job needs; `kind` is that of the roles that hold it. */
 typedef struct {
@@ -25,6 +33,9 @@ static const need_t source_needs[] = {{"find", IN_DATA, READING},
                                       {"listIndexes", IN_DATA, READING},
                                       {"listDatabases", IN_CLUSTER, READING},
                                       {"find", IN_LOCAL, MONITORING}};
+
+static const need_t blocking_need = {"setUserWriteBlockMode", IN_CLUSTER, BLOCKING};
+static const need_t removing_need = {"dropUser", IN_USERS, REMOVING};
 
 static const need_t destination_needs[] = {{"find", IN_DATA, WRITING},
                                            {"insert", IN_DATA, WRITING},
@@ -56,7 +67,9 @@ static const struct {
                 {"read", false, READING},
                 {"readWrite", false, READING | WRITING},
                 {"dbAdmin", false, ADMINISTERING},
-                {"dbOwner", false, READING | WRITING | ADMINISTERING}};
+                {"userAdminAnyDatabase", true, REMOVING},
+                {"userAdmin", false, REMOVING},
+                {"dbOwner", false, READING | WRITING | ADMINISTERING | REMOVING}};
 
 static const char *text_at(const bson_iter_t *document, const char *name)
 {
@@ -117,7 +130,8 @@ static bool role_grants(const bson_iter_t *role, const need_t *need, const char 
         if (!strcmp(name, built_in[i].name) && (built_in[i].kinds & need->kind))
             return built_in[i].everywhere
                        ? !strcmp(db, "admin")
-                       : need->place == IN_DATA && database && !strcmp(db, database);
+                       : (need->place == IN_DATA || need->place == IN_USERS) && database &&
+                             !strcmp(db, database);
     return false;
 }
 
@@ -188,10 +202,19 @@ static char *grant_command(const char *side, const char *user, const char *datab
         append(&roles, ", ", "{role: \"dbAdminAnyDatabase\", db: \"admin\"}");
     if (missing & MONITORING)
         append(&roles, ", ", "{role: \"clusterMonitor\", db: \"admin\"}");
+    if (missing & BLOCKING)
+        append(&roles, ", ", "{role: \"blockWrites\", db: \"admin\"}");
+    if (missing & REMOVING)
+        append(&roles, ", ", "{role: \"userAdminAnyDatabase\", db: \"admin\"}");
     tow_buffer_append(&roles, "", 1);
-    command =
-        tow_format("grant it on the %s: db.getSiblingDB(\"%s\").grantRolesToUser(\"%s\", [%s])",
-                   source ? "source" : "destination", database, user, (char *)roles.data);
+    command = tow_format(
+        "grant it on the %s: %sdb.getSiblingDB(\"%s\").grantRolesToUser(\"%s\", [%s])",
+        source ? "source" : "destination",
+        missing & BLOCKING
+            ? "db.getSiblingDB(\"admin\").createRole({role: \"blockWrites\", privileges: [{resource: "
+              "{cluster: true}, actions: [\"setUserWriteBlockMode\"]}], roles: []}), then "
+            : "",
+        database, user, (char *)roles.data);
     tow_buffer_free(&roles);
     return command;
 }
@@ -200,7 +223,17 @@ static const char *place_text(place_t place)
 {
     return place == IN_CLUSTER ? "on the cluster"
            : place == IN_LOCAL ? "on local.oplog.rs"
+           : place == IN_USERS ? "on its own database"
                                : "on data";
+}
+
+static void miss(const need_t *need, unsigned *missing, tow_buffer_t *list)
+{
+    char text[96];
+
+    *missing |= need->kind;
+    snprintf(text, sizeof text, "%s %s", need->action, place_text(need->place));
+    append(list, ", ", text);
 }
 
 static void judge(const char *side, const char *name, const status_t *status,
@@ -214,19 +247,21 @@ static void judge(const char *side, const char *name, const status_t *status,
     const char *user, *database;
     unsigned missing = 0;
     tow_buffer_t list = {0};
+    struct {
+        const need_t *need;
+        bool wanted;
+    } options[] = {{&blocking_need, source && scope->block_writes},
+                   {&removing_need, !source && scope->remove_user}};
 
     bson_iter_next(&first);
     user = text_at(&first, "user");
     database = text_at(&first, "db");
-    for (size_t i = 0; i < count; i++) {
-        char text[96];
-
-        if (is_granted_for(status, &needs[i], scope))
-            continue;
-        missing |= needs[i].kind;
-        snprintf(text, sizeof text, "%s %s", needs[i].action, place_text(needs[i].place));
-        append(&list, ", ", text);
-    }
+    for (size_t i = 0; i < count; i++)
+        if (!is_granted_for(status, &needs[i], scope))
+            miss(&needs[i], &missing, &list);
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+        if (options[i].wanted && !is_granted(status, options[i].need, database))
+            miss(options[i].need, &missing, &list);
     tow_buffer_append(&list, "", 1);
     if (!missing)
         tow_find_pass(findings, name, "user %s@%s has what it needs", user ? user : "?",
@@ -246,15 +281,19 @@ static void judge(const char *side, const char *name, const status_t *status,
 
 /* Nobody is logged in: right where the server asks nobody. */
 static void judge_stranger(tow_conn_t *conn, const char *side, const char *name,
-                           tow_findings_t *findings)
+                           const tow_privilege_scope_t *scope, tow_findings_t *findings)
 {
     tow_send_options_t send = {.flags = TOW_SEND_RETRY};
     bson_t command = BSON_INITIALIZER, reply;
-    tow_error_t error;
+    tow_error_t error = {0};
 
     bson_append_int32(&command, "listDatabases", -1, 1);
     bson_append_bool(&command, "nameOnly", -1, true);
-    if (tow_conn_command(conn, "admin", &command, &send, &reply, &error))
+    if (tow_conn_command(conn, "admin", &command, &send, &reply, &error) && scope->remove_user)
+        tow_find_failure(findings, name, TOW_ERROR_UNSUITABLE,
+                         tow_format("leave out --remove-user, or log in"),
+                         "--remove-user: the %s's URI names no user that could be removed", side);
+    else if (error.code == TOW_OK)
         tow_find_pass(findings, name, "the server asks for no login");
     else if (error.server_code == TOW_UNAUTHORIZED)
         tow_find_failure(findings, name, TOW_ERROR_UNREACHABLE,
@@ -296,7 +335,7 @@ void tow_check_privileges(tow_conn_t *conn, const char *side, const char *name,
     if (!ok && error.server_code != TOW_UNAUTHORIZED) /* some tell strangers nothing at all */
         tow_find_error(findings, name, &error);
     else if (!ok || !tow_judge_privileges(&reply, side, name, scope, findings))
-        judge_stranger(conn, side, name, findings);
+        judge_stranger(conn, side, name, scope, findings);
     bson_destroy(&reply);
     bson_destroy(&command);
 }

@@ -60,10 +60,15 @@ void tow_job_collect(tow_job_t *job, tow_progress_t *out)
     if (job->ended) {
         *out = job->last;
         out->phase = job->phase; /* the last word on it comes after the snapshot */
+        out->writes_blocked = job->writes_blocked;
         snprintf(out->reason, sizeof out->reason, "%s", job->reason);
         return;
     }
-    *out = (tow_progress_t){.phase = job->phase, .cutover_asked = job->cutover_wished,
+    *out = (tow_progress_t){.phase = job->phase,
+                            .cutover = job->cutover,
+                            .cutover_seconds = job->cutover == TOW_CUTOVER_DONE ? 0 : -1,
+                            .writes_blocked = job->writes_blocked,
+                            .late_writes = job->late_writes,
                             .lag_ms = job->lag_ms};
     end_ms = job->ended_ms ? job->ended_ms : tow_now_ms();
     out->elapsed_seconds = job->started_ms ? (double)(end_ms - job->started_ms) / 1000 : 0;
@@ -84,6 +89,10 @@ void tow_job_collect(tow_job_t *job, tow_progress_t *out)
     out->window_length_ms = job->window.length_ms + job->window.extra_ms;
     out->window_end_ms = tow_window_end_ms(&job->window);
     out->window_left_ms = tow_window_left_ms(&job->window, tow_wall_ms());
+    if (job->cutover == TOW_CUTOVER_FINALIZING) {
+        out->late_writes = tow_tail_late(job->tail);
+        out->cutover_seconds = tow_job_finalize_seconds(job, out);
+    }
     if (job->source) {
         out->retries = tow_link_retries(job->source);
         out->source_ping_ms = tow_link_ping_ms(job->source);

@@ -165,6 +165,15 @@ static void put_verification(tow_buffer_t *out, const tow_progress_t *progress)
     put(out, "}");
 }
 
+static void put_cutover_step(tow_buffer_t *out, const tow_progress_t *progress)
+{
+    put(out, ",\"cutover\":{\"step\":\"%s\",\"estimatedSeconds\":%.1f",
+        tow_cutover_step_name(progress->cutover), progress->cutover_seconds);
+    put_flag(out, "writesBlocked", progress->writes_blocked);
+    put_count(out, "lateWrites", progress->late_writes);
+    put(out, "}");
+}
+
 static void put_positions(tow_buffer_t *out, const tow_progress_t *progress)
 {
     put(out, ",\"positions\":{");
@@ -205,6 +214,7 @@ char *tow_progress_to_json(const tow_progress_t *progress, const tow_identity_t 
     put_flag(&out, "canCommit", progress->can_commit);
     put_flag(&out, "canWrite", progress->phase == TOW_PHASE_DONE);
     put_field(&out, "reason", progress->reason);
+    put_cutover_step(&out, progress);
     put(&out, ",\"elapsedSeconds\":%.3f", progress->elapsed_seconds);
     put_lag(&out, progress);
     put_mongosync(&out, progress, identity);
@@ -284,6 +294,41 @@ static void put_phases(tow_buffer_t *out, const tow_summary_t *summary)
     put(out, "}");
 }
 
+static void put_cutover(tow_buffer_t *out, const tow_summary_t *summary)
+{
+    char confirmed[32];
+
+    put(out, ",\"syncedChanges\":{\"complete\":%s,\"seen\":%" PRIu64 ",\"left\":%" PRIu64 ",",
+        !strcmp(summary->state, "done") ? "true" : "false", summary->events_seen,
+        summary->events_left);
+    put_position(out, "upTo", summary->stop, true);
+    put(out, "},\"cutover\":");
+    if (summary->confirmed_ms) {
+        tow_wall_text(summary->confirmed_ms, confirmed);
+        put(out, "{\"confirmedAt\":\"%s\"", confirmed);
+    } else {
+        put(out, "{\"confirmedAt\":null");
+    }
+    put_count(out, "lateWrites", summary->late_writes);
+    put_flag(out, "writesBlocked", summary->writes_blocked);
+    put_count(out, "calledOff", summary->called_off);
+    if (summary->user_removed)
+        put_field(out, "userRemoved", summary->user_removed);
+    else
+        put(out, ",\"userRemoved\":null");
+    put(out, "}");
+}
+
+static void put_texts(tow_buffer_t *out, const char *name, const char *const *texts, uint32_t count)
+{
+    put(out, ",\"%s\":[", name);
+    for (uint32_t i = 0; i < count; i++) {
+        put(out, "%s", i ? "," : "");
+        put_string(out, texts[i]);
+    }
+    put(out, "]");
+}
+
 static void put_failures(tow_buffer_t *out, const tow_summary_t *summary)
 {
     put(out, ",\"indexFailures\":[");
@@ -294,12 +339,9 @@ static void put_failures(tow_buffer_t *out, const tow_summary_t *summary)
         put_field(out, "message", summary->index_failures[i].message);
         put(out, "}");
     }
-    put(out, "],\"notes\":[");
-    for (uint32_t i = 0; i < summary->note_count; i++) {
-        put(out, "%s", i ? "," : "");
-        put_string(out, summary->notes[i]);
-    }
     put(out, "]");
+    put_texts(out, "notes", summary->notes, summary->note_count);
+    put_texts(out, "remains", summary->remains, summary->remains_count);
 }
 
 char *tow_summary_to_json(const tow_summary_t *summary)
@@ -312,11 +354,13 @@ char *tow_summary_to_json(const tow_summary_t *summary)
     put_field(&out, "error", summary->error);
     put_field(&out, "source", summary->source);
     put_field(&out, "destination", summary->destination);
+    put_field(&out, "destinationAddress", summary->address);
     put(&out, ",\"durationSeconds\":%.3f", summary->duration_seconds);
     if (summary->downtime_seconds < 0)
         put(&out, ",\"downtimeSeconds\":null");
     else
         put(&out, ",\"downtimeSeconds\":%.3f", summary->downtime_seconds);
+    put_cutover(&out, summary);
     put_phases(&out, summary);
     if (summary->window_end_ms) {
         char start[32], end[32];

@@ -301,7 +301,7 @@ static bool set_field(tow_job_t *job, const char *name, tow_optime_t time, tow_e
 
 /* What the job's document tells at a restart. */
 typedef struct {
-    bool prepared, rollover;
+    bool prepared, rollover, blocked;
     tow_optime_t start;
     char series[64];
     uint32_t restarts;
@@ -325,6 +325,8 @@ static bool remember(tow_job_t *job, remembered_t *out, tow_error_t *error)
                 snprintf(out->series, sizeof out->series, "%s", bson_iter_utf8(&iter, NULL));
             } else if (!strcmp(name, "restarts")) {
                 out->restarts = (uint32_t)bson_iter_as_int64(&iter) + 1;
+            } else if (!strcmp(name, "writesBlocked")) {
+                out->blocked = bson_iter_as_bool(&iter);
             } else if (!strcmp(name, "rollover")) {
                 out->rollover = bson_iter_as_bool(&iter);
             } else if (!strcmp(name, "startTime") && BSON_ITER_HOLDS_TIMESTAMP(&iter)) {
@@ -402,7 +404,15 @@ bool tow_job_prepare(tow_job_t *job, tow_error_t *error)
     pthread_mutex_lock(&job->lock);
     job->store = store;
     pthread_mutex_unlock(&job->lock);
-    if (!remember(job, &remembered, error) || !make_components(job, remembered.series, error) ||
+    if (!remember(job, &remembered, error))
+        return false;
+    if (remembered.blocked) {
+        pthread_mutex_lock(&job->lock);
+        job->writes_blocked = true;
+        pthread_mutex_unlock(&job->lock);
+        tow_job_unblock_writes(job);
+    }
+    if (!make_components(job, remembered.series, error) ||
         !tow_store_load_checkpoint(job->store, &checkpoint, &found, error))
         return false;
     ok = found && remembered.prepared ? prepare_resumed(job, &checkpoint, &remembered, error)

@@ -148,6 +148,19 @@ static void check_versions(tow_check_run_t *run)
                       destination->version);
 }
 
+/* Whether the source can block its writes, where that is wished. */
+static void check_blocking(tow_check_run_t *run)
+{
+    tow_error_t error;
+
+    if (!run->job->config.block_writes || tow_skip_without(run, "block_writes", true, false))
+        return;
+    if (tow_job_may_block(run->job->source, &error))
+        tow_find_pass(run->findings, "block_writes", "the source can block its writes");
+    else
+        tow_find_error(run->findings, "block_writes", &error);
+}
+
 /* The job's own state ---------------------------------------------------------------------------*/
 
 static void check_state(tow_check_run_t *run)
@@ -318,7 +331,7 @@ static void check_files(tow_check_run_t *run)
 static void check_privileges(tow_check_run_t *run)
 {
     static const char *const unlikely = "\x01";
-    tow_privilege_scope_t scope = {0};
+    tow_privilege_scope_t scope = {.remove_user = run->job->config.remove_user};
     const char **databases = tow_alloc((run->out->survey.count + 1) * sizeof *databases);
     char *own = tow_format("towline_%s", run->job->config.name);
 
@@ -333,7 +346,8 @@ static void check_privileges(tow_check_run_t *run)
     }
     if (!tow_skip_without(run, "source_privileges", true, false))
         tow_check_privileges(run->source, "source", "source_privileges",
-                             &(tow_privilege_scope_t){0}, run->findings);
+                             &(tow_privilege_scope_t){.block_writes = run->job->config.block_writes},
+                             run->findings);
     if (!tow_skip_without(run, "destination_privileges", false, true))
         tow_check_privileges(run->destination, "destination", "destination_privileges", &scope,
                              run->findings);
@@ -353,6 +367,7 @@ void tow_job_check(tow_job_t *job, bool starting, tow_checked_t *out)
     check_kind(&run);
     check_same(&run);
     check_versions(&run);
+    check_blocking(&run);
     /* The privileges stand first, since a missing one explains what fails behind it; but which
      * databases are written is known only after the survey. */
     run.findings = &later;

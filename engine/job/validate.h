@@ -25,6 +25,8 @@ enum { TOW_UNAUTHORIZED = 13 }; /* the server's error number */
 typedef struct {
     const char *const *databases;
     size_t database_count;
+    bool block_writes; /* --block-writes: of the source's user */
+    bool remove_user;  /* --remove-user: of the destination's */
 } tow_privilege_scope_t;
 
 /* privileges.c: one finding, `name`, about the user of a connection. `side`: "source" | "destination". */

@@ -107,12 +107,31 @@ static void shown_without_secrets(void **state)
     tow_options_destroy(options);
 }
 
+/* To copy and connect to: no mark in the place of what was left out. */
+static void addresses(void **state)
+{
+    static const char *const uris[][2] = {
+        {"mongodb://u:hunter2@h:1,g:2/d?tls=true", "mongodb://h:1,g:2/d?tls=true"},
+        {"mongodb+srv://u:hun@ter2/@h/", "mongodb+srv://h/"},
+        {"mongodb://h/?tlsCertificateKeyFilePassword=hunter2&w=1&tls=true", "mongodb://h/?w=1&tls=true"},
+        {"mongodb://h/?w=1&tlsCertificateKeyFilePassword=hunter2", "mongodb://h/?w=1"},
+        {"mongodb://h/?authMechanismProperties=A:hunter2", "mongodb://h/"},
+        {"hunter2", "(hidden)"}};
+
+    for (size_t i = 0; i < sizeof uris / sizeof *uris; i++) {
+        char *address = tow_uri_address(uris[i][0]);
+
+        assert_string_equal(address, uris[i][1]);
+        tow_free(address);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bad_values_are_refused), cmocka_unit_test(values_and_defaults),
         cmocka_unit_test(the_table_is_whole), cmocka_unit_test(a_missing_uri_says_what_to_give),
-        cmocka_unit_test(shown_without_secrets)};
+        cmocka_unit_test(shown_without_secrets), cmocka_unit_test(addresses)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,4 @@
-/* The table of phases, and the lag by our own clock. */
+/* The table of phases, the lag by our own clock, and how long a cutover still takes. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,6 +12,10 @@ static void moves(void **state)
 {
     assert_true(tow_phase_may_move(TOW_PHASE_COPYING, TOW_PHASE_PAUSED));
     assert_true(tow_phase_may_move(TOW_PHASE_IN_SYNC, TOW_PHASE_FINALIZING));
+    assert_true(tow_phase_may_move(TOW_PHASE_FINALIZING, TOW_PHASE_CATCHING_UP)); /* called off */
+    assert_true(tow_phase_may_move(TOW_PHASE_VALIDATING, TOW_PHASE_DONE));        /* done before */
+    assert_false(tow_phase_may_move(TOW_PHASE_COPYING, TOW_PHASE_DONE));
+    assert_false(tow_phase_may_move(TOW_PHASE_FINALIZING, TOW_PHASE_IN_SYNC));
     assert_false(tow_phase_may_move(TOW_PHASE_COPYING, TOW_PHASE_FINALIZING));
     assert_false(tow_phase_may_move(TOW_PHASE_PAUSED, TOW_PHASE_FINALIZING));
     for (int i = 0; i <= TOW_PHASE_CANCELLED; i++) {
@@ -49,10 +53,52 @@ static void behind_since_before_we_looked(void **state)
     free(points);
 }
 
+static void estimates(void **state)
+{
+    assert_true(tow_effort_seconds(0, 0, 0) == 0);      /* nothing is left */
+    assert_true(tow_effort_seconds(10, 0, 5) == -1);    /* nothing is measured yet */
+    assert_true(tow_effort_seconds(10, 5, 0) == -1);
+    assert_true(tow_effort_seconds(10, 5, 2) == 4);
+    assert_true(tow_effort_seconds(UINT64_C(1) << 40, UINT64_C(1) << 40, 3) == 3);
+}
+
+/* A job that replays, builds and compares: each unknown part makes the whole unknown. */
+static void estimate_of_a_cutover(void **state)
+{
+    tow_job_t *job = tow_alloc(sizeof *job);
+    tow_progress_t progress = {.events_seen = 1000, .backlog_events = 0};
+
+    job->effort.since_ms = 1; /* long ago */
+    job->effort.kind = TOW_EFFORT_EVENTS;
+    assert_true(tow_job_finalize_seconds(job, &progress) == 0); /* nothing is compared */
+    progress.backlog_events = 100;
+    job->effort.settled = 900; /* when it began, so none since */
+    assert_true(tow_job_finalize_seconds(job, &progress) == -1);
+    job->effort.settled = 800;
+    assert_true(tow_job_finalize_seconds(job, &progress) > 0);
+    progress.indexes_total = 2;
+    progress.indexes_built = job->effort.indexes = 1;
+    assert_true(tow_job_finalize_seconds(job, &progress) == -1);
+    progress.indexes_total = 1;
+    job->config.verify = true; /* and nothing was compared before */
+    assert_true(tow_job_finalize_seconds(job, &progress) == -1);
+    job->effort.kind = TOW_EFFORT_VERIFY;
+    progress.verify_total_documents = 200;
+    assert_true(tow_job_finalize_seconds(job, &progress) == -1);
+    progress.verified_documents = 150;
+    assert_true(tow_job_finalize_seconds(job, &progress) > 0);
+    progress.backlog_events = 0;
+    progress.verified_documents = 300; /* the total is an estimate */
+    assert_true(tow_job_finalize_seconds(job, &progress) == 0);
+    free(job);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(moves), cmocka_unit_test(lag),
-                                       cmocka_unit_test(behind_since_before_we_looked)};
+                                       cmocka_unit_test(behind_since_before_we_looked),
+                                       cmocka_unit_test(estimates),
+                                       cmocka_unit_test(estimate_of_a_cutover)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

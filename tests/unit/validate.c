@@ -142,6 +142,28 @@ static void privileges_of_a_destination(void **state)
     expect(TOW_FINDING_FAILURE, "insert", "");
 }
 
+static void privileges_of_options(void **state)
+{
+    tow_privilege_scope_t block = {.block_writes = true}, remove = {.remove_user = true};
+
+    judge("'authenticatedUserPrivileges': [" READ_ANY MONITOR "]}}", "source", &block);
+    expect(TOW_FINDING_FAILURE, "setUserWriteBlockMode on the cluster", "createRole");
+    judge("'authenticatedUserPrivileges': [" READ_ANY MONITOR ",{'resource': {'cluster': true}, "
+          "'actions': ['setUserWriteBlockMode']}]}}",
+          "source", &block);
+    expect(TOW_FINDING_PASS, "bob", "");
+    judge("'authenticatedUserPrivileges': [" WRITE("") "]}}", "destination", &block);
+    expect(TOW_FINDING_PASS, "bob", "");
+    judge("'authenticatedUserPrivileges': [" WRITE("") "]}}", "destination", &remove);
+    expect(TOW_FINDING_FAILURE, "dropUser on its own database", "userAdminAnyDatabase");
+    judge("'authenticatedUserPrivileges': [" WRITE("") ",{'resource': {'db': 'admin', 'collection': "
+          "''}, 'actions': ['dropUser']}]}}",
+          "destination", &remove);
+    expect(TOW_FINDING_PASS, "bob", "");
+    judge("'authenticatedUserRoles': [{'role': 'root', 'db': 'admin'}]}}", "destination", &remove);
+    expect(TOW_FINDING_PASS, "bob", "");
+}
+
 static void roles_stand_for_privileges(void **state)
 {
     tow_privilege_scope_t any = {0};
@@ -179,6 +201,7 @@ int main(void)
                                        cmocka_unit_test(clocks_and_files),
                                        cmocka_unit_test(privileges_of_a_source),
                                        cmocka_unit_test(privileges_of_a_destination),
+                                       cmocka_unit_test(privileges_of_options),
                                        cmocka_unit_test(roles_stand_for_privileges),
                                        cmocka_unit_test(errors_split_into_facts_and_advice)};
 
