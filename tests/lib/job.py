@@ -207,11 +207,11 @@ class Job:
     def running(self):
         return self.process is not None and not self.ended.is_set()
 
-    def api(self, method, path, timeout=20):
-        """One request to the control server; ApiError: it refuses, OSError: it is not there."""
+    def api(self, method, path, body="{}", timeout=20):
+        """One request to the control server, with `body` (text) for a POST; ApiError: it refuses, OSError: it is not there."""
         request = urllib.request.Request(
             "http://127.0.0.1:%d/api/v1/%s" % (self.port, path), method=method,
-            data=b"{}" if method == "POST" else None,
+            data=body.encode() if method == "POST" else None,
             headers={"Content-Type": "application/json", "Authorization": "Bearer " + token()})
         try:
             with urllib.request.urlopen(request, timeout=timeout) as reply:

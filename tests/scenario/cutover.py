@@ -7,8 +7,6 @@ import pathlib
 import signal
 import sys
 import threading
-import urllib.error
-import urllib.request
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 sys.dont_write_bytecode = True
@@ -94,19 +92,9 @@ def ttl(server):
     return server.client["shop"]["sessions"].index_information()["seen_1"]["expireAfterSeconds"]
 
 
-def post(job, path, body):
-    request = urllib.request.Request("http://127.0.0.1:%d/api/v1/%s" % (job.port, path),
-                                     method="POST", data=json.dumps(body).encode())
-    try:
-        with urllib.request.urlopen(request, timeout=20) as reply:
-            return json.loads(reply.read())
-    except urllib.error.HTTPError as error:
-        raise ApiError(error.code, json.loads(error.read())) from None
-
-
 def block(job):
     job.wait_in_sync()
-    return post(job, "cutover", {"blockWrites": True})
+    return job.api("POST", "cutover", '{"blockWrites": true}')
 
 
 def verb(scenario, job, *words, status="ok"):
@@ -362,7 +350,7 @@ def phases(scenario, pair):
             scenario.expect(progress["canCommit"] or progress["reason"], "no reason")
             if phase != "in-sync":
                 try:
-                    post(job, "cutover", {"writesStopped": True})
+                    job.api("POST", "cutover", '{"writesStopped": true}')
                     scenario.expect(False, "the cutover was accepted")
                 except ApiError as error:
                     scenario.expect(error.name in ("NotInSync", "InvalidState") and phase.split(

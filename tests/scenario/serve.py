@@ -292,7 +292,7 @@ def described(scenario, pair):
             made.api("POST", "start", start)
             made.wait_in_sync()
             answer = made.api("POST", "cancel")
-            scenario.expect("source" in answer["remains"], str(answer))
+            scenario.expect("documents" in answer["remains"], str(answer))
             made.wait_for("cancelled", lambda now: now["phase"] == "cancelled")
         with scenario.case("from cluster1 to cluster0"):
             pair.source.client.drop_database("corpus")

@@ -9,24 +9,8 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 sys.dont_write_bytecode = True
 
-from job import EXIT, ApiError, towline, token
+from job import EXIT, ApiError, towline
 from scenario import Scenario, wait_until
-
-import json
-import urllib.error
-import urllib.request
-
-
-def post(job, body):
-    """POST /extend with a body of our choice; the reply, or ApiError."""
-    request = urllib.request.Request("http://127.0.0.1:%d/api/v1/extend" % job.port, method="POST",
-                                     data=body.encode(),
-                                     headers={"Authorization": "Bearer " + token()})
-    try:
-        with urllib.request.urlopen(request, timeout=20) as reply:
-            return json.loads(reply.read())
-    except urllib.error.HTTPError as error:
-        raise ApiError(error.code, json.loads(error.read())) from None
 
 
 def verb(scenario, job, *words, status="ok"):
@@ -115,8 +99,8 @@ def extended(scenario, pair):
         before = end_of(job.now())
         verb(scenario, job, "extend", "--duration", "2m")
         for _ in range(5):
-            post(job, '{"seconds": 60}')
-        post(job, '{"duration": "1h"}')
+            job.api("POST", "extend", '{"seconds": 60}')
+        job.api("POST", "extend", '{"duration": "1h"}')
         scenario.expect(end_of(job.now()) == before + 120 + 300 + 3600,
                         "moved by %s" % (end_of(job.now()) - before))
     with scenario.case("status shows what is left, and until when"):
@@ -127,7 +111,7 @@ def extended(scenario, pair):
         for body in ("", "{}", '{"duration": "soon"}', '{"seconds": 0}', '{"seconds": -5}',
                      '{"seconds": 99999999999}', '{"duration": "9999999d"}', '{"seconds": "60"}'):
             try:
-                reply = post(job, body)
+                reply = job.api("POST", "extend", body)
             except ApiError as error:
                 scenario.expect(error.status == 400 and "duration" in error.description or "3650"
                                 in error.description, str(error))
