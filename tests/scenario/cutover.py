@@ -62,22 +62,31 @@ class Address:
         self.uri = uri
 
 
-class Writes(threading.Thread):
-    """Writes to the source until it is told to stop."""
+class Writes:
+    """Writes to the source until it is told to stop: several threads, so that it never rests, also where
+    the machine is busy."""
 
     def __init__(self, server):
-        super().__init__(daemon=True)
-        self.collection, self.quit, self.count = server.client["shop"]["late"], threading.Event(), 0
-        self.start()
+        self.collection, self.quit = server.client["shop"]["late"], threading.Event()
+        self.counts = [0] * 4
+        self.threads = [threading.Thread(target=self._write, args=(number,), daemon=True)
+                        for number in range(len(self.counts))]
+        for thread in self.threads:
+            thread.start()
 
-    def run(self):
+    def _write(self, number):
         while not self.quit.wait(0.002):
-            self.collection.insert_one({"number": self.count})
-            self.count += 1
+            self.collection.insert_one({"thread": number, "number": self.counts[number]})
+            self.counts[number] += 1
+
+    @property
+    def count(self):
+        return sum(self.counts)
 
     def stop(self):
         self.quit.set()
-        self.join()
+        for thread in self.threads:
+            thread.join()
 
 
 def fill(scenario, pair, documents=300):
