@@ -213,7 +213,7 @@ static void note_facts(locate_t *locate, suspect_t *suspect, const bson_t *docum
 
     suspect->kind = !looks[TOW_SOURCE].there        ? TOW_DIFFERENCE_EXTRA
                     : !looks[TOW_DESTINATION].there ? TOW_DIFFERENCE_MISSING
-                                                    : TOW_DIFFERENCE_CONTENT;
+                                                    : TOW_DIFFERENCE_DIFFERENT;
     for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++)
         suspect->lengths[which] = looks[which].there ? looks[which].length : 0;
     free(suspect->path);

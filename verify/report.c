@@ -11,7 +11,7 @@ enum { ID_TEXT = 512, BOUND_TEXT = 160 };
 
 static const char *const kind_names[] = {[TOW_DIFFERENCE_MISSING] = "missing",
                                          [TOW_DIFFERENCE_EXTRA] = "extra",
-                                         [TOW_DIFFERENCE_CONTENT] = "content",
+                                         [TOW_DIFFERENCE_DIFFERENT] = "different",
                                          [TOW_DIFFERENCE_OPTIONS] = "options",
                                          [TOW_DIFFERENCE_INDEXES] = "indexes"};
 

@@ -7,7 +7,7 @@
 #include "engine/state/key.h"
 #include "verify/track.h"
 
-typedef enum { TOW_DIFFERENCE_MISSING, TOW_DIFFERENCE_EXTRA, TOW_DIFFERENCE_CONTENT,
+typedef enum { TOW_DIFFERENCE_MISSING, TOW_DIFFERENCE_EXTRA, TOW_DIFFERENCE_DIFFERENT,
                TOW_DIFFERENCE_OPTIONS, TOW_DIFFERENCE_INDEXES } tow_difference_kind_t;
 
 /* What counts as a difference of two documents. */
@@ -21,7 +21,7 @@ typedef struct {
     tow_difference_kind_t kind;
     char *ns;
     char *id;        /* extended JSON of the _id; NULL for options, indexes */
-    char *path;      /* first differing field path (CONTENT), or what differs; may be NULL */
+    char *path;      /* first differing field path (DIFFERENT), or what differs; may be NULL */
     bson_value_t id_value;   /* for repair; BSON_TYPE_EOD when none */
     char *range;     /* text of the range's bounds: "[min, max)" */
     uint32_t source_length, destination_length; /* of the documents, in bytes; 0: not there */

@@ -166,7 +166,7 @@ static void fill_verify(standalone_t *run, const tow_options_t *options, tow_sin
                                          .stop = run->stop,
                                          .sink = sink,
                                          .workers = workers > 1 ? workers / 2 : 1,
-                                         .range_bytes = UINT64_C(16) << 20,
+                                         .range_bytes = UINT64_C(256) << 20,
                                          .max_differences = integer(options, "max-differences"),
                                          .mode = tow_options_verify_mode(options),
                                          .repair = run->repair ? tow_repair_documents : NULL,

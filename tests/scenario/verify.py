@@ -132,7 +132,7 @@ def plant_ids(plan):
                                         [SON([("_id", "zz"), ("a", 1)]), SON([("_id", -9), ("a", 1)]),
                                          SON([("_id", identity), ("a", 1)])])
         destination.update_one({"_id": {"$eq": identity}}, {"$set": {"a": 2}})
-        plan.expect("table.content_%s" % name, "content", identity, "a")
+        plan.expect("table.content_%s" % name, "different", identity, "a")
 
 
 def plant_contents(plan):
@@ -144,7 +144,7 @@ def plant_contents(plan):
             print("# left out, this server does not keep it: %s" % name)
             continue
         identity = bson.decode(bytes(ours.raw))["_id"] if hasattr(ours, "raw") else ours["_id"]
-        plan.expect("table.pair%d" % number, "content", identity, path)
+        plan.expect("table.pair%d" % number, "different", identity, path)
 
 
 def plant_positions(plan):
@@ -153,20 +153,20 @@ def plant_positions(plan):
     documents = [SON([("_id", n), ("n", n), ("pad", "x" * 4000)]) for n in range(POSITIONS)]
     for name, places in (("first", [0]), ("last", [last]), ("middle", [last // 2]),
                          ("ends", [0, last]), ("neighbours", [5, 6])):
-        for kind in ("missing", "content", "extra"):
+        for kind in ("missing", "different", "extra"):
             if name not in ("first", "ends") and kind == "extra":
                 continue
             _, destination = plan.both("%s_%s" % (name, kind), documents)
             for place in places:
                 if kind == "missing":
                     destination.delete_one({"_id": place})
-                elif kind == "content":
+                elif kind == "different":
                     destination.update_one({"_id": place}, {"$set": {"n": -1}})
                 else:
                     place = -1 - place if place == 0 else place + 1
                     destination.insert_one({"_id": place})
                 plan.expect("table.%s_%s" % (name, kind), kind, place,
-                            "n" if kind == "content" else None)
+                            "n" if kind == "different" else None)
     few = documents[:40]
     # As many documents and bytes as before: one gone, one more of the same length.
     _, destination = plan.both("instead", few)
@@ -178,13 +178,13 @@ def plant_positions(plan):
     _, destination = plan.both("exchanged", few)
     destination.update_one({"_id": 3}, {"$set": {"n": 4}})
     destination.update_one({"_id": 4}, {"$set": {"n": 3}})
-    plan.expect("table.exchanged", "content", 3, "n")
-    plan.expect("table.exchanged", "content", 4, "n")
+    plan.expect("table.exchanged", "different", 3, "n")
+    plan.expect("table.exchanged", "different", 4, "n")
     # One byte flipped twice over: the XOR of both sides' bytes is the same.
     _, destination = plan.both("flipped", few)
     for place in (8, 9):
         destination.update_one({"_id": place}, {"$set": {"pad": "x" * 3999 + "y"}})
-        plan.expect("table.flipped", "content", place, "pad")
+        plan.expect("table.flipped", "different", place, "pad")
     # The same document in two collections, as many times on either side.
     plan.both("here", few)[1].delete_one({"_id": 1})
     plan.both("there", few)[1].insert_one({"_id": 100})
@@ -204,7 +204,7 @@ def plant_kinds(plan):
             continue
         destination = plan.pair.destination.client["table"][name]
         destination.update_one({"_id": "k0"}, {"$set": {"n": -1}})
-        plan.expect("table." + name, "content", "k0", "n")
+        plan.expect("table." + name, "different", "k0", "n")
         destination.insert_one(SON([("_id", "more"), ("n", 1)]))
         plan.expect("table." + name, "extra", "more")
         if attempt("delete from %s" % name, lambda: destination.delete_one({"_id": "k49"})):
@@ -235,7 +235,7 @@ def plant_catalog(plan):
     ours["unique"].create_index("u", unique=True, name="u")
     theirs["unique"].update_one({"_id": 1}, {"$set": {"u": 2}})
     plan.expect("table.unique", "indexes", path="index u: missing at the destination")
-    plan.expect("table.unique", "content", 1, "u")
+    plan.expect("table.unique", "different", 1, "u")
     # One that is there stands in the way of a repair one by one: a ring of values.
     for collection in plan.both("ring", [{"_id": n, "u": n} for n in range(5)]):
         collection.create_index("u", unique=True, name="u")
@@ -243,7 +243,7 @@ def plant_catalog(plan):
         theirs["ring"].update_one({"_id": n}, {"$set": {"u": 100 + n}})
     for n in range(5):
         theirs["ring"].update_one({"_id": n}, {"$set": {"u": (n + 1) % 5}})
-        plan.expect("table.ring", "content", n, "u")
+        plan.expect("table.ring", "different", n, "u")
     for database, count in ((ours, 1), (theirs, 2)):
         database.command("create", "view", viewOn="validated",
                          pipeline=[{"$match": {"_id": {"$lt": count}}}])
@@ -473,7 +473,7 @@ def online(scenario, pair):
             print("# read at the cutover: %d ranges, %d keys; downtime %.2f s" % (
                 verification["rangesRead"], verification["keysRead"], summary["downtimeSeconds"]))
         with scenario.case("online: exactly the writes to the destination are named"):
-            wanted = [("still.rows", "content", str(count - 1)), ("still.rows", "extra", '"mine"'),
+            wanted = [("still.rows", "different", str(count - 1)), ("still.rows", "extra", '"mine"'),
                       ("still.rows", "missing", "5")]
             scenario.expect(named(verification) == wanted, "named %s" % named(verification))
             scenario.expect(all(item.get("outside") for item in verification["differences"]),
@@ -512,7 +512,7 @@ def restarted(scenario, pair):
                      timeout=max(6, count * 4000 / 2e6))
         summary = job.finish()
         verification = summary["verification"]
-        scenario.expect(named(verification) == [("still.rows", "content", str(count - 1))],
+        scenario.expect(named(verification) == [("still.rows", "different", str(count - 1))],
                         "named %s" % named(verification))
         scenario.expect(verification["rangesRead"] == 0, "%d ranges were read at the cutover"
                         % verification["rangesRead"])
