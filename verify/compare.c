@@ -16,7 +16,10 @@ enum {
     BUCKET_ENOUGH = 64,       /* … and so many times more are put up with */
     BUCKETS_MOST = 65536,     /* 2 MB of digests on either side */
     BUCKETS_LEAST = 64,
-    BATCH_DOCUMENTS = 10000,  /* bounds the memory of a batch of small ones */
+    BATCH_BYTES = 2 << 20,    /* what a processor's cache holds is hashed without going to memory */
+    BATCH_LEAST = 100,
+    BATCH_MOST = 10000,
+    WHOLE_RANGES = 4,
     RANGES_MOST = 8192
 };
 
@@ -84,6 +87,13 @@ static void read_document(void *data, const bson_t *document)
         map_document(reading, id, key, hash, document->len);
 }
 
+static int32_t batch_documents(const tow_verify_item_t *item)
+{
+    uint64_t wanted = item->bytes ? item->documents * BATCH_BYTES / item->bytes : BATCH_LEAST;
+
+    return (int32_t)(wanted < BATCH_LEAST ? BATCH_LEAST : wanted > BATCH_MOST ? BATCH_MOST : wanted);
+}
+
 static bool read_side(tow_verify_side_t *side, void *data, tow_error_t *error)
 {
     reading_t *reading = data;
@@ -96,7 +106,7 @@ static bool read_side(tow_verify_side_t *side, void *data, tow_error_t *error)
                        .max = unit->has_max ? &unit->max : NULL,
                        .natural = info && info->capped,
                        .clustered = info && info->clustered,
-                       .batch_documents = BATCH_DOCUMENTS,
+                       .batch_documents = batch_documents(unit->item),
                        .after = side->which == TOW_SOURCE ? reading->after : 0};
     tow_visitor_t visitor = {reset_reading, read_document, reading,
                              .progress = reading->first && side->which == TOW_SOURCE};
@@ -359,11 +369,13 @@ static tow_verify_unit_t *add_unit(tow_verify_item_t *item, const bson_value_t *
     return unit;
 }
 
+/* A collection that would make but a few ranges is read whole: servers differ in what a sample and an
+ * open end cost, and buckets narrow a difference as well as ranges do. */
 static uint32_t count_ranges(const tow_verify_pair_t *pair, const tow_verify_item_t *item)
 {
     uint64_t wanted = item->bytes / pair->run->options->range_bytes + 1;
 
-    if (item->bucketed)
+    if (!item->ordered || wanted <= WHOLE_RANGES)
         return 1;
     return wanted < RANGES_MOST ? (uint32_t)wanted : RANGES_MOST;
 }
@@ -470,7 +482,7 @@ bool tow_verify_split(tow_verify_pair_t *pair, tow_verify_item_t *item,
             return false;
         if (track)
             tow_track_set(track, item->ns, item->source->uuid, split.bounds, split.count,
-                          !item->bucketed);
+                          item->ordered);
     }
     *out_units = track ? tracked_units(pair, item) : sampled_units(item, &split);
     for (uint32_t i = 0; i < split.count; i++)

@@ -20,7 +20,7 @@ typedef struct {
     char *database, *name, *ns;
     const tow_collection_info_t *source, *destination; /* NULL: not there; borrowed from the run */
     bool data;        /* documents are compared: a collection on both sides, or on the only one */
-    bool bucketed;    /* the order of _id is not shared: one range, digests by hash of the _id */
+    bool ordered;     /* the order of _id is shared; otherwise there is one range */
     bool unsupported; /* time series: not in the report */
     uint64_t documents, bytes; /* estimates, written before the item is split */
     /* Guarded by the run's lock. */

@@ -188,9 +188,8 @@ static void compare_types(tow_verify_run_t *run, tow_verify_item_t *item)
             free(text);
         item->data = source->type == TOW_COLLECTION;
     }
-    item->bucketed =
-        item->data && ((source && (source->capped || source->collated)) ||
-                       (destination && (destination->capped || destination->collated)));
+    item->ordered = !(source && (source->capped || source->collated)) &&
+                    !(destination && (destination->capped || destination->collated));
 }
 
 static const char *index_name(const bson_t *index)

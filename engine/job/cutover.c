@@ -143,7 +143,6 @@ void tow_job_verify_options(tow_job_t *job, tow_verify_options_t *out)
                                   .stop = job->stop,
                                   .sink = job->sink,
                                   .workers = job->config.workers > 1 ? job->config.workers / 2 : 1,
-                                  .range_bytes = UINT64_C(16) << 20,
                                   .max_differences = job->config.max_differences,
                                   .mode = job->config.verify_mode,
                                   .repair = job->config.verify_repair ? tow_job_repair : NULL,
@@ -169,6 +168,8 @@ static bool verify(tow_job_t *job, tow_error_t *error)
         atomic_store(&job->verify_total, 0);
         tow_job_verify_options(job, &options);
         options.track = tow_job_watched_track(job);
+        if (!options.track)
+            options.range_bytes = job->config.range_bytes;
         if (!tow_verify_run(&options, &report, error))
             return tow_fail_context(error, "verify");
         if (report->equal || tow_tail_events(job->tail) == events)

@@ -91,6 +91,7 @@ static bool compare_and_repair(standalone_t *run, tow_verify_report_t **out, tow
     bool ok;
 
     catalog.catalog_only = true;
+    catalog.track = NULL;
     catalog.max_differences = UINT32_MAX; /* there are few, and what is repaired is told by name */
     ok = tow_verify_run(&catalog, &before, error) && tow_repair_catalog(run->repair, error) &&
          tow_verify_run(&run->verify, &report, error) && tow_repair_catalog(run->repair, error) &&
@@ -142,6 +143,8 @@ static bool compare(standalone_t *run, char **out_report_json, tow_error_t *erro
     if (!ok)
         return false;
     *out_report_json = tow_verify_report_json(report);
+    if (run->watch && run->watch->report)
+        run->watch->report(run->watch->data, *out_report_json);
     ok = report->equal || fail_unequal(report, error);
     tow_verify_report_destroy(report);
     return ok;
@@ -166,7 +169,7 @@ static void fill_verify(standalone_t *run, const tow_options_t *options, tow_sin
                                          .stop = run->stop,
                                          .sink = sink,
                                          .workers = workers > 1 ? workers / 2 : 1,
-                                         .range_bytes = UINT64_C(256) << 20,
+                                         .range_bytes = (uint64_t)integer(options, "range-size") << 20,
                                          .max_differences = integer(options, "max-differences"),
                                          .mode = tow_options_verify_mode(options),
                                          .repair = run->repair ? tow_repair_documents : NULL,
@@ -191,6 +194,25 @@ static bool start_repair(standalone_t *run, const tow_options_t *options, tow_si
 
     run->repair = tow_repair_new(&repair, error);
     return run->repair != NULL;
+}
+
+static void *close_side(void *link)
+{
+    tow_link_destroy(link);
+    return NULL;
+}
+
+/* The driver's monitor of a side ends within half a second: both at once. */
+static void close_sides(standalone_t *run)
+{
+    pthread_t closer;
+    bool started = !pthread_create(&closer, NULL, close_side, run->source);
+
+    tow_link_destroy(run->destination);
+    if (started)
+        pthread_join(closer, NULL);
+    else
+        tow_link_destroy(run->source);
 }
 
 bool tow_verify_watched(const tow_options_t *options, const tow_verify_watch_t *watch,
@@ -219,8 +241,7 @@ bool tow_verify_watched(const tow_options_t *options, const tow_verify_watch_t *
     }
     tow_stop_request(run->stop, NULL);
     tow_repair_destroy(run->repair);
-    tow_link_destroy(run->source);
-    tow_link_destroy(run->destination);
+    close_sides(run);
     tow_filter_destroy(run->filter);
     tow_stop_destroy(run->stop);
     free(run);

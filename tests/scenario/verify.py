@@ -79,7 +79,7 @@ CONTENTS = {
 }
 
 CAPPED_MOST = 3  # ranges that a cutover may read whole: those without an order of _id
-POSITIONS = scaled(9000, 300)  # documents of 4 KB: more than one range
+POSITIONS = scaled(9000, 300)  # documents of 4 KB: too many to be mapped at once
 
 
 class Plan:
@@ -307,6 +307,11 @@ def table(scenario, pair, folder):
         status, report = verify(pair, folder)
         scenario.expect(status == EXIT["verify"], "exit %d: %s" % (status, report["stderr"][-300:]))
         expect_planted(scenario, plan, report)
+    with scenario.case("table: the same where collections are cut into ranges"):
+        _, cut = verify(pair, folder, "--range-size", "8")
+        expect_planted(scenario, plan, cut)
+        scenario.expect(SCALE < 1 or cut["rangesRead"] > report["rangesRead"] + 10,
+                        "%d ranges, %d before" % (cut["rangesRead"], report["rangesRead"]))
     with scenario.case("table: both lengths stand in the report"):
         item = next(item for item in report["differences"] if item["ns"] == "table.exchanged")
         scenario.expect(item["sourceLength"] == item["destinationLength"] > 4000, "%s" % item)
