@@ -13,6 +13,7 @@
 #include "copy/copy.h"
 #include "engine/job/notices.h"
 #include "engine/job/options.h"
+#include "engine/job/pace.h"
 #include "engine/job/phases.h"
 #include "engine/job/summary.h"
 #include "engine/job/validate.h"
@@ -99,12 +100,7 @@ struct tow_job {
     uint32_t note_count;
     tow_verify_report_t *report;
     tow_verify_report_t *online; /* what was found before the cutover; NULL: nothing yet */
-    struct {
-        double rate;             /* bytes a second now */
-        double free_ms;          /* tow_now_ms when the bytes so far are paid for */
-        double least_ms;         /* the source's least latency; 0: not known */
-        int64_t adjusted_ms;
-    } pace;                      /* of the verification in the background */
+    tow_pace_t pace;             /* of the verification in the background */
     char *summary_json;
 
     /* Made by the supervisor while it alone runs, constant until it tears them down under the lock. */
