@@ -430,7 +430,7 @@ static bool sample(tow_verify_pair_t *pair, tow_verify_item_t *item, split_t *ou
 static tow_verify_unit_t *tracked_units(tow_verify_pair_t *pair, tow_verify_item_t *item)
 {
     tow_track_t *track = pair->run->options->track;
-    uint32_t count = tow_track_count(track, item->ns);
+    uint32_t count = tow_track_count(track, item->ns), kept = 0;
     tow_verify_unit_t *units = NULL;
 
     for (uint32_t i = 0; i < count; i++) {
@@ -438,6 +438,7 @@ static tow_verify_unit_t *tracked_units(tow_verify_pair_t *pair, tow_verify_item
         tow_track_state_t state = tow_track_state(track, item->ns, i, &digests[TOW_SOURCE]);
         bson_value_t bounds[2];
 
+        kept += state != TOW_TRACK_OPEN;
         if (state != TOW_TRACK_OPEN)
             tow_verify_progress(pair->run, digests[TOW_SOURCE].documents,
                                 digests[TOW_SOURCE].bytes);
@@ -456,6 +457,9 @@ static tow_verify_unit_t *tracked_units(tow_verify_pair_t *pair, tow_verify_item
             if (bounds[end].value_type != BSON_TYPE_EOD)
                 bson_value_destroy(&bounds[end]);
     }
+    pthread_mutex_lock(&pair->run->lock);
+    pair->run->report->ranges_kept += kept;
+    pthread_mutex_unlock(&pair->run->lock);
     return units;
 }
 

@@ -50,6 +50,7 @@ typedef struct {
     uint64_t differences_total;    /* … and all counted */
     uint64_t repaired_total;       /* of these, equal by now */
     uint64_t ranges_read, keys_read; /* ranges read whole, and single documents since written */
+    uint64_t ranges_kept;          /* found equal by an earlier comparison, and not read whole again */
     uint64_t unsettled;            /* documents that changed at the source as often as they were looked at */
 } tow_verify_report_t;
 

@@ -45,6 +45,9 @@ static const tow_option_t table[] = {
      "make documents equal that the job's verification finds different; each is reported all the same"},
     {"repair", "TOWLINE_REPAIR", TOW_OPTION_FLAG, "", "", "false", "verify",
      "make the destination what the source is wherever they differ, then compare that again"},
+    {"state", "TOWLINE_STATE", TOW_OPTION_STRING, "FILE", "", "", "verify",
+     "keep in this file what was compared: after a crash the same command goes on from there, and the "
+     "file is gone once it came to its end"},
     {"verify-mode", "TOWLINE_VERIFY_MODE", TOW_OPTION_CHOICE, "", "bytes|field-order|numeric-type",
      "bytes", "run verify",
      "what counts as a difference: every byte, all but the order of fields, or all but the types of "

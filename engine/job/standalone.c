@@ -4,6 +4,7 @@
 
 #include "engine/job/internal.h"
 #include "engine/job/repair.h"
+#include "engine/job/saved.h"
 
 static uint32_t integer(const tow_options_t *options, const char *name)
 {
@@ -54,6 +55,7 @@ typedef struct {
     tow_filter_t *filter;
     tow_stop_t *stop;
     tow_repair_t *repair; /* NULL: only compare */
+    tow_saved_t *saved;   /* NULL: nothing is kept */
     tow_verify_options_t verify;
     /* The thread that shows the progress. */
     const tow_verify_watch_t *watch;
@@ -196,6 +198,23 @@ static bool start_repair(standalone_t *run, const tow_options_t *options, tow_si
     return run->repair != NULL;
 }
 
+static bool open_saved(standalone_t *run, const char *path, tow_sink_t sink, tow_error_t *error)
+{
+    tow_saved_options_t options = {.path = path,
+                                   .source = run->source,
+                                   .destination = run->destination,
+                                   .filter = run->filter,
+                                   .mode = run->verify.mode,
+                                   .stop = run->stop,
+                                   .sink = sink};
+
+    if (!path)
+        return true;
+    run->saved = tow_saved_open(&options, error);
+    run->verify.track = run->saved ? tow_saved_track(run->saved) : NULL;
+    return run->saved != NULL;
+}
+
 static void *close_side(void *link)
 {
     tow_link_destroy(link);
@@ -237,8 +256,10 @@ bool tow_verify_watched(const tow_options_t *options, const tow_verify_watch_t *
     ok = ok && (!flag(options, "repair") || start_repair(run, options, sink, error));
     if (ok) {
         fill_verify(run, options, sink);
-        ok = compare(run, out_report_json, error);
+        ok = open_saved(run, tow_options_get(options, "state", 0), sink, error) &&
+             compare(run, out_report_json, error);
     }
+    tow_saved_close(run->saved, *out_report_json != NULL);
     tow_stop_request(run->stop, NULL);
     tow_repair_destroy(run->repair);
     close_sides(run);

@@ -10,6 +10,7 @@ import datetime
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from bson.son import SON
 from pymongo.errors import OperationFailure
 
 from job import EXIT, binary, clean_environment, source_time, stamp, towline
+from proxy import behind
 from scenario import SCALE, Pair, Scenario, scaled, wait_until
 from writer import Writer
 
@@ -393,6 +395,95 @@ def stale(scenario, pair, folder):
         scenario.expect_equal(pair)
 
 
+def state_of(path):
+    """The ranges that a state file holds: namespaces, as often as they have ranges."""
+    if not os.path.exists(path):
+        return []
+    with open(path, "rb") as file:
+        documents = bson.decode_all(file.read())
+    header, ranges = documents[0], documents[1:]
+    assert header["ranges"] == len(ranges), "the file is torn"
+    return [item["_id"]["ns"] for item in ranges]
+
+
+def resumed(scenario, pair, folder):
+    """Killed in the middle, a plain comparison goes on where it was, and misses nothing written since."""
+    count, stop_at = 12, "c07"
+    for server in pair:
+        for n in range(count):
+            server.client["parts"]["c%02d" % n].insert_many(
+                [{"_id": m, "n": m, "pad": "x" * 500} for m in range(scaled(2000, 200))])
+    ours, theirs = [server.client["parts"] for server in pair]
+    databases = [sorted(server.client.list_database_names()) for server in pair]
+    state, copy = os.path.join(folder, "state"), os.path.join(folder, "copy")
+    more = ["--state", state, "--workers", "2"]
+    proxy = behind(pair.source)
+    with scenario.case("resume: what was compared stands in the file when it is killed"):
+        proxy.script.on("find", when=lambda request: request.collection == stop_at).delay(300)
+        command = verify_command(Pair(proxy, pair.destination), folder, *more)
+        process = subprocess.Popen([binary()] + command, stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                   env=clean_environment())
+        try:
+            wait_until("seven ranges in the file", lambda: process.poll() is not None or
+                       len(state_of(state)) == 7)
+        finally:
+            process.kill()
+        scenario.expect(process.wait() == -signal.SIGKILL, "it had ended before it was killed")
+        proxy.close()
+        kept = state_of(state)
+        shutil.copy(state, copy)
+    theirs["c00"].update_one({"_id": 5}, {"$set": {"n": -1}})
+    ours["c01"].delete_one({"_id": 6})
+    ours["c02"].insert_one({"_id": "new"})
+    theirs["c11"].delete_one({"_id": 7})
+    ours["c03"].drop()
+    ours["c03"].insert_many(theirs["c03"].find({"_id": {"$ne": 9}}))
+    with scenario.case("resume: another comparison's file is refused, and left as it is"):
+        for text, options in (("verify-mode", ["--verify-mode", "field-order"]),
+                              ("filter", ["--exclude", "parts.c05"])):
+            done = towline(*verify_command(pair, folder, *more, *options))
+            scenario.expect(done.returncode == EXIT["settings"] and text in done.stderr,
+                            "exit %d: %s" % (done.returncode, done.stderr[-300:]))
+        with open(copy, "rb") as before, open(state, "rb") as after:
+            scenario.expect(before.read() == after.read(), "the file was changed")
+        for damaged in (b"", b"hello", open(copy, "rb").read()[:-9]):
+            path = os.path.join(folder, "damaged")
+            with open(path, "wb") as file:
+                file.write(damaged)
+            done = towline(*verify_command(pair, folder, "--state", path))
+            scenario.expect(done.returncode == EXIT["option"] and path in done.stderr,
+                            "exit %d: %s" % (done.returncode, done.stderr[-300:]))
+            with open(path, "rb") as file:
+                scenario.expect(file.read() == damaged, "the file was changed")
+    with scenario.case("resume: goes on, and names what was written while nobody compared"):
+        status, report = verify(pair, folder, *more)
+        wanted = [("parts.c00", "different", "5"), ("parts.c01", "extra", "6"),
+                  ("parts.c02", "missing", '"new"'), ("parts.c03", "extra", "9"),
+                  ("parts.c11", "missing", "7")]
+        scenario.expect(status == EXIT["verify"] and named(report) == wanted,
+                        "exit %d, named %s" % (status, named(report)))
+        scenario.expect(report["rangesKept"] == len(kept) - 1, "%d ranges kept" % report["rangesKept"])
+        scenario.expect(report["rangesRead"] == count - len(kept) + 1 and report["keysRead"] >= 3,
+                        "%d ranges and %d keys read" % (report["rangesRead"], report["keysRead"]))
+        scenario.expect("verify_resumed" in report["stderr"] or "goes on" in report["stderr"],
+                        "not told: %s" % report["stderr"][-300:])
+        scenario.expect(not os.path.exists(state), "the file is still there")
+    with scenario.case("resume: the sums are those of a comparison from the beginning"):
+        _, whole = verify(pair, folder)
+        sums = [[(item["ns"], item[side]["documents"], item[side]["bytes"], item["equal"])
+                 for item in each["collections"] for side in ("source", "destination")]
+                for each in (report, whole)]
+        keyed = ("parts.c00", "parts.c01", "parts.c02")  # compared by key: as when last read whole
+        sums = [[item for item in each if item[0] not in keyed] for each in sums]
+        scenario.expect(sums[0] == sums[1], lambda: "%s" % [
+            pair for pair in zip(*sums) if pair[0] != pair[1]][:3])
+        scenario.expect(named(whole) == wanted, "named %s" % named(whole))
+    with scenario.case("resume: nothing was written to either side"):
+        after = [sorted(server.client.list_database_names()) for server in pair]
+        scenario.expect(after == databases, "databases are %s" % after)
+
+
 def job_repairs(scenario, pair):
     """Somebody writes to the destination while a job runs: named and repaired at the cutover."""
     orders = pair.source.client["shop"]["orders"]
@@ -564,7 +655,7 @@ def main():
         wanted = scenario.arguments.part
         pair = scenario.pair()
         folder = scenario.folder()
-        for part in (part for part in (table, modes, stale) if wanted in part.__name__):
+        for part in (part for part in (table, modes, stale, resumed) if wanted in part.__name__):
             scenario.reset(*pair)
             with scenario.case("part %s came to its end" % part.__name__):
                 part(scenario, pair, folder)
