@@ -11,6 +11,7 @@
 
 #include "engine/link/catalog.h"
 #include "engine/link/reader.h"
+#include "engine/link/sharding.h"
 #include "verify/digest.h"
 #include "verify/map.h"
 #include "verify/verify.h"
@@ -45,6 +46,8 @@ typedef struct {
     uint64_t seed;
     tow_optime_t after; /* the source is read at or after this */
     tow_catalog_t source, destination;
+    tow_shard_keys_t shard_keys[2]; /* of source and destination; none unless both are sharded */
+    bool sharded;                   /* both are: shard keys are compared */
     tow_verify_item_t *items;
     uint32_t item_count;
     atomic_bool ended; /* an error or a stop: threads give up at their next batch */
@@ -135,6 +138,11 @@ char *tow_verify_index_difference(const bson_t *source, const bson_t *destinatio
                                   bool ttl_held_off);
 char *tow_verify_options_difference(const bson_t *source, const bson_t *destination,
                                     bool ttl_held_off);
+
+/* What differs between how a collection is sharded (NULL: not sharded), as a constant text; NULL when
+ * nothing does. */
+const char *tow_verify_sharding_difference(const tow_shard_key_t *source,
+                                           const tow_shard_key_t *destination);
 
 /* path.c: path of the first field that differs, in the caller's memory; NULL when none does. */
 char *tow_verify_path(tow_verify_mode_t mode, const bson_t *source, const bson_t *destination);

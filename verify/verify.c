@@ -208,6 +208,23 @@ static void join_catalogs(tow_verify_run_t *run)
     free(destination);
 }
 
+/* A login that may not read them is no reason to compare nothing. */
+static void read_shard_keys(tow_verify_run_t *run, tow_conn_t *source, tow_conn_t *destination)
+{
+    tow_error_t error;
+
+    run->sharded = tow_link_facts(run->options->source)->sharded &&
+                   tow_link_facts(run->options->destination)->sharded &&
+                   !run->options->documents_only;
+    if (!run->sharded || (tow_shard_keys_read(source, &run->shard_keys[TOW_SOURCE], &error) &&
+                          tow_shard_keys_read(destination, &run->shard_keys[TOW_DESTINATION], &error)))
+        return;
+    run->sharded = false;
+    tow_emit(&run->options->sink, TOW_LEVEL_WARNING, "verify_unsupported",
+             "shard keys are not compared: %s; allow the login to read config.collections",
+             error.message);
+}
+
 static bool read_catalogs(tow_verify_run_t *run, tow_error_t *error)
 {
     const tow_verify_options_t *options = run->options;
@@ -220,6 +237,8 @@ static bool read_catalogs(tow_verify_run_t *run, tow_error_t *error)
          tow_link_poll_time(source, &polled, error) &&
          tow_catalog_read(source, NULL, &run->source, error) &&
          tow_catalog_read(destination, NULL, &run->destination, error);
+    if (ok)
+        read_shard_keys(run, source, destination);
     if (source)
         tow_conn_close(source);
     if (destination)
@@ -258,6 +277,8 @@ static void clear_run(tow_verify_run_t *run)
     free(run->items);
     tow_catalog_clear(&run->source);
     tow_catalog_clear(&run->destination);
+    for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++)
+        tow_shard_keys_clear(&run->shard_keys[which]);
     pthread_cond_destroy(&run->changed);
     pthread_mutex_destroy(&run->lock);
 }

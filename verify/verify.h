@@ -85,6 +85,7 @@ typedef struct {
     tow_track_t *track;            /* NULL: everything is read. Otherwise only what it does not say is equal
                                       is, and it learns what is; borrowed */
     bool documents_only;           /* collections that both sides have; the catalogs may differ yet */
+    bool sharding_aside;           /* shard keys that differ give an event, and no difference */
     _Atomic uint64_t *documents, *bytes, *total_documents; /* progress, may be NULL */
 } tow_verify_options_t;
 

@@ -147,6 +147,7 @@ void tow_job_verify_options(tow_job_t *job, tow_verify_options_t *out)
                                   .mode = job->config.verify_mode,
                                   .repair = job->config.verify_repair ? tow_job_repair : NULL,
                                   .settle = settle,
+                                  .sharding_aside = true, /* the copy does not shard */
                                   .data = job,
                                   .documents = &job->verified_documents,
                                   .bytes = &job->verified_bytes,

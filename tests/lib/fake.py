@@ -74,6 +74,7 @@ class Fake(Peer):
         self.numbers = itertools.count(1000)
         self.opened = []          # pipelines of the streams
         self.gaps = []            # what it was asked and could not do
+        self.shard_keys = []      # documents of config.collections
         self.changed = threading.Condition(threading.RLock())  # guards all of the above
         super().__init__()
 
@@ -331,6 +332,8 @@ class Fake(Peer):
         if request.database == "config" and request.collection == "version":
             return self._cursor(request, [SON([("_id", 1), ("clusterId", self.cluster)])],
                                 "version")
+        if request.database == "config" and request.collection == "collections":
+            return self._cursor(request, self.shard_keys, "collections")
         known = {"find", "filter", "projection", "hint", "min", "max", "batchSize", "limit", "lsid",
                  "singleBatch", "noCursorTimeout", "readConcern", "$db", "$clusterTime", "sort",
                  "$readPreference"}
