@@ -27,7 +27,6 @@ enum {
 typedef struct {
     tow_verify_unit_t *unit;
     uint64_t seed;
-    tow_optime_t after;
     tow_verify_mode_t mode;
     bool first;              /* the reading that counts as progress */
     uint32_t bucket_count;   /* a power of two; 0: none */
@@ -106,8 +105,7 @@ static bool read_side(tow_verify_side_t *side, void *data, tow_error_t *error)
                        .max = unit->has_max ? &unit->max : NULL,
                        .natural = info && info->capped,
                        .clustered = info && info->clustered,
-                       .batch_documents = batch_documents(unit->item),
-                       .after = side->which == TOW_SOURCE ? reading->after : 0};
+                       .batch_documents = batch_documents(unit->item)};
     tow_visitor_t visitor = {reset_reading, read_document, reading,
                              .progress = reading->first && side->which == TOW_SOURCE};
 
@@ -123,7 +121,6 @@ static void prepare_readings(tow_verify_pair_t *pair, tow_verify_unit_t *unit, r
     for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++)
         out[which] = (reading_t){.unit = unit,
                                  .seed = pair->run->seed,
-                                 .after = pair->run->after,
                                  .mode = pair->run->options->mode};
 }
 

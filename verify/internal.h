@@ -97,7 +97,7 @@ void tow_pair_clear(tow_verify_pair_t *pair);
 bool tow_pair_run(tow_verify_pair_t *pair, tow_pair_fn fn, void *source_data,
                   void *destination_data, tow_error_t *error) TOW_CHECK;
 /* Reads documents, from the beginning again after a lost connection; `reset` comes before each try.
- */
+ * Sets what->after by itself. */
 typedef struct {
     void (*reset)(void *data);
     void (*each)(void *data, const bson_t *document);

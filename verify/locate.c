@@ -53,7 +53,6 @@ typedef struct {
 /* The documents that one side has for some keys. */
 typedef struct {
     tow_verify_unit_t *unit;
-    tow_optime_t after;
     const bson_t *filter;
     fetched_t *items; /* once read: sorted by _id */
     size_t count;
@@ -132,8 +131,7 @@ static bool fetch_side(tow_verify_side_t *side, void *data, tow_error_t *error)
     const tow_verify_item_t *item = fetch->unit->item;
     tow_read_t what = {.database = item->database,
                        .collection = item->name,
-                       .filter = fetch->filter,
-                       .after = side->which == TOW_SOURCE ? fetch->after : 0};
+                       .filter = fetch->filter};
     tow_visitor_t visitor = {reset_fetch, take_document, fetch};
 
     if (!tow_side_read(side, &what, &visitor, error))
@@ -255,7 +253,7 @@ static bool look_again(locate_t *locate, suspect_t *suspects, size_t count, tow_
         return false;
     build_filter(suspects, count, &filter);
     for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++)
-        fetches[which] = (fetch_t){.unit = locate->unit, .after = run->after, .filter = &filter};
+        fetches[which] = (fetch_t){.unit = locate->unit, .filter = &filter};
     ok = tow_pair_run(locate->pair, fetch_side, &fetches[TOW_SOURCE], &fetches[TOW_DESTINATION],
                       error);
     for (size_t i = 0; ok && i < count; i++) {

@@ -12,7 +12,7 @@
 #include "engine/base/clock.h"
 #include "verify/internal.h"
 
-enum { WORKERS = 4, MAX_DIFFERENCES = 1000, RANGE_BYTES = 256 << 20, TRACKED_BYTES = 16 << 20 };
+enum { WORKERS = 4, MAX_DIFFERENCES = 1000, RANGE_BYTES = 256 << 20 };
 
 typedef enum { TASK_PREPARE, TASK_SPLIT, TASK_COMPARE, TASK_NONE } task_kind_t;
 
@@ -299,7 +299,7 @@ bool tow_verify_run(const tow_verify_options_t *options, tow_verify_report_t **o
     if (!filled.max_differences)
         filled.max_differences = MAX_DIFFERENCES;
     if (!filled.range_bytes)
-        filled.range_bytes = filled.track ? TRACKED_BYTES : RANGE_BYTES;
+        filled.range_bytes = RANGE_BYTES;
     pthread_mutex_init(&run.lock, NULL);
     pthread_cond_init(&run.changed, NULL);
     run.report = tow_alloc(sizeof *run.report);

@@ -72,8 +72,8 @@ typedef struct {
     tow_stop_t *stop;
     tow_sink_t sink;
     uint32_t workers;              /* pairs of readers */
-    uint64_t range_bytes;          /* default 256 MB, with a track 16 MB; larger for huge collections: at
-                                      most 8,192 ranges, and one where it would be no more than four */
+    uint64_t range_bytes;          /* default 256 MB; larger for huge collections: at most 8,192 ranges,
+                                      and one for a collection that would have no more than four */
     uint32_t max_differences;      /* listed; default 1,000 */
     bool ttl_held_off;             /* ignore expireAfterSeconds of indexes */
     tow_verify_mode_t mode;

@@ -139,11 +139,10 @@ static bool compare_once(tow_job_t *job, tow_error_t *error)
     tow_verify_report_t *report;
     tow_optime_t floor = tow_ledger_floor_time(job->ledger);
 
-    tow_job_verify_options(job, &options);
+    tow_job_verify_options(job, job->track, &options);
     options.workers = 1;
     options.settle = tow_job_settle;
     options.pace = pace;
-    options.track = job->track;
     options.documents_only = true;
     atomic_store(&job->verified_documents, 0);
     atomic_store(&job->verified_bytes, 0);

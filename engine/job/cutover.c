@@ -7,7 +7,7 @@
 #include "engine/job/internal.h"
 #include "engine/job/repair.h"
 
-enum { VERIFY_TRIES = 3 };
+enum { VERIFY_TRIES = 3, TRACKED_BYTES = 16 << 20 };
 
 /* The error that stopped the job, or that it was asked to stop. */
 static bool stopped(tow_job_t *job, tow_error_t *error)
@@ -135,14 +135,21 @@ static bool keep_report(tow_job_t *job, tow_verify_report_t *report, tow_error_t
                     (unsigned long long)left, left == 1 ? "" : "s", first ? first->ns : "?");
 }
 
-void tow_job_verify_options(tow_job_t *job, tow_verify_options_t *out)
+void tow_job_verify_options(tow_job_t *job, tow_track_t *track, tow_verify_options_t *out)
 {
+    uint64_t range_bytes = job->config.range_bytes;
+
+    /* What is written in a range may make it to be read again. */
+    if (track && range_bytes > TRACKED_BYTES)
+        range_bytes = TRACKED_BYTES;
     *out = (tow_verify_options_t){.source = job->source,
                                   .destination = job->destination,
                                   .filter = job->filter,
                                   .stop = job->stop,
                                   .sink = job->sink,
                                   .workers = job->config.workers > 1 ? job->config.workers / 2 : 1,
+                                  .range_bytes = range_bytes,
+                                  .track = track,
                                   .max_differences = job->config.max_differences,
                                   .mode = job->config.verify_mode,
                                   .repair = job->config.verify_repair ? tow_job_repair : NULL,
@@ -167,10 +174,7 @@ static bool verify(tow_job_t *job, tow_error_t *error)
         atomic_store(&job->verified_documents, 0);
         atomic_store(&job->verified_bytes, 0);
         atomic_store(&job->verify_total, 0);
-        tow_job_verify_options(job, &options);
-        options.track = tow_job_watched_track(job);
-        if (!options.track)
-            options.range_bytes = job->config.range_bytes;
+        tow_job_verify_options(job, tow_job_watched_track(job), &options);
         if (!tow_verify_run(&options, &report, error))
             return tow_fail_context(error, "verify");
         if (report->equal || tow_tail_events(job->tail) == events)

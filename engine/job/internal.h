@@ -167,7 +167,8 @@ bool tow_job_source_time(tow_job_t *job, tow_optime_t *out, tow_error_t *error) 
 /* Everything up to that time is settled; `idle`: tow_tail_idle_replies when it was taken. */
 bool tow_job_settled_at(tow_job_t *job, tow_optime_t time, uint64_t idle);
 /* What all comparisons of the job have in common. */
-void tow_job_verify_options(tow_job_t *job, tow_verify_options_t *out);
+/* `track`: NULL when everything is to be compared. */
+void tow_job_verify_options(tow_job_t *job, tow_track_t *track, tow_verify_options_t *out);
 void tow_job_tell_differences(tow_job_t *job, const tow_verify_report_t *report);
 /* A tow_repair_fn. */
 bool tow_job_repair(void *data, const char *database, const char *collection,

@@ -535,6 +535,8 @@ def online(scenario, pair):
     for first in range(0, count, 2000):
         still.insert_many([{"_id": n, "n": n, "pad": "x" * 4000}
                            for n in range(first, min(first + 2000, count))])
+    one = pair.source.client["still"]["one"]  # small enough to be a single range
+    one.insert_many([{"_id": n, "n": n, "pad": "x" * 1000} for n in range(2000)])
     writer = Writer(pair.source.uri, threads=4, seed=scenario.seed, rate=max(50, 200 * SCALE))
     writer.fill(orders=scaled(3000, 300))
     writer.start()
@@ -545,13 +547,14 @@ def online(scenario, pair):
         with scenario.case("online: every range is compared while the source is written to"):
             job.wait_for("documents compared", lambda now:
                          now["verification"]["hashedDocumentCount"] > 0)
-            wait_until("the compared ranges", lambda: compared(pair, job, "still.rows") == count)
+            wait_until("the compared ranges", lambda: compared(pair, job, "still.rows") == count and
+                       compared(pair, job, "still.one") == 2000)
         with scenario.case("online: a write to the destination is undone"):
             copy.delete_one({"_id": 5})
             copy.update_one({"_id": count - 1}, {"$set": {"n": -1}})
             copy.insert_one({"_id": "mine"})
             wait_until("the repair", lambda: copy.find_one({"_id": 5}) and
-                       copy.find_one({"_id": count - 1})["n"] == count - 1 and
+                       (copy.find_one({"_id": count - 1}) or {}).get("n") == count - 1 and
                        not copy.find_one({"_id": "mine"}))
             scenario.expect(job.running(), "the job ended")
         writer.stop()
@@ -562,6 +565,7 @@ def online(scenario, pair):
                          lambda now: stamp(now["positions"]["verified"]) >= goal)
         with scenario.case("online: the cutover reads only what was written since"):
             still.update_many({"_id": {"$lt": 3}}, {"$set": {"n": 0}})
+            one.update_many({"_id": {"$mod": [10, 0]}}, {"$set": {"n": 0}})  # 200 keys: not the range
             summary = job.finish()
             verification = summary["verification"]
             scenario.expect(verification["rangesRead"] <= CAPPED_MOST, "%d ranges were read"
@@ -601,17 +605,52 @@ def restarted(scenario, pair):
         job.options["verify_rate"] = 1  # a megabyte a second: it cannot read all of it again
         job.start()
         job.wait_in_sync()
-        wait_until("the repair", lambda: copy.find_one({"_id": count - 1})["n"] == count - 1)
+        wait_until("the repair", lambda: (copy.find_one({"_id": count - 1}) or {}).get("n") == count - 1)
         goal = source_time(pair.source.client)
         job.wait_for("verified at %s" % (goal,), lambda now:
                      stamp(now["positions"]["verified"]) >= goal,
                      timeout=max(6, count * 4000 / 2e6))
+        # Most documents of one range, and few enough keys: that is compared key by key.
+        rows.update_many({"_id": {"$lt": 200}}, {"$inc": {"n": 1}})
         summary = job.finish()
         verification = summary["verification"]
         scenario.expect(named(verification) == [("still.rows", "different", str(count - 1))],
                         "named %s" % named(verification))
         scenario.expect(verification["rangesRead"] == 0, "%d ranges were read at the cutover"
                         % verification["rangesRead"])
+        scenario.expect_equal(pair)
+
+
+def killed(scenario, pair):
+    """kill -9 in the middle of the comparison in the background, and of the repair of what it found."""
+    rows = pair.source.client["still"]["rows"]
+    copy = pair.destination.client["still"]["rows"]
+    count = scaled(12000, 2000)
+    rows.insert_many([{"_id": n, "n": n, "pad": "x" * 2000} for n in range(count)])
+    job = scenario.job(pair, verify_rate=5)
+    job.wait_in_sync()
+    with scenario.case("killed: in the middle of the comparison"):
+        wait_until("the first ranges", lambda: compared(pair, job, "still.rows") > 0)
+        job.kill()
+        done = compared(pair, job, "still.rows")
+        scenario.expect(0 < done < count, "%d of %d documents were compared" % (done, count))
+        print("# killed when %d of %d documents were compared" % (done, count))
+        rows.update_many({"_id": {"$mod": [500, 3]}}, {"$inc": {"n": 1}})
+        copy.update_many({}, {"$set": {"n": -1}})  # in ranges that were compared, and in all others
+    with scenario.case("killed: in the middle of the repair"):
+        job.options["verify_rate"] = 1000
+        job.start()
+        wait_until("the first repair", lambda: not job.running() or
+                   copy.count_documents({"n": -1}) < count)
+        job.kill()
+        left = copy.count_documents({"n": -1})
+        scenario.expect(0 < left < count, "%d of %d documents were left" % (left, count))
+        print("# killed when %d of %d documents were left to repair" % (left, count))
+    with scenario.case("killed: everything is found and repaired all the same"):
+        job.start()
+        summary = job.finish()
+        scenario.expect(summary["verification"]["equal"], "not equal: %s" %
+                        summary["verification"]["differences"][:3])
         scenario.expect_equal(pair)
 
 
@@ -659,7 +698,7 @@ def main():
             scenario.reset(*pair)
             with scenario.case("part %s came to its end" % part.__name__):
                 part(scenario, pair, folder)
-        for part in (part for part in (job_repairs, online, restarted) if wanted in part.__name__):
+        for part in (part for part in (job_repairs, online, restarted, killed) if wanted in part.__name__):
             scenario.reset(*pair)
             with scenario.case("part %s came to its end" % part.__name__):
                 part(scenario, pair)
