@@ -81,7 +81,8 @@ CONTENTS = {
 }
 
 CAPPED_MOST = 3  # ranges that a cutover may read whole: those without an order of _id
-POSITIONS = scaled(9000, 300)  # documents of 4 KB: too many to be mapped at once
+POSITIONS = scaled(18000, 300)  # too many to be mapped by the first reading
+PAD = 500
 
 
 class Plan:
@@ -152,7 +153,7 @@ def plant_contents(plan):
 def plant_positions(plan):
     """First, last, in the middle, above and below; alone and in pairs that a weaker sum would miss."""
     last = POSITIONS - 1
-    documents = [SON([("_id", n), ("n", n), ("pad", "x" * 4000)]) for n in range(POSITIONS)]
+    documents = [SON([("_id", n), ("n", n), ("pad", "x" * PAD)]) for n in range(POSITIONS)]
     for name, places in (("first", [0]), ("last", [last]), ("middle", [last // 2]),
                          ("ends", [0, last]), ("neighbours", [5, 6])):
         for kind in ("missing", "different", "extra"):
@@ -173,7 +174,7 @@ def plant_positions(plan):
     # As many documents and bytes as before: one gone, one more of the same length.
     _, destination = plan.both("instead", few)
     destination.delete_one({"_id": 3})
-    destination.insert_one(SON([("_id", 77), ("n", 3), ("pad", "x" * 4000)]))
+    destination.insert_one(SON([("_id", 77), ("n", 3), ("pad", "x" * PAD)]))
     plan.expect("table.instead", "missing", 3)
     plan.expect("table.instead", "extra", 77)
     # Two documents that exchanged their contents.
@@ -185,7 +186,7 @@ def plant_positions(plan):
     # One byte flipped twice over: the XOR of both sides' bytes is the same.
     _, destination = plan.both("flipped", few)
     for place in (8, 9):
-        destination.update_one({"_id": place}, {"$set": {"pad": "x" * 3999 + "y"}})
+        destination.update_one({"_id": place}, {"$set": {"pad": "x" * (PAD - 1) + "y"}})
         plan.expect("table.flipped", "different", place, "pad")
     # The same document in two collections, as many times on either side.
     plan.both("here", few)[1].delete_one({"_id": 1})
@@ -310,13 +311,13 @@ def table(scenario, pair, folder):
         scenario.expect(status == EXIT["verify"], "exit %d: %s" % (status, report["stderr"][-300:]))
         expect_planted(scenario, plan, report)
     with scenario.case("table: the same where collections are cut into ranges"):
-        _, cut = verify(pair, folder, "--range-size", "8")
+        _, cut = verify(pair, folder, "--range-size", "2")
         expect_planted(scenario, plan, cut)
         scenario.expect(SCALE < 1 or cut["rangesRead"] > report["rangesRead"] + 10,
                         "%d ranges, %d before" % (cut["rangesRead"], report["rangesRead"]))
     with scenario.case("table: both lengths stand in the report"):
         item = next(item for item in report["differences"] if item["ns"] == "table.exchanged")
-        scenario.expect(item["sourceLength"] == item["destinationLength"] > 4000, "%s" % item)
+        scenario.expect(item["sourceLength"] == item["destinationLength"] > PAD, "%s" % item)
     with scenario.case("table: at most --max-differences are listed, all are counted"):
         status, few = verify(pair, folder, "--max-differences", "5")
         scenario.expect(len(few["differences"]) == 5, "%d listed" % len(few["differences"]))
