@@ -18,6 +18,7 @@ enum {
     BUCKETS_LEAST = 64,
     BATCH_BYTES = 2 << 20,    /* what a processor's cache holds is hashed without going to memory */
     BATCH_LEAST = 100,
+    BATCH_UNKNOWN = 2000,
     BATCH_MOST = 10000,
     WHOLE_RANGES = 4,
     RANGES_MOST = 8192
@@ -88,7 +89,7 @@ static void read_document(void *data, const bson_t *document)
 
 static int32_t batch_documents(const tow_verify_item_t *item)
 {
-    uint64_t wanted = item->bytes ? item->documents * BATCH_BYTES / item->bytes : BATCH_LEAST;
+    uint64_t wanted = item->bytes ? item->documents * BATCH_BYTES / item->bytes : BATCH_UNKNOWN;
 
     return (int32_t)(wanted < BATCH_LEAST ? BATCH_LEAST : wanted > BATCH_MOST ? BATCH_MOST : wanted);
 }
