@@ -20,7 +20,6 @@ enum {
     BATCH_LEAST = 100,
     BATCH_UNKNOWN = 2000,
     BATCH_MOST = 10000,
-    WHOLE_RANGES = 4,
     RANGES_MOST = 8192
 };
 
@@ -367,13 +366,12 @@ static tow_verify_unit_t *add_unit(tow_verify_item_t *item, const bson_value_t *
     return unit;
 }
 
-/* A collection that would make but a few ranges is read whole: servers differ in what a sample and an
- * open end cost, and buckets narrow a difference as well as ranges do. */
 static uint32_t count_ranges(const tow_verify_pair_t *pair, const tow_verify_item_t *item)
 {
-    uint64_t wanted = item->bytes / pair->run->options->range_bytes + 1;
+    const tow_verify_options_t *options = pair->run->options;
+    uint64_t wanted = item->bytes / options->range_bytes + 1;
 
-    if (!item->ordered || wanted <= WHOLE_RANGES)
+    if (!item->ordered || item->bytes <= options->whole_bytes)
         return 1;
     return wanted < RANGES_MOST ? (uint32_t)wanted : RANGES_MOST;
 }

@@ -12,7 +12,7 @@
 #include "engine/base/clock.h"
 #include "verify/internal.h"
 
-enum { WORKERS = 4, MAX_DIFFERENCES = 1000, RANGE_BYTES = 256 << 20 };
+enum { WORKERS = 4, MAX_DIFFERENCES = 1000, RANGE_BYTES = 256 << 20, WHOLE_RANGES = 4 };
 
 typedef enum { TASK_PREPARE, TASK_SPLIT, TASK_COMPARE, TASK_NONE } task_kind_t;
 
@@ -300,6 +300,10 @@ bool tow_verify_run(const tow_verify_options_t *options, tow_verify_report_t **o
         filled.max_differences = MAX_DIFFERENCES;
     if (!filled.range_bytes)
         filled.range_bytes = RANGE_BYTES;
+    /* Servers differ in what a sample and an open end cost, and buckets narrow a difference as well as
+     * ranges do. */
+    if (!filled.whole_bytes)
+        filled.whole_bytes = WHOLE_RANGES * filled.range_bytes;
     pthread_mutex_init(&run.lock, NULL);
     pthread_cond_init(&run.changed, NULL);
     run.report = tow_alloc(sizeof *run.report);

@@ -72,8 +72,8 @@ typedef struct {
     tow_stop_t *stop;
     tow_sink_t sink;
     uint32_t workers;              /* pairs of readers */
-    uint64_t range_bytes;          /* default 256 MB; larger for huge collections: at most 8,192 ranges,
-                                      and one for a collection that would have no more than four */
+    uint64_t range_bytes;          /* default 256 MB; larger for huge collections: at most 8,192 ranges */
+    uint64_t whole_bytes;          /* a collection of no more is one range; default four ranges */
     uint32_t max_differences;      /* listed; default 1,000 */
     bool ttl_held_off;             /* ignore expireAfterSeconds of indexes */
     tow_verify_mode_t mode;

@@ -149,6 +149,7 @@ void tow_job_verify_options(tow_job_t *job, tow_track_t *track, tow_verify_optio
                                   .sink = job->sink,
                                   .workers = job->config.workers > 1 ? job->config.workers / 2 : 1,
                                   .range_bytes = range_bytes,
+                                  .whole_bytes = track ? range_bytes : 0,
                                   .track = track,
                                   .max_differences = job->config.max_differences,
                                   .mode = job->config.verify_mode,

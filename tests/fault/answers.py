@@ -7,6 +7,7 @@ real server. Every case ends with both sides compared document by document.
 import json
 import os
 import pathlib
+import subprocess
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
@@ -18,7 +19,7 @@ from bson.codec_options import CodecOptions
 from bson.son import SON
 
 from fake import Fake
-from job import EXIT, towline
+from job import EXIT, binary, clean_environment, towline
 from scenario import Scenario, wait_until
 
 RAW = CodecOptions(document_class=RawBSONDocument)
@@ -330,6 +331,52 @@ def shard_keys(scenario, destination):
         scenario.expect(not side.gaps, lambda: "the fake lacks: %s" % side.gaps[:3])
 
 
+def forgotten(scenario, destination):
+    """A comparison that was killed, and whose position a side has forgotten, starts over and says so."""
+    sides = Fake(), Fake()
+    for side in sides:
+        for name in "abcdef":
+            side.insert("shop." + name, *[{"_id": number, "n": 1} for number in range(10)])
+    folder = scenario.folder()
+    report, state = os.path.join(folder, "report.json"), os.path.join(folder, "state")
+    command = ["verify", "--source", sides[0].uri, "--destination", sides[1].uri, "--progress", "none",
+               "--report", report, "--state", state, "--workers", "2"]
+
+    def ranges():
+        if not os.path.exists(state):
+            return 0
+        with open(state, "rb") as file:
+            return bson.decode_all(file.read())[0]["ranges"]
+
+    def killed():
+        sides[0].script.on("find", when=lambda request: request.collection == "d").delay(60)
+        process = subprocess.Popen([binary()] + command, stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                   env=clean_environment())
+        try:
+            wait_until("three ranges", lambda: process.poll() is not None or ranges() == 3)
+        finally:
+            process.kill()
+            process.wait()
+
+    def expect(kept, text):
+        done = towline(*command)
+        scenario.expect(done.returncode == 0 and text in done.stderr, "exit %d: %s"
+                        % (done.returncode, done.stderr[-400:]))
+        with open(report, encoding="utf-8") as file:
+            found = json.load(file)
+        scenario.expect((found["rangesKept"], found["rangesRead"]) == (kept, 6 - kept),
+                        "%d ranges kept, %d read" % (found["rangesKept"], found["rangesRead"]))
+
+    killed()
+    expect(3, "goes on")
+    killed()
+    sides[1].forget_history()
+    expect(0, "everything is compared again")
+    for side in sides:
+        scenario.expect(not side.gaps, lambda: "the fake lacks: %s" % side.gaps[:3])
+
+
 def main():
     with Scenario(__doc__) as scenario:
         destination = scenario.server()
@@ -337,6 +384,7 @@ def main():
                  ("a mongos", whole_job, {"sharded": True}),
                  ("opaque tokens", whole_job, {"opaque": True}),
                  ("shard keys of two clusters", shard_keys, {}),
+                 ("a comparison whose position is forgotten", forgotten, {}),
                  ("version 4.4", whole_job, {"version": "4.4.29"}),
                  ("lag of an idle source is 0", idle_lag, {}),
                  ("lag of a stalled stream grows", stalled_lag, {}),

@@ -537,7 +537,7 @@ def online(scenario, pair):
         still.insert_many([{"_id": n, "n": n, "pad": "x" * 4000}
                            for n in range(first, min(first + 2000, count))])
     one = pair.source.client["still"]["one"]  # small enough to be a single range
-    one.insert_many([{"_id": n, "n": n, "pad": "x" * 1000} for n in range(2000)])
+    one.insert_many([{"_id": n, "n": n, "pad": "x" * 300} for n in range(2000)])
     writer = Writer(pair.source.uri, threads=4, seed=scenario.seed, rate=max(50, 200 * SCALE))
     writer.fill(orders=scaled(3000, 300))
     writer.start()
