@@ -238,7 +238,7 @@ static void build_settings(tow_saved_t *saved)
     free(filter);
 }
 
-/* *out_name: the first setting that is another one; NULL when all are the same. */
+/* The first setting that is another one, borrowed; NULL: all are the same. */
 static const char *differing_setting(const tow_saved_t *saved, const bson_t *stored)
 {
     bson_iter_t ours, theirs;
@@ -253,15 +253,17 @@ static const char *differing_setting(const tow_saved_t *saved, const bson_t *sto
 
 static bool check_settings(const tow_saved_t *saved, const stored_t *stored, tow_error_t *error)
 {
+    const char *name = "set of options";
     bson_t settings;
-    const char *name = !stored->found                                        ? NULL
-                       : sub_document(&stored->header, "settings", &settings) ? differing_setting(saved, &settings)
-                                                                              : "settings";
 
+    if (!stored->found)
+        return true;
+    if (sub_document(&stored->header, "settings", &settings))
+        name = differing_setting(saved, &settings);
     return !name ? true
                  : tow_fail(error, TOW_ERROR_SETTINGS,
-                            "--state: %s is of a comparison with another %s; give the options of that one, "
-                            "another file, or remove it to start over",
+                            "--state: %s is of a comparison with another %s; give the options of that "
+                            "one, another file, or remove it to start over",
                             saved->options.path, name);
 }
 
