@@ -104,6 +104,7 @@ bool tow_bench_spawn(const char *const *argv, const char *const *environment, co
 bool tow_bench_reap(tow_bench_child_t *child, int64_t timeout_s, tow_bench_usage_t *out,
                     tow_error_t *error);
 bool tow_bench_alive(const tow_bench_child_t *child);
+bool tow_bench_outlives(const tow_bench_child_t *child, int64_t wait_ms); /* false as soon as it ends */
 void tow_bench_kill(
     tow_bench_child_t *child); /* SIGTERM, SIGKILL after 10 s; fine on a reaped one */
 /* User and system seconds of a running process; -1 for pid 0 and for one that is gone. */

@@ -99,9 +99,14 @@ static bool wait_end(const tow_bench_child_t *child, int64_t wait_ms)
     }
 }
 
+bool tow_bench_outlives(const tow_bench_child_t *child, int64_t wait_ms)
+{
+    return child->pid > 0 && !wait_end(child, wait_ms);
+}
+
 bool tow_bench_alive(const tow_bench_child_t *child)
 {
-    return child->pid > 0 && !wait_end(child, 0);
+    return tow_bench_outlives(child, 0);
 }
 
 static int reap(tow_bench_child_t *child, struct rusage *out)

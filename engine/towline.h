@@ -287,12 +287,14 @@ TOW_API bool tow_plan(const tow_options_t *options, char **out_json, tow_error_t
 TOW_API bool tow_notify_test(const tow_options_t *options, tow_error_t *error);
 
 /* The same, watched. `progress` comes every `progress_ms` from a thread of its own, also a last time:
- * documents and bytes of the source compared so far, and an estimate of all documents. */
+ * documents and bytes of the source compared so far, and an estimate of all documents. `report` comes
+ * once, as soon as it is known; until the call returns the connections are closed, which takes a moment. */
 typedef struct {
     void *data;
     tow_event_fn event;  /* may be NULL */
     void (*progress)(void *data, uint64_t documents, uint64_t bytes, uint64_t total_documents);
     int progress_ms;
+    void (*report)(void *data, const char *report_json); /* may be NULL; borrowed */
 } tow_verify_watch_t;
 TOW_API bool tow_verify_watched(const tow_options_t *options, const tow_verify_watch_t *watch,
                                 char **out_report_json, tow_error_t *error);

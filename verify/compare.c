@@ -1,18 +1,25 @@
 /* compare.c: compares one range, and finds out which of its documents differ.
  *
- * A range is read once on both sides. When the digests differ it is read again, as a map of all its
- * documents when they are few, else with a digest for each of many buckets (by hash of the _id), so
- * that only the documents of differing buckets need to be mapped, in parts of bounded size. What
- * counts for the totals is always the last reading of a document. */
+ * A range is read once on both sides, with a digest for each of many buckets (by hash of the _id)
+ * besides the sum of all. A range of few documents is mapped at the same time, so that a difference
+ * needs no second reading. Of a larger one that differs the documents of differing buckets are read
+ * again and mapped, in parts of bounded size. What counts for the totals is always the last reading
+ * of a document. */
 #include <stdlib.h>
 
 #include "verify/internal.h"
 
 enum {
-    MAP_DOCUMENTS = 131072, /* mapped at a time on either side: about 8 MB */
-    BUCKET_DOCUMENTS = 64,  /* wanted in a bucket */
-    BUCKETS_MOST = 65536,   /* 2 MB of digests on either side */
+    MAP_DOCUMENTS = 131072,   /* mapped at a time on either side: about 8 MB */
+    MAP_AT_ONCE = 16384,      /* mapped by the first reading: about 1 MB */
+    BUCKET_DOCUMENTS = 64,    /* wanted in a bucket … */
+    BUCKET_ENOUGH = 64,       /* … and so many times more are put up with */
+    BUCKETS_MOST = 65536,     /* 2 MB of digests on either side */
     BUCKETS_LEAST = 64,
+    BATCH_BYTES = 2 << 20,    /* what a processor's cache holds is hashed without going to memory */
+    BATCH_LEAST = 100,
+    BATCH_UNKNOWN = 2000,
+    BATCH_MOST = 10000,
     RANGES_MOST = 8192
 };
 
@@ -20,7 +27,6 @@ enum {
 typedef struct {
     tow_verify_unit_t *unit;
     uint64_t seed;
-    tow_optime_t after;
     tow_verify_mode_t mode;
     bool first;              /* the reading that counts as progress */
     uint32_t bucket_count;   /* a power of two; 0: none */
@@ -28,8 +34,8 @@ typedef struct {
     bool mapping;
     /* Results, of selected documents only. */
     tow_digest_t digest;
-    tow_digest_t *buckets; /* when there are buckets and nothing is mapped */
-    tow_map_t map;
+    tow_digest_t *buckets; /* NULL: none are kept, buckets only select */
+    tow_map_t map;         /* while `mapping` */
     tow_buffer_t scratch;
 } reading_t;
 
@@ -41,6 +47,18 @@ static void reset_reading(void *data)
     for (uint32_t i = 0; reading->buckets && i < reading->bucket_count; i++)
         reading->buckets[i] = (tow_digest_t){0};
     tow_map_clear(&reading->map);
+}
+
+/* The estimate may have been far too low: a map that would grow beyond its room is given up. */
+static void map_document(reading_t *reading, tow_value_t id, uint64_t key, tow_hash_t hash,
+                         uint32_t length)
+{
+    if (reading->buckets && reading->map.count == 2 * MAP_AT_ONCE) {
+        reading->mapping = false;
+        tow_map_clear(&reading->map);
+        return;
+    }
+    tow_map_add(&reading->map, id, key, hash, length);
 }
 
 static void read_document(void *data, const bson_t *document)
@@ -65,7 +83,14 @@ static void read_document(void *data, const bson_t *document)
     if (reading->buckets)
         tow_digest_add(&reading->buckets[bucket], hash, document->len);
     if (reading->mapping)
-        tow_map_add(&reading->map, id, key, hash, document->len);
+        map_document(reading, id, key, hash, document->len);
+}
+
+static int32_t batch_documents(const tow_verify_item_t *item)
+{
+    uint64_t wanted = item->bytes ? item->documents * BATCH_BYTES / item->bytes : BATCH_UNKNOWN;
+
+    return (int32_t)(wanted < BATCH_LEAST ? BATCH_LEAST : wanted > BATCH_MOST ? BATCH_MOST : wanted);
 }
 
 static bool read_side(tow_verify_side_t *side, void *data, tow_error_t *error)
@@ -80,8 +105,7 @@ static bool read_side(tow_verify_side_t *side, void *data, tow_error_t *error)
                        .max = unit->has_max ? &unit->max : NULL,
                        .natural = info && info->capped,
                        .clustered = info && info->clustered,
-                       .batch_documents = 2000, /* bounds the memory of a batch of small ones */
-                       .after = side->which == TOW_SOURCE ? reading->after : 0};
+                       .batch_documents = batch_documents(unit->item)};
     tow_visitor_t visitor = {reset_reading, read_document, reading,
                              .progress = reading->first && side->which == TOW_SOURCE};
 
@@ -97,7 +121,6 @@ static void prepare_readings(tow_verify_pair_t *pair, tow_verify_unit_t *unit, r
     for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++)
         out[which] = (reading_t){.unit = unit,
                                  .seed = pair->run->seed,
-                                 .after = pair->run->after,
                                  .mode = pair->run->options->mode};
 }
 
@@ -108,9 +131,19 @@ static void use_buckets(reading_t readings[2], uint64_t documents)
     while (count < BUCKETS_MOST && (uint64_t)count * BUCKET_DOCUMENTS < documents)
         count *= 2;
     for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++) {
+        free(readings[which].buckets);
         readings[which].bucket_count = count;
         readings[which].buckets = tow_alloc(count * sizeof *readings[which].buckets);
     }
+}
+
+/* So many documents in each bucket that looking for a few would mean reading them all, part by part. */
+static bool are_coarse(const reading_t readings[2], uint64_t documents)
+{
+    uint32_t count = readings[TOW_SOURCE].bucket_count;
+
+    return count < BUCKETS_MOST &&
+           documents > (uint64_t)count * BUCKET_DOCUMENTS * BUCKET_ENOUGH;
 }
 
 static void free_readings(reading_t readings[2])
@@ -127,31 +160,34 @@ static bool read_both(tow_verify_pair_t *pair, reading_t readings[2], tow_error_
     return tow_pair_run(pair, read_side, &readings[TOW_SOURCE], &readings[TOW_DESTINATION], error);
 }
 
+/* Reports what differs among the documents that were mapped, and adds them to the totals. */
+static bool locate_mapped(tow_verify_pair_t *pair, tow_verify_unit_t *unit,
+                          const reading_t readings[2], tow_digest_t totals[2], tow_error_t *error)
+{
+    tow_map_t maps[2] = {readings[TOW_SOURCE].map, readings[TOW_DESTINATION].map};
+    tow_digest_t digests[2] = {readings[TOW_SOURCE].digest, readings[TOW_DESTINATION].digest};
+
+    if (!tow_verify_locate(pair, unit, maps, digests, error))
+        return false;
+    for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++)
+        tow_digest_merge(&totals[which], &digests[which]);
+    return true;
+}
+
 /* Maps the selected documents, reports what differs among them, and adds them to the totals. */
 static bool map_part(tow_verify_pair_t *pair, tow_verify_unit_t *unit, uint32_t bucket_count,
                      const uint8_t *selected, tow_digest_t totals[2], tow_error_t *error)
 {
     reading_t readings[2];
-    tow_map_t maps[2];
-    tow_digest_t digests[2];
     bool ok;
 
     prepare_readings(pair, unit, readings);
     for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++) {
         readings[which].mapping = true;
-        readings[which].bucket_count = selected ? bucket_count : 0;
+        readings[which].bucket_count = bucket_count;
         readings[which].selected = selected;
     }
-    ok = read_both(pair, readings, error);
-    if (ok) {
-        for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++) {
-            maps[which] = readings[which].map;
-            digests[which] = readings[which].digest;
-        }
-        ok = tow_verify_locate(pair, unit, maps, digests, error);
-    }
-    for (int which = TOW_SOURCE; ok && which <= TOW_DESTINATION; which++)
-        tow_digest_merge(&totals[which], &digests[which]);
+    ok = read_both(pair, readings, error) && locate_mapped(pair, unit, readings, totals, error);
     free_readings(readings);
     return ok;
 }
@@ -222,9 +258,10 @@ static bool find_differences(tow_verify_pair_t *pair, tow_verify_unit_t *unit,
         totals[TOW_DESTINATION] = readings[TOW_DESTINATION].digest;
         return true;
     }
-    if (!readings[TOW_SOURCE].buckets) {
-        if (larger(on_source, on_destination) <= MAP_DOCUMENTS)
-            return map_part(pair, unit, 0, NULL, totals, error);
+    if (readings[TOW_SOURCE].mapping && readings[TOW_DESTINATION].mapping)
+        return locate_mapped(pair, unit, readings, totals, error);
+    readings[TOW_SOURCE].mapping = readings[TOW_DESTINATION].mapping = false;
+    if (are_coarse(readings, larger(on_source, on_destination))) {
         use_buckets(readings, larger(on_source, on_destination));
         readings[TOW_SOURCE].first = false;
         if (!read_both(pair, readings, error))
@@ -272,8 +309,9 @@ static bool compare_range(tow_verify_pair_t *pair, tow_verify_unit_t *unit, tow_
 
     prepare_readings(pair, unit, readings);
     readings[TOW_SOURCE].first = true;
-    if (unit->item->bucketed)
-        use_buckets(readings, unit->documents);
+    use_buckets(readings, unit->documents);
+    for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++)
+        readings[which].mapping = unit->documents <= MAP_AT_ONCE;
     ok = read_both(pair, readings, error);
     if (ok && tow_digest_equal(&readings[TOW_SOURCE].digest, &readings[TOW_DESTINATION].digest)) {
         totals[TOW_SOURCE] = readings[TOW_SOURCE].digest;
@@ -330,9 +368,10 @@ static tow_verify_unit_t *add_unit(tow_verify_item_t *item, const bson_value_t *
 
 static uint32_t count_ranges(const tow_verify_pair_t *pair, const tow_verify_item_t *item)
 {
-    uint64_t wanted = item->bytes / pair->run->options->range_bytes + 1;
+    const tow_verify_options_t *options = pair->run->options;
+    uint64_t wanted = item->bytes / options->range_bytes + 1;
 
-    if (item->bucketed)
+    if (!item->ordered || item->bytes <= options->whole_bytes)
         return 1;
     return wanted < RANGES_MOST ? (uint32_t)wanted : RANGES_MOST;
 }
@@ -387,7 +426,7 @@ static bool sample(tow_verify_pair_t *pair, tow_verify_item_t *item, split_t *ou
 static tow_verify_unit_t *tracked_units(tow_verify_pair_t *pair, tow_verify_item_t *item)
 {
     tow_track_t *track = pair->run->options->track;
-    uint32_t count = tow_track_count(track, item->ns);
+    uint32_t count = tow_track_count(track, item->ns), kept = 0;
     tow_verify_unit_t *units = NULL;
 
     for (uint32_t i = 0; i < count; i++) {
@@ -395,6 +434,7 @@ static tow_verify_unit_t *tracked_units(tow_verify_pair_t *pair, tow_verify_item
         tow_track_state_t state = tow_track_state(track, item->ns, i, &digests[TOW_SOURCE]);
         bson_value_t bounds[2];
 
+        kept += state != TOW_TRACK_OPEN;
         if (state != TOW_TRACK_OPEN)
             tow_verify_progress(pair->run, digests[TOW_SOURCE].documents,
                                 digests[TOW_SOURCE].bytes);
@@ -413,6 +453,9 @@ static tow_verify_unit_t *tracked_units(tow_verify_pair_t *pair, tow_verify_item
             if (bounds[end].value_type != BSON_TYPE_EOD)
                 bson_value_destroy(&bounds[end]);
     }
+    pthread_mutex_lock(&pair->run->lock);
+    pair->run->report->ranges_kept += kept;
+    pthread_mutex_unlock(&pair->run->lock);
     return units;
 }
 
@@ -439,7 +482,7 @@ bool tow_verify_split(tow_verify_pair_t *pair, tow_verify_item_t *item,
             return false;
         if (track)
             tow_track_set(track, item->ns, item->source->uuid, split.bounds, split.count,
-                          !item->bucketed);
+                          item->ordered);
     }
     *out_units = track ? tracked_units(pair, item) : sampled_units(item, &split);
     for (uint32_t i = 0; i < split.count; i++)

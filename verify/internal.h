@@ -11,6 +11,7 @@
 
 #include "engine/link/catalog.h"
 #include "engine/link/reader.h"
+#include "engine/link/sharding.h"
 #include "verify/digest.h"
 #include "verify/map.h"
 #include "verify/verify.h"
@@ -20,7 +21,7 @@ typedef struct {
     char *database, *name, *ns;
     const tow_collection_info_t *source, *destination; /* NULL: not there; borrowed from the run */
     bool data;        /* documents are compared: a collection on both sides, or on the only one */
-    bool bucketed;    /* the order of _id is not shared: one range, digests by hash of the _id */
+    bool ordered;     /* the order of _id is shared; otherwise there is one range */
     bool unsupported; /* time series: not in the report */
     uint64_t documents, bytes; /* estimates, written before the item is split */
     /* Guarded by the run's lock. */
@@ -45,6 +46,8 @@ typedef struct {
     uint64_t seed;
     tow_optime_t after; /* the source is read at or after this */
     tow_catalog_t source, destination;
+    tow_shard_keys_t shard_keys[2]; /* of source and destination; none unless both are sharded */
+    bool sharded;                   /* both are: shard keys are compared */
     tow_verify_item_t *items;
     uint32_t item_count;
     atomic_bool ended; /* an error or a stop: threads give up at their next batch */
@@ -94,7 +97,7 @@ void tow_pair_clear(tow_verify_pair_t *pair);
 bool tow_pair_run(tow_verify_pair_t *pair, tow_pair_fn fn, void *source_data,
                   void *destination_data, tow_error_t *error) TOW_CHECK;
 /* Reads documents, from the beginning again after a lost connection; `reset` comes before each try.
- */
+ * Sets what->after by itself. */
 typedef struct {
     void (*reset)(void *data);
     void (*each)(void *data, const bson_t *document);
@@ -135,6 +138,11 @@ char *tow_verify_index_difference(const bson_t *source, const bson_t *destinatio
                                   bool ttl_held_off);
 char *tow_verify_options_difference(const bson_t *source, const bson_t *destination,
                                     bool ttl_held_off);
+
+/* What differs between how a collection is sharded (NULL: not sharded), as a constant text; NULL when
+ * nothing does. */
+const char *tow_verify_sharding_difference(const tow_shard_key_t *source,
+                                           const tow_shard_key_t *destination);
 
 /* path.c: path of the first field that differs, in the caller's memory; NULL when none does. */
 char *tow_verify_path(tow_verify_mode_t mode, const bson_t *source, const bson_t *destination);

@@ -54,7 +54,6 @@ typedef struct {
 /* The documents that one side has for some keys. */
 typedef struct {
     tow_verify_unit_t *unit;
-    tow_optime_t after;
     const bson_t *filter;
     fetched_t *items; /* once read: sorted by _id */
     size_t count;
@@ -133,8 +132,7 @@ static bool fetch_side(tow_verify_side_t *side, void *data, tow_error_t *error)
     const tow_verify_item_t *item = fetch->unit->item;
     tow_read_t what = {.database = item->database,
                        .collection = item->name,
-                       .filter = fetch->filter,
-                       .after = side->which == TOW_SOURCE ? fetch->after : 0};
+                       .filter = fetch->filter};
     tow_visitor_t visitor = {reset_fetch, take_document, fetch};
 
     if (!tow_side_read(side, &what, &visitor, error))
@@ -204,7 +202,7 @@ static void note_facts(locate_t *locate, suspect_t *suspect, const bson_t *docum
 
     suspect->kind = !looks[TOW_SOURCE].there        ? TOW_DIFFERENCE_EXTRA
                     : !looks[TOW_DESTINATION].there ? TOW_DIFFERENCE_MISSING
-                                                    : TOW_DIFFERENCE_CONTENT;
+                                                    : TOW_DIFFERENCE_DIFFERENT;
     for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++)
         suspect->lengths[which] = looks[which].there ? looks[which].length : 0;
     free(suspect->path);
@@ -246,7 +244,7 @@ static bool look_again(locate_t *locate, suspect_t *suspects, size_t count, tow_
         return false;
     build_filter(suspects, count, &filter);
     for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++)
-        fetches[which] = (fetch_t){.unit = locate->unit, .after = run->after, .filter = &filter};
+        fetches[which] = (fetch_t){.unit = locate->unit, .filter = &filter};
     ok = tow_pair_run(locate->pair, fetch_side, &fetches[TOW_SOURCE], &fetches[TOW_DESTINATION],
                       error);
     for (size_t i = 0; ok && i < count; i++) {

@@ -101,7 +101,7 @@ static void compare_group(tow_map_entry_t *a, size_t a_count, tow_map_entry_t *b
         else if (i >= a_count)
             each(data, TOW_DIFFERENCE_EXTRA, NULL, &b[i]);
         else
-            each(data, TOW_DIFFERENCE_CONTENT, &a[i], &b[i]);
+            each(data, TOW_DIFFERENCE_DIFFERENT, &a[i], &b[i]);
     }
 }
 

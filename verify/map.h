@@ -30,7 +30,7 @@ tow_value_t tow_map_id(const tow_map_t *map, const tow_map_entry_t *entry); /* b
 void tow_map_clear(tow_map_t *map);                                         /* keeps the room */
 void tow_map_free(tow_map_t *map);
 
-/* Called for every difference: MISSING has no destination entry, EXTRA no source entry, CONTENT
+/* Called for every difference: MISSING has no destination entry, EXTRA no source entry, DIFFERENT
  * both. */
 typedef void (*tow_map_difference_fn)(void *data, tow_difference_kind_t kind,
                                       const tow_map_entry_t *source,

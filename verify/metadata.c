@@ -153,6 +153,41 @@ static void add_text(tow_verify_run_t *run, tow_verify_item_t *item, tow_differe
     free(text);
 }
 
+const char *tow_verify_sharding_difference(const tow_shard_key_t *source,
+                                           const tow_shard_key_t *destination)
+{
+    bson_iter_t left, right;
+
+    if (!source && !destination)
+        return NULL;
+    if (!source || !destination)
+        return source ? "shardKey, not sharded at the destination" : "shardKey, not sharded at the source";
+    bson_iter_init(&left, &source->key);
+    bson_iter_init(&right, &destination->key);
+    while (bson_iter_next(&left))
+        if (!bson_iter_next(&right) || strcmp(bson_iter_key(&left), bson_iter_key(&right)) != 0 ||
+            !same_value(tow_value_of(&left), tow_value_of(&right)))
+            return "shardKey.key";
+    if (bson_iter_next(&right))
+        return "shardKey.key";
+    return source->unique == destination->unique ? NULL : "shardKey.unique";
+}
+
+static void compare_sharding(tow_verify_run_t *run, tow_verify_item_t *item)
+{
+    const char *text = tow_verify_sharding_difference(
+        tow_shard_keys_find(run->shard_keys[TOW_SOURCE], item->ns),
+        tow_shard_keys_find(run->shard_keys[TOW_DESTINATION], item->ns));
+
+    if (!text)
+        return;
+    if (run->options->sharding_aside)
+        tow_emit(&run->options->sink, TOW_LEVEL_WARNING, "sharding_differs",
+                 "%s differs in how it is sharded: %s", item->ns, text);
+    else
+        add_text(run, item, TOW_DIFFERENCE_OPTIONS, tow_strdup(text));
+}
+
 /* Decides what of the item can be compared beyond its type. */
 static void compare_types(tow_verify_run_t *run, tow_verify_item_t *item)
 {
@@ -187,10 +222,11 @@ static void compare_types(tow_verify_run_t *run, tow_verify_item_t *item)
         else
             free(text);
         item->data = source->type == TOW_COLLECTION;
+        if (item->data && run->sharded)
+            compare_sharding(run, item);
     }
-    item->bucketed =
-        item->data && ((source && (source->capped || source->collated)) ||
-                       (destination && (destination->capped || destination->collated)));
+    item->ordered = !(source && (source->capped || source->collated)) &&
+                    !(destination && (destination->capped || destination->collated));
 }
 
 static const char *index_name(const bson_t *index)

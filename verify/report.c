@@ -11,7 +11,7 @@ enum { ID_TEXT = 512, BOUND_TEXT = 160 };
 
 static const char *const kind_names[] = {[TOW_DIFFERENCE_MISSING] = "missing",
                                          [TOW_DIFFERENCE_EXTRA] = "extra",
-                                         [TOW_DIFFERENCE_CONTENT] = "content",
+                                         [TOW_DIFFERENCE_DIFFERENT] = "different",
                                          [TOW_DIFFERENCE_OPTIONS] = "options",
                                          [TOW_DIFFERENCE_INDEXES] = "indexes"};
 
@@ -398,8 +398,8 @@ char *tow_verify_report_json(const tow_verify_report_t *report)
     put(&out, ",\"sourceTime\":{\"t\":%" PRIu32 ",\"i\":%" PRIu32 "}", time.t, time.i);
     put(&out, ",\"differencesTotal\":%" PRIu64 ",\"repaired\":%" PRIu64 ",\"unsettled\":%" PRIu64,
         report->differences_total, report->repaired_total, report->unsettled);
-    put(&out, ",\"rangesRead\":%" PRIu64 ",\"keysRead\":%" PRIu64, report->ranges_read,
-        report->keys_read);
+    put(&out, ",\"rangesRead\":%" PRIu64 ",\"rangesKept\":%" PRIu64 ",\"keysRead\":%" PRIu64,
+        report->ranges_read, report->ranges_kept, report->keys_read);
     put(&out, ",\"collections\":[");
     for (uint32_t i = 0; i < report->collection_count; i++) {
         if (i)

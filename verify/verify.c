@@ -12,7 +12,7 @@
 #include "engine/base/clock.h"
 #include "verify/internal.h"
 
-enum { WORKERS = 4, MAX_DIFFERENCES = 1000, RANGE_BYTES = 16 << 20 };
+enum { WORKERS = 4, MAX_DIFFERENCES = 1000, RANGE_BYTES = 256 << 20, WHOLE_RANGES = 4 };
 
 typedef enum { TASK_PREPARE, TASK_SPLIT, TASK_COMPARE, TASK_NONE } task_kind_t;
 
@@ -208,6 +208,23 @@ static void join_catalogs(tow_verify_run_t *run)
     free(destination);
 }
 
+/* A login that may not read them is no reason to compare nothing. */
+static void read_shard_keys(tow_verify_run_t *run, tow_conn_t *source, tow_conn_t *destination)
+{
+    tow_error_t error;
+
+    run->sharded = tow_link_facts(run->options->source)->sharded &&
+                   tow_link_facts(run->options->destination)->sharded &&
+                   !run->options->documents_only;
+    if (!run->sharded || (tow_shard_keys_read(source, &run->shard_keys[TOW_SOURCE], &error) &&
+                          tow_shard_keys_read(destination, &run->shard_keys[TOW_DESTINATION], &error)))
+        return;
+    run->sharded = false;
+    tow_emit(&run->options->sink, TOW_LEVEL_WARNING, "verify_unsupported",
+             "shard keys are not compared: %s; allow the login to read config.collections",
+             error.message);
+}
+
 static bool read_catalogs(tow_verify_run_t *run, tow_error_t *error)
 {
     const tow_verify_options_t *options = run->options;
@@ -220,6 +237,8 @@ static bool read_catalogs(tow_verify_run_t *run, tow_error_t *error)
          tow_link_poll_time(source, &polled, error) &&
          tow_catalog_read(source, NULL, &run->source, error) &&
          tow_catalog_read(destination, NULL, &run->destination, error);
+    if (ok)
+        read_shard_keys(run, source, destination);
     if (source)
         tow_conn_close(source);
     if (destination)
@@ -258,6 +277,8 @@ static void clear_run(tow_verify_run_t *run)
     free(run->items);
     tow_catalog_clear(&run->source);
     tow_catalog_clear(&run->destination);
+    for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++)
+        tow_shard_keys_clear(&run->shard_keys[which]);
     pthread_cond_destroy(&run->changed);
     pthread_mutex_destroy(&run->lock);
 }
@@ -279,6 +300,10 @@ bool tow_verify_run(const tow_verify_options_t *options, tow_verify_report_t **o
         filled.max_differences = MAX_DIFFERENCES;
     if (!filled.range_bytes)
         filled.range_bytes = RANGE_BYTES;
+    /* Servers differ in what a sample and an open end cost, and buckets narrow a difference as well as
+     * ranges do. */
+    if (!filled.whole_bytes)
+        filled.whole_bytes = WHOLE_RANGES * filled.range_bytes;
     pthread_mutex_init(&run.lock, NULL);
     pthread_cond_init(&run.changed, NULL);
     run.report = tow_alloc(sizeof *run.report);

@@ -7,7 +7,7 @@
 #include "engine/state/key.h"
 #include "verify/track.h"
 
-typedef enum { TOW_DIFFERENCE_MISSING, TOW_DIFFERENCE_EXTRA, TOW_DIFFERENCE_CONTENT,
+typedef enum { TOW_DIFFERENCE_MISSING, TOW_DIFFERENCE_EXTRA, TOW_DIFFERENCE_DIFFERENT,
                TOW_DIFFERENCE_OPTIONS, TOW_DIFFERENCE_INDEXES } tow_difference_kind_t;
 
 /* What counts as a difference of two documents. */
@@ -21,7 +21,7 @@ typedef struct {
     tow_difference_kind_t kind;
     char *ns;
     char *id;        /* extended JSON of the _id; NULL for options, indexes */
-    char *path;      /* first differing field path (CONTENT), or what differs; may be NULL */
+    char *path;      /* first differing field path (DIFFERENT), or what differs; may be NULL */
     bson_value_t id_value;   /* for repair; BSON_TYPE_EOD when none */
     char *range;     /* text of the range's bounds: "[min, max)" */
     uint32_t source_length, destination_length; /* of the documents, in bytes; 0: not there */
@@ -50,6 +50,7 @@ typedef struct {
     uint64_t differences_total;    /* … and all counted */
     uint64_t repaired_total;       /* of these, equal by now */
     uint64_t ranges_read, keys_read; /* ranges read whole, and single documents since written */
+    uint64_t ranges_kept;          /* found equal by an earlier comparison, and not read whole again */
     uint64_t unsettled;            /* documents that changed at the source as often as they were looked at */
 } tow_verify_report_t;
 
@@ -71,7 +72,8 @@ typedef struct {
     tow_stop_t *stop;
     tow_sink_t sink;
     uint32_t workers;              /* pairs of readers */
-    uint64_t range_bytes;          /* about 16 MB; larger for huge collections: at most 8,192 ranges */
+    uint64_t range_bytes;          /* default 256 MB; larger for huge collections: at most 8,192 ranges */
+    uint64_t whole_bytes;          /* a collection of no more is one range; default four ranges */
     uint32_t max_differences;      /* listed; default 1,000 */
     bool ttl_held_off;             /* ignore expireAfterSeconds of indexes */
     tow_verify_mode_t mode;
@@ -83,6 +85,7 @@ typedef struct {
     tow_track_t *track;            /* NULL: everything is read. Otherwise only what it does not say is equal
                                       is, and it learns what is; borrowed */
     bool documents_only;           /* collections that both sides have; the catalogs may differ yet */
+    bool sharding_aside;           /* shard keys that differ give an event, and no difference */
     _Atomic uint64_t *documents, *bytes, *total_documents; /* progress, may be NULL */
 } tow_verify_options_t;
 

@@ -9,7 +9,10 @@ enum { REDRAW_MS = 200, LINE_MS = 1000 };
 
 typedef struct {
     cmd_log_t log;
-    bool json, terminal;
+    bool json, terminal, progress;
+    const char *file; /* for the report; NULL: none */
+    bool unwritten;
+    tow_error_t error; /* when it could not be written */
 } view_t;
 
 static void show_event(void *data, tow_level_t level, const char *name, const char *message)
@@ -35,34 +38,51 @@ static void show_progress(void *data, uint64_t documents, uint64_t bytes, uint64
     fflush(stdout);
 }
 
+static void clear_line(const view_t *view)
+{
+    if (view->progress && !view->json && view->terminal)
+        printf("\r\033[K");
+}
+
+static void show_report(void *data, const char *report)
+{
+    view_t *view = data;
+
+    clear_line(view);
+    if (!view->json)
+        cmd_print_report(report);
+    fflush(stdout);
+    view->unwritten = view->file && !cmd_write_file(view->file, report, &view->error);
+}
+
 int cmd_verify(tow_options_t *options)
 {
-    const char *path = tow_options_get(options, "report", 0);
     const char *form = tow_options_get(options, "progress", 0);
-    view_t view = {.json = !strcmp(form, "json"), .terminal = isatty(STDOUT_FILENO)};
+    view_t view = {.json = !strcmp(form, "json"),
+                   .terminal = isatty(STDOUT_FILENO),
+                   .progress = strcmp(form, "none") != 0,
+                   .file = tow_options_get(options, "report", 0)};
     tow_verify_watch_t watch = {.data = &view,
                                 .event = show_event,
-                                .progress = strcmp(form, "none") ? show_progress : NULL,
-                                .progress_ms = view.terminal ? REDRAW_MS : LINE_MS};
+                                .progress = view.progress ? show_progress : NULL,
+                                .progress_ms = view.terminal ? REDRAW_MS : LINE_MS,
+                                .report = show_report};
     char *report = NULL;
-    tow_error_t error, write_error;
+    tow_error_t error;
     int status = 0;
 
     if (!cmd_log_open(&view.log, options, &error))
         return cmd_fail(&error);
-    if (!tow_verify_watched(options, &watch, &report, &error))
-        status = (int)error.code;
-    if (watch.progress && !view.json && view.terminal)
-        printf("\r\033[K");
-    if (report) {
-        if (!view.json)
-            cmd_print_report(report);
-        if (path && !cmd_write_file(path, report, &write_error) && !status)
-            status = cmd_fail(&write_error);
+    if (!tow_verify_watched(options, &watch, &report, &error)) {
+        if (!report)
+            clear_line(&view);
         fflush(stdout);
+        status = cmd_fail(&error);
     }
     tow_free(report);
-    if (status && error.message[0])
-        cmd_fail(&error);
+    if (view.unwritten) {
+        cmd_fail(&view.error);
+        status = status ? status : (int)view.error.code;
+    }
     return status;
 }

@@ -12,12 +12,8 @@ enum {
     ROUND_MS = 1000, /* between two comparisons … */
     ROUND_FACTOR =
         4, /* … and at least so many times what the last one took: it reads the catalogs */
-    REST_MS = 100,     /* how often a resting comparison looks whether it may go on */
-    ADJUST_MS = 1000,  /* between two looks at the source's latency */
-    SLOWEST_PART = 16  /* of the rate that it falls to */
+    REST_MS = 100 /* how often a resting comparison looks whether it may go on */
 };
-
-static const double SLOW_FACTOR = 3, SLOW_MS = 5; /* latency beyond the least one seen: slow down */
 
 static bool is_ended(tow_job_t *job)
 {
@@ -26,43 +22,18 @@ static bool is_ended(tow_job_t *job)
 
 /* Pace ------------------------------------------------------------------------------------------*/
 
-/* Halves the rate while the source answers slowly; the lock is held. */
-static void adjust_rate(tow_job_t *job, int64_t now)
-{
-    double most = (double)job->config.verify_rate, ping = tow_link_ping_ms(job->source);
-
-    if (now - job->pace.adjusted_ms < ADJUST_MS)
-        return;
-    job->pace.adjusted_ms = now;
-    if (ping > 0 && (job->pace.least_ms <= 0 || ping < job->pace.least_ms))
-        job->pace.least_ms = ping;
-    if (ping > job->pace.least_ms * SLOW_FACTOR + SLOW_MS)
-        job->pace.rate /= 2;
-    else
-        job->pace.rate *= 1.25;
-    if (job->pace.rate > most)
-        job->pace.rate = most;
-    if (job->pace.rate < most / SLOWEST_PART)
-        job->pace.rate = most / SLOWEST_PART;
-}
-
-/* A tow_pace_fn. Bytes of both sides come here, the rate is that of one. */
+/* A tow_pace_fn: waits while the bytes so far are not paid for, and while the job is not in sync. */
 static bool pace(void *data, uint64_t bytes)
 {
     tow_job_t *job = data;
-    int64_t now = tow_now_ms();
+    int64_t now = tow_now_ms(), free_ms;
 
     pthread_mutex_lock(&job->lock);
-    adjust_rate(job, now);
-    if (job->pace.free_ms < (double)now)
-        job->pace.free_ms = (double)now;
-    job->pace.free_ms += (double)bytes * 1000 / (job->pace.rate * 2);
-    while (!is_ended(job) &&
-           (job->phase != TOW_PHASE_IN_SYNC || job->pace.free_ms > (double)(now = tow_now_ms())))
+    free_ms = tow_pace_take(&job->pace, bytes, tow_link_ping_ms(job->source), now);
+    while (!is_ended(job) && (job->phase != TOW_PHASE_IN_SYNC || free_ms > (now = tow_now_ms())))
         tow_condition_wait(&job->changed, &job->lock,
-                           job->phase == TOW_PHASE_IN_SYNC &&
-                                   job->pace.free_ms < (double)(now + REST_MS)
-                               ? (int64_t)job->pace.free_ms + 1
+                           job->phase == TOW_PHASE_IN_SYNC && free_ms < now + REST_MS
+                               ? free_ms
                                : tow_now_ms() + REST_MS);
     pthread_mutex_unlock(&job->lock);
     return !is_ended(job);
@@ -176,11 +147,10 @@ static bool compare_once(tow_job_t *job, tow_error_t *error)
     tow_verify_report_t *report;
     tow_optime_t floor = tow_ledger_floor_time(job->ledger);
 
-    tow_job_verify_options(job, &options);
+    tow_job_verify_options(job, job->track, &options);
     options.workers = 1;
     options.settle = tow_job_settle;
     options.pace = pace;
-    options.track = job->track;
     options.documents_only = true;
     atomic_store(&job->verified_documents, 0);
     atomic_store(&job->verified_bytes, 0);
@@ -230,7 +200,7 @@ bool tow_job_start_verifier(tow_job_t *job, tow_error_t *error)
 {
     if (!tow_job_verifies_online(job))
         return true;
-    job->pace.rate = (double)job->config.verify_rate;
+    job->pace = tow_pace_new(job->config.verify_rate);
     if (pthread_create(&job->verifier, NULL, verifier, job))
         return tow_fail(error, TOW_ERROR_INTERNAL, "cannot start a thread");
     job->verifier_started = true;

@@ -10,7 +10,8 @@
 enum {
     ROUNDS = 3,     /* of finalizing, each of which late writes made incomplete */
     LATE_MS = 5000, /* how long writes may go on without a rest */
-    SETTLE_MS = 20
+    SETTLE_MS = 20,
+    TRACKED_BYTES = 16 << 20
 };
 
 /* The error that stopped the job, or that it was asked to stop. */
@@ -149,19 +150,27 @@ static bool keep_report(tow_job_t *job, tow_verify_report_t *report, tow_error_t
                     (unsigned long long)left, left == 1 ? "" : "s", first ? first->ns : "?");
 }
 
-void tow_job_verify_options(tow_job_t *job, tow_verify_options_t *out)
+void tow_job_verify_options(tow_job_t *job, tow_track_t *track, tow_verify_options_t *out)
 {
+    uint64_t range_bytes = job->config.range_bytes;
+
+    /* What is written in a range may make it to be read again. */
+    if (track && range_bytes > TRACKED_BYTES)
+        range_bytes = TRACKED_BYTES;
     *out = (tow_verify_options_t){.source = job->source,
                                   .destination = job->destination,
                                   .filter = job->filter,
                                   .stop = job->stop,
                                   .sink = job->sink,
                                   .workers = job->config.workers > 1 ? job->config.workers / 2 : 1,
-                                  .range_bytes = UINT64_C(16) << 20,
+                                  .range_bytes = range_bytes,
+                                  .whole_bytes = track ? range_bytes : 0,
+                                  .track = track,
                                   .max_differences = job->config.max_differences,
                                   .mode = job->config.verify_mode,
                                   .repair = job->config.verify_repair ? tow_job_repair : NULL,
                                   .settle = settle,
+                                  .sharding_aside = true, /* the copy does not shard */
                                   .data = job,
                                   .documents = &job->verified_documents,
                                   .bytes = &job->verified_bytes,
@@ -251,8 +260,7 @@ static bool verify(tow_job_t *job, tow_verify_report_t **out, tow_error_t *error
     atomic_store(&job->verified_bytes, 0);
     atomic_store(&job->verify_total, 0);
     tow_job_begin_effort(job, TOW_EFFORT_VERIFY);
-    tow_job_verify_options(job, &options);
-    options.track = tow_job_watched_track(job);
+    tow_job_verify_options(job, tow_job_watched_track(job), &options);
     return tow_verify_run(&options, out, error) || tow_fail_context(error, "verify");
 }
 

@@ -13,6 +13,7 @@
 #include "copy/copy.h"
 #include "engine/job/notices.h"
 #include "engine/job/options.h"
+#include "engine/job/pace.h"
 #include "engine/job/phases.h"
 #include "engine/job/summary.h"
 #include "engine/job/validate.h"
@@ -126,12 +127,7 @@ struct tow_job {
     uint32_t note_count;
     tow_verify_report_t *report;
     tow_verify_report_t *online; /* what was found before the cutover; NULL: nothing yet */
-    struct {
-        double rate;             /* bytes a second now */
-        double free_ms;          /* tow_now_ms when the bytes so far are paid for */
-        double least_ms;         /* the source's least latency; 0: not known */
-        int64_t adjusted_ms;
-    } pace;                      /* of the verification in the background */
+    tow_pace_t pace;             /* of the verification in the background */
     char *summary_json;
 
     /* Made by the supervisor while it alone runs, constant until it tears them down under the lock. */
@@ -202,7 +198,8 @@ bool tow_job_source_time(tow_job_t *job, tow_optime_t *out, tow_error_t *error) 
  * said so. */
 bool tow_job_wait_settled(tow_job_t *job, tow_optime_t time, bool (*ended)(tow_job_t *)) TOW_CHECK;
 /* What all comparisons of the job have in common. */
-void tow_job_verify_options(tow_job_t *job, tow_verify_options_t *out);
+/* `track`: NULL when everything is to be compared. */
+void tow_job_verify_options(tow_job_t *job, tow_track_t *track, tow_verify_options_t *out);
 void tow_job_tell_differences(tow_job_t *job, const tow_verify_report_t *report);
 /* A tow_repair_fn. */
 bool tow_job_repair(void *data, const char *database, const char *collection,

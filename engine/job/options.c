@@ -51,6 +51,9 @@ static const tow_option_t table[] = {
      "make documents equal that the job's verification finds different; each is reported all the same"},
     {"repair", "TOWLINE_REPAIR", TOW_OPTION_FLAG, "", "", "false", "verify",
      "make the destination what the source is wherever they differ, then compare that again"},
+    {"state", "TOWLINE_STATE", TOW_OPTION_STRING, "FILE", "", "", "verify",
+     "keep in this file what was compared: after a crash the same command goes on from there, and the "
+     "file is gone once it came to its end"},
     {"verify-mode", "TOWLINE_VERIFY_MODE", TOW_OPTION_CHOICE, "", "bytes|field-order|numeric-type",
      "bytes", "run verify",
      "what counts as a difference: every byte, all but the order of fields, or all but the types of "
@@ -66,8 +69,9 @@ static const tow_option_t table[] = {
      "--repair: drop collections that the source does not have"},
     {"index-errors", "TOWLINE_INDEX_ERRORS", TOW_OPTION_CHOICE, "", "fail|report", "fail", "run check plan",
      "what an index that the destination refuses does: fail the job, or be reported at the end"},
-    {"range-size", "TOWLINE_RANGE_SIZE", TOW_OPTION_INTEGER, "MB", "1..4096", "256", "run check plan",
-     "largest part of a collection that one worker copies at a time, and again after a crash"},
+    {"range-size", "TOWLINE_RANGE_SIZE", TOW_OPTION_INTEGER, "MB", "1..4096", "256",
+     "run check plan verify",
+     "largest part of a collection that one worker copies or compares at a time, and again after a crash"},
     {"memory", "TOWLINE_MEMORY", TOW_OPTION_INTEGER, "MB", "16..1048576", "256", "run check plan",
      "memory for changes that wait to be applied; more go to the spool"},
     {"spool", "TOWLINE_SPOOL", TOW_OPTION_STRING, "DIR", "", "~/.local/state/towline", "run check plan",

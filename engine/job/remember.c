@@ -1,9 +1,8 @@
 /* remember.c: keeps with the job what the verification compared, so that a restart need not read it
  * again.
  *
- * Ranges stand in the collection `compared` of the job's database:
- *   {_id: {ns, n}, uuid, mode, seed, min?, max?, documents, bytes, sum}   (min, max absent: open
- * end) and the position of the destination's watch in the job's document, as `watchToken`. Both are
+ * Ranges stand in the collection `compared` of the job's database, as verify/entry.h says, and the
+ * position of the destination's watch in the job's document, as `watchToken`. Both are
  * stored just before a checkpoint: ranges in which something was written up to it are removed
  * first, so that what a restart finds is equal up to the positions from which both streams go on.
  */
@@ -13,6 +12,7 @@
 #include "engine/job/internal.h"
 #include "engine/link/reader.h"
 #include "engine/state/write.h"
+#include "verify/entry.h"
 
 static char collection_name[] = "compared";
 
@@ -25,35 +25,6 @@ static tow_namespace_t place_of(tow_job_t *job)
 }
 
 /* Storing ---------------------------------------------------------------------------------------*/
-
-static void append_id(bson_t *out, const tow_track_entry_t *entry)
-{
-    bson_t id;
-
-    bson_append_document_begin(out, "_id", -1, &id);
-    bson_append_utf8(&id, "ns", -1, entry->ns, -1);
-    bson_append_int32(&id, "n", -1, (int32_t)entry->range);
-    bson_append_document_end(out, &id);
-}
-
-static void build_document(tow_job_t *job, const tow_track_entry_t *entry, bson_t *out)
-{
-    uint64_t halves[2] = {BSON_UINT64_TO_LE((uint64_t)entry->digest.sum),
-                          BSON_UINT64_TO_LE((uint64_t)(entry->digest.sum >> 64))};
-
-    bson_init(out);
-    append_id(out, entry);
-    bson_append_binary(out, "uuid", -1, BSON_SUBTYPE_UUID, entry->uuid, sizeof entry->uuid);
-    bson_append_int32(out, "mode", -1, (int32_t)job->config.verify_mode);
-    bson_append_int64(out, "seed", -1, (int64_t)tow_track_seed(job->track));
-    if (entry->min.value_type != BSON_TYPE_EOD)
-        bson_append_value(out, "min", -1, &entry->min);
-    if (entry->max.value_type != BSON_TYPE_EOD)
-        bson_append_value(out, "max", -1, &entry->max);
-    bson_append_int64(out, "documents", -1, (int64_t)entry->digest.documents);
-    bson_append_int64(out, "bytes", -1, (int64_t)entry->digest.bytes);
-    bson_append_binary(out, "sum", -1, BSON_SUBTYPE_BINARY, (const uint8_t *)halves, sizeof halves);
-}
 
 static void refused(void *data, void *tag, const tow_write_error_t *failure)
 {
@@ -87,7 +58,8 @@ static bool write_entries(tow_job_t *job, const tow_track_entry_t *entries, uint
         bson_t document;
         tow_value_t id;
 
-        build_document(job, &entries[i], &document);
+        tow_track_entry_to_bson(&entries[i], job->config.verify_mode, tow_track_seed(job->track),
+                                &document);
         if (!tow_write_fits(&write, document.len)) {
             ok = send(job, &write, error);
             tow_write_begin(&write, kind, &place);
@@ -167,90 +139,22 @@ bool tow_job_save_track(tow_job_t *job, tow_error_t *error)
 
 /* Restoring -------------------------------------------------------------------------------------*/
 
-typedef struct {
-    tow_track_entry_t entry;
-    int32_t mode;
-    uint64_t seed;
-} stored_t;
-
-static void parse_sum(const bson_iter_t *iter, tow_hash_t *out)
-{
-    const uint8_t *data;
-    uint64_t halves[2];
-    uint32_t length;
-
-    bson_iter_binary(iter, NULL, &length, &data);
-    if (length != sizeof halves)
-        return;
-    memcpy(halves, data, sizeof halves);
-    *out = (tow_hash_t)BSON_UINT64_FROM_LE(halves[1]) << 64 | BSON_UINT64_FROM_LE(halves[0]);
-}
-
-static void parse_id(const bson_iter_t *iter, tow_track_entry_t *out)
-{
-    bson_iter_t child;
-
-    if (!bson_iter_recurse(iter, &child))
-        return;
-    while (bson_iter_next(&child)) {
-        if (!strcmp(bson_iter_key(&child), "ns") && BSON_ITER_HOLDS_UTF8(&child))
-            out->ns = tow_strdup(bson_iter_utf8(&child, NULL));
-        else if (!strcmp(bson_iter_key(&child), "n"))
-            out->range = (uint32_t)bson_iter_as_int64(&child);
-    }
-}
-
-static void parse(const bson_t *document, stored_t *out)
-{
-    bson_iter_t iter;
-
-    *out = (stored_t){.mode = -1};
-    if (!bson_iter_init(&iter, document))
-        return;
-    while (bson_iter_next(&iter)) {
-        const char *name = bson_iter_key(&iter);
-        const uint8_t *data;
-        uint32_t length;
-
-        if (!strcmp(name, "_id")) {
-            parse_id(&iter, &out->entry);
-        } else if (!strcmp(name, "uuid") && BSON_ITER_HOLDS_BINARY(&iter)) {
-            bson_iter_binary(&iter, NULL, &length, &data);
-            if (length == sizeof out->entry.uuid)
-                memcpy(out->entry.uuid, data, length);
-        } else if (!strcmp(name, "mode")) {
-            out->mode = (int32_t)bson_iter_as_int64(&iter);
-        } else if (!strcmp(name, "seed")) {
-            out->seed = (uint64_t)bson_iter_as_int64(&iter);
-        } else if (!strcmp(name, "min")) {
-            bson_value_copy(bson_iter_value(&iter), &out->entry.min);
-        } else if (!strcmp(name, "max")) {
-            bson_value_copy(bson_iter_value(&iter), &out->entry.max);
-        } else if (!strcmp(name, "documents")) {
-            out->entry.digest.documents = (uint64_t)bson_iter_as_int64(&iter);
-        } else if (!strcmp(name, "bytes")) {
-            out->entry.digest.bytes = (uint64_t)bson_iter_as_int64(&iter);
-        } else if (!strcmp(name, "sum") && BSON_ITER_HOLDS_BINARY(&iter)) {
-            parse_sum(&iter, &out->entry.digest.sum);
-        }
-    }
-}
-
 /* Only what was compared in this job's mode and with one seed counts. */
 static void take_stored(tow_job_t *job, const bson_t *document, tow_track_changes_t *list,
                         uint64_t *seed)
 {
-    stored_t stored;
+    tow_track_entry_t entry;
+    tow_verify_mode_t mode;
+    uint64_t own;
 
-    parse(document, &stored);
+    if (!tow_track_entry_from_bson(document, &entry, &mode, &own)) {
+        list->all = true;
+        return;
+    }
     if (!list->added_count)
-        *seed = stored.seed;
-    /* The room grows by powers of two, so the count alone says when it is used up. */
-    if ((list->added_count & (list->added_count - 1)) == 0)
-        list->added = tow_realloc(list->added, (list->added_count ? list->added_count * 2 : 1) *
-                                                   sizeof *list->added);
-    list->added[list->added_count++] = stored.entry;
-    if (!stored.entry.ns || stored.mode != (int32_t)job->config.verify_mode || stored.seed != *seed)
+        *seed = own;
+    tow_track_changes_add(list, &entry);
+    if (mode != job->config.verify_mode || own != *seed)
         list->all = true;
 }
 

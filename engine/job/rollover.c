@@ -50,7 +50,7 @@ static bool repair_ranges(tow_job_t *job, uint64_t *out_repaired, tow_error_t *e
     bool equal = false;
 
     *out_repaired = 0;
-    tow_job_verify_options(job, &options);
+    tow_job_verify_options(job, NULL, &options);
     options.settle = tow_job_settle;
     options.repair = tow_job_repair;
     options.documents_only = true;

@@ -4,6 +4,7 @@
 
 #include "engine/job/internal.h"
 #include "engine/job/repair.h"
+#include "engine/job/saved.h"
 
 static uint32_t integer(const tow_options_t *options, const char *name)
 {
@@ -54,6 +55,7 @@ typedef struct {
     tow_filter_t *filter;
     tow_stop_t *stop;
     tow_repair_t *repair; /* NULL: only compare */
+    tow_saved_t *saved;   /* NULL: nothing is kept */
     tow_verify_options_t verify;
     /* The thread that shows the progress. */
     const tow_verify_watch_t *watch;
@@ -91,6 +93,7 @@ static bool compare_and_repair(standalone_t *run, tow_verify_report_t **out, tow
     bool ok;
 
     catalog.catalog_only = true;
+    catalog.track = NULL;
     catalog.max_differences = UINT32_MAX; /* there are few, and what is repaired is told by name */
     ok = tow_verify_run(&catalog, &before, error) && tow_repair_catalog(run->repair, error) &&
          tow_verify_run(&run->verify, &report, error) && tow_repair_catalog(run->repair, error) &&
@@ -142,6 +145,8 @@ static bool compare(standalone_t *run, char **out_report_json, tow_error_t *erro
     if (!ok)
         return false;
     *out_report_json = tow_verify_report_json(report);
+    if (run->watch && run->watch->report)
+        run->watch->report(run->watch->data, *out_report_json);
     ok = report->equal || fail_unequal(report, error);
     tow_verify_report_destroy(report);
     return ok;
@@ -166,7 +171,7 @@ static void fill_verify(standalone_t *run, const tow_options_t *options, tow_sin
                                          .stop = run->stop,
                                          .sink = sink,
                                          .workers = workers > 1 ? workers / 2 : 1,
-                                         .range_bytes = UINT64_C(16) << 20,
+                                         .range_bytes = (uint64_t)integer(options, "range-size") << 20,
                                          .max_differences = integer(options, "max-differences"),
                                          .mode = tow_options_verify_mode(options),
                                          .repair = run->repair ? tow_repair_documents : NULL,
@@ -193,6 +198,42 @@ static bool start_repair(standalone_t *run, const tow_options_t *options, tow_si
     return run->repair != NULL;
 }
 
+static bool open_saved(standalone_t *run, const char *path, tow_sink_t sink, tow_error_t *error)
+{
+    tow_saved_options_t options = {.path = path,
+                                   .source = run->source,
+                                   .destination = run->destination,
+                                   .filter = run->filter,
+                                   .mode = run->verify.mode,
+                                   .stop = run->stop,
+                                   .sink = sink};
+
+    if (!path)
+        return true;
+    run->saved = tow_saved_open(&options, error);
+    run->verify.track = run->saved ? tow_saved_track(run->saved) : NULL;
+    return run->saved != NULL;
+}
+
+static void *close_side(void *link)
+{
+    tow_link_destroy(link);
+    return NULL;
+}
+
+/* The driver's monitor of a side ends within half a second: both at once. */
+static void close_sides(standalone_t *run)
+{
+    pthread_t closer;
+    bool started = !pthread_create(&closer, NULL, close_side, run->source);
+
+    tow_link_destroy(run->destination);
+    if (started)
+        pthread_join(closer, NULL);
+    else
+        tow_link_destroy(run->source);
+}
+
 bool tow_verify_watched(const tow_options_t *options, const tow_verify_watch_t *watch,
                         char **out_report_json, tow_error_t *error)
 {
@@ -215,12 +256,13 @@ bool tow_verify_watched(const tow_options_t *options, const tow_verify_watch_t *
     ok = ok && (!flag(options, "repair") || start_repair(run, options, sink, error));
     if (ok) {
         fill_verify(run, options, sink);
-        ok = compare(run, out_report_json, error);
+        ok = open_saved(run, tow_options_get(options, "state", 0), sink, error) &&
+             compare(run, out_report_json, error);
     }
+    tow_saved_close(run->saved, *out_report_json != NULL);
     tow_stop_request(run->stop, NULL);
     tow_repair_destroy(run->repair);
-    tow_link_destroy(run->source);
-    tow_link_destroy(run->destination);
+    close_sides(run);
     tow_filter_destroy(run->filter);
     tow_stop_destroy(run->stop);
     free(run);

@@ -25,7 +25,7 @@ typedef struct {
     bool clustered;               /* hint by the cluster key {_id: 1} works alike; for information */
     const bson_t *filter;         /* NULL: all; e.g. {_id: {$in: […]}} */
     const bson_t *projection;     /* NULL: whole documents */
-    tow_optime_t after;           /* afterClusterTime; 0 on the destination */
+    tow_optime_t after;           /* afterClusterTime; 0: none */
     int32_t batch_documents;      /* batchSize; 0: the server's choice (up to 16 MB a batch) */
     bool prefer_no_timeout;       /* noCursorTimeout */
 } tow_read_t;

@@ -5,7 +5,10 @@ The source is tests/lib/fake.py, with KeyString tokens and a clock of its own; t
 real server. Every case ends with both sides compared document by document.
 """
 import contextlib
+import json
+import os
 import pathlib
+import subprocess
 import sys
 import threading
 
@@ -15,8 +18,10 @@ sys.dont_write_bytecode = True
 import bson
 from bson.raw_bson import RawBSONDocument
 from bson.codec_options import CodecOptions
+from bson.son import SON
 
 from fake import Fake
+from job import EXIT, binary, clean_environment, towline
 from scenario import Scenario, wait_until
 
 RAW = CodecOptions(document_class=RawBSONDocument)
@@ -255,12 +260,98 @@ def killed_with_keystrings(scenario, destination):
             job.wait_in_sync()
 
 
+def shard_keys(scenario, destination):
+    """Two sharded clusters: every difference in how a collection is sharded is named, and no other."""
+    def entry(name, key, unique=False, **more):
+        return SON([("_id", "shop." + name), ("key", SON(key)), ("unique", unique), *more.items()])
+
+    sides = Fake(sharded=True), Fake(sharded=True)
+    for side in sides:
+        for name in "abcdefgh":
+            side.insert("shop." + name, {"_id": 1, "n": 1})
+    sides[0].shard_keys = [
+        entry("a", [("x", 1), ("y", "hashed")]), entry("b", [("x", 1)]),
+        entry("c", [("x", 1), ("y", 1)]), entry("d", [("x", 1)]), entry("e", [("x", 1)], True),
+        entry("g", [("_id", 1)], unsplittable=True), entry("h", [("x", 1)], dropped=True)]
+    sides[1].shard_keys = [
+        entry("a", [("x", 1.0), ("y", "hashed")]), entry("b", [("x", "hashed")]),
+        entry("c", [("y", 1), ("x", 1)]), entry("e", [("x", 1)]), entry("f", [("x", 1)])]
+    wanted = {"shop.b": "shardKey.key", "shop.c": "shardKey.key",
+              "shop.d": "shardKey, not sharded at the destination", "shop.e": "shardKey.unique",
+              "shop.f": "shardKey, not sharded at the source"}
+    report = os.path.join(scenario.folder(), "report.json")
+    command = ["verify", "--source", sides[0].uri, "--destination", sides[1].uri, "--progress", "none",
+               "--report", report]
+    done = towline(*command)
+    scenario.expect(done.returncode == EXIT["verify"], "exit %d: %s" % (done.returncode,
+                                                                      done.stderr[-300:]))
+    with open(report, encoding="utf-8") as file:
+        found = json.load(file)["differences"]
+    scenario.expect({item["ns"]: item["path"] for item in found} == wanted and
+                    {item["kind"] for item in found} == {"options"}, "found %s" % found)
+    sides[1].script.on("find", when=lambda request: request.collection == "collections", times=None).error(
+        13, "Unauthorized", "not authorized on config to execute command")
+    done = towline(*command)
+    scenario.expect(done.returncode == 0 and "shard keys are not compared" in done.stderr,
+                    "exit %d: %s" % (done.returncode, done.stderr[-300:]))
+    for side in sides:
+        scenario.expect(not side.gaps, lambda: "the fake lacks: %s" % side.gaps[:3])
+
+
+def forgotten(scenario, destination):
+    """A comparison that was killed, and whose position a side has forgotten, starts over and says so."""
+    sides = Fake(), Fake()
+    for side in sides:
+        for name in "abcdef":
+            side.insert("shop." + name, *[{"_id": number, "n": 1} for number in range(10)])
+    folder = scenario.folder()
+    report, state = os.path.join(folder, "report.json"), os.path.join(folder, "state")
+    command = ["verify", "--source", sides[0].uri, "--destination", sides[1].uri, "--progress", "none",
+               "--report", report, "--state", state, "--workers", "2"]
+
+    def ranges():
+        if not os.path.exists(state):
+            return 0
+        with open(state, "rb") as file:
+            return bson.decode_all(file.read())[0]["ranges"]
+
+    def killed():
+        sides[0].script.on("find", when=lambda request: request.collection == "d").delay(60)
+        process = subprocess.Popen([binary()] + command, stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                   env=clean_environment())
+        try:
+            wait_until("three ranges", lambda: process.poll() is not None or ranges() == 3)
+        finally:
+            process.kill()
+            process.wait()
+
+    def expect(kept, text):
+        done = towline(*command)
+        scenario.expect(done.returncode == 0 and text in done.stderr, "exit %d: %s"
+                        % (done.returncode, done.stderr[-400:]))
+        with open(report, encoding="utf-8") as file:
+            found = json.load(file)
+        scenario.expect((found["rangesKept"], found["rangesRead"]) == (kept, 6 - kept),
+                        "%d ranges kept, %d read" % (found["rangesKept"], found["rangesRead"]))
+
+    killed()
+    expect(3, "goes on")
+    killed()
+    sides[1].forget_history()
+    expect(0, "everything is compared again")
+    for side in sides:
+        scenario.expect(not side.gaps, lambda: "the fake lacks: %s" % side.gaps[:3])
+
+
 def main():
     with Scenario(__doc__) as scenario:
         destination = scenario.server()
         cases = [("KeyString tokens, from start to cutover", whole_job, {}),
                  ("a mongos", whole_job, {"sharded": True}),
                  ("opaque tokens", whole_job, {"opaque": True}),
+                 ("shard keys of two clusters", shard_keys, {}),
+                 ("a comparison whose position is forgotten", forgotten, {}),
                  ("version 4.4", whole_job, {"version": "4.4.29"}),
                  ("lag of an idle source is 0", idle_lag, {}),
                  ("lag of a stalled stream grows", stalled_lag, {}),

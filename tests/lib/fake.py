@@ -77,6 +77,7 @@ class Fake(Peer):
         self.idle = 0             # answers of streams without an event
         self.failed_large = 0     # answers that an event was too large
         self.gaps = []            # what it was asked and could not do
+        self.shard_keys = []      # documents of config.collections
         self.changed = threading.Condition(threading.RLock())  # guards all of the above
         super().__init__()
 
@@ -326,6 +327,8 @@ class Fake(Peer):
         if request.database == "config" and request.collection == "version":
             return self._cursor(request, [SON([("_id", 1), ("clusterId", self.cluster)])],
                                 "version")
+        if request.database == "config" and request.collection == "collections":
+            return self._cursor(request, self.shard_keys, "collections")
         known = {"find", "filter", "projection", "hint", "min", "max", "batchSize", "limit", "lsid",
                  "singleBatch", "noCursorTimeout", "readConcern", "$db", "$clusterTime", "sort",
                  "$readPreference"}

@@ -252,8 +252,8 @@ def verify(scenario, pair):
         expect_exit(scenario, done, "verify", "differ")
     with open(report_file, encoding="utf-8") as file:
         report = json.load(file)
-    planted = {"content": (last // 2, "content"), "missing": (last, "missing"),
-               "extra": (-77, "extra"), "type": (3, "content"), "order": (5, "content")}
+    planted = {"content": (last // 2, "different"), "missing": (last, "missing"),
+               "extra": (-77, "extra"), "type": (3, "different"), "order": (5, "different")}
     for name, (identity, kind) in planted.items():
         with scenario.case("verify: names the planted difference in proof.%s" % name):
             found = [item for item in report["differences"] if item["ns"] == "proof." + name]

@@ -10,6 +10,7 @@ import datetime
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from bson.son import SON
 from pymongo.errors import OperationFailure
 
 from job import EXIT, binary, clean_environment, source_time, stamp, towline
+from proxy import behind
 from scenario import SCALE, Pair, Scenario, scaled, wait_until
 from writer import Writer
 
@@ -79,7 +81,8 @@ CONTENTS = {
 }
 
 CAPPED_MOST = 3  # ranges that a cutover may read whole: those without an order of _id
-POSITIONS = scaled(9000, 300)  # documents of 4 KB: more than one range
+POSITIONS = scaled(18000, 300)  # too many to be mapped by the first reading
+PAD = 500
 
 
 class Plan:
@@ -132,7 +135,7 @@ def plant_ids(plan):
                                         [SON([("_id", "zz"), ("a", 1)]), SON([("_id", -9), ("a", 1)]),
                                          SON([("_id", identity), ("a", 1)])])
         destination.update_one({"_id": {"$eq": identity}}, {"$set": {"a": 2}})
-        plan.expect("table.content_%s" % name, "content", identity, "a")
+        plan.expect("table.content_%s" % name, "different", identity, "a")
 
 
 def plant_contents(plan):
@@ -144,47 +147,50 @@ def plant_contents(plan):
             print("# left out, this server does not keep it: %s" % name)
             continue
         identity = bson.decode(bytes(ours.raw))["_id"] if hasattr(ours, "raw") else ours["_id"]
-        plan.expect("table.pair%d" % number, "content", identity, path)
+        plan.expect("table.pair%d" % number, "different", identity, path)
 
 
 def plant_positions(plan):
     """First, last, in the middle, above and below; alone and in pairs that a weaker sum would miss."""
-    last = POSITIONS - 1
-    documents = [SON([("_id", n), ("n", n), ("pad", "x" * 4000)]) for n in range(POSITIONS)]
-    for name, places in (("first", [0]), ("last", [last]), ("middle", [last // 2]),
-                         ("ends", [0, last]), ("neighbours", [5, 6])):
-        for kind in ("missing", "content", "extra"):
+    documents = [SON([("_id", n), ("n", n), ("pad", "x" * PAD)]) for n in range(POSITIONS)]
+    for name, many in (("first", True), ("last", False), ("middle", False), ("ends", True),
+                       ("neighbours", False)):
+        count = POSITIONS if many else POSITIONS // 10
+        last = count - 1
+        places = {"first": [0], "last": [last], "middle": [last // 2], "ends": [0, last],
+                  "neighbours": [5, 6]}[name]
+        for kind in ("missing", "different", "extra"):
             if name not in ("first", "ends") and kind == "extra":
                 continue
-            _, destination = plan.both("%s_%s" % (name, kind), documents)
+            _, destination = plan.both("%s_%s" % (name, kind), documents[:count])
             for place in places:
                 if kind == "missing":
                     destination.delete_one({"_id": place})
-                elif kind == "content":
+                elif kind == "different":
                     destination.update_one({"_id": place}, {"$set": {"n": -1}})
                 else:
                     place = -1 - place if place == 0 else place + 1
                     destination.insert_one({"_id": place})
                 plan.expect("table.%s_%s" % (name, kind), kind, place,
-                            "n" if kind == "content" else None)
+                            "n" if kind == "different" else None)
     few = documents[:40]
     # As many documents and bytes as before: one gone, one more of the same length.
     _, destination = plan.both("instead", few)
     destination.delete_one({"_id": 3})
-    destination.insert_one(SON([("_id", 77), ("n", 3), ("pad", "x" * 4000)]))
+    destination.insert_one(SON([("_id", 77), ("n", 3), ("pad", "x" * PAD)]))
     plan.expect("table.instead", "missing", 3)
     plan.expect("table.instead", "extra", 77)
     # Two documents that exchanged their contents.
     _, destination = plan.both("exchanged", few)
     destination.update_one({"_id": 3}, {"$set": {"n": 4}})
     destination.update_one({"_id": 4}, {"$set": {"n": 3}})
-    plan.expect("table.exchanged", "content", 3, "n")
-    plan.expect("table.exchanged", "content", 4, "n")
+    plan.expect("table.exchanged", "different", 3, "n")
+    plan.expect("table.exchanged", "different", 4, "n")
     # One byte flipped twice over: the XOR of both sides' bytes is the same.
     _, destination = plan.both("flipped", few)
     for place in (8, 9):
-        destination.update_one({"_id": place}, {"$set": {"pad": "x" * 3999 + "y"}})
-        plan.expect("table.flipped", "content", place, "pad")
+        destination.update_one({"_id": place}, {"$set": {"pad": "x" * (PAD - 1) + "y"}})
+        plan.expect("table.flipped", "different", place, "pad")
     # The same document in two collections, as many times on either side.
     plan.both("here", few)[1].delete_one({"_id": 1})
     plan.both("there", few)[1].insert_one({"_id": 100})
@@ -204,7 +210,7 @@ def plant_kinds(plan):
             continue
         destination = plan.pair.destination.client["table"][name]
         destination.update_one({"_id": "k0"}, {"$set": {"n": -1}})
-        plan.expect("table." + name, "content", "k0", "n")
+        plan.expect("table." + name, "different", "k0", "n")
         destination.insert_one(SON([("_id", "more"), ("n", 1)]))
         plan.expect("table." + name, "extra", "more")
         if attempt("delete from %s" % name, lambda: destination.delete_one({"_id": "k49"})):
@@ -235,7 +241,7 @@ def plant_catalog(plan):
     ours["unique"].create_index("u", unique=True, name="u")
     theirs["unique"].update_one({"_id": 1}, {"$set": {"u": 2}})
     plan.expect("table.unique", "indexes", path="index u: missing at the destination")
-    plan.expect("table.unique", "content", 1, "u")
+    plan.expect("table.unique", "different", 1, "u")
     # One that is there stands in the way of a repair one by one: a ring of values.
     for collection in plan.both("ring", [{"_id": n, "u": n} for n in range(5)]):
         collection.create_index("u", unique=True, name="u")
@@ -243,7 +249,7 @@ def plant_catalog(plan):
         theirs["ring"].update_one({"_id": n}, {"$set": {"u": 100 + n}})
     for n in range(5):
         theirs["ring"].update_one({"_id": n}, {"$set": {"u": (n + 1) % 5}})
-        plan.expect("table.ring", "content", n, "u")
+        plan.expect("table.ring", "different", n, "u")
     for database, count in ((ours, 1), (theirs, 2)):
         database.command("create", "view", viewOn="validated",
                          pipeline=[{"$match": {"_id": {"$lt": count}}}])
@@ -307,9 +313,14 @@ def table(scenario, pair, folder):
         status, report = verify(pair, folder)
         scenario.expect(status == EXIT["verify"], "exit %d: %s" % (status, report["stderr"][-300:]))
         expect_planted(scenario, plan, report)
+    with scenario.case("table: the same where collections are cut into ranges"):
+        _, cut = verify(pair, folder, "--range-size", "2")
+        expect_planted(scenario, plan, cut)
+        scenario.expect(SCALE < 1 or cut["rangesRead"] > report["rangesRead"] + 10,
+                        "%d ranges, %d before" % (cut["rangesRead"], report["rangesRead"]))
     with scenario.case("table: both lengths stand in the report"):
         item = next(item for item in report["differences"] if item["ns"] == "table.exchanged")
-        scenario.expect(item["sourceLength"] == item["destinationLength"] > 4000, "%s" % item)
+        scenario.expect(item["sourceLength"] == item["destinationLength"] > PAD, "%s" % item)
     with scenario.case("table: at most --max-differences are listed, all are counted"):
         status, few = verify(pair, folder, "--max-differences", "5")
         scenario.expect(len(few["differences"]) == 5, "%d listed" % len(few["differences"]))
@@ -388,6 +399,98 @@ def stale(scenario, pair, folder):
         scenario.expect_equal(pair)
 
 
+def state_of(path):
+    """The ranges that a state file holds: namespaces, as often as they have ranges."""
+    if not os.path.exists(path):
+        return []
+    with open(path, "rb") as file:
+        documents = bson.decode_all(file.read())
+    header, ranges = documents[0], documents[1:]
+    assert header["ranges"] == len(ranges), "the file is torn"
+    return [item["_id"]["ns"] for item in ranges]
+
+
+def resumed(scenario, pair, folder):
+    """Killed in the middle, a plain comparison goes on where it was, and misses nothing written since."""
+    count, stop_at = 12, "c07"
+    for server in pair:
+        for n in range(count):
+            server.client["parts"]["c%02d" % n].insert_many(
+                [{"_id": m, "n": m, "pad": "x" * 500} for m in range(scaled(2000, 200))])
+    ours, theirs = [server.client["parts"] for server in pair]
+    databases = [sorted(server.client.list_database_names()) for server in pair]
+    state, copy = os.path.join(folder, "state"), os.path.join(folder, "copy")
+    more = ["--state", state, "--workers", "2"]
+    proxy = behind(pair.source)
+    with scenario.case("resume: what was compared stands in the file when it is killed"):
+        proxy.script.on("find", when=lambda request: request.collection == stop_at).delay(300)
+        command = verify_command(Pair(proxy, pair.destination), folder, *more)
+        process = subprocess.Popen([binary()] + command, stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                   env=clean_environment())
+        try:
+            wait_until("seven ranges in the file", lambda: process.poll() is not None or
+                       len(state_of(state)) == 7)
+        finally:
+            process.kill()
+        scenario.expect(process.wait() == -signal.SIGKILL, "it had ended before it was killed")
+        proxy.close()
+        kept = state_of(state)
+        shutil.copy(state, copy)
+    theirs["c00"].update_one({"_id": 5}, {"$set": {"n": -1}})
+    ours["c01"].delete_one({"_id": 6})
+    ours["c02"].insert_one({"_id": "new"})
+    theirs["c11"].delete_one({"_id": 7})
+    ours["c03"].drop()
+    ours["c03"].insert_many(theirs["c03"].find({"_id": {"$ne": 9}}))
+    with scenario.case("resume: another comparison's file is refused, and left as it is"):
+        for text, options in (("verify-mode", ["--verify-mode", "field-order"]),
+                              ("filter", ["--exclude", "parts.c05"])):
+            done = towline(*verify_command(pair, folder, *more, *options))
+            scenario.expect(done.returncode == EXIT["settings"] and text in done.stderr,
+                            "exit %d: %s" % (done.returncode, done.stderr[-300:]))
+        with open(copy, "rb") as before, open(state, "rb") as after:
+            scenario.expect(before.read() == after.read(), "the file was changed")
+        done = towline(*verify_command(pair, folder, "--state", os.path.join(folder, "none", "state")))
+        scenario.expect(done.returncode == EXIT["option"] and "cannot write" in done.stderr,
+                        "exit %d: %s" % (done.returncode, done.stderr[-300:]))
+        for damaged in (b"", b"hello", open(copy, "rb").read()[:-9]):
+            path = os.path.join(folder, "damaged")
+            with open(path, "wb") as file:
+                file.write(damaged)
+            done = towline(*verify_command(pair, folder, "--state", path))
+            scenario.expect(done.returncode == EXIT["option"] and path in done.stderr,
+                            "exit %d: %s" % (done.returncode, done.stderr[-300:]))
+            with open(path, "rb") as file:
+                scenario.expect(file.read() == damaged, "the file was changed")
+    with scenario.case("resume: goes on, and names what was written while nobody compared"):
+        status, report = verify(pair, folder, *more)
+        wanted = [("parts.c00", "different", "5"), ("parts.c01", "extra", "6"),
+                  ("parts.c02", "missing", '"new"'), ("parts.c03", "extra", "9"),
+                  ("parts.c11", "missing", "7")]
+        scenario.expect(status == EXIT["verify"] and named(report) == wanted,
+                        "exit %d, named %s" % (status, named(report)))
+        scenario.expect(report["rangesKept"] == len(kept) - 1, "%d ranges kept" % report["rangesKept"])
+        scenario.expect(report["rangesRead"] == count - len(kept) + 1 and report["keysRead"] >= 3,
+                        "%d ranges and %d keys read" % (report["rangesRead"], report["keysRead"]))
+        scenario.expect("verify_resumed" in report["stderr"] or "goes on" in report["stderr"],
+                        "not told: %s" % report["stderr"][-300:])
+        scenario.expect(not os.path.exists(state), "the file is still there")
+    with scenario.case("resume: the sums are those of a comparison from the beginning"):
+        _, whole = verify(pair, folder)
+        sums = [[(item["ns"], item[side]["documents"], item[side]["bytes"], item["equal"])
+                 for item in each["collections"] for side in ("source", "destination")]
+                for each in (report, whole)]
+        keyed = ("parts.c00", "parts.c01", "parts.c02")  # compared by key: as when last read whole
+        sums = [[item for item in each if item[0] not in keyed] for each in sums]
+        scenario.expect(sums[0] == sums[1], lambda: "%s" % [
+            pair for pair in zip(*sums) if pair[0] != pair[1]][:3])
+        scenario.expect(named(whole) == wanted, "named %s" % named(whole))
+    with scenario.case("resume: nothing was written to either side"):
+        after = [sorted(server.client.list_database_names()) for server in pair]
+        scenario.expect(after == databases, "databases are %s" % after)
+
+
 def job_repairs(scenario, pair):
     """Somebody writes to the destination while a job runs: named and repaired at the cutover."""
     orders = pair.source.client["shop"]["orders"]
@@ -435,10 +538,12 @@ def online(scenario, pair):
     """While the source is written to all the time: compared, repaired, and little left at the cutover."""
     still = pair.source.client["still"]["rows"]
     copy = pair.destination.client["still"]["rows"]
-    count = scaled(12000, 2000)
+    count = scaled(6000, 2000)
     for first in range(0, count, 2000):
         still.insert_many([{"_id": n, "n": n, "pad": "x" * 4000}
                            for n in range(first, min(first + 2000, count))])
+    one = pair.source.client["still"]["one"]  # small enough to be a single range
+    one.insert_many([{"_id": n, "n": n, "pad": "x" * 300} for n in range(2000)])
     writer = Writer(pair.source.uri, threads=4, seed=scenario.seed, rate=max(50, 200 * SCALE))
     writer.fill(orders=scaled(3000, 300))
     writer.start()
@@ -449,13 +554,14 @@ def online(scenario, pair):
         with scenario.case("online: every range is compared while the source is written to"):
             job.wait_for("documents compared", lambda now:
                          now["verification"]["hashedDocumentCount"] > 0)
-            wait_until("the compared ranges", lambda: compared(pair, job, "still.rows") == count)
+            wait_until("the compared ranges", lambda: compared(pair, job, "still.rows") == count and
+                       compared(pair, job, "still.one") == 2000)
         with scenario.case("online: a write to the destination is undone"):
             copy.delete_one({"_id": 5})
             copy.update_one({"_id": count - 1}, {"$set": {"n": -1}})
             copy.insert_one({"_id": "mine"})
             wait_until("the repair", lambda: copy.find_one({"_id": 5}) and
-                       copy.find_one({"_id": count - 1})["n"] == count - 1 and
+                       (copy.find_one({"_id": count - 1}) or {}).get("n") == count - 1 and
                        not copy.find_one({"_id": "mine"}))
             scenario.expect(job.running(), "the job ended")
         writer.stop()
@@ -466,6 +572,7 @@ def online(scenario, pair):
                          lambda now: stamp(now["positions"]["verified"]) >= goal)
         with scenario.case("online: the cutover reads only what was written since"):
             still.update_many({"_id": {"$lt": 3}}, {"$set": {"n": 0}})
+            one.update_many({"_id": {"$mod": [10, 0]}}, {"$set": {"n": 0}})  # 200 keys: not the range
             summary = job.finish()
             verification = summary["verification"]
             scenario.expect(verification["rangesRead"] <= CAPPED_MOST, "%d ranges were read"
@@ -473,7 +580,7 @@ def online(scenario, pair):
             print("# read at the cutover: %d ranges, %d keys; downtime %.2f s" % (
                 verification["rangesRead"], verification["keysRead"], summary["downtimeSeconds"]))
         with scenario.case("online: exactly the writes to the destination are named"):
-            wanted = [("still.rows", "content", str(count - 1)), ("still.rows", "extra", '"mine"'),
+            wanted = [("still.rows", "different", str(count - 1)), ("still.rows", "extra", '"mine"'),
                       ("still.rows", "missing", "5")]
             scenario.expect(named(verification) == wanted, "named %s" % named(verification))
             scenario.expect(all(item.get("outside") for item in verification["differences"]),
@@ -505,17 +612,52 @@ def restarted(scenario, pair):
         job.options["verify_rate"] = 1  # a megabyte a second: it cannot read all of it again
         job.start()
         job.wait_in_sync()
-        wait_until("the repair", lambda: copy.find_one({"_id": count - 1})["n"] == count - 1)
+        wait_until("the repair", lambda: (copy.find_one({"_id": count - 1}) or {}).get("n") == count - 1)
         goal = source_time(pair.source.client)
         job.wait_for("verified at %s" % (goal,), lambda now:
                      stamp(now["positions"]["verified"]) >= goal,
                      timeout=max(6, count * 4000 / 2e6))
+        # Most documents of one range, and few enough keys: that is compared key by key.
+        rows.update_many({"_id": {"$lt": 200}}, {"$inc": {"n": 1}})
         summary = job.finish()
         verification = summary["verification"]
-        scenario.expect(named(verification) == [("still.rows", "content", str(count - 1))],
+        scenario.expect(named(verification) == [("still.rows", "different", str(count - 1))],
                         "named %s" % named(verification))
         scenario.expect(verification["rangesRead"] == 0, "%d ranges were read at the cutover"
                         % verification["rangesRead"])
+        scenario.expect_equal(pair)
+
+
+def killed(scenario, pair):
+    """kill -9 in the middle of the comparison in the background, and of the repair of what it found."""
+    rows = pair.source.client["still"]["rows"]
+    copy = pair.destination.client["still"]["rows"]
+    count = scaled(12000, 2000)
+    rows.insert_many([{"_id": n, "n": n, "pad": "x" * 2000} for n in range(count)])
+    job = scenario.job(pair, verify_rate=5)
+    job.wait_in_sync()
+    with scenario.case("killed: in the middle of the comparison"):
+        wait_until("the first ranges", lambda: compared(pair, job, "still.rows") > 0)
+        job.kill()
+        done = compared(pair, job, "still.rows")
+        scenario.expect(0 < done < count, "%d of %d documents were compared" % (done, count))
+        print("# killed when %d of %d documents were compared" % (done, count))
+        rows.update_many({"_id": {"$mod": [500, 3]}}, {"$inc": {"n": 1}})
+        copy.update_many({}, {"$set": {"n": -1}})  # in ranges that were compared, and in all others
+    with scenario.case("killed: in the middle of the repair"):
+        job.options["verify_rate"] = 1000
+        job.start()
+        wait_until("the first repair", lambda: not job.running() or
+                   copy.count_documents({"n": -1}) < count)
+        job.kill()
+        left = copy.count_documents({"n": -1})
+        scenario.expect(0 < left < count, "%d of %d documents were left" % (left, count))
+        print("# killed when %d of %d documents were left to repair" % (left, count))
+    with scenario.case("killed: everything is found and repaired all the same"):
+        job.start()
+        summary = job.finish()
+        scenario.expect(summary["verification"]["equal"], "not equal: %s" %
+                        summary["verification"]["differences"][:3])
         scenario.expect_equal(pair)
 
 
@@ -559,11 +701,11 @@ def main():
         wanted = scenario.arguments.part
         pair = scenario.pair()
         folder = scenario.folder()
-        for part in (part for part in (table, modes, stale) if wanted in part.__name__):
+        for part in (part for part in (table, modes, stale, resumed) if wanted in part.__name__):
             scenario.reset(*pair)
             with scenario.case("part %s came to its end" % part.__name__):
                 part(scenario, pair, folder)
-        for part in (part for part in (job_repairs, online, restarted) if wanted in part.__name__):
+        for part in (part for part in (job_repairs, online, restarted, killed) if wanted in part.__name__):
             scenario.reset(*pair)
             with scenario.case("part %s came to its end" % part.__name__):
                 part(scenario, pair)

@@ -88,7 +88,7 @@ static void map_add(tow_map_t *map, const char *json, const char *content)
 typedef struct {
     tow_map_t maps[2];
     char text[512]; /* "KIND:ID;" for each, in the order they were found */
-    int counts[TOW_DIFFERENCE_CONTENT + 1];
+    int counts[TOW_DIFFERENCE_DIFFERENT + 1];
 } found_t;
 
 static void take(void *data, tow_difference_kind_t kind, const tow_map_entry_t *source,
@@ -131,7 +131,7 @@ static void test_maps_name_every_difference(void **state)
     compare_maps(&found);
     assert_int_equal(found.counts[TOW_DIFFERENCE_MISSING], 1);
     assert_int_equal(found.counts[TOW_DIFFERENCE_EXTRA], 1);
-    assert_int_equal(found.counts[TOW_DIFFERENCE_CONTENT], 1);
+    assert_int_equal(found.counts[TOW_DIFFERENCE_DIFFERENT], 1);
     assert_non_null(strstr(found.text, "0:0;"));
     assert_non_null(strstr(found.text, "1:999.0;"));
     assert_non_null(strstr(found.text, "2:500;"));
@@ -165,7 +165,7 @@ static void test_duplicates_are_a_multiset(void **state)
     map_add(&found.maps[0], "{\"_id\":1}", "a");
     compare_maps(&found);
     assert_int_equal(found.counts[TOW_DIFFERENCE_MISSING], 1);
-    assert_int_equal(found.counts[TOW_DIFFERENCE_CONTENT], 1);
+    assert_int_equal(found.counts[TOW_DIFFERENCE_DIFFERENT], 1);
     assert_int_equal(found.counts[TOW_DIFFERENCE_EXTRA], 0);
     assert_non_null(strstr(found.text, "0:1;"));
     assert_non_null(strstr(found.text, "2:(none);"));
@@ -286,7 +286,7 @@ static void test_report(void **state)
     unit.max = (bson_value_t){.value_type = BSON_TYPE_INT32, .value.v_int32 = 9};
     assert_true(tow_value_id(document, &id));
     tow_verify_add(&run, &item,
-                   &(tow_finding_t){.kind = TOW_DIFFERENCE_CONTENT, .id = &id, .unit = &unit,
+                   &(tow_finding_t){.kind = TOW_DIFFERENCE_DIFFERENT, .id = &id, .unit = &unit,
                                     .path = "x.\xff\xc3\xa4", .lengths = {11, 12},
                                     .repaired = true});
     tow_verify_add(&run, &item,

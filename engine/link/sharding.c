@@ -1,0 +1,84 @@
+/* sharding.c: see sharding.h. */
+#include "engine/link/sharding.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/base/memory.h"
+#include "engine/link/reader.h"
+
+static bool is_true(const bson_t *entry, const char *name)
+{
+    bson_iter_t iter;
+
+    return bson_iter_init_find(&iter, entry, name) && bson_iter_as_bool(&iter);
+}
+
+/* Servers before 5.0 keep the entries of dropped collections; newer ones also know collections that are
+ * not sharded and live on a shard of their own choice (`unsplittable`). */
+static void take_entry(tow_shard_keys_t *keys, const bson_t *entry)
+{
+    bson_iter_t id, key;
+    const uint8_t *data;
+    uint32_t length;
+    tow_shard_key_t *item;
+    bson_t pattern;
+
+    if (is_true(entry, "dropped") || is_true(entry, "unsplittable") ||
+        !bson_iter_init_find(&id, entry, "_id") || !BSON_ITER_HOLDS_UTF8(&id) ||
+        !bson_iter_init_find(&key, entry, "key") || !BSON_ITER_HOLDS_DOCUMENT(&key))
+        return;
+    bson_iter_document(&key, &length, &data);
+    if (!bson_init_static(&pattern, data, length))
+        return;
+    item = tow_alloc(sizeof *item);
+    item->ns = tow_strdup(bson_iter_utf8(&id, NULL));
+    item->unique = is_true(entry, "unique");
+    bson_copy_to(&pattern, &item->key);
+    HASH_ADD_KEYPTR(hh, *keys, item->ns, strlen(item->ns), item);
+}
+
+static bool read_entries(tow_conn_t *conn, tow_shard_keys_t *out, tow_error_t *error)
+{
+    tow_read_t what = {.database = "config", .collection = "collections"};
+    tow_reader_t *reader = tow_reader_open(conn, &what, error);
+    bool ok = reader != NULL, more = true;
+    bson_t entry;
+
+    while (ok && more) {
+        while (tow_reader_next(reader, &entry))
+            take_entry(out, &entry);
+        ok = tow_reader_next_batch(reader, &more, error);
+    }
+    tow_reader_close(reader);
+    return ok;
+}
+
+bool tow_shard_keys_read(tow_conn_t *conn, tow_shard_keys_t *out, tow_error_t *error)
+{
+    *out = NULL;
+    if (!tow_link_facts(tow_conn_link(conn))->sharded || read_entries(conn, out, error))
+        return true;
+    tow_shard_keys_clear(out);
+    return tow_fail_context(error, "shard keys");
+}
+
+const tow_shard_key_t *tow_shard_keys_find(tow_shard_keys_t keys, const char *ns)
+{
+    tow_shard_key_t *found;
+
+    HASH_FIND_STR(keys, ns, found);
+    return found;
+}
+
+void tow_shard_keys_clear(tow_shard_keys_t *keys)
+{
+    tow_shard_key_t *item, *next;
+
+    HASH_ITER (hh, *keys, item, next) {
+        HASH_DEL(*keys, item);
+        free(item->ns);
+        bson_destroy(&item->key);
+        free(item);
+    }
+}
