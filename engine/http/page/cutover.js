@@ -1,0 +1,77 @@
+// cutover.js: the cutover's first two steps; the third is the page of success.
+import {$, attempt, setBar, setPairs, setText, show} from "./dom.js";
+import {count, counted, duration, percent} from "./format.js";
+import {setSteps} from "./migrate.js";
+import {isFinalizing} from "./phases.js";
+
+export class Cutover {
+    constructor(api, onBack) {
+        this.api = api;
+        this.progress = null;
+        $("cutover-form").addEventListener("input", () => this.renderForm());
+        $("cutover-back").addEventListener("click", onBack);
+        $("cutover-form").addEventListener("submit", (event) => {
+            event.preventDefault();
+            this.finalize();
+        });
+    }
+
+    // Each time the confirmation is given anew.
+    open() {
+        $("cutover-form").reset();
+        setText($("cutover-error"), "");
+    }
+
+    blocks() {
+        return $("cutover-form").elements.stop.value === "block";
+    }
+
+    render(progress) {
+        this.progress = progress;
+        const finalizing = isFinalizing(progress);
+        setSteps($("cutover-steps"), finalizing ? "finalize" : "stop", false);
+        show($("cutover-form"), !finalizing);
+        show($("finalizing"), finalizing);
+        if (finalizing)
+            renderFinalizing(progress);
+        else
+            this.renderForm();
+    }
+
+    renderForm() {
+        const {canCommit, reason} = this.progress;
+        const confirmed = this.blocks() || $("confirm-stopped").checked;
+        show($("confirm-label"), !this.blocks());
+        $("finalize").disabled = this.asking || !canCommit || !confirmed;
+        setText($("cutover-reason"), !canCommit ? `Not possible now: ${reason || "the job is not in sync"}.`
+            : confirmed ? "" : "Confirm that the writes have stopped, then finalize.");
+    }
+
+    async finalize() {
+        this.asking = true;
+        await attempt($("finalize"), $("cutover-error"), () => this.api.post("cutover",
+            this.blocks() ? {blockWrites: true} : {writesStopped: true}), "Asking…");
+        this.asking = false;
+        this.renderForm();
+    }
+}
+
+function renderFinalizing(progress) {
+    const {estimatedSeconds, writesBlocked, lateWrites} = progress.cutover ?? {};
+    const {hashedDocumentCount: done, estimatedDocumentCount: total} = progress.verification ?? {};
+    setText($("finalizing-text"), "The last changes are replayed, indexes and TTL are restored, and what " +
+        "was written last is compared. You may leave this page: it goes on without it.");
+    setBar($("finalizing-bar"), total ? done : null, total);
+    setPairs($("finalizing-figures"), [
+        ["Estimated time", typeof estimatedSeconds === "number" && estimatedSeconds >= 0
+            ? `about ${duration(Math.max(1, estimatedSeconds))}` : "not known"],
+        ["Compared", total ? `${percent(done, total)} of ${counted(total, "document")}` : "not yet"],
+        ["Events waiting", count(progress.backlogEvents)],
+        ["Dirty keys", count(progress.dirtyKeys)],
+        ["Writes on the source", writesBlocked ? "blocked by Towline" : "stopped, as you confirmed"],
+        ["Late writes", count(lateWrites), lateWrites ? "warned" : ""],
+    ]);
+    show($("late"), lateWrites > 0);
+    setText($("late"), lateWrites > 0 ? `${counted(lateWrites, "write")} came after the confirmation: something ` +
+        "still writes to the source. Stop it; until then the cutover waits." : "");
+}
