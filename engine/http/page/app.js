@@ -152,7 +152,7 @@ class App {
             return;
         setText($("top-job"), progress.phase === "new" ? "" : `Job “${progress.job}”`);
         document.title = documentTitle(progress);
-        show($("log-card"), true);
+        show($("log-card"), ["migrate", "cutover", "done", "ended"].includes(screen));
         if (screen === "setup")
             this.renderSetup();
         else if (screen === "migrate")

@@ -29,7 +29,7 @@ export class History {
         const from = this.samples.findLast((sample) => sample.time <= seconds - RATE_SECONDS) ?? this.samples[0];
         const per = (name) => {
             const grown = from ? counters[name] - from[name] : 0;
-            return from && grown >= 0 ? grown / (seconds - from.time) : null;
+            return from && grown >= 0 && seconds - from.time >= 1 ? grown / (seconds - from.time) : null;
         };
         this.samples.push({time: seconds, ...counters, copy: per("copied"), events: per("applied"),
             lag: typeof progress.lagMs === "number" ? progress.lagMs / 1000 : null,

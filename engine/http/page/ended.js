@@ -66,6 +66,7 @@ export class Ended {
     renderEnded(progress, summary) {
         const phase = progress.phase;
         setText($("ended-title"), title(phase));
+        $("ended-head").dataset.phase = phase;
         setText($("ended-reason"), summary.error || progress.reason);
         setList($("ended-remains"), [...(this.remains ? [this.remains] : REMAINS[phase]), ...summary.notes ?? []]);
         setList($("ended-next"), NEXT[phase]);
@@ -93,10 +94,12 @@ function renderDone(summary) {
     $("done-verification").className = verification?.equal ? "good" : "warned";
     setList($("done-differences"), (verification?.differences ?? []).slice(0, 50).map((item) =>
         `${item.ns}: ${item.kind ?? "different"}${item.repaired ? ", repaired" : ""}`));
-    setList($("done-notes"), ["The source is as it was, and serves reads.",
-        ...(summary.indexFailures ?? []).map((item) =>
-            `${item.ns}: index ${item.name} was refused: ${item.message}`),
-        ...summary.notes ?? []]);
+    setList($("done-remains"), ["The source is as it was. Keep it until the application runs well on the " +
+        "destination.", "The job’s own database on the destination is gone, unless “keep state” was given."]);
+    const notes = [...(summary.indexFailures ?? []).map((item) =>
+        `${item.ns}: index ${item.name} was refused: ${item.message}`), ...summary.notes ?? []];
+    setList($("done-notes"), notes);
+    show($("done-notes-card"), notes.length > 0);
 }
 
 function verificationText(verification) {

@@ -69,11 +69,13 @@ export class Migrate {
 
     renderFigures(progress) {
         const copy = progress.collectionCopy ?? {}, indexes = progress.indexBuilding ?? {};
-        setPairs($("figures"), [
+        setPairs($("copy-figures"), [
             ["Collections", `${count(copy.collectionsCopied)} of ${count(copy.collectionsTotal)}`],
             ["Documents", `${count(copy.copiedDocuments)} of ${count(copy.estimatedTotalDocuments)}`],
             ["Ranges", `${count(copy.rangesCopied)} of ${count(copy.rangesTotal)}`],
             ["Indexes built", `${count(indexes.indexesBuilt)} of ${count(indexes.totalIndexesToBuild)}`],
+        ]);
+        setPairs($("change-figures"), [
             ["Lag", typeof progress.lagMs === "number" ? duration(progress.lagMs / 1000) : "not known yet"],
             ["Events seen", count(progress.eventsSeen)],
             ["Changes applied", count(progress.totalEventsApplied)],

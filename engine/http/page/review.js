@@ -1,11 +1,11 @@
 // review.js: what would be moved, and the start of it.
 import {$, attempt, element, setPairs, setText, show} from "./dom.js";
 import {bytes, count, counted, duration} from "./format.js";
-import {checkItem} from "./setup.js";
+import {checkItem, optionTitle} from "./setup.js";
 
 const ROWS_MOST = 200;
 
-// The checks besides "destination_empty" that the reader has to weigh here are the warnings alone.
+// What of the destination the start would drop, as the check names it.
 function dropped(plan) {
     const check = plan.checks.find((item) => item.name === "destination_empty");
     return check?.result === "warning" ? check.facts : "";
@@ -74,7 +74,7 @@ export class Review {
             ["Indexes", count(plan.indexes)],
             ["Ranges", count(plan.ranges)],
             ["Estimated copy", `about ${duration(Math.max(1, plan.estimatedSeconds))}`],
-            ["Source’s oplog reaches back", oplog, kind],
+            ["Oplog reaches back", oplog, kind],
         ]);
         this.fillOptions();
         const sorted = [...plan.namespaces ?? []].sort((a, b) => b.bytes - a.bytes || b.documents - a.documents);
@@ -97,12 +97,11 @@ export class Review {
         ];
         for (const option of this.setup.table) {
             const value = options[option.name];
-            if (value !== undefined && option.type !== "secret")
-                rows.push([option.name.replaceAll("-", " "), `${value} ${option.type === "integer" ? option.unit : ""}`]);
-            else if (value !== undefined)
-                rows.push([option.name.replaceAll("-", " "), "given, not shown"]);
+            if (value !== undefined)
+                rows.push([optionTitle(option), option.type === "secret" ? "given, not shown"
+                    : `${value} ${option.type === "integer" ? option.unit : ""}`]);
             else if (["workers", "index-errors", "window"].includes(option.name))
-                rows.push([option.name.replaceAll("-", " "), `${option.initial} (default)`]);
+                rows.push([optionTitle(option), `${option.initial} (default)`]);
         }
         setPairs($("review-options"), rows);
     }

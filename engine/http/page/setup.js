@@ -11,6 +11,13 @@ const HIDDEN = /^(config|source|source-file|destination|destination-file|listen|
 
 const SIDES = ["source", "destination"];
 
+const isNotice = (option) => option.name.startsWith("notify-");
+
+// "notify-ca-file" → "notify CA file".
+export function optionTitle(option) {
+    return option.name.replaceAll("-", " ").replace(/\b(ca|smtp|tls)\b/g, (word) => word.toUpperCase());
+}
+
 function lines(id) {
     return $(id).value.split("\n").map((line) => line.trim()).filter(Boolean);
 }
@@ -34,7 +41,7 @@ function input(option, id) {
 
 function field(option) {
     const id = `option-${option.name}`;
-    const label = option.name.replaceAll("-", " ");
+    const label = optionTitle(option);
     const help = element("p", {id: `${id}-help`, class: "help"}, option.help);
     if (option.type === "flag") {
         return element("div", {class: "field"}, element("label", {class: "check"}, input(option, id),
@@ -73,8 +80,9 @@ export class Setup {
         this.table = options.filter((option) => !PLACED.includes(option.name) && !HIDDEN.test(option.name));
         const main = MAIN.map((name) => this.table.find((option) => option.name === name)).filter(Boolean);
         $("main-options").replaceChildren(...main.map(field));
-        $("more-options").replaceChildren(
-            ...this.table.filter((option) => !MAIN.includes(option.name)).map(field));
+        const rest = this.table.filter((option) => !MAIN.includes(option.name));
+        $("more-options").replaceChildren(...rest.filter((option) => !isNotice(option)).map(field));
+        $("notice-options").replaceChildren(...rest.filter(isNotice).map(field));
     }
 
     // A side that the server was started with is named only.
@@ -130,6 +138,9 @@ export class Setup {
     onEdit() {
         const same = this.checked !== null && this.checked === JSON.stringify(this.settings());
         $("continue").disabled = !same;
+        $("continue").classList.toggle("primary", same);
+        $("validate").classList.toggle("primary", !same);
+        $("results").classList.toggle("is-stale", this.checked !== null && !same);
         if (this.checked !== null)
             setText($("continue-reason"), same ? "" : "The settings changed: validate them again.");
         for (const side of SIDES)
