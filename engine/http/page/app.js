@@ -164,7 +164,6 @@ class App {
     }
 
     change(screen) {
-        const inside = $("main").contains(document.activeElement) && document.activeElement !== $("main");
         const first = this.screen === "connecting";
         this.screen = screen;
         document.querySelectorAll("dialog[open]").forEach((dialog) => dialog.close());
@@ -183,7 +182,7 @@ class App {
             this.review.open();
         if (screen === "cutover")
             this.cutover.open();
-        if (inside || !first) {
+        if (!first) { // the first screen is read from the top of the page
             window.scrollTo(0, 0);
             $(`screen-${screen}`).querySelector("h1").focus({preventScroll: true});
         }
@@ -261,8 +260,9 @@ class App {
     }
 
     async cancel() {
-        const place = this.screen === "cutover" ? $("cutover-error") : $("control-error");
-        const answer = await attempt($("cancel"), place, () => this.api.post("cancel"), "Cancelling…");
+        const [button, place] = this.screen === "cutover" ? ["cutover-cancel", "finalizing-error"]
+            : ["cancel", "control-error"];
+        const answer = await attempt($(button), $(place), () => this.api.post("cancel"), "Cancelling…");
         this.ended.remains = answer?.remains ?? "";
     }
 }

@@ -65,7 +65,7 @@ export function announce(text) {
 // Runs what a button stands for; meanwhile the button cannot be pressed again. What fails is shown in
 // `place`, and null is returned.
 export async function attempt(button, place, act, busyText) {
-    const label = button.textContent;
+    const label = button.textContent, hadFocus = document.activeElement === button;
     setText(place, "");
     button.disabled = true;
     if (busyText)
@@ -78,5 +78,7 @@ export async function attempt(button, place, act, busyText) {
     } finally {
         button.disabled = false;
         setText(button, label);
+        if (hadFocus && document.activeElement === document.body)
+            button.focus(); // a disabled button loses it
     }
 }
