@@ -184,7 +184,8 @@ class Browser:
         for look, (width, dark) in LOOKS.items():
             self._size(width, 800)
             self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [
-                {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]})
+                {"name": "prefers-color-scheme", "value": "dark" if dark else "light"},
+                {"name": "prefers-reduced-motion", "value": "reduce"}]})  # colours do not pass slowly
             faults += ["%s %s: %s" % (name, look, fault) for fault in self.run(FAULTS)]
             ratio, text = self.run(CONTRAST)
             if ratio < 4.5:
