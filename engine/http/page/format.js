@@ -47,7 +47,7 @@ export function duration(seconds) {
     if (seconds < 0.9995)
         return `${Math.max(0, Math.round(seconds * 1000))} ms`;
     if (seconds < 9.95)
-        return `${seconds.toFixed(1)} s`;
+        return `${Number.isInteger(seconds) ? seconds : seconds.toFixed(1)} s`;
     const whole = Math.round(seconds);
     const parts = [["d", Math.floor(whole / 86400)], ["h", Math.floor(whole / 3600) % 24],
         ["min", Math.floor(whole / 60) % 60], ["s", whole % 60]];
