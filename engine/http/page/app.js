@@ -42,7 +42,7 @@ class App {
         this.setup = new Setup(this.api, () => this.go("review"));
         this.review = new Review(this.api, this.setup, () => this.go("setup"), () => this.onStarted());
         this.migrate = new Migrate(this.api, () => this.go("cutover"));
-        this.cutover = new Cutover(this.api, () => this.go(null));
+        this.cutover = new Cutover(this.api, () => this.setup.canBlock, () => this.go(null));
         this.ended = new Ended(this.api,
             {again: () => this.go("setup"), restart: (extension) => this.restart(extension)});
         this.listen();
@@ -267,10 +267,12 @@ class App {
     }
 }
 
-// The sides that the server was started with, as it names them: without credentials.
-function namedSides(progress) {
-    const mapping = progress.directionMapping ?? {};
-    return {source: mapping.Source ?? "", destination: mapping.Destination ?? ""};
+// The sides that the server was started with, as it names them: without credentials. Once a job was
+// started, progress names the job's sides, wherever they came from: then it is not known (null).
+function namedSides({phase, directionMapping}) {
+    return phase === "new"
+        ? {source: directionMapping?.Source ?? "", destination: directionMapping?.Destination ?? ""}
+        : {source: null, destination: null};
 }
 
 function documentTitle(progress) {

@@ -5,8 +5,10 @@ import {setSteps} from "./migrate.js";
 import {isFinalizing} from "./phases.js";
 
 export class Cutover {
-    constructor(api, onBack) {
+    // canBlock(): whether the server can block writes on the source.
+    constructor(api, canBlock, onBack) {
         this.api = api;
+        this.canBlock = canBlock;
         this.progress = null;
         $("cutover-form").addEventListener("input", () => this.renderForm());
         $("cutover-back").addEventListener("click", onBack);
@@ -40,6 +42,7 @@ export class Cutover {
 
     renderForm() {
         const {canCommit, reason} = this.progress;
+        show($("cutover-how"), this.canBlock());
         const confirmed = this.blocks() || $("confirm-stopped").checked;
         show($("confirm-label"), !this.blocks());
         $("finalize").disabled = this.asking || !canCommit || !confirmed;

@@ -5,9 +5,8 @@ import {counted} from "./format.js";
 // Options that have a place of their own in the form.
 const PLACED = ["include", "exclude", "no-verify", "clear-destination"];
 const MAIN = ["workers", "index-errors", "window", "job"];
-// Options of the process rather than of a job: the server was started with them already. The page asks
-// for the cutover itself.
-const HIDDEN = /^(config|source|source-file|destination|destination-file|listen|progress|summary|json|shell|test|cutover|extend|log-.*|token-file|no-token|tls-.*)$/;
+// The page asks for the cutover itself, and for more time where it is needed.
+const HIDDEN = ["source", "destination", "cutover", "extend"];
 
 const SIDES = ["source", "destination"];
 
@@ -57,8 +56,10 @@ export class Setup {
     constructor(api, onContinue) {
         this.api = api;
         this.table = [];
-        this.named = {source: "", destination: ""};
+        this.named = {source: "", destination: ""}; // "": to be given; null: not known
+        this.help = Object.fromEntries(SIDES.map((side) => [side, $(`${side}-help`).textContent]));
         this.extension = null; // time to add to the window of an expired job
+        this.canBlock = false; // whether the server can block writes on the source
         this.checked = null; // the settings, as text, that passed the validation
         $("setup-form").addEventListener("submit", (event) => {
             event.preventDefault();
@@ -77,7 +78,8 @@ export class Setup {
         const {options} = await this.api.get("options");
         if (this.table.length)
             return;
-        this.table = options.filter((option) => !PLACED.includes(option.name) && !HIDDEN.test(option.name));
+        this.canBlock = options.some((option) => option.name === "block-writes");
+        this.table = options.filter((option) => !PLACED.includes(option.name) && !HIDDEN.includes(option.name));
         const main = MAIN.map((name) => this.table.find((option) => option.name === name)).filter(Boolean);
         $("main-options").replaceChildren(...main.map(field));
         const rest = this.table.filter((option) => !MAIN.includes(option.name));
@@ -87,24 +89,28 @@ export class Setup {
 
     // A side that the server was started with is named only.
     setNamed(named) {
-        this.named = named;
         for (const side of SIDES) {
-            const box = $(side);
-            const given = Boolean(named[side]);
+            if (named[side] === this.named[side])
+                continue;
+            const box = $(side), given = Boolean(named[side]);
+            if (given || this.named[side])
+                box.value = given ? named[side] : "";
             box.readOnly = given;
-            if (given) {
-                box.type = "text";
-                box.value = named[side];
-            }
+            box.type = given ? "text" : "password";
             show(document.querySelector(`[data-shows="${side}"]`), !given);
-            setText($(`${side}-help`), given ? `The server was started with this ${side}.`
-                : $(`${side}-help`).textContent);
+            setText($(`${side}-help`), given ? `The server was started with this ${side}.` : this.help[side] +
+                (named[side] === null ? " Leave it empty if the server was started with it." : ""));
         }
+        this.named = named;
+    }
+
+    isMissing(side) {
+        return this.named[side] === "" && !$(side).value.trim();
     }
 
     // The body of start, check and plan.
     settings() {
-        const options = {cutover: "manual", ...(this.extension ? {extend: this.extension} : {})};
+        const options = this.extension ? {extend: this.extension} : {};
         for (const option of this.table) {
             const box = $(`option-${option.name}`);
             if (option.type === "flag") {
@@ -125,14 +131,9 @@ export class Setup {
         const body = {source: "cluster0", destination: "cluster1",
             verification: {enabled: $("verify").checked}, options};
         for (const side of SIDES)
-            if (!this.named[side])
+            if (!this.named[side] && $(side).value.trim())
                 body[`${side}Uri`] = $(side).value.trim();
         return body;
-    }
-
-    // Whether both sides are known, so that the same job could be started again.
-    isFilled() {
-        return SIDES.every((side) => this.named[side] || $(side).value.trim());
     }
 
     onEdit() {
@@ -154,7 +155,7 @@ export class Setup {
 
     // The first field that cannot be right, or null.
     firstMistake() {
-        const missing = SIDES.filter((side) => !this.named[side] && !$(side).value.trim());
+        const missing = SIDES.filter((side) => this.isMissing(side));
         missing.forEach((side) => this.complain(side, `Give the connection string of the ${side}.`));
         if (missing.length)
             return $(missing[0]);
