@@ -111,6 +111,16 @@ TOW_API const char *tow_options_get(const tow_options_t *options, const char *na
 /* The same as it may be shown: a SECRET without user, password and other secrets. Owned by the caller,
  * NULL where tow_options_get gives NULL. */
 TOW_API char *tow_options_shown(const tow_options_t *options, const char *name, size_t index);
+/* The hosts of "source" or "destination" without credentials, also when they stand in a file; NULL: not
+ * given, or the file cannot be read. Owned by the caller. */
+TOW_API char *tow_options_address(const tow_options_t *options, const char *side);
+TOW_API tow_options_t *tow_options_copy(const tow_options_t *options);
+/* Sets an option by mongosync's name for it: cluster0, port, verbosity … TOW_ERROR_OPTION: it is none of
+ * these, or one that has no counterpart, with the reason. */
+TOW_API bool tow_options_set_foreign(tow_options_t *options, const char *name, const char *value,
+                                     tow_error_t *error);
+/* Whether mongosync has an option of this name; *out_flag: it takes no value. */
+TOW_API bool tow_options_is_foreign(const char *name, bool *out_flag);
 /* Whether it was set, rather than being the default. */
 TOW_API bool tow_options_is_set(const tow_options_t *options, const char *name);
 
@@ -178,7 +188,8 @@ typedef struct tow_job tow_job_t;
 /* Checks the options; talks to no server. TOW_ERROR_OPTION. */
 TOW_API tow_job_t *tow_job_new(const tow_options_t *options, tow_error_t *error);
 TOW_API void tow_job_destroy(tow_job_t *job);
-TOW_API void tow_job_on_event(tow_job_t *job, tow_event_fn fn, void *data); /* before start */
+/* Before the start; at most two listeners, a third replaces the second. */
+TOW_API void tow_job_on_event(tow_job_t *job, tow_event_fn fn, void *data);
 TOW_API bool tow_job_start(tow_job_t *job, tow_error_t *error);
 /* Waits for the end, however it ends. True: done, cut over, verified. */
 TOW_API bool tow_job_wait(tow_job_t *job, tow_error_t *error);
@@ -186,6 +197,7 @@ TOW_API bool tow_job_wait(tow_job_t *job, tow_error_t *error);
 TOW_API bool tow_job_ended(tow_job_t *job, int wait_ms);
 TOW_API bool tow_job_run(tow_job_t *job, tow_error_t *error); /* start and wait */
 TOW_API void tow_job_progress(tow_job_t *job, tow_progress_t *out);
+TOW_API const char *tow_job_name(const tow_job_t *job); /* --job */
 /* TOW_ERROR_STATE when the phase does not allow it; cutover: TOW_ERROR_NOT_IN_SYNC with the reason. */
 TOW_API bool tow_job_pause(tow_job_t *job, tow_error_t *error);
 TOW_API bool tow_job_resume(tow_job_t *job, tow_error_t *error);
@@ -195,18 +207,42 @@ TOW_API bool tow_job_cutover(tow_job_t *job, tow_error_t *error);
 TOW_API bool tow_job_extend(tow_job_t *job, int64_t seconds, tow_error_t *error);
 /* Ends the job for good: the source stays untouched, the destination keeps what was copied. */
 TOW_API bool tow_job_cancel(tow_job_t *job, tow_error_t *error);
+/* Forgets what the background verification compared, so that it compares everything again.
+ * TOW_ERROR_STATE: it does not run. */
+TOW_API bool tow_job_verify_again(tow_job_t *job, tow_error_t *error);
 /* Ends this process's work with a checkpoint; the same options continue later. Async-signal-unsafe. */
 TOW_API void tow_job_stop(tow_job_t *job);
 /* Progress as one line of JSON: the object `progress` of GET /api/v1/progress. */
 TOW_API char *tow_job_progress_json(tow_job_t *job);
+/* The largest collections, at most `limit`, as JSON: {"total", "collections": [{"ns", "state": "waiting" |
+ * "copying" | "copied", "estimatedDocuments", "estimatedBytes", "rangesTotal", "rangesCopied"}]}; none
+ * before the copy was prepared and after the end. */
+TOW_API char *tow_job_collections_json(tow_job_t *job, uint32_t limit);
 /* The summary as JSON (see README, "Summary"); valid from the end of the job on. */
 TOW_API char *tow_job_summary_json(tow_job_t *job);
 
-/* Serves the control API for `job` on "HOST:PORT" until destroyed; port 0 takes a free one. */
-typedef struct tow_control tow_control_t;
-TOW_API tow_control_t *tow_control_new(tow_job_t *job, const char *listen, tow_error_t *error);
-TOW_API int tow_control_port(const tow_control_t *control);
-TOW_API void tow_control_destroy(tow_control_t *control);
+/* The control server: HTTP API, metrics and page (engine/http/README.md), for one job or for one after
+ * another. It listens as --listen says (port 0 takes a free one), asks for a token unless --no-token, and
+ * speaks TLS with --tls-cert and --tls-key; `options` (copied) are also what a start by a request builds
+ * on. Threads: all functions but _new, _attach, _on_event and _destroy may be called from any thread.
+ * TOW_ERROR_OPTION, TOW_ERROR_CONTROL: it cannot listen. */
+typedef struct tow_server tow_server_t;
+TOW_API tow_server_t *tow_server_new(const tow_options_t *options, tow_error_t *error);
+/* Serves this job, which stays the caller's, is not started yet, and outlives the server. */
+TOW_API void tow_server_attach(tow_server_t *server, tow_job_t *job);
+/* Events of the jobs that the server itself starts. */
+TOW_API void tow_server_on_event(tow_server_t *server, tow_event_fn fn, void *data);
+/* What POST /api/v1/start does. TOW_ERROR_STATE: a job is running. */
+TOW_API bool tow_server_start(tow_server_t *server, const tow_options_t *options, tow_error_t *error);
+TOW_API int tow_server_port(const tow_server_t *server);
+/* Address of the page; with_token: one that opens it. The caller frees it. */
+TOW_API char *tow_server_address(const tow_server_t *server, bool with_token);
+/* Stops the job that it started at a checkpoint; no other is started. _destroy does that too, and waits. */
+TOW_API void tow_server_stop(tow_server_t *server);
+TOW_API void tow_server_destroy(tow_server_t *server);
+/* The token that a server of these options asks for, "" for none; made when there is none yet. The caller
+ * frees it. NULL with TOW_ERROR_OPTION or TOW_ERROR_CONTROL. */
+TOW_API char *tow_token(const tow_options_t *options, tow_error_t *error);
 
 /* Compares source and destination of `options` once. *out_report_json is set whenever the comparison
  * came to an end (also when it found differences: false with TOW_ERROR_VERIFY). */

@@ -25,17 +25,43 @@ static size_t take(char *data, size_t size, size_t count, void *context)
     return size * count;
 }
 
+/* The token's header, and TLS when there is a certificate to trust. */
+static bool add_credentials(const tow_options_t *options, CURL *curl, struct curl_slist **headers,
+                            tow_error_t *error)
+{
+    const char *authority = tow_options_get(options, "tls-ca", 0);
+    char *token = tow_token(options, error), line[600];
+
+    if (!token)
+        return false;
+    if (*token) {
+        snprintf(line, sizeof line, "Authorization: Bearer %s", token);
+        *headers = curl_slist_append(*headers, line);
+    }
+    tow_free(token);
+    if (authority)
+        curl_easy_setopt(curl, CURLOPT_CAINFO, authority);
+    return true;
+}
+
 /* Sends a request, a POST when it has a body; prints the error and returns an exit status when it fails. */
 static int ask(const tow_options_t *options, const char *path, const char *body, reply_t *out)
 {
     const char *listen = tow_options_get(options, "listen", 0);
     CURL *curl = curl_easy_init();
     struct curl_slist *headers = curl_slist_append(NULL, "Content-Type: application/json");
+    tow_error_t error;
     char url[512];
     CURLcode code;
 
     *out = (reply_t){0};
-    snprintf(url, sizeof url, "http://%s/api/v1/%s", listen, path);
+    if (!add_credentials(options, curl, &headers, &error)) {
+        curl_slist_free_all(headers);
+        curl_easy_cleanup(curl);
+        return cmd_fail(&error);
+    }
+    snprintf(url, sizeof url, "http%s://%s/api/v1/%s", tow_options_get(options, "tls-ca", 0) ? "s" : "",
+             listen, path);
     curl_easy_setopt(curl, CURLOPT_URL, url);
     curl_easy_setopt(curl, CURLOPT_NOPROXY, "*");
     curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, 3000L);

@@ -16,6 +16,7 @@ typedef struct {
 extern const cmd_verb_t cmd_verbs[]; /* ends with a NULL name */
 
 int cmd_run(tow_options_t *options);
+int cmd_serve(tow_options_t *options);
 int cmd_check(tow_options_t *options);
 int cmd_plan(tow_options_t *options);
 int cmd_verify(tow_options_t *options);

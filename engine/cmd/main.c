@@ -7,6 +7,7 @@
 
 const cmd_verb_t cmd_verbs[] = {
     {"run", "copy a deployment, follow it, verify and cut over", cmd_run, NULL, NULL},
+    {"serve", "wait for jobs that the page or the HTTP API start", cmd_serve, NULL, "run"},
     {"check", "make every check that stands before a start, and write nothing", cmd_check, NULL, NULL},
     {"plan", "show what a run would copy, how long it takes, and its command", cmd_plan, NULL, NULL},
     {"verify", "compare two deployments, byte for byte", cmd_verify, NULL, NULL},
@@ -135,10 +136,36 @@ static const tow_option_t *find_option(const char *name, size_t length, const cm
     return NULL;
 }
 
+/* mongosync's options, which `serve` takes: `--cluster0 URI`, `--port=N`, `--disableVerification`. False:
+ * argv[*at] is none of them. */
+static bool foreign_argument(tow_options_t *options, int *at, int argc, char **argv, int *out_status)
+{
+    const char *argument = argv[*at] + 2, *value = "true";
+    size_t length = strcspn(argument, "=");
+    tow_error_t error;
+    char name[64];
+    bool flag;
+
+    *out_status = 0;
+    snprintf(name, sizeof name, "%.*s", (int)(length < 60 ? length : 60), argument);
+    if (!tow_options_is_foreign(name, &flag))
+        return false;
+    if (argument[length])
+        value = argument + length + 1;
+    else if (!flag && *at + 1 < argc)
+        value = argv[++*at];
+    else if (!flag)
+        *out_status = fail_usage(argv[*at], "needs a value", "see --help");
+    if (!*out_status && !tow_options_set_foreign(options, name, value, &error))
+        *out_status = cmd_fail(&error);
+    return true;
+}
+
 /* 0, or an exit status. */
 static int read_arguments(tow_options_t *options, const cmd_verb_t *verb, int argc, char **argv)
 {
     tow_error_t error;
+    int status;
 
     for (int i = 0; i < argc; i++) {
         const char *argument = argv[i], *equal, *value;
@@ -155,6 +182,11 @@ static int read_arguments(tow_options_t *options, const cmd_verb_t *verb, int ar
         equal = strchr(argument, '=');
         length = equal ? (size_t)(equal - argument) - 2 : strlen(argument) - 2;
         option = find_option(argument + 2, length, verb);
+        if (!option && verb->like && foreign_argument(options, &i, argc, argv, &status)) {
+            if (status)
+                return status;
+            continue;
+        }
         if (!option) {
             char name[64];
 
@@ -220,6 +252,25 @@ static int run_verb(const cmd_verb_t *verb, int argc, char **argv)
     return status;
 }
 
+/* A line without a verb that begins as mongosync's do. */
+static bool is_mongosync_line(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++)
+        if (!strncmp(argv[i], "--cluster0", 10) || !strncmp(argv[i], "--cluster1", 10) ||
+            !strncmp(argv[i], "--config", 8))
+            return !strncmp(argv[1], "--", 2);
+    return false;
+}
+
+static const cmd_verb_t *serve_verb(void)
+{
+    const cmd_verb_t *verb = cmd_verbs;
+
+    while (strcmp(verb->name, "serve") != 0)
+        verb++;
+    return verb;
+}
+
 int main(int argc, char **argv)
 {
     /* Batches of many megabytes come and go. Mapped anew each time, their pages would cost more than
@@ -247,5 +298,7 @@ int main(int argc, char **argv)
     for (const cmd_verb_t *verb = cmd_verbs; verb->name; verb++)
         if (!strcmp(argv[1], verb->name))
             return run_verb(verb, argc - 2, argv + 2);
+    if (is_mongosync_line(argc, argv))
+        return run_verb(serve_verb(), argc - 1, argv + 1);
     return fail_usage(argv[1], "is no verb", "see towline --help");
 }

@@ -1,69 +1,36 @@
 /* run.c: the verb that does it all. */
-#include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "engine/cmd/cmd.h"
+#include "engine/cmd/signals.h"
 
-enum { STOP_SECONDS = 4 };
-
-/* The first signal stops at a checkpoint, the second ends at once: that too is safe, as any end is. So
- * it is when a server that does not answer keeps the checkpoint from being stored. */
-static void *watch_signals(void *data)
+static void stop(void *job)
 {
-    static const char message[] = "towline: stopped without a last checkpoint, since a server does "
-                                  "not answer; nothing is lost, run the same command again to go on\n";
-    struct timespec patience = {.tv_sec = STOP_SECONDS};
-    tow_job_t *job = data;
-    sigset_t set;
-    int number;
-
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
-    sigwait(&set, &number);
     tow_job_stop(job);
-    number = sigtimedwait(&set, NULL, &patience);
-    if (number > 0)
-        _exit(128 + number);
-    if (tow_job_ended(job, 0)) {
-        sigwait(&set, &number);
-        _exit(128 + number);
-    }
-    if (write(STDERR_FILENO, message, sizeof message - 1) < 0)
-        _exit(TOW_ERROR_INTERNAL);
-    _exit(TOW_ERROR_INTERRUPTED);
-    return NULL;
 }
 
-static void block_signals(void)
+static bool has_ended(void *job)
 {
-    sigset_t set;
-
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
-    signal(SIGPIPE, SIG_IGN);
+    return tow_job_ended(job, 0);
 }
 
 static bool serve(tow_job_t *job, const tow_options_t *options, cmd_log_t *log,
-                  tow_control_t **out, tow_error_t *error)
+                  tow_server_t **out, tow_error_t *error)
 {
-    const char *listen = tow_options_get(options, "listen", 0);
-    char message[64];
+    char *address;
 
     *out = NULL;
-    if (!strcmp(listen, "none"))
+    if (!strcmp(tow_options_get(options, "listen", 0), "none"))
         return true;
-    *out = tow_control_new(job, listen, error);
+    *out = tow_server_new(options, error);
     if (!*out)
         return false;
-    snprintf(message, sizeof message, "http://127.0.0.1:%d/api/v1/", tow_control_port(*out));
-    cmd_log_event(log, TOW_LEVEL_INFO, "listening", message);
+    tow_server_attach(*out, job);
+    address = tow_server_address(*out, false);
+    cmd_log_event(log, TOW_LEVEL_INFO, "listening", address);
+    tow_free(address);
     return true;
 }
 
@@ -92,34 +59,31 @@ static int report(tow_job_t *job, const tow_options_t *options, int status)
 int cmd_run(tow_options_t *options)
 {
     cmd_log_t log;
-    tow_control_t *control;
+    tow_server_t *server;
     tow_error_t error;
-    pthread_t watcher;
     tow_job_t *job;
+    static cmd_stoppable_t stoppable = {.stop = stop, .ended = has_ended};
     int status = 0;
 
-    block_signals();
+    cmd_block_signals();
     if (!cmd_log_open(&log, options, &error))
         return cmd_fail(&error);
     job = tow_job_new(options, &error);
     if (!job)
         return cmd_fail(&error);
     tow_job_on_event(job, cmd_log_event, &log);
-    if (!serve(job, options, &log, &control, &error)) {
+    if (!serve(job, options, &log, &server, &error)) {
         tow_job_destroy(job);
         return cmd_fail(&error);
     }
-    /* Without it nothing but SIGKILL would end the job: signals are blocked. */
-    if (pthread_create(&watcher, NULL, watch_signals, job)) {
-        error = (tow_error_t){.code = TOW_ERROR_INTERNAL,
-                              .message = "cannot start a thread; see `ulimit -u`"};
-        tow_control_destroy(control);
+    stoppable.data = job;
+    if (!cmd_watch_signals(&stoppable, &error)) {
+        tow_server_destroy(server);
         tow_job_destroy(job);
         return cmd_fail(&error);
     }
-    pthread_detach(watcher);
     if (!tow_job_start(job, &error)) {
-        tow_control_destroy(control);
+        tow_server_destroy(server);
         /* The watcher may look at the job: it goes with the process. */
         return cmd_fail(&error);
     }
@@ -130,7 +94,7 @@ int cmd_run(tow_options_t *options)
     fflush(stdout);
     if (status && error.message[0])
         cmd_fail(&error);
-    tow_control_destroy(control);
+    tow_server_destroy(server);
     /* The watcher may still look at the job: the process ends here, and so does it. */
     fflush(stdout);
     if (!getenv("TOWLINE_TEST_LEAKS"))

@@ -142,6 +142,21 @@ tow_track_t *tow_job_watched_track(tow_job_t *job)
     return job->track;
 }
 
+bool tow_job_verify_again(tow_job_t *job, tow_error_t *error)
+{
+    bool runs;
+
+    pthread_mutex_lock(&job->lock);
+    runs = job->verifier_started && job->track && !tow_phase_is_final(job->phase);
+    if (runs)
+        tow_track_reset(job->track);
+    pthread_mutex_unlock(&job->lock);
+    return runs ? true
+                : tow_fail(error, TOW_ERROR_STATE,
+                           "no verification runs in the background: it does while a job with a manual "
+                           "cutover and a --verify-rate above 0 is in sync");
+}
+
 /* Rounds ----------------------------------------------------------------------------------------*/
 
 static void take_report(tow_job_t *job, tow_verify_report_t *report, tow_optime_t floor)

@@ -94,6 +94,36 @@ static bool set_foreign(tow_options_t *options, const char *key, const char *our
     return tow_options_set(options, ours, meaning, error);
 }
 
+static int find_foreign(const char *name)
+{
+    for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++)
+        if (!strcmp(foreign[i].theirs, name))
+            return (int)i;
+    return -1;
+}
+
+bool tow_options_is_foreign(const char *name, bool *out_flag)
+{
+    int index = find_foreign(name);
+    const tow_option_t *row = index >= 0 && foreign[index].ours ? find_row(foreign[index].ours) : NULL;
+
+    *out_flag = row && row->type == TOW_OPTION_FLAG;
+    return index >= 0;
+}
+
+bool tow_options_set_foreign(tow_options_t *options, const char *name, const char *value,
+                             tow_error_t *error)
+{
+    int index = find_foreign(name);
+
+    if (index < 0)
+        return tow_fail(error, TOW_ERROR_OPTION, "'%s' is no option of mongosync's", name);
+    if (!foreign[index].ours)
+        return tow_fail(error, TOW_ERROR_OPTION, "mongosync's key '%s' is not supported: %s", name,
+                        foreign[index].reason);
+    return set_foreign(options, name, foreign[index].ours, value, error);
+}
+
 /* Values ----------------------------------------------------------------------------------------*/
 
 static bool set_list(const file_t *file, const tow_option_t *row, const yaml_node_t *value,
@@ -131,17 +161,12 @@ static bool set_value(const file_t *file, const char *key, const yaml_node_t *va
                       tow_error_t *error)
 {
     const tow_option_t *row = find_row(key);
-    const char *ours = NULL;
+    int theirs = row ? -1 : find_foreign(key);
 
-    for (size_t i = 0; !row && i < sizeof foreign / sizeof *foreign; i++) {
-        if (strcmp(foreign[i].theirs, key) != 0)
-            continue;
-        if (!foreign[i].ours)
-            return tow_fail(error, TOW_ERROR_OPTION, "mongosync's key '%s' is not supported: %s",
-                            key, foreign[i].reason);
-        ours = foreign[i].ours;
-        row = find_row(ours);
-    }
+    if (theirs >= 0 && !foreign[theirs].ours)
+        return tow_options_set_foreign(file->options, key, "", error);
+    if (theirs >= 0)
+        row = find_row(foreign[theirs].ours);
     if (!row || !strcmp(row->name, "config"))
         return tow_fail(error, TOW_ERROR_OPTION,
                         "key '%s' is unknown; the keys are the options of towline run without "
@@ -152,8 +177,8 @@ static bool set_value(const file_t *file, const char *key, const yaml_node_t *va
     if (value->type != YAML_SCALAR_NODE)
         return tow_fail(error, TOW_ERROR_OPTION, "key '%s': the value is a %s; expected %s", key,
                         value->type == YAML_SEQUENCE_NODE ? "list" : "mapping", expected(row));
-    return ours ? set_foreign(file->options, key, ours, scalar(value), error)
-                : tow_options_set(file->options, key, scalar(value), error);
+    return theirs >= 0 ? tow_options_set_foreign(file->options, key, scalar(value), error)
+                       : tow_options_set(file->options, key, scalar(value), error);
 }
 
 /* The file --------------------------------------------------------------------------------------*/

@@ -64,8 +64,10 @@ struct tow_job {
     tow_config_t config;
     tow_filter_t *filter;
     char *filter_text;
-    tow_event_fn event_fn;
-    void *event_data;
+    struct {
+        tow_event_fn fn;
+        void *data;
+    } listeners[2];             /* constant once started */
     pthread_mutex_t event_lock; /* one event at a time */
     tow_sink_t sink;
     tow_notices_t *notices;     /* NULL: nobody wants any */

@@ -23,8 +23,9 @@ static void forward_event(void *data, tow_level_t level, const char *name, const
     if ((!strcmp(name, "reconciled") || !strcmp(name, "rollover")) &&
         job->note_count < sizeof job->notes / sizeof *job->notes)
         job->notes[job->note_count++] = tow_strdup(message);
-    if (job->event_fn)
-        job->event_fn(job->event_data, level, name, message);
+    for (size_t i = 0; i < sizeof job->listeners / sizeof *job->listeners; i++)
+        if (job->listeners[i].fn)
+            job->listeners[i].fn(job->listeners[i].data, level, name, message);
     pthread_mutex_unlock(&job->event_lock);
 }
 
@@ -144,10 +145,19 @@ void tow_job_destroy(tow_job_t *job)
 
 void tow_job_on_event(tow_job_t *job, tow_event_fn fn, void *data)
 {
+    size_t i = 0;
+
     pthread_mutex_lock(&job->event_lock);
-    job->event_fn = fn;
-    job->event_data = data;
+    while (i + 1 < sizeof job->listeners / sizeof *job->listeners && job->listeners[i].fn)
+        i++;
+    job->listeners[i].fn = fn;
+    job->listeners[i].data = data;
     pthread_mutex_unlock(&job->event_lock);
+}
+
+const char *tow_job_name(const tow_job_t *job)
+{
+    return job->config.name;
 }
 
 tow_phase_t tow_job_phase(tow_job_t *job)

@@ -73,6 +73,18 @@ static const tow_option_t table[] = {
     {"listen", "TOWLINE_LISTEN", TOW_OPTION_STRING, "HOST:PORT", "", "127.0.0.1:27182",
      "run status pause resume extend cutover",
      "address of the job's control server; `none` (with run) turns it off"},
+    {"token-file", "TOWLINE_TOKEN_FILE", TOW_OPTION_STRING, "FILE", "", "",
+     "run status pause resume extend cutover",
+     "file with the secret that requests to the control server must show; without it one is made in "
+     "~/.local/state/towline/token"},
+    {"no-token", "TOWLINE_NO_TOKEN", TOW_OPTION_FLAG, "", "", "false", "run status pause resume extend cutover",
+     "ask for no token: on loopback only, for scripts that know none"},
+    {"tls-cert", "TOWLINE_TLS_CERT", TOW_OPTION_STRING, "FILE", "", "", "run",
+     "certificate (PEM) of the control server, with which it may listen elsewhere than on loopback"},
+    {"tls-key", "TOWLINE_TLS_KEY", TOW_OPTION_STRING, "FILE", "", "", "run",
+     "its private key (PEM)"},
+    {"tls-ca", "TOWLINE_TLS_CA", TOW_OPTION_STRING, "FILE", "", "", "status pause resume extend cutover",
+     "speak TLS with the control server, whose certificate this one (PEM) signed"},
     {"progress", "TOWLINE_PROGRESS", TOW_OPTION_CHOICE, "", "bar|json|none", "bar", "run verify",
      "progress on stdout: a bar, one line of JSON a second, or nothing"},
     {"summary", "TOWLINE_SUMMARY", TOW_OPTION_STRING, "FILE", "", "", "run",
@@ -158,6 +170,20 @@ void tow_options_destroy(tow_options_t *options)
     }
     free(options->spool);
     free(options);
+}
+
+tow_options_t *tow_options_copy(const tow_options_t *options)
+{
+    tow_options_t *copy = tow_options_new();
+
+    copy->level = options->level;
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        copy->set[i] = options->set[i];
+        copy->set[i].values = tow_alloc((options->set[i].count + 1) * sizeof(char *));
+        for (size_t j = 0; j < options->set[i].count; j++)
+            copy->set[i].values[j] = tow_strdup(options->set[i].values[j]);
+    }
+    return copy;
 }
 
 static int find(const char *name)
@@ -486,4 +512,15 @@ bool tow_options_uri(const tow_options_t *options, const char *side, char **out,
                         !strcmp(side, "source") ? "SOURCE" : "DESTINATION");
     *out = tow_strdup(uri);
     return true;
+}
+
+char *tow_options_address(const tow_options_t *options, const char *side)
+{
+    char *uri, *address;
+
+    if (!tow_options_uri(options, side, &uri, NULL))
+        return NULL;
+    address = hide_secrets(uri);
+    free(uri);
+    return address;
 }

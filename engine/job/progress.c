@@ -107,7 +107,29 @@ void tow_job_progress(tow_job_t *job, tow_progress_t *out)
 char *tow_job_progress_json(tow_job_t *job)
 {
     tow_progress_t progress;
+    tow_identity_t identity = {.job = job->config.name};
+    char *json;
 
-    tow_job_progress(job, &progress);
-    return tow_progress_to_json(&progress, job->config.name);
+    pthread_mutex_lock(&job->lock);
+    tow_job_collect(job, &progress);
+    identity.source = job->source ? tow_link_hosts(job->source) : "";
+    identity.destination = job->destination ? tow_link_hosts(job->destination) : "";
+    json = tow_progress_to_json(&progress, &identity);
+    pthread_mutex_unlock(&job->lock);
+    return json;
+}
+
+char *tow_job_collections_json(tow_job_t *job, uint32_t limit)
+{
+    tow_namespace_state_t *states = NULL;
+    uint32_t count = 0;
+    char *json;
+
+    pthread_mutex_lock(&job->lock);
+    if (job->namespaces)
+        states = tow_namespaces_states(job->namespaces, &count);
+    pthread_mutex_unlock(&job->lock);
+    json = tow_collections_to_json(states, count, limit);
+    tow_namespaces_states_free(states, count);
+    return json;
 }

@@ -98,11 +98,71 @@ static const struct {
 
 static void put_lag(tow_buffer_t *out, const tow_progress_t *progress)
 {
-    if (progress->lag_ms < 0)
-        put(out, ",\"lagTimeSeconds\":null,\"lagMs\":null");
+    char seconds[24] = "null", ms[24] = "null";
+
+    if (progress->lag_ms >= 0) {
+        snprintf(seconds, sizeof seconds, "%" PRId64, progress->lag_ms / 1000);
+        snprintf(ms, sizeof ms, "%" PRId64, progress->lag_ms);
+    }
+    /* One stream brings both, in one order. */
+    put(out,
+        ",\"lag\":{\"overallLagSeconds\":%s,\"crudLagSeconds\":%s,\"ddlLagSeconds\":%s}"
+        ",\"lagTimeSeconds\":%s,\"lagMs\":%s",
+        seconds, seconds, seconds, seconds, ms);
+}
+
+/* What else mongosync tells. */
+static void put_mongosync(tow_buffer_t *out, const tow_progress_t *progress,
+                          const tow_identity_t *identity)
+{
+    double applied = (double)progress->events_applied;
+
+    if (progress->phase == TOW_PHASE_IN_SYNC)
+        put(out, ",\"estimatedSecondsToCEACatchup\":0");
+    else if (progress->phase == TOW_PHASE_CATCHING_UP && applied > 0)
+        put(out, ",\"estimatedSecondsToCEACatchup\":%.0f",
+            (double)progress->backlog_events * progress->elapsed_seconds / applied);
     else
-        put(out, ",\"lagTimeSeconds\":%" PRId64 ",\"lagMs\":%" PRId64, progress->lag_ms / 1000,
-            progress->lag_ms);
+        put(out, ",\"estimatedSecondsToCEACatchup\":null");
+    put(out, ",\"estimatedOplogTimeRemaining\":null,\"directionMapping\":{\"Source\":");
+    put_string(out, identity->source);
+    put_field(out, "Destination", identity->destination);
+    put(out, "}");
+    put_field(out, "mongosyncID", identity->job);
+    put_field(out, "coordinatorID", identity->job);
+    put(out, ",\"warnings\":[");
+    if (*progress->retrying)
+        put_string(out, progress->retrying);
+    put(out, "]");
+}
+
+/* The two sides are always read together. */
+static void put_verification(tow_buffer_t *out, const tow_progress_t *progress)
+{
+    static const char *const sides[] = {"source", "destination"};
+    bool verified = progress->verified.t > 0;
+
+    put(out,
+        ",\"verification\":{\"hashedDocumentCount\":%" PRIu64 ",\"hashedBytes\":%" PRIu64
+        ",\"estimatedDocumentCount\":%" PRIu64,
+        progress->verified_documents, progress->verified_bytes, progress->verify_total_documents);
+    for (size_t i = 0; i < sizeof sides / sizeof *sides; i++) {
+        put(out,
+            ",\"%s\":{\"phase\":\"%s\",\"estimatedDocumentCount\":%" PRIu64
+            ",\"hashedDocumentCount\":%" PRIu64
+            ",\"scannedCollectionCount\":%u,\"totalCollectionCount\":%u,\"lagTimeSeconds\":",
+            sides[i],
+            verified                       ? "stream hashing"
+            : progress->verified_documents ? "initial hashing"
+                                           : "idle",
+            progress->verify_total_documents, progress->verified_documents,
+            verified ? progress->collections_total : 0, progress->collections_total);
+        if (verified && progress->source_time.t >= progress->verified.t)
+            put(out, "%u}", progress->source_time.t - progress->verified.t);
+        else
+            put(out, "null}");
+    }
+    put(out, "}");
 }
 
 static void put_positions(tow_buffer_t *out, const tow_progress_t *progress)
@@ -134,19 +194,20 @@ static void put_window(tow_buffer_t *out, const tow_progress_t *progress)
         (double)progress->window_left_ms / 1000);
 }
 
-char *tow_progress_to_json(const tow_progress_t *progress, const char *job)
+char *tow_progress_to_json(const tow_progress_t *progress, const tow_identity_t *identity)
 {
     tow_buffer_t out = {0};
 
     put(&out, "{\"state\":\"%s\",\"phase\":\"%s\"", words[progress->phase].state,
         tow_phase_name(progress->phase));
-    put_field(&out, "job", job);
+    put_field(&out, "job", identity->job);
     put_field(&out, "info", words[progress->phase].info);
     put_flag(&out, "canCommit", progress->can_commit);
     put_flag(&out, "canWrite", progress->phase == TOW_PHASE_DONE);
     put_field(&out, "reason", progress->reason);
     put(&out, ",\"elapsedSeconds\":%.3f", progress->elapsed_seconds);
     put_lag(&out, progress);
+    put_mongosync(&out, progress, identity);
     put_count(&out, "totalEventsApplied", progress->events_applied);
     put(&out,
         ",\"collectionCopy\":{\"estimatedTotalBytes\":%" PRIu64 ",\"estimatedCopiedBytes\":%" PRIu64
@@ -155,14 +216,15 @@ char *tow_progress_to_json(const tow_progress_t *progress, const char *job)
         progress->estimated_bytes, progress->copied_bytes, progress->estimated_documents,
         progress->copied_documents, progress->collections_total, progress->collections_copied,
         progress->ranges_total, progress->ranges_copied);
-    put(&out, ",\"indexBuilding\":{\"indexesBuilt\":%u,\"totalIndexesToBuild\":%u}",
-        progress->indexes_built, progress->indexes_total);
+    put(&out,
+        ",\"indexBuilding\":{\"indexesBuilt\":%u,\"totalIndexesToBuild\":%u"
+        ",\"collectionsFinished\":%u,\"collectionsTotal\":%u}",
+        progress->indexes_built, progress->indexes_total,
+        progress->indexes_built == progress->indexes_total ? progress->collections_copied : 0,
+        progress->collections_total);
     put(&out, ",\"source\":{\"pingLatencyMs\":%.3f},\"destination\":{\"pingLatencyMs\":%.3f}",
         progress->source_ping_ms, progress->destination_ping_ms);
-    put(&out,
-        ",\"verification\":{\"hashedDocumentCount\":%" PRIu64 ",\"hashedBytes\":%" PRIu64
-        ",\"estimatedDocumentCount\":%" PRIu64 "}",
-        progress->verified_documents, progress->verified_bytes, progress->verify_total_documents);
+    put_verification(&out, progress);
     put_window(&out, progress);
     put_positions(&out, progress);
     put_field(&out, "mode", progress->direct_mode ? "direct" : "refetch");
@@ -178,6 +240,30 @@ char *tow_progress_to_json(const tow_progress_t *progress, const char *job)
     put_count(&out, "retries", progress->retries);
     put_field(&out, "retrying", progress->retrying);
     put(&out, "}");
+    return finish(&out);
+}
+
+/* Collections -----------------------------------------------------------------------------------*/
+
+char *tow_collections_to_json(const tow_namespace_state_t *states, uint32_t count, uint32_t limit)
+{
+    tow_buffer_t out = {0};
+
+    put(&out, "{\"total\":%u,\"collections\":[", count);
+    for (uint32_t i = 0; i < count && i < limit; i++) {
+        const tow_namespace_state_t *state = &states[i];
+
+        put(&out, "%s{\"ns\":", i ? "," : "");
+        put_string(&out, state->ns);
+        put_field(&out, "state",
+                  state->copied    ? "copied"
+                  : state->started ? "copying"
+                                   : "waiting");
+        put_count(&out, "estimatedDocuments", state->estimated_documents);
+        put_count(&out, "estimatedBytes", state->estimated_bytes);
+        put(&out, ",\"rangesTotal\":%u,\"rangesCopied\":%u}", state->ranges, state->ranges_done);
+    }
+    put(&out, "]}");
     return finish(&out);
 }
 

@@ -2,6 +2,7 @@
 #ifndef TOW_JOB_SUMMARY_H
 #define TOW_JOB_SUMMARY_H
 
+#include "engine/state/namespaces.h"
 #include "engine/towline.h"
 #include "verify/verify.h"
 
@@ -31,9 +32,16 @@ typedef struct {
     uint32_t note_count;
 } tow_summary_t;
 
+/* Whose progress it is; borrowed. */
+typedef struct {
+    const char *job;
+    const char *source, *destination; /* hosts, no credentials; "" when not connected yet */
+} tow_identity_t;
+
 /* One line of JSON each, owned by the caller. Shapes are documented in the README, "Progress" and
  * "Summary"; progress has mongosync's field names where it has them. */
-char *tow_progress_to_json(const tow_progress_t *progress, const char *job);
+char *tow_progress_to_json(const tow_progress_t *progress, const tow_identity_t *identity);
+char *tow_collections_to_json(const tow_namespace_state_t *states, uint32_t count, uint32_t limit);
 char *tow_summary_to_json(const tow_summary_t *summary);
 
 #endif

@@ -3,6 +3,8 @@
  * A job's filter is filled before its threads start and only read afterwards: there is no lock. */
 #include "engine/state/filter.h"
 
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,10 +24,15 @@ static const internal_t internal_collections = {
     (const char *const[]){"system.profile", "system.views", NULL}, "system.buckets.",
     "system.buckets/"};
 
+/* A name, or a regular expression for names; neither: every name. */
 typedef struct {
-    char *text; /* "db" or "db.collection" */
-    char *database;
-    char *collection; /* NULL: all of the database */
+    char *name;
+    pcre2_code *regex;
+} name_t;
+
+typedef struct {
+    char *text; /* "db", "db.collection", "/regex/i./regex/" … */
+    name_t database, collection;
 } pattern_t;
 
 typedef struct {
@@ -45,11 +52,36 @@ static bool is_internal(const internal_t *internal, const char *name)
     return !strncmp(name, internal->prefix, strlen(internal->prefix));
 }
 
+static bool is_any(const name_t *name)
+{
+    return !name->name && !name->regex;
+}
+
+/* Reading compiled expressions is thread-safe; the match data are each call's own. */
+static bool name_matches(const name_t *name, const char *text)
+{
+    pcre2_match_data *data;
+    int found;
+
+    if (!name->regex)
+        return !name->name || strcmp(name->name, text) == 0;
+    data = pcre2_match_data_create(1, NULL);
+    found = pcre2_match(name->regex, (PCRE2_SPTR)text, PCRE2_ZERO_TERMINATED, 0, 0, data, NULL);
+    pcre2_match_data_free(data);
+    return found >= 0;
+}
+
+static void clear_name(name_t *name)
+{
+    free(name->name);
+    pcre2_code_free(name->regex);
+}
+
 static void clear_pattern(pattern_t *pattern)
 {
     free(pattern->text);
-    free(pattern->database);
-    free(pattern->collection);
+    clear_name(&pattern->database);
+    clear_name(&pattern->collection);
 }
 
 static void clear_patterns(patterns_t *patterns)
@@ -73,31 +105,107 @@ void tow_filter_destroy(tow_filter_t *filter)
     free(filter);
 }
 
+/* "/expression/flags" up to a dot or the end; *at moves behind it. False: it is no such thing, or *error
+ * (*failed) tells what is wrong with it. */
+static bool parse_regex(const char **at, name_t *out, bool *failed, tow_error_t *error)
+{
+    static const struct {
+        char flag;
+        uint32_t option;
+    } flags[] = {{'i', PCRE2_CASELESS}, {'m', PCRE2_MULTILINE}, {'s', PCRE2_DOTALL}, {'x', PCRE2_EXTENDED}};
+    const char *begin = *at + 1, *end = begin;
+    uint32_t options = PCRE2_UTF;
+    PCRE2_SIZE offset;
+    int code;
+
+    *failed = false;
+    while (*end && *end != '/')
+        end += *end == '\\' && end[1] ? 2 : 1;
+    if (**at != '/' || !*end)
+        return false;
+    for (*at = end + 1; **at && **at != '.'; (*at)++) {
+        size_t i = 0;
+
+        while (i < sizeof flags / sizeof *flags && flags[i].flag != **at)
+            i++;
+        if (i == sizeof flags / sizeof *flags) {
+            *failed = true;
+            return tow_fail(error, TOW_ERROR_OPTION,
+                            "the regular expression /%.*s/ has the option '%c'; known are i, m, s, x",
+                            (int)(end - begin), begin, **at);
+        }
+        options |= flags[i].option;
+    }
+    out->regex = pcre2_compile((PCRE2_SPTR)begin, (PCRE2_SIZE)(end - begin), options, &code, &offset, NULL);
+    if (!out->regex) {
+        PCRE2_UCHAR message[128];
+
+        pcre2_get_error_message(code, message, sizeof message);
+        *failed = true;
+        return tow_fail(error, TOW_ERROR_OPTION, "the regular expression /%.*s/ is not valid: %s",
+                        (int)(end - begin), begin, (const char *)message);
+    }
+    return true;
+}
+
+static bool parse_database(const char **at, name_t *out, tow_error_t *error)
+{
+    bool failed;
+
+    if (parse_regex(at, out, &failed, error))
+        return true;
+    if (failed)
+        return false;
+    out->name = tow_format("%.*s", (int)strcspn(*at, "."), *at);
+    *at += strlen(out->name);
+    if (is_internal(&internal_databases, out->name))
+        return tow_fail(error, TOW_ERROR_OPTION,
+                        "'%s' is a server's or Towline's own database, which is never synced; leave it out",
+                        out->name);
+    return true;
+}
+
+static bool parse_collection(const char *at, name_t *out, tow_error_t *error)
+{
+    const char *behind = at;
+    bool failed;
+
+    if (parse_regex(&behind, out, &failed, error) && !*behind)
+        return true;
+    if (failed)
+        return false;
+    clear_name(out); /* a name that looks like one */
+    *out = (name_t){.name = tow_strdup(at)};
+    return true;
+}
+
+static bool has_dollar(const name_t *name)
+{
+    return name->name && strchr(name->name, '$');
+}
+
 static bool parse(const char *text, pattern_t *out, tow_error_t *error)
 {
-    const char *dot = strchr(text, '.');
-    size_t database_length = dot ? (size_t)(dot - text) : strlen(text);
+    const char *at = text;
+    bool ok;
 
-    if (database_length == 0 || (dot && dot[1] == 0))
-        return tow_fail(error, TOW_ERROR_OPTION,
-                        "'%s' is not a namespace: expected db, db.* or db.collection", text);
-    if (strchr(text, '$'))
-        return tow_fail(error, TOW_ERROR_OPTION,
-                        "'%s' is not a namespace: the name of a database or collection has no '$'",
-                        text);
-    *out = (pattern_t){.database = tow_format("%.*s", (int)database_length, text)};
-    if (is_internal(&internal_databases, out->database)) {
-        tow_fail(
-            error, TOW_ERROR_OPTION,
-            "'%s' is a server's or Towline's own database, which is never synced; leave it out",
-            out->database);
+    *out = (pattern_t){0};
+    ok = parse_database(&at, &out->database, error);
+    if (ok && ((out->database.name && !*out->database.name) || (*at && !at[1])))
+        ok = tow_fail(error, TOW_ERROR_OPTION,
+                      "'%s' is not a namespace: expected db, db.* or db.collection, or regular "
+                      "expressions between slashes in the place of either",
+                      text);
+    if (ok && *at && strcmp(at, ".*") != 0)
+        ok = parse_collection(at + 1, &out->collection, error);
+    if (ok && (has_dollar(&out->database) || has_dollar(&out->collection)))
+        ok = tow_fail(error, TOW_ERROR_OPTION,
+                      "'%s' is not a namespace: the name of a database or collection has no '$'", text);
+    if (ok)
+        out->text = tow_format("%.*s", (int)(is_any(&out->collection) ? at - text : (long)strlen(text)), text);
+    else
         clear_pattern(out);
-        return false;
-    }
-    if (dot && strcmp(dot, ".*") != 0)
-        out->collection = tow_strdup(dot + 1);
-    out->text = out->collection ? tow_strdup(text) : tow_strdup(out->database);
-    return true;
+    return ok;
 }
 
 static bool add(patterns_t *patterns, const char *text, tow_error_t *error)
@@ -136,8 +244,8 @@ static bool matches(const patterns_t *patterns, const char *database, const char
     for (size_t i = 0; i < patterns->count; i++) {
         const pattern_t *pattern = &patterns->items[i];
 
-        if (strcmp(pattern->database, database) == 0 &&
-            (!pattern->collection || strcmp(pattern->collection, collection) == 0))
+        if (name_matches(&pattern->database, database) &&
+            name_matches(&pattern->collection, collection))
             return true;
     }
     return false;
@@ -146,7 +254,8 @@ static bool matches(const patterns_t *patterns, const char *database, const char
 static bool matches_whole(const patterns_t *patterns, const char *database)
 {
     for (size_t i = 0; i < patterns->count; i++)
-        if (!patterns->items[i].collection && strcmp(patterns->items[i].database, database) == 0)
+        if (is_any(&patterns->items[i].collection) &&
+            name_matches(&patterns->items[i].database, database))
             return true;
     return false;
 }
@@ -170,8 +279,9 @@ bool tow_filter_takes_database(const tow_filter_t *filter, const char *database)
     for (size_t i = 0; i < filter->include.count; i++) {
         const pattern_t *pattern = &filter->include.items[i];
 
-        if (strcmp(pattern->database, database) == 0 &&
-            tow_filter_takes(filter, database, pattern->collection))
+        if (name_matches(&pattern->database, database) &&
+            (pattern->collection.regex ||
+             tow_filter_takes(filter, database, pattern->collection.name)))
             return true;
     }
     return false;
@@ -211,23 +321,56 @@ static void append_not_internal(bson_t *document, const char *field, const inter
     bson_append_document_end(document, &condition);
 }
 
-static void append_patterns(bson_t *document, const char *operator_name, const patterns_t *patterns,
-                            const char *database_field, const char *collection_field)
+/* Regular expressions are not told to the server, where each costs as much as all else: it may deliver
+ * too much, which tow_filter_takes sorts out, but never too little. */
+static void append_pattern(bson_t *list, uint32_t *index, const pattern_t *pattern,
+                           const char *database_field, const char *collection_field)
 {
-    bson_t list, item;
+    bson_t item;
+
+    append_next(list, index, &item);
+    BSON_APPEND_UTF8(&item, database_field, pattern->database.name);
+    if (pattern->collection.name)
+        BSON_APPEND_UTF8(&item, collection_field, pattern->collection.name);
+    bson_append_document_end(list, &item);
+}
+
+/* Whether databases are included by their names alone. */
+static bool includes_by_name(const tow_filter_t *filter)
+{
+    for (size_t i = 0; i < filter->include.count; i++)
+        if (filter->include.items[i].database.regex)
+            return false;
+    return filter->include.count > 0;
+}
+
+static void append_includes(bson_t *document, const tow_filter_t *filter, const char *database_field,
+                            const char *collection_field)
+{
+    bson_t list;
     uint32_t index = 0;
 
-    if (patterns->count == 0)
+    if (!includes_by_name(filter))
         return;
-    bson_append_array_begin(document, operator_name, -1, &list);
-    for (size_t i = 0; i < patterns->count; i++) {
-        append_next(&list, &index, &item);
-        BSON_APPEND_UTF8(&item, database_field, patterns->items[i].database);
-        if (patterns->items[i].collection)
-            BSON_APPEND_UTF8(&item, collection_field, patterns->items[i].collection);
-        bson_append_document_end(&list, &item);
-    }
+    bson_append_array_begin(document, "$or", -1, &list);
+    for (size_t i = 0; i < filter->include.count; i++)
+        append_pattern(&list, &index, &filter->include.items[i], database_field, collection_field);
     bson_append_array_end(document, &list);
+}
+
+static void append_excludes(bson_t *document, const tow_filter_t *filter, const char *database_field,
+                            const char *collection_field)
+{
+    bson_t nor = BSON_INITIALIZER;
+    uint32_t index = 0;
+
+    for (size_t i = 0; i < filter->exclude.count; i++)
+        if (!filter->exclude.items[i].database.regex && !filter->exclude.items[i].collection.regex)
+            append_pattern(&nor, &index, &filter->exclude.items[i], database_field,
+                           collection_field);
+    if (index)
+        bson_append_array(document, "$nor", -1, &nor);
+    bson_destroy(&nor);
 }
 
 /* tow_filter_takes as a condition on one namespace of an event, which stands in `side`: ns or to.
@@ -240,8 +383,8 @@ static void append_takes(bson_t *document, const tow_filter_t *filter, const cha
     snprintf(collection, sizeof collection, "%s.coll", side);
     append_not_internal(document, database, &internal_databases);
     append_not_internal(document, collection, &internal_collections);
-    append_patterns(document, "$or", &filter->include, database, collection);
-    append_patterns(document, "$nor", &filter->exclude, database, collection);
+    append_includes(document, filter, database, collection);
+    append_excludes(document, filter, database, collection);
 }
 
 /* A dropDatabase has no collection, so a list of included collections would lose it. */
@@ -255,14 +398,14 @@ static void append_drops(bson_t *alternatives, uint32_t *index, const tow_filter
     bson_append_document_begin(&item, "ns.db", -1, &condition);
     bson_append_array_begin(&condition, "$in", -1, &list);
     for (size_t i = 0; i < filter->include.count; i++) {
-        const char *database = filter->include.items[i].database;
+        const char *database = filter->include.items[i].database.name;
         char room[16];
         const char *key;
 
         /* Patterns are sorted, so those of one database mostly stand together; a name that comes
          * twice does no harm. */
         if (!tow_filter_takes_database(filter, database) ||
-            (i && strcmp(filter->include.items[i - 1].database, database) == 0))
+            (i && strcmp(filter->include.items[i - 1].database.name, database) == 0))
             continue;
         bson_uint32_to_string(names++, &key, room, sizeof room);
         BSON_APPEND_UTF8(&list, key, database);
@@ -291,7 +434,7 @@ void tow_filter_match(const tow_filter_t *filter, bson_t *pipeline, const char *
     append_takes(&item, filter, "to");
     bson_append_document_end(&alternatives, &item);
 
-    if (filter->include.count)
+    if (includes_by_name(filter))
         append_drops(&alternatives, &index, filter);
     bson_append_array_end(&match, &alternatives);
     bson_append_document_end(&stage, &match);

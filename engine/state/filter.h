@@ -1,4 +1,7 @@
-/* filter.h: which namespaces a job takes: include and exclude lists of `db`, `db.*` or `db.coll`. */
+/* filter.h: which namespaces a job takes: include and exclude lists of `db`, `db.*` or `db.coll`.
+ *
+ * In the place of a name a regular expression may stand between slashes (PCRE, not anchored), with the
+ * options i, m, s, x behind it: `/^shop_/i`, `shop./^orders/`, `/^shop_/./^orders/`. */
 #ifndef TOW_STATE_FILTER_H
 #define TOW_STATE_FILTER_H
 

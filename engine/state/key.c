@@ -1,12 +1,6 @@
-/* key.c: see key.h.
- *
- * Numbers are brought to one of three reduced forms before anything else happens: an integer of 64
- * bits, a double that is no such integer, or a decimal that is neither. The forms do not overlap,
- * so equal numbers have equal forms whatever their types were, and no number needs to be expanded
- * into digits to be encoded. Only the order of a double and a decimal needs long arithmetic. */
+/* key.c: see key.h. */
 #include "engine/state/key.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +9,9 @@
 #define XXH_STATIC_LINKING_ONLY
 #include <xxhash.h>
 
-typedef unsigned __int128 wide_t;
+#include "engine/state/number.h"
+
+enum { SMALL_BYTES = 256 }; /* what is built on the stack */
 
 /* In the server's order. `undefined` and null are neighbours but two different keys. */
 enum {
@@ -39,31 +35,6 @@ enum {
     CLASS_UNKNOWN, /* a type that BSON does not have yet: by its raw bytes */
     CLASS_MAX_KEY
 };
-
-enum {
-    DECIMAL_BIAS = 6176,
-    DECIMAL_DIGITS = 34,
-    SMALL_BYTES = 256, /* what is built on the stack */
-    LIMBS = 96         /* of 32 bits; the longest product below has less than 2,300 bits */
-};
-
-typedef enum { RANK_NAN, RANK_MINUS_INFINITY, RANK_FINITE, RANK_INFINITY } rank_t;
-typedef enum { FORM_INTEGER, FORM_DOUBLE, FORM_DECIMAL } form_t;
-
-typedef struct {
-    rank_t rank;
-    form_t form;        /* of RANK_FINITE */
-    int64_t integer;    /* FORM_INTEGER */
-    double binary;      /* FORM_DOUBLE: not integral, or beyond 64 bits */
-    bool negative;      /* FORM_DECIMAL */
-    wide_t coefficient; /* FORM_DECIMAL: not a multiple of ten */
-    int exponent;
-} number_t;
-
-typedef struct {
-    uint32_t limb[LIMBS]; /* least first */
-    int count;
-} long_t;
 
 static int class_of(uint8_t type)
 {
@@ -111,303 +82,6 @@ static int class_of(uint8_t type)
     default:
         return CLASS_UNKNOWN;
     }
-}
-
-static uint32_t read_u32(const uint8_t *data)
-{
-    uint32_t value;
-
-    memcpy(&value, data, sizeof value);
-    return BSON_UINT32_FROM_LE(value);
-}
-
-static uint64_t read_u64(const uint8_t *data)
-{
-    uint64_t value;
-
-    memcpy(&value, data, sizeof value);
-    return BSON_UINT64_FROM_LE(value);
-}
-
-static int sign_of(int64_t difference)
-{
-    return (difference > 0) - (difference < 0);
-}
-
-/* Numbers ---------------------------------------------------------------------------------------
- */
-
-static int trailing_zero_bits(wide_t value)
-{
-    return (uint64_t)value ? __builtin_ctzll((uint64_t)value)
-                           : 64 + __builtin_ctzll((uint64_t)(value >> 64));
-}
-
-/* Whether coefficient * 10^exponent is exactly a double. The powers of two never matter: they stay
- * far inside a double's exponents once the powers of five have gone. */
-static bool exact_double(wide_t coefficient, int exponent, double *out)
-{
-    const wide_t limit = (wide_t)1 << 53;
-    int shift;
-
-    /* 5^49 has more bits than a coefficient, 5^23 more than a double. */
-    if (exponent < -48 || exponent > 22)
-        return false;
-    for (int i = exponent; i < 0; i++) {
-        if (coefficient % 5)
-            return false;
-        coefficient /= 5;
-    }
-    shift = trailing_zero_bits(coefficient);
-    coefficient >>= shift;
-    for (int i = 0; i < exponent && coefficient < limit; i++)
-        coefficient *= 5;
-    if (coefficient >= limit)
-        return false;
-    *out = ldexp((double)(uint64_t)coefficient, shift + exponent);
-    return true;
-}
-
-static number_t reduce_double(double value)
-{
-    number_t number = {.rank = RANK_FINITE};
-
-    if (isnan(value)) {
-        number.rank = RANK_NAN;
-    } else if (isinf(value)) {
-        number.rank = value < 0 ? RANK_MINUS_INFINITY : RANK_INFINITY;
-    } else if (value >= -0x1p63 && value < 0x1p63 && value == trunc(value)) {
-        number.form = FORM_INTEGER;
-        number.integer = (int64_t)value;
-    } else {
-        number.form = FORM_DOUBLE;
-        number.binary = value;
-    }
-    return number;
-}
-
-static wide_t power_of_ten(int exponent)
-{
-    wide_t power = 1;
-
-    while (exponent-- > 0)
-        power *= 10;
-    return power;
-}
-
-static number_t reduce_decimal(uint64_t low, uint64_t high)
-{
-    number_t number = {.rank = RANK_FINITE, .negative = high >> 63};
-    wide_t coefficient;
-    int exponent;
-    double binary;
-
-    if ((high >> 58 & 0x1f) == 0x1f) {
-        number.rank = RANK_NAN;
-        return number;
-    }
-    if ((high >> 58 & 0x1f) == 0x1e) {
-        number.rank = number.negative ? RANK_MINUS_INFINITY : RANK_INFINITY;
-        return number;
-    }
-    /* Coefficients of more than 34 digits, which the second layout always has, stand for zero. */
-    coefficient = (wide_t)(high & 0x1ffffffffffffull) << 64 | low;
-    if ((high >> 61 & 3) == 3 || coefficient >= power_of_ten(DECIMAL_DIGITS))
-        coefficient = 0;
-    number.form = FORM_INTEGER;
-    if (coefficient == 0)
-        return number;
-    exponent = (int)(high >> 49 & 0x3fff) - DECIMAL_BIAS;
-    for (; coefficient % 10 == 0; coefficient /= 10)
-        exponent++;
-
-    if (exponent >= 0 && exponent <= 18 && coefficient <= UINT64_MAX) {
-        wide_t magnitude = coefficient * power_of_ten(exponent);
-
-        if (magnitude < (wide_t)1 << 63 || (number.negative && magnitude == (wide_t)1 << 63)) {
-            number.integer =
-                (int64_t)(number.negative ? -(uint64_t)magnitude : (uint64_t)magnitude);
-            return number;
-        }
-    }
-    if (exact_double(coefficient, exponent, &binary)) {
-        number.form = FORM_DOUBLE;
-        number.binary = number.negative ? -binary : binary;
-        return number;
-    }
-    number.form = FORM_DECIMAL;
-    number.coefficient = coefficient;
-    number.exponent = exponent;
-    return number;
-}
-
-static number_t read_number(tow_value_t value)
-{
-    number_t number = {.rank = RANK_FINITE, .form = FORM_INTEGER};
-    uint64_t bits;
-    double binary;
-
-    switch (value.type) {
-    case BSON_TYPE_INT32:
-        number.integer = (int32_t)read_u32(value.data);
-        return number;
-    case BSON_TYPE_INT64:
-        number.integer = (int64_t)read_u64(value.data);
-        return number;
-    case BSON_TYPE_DOUBLE:
-        bits = read_u64(value.data);
-        memcpy(&binary, &bits, sizeof binary);
-        return reduce_double(binary);
-    default:
-        return reduce_decimal(read_u64(value.data), read_u64(value.data + 8));
-    }
-}
-
-static int number_sign(const number_t *number)
-{
-    switch (number->form) {
-    case FORM_INTEGER:
-        return sign_of(number->integer);
-    case FORM_DOUBLE:
-        return number->binary < 0 ? -1 : 1;
-    default:
-        return number->negative ? -1 : 1;
-    }
-}
-
-static int count_digits(wide_t value)
-{
-    int digits = 0;
-
-    for (; value; value /= 10)
-        digits++;
-    return digits;
-}
-
-/* Both are not zero. With as many digits on both sides the coefficients compare as the numbers do.
- */
-static int compare_decimal_magnitudes(wide_t a, int a_exponent, wide_t b, int b_exponent)
-{
-    int a_digits = count_digits(a), b_digits = count_digits(b);
-
-    if (a_exponent + a_digits != b_exponent + b_digits)
-        return a_exponent + a_digits < b_exponent + b_digits ? -1 : 1;
-    a *= power_of_ten(DECIMAL_DIGITS - a_digits);
-    b *= power_of_ten(DECIMAL_DIGITS - b_digits);
-    return (a > b) - (a < b);
-}
-
-static void long_set(long_t *number, wide_t value)
-{
-    for (number->count = 0; value; value >>= 32)
-        number->limb[number->count++] = (uint32_t)value;
-}
-
-static void long_multiply(long_t *number, uint32_t factor)
-{
-    uint64_t carry = 0;
-
-    for (int i = 0; i < number->count; i++) {
-        carry += (uint64_t)number->limb[i] * factor;
-        number->limb[i] = (uint32_t)carry;
-        carry >>= 32;
-    }
-    if (carry)
-        number->limb[number->count++] = (uint32_t)carry;
-}
-
-static void long_scale(long_t *number, int fives, int twos)
-{
-    for (; fives >= 13; fives -= 13)
-        long_multiply(number, 1220703125); /* 5^13 */
-    for (; fives > 0; fives--)
-        long_multiply(number, 5);
-    for (; twos >= 31; twos -= 31)
-        long_multiply(number, 1u << 31);
-    long_multiply(number, 1u << twos);
-}
-
-static int long_compare(const long_t *a, const long_t *b)
-{
-    if (a->count != b->count)
-        return a->count < b->count ? -1 : 1;
-    for (int i = a->count - 1; i >= 0; i--)
-        if (a->limb[i] != b->limb[i])
-            return a->limb[i] < b->limb[i] ? -1 : 1;
-    return 0;
-}
-
-/* mantissa * 2^e against coefficient * 10^x, with every negative power moved to the other side. */
-static int compare_double_decimal(double binary, wide_t coefficient, int exponent)
-{
-    int top = exponent + count_digits(coefficient), binary_exponent, twos;
-    double mantissa = frexp(fabs(binary), &binary_exponent);
-    long_t left, right;
-
-    /* No double reaches 10^309, and none but zero lies below 10^-324. */
-    if (top > 309)
-        return -1;
-    if (top <= -324)
-        return 1;
-    long_set(&left, (uint64_t)ldexp(mantissa, 53));
-    long_set(&right, coefficient);
-    twos = binary_exponent - 53 - exponent;
-    long_scale(&left, exponent < 0 ? -exponent : 0, twos > 0 ? twos : 0);
-    long_scale(&right, exponent > 0 ? exponent : 0, twos < 0 ? -twos : 0);
-    return long_compare(&left, &right);
-}
-
-static int compare_integer_double(int64_t integer, double binary)
-{
-    int64_t whole;
-
-    if (binary >= 0x1p63)
-        return -1;
-    if (binary < -0x1p63)
-        return 1;
-    whole = (int64_t)binary;
-    if (integer != whole)
-        return integer < whole ? -1 : 1;
-    /* The double is not integral, or it would have become an integer: the fraction decides. */
-    return binary > 0 ? -1 : 1;
-}
-
-static int compare_decimal_to(const number_t *a, const number_t *b)
-{
-    int sign = number_sign(a), order;
-    wide_t magnitude;
-
-    if (b->form == FORM_DOUBLE) {
-        order = -compare_double_decimal(b->binary, a->coefficient, a->exponent);
-    } else if (b->form == FORM_DECIMAL) {
-        order =
-            compare_decimal_magnitudes(a->coefficient, a->exponent, b->coefficient, b->exponent);
-    } else {
-        magnitude = b->integer < 0 ? -(uint64_t)b->integer : (uint64_t)b->integer;
-        order = compare_decimal_magnitudes(a->coefficient, a->exponent, magnitude, 0);
-    }
-    return sign * order;
-}
-
-static int compare_numbers(const number_t *a, const number_t *b)
-{
-    if (a->rank != b->rank)
-        return a->rank < b->rank ? -1 : 1;
-    if (a->rank != RANK_FINITE)
-        return 0;
-    if (a->form == FORM_INTEGER && b->form == FORM_INTEGER)
-        return (a->integer > b->integer) - (a->integer < b->integer);
-    if (number_sign(a) != number_sign(b))
-        return number_sign(a) < number_sign(b) ? -1 : 1;
-    if (a->form == FORM_DECIMAL)
-        return compare_decimal_to(a, b);
-    if (b->form == FORM_DECIMAL)
-        return -compare_decimal_to(b, a);
-    if (a->form == FORM_INTEGER)
-        return compare_integer_double(a->integer, b->binary);
-    if (b->form == FORM_INTEGER)
-        return -compare_integer_double(b->integer, a->binary);
-    return (a->binary > b->binary) - (a->binary < b->binary);
 }
 
 /* Values ----------------------------------------------------------------------------------------
@@ -546,7 +220,7 @@ static int compare_documents(tow_value_t a, tow_value_t b, bool names)
 /* Code with scope: total length, string, document. */
 static void split_code(tow_value_t value, tow_value_t *out_code, tow_value_t *out_scope)
 {
-    uint32_t code_bytes = 4 + read_u32(value.data + 4);
+    uint32_t code_bytes = 4 + tow_read_u32(value.data + 4);
 
     *out_code = (tow_value_t){BSON_TYPE_CODE, code_bytes, value.data + 4};
     *out_scope = (tow_value_t){BSON_TYPE_DOCUMENT, value.length - 4 - code_bytes,
@@ -586,9 +260,9 @@ int tow_value_compare(tow_value_t a, tow_value_t b)
     case CLASS_MAX_KEY:
         return 0;
     case CLASS_NUMBER: {
-        number_t left = read_number(a), right = read_number(b);
+        tow_number_t left = tow_number_of(a), right = tow_number_of(b);
 
-        return compare_numbers(&left, &right);
+        return tow_number_compare(&left, &right);
     }
     case CLASS_STRING:
     case CLASS_CODE:
@@ -602,12 +276,12 @@ int tow_value_compare(tow_value_t a, tow_value_t b)
     case CLASS_BOOL:
         return (int)a.data[0] - (int)b.data[0];
     case CLASS_DATE: {
-        int64_t left = (int64_t)read_u64(a.data), right = (int64_t)read_u64(b.data);
+        int64_t left = (int64_t)tow_read_u64(a.data), right = (int64_t)tow_read_u64(b.data);
 
         return (left > right) - (left < right);
     }
     case CLASS_TIMESTAMP: {
-        uint64_t left = read_u64(a.data), right = read_u64(b.data);
+        uint64_t left = tow_read_u64(a.data), right = tow_read_u64(b.data);
 
         return (left > right) - (left < right);
     }
@@ -645,34 +319,12 @@ int tow_bson_value_compare(const bson_value_t *a, const bson_value_t *b)
 /* Canonical form --------------------------------------------------------------------------------
  */
 
-static size_t encode_number(tow_value_t value, uint8_t out[32])
+static size_t encode_number(tow_value_t value, uint8_t out[1 + TOW_NUMBER_BYTES])
 {
-    number_t number = read_number(value);
-    uint64_t word;
-    uint32_t exponent;
+    tow_number_t number = tow_number_of(value);
 
     out[0] = CLASS_NUMBER;
-    out[1] = (uint8_t)number.rank;
-    if (number.rank != RANK_FINITE)
-        return 2;
-    out[2] = (uint8_t)number.form;
-    if (number.form == FORM_DECIMAL) {
-        out[3] = number.negative;
-        word = BSON_UINT64_TO_LE((uint64_t)number.coefficient);
-        memcpy(out + 4, &word, 8);
-        word = BSON_UINT64_TO_LE((uint64_t)(number.coefficient >> 64));
-        memcpy(out + 12, &word, 8);
-        exponent = BSON_UINT32_TO_LE((uint32_t)number.exponent);
-        memcpy(out + 20, &exponent, 4);
-        return 24;
-    }
-    if (number.form == FORM_DOUBLE)
-        memcpy(&word, &number.binary, sizeof word);
-    else
-        word = (uint64_t)number.integer;
-    word = BSON_UINT64_TO_LE(word);
-    memcpy(out + 3, &word, 8);
-    return 11;
+    return 1 + tow_number_encode(&number, out + 1);
 }
 
 /* What stands before a value's own bytes, and which of them count. Classes whose form is no more
@@ -738,7 +390,7 @@ static void encode_document(tow_value_t value, bool names, tow_buffer_t *out)
 
 void tow_value_canonical(tow_value_t value, tow_buffer_t *out)
 {
-    uint8_t head[5], number[32];
+    uint8_t head[5], number[1 + TOW_NUMBER_BYTES];
     size_t head_length;
     const uint8_t *body;
     uint32_t length;

@@ -367,3 +367,54 @@ void tow_namespaces_progress(tow_namespaces_t *table, tow_progress_t *out)
     }
     pthread_mutex_unlock(&table->lock);
 }
+
+static bool is_started(const tow_namespace_t *collection)
+{
+    for (uint32_t i = 0; i < collection->range_count; i++)
+        if (collection->ranges[i].state != TOW_RANGE_OPEN)
+            return true;
+    return false;
+}
+
+static int by_size(const void *left, const void *right)
+{
+    const tow_namespace_state_t *a = left, *b = right;
+
+    if (a->estimated_bytes != b->estimated_bytes)
+        return a->estimated_bytes > b->estimated_bytes ? -1 : 1;
+    return strcmp(a->ns, b->ns);
+}
+
+tow_namespace_state_t *tow_namespaces_states(tow_namespaces_t *table, uint32_t *out_count)
+{
+    tow_namespace_state_t *states;
+    entry_t *entry, *next;
+    uint32_t count = 0;
+
+    pthread_mutex_lock(&table->lock);
+    states = tow_alloc((HASH_COUNT(table->by_name) + 1) * sizeof *states);
+    HASH_ITER(hh, table->by_name, entry, next)
+    {
+        const tow_namespace_t *collection = &entry->public;
+
+        if (collection->type == TOW_COLLECTION)
+            states[count++] = (tow_namespace_state_t){tow_strdup(collection->ns),
+                                                      collection->estimated_documents,
+                                                      collection->estimated_bytes,
+                                                      collection->range_count,
+                                                      collection->ranges_done,
+                                                      is_started(collection),
+                                                      collection->copied};
+    }
+    pthread_mutex_unlock(&table->lock);
+    qsort(states, count, sizeof *states, by_size);
+    *out_count = count;
+    return states;
+}
+
+void tow_namespaces_states_free(tow_namespace_state_t *states, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        free(states[i].ns);
+    free(states);
+}

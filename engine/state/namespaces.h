@@ -81,6 +81,15 @@ tow_gate_t tow_namespaces_gate_ddl(tow_namespaces_t *table, tow_namespace_t *col
                                    tow_optime_t time);
 bool tow_namespaces_copied(tow_namespaces_t *table, tow_namespace_t *collection);
 tow_optime_t tow_namespaces_consistent(tow_namespaces_t *table); /* most hi of all */
+typedef struct {
+    char *ns;
+    uint64_t estimated_documents, estimated_bytes;
+    uint32_t ranges, ranges_done;
+    bool started, copied;
+} tow_namespace_state_t;
+/* How far each collection's copy is, largest first. */
+tow_namespace_state_t *tow_namespaces_states(tow_namespaces_t *table, uint32_t *out_count);
+void tow_namespaces_states_free(tow_namespace_state_t *states, uint32_t count);
 void tow_namespaces_progress(tow_namespaces_t *table, tow_progress_t *out);
 
 #endif

@@ -28,7 +28,8 @@ void tow_selection_add(tow_selection_t *selection, tow_value_t id)
     bson_t entry, equal;
 
     if (!has_dollar(id)) {
-        tow_value_append(&selection->list, next_index(&selection->listed, room, sizeof room), -1, id);
+        tow_value_append(&selection->list, next_index(&selection->listed, room, sizeof room), -1,
+                         id);
         return;
     }
     bson_append_document_begin(&selection->dollars,

@@ -5,8 +5,8 @@
 #include "engine/state/key.h"
 
 typedef struct {
-    bson_t list;       /* for $in */
-    bson_t dollars;    /* for $or: _ids whose first field begins with a dollar, which $in may refuse */
+    bson_t list;    /* for $in */
+    bson_t dollars; /* for $or: _ids whose first field begins with a dollar, which $in may refuse */
     uint32_t listed, dollar_count;
 } tow_selection_t;
 

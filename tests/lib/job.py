@@ -60,6 +60,13 @@ def clean_environment():
             if not name.startswith("TOWLINE_") or name in kept}
 
 
+def token():
+    """What requests to a control server must show: the user's own secret, made by the first server."""
+    state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    with open(os.path.join(state, "towline", "token"), encoding="ascii") as file:
+        return file.read().strip()
+
+
 def towline(*arguments, timeout=SECONDS, environment=None):
     """Runs the program to its end: a CompletedProcess with .stdout and .stderr as text."""
     return subprocess.run([binary(), *map(str, arguments)], stdin=subprocess.DEVNULL,
@@ -205,7 +212,7 @@ class Job:
         request = urllib.request.Request(
             "http://127.0.0.1:%d/api/v1/%s" % (self.port, path), method=method,
             data=b"{}" if method == "POST" else None,
-            headers={"Content-Type": "application/json"} if method == "POST" else {})
+            headers={"Content-Type": "application/json", "Authorization": "Bearer " + token()})
         try:
             with urllib.request.urlopen(request, timeout=timeout) as reply:
                 return json.loads(reply.read())

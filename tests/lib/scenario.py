@@ -115,12 +115,14 @@ class Expectation(AssertionError):
 class Scenario:
     def __init__(self, description, arguments=()):
         parser = argparse.ArgumentParser(description=description.split("\n")[0])
-        parser.add_argument("--seed", type=int, default=None, help="of the random choices")
+        parser.add_argument("--seed", type=int, default=None, help="of the random choices; default: SCENARIO_SEED, else random")
         parser.add_argument("--keep", action="store_true", help="keep the jobs' folders")
         for name, settings in arguments:
             parser.add_argument(name, **settings)
         self.arguments = parser.parse_args()
         self.seed = self.arguments.seed
+        if self.seed is None and "SCENARIO_SEED" in os.environ:
+            self.seed = int(os.environ["SCENARIO_SEED"])
         if self.seed is None:
             self.seed = random.SystemRandom().randrange(1 << 31)
         self.random = random.Random(self.seed)

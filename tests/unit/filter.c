@@ -95,6 +95,34 @@ static void test_malformed_patterns(void **state)
     tow_filter_destroy(filter);
 }
 
+static void test_regular_expressions(void **state)
+{
+    static const char *const bad[] = {"/(/", "/a/q", "/a/./(/", "/admin/.x$y"};
+    tow_filter_t *filter =
+        MAKE("/^shop_/.orders", "crm./^(a|b)$/", "/^Log/i", "-/_test$/", "-crm./^b/");
+    tow_error_t error;
+
+    assert_true(tow_filter_takes(filter, "shop_eu", "orders"));
+    assert_false(tow_filter_takes(filter, "shop_eu", "people"));
+    assert_false(tow_filter_takes(filter, "shop_test", "orders"));
+    assert_true(tow_filter_takes(filter, "logs", "any.thing"));
+    assert_true(tow_filter_takes(filter, "crm", "a"));
+    assert_false(tow_filter_takes(filter, "crm", "b"));
+    assert_false(tow_filter_takes(filter, "crm", "aa"));
+    assert_false(tow_filter_takes(filter, "admin", "log"));
+    assert_true(tow_filter_takes_database(filter, "shop_eu"));
+    assert_true(tow_filter_takes_database(filter, "crm"));
+    assert_false(tow_filter_takes_database(filter, "shop_test"));
+    assert_false(tow_filter_takes_database(filter, "other"));
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_false(tow_filter_include(filter, bad[i], &error));
+    tow_filter_destroy(filter);
+    /* A collection's name may begin with a slash. */
+    filter = MAKE("db./a");
+    assert_true(tow_filter_takes(filter, "db", "/a"));
+    tow_filter_destroy(filter);
+}
+
 static void test_text_is_stable(void **state)
 {
     tow_filter_t *a = MAKE("b.y", "a.*", "b.x", "-z"), *b = MAKE("-z.*", "b.x", "b.y", "a", "a");
@@ -156,14 +184,24 @@ static void test_match_stage(void **state)
                                      "b\"]}}]}}}");
 }
 
+/* An expression is left to tow_filter_takes: the server may deliver too much, never too little. */
+static void test_match_stage_of_expressions(void **state)
+{
+    expect_match(MAKE("/^a/.b", "-/x/"),
+                 "{\"0\":{\"$match\":{\"$or\":[{" TAKES(
+                     "ns") "},{\"operationType\":\"rename\"," TAKES("to") "}]}}}");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_internal_namespaces_are_never_taken),
         cmocka_unit_test(test_include_and_exclude),
         cmocka_unit_test(test_malformed_patterns),
+        cmocka_unit_test(test_regular_expressions),
         cmocka_unit_test(test_text_is_stable),
         cmocka_unit_test(test_match_stage),
+        cmocka_unit_test(test_match_stage_of_expressions),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

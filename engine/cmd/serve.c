@@ -1,0 +1,76 @@
+/* serve.c: the verb that waits for jobs to be started through the page or the HTTP API. */
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/cmd/cmd.h"
+#include "engine/cmd/signals.h"
+
+typedef struct {
+    tow_server_t *server;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool stopped; /* guarded by lock */
+} service_t;
+
+static void stop(void *data)
+{
+    service_t *service = data;
+
+    tow_server_stop(service->server);
+    pthread_mutex_lock(&service->lock);
+    service->stopped = true;
+    pthread_cond_broadcast(&service->changed);
+    pthread_mutex_unlock(&service->lock);
+}
+
+/* The process ends when its job has. */
+static bool has_ended(void *data)
+{
+    return false;
+}
+
+/* The address goes to stdout alone: it holds the token, which no log may. */
+static void tell(const tow_server_t *server, cmd_log_t *log)
+{
+    char *address = tow_server_address(server, false), *link = tow_server_address(server, true);
+
+    cmd_log_event(log, TOW_LEVEL_INFO, "listening", address);
+    printf("Towline waits for a job. Open this page, or POST to %sapi/v1/start:\n\n    %s\n\n", address, link);
+    fflush(stdout);
+    tow_free(address);
+    tow_free(link);
+}
+
+int cmd_serve(tow_options_t *options)
+{
+    static service_t service = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    static cmd_stoppable_t stoppable = {.data = &service, .stop = stop, .ended = has_ended};
+    tow_error_t error;
+    cmd_log_t log;
+
+    cmd_block_signals();
+    if (!strcmp(tow_options_get(options, "listen", 0), "none")) {
+        fputs("towline: --listen none leaves serve nothing to do; give HOST:PORT\n", stderr);
+        return TOW_ERROR_OPTION;
+    }
+    if (!cmd_log_open(&log, options, &error))
+        return cmd_fail(&error);
+    service.server = tow_server_new(options, &error);
+    if (!service.server)
+        return cmd_fail(&error);
+    tow_server_on_event(service.server, cmd_log_event, &log);
+    if (!cmd_watch_signals(&stoppable, &error)) {
+        tow_server_destroy(service.server);
+        return cmd_fail(&error);
+    }
+    tell(service.server, &log);
+    pthread_mutex_lock(&service.lock);
+    while (!service.stopped)
+        pthread_cond_wait(&service.changed, &service.lock);
+    pthread_mutex_unlock(&service.lock);
+    tow_server_destroy(service.server);
+    /* The watcher may still look at the service: the process ends here, and so does it. */
+    _exit(0);
+}

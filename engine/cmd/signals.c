@@ -1,0 +1,63 @@
+/* signals.c: see signals.h. */
+#include "engine/cmd/signals.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { STOP_SECONDS = 4 };
+
+/* The first signal stops at a checkpoint, the second ends at once: that too is safe, as any end is. So
+ * it is when a server that does not answer keeps the checkpoint from being stored. */
+static void *watch(void *data)
+{
+    static const char message[] = "towline: stopped without a last checkpoint, since a server does "
+                                  "not answer; nothing is lost, run the same command again to go on\n";
+    struct timespec patience = {.tv_sec = STOP_SECONDS};
+    cmd_stoppable_t *what = data;
+    sigset_t set;
+    int number;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    sigwait(&set, &number);
+    what->stop(what->data);
+    number = sigtimedwait(&set, NULL, &patience);
+    if (number > 0)
+        _exit(128 + number);
+    if (what->ended(what->data)) {
+        sigwait(&set, &number);
+        _exit(128 + number);
+    }
+    if (write(STDERR_FILENO, message, sizeof message - 1) < 0)
+        _exit(TOW_ERROR_INTERNAL);
+    _exit(TOW_ERROR_INTERRUPTED);
+    return NULL;
+}
+
+void cmd_block_signals(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+/* Without it nothing but SIGKILL would end the process: signals are blocked. */
+bool cmd_watch_signals(cmd_stoppable_t *what, tow_error_t *error)
+{
+    pthread_t watcher;
+
+    if (pthread_create(&watcher, NULL, watch, what)) {
+        *error = (tow_error_t){.code = TOW_ERROR_INTERNAL,
+                               .message = "cannot start a thread; see `ulimit -u`"};
+        return false;
+    }
+    pthread_detach(watcher);
+    return true;
+}

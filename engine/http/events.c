@@ -1,0 +1,86 @@
+/* events.c: see events.h. */
+#include "engine/http/events.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/base/clock.h"
+#include "engine/http/json.h"
+
+enum { KEPT = 200 };
+
+struct tow_events {
+    pthread_mutex_t lock; /* guards all of it */
+    pthread_cond_t more;
+    char *entries[KEPT];  /* ready to be sent; number n stands at n % KEPT */
+    uint64_t count;       /* of all that ever came */
+    bool closed;
+};
+
+tow_events_t *tow_events_new(void)
+{
+    tow_events_t *events = tow_alloc(sizeof *events);
+
+    pthread_mutex_init(&events->lock, NULL);
+    tow_condition_init(&events->more);
+    return events;
+}
+
+void tow_events_destroy(tow_events_t *events)
+{
+    if (!events)
+        return;
+    for (size_t i = 0; i < KEPT; i++)
+        free(events->entries[i]);
+    pthread_cond_destroy(&events->more);
+    pthread_mutex_destroy(&events->lock);
+    free(events);
+}
+
+void tow_events_close(tow_events_t *events)
+{
+    pthread_mutex_lock(&events->lock);
+    events->closed = true;
+    pthread_cond_broadcast(&events->more);
+    pthread_mutex_unlock(&events->lock);
+}
+
+void tow_events_add(tow_events_t *events, tow_level_t level, const char *name, const char *message)
+{
+    static const char *const levels[] = {"debug", "info", "warning", "error"};
+    char time[32], *shown = tow_json_text(message), *entry;
+
+    tow_wall_text(tow_wall_ms(), time);
+    entry = tow_format("event: log\ndata: {\"time\":\"%s\",\"level\":\"%s\",\"name\":\"%s\","
+                       "\"message\":%s}\n\n",
+                       time, levels[level], name, shown);
+    free(shown);
+    pthread_mutex_lock(&events->lock);
+    free(events->entries[events->count % KEPT]);
+    events->entries[events->count % KEPT] = entry;
+    events->count++;
+    pthread_cond_broadcast(&events->more);
+    pthread_mutex_unlock(&events->lock);
+}
+
+bool tow_events_read(tow_events_t *events, uint64_t *position, int wait_ms, tow_buffer_t *out)
+{
+    int64_t until_ms = tow_now_ms() + wait_ms;
+    bool open;
+
+    pthread_mutex_lock(&events->lock);
+    while (!events->closed && *position >= events->count)
+        if (!tow_condition_wait(&events->more, &events->lock, until_ms))
+            break;
+    if (events->count > KEPT && *position < events->count - KEPT)
+        *position = events->count - KEPT;
+    for (; *position < events->count; (*position)++) {
+        const char *entry = events->entries[*position % KEPT];
+
+        tow_buffer_append(out, entry, strlen(entry));
+    }
+    open = !events->closed;
+    pthread_mutex_unlock(&events->lock);
+    return open;
+}

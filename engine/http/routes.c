@@ -1,0 +1,397 @@
+/* routes.c: the paths, who may ask for them, and what each does. openapi.json describes them; a test holds
+ * the two together. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/base/duration.h"
+#include "engine/http/json.h"
+#include "engine/http/server.h"
+#include "engine/http/token.h"
+
+enum { COLLECTIONS_SHOWN = 100, COLLECTIONS_MOST = 10000, CANCEL_MS = 10000 };
+
+/* The job ------------------------------------------------------------------------------------------*/
+
+/* The job of the moment, locked for reading; NULL (and nothing is locked): none was started. */
+static tow_job_t *hold_job(tow_server_t *server)
+{
+    pthread_rwlock_rdlock(&server->lock);
+    if (!server->job)
+        pthread_rwlock_unlock(&server->lock);
+    return server->job;
+}
+
+static void let_go(tow_server_t *server)
+{
+    pthread_rwlock_unlock(&server->lock);
+}
+
+static bool fail_idle(tow_error_t *error)
+{
+    return tow_fail(error, TOW_ERROR_STATE, "no job was started yet; POST /api/v1/start starts one");
+}
+
+static enum MHD_Result command(tow_request_t *request, bool (*act)(tow_job_t *, tow_error_t *))
+{
+    tow_error_t error;
+    tow_job_t *job = hold_job(request->server);
+    bool ok = job ? act(job, &error) : fail_idle(&error);
+
+    if (job)
+        let_go(request->server);
+    return ok ? tow_reply_done(request) : tow_reply_error(request, &error);
+}
+
+static enum MHD_Result get_progress(tow_request_t *request)
+{
+    return tow_reply_with(request, "progress", tow_server_progress(request->server));
+}
+
+static enum MHD_Result post_pause(tow_request_t *request)
+{
+    return command(request, tow_job_pause);
+}
+
+static enum MHD_Result post_resume(tow_request_t *request)
+{
+    return command(request, tow_job_resume);
+}
+
+static enum MHD_Result post_commit(tow_request_t *request)
+{
+    return command(request, tow_job_cutover);
+}
+
+static enum MHD_Result post_verify(tow_request_t *request)
+{
+    return command(request, tow_job_verify_again);
+}
+
+static enum MHD_Result post_reverse(tow_request_t *request)
+{
+    return tow_reply_refusal(request, MHD_HTTP_BAD_REQUEST, "Unsupported",
+                             "a migration is not reversed; start one from the destination to the source "
+                             "instead",
+                             TOW_ERROR_OPTION);
+}
+
+/* The value of a boolean field; false when it is not there. */
+static bool is_true(const bson_t *body, const char *name)
+{
+    bson_iter_t iter;
+
+    return body && bson_iter_init_find(&iter, body, name) && BSON_ITER_HOLDS_BOOL(&iter) &&
+           bson_iter_bool(&iter);
+}
+
+static enum MHD_Result post_cutover(tow_request_t *request)
+{
+    if (!is_true(request->body, "writesStopped"))
+        return tow_reply_refusal(request, MHD_HTTP_BAD_REQUEST, "NotConfirmed",
+                                 "stop the application's writes to the source, and confirm it with "
+                                 "{\"writesStopped\": true}",
+                                 TOW_ERROR_OPTION);
+    return command(request, tow_job_cutover);
+}
+
+/* {"duration": "24h"}, or {"seconds": 86400}. */
+static bool read_extension(const bson_t *body, int64_t *out_seconds, tow_error_t *error)
+{
+    bson_iter_t iter;
+    int64_t ms = 0;
+
+    if (body && bson_iter_init_find(&iter, body, "duration") && BSON_ITER_HOLDS_UTF8(&iter)) {
+        if (!tow_duration_parse(bson_iter_utf8(&iter, NULL), &ms))
+            ms = 0;
+    } else if (body && bson_iter_init_find(&iter, body, "seconds") && BSON_ITER_HOLDS_INT(&iter)) {
+        ms = bson_iter_as_int64(&iter) < INT32_MAX ? bson_iter_as_int64(&iter) * 1000 : 0;
+    }
+    *out_seconds = ms / 1000;
+    return ms >= 1000 ? true
+                      : tow_fail(error, TOW_ERROR_OPTION,
+                                 "the body says no time to add; send {\"duration\": \"24h\"} or "
+                                 "{\"seconds\": 86400}");
+}
+
+static enum MHD_Result post_extend(tow_request_t *request)
+{
+    tow_error_t error;
+    int64_t seconds;
+    tow_job_t *job = hold_job(request->server);
+    bool ok = job ? read_extension(request->body, &seconds, &error) && tow_job_extend(job, seconds, &error)
+                  : fail_idle(&error);
+
+    if (job)
+        let_go(request->server);
+    return ok ? tow_reply_done(request) : tow_reply_error(request, &error);
+}
+
+static enum MHD_Result post_cancel(tow_request_t *request)
+{
+    tow_error_t error;
+    tow_job_t *job = hold_job(request->server);
+    bool ok = job ? tow_job_cancel(job, &error) : fail_idle(&error);
+    char *remains = NULL;
+
+    if (ok && tow_job_ended(job, CANCEL_MS) && !tow_job_wait(job, &error))
+        remains = tow_json_text(error.message);
+    if (job)
+        let_go(request->server);
+    if (!ok)
+        return tow_reply_error(request, &error);
+    return tow_reply_with(request, "remains",
+                          remains ? remains
+                                  : tow_json_text("the job is ending; GET summary tells what remains"));
+}
+
+static enum MHD_Result get_summary(tow_request_t *request)
+{
+    tow_error_t error;
+    tow_job_t *job = hold_job(request->server);
+    char *summary = NULL;
+
+    if (!job)
+        fail_idle(&error);
+    else if (!tow_job_ended(job, 0))
+        tow_fail(&error, TOW_ERROR_STATE, "the job has not ended yet; GET progress tells how far it is");
+    else
+        summary = tow_job_summary_json(job);
+    if (job)
+        let_go(request->server);
+    return summary ? tow_reply_with(request, "summary", summary) : tow_reply_error(request, &error);
+}
+
+static enum MHD_Result get_collections(tow_request_t *request)
+{
+    const char *text = MHD_lookup_connection_value(request->connection, MHD_GET_ARGUMENT_KIND, "limit");
+    unsigned long limit = COLLECTIONS_SHOWN;
+    tow_job_t *job;
+    char *list, *end, *reply;
+
+    if (text) {
+        limit = strtoul(text, &end, 10);
+        if (end == text || *end || limit < 1 || limit > COLLECTIONS_MOST)
+            return tow_reply_refusal(request, MHD_HTTP_BAD_REQUEST, "InvalidQuery",
+                                     "limit: expected a number of 1..10000", TOW_ERROR_OPTION);
+    }
+    job = hold_job(request->server);
+    list = job ? tow_job_collections_json(job, (uint32_t)limit)
+               : tow_strdup("{\"total\":0,\"collections\":[]}");
+    if (job)
+        let_go(request->server);
+    reply = tow_format("{\"success\":true,%s\n", list + 1);
+    tow_free(list);
+    return tow_reply_json(request, reply);
+}
+
+/* Starting ----------------------------------------------------------------------------------------*/
+
+static enum MHD_Result post_start(tow_request_t *request)
+{
+    tow_error_t error;
+    tow_options_t *options = tow_settings_of(request, &error);
+    bool ok = options && tow_server_start(request->server, options, &error);
+
+    tow_options_destroy(options);
+    return ok ? tow_reply_done(request) : tow_reply_error(request, &error);
+}
+
+static enum MHD_Result look(tow_request_t *request, const char *name,
+                            bool (*act)(const tow_options_t *, char **, tow_error_t *))
+{
+    tow_error_t error;
+    tow_options_t *options = tow_settings_of(request, &error);
+    char *json = NULL;
+
+    /* A check that fails is a result, too: it stands in the JSON. */
+    if (options && !act(options, &json, &error) && json)
+        error.code = TOW_OK;
+    tow_options_destroy(options);
+    return json ? tow_reply_with(request, name, json) : tow_reply_error(request, &error);
+}
+
+static enum MHD_Result post_check(tow_request_t *request)
+{
+    return look(request, "check", tow_check);
+}
+
+static enum MHD_Result post_plan(tow_request_t *request)
+{
+    return look(request, "plan", tow_plan);
+}
+
+static void append_row(tow_buffer_t *out, const tow_option_t *row)
+{
+    static const char *const types[] = {"string", "secret", "list", "integer", "flag", "choice", "duration"};
+    char *help = tow_json_text(row->help), *initial = tow_json_text(row->initial);
+    char *text = tow_format("%s{\"name\":\"%s\",\"type\":\"%s\",\"unit\":\"%s\",\"range\":\"%s\","
+                            "\"initial\":%s,\"help\":%s}",
+                            out->length > 1 ? "," : "", row->name, types[row->type], row->unit, row->range,
+                            initial, help);
+
+    tow_buffer_append(out, text, strlen(text));
+    free(text);
+    free(initial);
+    free(help);
+}
+
+static enum MHD_Result get_options(tow_request_t *request)
+{
+    tow_buffer_t out = {0};
+    size_t count;
+    const tow_option_t *table = tow_options_table(&count);
+
+    tow_buffer_append(&out, "[", 1);
+    for (size_t i = 0; i < count; i++)
+        if (tow_settings_may_set(&table[i]))
+            append_row(&out, &table[i]);
+    tow_buffer_append(&out, "]", 2);
+    return tow_reply_with(request, "options", (char *)out.data);
+}
+
+/* What is not the API -------------------------------------------------------------------------------*/
+
+static enum MHD_Result get_openapi(tow_request_t *request)
+{
+    return tow_reply_file(request, "openapi.json");
+}
+
+static enum MHD_Result get_events(tow_request_t *request)
+{
+    return tow_reply_events(request);
+}
+
+static enum MHD_Result get_metrics(tow_request_t *request)
+{
+    return tow_reply_text(request, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8",
+                          tow_metrics(request->server));
+}
+
+static enum MHD_Result get_health(tow_request_t *request)
+{
+    return tow_reply_text(request, MHD_HTTP_OK, "text/plain; charset=utf-8", tow_strdup("ok\n"));
+}
+
+static enum MHD_Result get_readiness(tow_request_t *request)
+{
+    tow_progress_t progress = {.phase = TOW_PHASE_NEW};
+    tow_job_t *job = hold_job(request->server);
+    bool ready;
+
+    if (job) {
+        tow_job_progress(job, &progress);
+        let_go(request->server);
+    }
+    ready = progress.phase == TOW_PHASE_IN_SYNC || progress.phase == TOW_PHASE_DONE;
+    return tow_reply_text(request, ready ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE,
+                          "text/plain; charset=utf-8", tow_format("%s\n", tow_phase_name(progress.phase)));
+}
+
+static enum MHD_Result get_page(tow_request_t *request)
+{
+    return tow_reply_file(request, request->path[1] ? request->path + 1 : "page/index.html");
+}
+
+/* Routing -----------------------------------------------------------------------------------------*/
+
+static const struct {
+    const char *path, *method; /* a path that ends with * stands for all that begin so */
+    enum MHD_Result (*handle)(tow_request_t *request);
+    bool open; /* needs no token: it tells nothing that is not public */
+} routes[] = {
+    {"/api/v1/progress", "GET", get_progress, false},
+    {"/api/v1/start", "POST", post_start, false},
+    {"/api/v1/pause", "POST", post_pause, false},
+    {"/api/v1/resume", "POST", post_resume, false},
+    {"/api/v1/commit", "POST", post_commit, false},
+    {"/api/v1/reverse", "POST", post_reverse, false},
+    {"/api/v1/check", "POST", post_check, false},
+    {"/api/v1/plan", "POST", post_plan, false},
+    {"/api/v1/cutover", "POST", post_cutover, false},
+    {"/api/v1/extend", "POST", post_extend, false},
+    {"/api/v1/cancel", "POST", post_cancel, false},
+    {"/api/v1/verify", "POST", post_verify, false},
+    {"/api/v1/summary", "GET", get_summary, false},
+    {"/api/v1/collections", "GET", get_collections, false},
+    {"/api/v1/options", "GET", get_options, false},
+    {"/api/v1/events", "GET", get_events, false},
+    {"/api/v1/openapi.json", "GET", get_openapi, false},
+    {"/metrics", "GET", get_metrics, false},
+    {"/healthz", "GET", get_health, true},
+    {"/readyz", "GET", get_readiness, true},
+    {"/", "GET", get_page, true},
+    {"/page/*", "GET", get_page, true},
+};
+
+static bool fits(const char *pattern, const char *path)
+{
+    size_t length = strlen(pattern);
+
+    return pattern[length - 1] == '*' ? !strncmp(pattern, path, length - 1) : !strcmp(pattern, path);
+}
+
+static bool is_loopback_name(const char *host, size_t length)
+{
+    static const char *const names[] = {"127.0.0.1", "localhost", "[::1]"};
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strlen(names[i]) == length && !strncmp(names[i], host, length))
+            return true;
+    return false;
+}
+
+/* No page of another site stands behind the request: its browser would tell the site as the origin, or,
+ * with a name that was made to mean this host, as the host. */
+static bool is_our_own(const tow_request_t *request)
+{
+    const char *host = MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, "Host");
+    const char *origin = MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, "Origin");
+    const char *colon = host ? strrchr(host, ':') : NULL;
+    const char *scheme = request->server->tls ? "https://" : "http://";
+
+    if (!host)
+        return false;
+    if (origin && (strncmp(origin, scheme, strlen(scheme)) != 0 || strcmp(origin + strlen(scheme), host) != 0))
+        return false;
+    return !request->server->loopback ||
+           is_loopback_name(host, colon && !strchr(colon, ']') ? (size_t)(colon - host) : strlen(host));
+}
+
+static bool has_token(const tow_request_t *request)
+{
+    const char *given = MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, "Authorization");
+
+    return !request->server->token || tow_token_fits(request->server->token, given);
+}
+
+enum MHD_Result tow_route(tow_request_t *request, const char *method)
+{
+    tow_error_t error;
+    bool known = false;
+
+    if (!is_our_own(request))
+        return tow_reply_refusal(request, MHD_HTTP_FORBIDDEN, "Forbidden",
+                                 "the request comes from a page of another site, or names another host",
+                                 TOW_ERROR_CONTROL);
+    for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
+        if (!fits(routes[i].path, request->path))
+            continue;
+        known = true;
+        if (!routes[i].open && !has_token(request))
+            return tow_reply_refusal(request, MHD_HTTP_UNAUTHORIZED, "Unauthorized",
+                                     "the token is missing or wrong: send `Authorization: Bearer TOKEN` with "
+                                     "what stands in the token file",
+                                     TOW_ERROR_CONTROL);
+        if (strcmp(method, routes[i].method) != 0)
+            continue;
+        return tow_request_parse(request, &error)
+                   ? routes[i].handle(request)
+                   : tow_reply_refusal(request, MHD_HTTP_BAD_REQUEST, "InvalidBody", error.message,
+                                       (int)error.code);
+    }
+    if (known)
+        return tow_reply_refusal(request, MHD_HTTP_METHOD_NOT_ALLOWED, "MethodNotAllowed",
+                                 "this path takes another method", TOW_ERROR_CONTROL);
+    return tow_reply_refusal(request, MHD_HTTP_NOT_FOUND, "NotFound", "there is no such path",
+                             TOW_ERROR_CONTROL);
+}

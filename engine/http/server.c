@@ -1,0 +1,349 @@
+/* server.c: listens, reads requests, and holds the job of the moment. */
+#include "engine/http/server.h"
+
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/http/json.h"
+#include "engine/http/token.h"
+
+enum { BODY_MOST = 64 * 1024, CONNECTIONS_MOST = 64, TIMEOUT_SECONDS = 15, HEAD_MOST = 32 * 1024 };
+
+/* Requests --------------------------------------------------------------------------------------*/
+
+bool tow_request_parse(tow_request_t *request, tow_error_t *error)
+{
+    const uint8_t *data = request->text.data;
+
+    if (request->text.length > BODY_MOST)
+        return tow_fail(error, TOW_ERROR_OPTION, "the body is over 64 KB; send {}");
+    if (!request->text.length)
+        return true;
+    if (data[strspn((const char *)data, " \t\r\n")] == '{')
+        request->body = bson_new_from_json(data, (ssize_t)request->text.length, NULL);
+    return request->body ? true
+                         : tow_fail(error, TOW_ERROR_OPTION, "the body is no JSON object; send {}");
+}
+
+static enum MHD_Result handle(void *data, struct MHD_Connection *connection, const char *path,
+                              const char *method, const char *version, const char *upload,
+                              size_t *upload_size, void **state)
+{
+    tow_request_t *request = *state;
+
+    if (!request) {
+        *state = request = tow_alloc(sizeof *request);
+        request->server = data;
+        request->connection = connection;
+        return MHD_YES;
+    }
+    if (*upload_size) {
+        if (request->text.length <= BODY_MOST) {
+            tow_buffer_append(&request->text, upload, *upload_size);
+            tow_buffer_append(&request->text, "", 1); /* text ends with a zero … */
+            request->text.length--;                   /* … that does not count */
+        }
+        *upload_size = 0;
+        return MHD_YES;
+    }
+    request->path = path;
+    return tow_route(request, method);
+}
+
+static void completed(void *data, struct MHD_Connection *connection, void **state,
+                      enum MHD_RequestTerminationCode code)
+{
+    tow_request_t *request = *state;
+
+    if (!request)
+        return;
+    tow_buffer_free(&request->text);
+    if (request->body)
+        bson_destroy(request->body);
+    free(request);
+    *state = NULL;
+}
+
+/* Listening -------------------------------------------------------------------------------------*/
+
+/* Splits HOST:PORT, [HOST]:PORT. */
+static bool resolve(const char *listen, struct sockaddr_storage *out, tow_error_t *error)
+{
+    const char *colon = strrchr(listen, ':');
+    struct addrinfo hints = {.ai_flags = AI_NUMERICSERV | AI_PASSIVE, .ai_socktype = SOCK_STREAM}, *found;
+    size_t length = colon ? (size_t)(colon - listen) : 0;
+    char *host;
+    int code;
+
+    if (!length)
+        return tow_fail(error, TOW_ERROR_OPTION, "--listen: '%s' is no HOST:PORT", listen);
+    host = *listen == '[' && listen[length - 1] == ']' ? tow_format("%.*s", (int)length - 2, listen + 1)
+                                                       : tow_format("%.*s", (int)length, listen);
+    if (!strcmp(host, "localhost"))
+        hints.ai_family = AF_INET;
+    code = getaddrinfo(host, colon + 1, &hints, &found);
+    free(host);
+    if (code)
+        return tow_fail(error, TOW_ERROR_OPTION, "--listen: '%s' is no address of this host: %s", listen,
+                        gai_strerror(code));
+    memcpy(out, found->ai_addr, found->ai_addrlen);
+    freeaddrinfo(found);
+    return true;
+}
+
+static bool is_loopback(const struct sockaddr_storage *address)
+{
+    const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)address;
+    const struct sockaddr_in *four = (const struct sockaddr_in *)address;
+
+    return address->ss_family == AF_INET6 ? IN6_IS_ADDR_LOOPBACK(&six->sin6_addr)
+                                          : ntohl(four->sin_addr.s_addr) >> 24 == 127;
+}
+
+static bool read_whole(const char *option, const char *path, char **out, tow_error_t *error)
+{
+    tow_buffer_t text = {0};
+    char piece[4096];
+    size_t length;
+    FILE *file = fopen(path, "re");
+
+    if (!file)
+        return tow_fail_errno(error, TOW_ERROR_OPTION, "--%s: cannot read %s", option, path);
+    while ((length = fread(piece, 1, sizeof piece, file)))
+        tow_buffer_append(&text, piece, length);
+    fclose(file);
+    tow_buffer_append(&text, "", 1);
+    *out = (char *)text.data;
+    return true;
+}
+
+/* Certificate and key, or neither. */
+static bool read_tls(const tow_options_t *options, char **out_certificate, char **out_key,
+                     tow_error_t *error)
+{
+    const char *certificate = tow_options_get(options, "tls-cert", 0);
+    const char *key = tow_options_get(options, "tls-key", 0);
+
+    if (!certificate && !key)
+        return true;
+    if (!certificate || !key)
+        return tow_fail(error, TOW_ERROR_OPTION, "give both --tls-cert and --tls-key, or neither");
+    return read_whole("tls-cert", certificate, out_certificate, error) &&
+           read_whole("tls-key", key, out_key, error);
+}
+
+static bool check_exposure(const tow_server_t *server, const char *listen, tow_error_t *error)
+{
+    if (server->loopback)
+        return true;
+    if (!server->token)
+        return tow_fail(error, TOW_ERROR_OPTION,
+                        "--no-token is for loopback only, and --listen %s is not: leave it out", listen);
+    return server->tls ? true
+                       : tow_fail(error, TOW_ERROR_OPTION,
+                                  "--listen %s is not on loopback: give --tls-cert and --tls-key, so "
+                                  "that nobody on the way reads the token",
+                                  listen);
+}
+
+static void describe(tow_server_t *server, const struct sockaddr_storage *address)
+{
+    const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)address;
+    const struct sockaddr_in *four = (const struct sockaddr_in *)address;
+    const union MHD_DaemonInfo *info = MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_BIND_PORT);
+    char text[INET6_ADDRSTRLEN];
+
+    server->port = info ? info->port : ntohs(four->sin_port);
+    if (address->ss_family == AF_INET6)
+        snprintf(server->host, sizeof server->host, "[%s]",
+                 inet_ntop(AF_INET6, &six->sin6_addr, text, sizeof text));
+    else
+        snprintf(server->host, sizeof server->host, "%s",
+                 inet_ntop(AF_INET, &four->sin_addr, text, sizeof text));
+}
+
+static bool start_daemon(tow_server_t *server, const char *listen, tow_error_t *error)
+{
+    unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_AUTO;
+    struct sockaddr_storage address = {0};
+    char *certificate = NULL, *key = NULL;
+    bool ok = resolve(listen, &address, error) && read_tls(server->options, &certificate, &key, error);
+
+    server->tls = certificate != NULL;
+    server->loopback = ok && is_loopback(&address);
+    ok = ok && check_exposure(server, listen, error);
+    if (ok) {
+        struct MHD_OptionItem tls[] = {{MHD_OPTION_HTTPS_MEM_CERT, 0, certificate},
+                                       {MHD_OPTION_HTTPS_MEM_KEY, 0, key},
+                                       {MHD_OPTION_END, 0, NULL}};
+
+        flags |= (server->tls ? MHD_USE_TLS : 0) | (address.ss_family == AF_INET6 ? MHD_USE_IPv6 : 0);
+        server->daemon = MHD_start_daemon(
+            flags, 0, NULL, NULL, handle, server, MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&address,
+            MHD_OPTION_NOTIFY_COMPLETED, completed, NULL, MHD_OPTION_CONNECTION_LIMIT,
+            (unsigned)CONNECTIONS_MOST, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)TIMEOUT_SECONDS,
+            MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEAD_MOST, MHD_OPTION_ARRAY,
+            server->tls ? tls : tls + 2, MHD_OPTION_END);
+        if (!server->daemon)
+            ok = tow_fail(error, TOW_ERROR_CONTROL,
+                          "the control server cannot listen on %s: another process may%s; give another "
+                          "--listen HOST:PORT, or none",
+                          listen, server->tls ? ", or --tls-cert and --tls-key do not fit" : "");
+        else
+            describe(server, &address);
+    }
+    free(certificate);
+    free(key);
+    return ok;
+}
+
+/* The interface ---------------------------------------------------------------------------------*/
+
+tow_server_t *tow_server_new(const tow_options_t *options, tow_error_t *error)
+{
+    tow_server_t *server = tow_alloc(sizeof *server);
+
+    pthread_rwlock_init(&server->lock, NULL);
+    server->options = tow_options_copy(options);
+    server->events = tow_events_new();
+    if (!tow_token_load(options, &server->token, error) ||
+        !start_daemon(server, tow_options_get(options, "listen", 0), error)) {
+        tow_server_destroy(server);
+        return NULL;
+    }
+    return server;
+}
+
+/* Both for the jobs that the server starts and for one that is attached. */
+static void note(void *data, tow_level_t level, const char *name, const char *message)
+{
+    tow_server_t *server = data;
+
+    tow_events_add(server->events, level, name, message);
+    if (server->own && server->listener)
+        server->listener(server->listener_data, level, name, message);
+}
+
+void tow_server_attach(tow_server_t *server, tow_job_t *job)
+{
+    pthread_rwlock_wrlock(&server->lock);
+    server->job = job;
+    server->own = false;
+    pthread_rwlock_unlock(&server->lock);
+    tow_job_on_event(job, note, server);
+}
+
+void tow_server_on_event(tow_server_t *server, tow_event_fn fn, void *data)
+{
+    server->listener = fn;
+    server->listener_data = data;
+}
+
+/* Makes room for a new job; the lock is held for writing. */
+static bool make_room(tow_server_t *server, tow_error_t *error)
+{
+    if (server->closing)
+        return tow_fail(error, TOW_ERROR_STATE, "the process is ending");
+    if (!server->job)
+        return true;
+    if (!tow_job_ended(server->job, 0))
+        return tow_fail(error, TOW_ERROR_STATE, "cannot start a job: one is running; wait for its end, or "
+                                                "cancel it");
+    if (!server->own)
+        return tow_fail(error, TOW_ERROR_STATE,
+                        "this process runs one job only; `towline serve` starts one after another");
+    tow_job_destroy(server->job);
+    server->job = NULL;
+    return true;
+}
+
+bool tow_server_start(tow_server_t *server, const tow_options_t *options, tow_error_t *error)
+{
+    tow_job_t *job = NULL;
+    bool ok;
+
+    pthread_rwlock_wrlock(&server->lock);
+    ok = make_room(server, error) && (job = tow_job_new(options, error));
+    if (ok) {
+        server->own = true;
+        tow_job_on_event(job, note, server);
+        ok = tow_job_start(job, error);
+    }
+    if (ok)
+        server->job = job;
+    else
+        tow_job_destroy(job);
+    pthread_rwlock_unlock(&server->lock);
+    return ok;
+}
+
+/* Where a start would go, as JSON; "" when the process was not told. */
+static char *side_of(const tow_server_t *server, const char *side)
+{
+    char *address = tow_options_address(server->options, side);
+    char *text = tow_json_text(address ? address : "");
+
+    free(address);
+    return text;
+}
+
+char *tow_server_progress(tow_server_t *server)
+{
+    char *json, *source, *destination;
+
+    pthread_rwlock_rdlock(&server->lock);
+    json = server->job ? tow_job_progress_json(server->job) : NULL;
+    pthread_rwlock_unlock(&server->lock);
+    if (json)
+        return json;
+    source = side_of(server, "source");
+    destination = side_of(server, "destination");
+    json = tow_format("{\"state\":\"IDLE\",\"phase\":\"new\",\"info\":\"\",\"job\":\"\",\"reason\":\"\","
+                      "\"canCommit\":false,\"canWrite\":false,\"lagTimeSeconds\":null,\"lagMs\":null,"
+                      "\"directionMapping\":{\"Source\":%s,\"Destination\":%s}}",
+                      source, destination);
+    free(source);
+    free(destination);
+    return json;
+}
+
+int tow_server_port(const tow_server_t *server)
+{
+    return server->port;
+}
+
+char *tow_server_address(const tow_server_t *server, bool with_token)
+{
+    return tow_format("http%s://%s:%d/%s%s", server->tls ? "s" : "", server->host, server->port,
+                      with_token && server->token ? "#token=" : "",
+                      with_token && server->token ? server->token : "");
+}
+
+void tow_server_stop(tow_server_t *server)
+{
+    pthread_rwlock_wrlock(&server->lock);
+    server->closing = true;
+    if (server->job && server->own)
+        tow_job_stop(server->job);
+    pthread_rwlock_unlock(&server->lock);
+}
+
+void tow_server_destroy(tow_server_t *server)
+{
+    if (!server)
+        return;
+    tow_server_stop(server);
+    tow_events_close(server->events);
+    if (server->daemon)
+        MHD_stop_daemon(server->daemon);
+    if (server->own)
+        tow_job_destroy(server->job);
+    tow_events_destroy(server->events);
+    tow_options_destroy(server->options);
+    pthread_rwlock_destroy(&server->lock);
+    free(server->token);
+    free(server);
+}

@@ -1,0 +1,376 @@
+/* ranges.c: which collections and ranges a job copies, and how far each is. */
+#include "engine/state/store_internal.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/state/key.h"
+
+enum { RANGES_A_MESSAGE = 1000, NAMESPACE_NOT_FOUND = 26 };
+
+void tow_range_clear(tow_range_t *range)
+{
+    if (range->has_min)
+        bson_value_destroy(&range->min);
+    if (range->has_max)
+        bson_value_destroy(&range->max);
+    range->has_min = range->has_max = false;
+}
+
+static void append_range_id(bson_t *out, const char *ns, uint32_t number)
+{
+    bson_t id;
+
+    bson_append_document_begin(out, "_id", -1, &id);
+    bson_append_utf8(&id, "ns", -1, ns, -1);
+    bson_append_int32(&id, "n", -1, (int32_t)number);
+    bson_append_document_end(out, &id);
+}
+
+static void append_range(bson_t *out, const char *ns, const tow_range_t *range)
+{
+    static const char *const states[] = {"open", "started", "done"};
+    bson_t bounds;
+
+    append_range_id(out, ns, range->number);
+    bson_append_utf8(out, "ns", -1, ns, -1);
+    /* In a document of their own, where a server leaves an empty timestamp alone. */
+    bson_append_document_begin(out, "bounds", -1, &bounds);
+    if (range->has_min)
+        bson_append_value(&bounds, "min", -1, &range->min);
+    if (range->has_max)
+        bson_append_value(&bounds, "max", -1, &range->max);
+    bson_append_document_end(out, &bounds);
+    bson_append_utf8(out, "state", -1, states[range->state], -1);
+    tow_store_append_time(out, "lo", range->lo);
+    tow_store_append_time(out, "hi", range->hi);
+    bson_append_int64(out, "documents", -1, (int64_t)range->documents);
+    bson_append_int64(out, "bytes", -1, (int64_t)range->bytes);
+}
+
+/* deleteMany by one field. */
+static bool delete_by(tow_store_t *store, const char *collection, const char *field,
+                      const char *value, tow_error_t *error)
+{
+    bson_t command = BSON_INITIALIZER, list, statement, filter, reply;
+    bool ok;
+
+    bson_append_utf8(&command, "delete", -1, collection, -1);
+    bson_append_array_begin(&command, "deletes", -1, &list);
+    bson_append_document_begin(&list, "0", -1, &statement);
+    bson_append_document_begin(&statement, "q", -1, &filter);
+    bson_append_utf8(&filter, field, -1, value, -1);
+    bson_append_document_end(&statement, &filter);
+    bson_append_int32(&statement, "limit", -1, 0);
+    bson_append_document_end(&list, &statement);
+    bson_append_array_end(&command, &list);
+    ok = tow_store_run(store, &command, TOW_SEND_WRITE, &reply, error);
+    bson_destroy(&reply);
+    bson_destroy(&command);
+    return ok;
+}
+
+static bool remove_collection(tow_store_t *store, const char *ns, tow_error_t *error)
+{
+    /* The collection first: ranges without one mean nothing. */
+    return delete_by(store, "collections", "_id", ns, error) &&
+           delete_by(store, "ranges", "ns", ns, error);
+}
+
+static bool insert_ranges(tow_store_t *store, const char *ns, const tow_range_t *ranges,
+                          uint32_t count, tow_error_t *error)
+{
+    for (uint32_t from = 0; from < count; from += RANGES_A_MESSAGE) {
+        bson_t command = BSON_INITIALIZER, list, document, reply;
+        tow_write_error_t failure;
+        uint32_t position = 0;
+        bool ok;
+
+        bson_append_utf8(&command, "insert", -1, "ranges", -1);
+        bson_append_array_begin(&command, "documents", -1, &list);
+        for (uint32_t i = from; i < count && i < from + RANGES_A_MESSAGE; i++) {
+            char buffer[16];
+            const char *key;
+
+            bson_uint32_to_string(i - from, &key, buffer, sizeof buffer);
+            bson_append_document_begin(&list, key, -1, &document);
+            append_range(&document, ns, &ranges[i]);
+            bson_append_document_end(&list, &document);
+        }
+        bson_append_array_end(&command, &list);
+        bson_append_bool(&command, "ordered", -1, false);
+        ok = tow_store_run(store, &command, TOW_SEND_WRITE, &reply, error);
+        while (ok && tow_reply_write_error(&reply, &position, &failure))
+            if (failure.code != TOW_DUPLICATE_KEY) /* a retried insert finds its own work */
+                ok = tow_fail(error, TOW_ERROR_SERVER, "the job's state (%s): %s", store->database,
+                              failure.message);
+        bson_destroy(&reply);
+        bson_destroy(&command);
+        if (!ok)
+            return false;
+    }
+    return true;
+}
+
+static bool replace(tow_store_t *store, const char *collection, const bson_t *document,
+                    tow_error_t *error)
+{
+    bson_t filter = BSON_INITIALIZER;
+    bson_iter_t iter;
+    int64_t matched;
+    int code;
+    bool ok;
+
+    if (bson_iter_init_find(&iter, document, "_id"))
+        bson_append_iter(&filter, "_id", 3, &iter);
+    ok = tow_store_update_one(store, collection, &filter, document, true, &matched, &code, error);
+    bson_destroy(&filter);
+    return ok;
+}
+
+/* The collection's document is written last, with the number of ranges: whoever reads it finds all
+ * of them, or knows that some are missing. */
+bool tow_store_put_collection(tow_store_t *store, const tow_collection_info_t *info,
+                              tow_optime_t read_at, const tow_range_t *ranges, uint32_t count,
+                              tow_error_t *error)
+{
+    bson_t document = BSON_INITIALIZER;
+    bool ok;
+
+    if (!store)
+        return true;
+    bson_append_utf8(&document, "_id", -1, info->ns, -1);
+    bson_append_utf8(&document, "db", -1, info->database, -1);
+    bson_append_utf8(&document, "name", -1, info->name, -1);
+    bson_append_int32(&document, "type", -1, info->type);
+    bson_append_document(&document, "options", -1, &info->options);
+    bson_append_binary(&document, "uuid", -1, BSON_SUBTYPE_UUID, info->uuid, sizeof info->uuid);
+    tow_store_append_time(&document, "readTime", read_at);
+    bson_append_int32(&document, "ranges", -1, (int32_t)count);
+    bson_append_bool(&document, "copied", -1, false);
+    bson_append_bool(&document, "indexed", -1, false);
+    pthread_mutex_lock(&store->lock);
+    ok = remove_collection(store, info->ns, error) &&
+         insert_ranges(store, info->ns, ranges, count, error) &&
+         replace(store, "collections", &document, error);
+    pthread_mutex_unlock(&store->lock);
+    bson_destroy(&document);
+    return ok;
+}
+
+bool tow_store_put_range(tow_store_t *store, const char *ns, const tow_range_t *range,
+                         tow_error_t *error)
+{
+    bson_t document = BSON_INITIALIZER;
+    bool ok;
+
+    if (!store)
+        return true;
+    append_range(&document, ns, range);
+    pthread_mutex_lock(&store->lock);
+    ok = replace(store, "ranges", &document, error);
+    pthread_mutex_unlock(&store->lock);
+    bson_destroy(&document);
+    return ok;
+}
+
+bool tow_store_set_collection(tow_store_t *store, const char *ns, const bson_t *fields,
+                              tow_error_t *error)
+{
+    bson_t filter = BSON_INITIALIZER, update = BSON_INITIALIZER;
+    int64_t matched;
+    int code;
+    bool ok;
+
+    if (!store)
+        return true;
+    bson_append_utf8(&filter, "_id", -1, ns, -1);
+    bson_append_document(&update, "$set", -1, fields);
+    pthread_mutex_lock(&store->lock);
+    ok =
+        tow_store_update_one(store, "collections", &filter, &update, false, &matched, &code, error);
+    pthread_mutex_unlock(&store->lock);
+    bson_destroy(&filter);
+    bson_destroy(&update);
+    return ok;
+}
+
+bool tow_store_remove_collection(tow_store_t *store, const char *ns, tow_error_t *error)
+{
+    bool ok;
+
+    if (!store)
+        return true;
+    pthread_mutex_lock(&store->lock);
+    ok = remove_collection(store, ns, error);
+    pthread_mutex_unlock(&store->lock);
+    return ok;
+}
+
+/* Restart ---------------------------------------------------------------------------------------*/
+
+typedef struct {
+    bson_t **items;
+    size_t count;
+} documents_t;
+
+static void free_documents(documents_t *documents)
+{
+    for (size_t i = 0; i < documents->count; i++)
+        bson_destroy(documents->items[i]);
+    free(documents->items);
+    *documents = (documents_t){0};
+}
+
+/* All documents of a collection that match {field: value}, or all with NULL. */
+static bool read_all(tow_store_t *store, const char *collection, const char *field,
+                     const char *value, documents_t *out, tow_error_t *error)
+{
+    bson_t command = BSON_INITIALIZER, filter, reply;
+    char batch_name[16] = "firstBatch";
+    bool ok;
+
+    *out = (documents_t){0};
+    bson_append_utf8(&command, "find", -1, collection, -1);
+    if (field) {
+        bson_append_document_begin(&command, "filter", -1, &filter);
+        bson_append_utf8(&filter, field, -1, value, -1);
+        bson_append_document_end(&command, &filter);
+    }
+    ok = tow_store_run(store, &command, TOW_SEND_READ, &reply, error);
+    while (ok) {
+        bson_iter_t iter, child, list;
+        int64_t cursor = 0;
+
+        bson_destroy(&command);
+        bson_init(&command);
+        if (bson_iter_init_find(&iter, &reply, "cursor") && bson_iter_recurse(&iter, &child))
+            while (bson_iter_next(&child)) {
+                if (!strcmp(bson_iter_key(&child), "id"))
+                    cursor = bson_iter_as_int64(&child);
+                if (strcmp(bson_iter_key(&child), batch_name) != 0 ||
+                    !bson_iter_recurse(&child, &list))
+                    continue;
+                while (bson_iter_next(&list)) {
+                    const uint8_t *data;
+                    uint32_t length;
+
+                    bson_iter_document(&list, &length, &data);
+                    out->items = tow_realloc(out->items, (out->count + 1) * sizeof *out->items);
+                    out->items[out->count++] = bson_new_from_data(data, length);
+                }
+            }
+        if (!cursor)
+            break;
+        bson_destroy(&reply);
+        snprintf(batch_name, sizeof batch_name, "nextBatch");
+        bson_append_int64(&command, "getMore", -1, cursor);
+        bson_append_utf8(&command, "collection", -1, collection, -1);
+        ok = tow_store_run(store, &command, 0, &reply, error);
+    }
+    bson_destroy(&reply);
+    bson_destroy(&command);
+    if (!ok)
+        free_documents(out);
+    return ok;
+}
+
+static void parse_bounds(bson_iter_t *iter, tow_range_t *out)
+{
+    while (bson_iter_next(iter)) {
+        if (!strcmp(bson_iter_key(iter), "min")) {
+            bson_value_copy(bson_iter_value(iter), &out->min);
+            out->has_min = true;
+        } else if (!strcmp(bson_iter_key(iter), "max")) {
+            bson_value_copy(bson_iter_value(iter), &out->max);
+            out->has_max = true;
+        }
+    }
+}
+
+static bool parse_range(const bson_t *document, tow_range_t *out)
+{
+    bson_iter_t iter, child;
+
+    *out = (tow_range_t){0};
+    if (!bson_iter_init(&iter, document))
+        return false;
+    while (bson_iter_next(&iter)) {
+        const char *name = bson_iter_key(&iter);
+
+        if (!strcmp(name, "_id") && bson_iter_recurse(&iter, &child) &&
+            bson_iter_find(&child, "n")) {
+            out->number = (uint32_t)bson_iter_as_int64(&child);
+        } else if (!strcmp(name, "bounds") && bson_iter_recurse(&iter, &child)) {
+            parse_bounds(&child, out);
+        } else if (!strcmp(name, "state") && BSON_ITER_HOLDS_UTF8(&iter)) {
+            const char *state = bson_iter_utf8(&iter, NULL);
+
+            out->state = !strcmp(state, "done")      ? TOW_RANGE_DONE
+                         : !strcmp(state, "started") ? TOW_RANGE_STARTED
+                                                     : TOW_RANGE_OPEN;
+        } else if (!strcmp(name, "lo")) {
+            out->lo = tow_store_read_time(&iter);
+        } else if (!strcmp(name, "hi")) {
+            out->hi = tow_store_read_time(&iter);
+        } else if (!strcmp(name, "documents")) {
+            out->documents = (uint64_t)bson_iter_as_int64(&iter);
+        } else if (!strcmp(name, "bytes")) {
+            out->bytes = (uint64_t)bson_iter_as_int64(&iter);
+        }
+    }
+    return true;
+}
+
+static int by_number(const void *left, const void *right)
+{
+    const tow_range_t *a = left, *b = right;
+
+    return a->number < b->number ? -1 : a->number > b->number;
+}
+
+static bool hand_over(tow_store_t *store, const bson_t *collection, tow_store_each_fn each,
+                      void *data, tow_error_t *error)
+{
+    documents_t documents;
+    tow_range_t *ranges;
+    bson_iter_t iter;
+    uint32_t count = 0, expected = 0;
+    bool ok;
+
+    if (bson_iter_init_find(&iter, collection, "ranges"))
+        expected = (uint32_t)bson_iter_as_int64(&iter);
+    bson_iter_init_find(&iter, collection, "_id");
+    if (!read_all(store, "ranges", "ns", bson_iter_utf8(&iter, NULL), &documents, error))
+        return false;
+    ranges = tow_alloc((documents.count + 1) * sizeof *ranges);
+    for (size_t i = 0; i < documents.count; i++)
+        count += parse_range(documents.items[i], &ranges[count]);
+    free_documents(&documents);
+    qsort(ranges, count, sizeof *ranges, by_number);
+    if (count != expected) {
+        for (uint32_t i = 0; i < count; i++)
+            tow_range_clear(&ranges[i]);
+        count = 0;
+    }
+    ok = each(data, collection, ranges, count, error); /* takes what the ranges hold */
+    free(ranges);
+    return ok;
+}
+
+bool tow_store_each_collection(tow_store_t *store, tow_store_each_fn each, void *data,
+                               tow_error_t *error)
+{
+    documents_t collections;
+    bool ok;
+
+    pthread_mutex_lock(&store->lock);
+    ok = read_all(store, "collections", NULL, NULL, &collections, error);
+    pthread_mutex_unlock(&store->lock);
+    for (size_t i = 0; ok && i < collections.count; i++)
+        ok = hand_over(store, collections.items[i], each, data, error);
+    free_documents(&collections);
+    return ok;
+}
