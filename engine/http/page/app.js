@@ -2,7 +2,7 @@
 import {Api} from "./api.js";
 import {History} from "./charts.js";
 import {Cutover} from "./cutover.js";
-import {$, announce, attempt, element, setText, show} from "./dom.js";
+import {$, announce, attempt, setText, show} from "./dom.js";
 import {Ended} from "./ended.js";
 import {clock, percent} from "./format.js";
 import {Log} from "./log.js";
@@ -63,6 +63,8 @@ class App {
             if ($("cancel-dialog").returnValue === "yes")
                 this.cancel();
         });
+        $("resume").addEventListener("click", () =>
+            attempt($("resume"), $("resume-error"), () => this.restart(null), "Starting…"));
         window.addEventListener("hashchange", () => {
             if (location.hash.startsWith("#token="))
                 location.reload();
@@ -190,23 +192,9 @@ class App {
 
     renderSetup() {
         this.setup.setNamed(namedSides(this.progress));
-        const interrupted = this.progress.phase === "new" && this.wasActive;
-        show($("resume-note"), interrupted);
-        if (interrupted && !$("resume-note").childElementCount)
-            $("resume-note").append(...this.resumeNote());
-        else if (!interrupted)
-            $("resume-note").replaceChildren();
-    }
-
-    // The server came back without a job: it was started anew, perhaps after a crash.
-    resumeNote() {
-        const button = element("button", {type: "button", class: "primary", id: "resume"}, "Continue the job");
-        const place = element("p", {class: "error", role: "alert"});
-        button.addEventListener("click", () =>
-            attempt(button, place, () => this.restart(null), "Starting…"));
-        return [element("p", {}, element("strong", {}, "The server was started anew, and runs no job now. "),
-            "The job’s state is on the destination: with the same settings it goes on where it was."),
-            this.started ? element("div", {class: "actions"}, button) : "", place];
+        // It came back without the job that it had: it was started anew, perhaps after a crash.
+        show($("resume-note"), this.progress.phase === "new" && this.wasActive);
+        show($("resume"), this.started !== null);
     }
 
     renderMigrate() {
