@@ -101,7 +101,9 @@ class Browser:
         return self.driver.find_element(By.ID, name)
 
     def text(self, name):
-        return self.run("return document.getElementById(arguments[0]).textContent", name).strip()
+        """What it says; "" while it cannot be seen."""
+        return self.run("const node = document.getElementById(arguments[0]);"
+                        "return node.checkVisibility() ? node.textContent : ''", name).strip()
 
     def value(self, name):
         return self.node(name).get_property("value")

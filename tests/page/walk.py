@@ -17,7 +17,7 @@ from selenium.webdriver.common.keys import Keys
 
 import job
 from browser import Browser
-from scenario import Scenario, wait_until
+from scenario import Scenario
 from writer import Writer
 
 UNREACHABLE = "mongodb://planted:secret-word@127.0.0.1:1/?serverSelectionTimeoutMS=500"
@@ -27,15 +27,15 @@ FILLER = 12000  # documents of 2 KB: the copy takes long enough to be looked at
 class Serve:
     """One `towline serve`, which may be killed and started again on the same port and state."""
 
-    def __init__(self, folder):
-        self.port = job.free_port()
+    def __init__(self, folder, *options):
+        self.port, self.options = job.free_port(), options
         self.environment = dict(job.clean_environment(), XDG_STATE_HOME=folder, HOME=folder)
         self.process = self.address = None
         self.output = []
         self.start()
 
     def start(self):
-        words = [job.binary(), "serve", "--listen", "127.0.0.1:%d" % self.port]
+        words = [job.binary(), "serve", "--listen", "127.0.0.1:%d" % self.port, *self.options]
         if shutil.which("setpriv"):
             words = ["setpriv", "--pdeathsig", "KILL"] + words
         self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -277,20 +277,43 @@ def success(scenario, browser, pair):
         scenario.expect_equal(pair)
 
 
-def cancelled(scenario, browser, pair):
-    """Another job at the same server, which is given up."""
-    with scenario.case("another migration is set up, started, and cancelled after a question"):
+def other_ends(scenario, browser, pair):
+    """Another job at the same server, which fails, expires and is cancelled."""
+    orders = pair.destination.client["shop"]["orders"]
+    pair.destination.client.drop_database("shop")
+    with scenario.case("what fails after the start is shown with its reason, and the job can go on"):
         browser.click("done-again")
         browser.wait_screen("setup")
-        browser.type("source", pair.source.uri)
-        browser.type("destination", pair.destination.uri)
-        browser.type("option-job", "given-up")
-        browser.click("clear-destination")
+        for name, text in (("source", pair.source.uri), ("destination", pair.destination.uri),
+                           ("option-job", "other"), ("option-window", "2s"), ("include", "shop.orders")):
+            browser.type(name, text)
         browser.click("validate")
         browser.click("continue")
+        browser.wait("the plan", lambda: browser.enabled("start"))
+        orders.insert_one({"_id": "in the way since the validation"})
         browser.click("start")
         browser.click("start-confirm")
-        browser.wait_screen("migrate")
+        browser.wait_screen("ended")
+        browser.wait_text("ended-title", "failed")
+        browser.wait_text("ended-reason", "shop.orders")
+        expect_look(scenario, browser, "failed")
+        orders.drop()
+        browser.click("ended-continue")
+        browser.wait_text("migrate-title", "In sync")
+    with scenario.case("a window that is over is shown, and extended"):
+        browser.wait_screen("ended")
+        browser.wait_text("ended-title", "window is over")
+        browser.wait("the summary", lambda: browser.pairs("ended-figures"))
+        expect_look(scenario, browser, "expired")
+        browser.type("ended-extend", "1h")
+        browser.click("ended-continue")
+        browser.wait_text("migrate-title", "In sync")
+        browser.wait_text("window-left", "59 min")
+    with scenario.case("a migration is cancelled after a question, and the page says what remains"):
+        browser.click("cancel")
+        browser.keys(Keys.ESCAPE)
+        browser.wait("the dialog's end", lambda: not browser.visible("cancel-dialog"))
+        scenario.expect(browser.screen() == "migrate", browser.screen())
         browser.click("cancel")
         browser.click("cancel-confirm")
         browser.wait_screen("ended")
@@ -299,7 +322,24 @@ def cancelled(scenario, browser, pair):
         expect_look(scenario, browser, "cancelled")
 
 
-def nothing_amiss(scenario, browser, serve, pair):
+def named_sides(scenario, browser, pair):
+    """A server that knows both sides from its start."""
+    serve = Serve(scenario.folder(), "--source", UNREACHABLE, "--destination", pair.destination.uri)
+    try:
+        with scenario.case("sides that the server was started with are named, without credentials"):
+            browser.driver.get(serve.address)
+            browser.wait_screen("setup")
+            browser.wait("the source's name", lambda: "127.0.0.1:1" in browser.value("source"))
+            scenario.expect("secret-word" not in browser.driver.page_source +
+                            browser.value("source"), browser.value("source"))
+            browser.click("validate")
+            browser.wait_text("results-open", "Source connection")
+            expect_look(scenario, browser, "named")
+    finally:
+        serve.close()
+
+
+def nothing_amiss(scenario, browser, serve):
     with scenario.case("no errors in the console, and no violation of the policy"):
         port = str(serve.port)
         for level, message in browser.note_messages():
@@ -340,8 +380,9 @@ def main():
             in_sync(scenario, browser)
             cutover(scenario, browser, writer)
             success(scenario, browser, pair)
-            cancelled(scenario, browser, pair)
-            nothing_amiss(scenario, browser, serve, pair)
+            other_ends(scenario, browser, pair)
+            nothing_amiss(scenario, browser, serve)
+            named_sides(scenario, browser, pair)
         finally:
             browser.close()
             serve.close()

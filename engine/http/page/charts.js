@@ -6,11 +6,14 @@ import {bytes, count, duration, rate} from "./format.js";
 const SAMPLES_MOST = 3600; // then every second one is dropped: the past grows coarser, not shorter
 const RATE_SECONDS = 5;    // rates are means over at least this long
 
+const SPAN_SECONDS = 60;   // the least that the time axis spans
+
+// `least` is the least that the other axis spans, so that nothing much looks like nothing much.
 const SERIES = [
-    {key: "lag", title: "Lag", text: duration},
-    {key: "copy", title: "Copy", text: (value) => rate(value, "bytes"), axis: bytes},
-    {key: "events", title: "Changes applied", text: (value) => rate(value, "events"), axis: count},
-    {key: "dirty", title: "Dirty keys", text: count},
+    {key: "lag", title: "Lag", text: duration, least: 1},
+    {key: "copy", title: "Copy", text: (value) => rate(value, "bytes"), axis: bytes, least: 1e6},
+    {key: "events", title: "Changes applied", text: (value) => rate(value, "events"), axis: count, least: 10},
+    {key: "dirty", title: "Dirty keys", text: count, least: 10},
 ];
 
 // What was seen since the page was opened. A counter that falls (the server was started anew) begins
@@ -57,7 +60,10 @@ function make(series, box) {
     return new uPlot({
         width: Math.max(120, box.clientWidth), height: 130, cursor: {show: false}, legend: {show: false},
         padding: [8, 8, 0, 0],
-        scales: {y: {range: (plot, least, most) => [0, most > 0 ? most * 1.1 : 1]}},
+        scales: {
+            x: {range: (plot, first, last) => [Math.min(first, last - SPAN_SECONDS), last]},
+            y: {range: (plot, least, most) => [0, Math.max(most * 1.1, series.least)]},
+        },
         axes: [
             {...axis, grid: {show: false}, size: 24, space: 70,
                 values: [[60, "{HH}:{mm}", null, null, null, null, null, null, 1],

@@ -21,6 +21,11 @@ const REMAINS = {
     cancelled: ["The source is as it was.", "The destination keeps what was copied until then."],
 };
 
+// Errors begin with a small letter; here they stand alone.
+function sentence(text) {
+    return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
 function figures(summary) {
     return [
         ["Changes of the source", `${count(summary.eventsSeen)} seen, all applied`],
@@ -67,8 +72,10 @@ export class Ended {
         const phase = progress.phase;
         setText($("ended-title"), title(phase));
         $("ended-head").dataset.phase = phase;
-        setText($("ended-reason"), summary.error || progress.reason);
-        setList($("ended-remains"), [...(this.remains ? [this.remains] : REMAINS[phase]), ...summary.notes ?? []]);
+        const reason = summary.error || progress.reason;
+        setText($("ended-reason"), sentence(reason));
+        setList($("ended-remains"), [...(this.remains && this.remains !== reason ? [sentence(this.remains)]
+            : REMAINS[phase]), ...summary.notes ?? []]);
         setList($("ended-next"), NEXT[phase]);
         show($("ended-extend-field"), phase === "expired");
         show($("ended-continue"), phase !== "cancelled");

@@ -16,6 +16,8 @@ export class Log {
     }
 
     add({time, level, name, message}) {
+        if (level === "debug")
+            return;
         $("log").prepend(element("li", {"data-level": level},
             element("time", {datetime: time}, clock(time)), " ",
             element("span", {class: "level"}, level), " ",

@@ -7,6 +7,8 @@ import {STEPS, lead, step, title} from "./phases.js";
 const ROWS_MOST = 100;
 const LOW_SECONDS = 24 * 3600; // less than this of the window is shown as a warning
 
+const isCopied = (copy) => copy.rangesTotal > 0 && copy.rangesCopied >= copy.rangesTotal;
+
 export class Migrate {
     // onReady: the reader wants to cut over.
     constructor(api, onReady) {
@@ -53,15 +55,15 @@ export class Migrate {
     renderCopy(progress, history) {
         const copy = progress.collectionCopy ?? {};
         const copied = copy.estimatedCopiedBytes, total = copy.estimatedTotalBytes;
-        const done = copy.rangesTotal > 0 && copy.rangesCopied >= copy.rangesTotal;
+        const done = isCopied(copy);
         const perSecond = history.last().copy;
         setBar($("copy-bar"), done ? 1 : copied, done ? 1 : total);
         if (done) {
             setText($("copy-text"), `Done: ${bytes(copied)}, ${counted(copy.copiedDocuments, "document")}.`);
         } else if (total > 0) {
-            const left = perSecond > 0 ? `, about ${duration((total - copied) / perSecond)} left` : "";
-            setText($("copy-text"), `${percent(copied, total)}: ${bytes(copied)} of about ${bytes(total)}, ` +
-                `${rate(perSecond, "bytes")}${left}`);
+            const left = perSecond > 0 ? `, ${rate(perSecond, "bytes")}, about ` +
+                `${duration(Math.max(1, (total - copied) / perSecond))} left` : "";
+            setText($("copy-text"), `${percent(copied, total)}: ${bytes(copied)} of about ${bytes(total)}${left}`);
         } else {
             setText($("copy-text"), "Not begun yet.");
         }
@@ -71,7 +73,8 @@ export class Migrate {
         const copy = progress.collectionCopy ?? {}, indexes = progress.indexBuilding ?? {};
         setPairs($("copy-figures"), [
             ["Collections", `${count(copy.collectionsCopied)} of ${count(copy.collectionsTotal)}`],
-            ["Documents", `${count(copy.copiedDocuments)} of ${count(copy.estimatedTotalDocuments)}`],
+            ["Documents", isCopied(copy) ? count(copy.copiedDocuments)
+                : `${count(copy.copiedDocuments)} of about ${count(copy.estimatedTotalDocuments)}`],
             ["Ranges", `${count(copy.rangesCopied)} of ${count(copy.rangesTotal)}`],
             ["Indexes built", `${count(indexes.indexesBuilt)} of ${count(indexes.totalIndexesToBuild)}`],
         ]);
@@ -93,7 +96,7 @@ export class Migrate {
         const paused = progress.phase === "paused";
         setText($("pause"), paused ? "Resume" : "Pause");
         $("pause").disabled = !["copying", "catching-up", "in-sync", "paused"].includes(progress.phase);
-        setText($("control-text"), `Running for ${duration(Math.round(progress.elapsedSeconds))}.`);
+        setText($("control-text"), `Running for ${duration(Math.max(1, Math.round(progress.elapsedSeconds)))}.`);
     }
 
     async pause() {
@@ -164,7 +167,8 @@ function makeRow(ns) {
 
 function fillRow(row, item) {
     const done = item.state === "copied";
-    setBar(row.bar, done ? 1 : item.rangesCopied, done ? 1 : Math.max(1, item.rangesTotal));
+    const unclear = item.state === "copying" && item.rangesTotal <= 1; // within its one range
+    setBar(row.bar, unclear ? null : done ? 1 : item.rangesCopied, done ? 1 : Math.max(1, item.rangesTotal));
     row.node.dataset.state = item.state;
     setText(row.text, item.state === "copying" && item.rangesTotal > 1
         ? `${count(item.rangesCopied)} of ${counted(item.rangesTotal, "range")}` : item.state);
