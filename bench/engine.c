@@ -24,7 +24,7 @@ static bool spawn_engine(const tow_bench_options_t *options, const char *log, co
     const char *const argv[] = {
         options->engine,   "run",       "--job",       "bench",    "--include",
         options->database, "--cutover", cutover,       "--listen", listen,
-        "--progress",      "none",      "--no-verify", NULL};
+        "--progress",      "none",      "--no-verify", "--no-token", NULL};
     const char *const environment[] = {"TOWLINE_SOURCE", options->source, "TOWLINE_DESTINATION",
                                        options->destination, NULL};
     return tow_bench_spawn(argv, environment, log, out, error);

@@ -8,7 +8,7 @@
 #include "engine/http/server.h"
 #include "engine/http/token.h"
 
-enum { COLLECTIONS_SHOWN = 100, COLLECTIONS_MOST = 10000, CANCEL_MS = 10000 };
+enum { COLLECTIONS_SHOWN = 100, COLLECTIONS_MOST = 10000, CANCEL_MS = 10000, SUMMARY_MS = 5000 };
 
 /* The job ------------------------------------------------------------------------------------------*/
 
@@ -144,6 +144,17 @@ static enum MHD_Result post_cancel(tow_request_t *request)
                                   : tow_json_text("the job is ending; GET summary tells what remains"));
 }
 
+/* The summary comes a moment after the last phase. */
+static bool has_ended(tow_job_t *job)
+{
+    tow_progress_t progress;
+
+    tow_job_progress(job, &progress);
+    return tow_job_ended(job, progress.phase == TOW_PHASE_DONE || progress.phase >= TOW_PHASE_FAILED
+                                  ? SUMMARY_MS
+                                  : 0);
+}
+
 static enum MHD_Result get_summary(tow_request_t *request)
 {
     tow_error_t error;
@@ -152,7 +163,7 @@ static enum MHD_Result get_summary(tow_request_t *request)
 
     if (!job)
         fail_idle(&error);
-    else if (!tow_job_ended(job, 0))
+    else if (!has_ended(job))
         tow_fail(&error, TOW_ERROR_STATE, "the job has not ended yet; GET progress tells how far it is");
     else
         summary = tow_job_summary_json(job);

@@ -10,7 +10,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 sys.dont_write_bytecode = True
 
 import corpus
-from job import EXIT, ApiError, source_time, stamp, towline
+from job import EXIT, ApiError, source_time, stamp, towline, token
 from scenario import Scenario, scaled, wait_until
 
 NUMBER = (int, float)
@@ -38,7 +38,8 @@ def status_of(job, method, path, body=b"{}", headers=None):
     """The HTTP status of a request that no client of ours would send."""
     connection = http.client.HTTPConnection("127.0.0.1", job.port, timeout=20)
     try:
-        connection.request(method, path, body=body, headers=headers or {})
+        connection.request(method, path, body=body,
+                           headers={"Authorization": "Bearer " + token(), **(headers or {})})
         reply = connection.getresponse()
         reply.read()
         return reply.status
@@ -156,7 +157,7 @@ def verbs(scenario, job):
 
 
 def foreign_requests(scenario, job):
-    """The server has no token yet: a page in a browser must not be able to drive it."""
+    """Also with the token: a page of another site must not be able to drive it."""
     wanted = [("GET", "/api/v1/nothing", {}, (404,)), ("GET", "/api/v1/pause", {}, (405,)),
               ("POST", "/api/v1/progress", {}, (405,)),
               ("POST", "/api/v1/pause", {"Host": "evil.example:27182"}, (400, 403, 421)),

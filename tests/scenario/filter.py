@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """filter.py: --include and --exclude take exactly what they say, in the copy and in the stream."""
 import pathlib
+import re
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
@@ -24,6 +25,13 @@ FILTERS = {
                          (database, name) == ("shop", "o.d.rs")),
     "signs of regular expressions": (["shop.orders(1)", "a-b.|"], [], lambda database, name:
                                      (database, name) in (("shop", "orders(1)"), ("a-b", "|"))),
+    "regular expressions": (["/^(shop|oth)/.orders", r"a-b./^or\*/", "/^NEW$/i"], ["/er$/./old/"],
+                            lambda database, name:
+                            (database.startswith(("shop", "oth")) and name == "orders") or
+                            (database == "a-b" and name.startswith("or*"))),
+    "regular expressions excluded": ([], ["/^s/", "other./^o.*s/"], lambda database, name:
+                                     not database.startswith("s") and not (
+                                         database == "other" and re.match("o.*s", name))),
     "excluded database": ([], ["shop"], lambda database, name: database != "shop"),
     "excluded collection": ([], ["shop.orders"], lambda database, name:
                             (database, name) != ("shop", "orders")),

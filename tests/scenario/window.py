@@ -9,7 +9,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 sys.dont_write_bytecode = True
 
-from job import EXIT, ApiError, towline
+from job import EXIT, ApiError, towline, token
 from scenario import Scenario, wait_until
 
 import json
@@ -20,7 +20,8 @@ import urllib.request
 def post(job, body):
     """POST /extend with a body of our choice; the reply, or ApiError."""
     request = urllib.request.Request("http://127.0.0.1:%d/api/v1/extend" % job.port, method="POST",
-                                     data=body.encode())
+                                     data=body.encode(),
+                                     headers={"Authorization": "Bearer " + token()})
     try:
         with urllib.request.urlopen(request, timeout=20) as reply:
             return json.loads(reply.read())
