@@ -33,7 +33,7 @@ class App {
         this.wish = null;    // see screenOf
         this.screen = "connecting";
         this.refused = false;
-        this.wasActive = false;   // a job ran at this server while the page was open
+        this.unfinished = false; // the job that was seen last could go on
         this.started = null; // the settings of the job that this page started
         this.summaryOf = "";
         this.collectionsAt = 0;
@@ -41,8 +41,9 @@ class App {
         this.log = new Log();
         this.setup = new Setup(this.api, () => this.go("review"));
         this.review = new Review(this.api, this.setup, () => this.go("setup"), () => this.onStarted());
-        this.migrate = new Migrate(this.api, () => this.go("cutover"));
-        this.cutover = new Cutover(this.api, () => this.setup.canBlock, () => this.go(null));
+        const refresh = () => this.refresh();
+        this.migrate = new Migrate(this.api, () => this.go("cutover"), refresh);
+        this.cutover = new Cutover(this.api, () => this.setup.canBlock, () => this.go(null), refresh);
         this.ended = new Ended(this.api,
             {again: () => this.go("setup"), restart: (extension) => this.restart(extension)});
         this.listen();
@@ -127,11 +128,10 @@ class App {
         const before = this.progress;
         this.progress = progress;
         this.heardAt = new Date();
-        if (isActive(progress.phase)) {
-            this.wasActive = true;
-            if (!before || !isActive(before.phase))
-                this.wish = null; // however the job was started, this is what there is to see
-        }
+        if (progress.phase !== "new")
+            this.unfinished = !["done", "cancelled"].includes(progress.phase);
+        if (isActive(progress.phase) && !(before && isActive(before.phase)))
+            this.wish = null; // however the job was started, this is what there is to see
         if (before && before.phase !== progress.phase)
             announce(title(progress.phase));
         this.history.add(progress, this.heardAt.getTime() / 1000);
@@ -193,7 +193,7 @@ class App {
     renderSetup() {
         this.setup.setNamed(namedSides(this.progress));
         // It came back without the job that it had: it was started anew, perhaps after a crash.
-        show($("resume-note"), this.progress.phase === "new" && this.wasActive);
+        show($("resume-note"), this.progress.phase === "new" && this.unfinished);
         show($("resume"), this.started !== null);
     }
 
@@ -231,6 +231,10 @@ class App {
     async showStarted() {
         this.wish = null;
         this.history = new History();
+        await this.refresh();
+    }
+
+    async refresh() {
         const {progress} = await this.api.get("progress");
         this.onProgress(progress);
     }
@@ -252,6 +256,8 @@ class App {
             : ["cancel", "control-error"];
         const answer = await attempt($(button), $(place), () => this.api.post("cancel"), "Cancelling…");
         this.ended.remains = answer?.remains ?? "";
+        if (answer)
+            await this.refresh();
     }
 }
 

@@ -5,9 +5,10 @@ import {setSteps} from "./migrate.js";
 import {isFinalizing} from "./phases.js";
 
 export class Cutover {
-    // canBlock(): whether the server can block writes on the source.
-    constructor(api, canBlock, onBack) {
+    // canBlock(): whether the server can block writes on the source; refresh(): asks for progress at once.
+    constructor(api, canBlock, onBack, refresh) {
         this.api = api;
+        this.refresh = refresh;
         this.canBlock = canBlock;
         this.progress = null;
         $("cutover-form").addEventListener("input", () => this.renderForm());
@@ -52,8 +53,10 @@ export class Cutover {
 
     async finalize() {
         this.asking = true;
-        await attempt($("finalize"), $("cutover-error"), () => this.api.post("cutover",
-            this.blocks() ? {blockWrites: true} : {writesStopped: true}), "Asking…");
+        await attempt($("finalize"), $("cutover-error"), async () => {
+            await this.api.post("cutover", this.blocks() ? {blockWrites: true} : {writesStopped: true});
+            await this.refresh();
+        }, "Asking…");
         this.asking = false;
         this.renderForm();
     }

@@ -77,7 +77,8 @@ export async function attempt(button, place, act, busyText) {
         return null;
     } finally {
         button.disabled = false;
-        setText(button, label);
+        if (busyText)
+            setText(button, label);
         if (hadFocus && document.activeElement === document.body)
             button.focus(); // a disabled button loses it
     }

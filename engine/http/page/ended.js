@@ -1,6 +1,7 @@
 // ended.js: the pages at the end of a job: migrated, or failed, expired, cancelled.
 import {$, attempt, setList, setPairs, setText, show} from "./dom.js";
 import {bytes, count, counted, duration, moment} from "./format.js";
+import {checkDuration} from "./migrate.js";
 import {STEPS, title} from "./phases.js";
 
 const PHASE_NAMES = Object.fromEntries([...STEPS, ["paused", "Paused"]]);
@@ -55,7 +56,11 @@ export class Ended {
 
     async goOn() {
         const extension = this.phase === "expired" ? $("ended-extend").value.trim() : null;
-        await attempt($("ended-continue"), $("ended-error"), () => this.on.restart(extension), "Starting…");
+        await attempt($("ended-continue"), $("ended-error"), () => {
+            if (extension !== null)
+                checkDuration(extension);
+            return this.on.restart(extension);
+        }, "Starting…");
     }
 
     // The summary stays the same from the end of a job on; `phase` and the time tell jobs apart.

@@ -56,6 +56,11 @@ export function duration(seconds) {
         .map(([unit, amount]) => `${amount} ${unit}`).join(" ");
 }
 
+// Whether the server takes it as one: "24h", "1d12h", "90m". The server has the last word.
+export function isDuration(text) {
+    return /^(?=.)(\d+d)?(\d+h)?(\d+m)?(\d+s)?$/.test(text);
+}
+
 export function percent(part, whole) {
     if (!isKnown(part) || !isKnown(whole) || whole <= 0)
         return UNKNOWN;

@@ -1,7 +1,7 @@
 // migrate.js: the screen while a job runs.
 import {Charts} from "./charts.js";
 import {$, attempt, element, setBar, setPairs, setText, show} from "./dom.js";
-import {bytes, count, counted, duration, moment, percent, rate} from "./format.js";
+import {bytes, count, counted, duration, isDuration, moment, percent, rate} from "./format.js";
 import {STEPS, lead, step, title} from "./phases.js";
 
 const ROWS_MOST = 100;
@@ -10,9 +10,10 @@ const LOW_SECONDS = 24 * 3600; // less than this of the window is shown as a war
 const isCopied = (copy) => copy.rangesTotal > 0 && copy.rangesCopied >= copy.rangesTotal;
 
 export class Migrate {
-    // onReady: the reader wants to cut over.
-    constructor(api, onReady) {
+    // onReady: the reader wants to cut over; refresh(): asks for progress at once.
+    constructor(api, onReady, refresh) {
         this.api = api;
+        this.refresh = refresh;
         this.charts = new Charts();
         this.rows = new Map();
         $("phases").append(...STEPS.map(([phase, label]) => element("li", {"data-step": phase}, label)));
@@ -101,8 +102,10 @@ export class Migrate {
 
     async pause() {
         const verb = this.progress.phase === "paused" ? "resume" : "pause";
-        await attempt($("pause"), $("control-error"), () => this.api.post(verb));
-        this.renderControl(this.progress);
+        await attempt($("pause"), $("control-error"), async () => {
+            await this.api.post(verb);
+            await this.refresh();
+        });
     }
 
     openExtend() {
@@ -113,9 +116,14 @@ export class Migrate {
     }
 
     async extend() {
-        const answer = await attempt($("extend-confirm"), $("extend-error"),
-            () => this.api.post("extend", {duration: $("extend-duration").value.trim()}));
-        if (answer)
+        const length = $("extend-duration").value.trim();
+        const extended = await attempt($("extend-confirm"), $("extend-error"), async () => {
+            checkDuration(length);
+            await this.api.post("extend", {duration: length});
+            await this.refresh();
+            return true;
+        });
+        if (extended)
             $("extend-dialog").close();
         else
             $("extend-duration").focus();
@@ -142,6 +150,12 @@ export class Migrate {
             ? `The largest ${collections.length} of ${counted(total, "collection")}.`
             : total === 0 ? "None is known yet." : "");
     }
+}
+
+export function checkDuration(text) {
+    if (!isDuration(text))
+        throw new Error(`“${text}” is no duration: give days, hours, minutes and seconds, such as 24h, ` +
+            "1d12h or 90m.");
 }
 
 export function setSteps(list, current, paused) {
