@@ -282,12 +282,13 @@ def success(scenario, browser, pair):
 def other_ends(scenario, browser, pair):
     """Another job at the same server, which fails, expires and is cancelled."""
     orders = pair.destination.client["shop"]["orders"]
+    settings = (("source", pair.source.uri), ("destination", pair.destination.uri),
+                ("option-job", "other"), ("option-window", "2s"), ("include", "shop.orders"))
     pair.destination.client.drop_database("shop")
     with scenario.case("what fails after the start is shown with its reason, and the job can go on"):
         browser.click("done-again")
         browser.wait_screen("setup")
-        for name, text in (("source", pair.source.uri), ("destination", pair.destination.uri),
-                           ("option-job", "other"), ("option-window", "2s"), ("include", "shop.orders")):
+        for name, text in settings:
             browser.type(name, text)
         browser.click("validate")
         browser.click("continue")
@@ -302,13 +303,26 @@ def other_ends(scenario, browser, pair):
         orders.drop()
         browser.click("ended-continue")
         browser.wait_text("migrate-title", "In sync")
-    with scenario.case("a window that is over is shown, and extended"):
+    with scenario.case("a window that is over is shown, and extended, also after a reload"):
         browser.wait_screen("ended")
         browser.wait_text("ended-title", "window is over")
         browser.wait("the summary", lambda: browser.pairs("ended-figures"))
         expect_look(scenario, browser, "expired")
+        browser.driver.refresh()
+        browser.wait_screen("ended")
+        browser.wait_text("ended-title", "window is over")
         browser.type("ended-extend", "1h")
         browser.click("ended-continue")
+        browser.wait_screen("setup")
+        browser.wait_text("resume-note", "can go on")
+        for name, text in settings:
+            browser.type(name, text)
+        browser.click("validate")
+        browser.click("continue")
+        browser.wait("the plan", lambda: browser.enabled("start"))
+        scenario.expect(browser.pairs("review-options").get("add to the window") == "1h", "not extended")
+        browser.click("start")
+        browser.click("start-confirm")
         browser.wait_text("migrate-title", "In sync")
         browser.wait_text("window-left", "59 min")
     with scenario.case("a migration is cancelled after a question, and the page says what remains"):

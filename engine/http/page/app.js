@@ -7,7 +7,7 @@ import {Ended} from "./ended.js";
 import {clock, percent} from "./format.js";
 import {Log} from "./log.js";
 import {Migrate} from "./migrate.js";
-import {isActive, screenOf, title} from "./phases.js";
+import {isActive, isFinalizing, screenOf, title} from "./phases.js";
 import {Review} from "./review.js";
 import {Setup} from "./setup.js";
 
@@ -112,7 +112,9 @@ class App {
         $("connection").dataset.state = "away";
         setText($("connection"), "Not connected");
         setText($("away"), "The Towline server does not answer. The page tries again by itself" +
-            (this.progress ? `; what it shows is as of ${clock(this.heardAt)}.` : "."));
+            (this.progress ? `; what it shows is as of ${clock(this.heardAt)}.` : ".") +
+            (this.progress && isFinalizing(this.progress)
+                ? " A server started as “towline run” ends with its job: its terminal shows the summary." : ""));
         show($("away"), pause > 500); // not for a connection that was only renewed
     }
 
@@ -192,9 +194,13 @@ class App {
 
     renderSetup() {
         this.setup.setNamed(namedSides(this.progress));
-        // It came back without the job that it had: it was started anew, perhaps after a crash.
-        show($("resume-note"), this.progress.phase === "new" && this.unfinished);
-        show($("resume"), this.started !== null);
+        const anew = this.progress.phase === "new"; // perhaps after a crash
+        setText($("resume-title"), anew ? "The server was started anew, and runs no job now."
+            : `The job “${this.progress.job}” can go on.`);
+        setText($("resume-text"), "Its state is on the destination: with the same settings it goes on where it " +
+            `was.${this.started ? "" : " Give them again, as this page keeps no connection strings."}`);
+        show($("resume-note"), this.unfinished);
+        show($("resume"), anew && this.started !== null);
     }
 
     renderMigrate() {
@@ -224,7 +230,9 @@ class App {
     // What the reader asks for -------------------------------------------------------------------
 
     async onStarted() {
-        this.started = this.review.settings;
+        const {extend, ...options} = this.review.settings.options;
+        this.started = {...this.review.settings, options}; // time is added once
+        this.setup.extension = null;
         await this.showStarted();
     }
 

@@ -95,6 +95,8 @@ export class Review {
             ["include", options.include?.join(", ") ?? "everything"],
             ["exclude", options.exclude?.join(", ") ?? "nothing"],
         ];
+        if (options.extend)
+            rows.push(["add to the window", options.extend]);
         for (const option of this.setup.table) {
             const value = options[option.name];
             if (value !== undefined)
