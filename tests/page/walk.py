@@ -403,6 +403,8 @@ def main():
         finally:
             browser.close()
             serve.close()
+            if scenario.failed:
+                sys.stderr.write("--- end of the server's output\n%s" % "".join(serve.output[-40:]))
 
 
 if __name__ == "__main__":

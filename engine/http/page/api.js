@@ -61,7 +61,7 @@ export class Api {
     }
 
     // Follows the server's events for the life of the page. `on` has: open(), event(name, data),
-    // away(error, milliseconds until the next attempt). Ends only when the token is refused.
+    // away(error, failures in a row). Ends only when the token is refused.
     async follow(on) {
         for (let failures = 0; ;) {
             try {
@@ -72,7 +72,7 @@ export class Api {
                 throw new ApiError(0, "Away", "the server ended the connection");
             } catch (error) {
                 const pause = AGAIN_MS[Math.min(failures++, AGAIN_MS.length - 1)];
-                on.away(error, pause);
+                on.away(error, failures);
                 if (error.status === 401)
                     return;
                 await new Promise((resolve) => setTimeout(resolve, pause));

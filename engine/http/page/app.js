@@ -15,6 +15,7 @@ const TOKEN = "towline-token";
 const SCREENS = ["connecting", "token", "setup", "review", "migrate", "cutover", "done", "ended"];
 const WALK = {setup: 0, review: 1, migrate: 2, cutover: 3, done: 4, ended: 2};
 const COLLECTIONS_COPYING_MS = 2000, COLLECTIONS_MS = 10000;
+const NEWS_MS = 3000; // progress comes every second
 
 // The token comes with the address, stays with the tab, and is not seen in the address bar.
 function takeToken() {
@@ -76,7 +77,7 @@ class App {
         return this.api.follow({
             open: () => this.onOpen(),
             event: (name, data) => this.onEvent(name, data),
-            away: (error, pause) => this.onAway(error, pause),
+            away: (error, failures) => this.onAway(error, failures),
         });
     }
 
@@ -102,7 +103,7 @@ class App {
         }
     }
 
-    onAway(error, pause) {
+    onAway(error, failures) {
         if (error.status === 401) {
             setText($("token-error"), this.api.token ? "This token is not the server’s." : "");
             this.refused = true;
@@ -115,7 +116,8 @@ class App {
             (this.progress ? `; what it shows is as of ${clock(this.heardAt)}.` : ".") +
             (this.progress && isFinalizing(this.progress)
                 ? " A server started as “towline run” ends with its job: its terminal shows the summary." : ""));
-        show($("away"), pause > 500); // not for a connection that was only renewed
+        // A connection that is only renewed is no news.
+        show($("away"), failures > 1 || !this.heardAt || Date.now() - this.heardAt > NEWS_MS);
     }
 
     takeTyped() {
@@ -132,8 +134,10 @@ class App {
         this.heardAt = new Date();
         if (progress.phase !== "new")
             this.unfinished = !["done", "cancelled"].includes(progress.phase);
-        if (isActive(progress.phase) && !(before && isActive(before.phase)))
+        if (isActive(progress.phase) && !(before && isActive(before.phase))) {
             this.wish = null; // however the job was started, this is what there is to see
+            this.ended.remains = "";
+        }
         if (before && before.phase !== progress.phase)
             announce(title(progress.phase));
         this.history.add(progress, this.heardAt.getTime() / 1000);
@@ -263,9 +267,11 @@ class App {
         const [button, place] = this.screen === "cutover" ? ["cutover-cancel", "finalizing-error"]
             : ["cancel", "control-error"];
         const answer = await attempt($(button), $(place), () => this.api.post("cancel"), "Cancelling…");
-        this.ended.remains = answer?.remains ?? "";
-        if (answer)
-            await this.refresh();
+        if (!answer)
+            return;
+        this.ended.remains = answer.remains;
+        this.summaryOf = ""; // with what remains
+        await this.refresh();
     }
 }
 

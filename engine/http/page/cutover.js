@@ -69,13 +69,13 @@ function renderFinalizing(progress) {
         "was written last is compared. You may leave this page: it goes on without it.");
     setBar($("finalizing-bar"), total ? done : null, total);
     setPairs($("finalizing-figures"), [
-        ["Estimated time", typeof estimatedSeconds === "number" && estimatedSeconds >= 0
-            ? `about ${duration(Math.max(1, estimatedSeconds))}` : "not known"],
+        typeof estimatedSeconds === "number" && estimatedSeconds >= 0
+            ? ["Estimated time", `about ${duration(Math.max(1, estimatedSeconds))}`] : null,
         ["Compared", total ? `${percent(done, total)} of ${counted(total, "document")}` : "not yet"],
         ["Events waiting", count(progress.backlogEvents)],
         ["Dirty keys", count(progress.dirtyKeys)],
         ["Writes on the source", writesBlocked ? "blocked by Towline" : "stopped, as you confirmed"],
-        ["Late writes", count(lateWrites), lateWrites ? "warned" : ""],
+        lateWrites === undefined ? null : ["Late writes", count(lateWrites), lateWrites ? "warned" : ""],
     ]);
     show($("late"), lateWrites > 0);
     setText($("late"), lateWrites > 0 ? `${counted(lateWrites, "write")} came after the confirmation: something ` +

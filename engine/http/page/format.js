@@ -68,7 +68,7 @@ export function percent(part, whole) {
     return `${part >= whole ? 100 : Math.min(99, Math.floor(part / whole * 100))} %`;
 }
 
-// A moment of the server ("2026-11-28T12:02:03Z") in the reader's own time.
+// A moment of the server ("2026-11-28T12:02:03Z", or milliseconds since 1970) in the reader’s own time.
 export function moment(text) {
     const date = new Date(text);
     return Number.isNaN(date.getTime()) ? UNKNOWN : moments.format(date);

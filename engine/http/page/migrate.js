@@ -1,7 +1,7 @@
 // migrate.js: the screen while a job runs.
 import {Charts} from "./charts.js";
 import {$, attempt, element, setBar, setPairs, setText, show} from "./dom.js";
-import {bytes, count, counted, duration, isDuration, moment, percent, rate} from "./format.js";
+import {bytes, clock, count, counted, duration, isDuration, moment, percent, rate} from "./format.js";
 import {STEPS, lead, step, title} from "./phases.js";
 
 const ROWS_MOST = 100;
@@ -202,11 +202,11 @@ function renderWindow(progress) {
 
 function renderVerification(progress) {
     const {hashedDocumentCount: done, estimatedDocumentCount: total} = progress.verification ?? {};
-    const differences = progress.verification?.differences;
+    const upTo = progress.positions?.verified;
     setBar($("verify-bar"), total ? done : 0, total || 1);
     setText($("verify-text"), total
         ? `${percent(done, total)}: ${count(done)} of ${counted(total, "document")} compared` +
-          (differences ? `, ${counted(differences, "difference")}` : "") + "."
+          (upTo ? `; equal as of ${clock(upTo.t * 1000)}.` : ".")
         : "Compares both sides in the background once they are in sync.");
     $("verify-again").disabled = progress.phase !== "in-sync";
 }

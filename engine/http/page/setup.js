@@ -60,7 +60,7 @@ export class Setup {
         this.help = Object.fromEntries(SIDES.map((side) => [side, $(`${side}-help`).textContent]));
         this.extension = null; // time to add to the window of an expired job
         this.canBlock = false; // whether the server can block writes on the source
-        this.checked = null; // the settings, as text, that passed the validation
+        this.checked = null;   // the settings, as text, that passed the validation
         $("setup-form").addEventListener("submit", (event) => {
             event.preventDefault();
             this.validate();
@@ -93,10 +93,11 @@ export class Setup {
             if (named[side] === this.named[side])
                 continue;
             const box = $(side), given = Boolean(named[side]);
-            if (given || this.named[side])
+            if (given || this.named[side]) {
                 box.value = given ? named[side] : "";
+                box.type = given ? "text" : "password";
+            }
             box.readOnly = given;
-            box.type = given ? "text" : "password";
             show(document.querySelector(`[data-shows="${side}"]`), !given);
             setText($(`${side}-help`), given ? `The server was started with this ${side}.` : this.help[side] +
                 (named[side] === null ? " Leave it empty if the server was started with it." : ""));
@@ -187,7 +188,8 @@ export class Setup {
         if (answer.check.ok)
             this.checked = settings;
         this.onEdit();
-        setText($("continue-reason"), answer.check.ok ? "" : "Mend what failed, then validate again.");
+        if (!answer.check.ok)
+            setText($("continue-reason"), "Mend what failed, then validate again.");
         $("results-title").focus();
     }
 }
