@@ -134,8 +134,7 @@ static void keep_state(tow_job_t *job)
                             job->config.name);
 }
 
-/* What was cancelled before its state was opened may have state of an earlier process. */
-static void find_state(tow_job_t *job)
+bool tow_job_open_state(tow_job_t *job, bool blocked)
 {
     tow_store_view_t view = {0};
     tow_settings_t settings;
@@ -143,17 +142,19 @@ static void find_state(tow_job_t *job)
     tow_store_t *store;
     bool resumed;
 
-    if (job->store || !job->source || !job->destination)
-        return;
+    if (!job->source || !job->destination)
+        return true;
     settings = (tow_settings_t){tow_link_facts(job->source)->identity,
                                 tow_link_facts(job->destination)->identity, job->filter_text};
     if (!tow_store_peek(job->destination, job->config.name, &settings, &view, &ignored) ||
-        !view.exists)
-        return;
+        !view.exists || (blocked && !view.writes_blocked))
+        return true;
     store = tow_store_open(job->destination, job->config.name, &settings, 0, &resumed, &ignored);
     pthread_mutex_lock(&job->lock);
     job->store = store;
+    job->writes_blocked = store && view.writes_blocked;
     pthread_mutex_unlock(&job->lock);
+    return store != NULL;
 }
 
 static void settle_done(tow_job_t *job)
@@ -177,6 +178,20 @@ static void settle_done(tow_job_t *job)
         remove_user(job);
 }
 
+static void settle_cancelled(tow_job_t *job)
+{
+    char *text = tow_job_remains(job);
+
+    tow_job_remains_add(job, "%s", text);
+    free(text);
+    if (!job->store && !tow_job_open_state(job, false))
+        tow_job_remains_add(job, "the job's database towline_%s, which another process holds",
+                            job->config.name);
+    if (job->store)
+        tow_job_unblock_writes(job);
+    drop_state(job);
+}
+
 void tow_job_settle_state(tow_job_t *job)
 {
     if (job->ok) {
@@ -184,14 +199,8 @@ void tow_job_settle_state(tow_job_t *job)
     } else if (job->error.code == TOW_ERROR_LEASE) {
         return; /* it is another process's now, and so is a block of the source's writes */
     } else if (job->error.code == TOW_ERROR_CANCELLED) {
-        char *text = tow_job_remains(job);
-
-        find_state(job);
-        tow_job_unblock_writes(job);
-        tow_job_remains_add(job, "%s", text);
-        drop_state(job);
-        free(text);
-    } else if (job->store) {
+        settle_cancelled(job);
+    } else if (job->store || (tow_job_open_state(job, true) && job->store)) {
         tow_job_unblock_writes(job);
         keep_state(job);
     }

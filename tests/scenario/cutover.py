@@ -317,6 +317,28 @@ def blocking(scenario, pair):
         job.wait_done()
         scenario.expect(blocks.asked == [True, False, True], str(blocks.asked))
         scenario.expect_equal(pair)
+
+    for label, status in (("fails its validation", "unsuitable"), ("is cancelled", "cancelled")):
+        fill(scenario, pair)
+        blocks.asked.clear()
+        with scenario.case("so does a start that %s" % label):
+            job = scenario.job(proxied, name="ended", verify_rate=0)
+            with Hold(proxied.destination, "listCollections", when=lambda request:
+                      blocks.asked == [True]) as hold:
+                block(job)
+                hold.wait(scenario)
+                job.kill()
+            job.options["remove-user"] = status == "unsuitable"  # there is none
+            with Hold(proxied.destination, "connectionStatus") as hold:
+                job.start()
+                hold.wait(scenario)
+                if status == "cancelled":
+                    job.api("POST", "cancel")
+            scenario.expect(job.wait() == EXIT[status], "ended with %s" % job.status)
+            scenario.expect(blocks.asked == [True, False], str(blocks.asked))
+            state = pair.destination.client["towline_ended"]["job"].find_one()
+            scenario.expect(state is None if status == "cancelled" else
+                            state["writesBlocked"] is False, str(state))
     proxied.close()
 
 
