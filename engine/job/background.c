@@ -12,9 +12,9 @@ enum {
     ROUND_MS = 1000, /* between two comparisons … */
     ROUND_FACTOR =
         4, /* … and at least so many times what the last one took: it reads the catalogs */
-    REST_MS = 100,     /* how often a resting comparison looks whether it may go on */
-    ADJUST_MS = 1000,  /* between two looks at the source's latency */
-    SLOWEST_PART = 16  /* of the rate that it falls to */
+    REST_MS = 100,    /* how often a resting comparison looks whether it may go on */
+    ADJUST_MS = 1000, /* between two looks at the source's latency */
+    SLOWEST_PART = 16 /* of the rate that it falls to */
 };
 
 static const double SLOW_FACTOR = 3, SLOW_MS = 5; /* latency beyond the least one seen: slow down */

@@ -168,7 +168,7 @@ void tow_job_verify_options(tow_job_t *job, tow_verify_options_t *out)
                                   .total_documents = &job->verify_total};
 }
 
-/* Late writes ------------------------------------------------------------------------------------*/
+/* Late writes -----------------------------------------------------------------------------------*/
 
 /* Changes newer than that were read: the source was written to. */
 static bool wrote_since(tow_job_t *job, tow_optime_t time)
@@ -216,7 +216,7 @@ static tow_finalized_t drain_quietly(tow_job_t *job, tow_error_t *error)
     return TOW_FINALIZE_FAILED;
 }
 
-/* Finalizing -------------------------------------------------------------------------------------*/
+/* Finalizing ------------------------------------------------------------------------------------*/
 
 /* Gives the destination the source's catalog, TTL included. A collection that only a new copy makes
  * equal is copied first. */
