@@ -186,8 +186,8 @@ static void tell_late(tow_job_t *job)
     pthread_mutex_unlock(&job->lock);
     if (!told)
         tow_emit(&job->sink, TOW_LEVEL_WARNING, "late_writes",
-                 "the source was written to after the cutover was confirmed: that is applied too, "
-                 "and delays the end");
+                 "the source was written to after the cutover was confirmed: that is applied too, and "
+                 "may delay the end");
 }
 
 static tow_finalized_t call_off(tow_job_t *job, tow_error_t *error)
@@ -306,6 +306,8 @@ static tow_finalized_t finalize(tow_job_t *job, tow_error_t *error)
         bool late = false;
         tow_finalized_t result = finalize_once(job, &report, &late, error);
 
+        if (result == TOW_FINALIZE_DONE && tow_tail_late(job->tail))
+            tell_late(job);
         if (result == TOW_FINALIZE_DONE && !late)
             return !report || keep_report(job, report, error) ? TOW_FINALIZE_DONE
                                                               : TOW_FINALIZE_FAILED;
@@ -314,7 +316,6 @@ static tow_finalized_t finalize(tow_job_t *job, tow_error_t *error)
             return result;
         }
         keep_repaired(job, report);
-        tell_late(job);
     }
     return call_off(job, error);
 }

@@ -137,16 +137,19 @@ def late_writes(scenario, pair):
                 hold.wait(scenario)
                 orders.insert_many([{"_id": "late %d" % n, "at": -n} for n in range(1, 8)])
                 orders.update_one({"_id": 5}, {"$set": {"late": True}})
+                pair.source.client["shop"]["brand new"].insert_one({"_id": 1, "at": 1})
+                pair.source.client["shop"]["brand new"].create_index("at")
+                # Which changes of the catalog are told depends on the server.
                 progress = job.wait_for("late writes", lambda now:
-                                        now["cutover"]["lateWrites"] == 8)
+                                        now["cutover"]["lateWrites"] >= 9)
                 scenario.expect(progress["cutover"]["step"] == "finalizing" and
                                 progress["phase"] == "finalizing", str(progress["cutover"]))
                 text = verb(scenario, job, "status")
-                scenario.expect("finalizing" in text and "8 late writes" in text, text)
+                scenario.expect("finalizing" in text and " late writes" in text, text)
             summary = job.wait_done()
-            scenario.expect(summary["cutover"]["lateWrites"] == 8, str(summary["cutover"]))
+            scenario.expect(9 <= summary["cutover"]["lateWrites"] <= 12, str(summary["cutover"]))
             scenario.expect(summary["verification"]["equal"], "not verified")
-            scenario.expect(side == 0 or logged(job, "late_writes"), "nothing was logged")
+            scenario.expect(logged(job, "late_writes"), "nothing was logged")
             scenario.expect_equal(pair)
             scenario.expect(ttl(pair.destination) == 3600, "TTL %s" % ttl(pair.destination))
     proxied.close()
