@@ -120,9 +120,11 @@ static void print_cutover(const bson_t *document, const char *step)
     double late = cmd_number_of(document, "progress.cutover.lateWrites");
     char text[32];
 
-    printf("cutover      %s", step);
+    fputs("cutover      ", stdout);
+    fputs(step, stdout);
     if (!strcmp(step, "finalizing"))
-        printf(", %s left", seconds < 0 ? "not known how long is" : cmd_duration(seconds, text));
+        printf(seconds < 0 ? ", not known yet for how long" : ", about %s left",
+               cmd_duration(seconds, text));
     if (cmd_flag_of(document, "progress.cutover.writesBlocked"))
         printf(", writes to the source are blocked");
     if (late > 0)

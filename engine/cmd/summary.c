@@ -110,8 +110,9 @@ static void print_cutover(const bson_t *summary)
 
     cmd_count(cmd_number_of(summary, "syncedChanges.seen"), seen);
     cmd_count(cmd_number_of(summary, "syncedChanges.left"), left);
-    snprintf(value, sizeof value, complete ? "all %s are on the destination"
-                                           : "%s seen, %s of them not on the destination",
+    snprintf(value, sizeof value,
+             complete ? "all %s are on the destination"
+                      : "%s seen, %s of them not on the destination",
              seen, left);
     print_row("synced changes", value);
     if (cmd_number_of(summary, "cutover.lateWrites") > 0) {
@@ -121,7 +122,8 @@ static void print_cutover(const bson_t *summary)
         print_row("late writes", value);
     }
     if (cmd_number_of(summary, "cutover.calledOff") > 0)
-        print_row("called off cutovers", cmd_count(cmd_number_of(summary, "cutover.calledOff"), seen));
+        print_row("called off cutovers",
+                  cmd_count(cmd_number_of(summary, "cutover.calledOff"), seen));
     if (cmd_flag_of(summary, "cutover.writesBlocked"))
         print_row("source", "takes no writes: they are blocked");
     if (*cmd_text_of(summary, "cutover.userRemoved"))

@@ -156,6 +156,8 @@ static enum MHD_Result get_summary(tow_request_t *request)
         tow_fail(&error, TOW_ERROR_STATE, "the job has not ended yet; GET progress tells how far it is");
     else
         summary = tow_job_summary_json(job);
+    if (summary)
+        tow_job_told(job);
     if (job)
         let_go(request->server);
     return summary ? tow_reply_with(request, "summary", summary) : tow_reply_error(request, &error);

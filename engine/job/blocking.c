@@ -15,10 +15,11 @@ bool tow_job_may_block(const tow_link_t *source, tow_error_t *error)
 
     return facts->major >= 6
                ? true
-               : tow_fail(error, TOW_ERROR_UNSUITABLE,
-                          "the source runs version %s, and only 6.0 or newer can block writes; stop "
-                          "the application's writes yourself, and cut over without --block-writes",
-                          facts->version);
+               : tow_fail(
+                     error, TOW_ERROR_UNSUITABLE,
+                     "the source runs version %s, and only 6.0 or newer can block writes; stop "
+                     "the application's writes yourself, and cut over without --block-writes",
+                     facts->version);
 }
 
 static bool set_block(tow_job_t *job, bool on, tow_error_t *error)
@@ -108,7 +109,8 @@ void tow_job_unblock_writes(tow_job_t *job)
                  "the source still takes no writes, and that could not be lifted: %s; run " LIFT
                  " there",
                  error.message);
-        tow_job_remains_add(job, "writes to the source are still blocked; lift it there with " LIFT);
+        tow_job_remains_add(job,
+                            "writes to the source are still blocked; lift it there with " LIFT);
         return;
     }
     tow_emit(&job->sink, TOW_LEVEL_INFO, "writes_unblocked", "the source takes writes again");

@@ -177,7 +177,7 @@ void tow_job_verify_options(tow_job_t *job, tow_track_t *track, tow_verify_optio
                                   .total_documents = &job->verify_total};
 }
 
-/* Late writes ------------------------------------------------------------------------------------*/
+/* Late writes -----------------------------------------------------------------------------------*/
 
 /* Changes newer than that were read: the source was written to. */
 static bool wrote_since(tow_job_t *job, tow_optime_t time)
@@ -195,8 +195,8 @@ static void tell_late(tow_job_t *job)
     pthread_mutex_unlock(&job->lock);
     if (!told)
         tow_emit(&job->sink, TOW_LEVEL_WARNING, "late_writes",
-                 "the source was written to after the cutover was confirmed: that is applied too, "
-                 "and delays the end");
+                 "the source was written to after the cutover was confirmed: that is applied too, and "
+                 "may delay the end");
 }
 
 static tow_finalized_t call_off(tow_job_t *job, tow_error_t *error)
@@ -225,7 +225,7 @@ static tow_finalized_t drain_quietly(tow_job_t *job, tow_error_t *error)
     return TOW_FINALIZE_FAILED;
 }
 
-/* Finalizing -------------------------------------------------------------------------------------*/
+/* Finalizing ------------------------------------------------------------------------------------*/
 
 /* Gives the destination the source's catalog, TTL included. A collection that only a new copy makes
  * equal is copied first. */
@@ -314,6 +314,8 @@ static tow_finalized_t finalize(tow_job_t *job, tow_error_t *error)
         bool late = false;
         tow_finalized_t result = finalize_once(job, &report, &late, error);
 
+        if (result == TOW_FINALIZE_DONE && tow_tail_late(job->tail))
+            tell_late(job);
         if (result == TOW_FINALIZE_DONE && !late)
             return !report || keep_report(job, report, error) ? TOW_FINALIZE_DONE
                                                               : TOW_FINALIZE_FAILED;
@@ -322,7 +324,6 @@ static tow_finalized_t finalize(tow_job_t *job, tow_error_t *error)
             return result;
         }
         keep_repaired(job, report);
-        tell_late(job);
     }
     return call_off(job, error);
 }

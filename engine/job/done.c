@@ -95,35 +95,28 @@ static const char *text_of(const bson_t *record, const char *name)
                : "";
 }
 
-/* The kill may have come before the state was removed: it is opened, to be removed now. What cannot be
- * reached, perhaps since its user was removed, is let be. */
-static void open_state(tow_job_t *job)
+/* The kill may have come before the state was removed. What cannot be reached, perhaps since its user was
+ * removed, is let be. */
+static void find_state(tow_job_t *job)
 {
     tow_link_options_t options = {.side = "source",
                                   .max_connections = tow_job_connections(job),
                                   .sink = job->sink,
                                   .stop = job->stop};
     tow_link_t *source, *destination;
-    tow_store_view_t view = {0};
-    tow_store_t *store = NULL;
-    tow_settings_t settings;
     tow_error_t ignored;
-    bool resumed;
 
     source = tow_link_new(job->config.source_uri, &options, &ignored);
     options.side = "destination";
     destination = tow_link_new(job->config.destination_uri, &options, &ignored);
-    if (source && destination) {
-        settings = (tow_settings_t){tow_link_facts(source)->identity,
-                                    tow_link_facts(destination)->identity, job->filter_text};
-        if (tow_store_peek(destination, job->config.name, &settings, &view, &ignored) && view.exists)
-            store = tow_store_open(destination, job->config.name, &settings, 0, &resumed, &ignored);
-    }
     pthread_mutex_lock(&job->lock);
     job->source = source;
     job->destination = destination;
-    job->store = store;
     pthread_mutex_unlock(&job->lock);
+    if (!tow_job_open_state(job, false))
+        tow_emit(&job->sink, TOW_LEVEL_WARNING, "state_kept",
+                 "the job's database towline_%s could not be opened to be removed",
+                 job->config.name);
 }
 
 bool tow_job_done_before(tow_job_t *job)
@@ -137,7 +130,7 @@ bool tow_job_done_before(tow_job_t *job)
     if (same) {
         tow_emit(&job->sink, TOW_LEVEL_INFO, "done_before",
                  "an earlier process did all of it, and was killed before it said so");
-        open_state(job);
+        find_state(job);
         pthread_mutex_lock(&job->lock);
         job->told_before = true;
         job->summary_json = tow_strdup(text_of(record, "summary"));

@@ -8,7 +8,7 @@
 #include "engine/base/clock.h"
 #include "engine/job/internal.h"
 
-/* Remains ----------------------------------------------------------------------------------------*/
+/* Remains ---------------------------------------------------------------------------------------*/
 
 void tow_job_remains_add(tow_job_t *job, const char *format, ...)
 {
@@ -31,15 +31,15 @@ char *tow_job_remains(tow_job_t *job)
     tow_job_progress(job, &progress);
     if (!progress.collections_total)
         return tow_strdup("nothing was copied, so nothing remains on the destination");
-    return tow_format("%llu document%s in %u collection%s remain on the destination; the job's state "
-                      "does not, so a new job begins from the start: towline run --clear-destination "
-                      "drops them first",
-                      (unsigned long long)progress.copied_documents,
-                      progress.copied_documents == 1 ? "" : "s", progress.collections_total,
-                      progress.collections_total == 1 ? "" : "s");
+    return tow_format(
+        "%llu document%s in %u collection%s remain on the destination; the job's state "
+        "does not, so a new job begins from the start: towline run --clear-destination "
+        "drops them first",
+        (unsigned long long)progress.copied_documents, progress.copied_documents == 1 ? "" : "s",
+        progress.collections_total, progress.collections_total == 1 ? "" : "s");
 }
 
-/* The destination's user -------------------------------------------------------------------------*/
+/* The destination's user ------------------------------------------------------------------------*/
 
 /* Who this connection is logged in as; both are copied. */
 static bool find_user(tow_conn_t *conn, char user[256], char database[256], tow_error_t *error)
@@ -87,24 +87,26 @@ static void remove_user(tow_job_t *job)
     tow_error_t error;
     tow_conn_t *conn = tow_conn_open(job->destination, &error);
 
-    if (conn && find_user(conn, user, database, &error) && drop_user(conn, user, database, &error)) {
+    if (conn && find_user(conn, user, database, &error) &&
+        drop_user(conn, user, database, &error)) {
         pthread_mutex_lock(&job->lock);
         job->user_removed = tow_format("%s@%s", user, database);
         pthread_mutex_unlock(&job->lock);
-        tow_emit(&job->sink, TOW_LEVEL_INFO, "user_removed", "removed user %s@%s of the destination",
-                 user, database);
+        tow_emit(&job->sink, TOW_LEVEL_INFO, "user_removed",
+                 "removed user %s@%s of the destination", user, database);
     } else {
         tow_emit(&job->sink, TOW_LEVEL_WARNING, "user_kept",
                  "the destination's user could not be removed: %s", error.message);
-        tow_job_remains_add(job, "the destination's user%s%s; remove it there with "
-                                 "db.getSiblingDB(\"%s\").dropUser(\"%s\")",
+        tow_job_remains_add(job,
+                            "the destination's user%s%s; remove it there with "
+                            "db.getSiblingDB(\"%s\").dropUser(\"%s\")",
                             *user ? " " : "", user, *database ? database : "DATABASE",
                             *user ? user : "USER");
     }
     tow_conn_close(conn);
 }
 
-/* State ------------------------------------------------------------------------------------------*/
+/* State -----------------------------------------------------------------------------------------*/
 
 static void drop_state(tow_job_t *job)
 {
@@ -113,8 +115,9 @@ static void drop_state(tow_job_t *job)
     if (job->store && !tow_store_drop(job->store, &error)) {
         tow_emit(&job->sink, TOW_LEVEL_WARNING, "state_kept",
                  "the job's database could not be removed: %s", error.message);
-        tow_job_remains_add(job, "the job's database; remove it on the destination with "
-                                 "db.getSiblingDB(\"towline_%s\").dropDatabase()",
+        tow_job_remains_add(job,
+                            "the job's database; remove it on the destination with "
+                            "db.getSiblingDB(\"towline_%s\").dropDatabase()",
                             job->config.name);
     }
     if (job->spool && !tow_spool_clear(job->spool, &error))
@@ -129,13 +132,13 @@ static void keep_state(tow_job_t *job)
         !tow_job_save_window(job, &error) || !tow_store_release(job->store, &error))
         tow_emit(&job->sink, TOW_LEVEL_WARNING, "checkpoint_failed", "%s", error.message);
     if (!job->ok)
-        tow_job_remains_add(job, "the job's state, in the destination's database towline_%s: the same "
-                                 "command goes on from there",
+        tow_job_remains_add(job,
+                            "the job's state, in the destination's database towline_%s: the same "
+                            "command goes on from there",
                             job->config.name);
 }
 
-/* What was cancelled before its state was opened may have state of an earlier process. */
-static void find_state(tow_job_t *job)
+bool tow_job_open_state(tow_job_t *job, bool blocked)
 {
     tow_store_view_t view = {0};
     tow_settings_t settings;
@@ -143,17 +146,19 @@ static void find_state(tow_job_t *job)
     tow_store_t *store;
     bool resumed;
 
-    if (job->store || !job->source || !job->destination)
-        return;
+    if (!job->source || !job->destination)
+        return true;
     settings = (tow_settings_t){tow_link_facts(job->source)->identity,
                                 tow_link_facts(job->destination)->identity, job->filter_text};
     if (!tow_store_peek(job->destination, job->config.name, &settings, &view, &ignored) ||
-        !view.exists)
-        return;
+        !view.exists || (blocked && !view.writes_blocked))
+        return true;
     store = tow_store_open(job->destination, job->config.name, &settings, 0, &resumed, &ignored);
     pthread_mutex_lock(&job->lock);
     job->store = store;
+    job->writes_blocked = store && view.writes_blocked;
     pthread_mutex_unlock(&job->lock);
+    return store != NULL;
 }
 
 static void settle_done(tow_job_t *job)
@@ -177,6 +182,20 @@ static void settle_done(tow_job_t *job)
         remove_user(job);
 }
 
+static void settle_cancelled(tow_job_t *job)
+{
+    char *text = tow_job_remains(job);
+
+    tow_job_remains_add(job, "%s", text);
+    free(text);
+    if (!job->store && !tow_job_open_state(job, false))
+        tow_job_remains_add(job, "the job's database towline_%s, which another process holds",
+                            job->config.name);
+    if (job->store)
+        tow_job_unblock_writes(job);
+    drop_state(job);
+}
+
 void tow_job_settle_state(tow_job_t *job)
 {
     if (job->ok) {
@@ -184,20 +203,14 @@ void tow_job_settle_state(tow_job_t *job)
     } else if (job->error.code == TOW_ERROR_LEASE) {
         return; /* it is another process's now, and so is a block of the source's writes */
     } else if (job->error.code == TOW_ERROR_CANCELLED) {
-        char *text = tow_job_remains(job);
-
-        find_state(job);
-        tow_job_unblock_writes(job);
-        tow_job_remains_add(job, "%s", text);
-        drop_state(job);
-        free(text);
-    } else if (job->store) {
+        settle_cancelled(job);
+    } else if (job->store || (tow_job_open_state(job, true) && job->store)) {
         tow_job_unblock_writes(job);
         keep_state(job);
     }
 }
 
-/* Summary ----------------------------------------------------------------------------------------*/
+/* Summary ---------------------------------------------------------------------------------------*/
 
 void tow_job_make_summary(tow_job_t *job, tow_phase_t phase)
 {
@@ -208,7 +221,8 @@ void tow_job_make_summary(tow_job_t *job, tow_phase_t phase)
                              .address = job->config.destination_address,
                              .user_removed = job->user_removed,
                              .source = job->source ? tow_link_hosts(job->source) : "",
-                             .destination = job->destination ? tow_link_hosts(job->destination) : "",
+                             .destination =
+                                 job->destination ? tow_link_hosts(job->destination) : "",
                              .downtime_seconds = -1,
                              .restarts = job->restarts,
                              .cpu_seconds = tow_cpu_seconds(),
@@ -252,8 +266,7 @@ void tow_job_make_summary(tow_job_t *job, tow_phase_t phase)
 
         failures = tow_alloc((summary.index_failure_count + 1) * sizeof *failures);
         for (uint32_t i = 0; i < summary.index_failure_count; i++)
-            failures[i] =
-                (tow_summary_index_failure_t){list[i].ns, list[i].name, list[i].message};
+            failures[i] = (tow_summary_index_failure_t){list[i].ns, list[i].name, list[i].message};
         summary.index_failures = failures;
     }
     free(job->summary_json);

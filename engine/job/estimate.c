@@ -49,10 +49,11 @@ double tow_job_finalize_seconds(const tow_job_t *job, const tow_progress_t *prog
     double seconds = (double)(tow_now_ms() - job->effort.since_ms) / 1000;
     double events = tow_effort_seconds(progress->backlog_events,
                                        settled(progress) - job->effort.settled, seconds);
-    double indexes = progress->indexes_total > progress->indexes_built
-                         ? tow_effort_seconds(progress->indexes_total - progress->indexes_built,
-                                              progress->indexes_built - job->effort.indexes, seconds)
-                         : 0;
+    double indexes =
+        progress->indexes_total > progress->indexes_built
+            ? tow_effort_seconds(progress->indexes_total - progress->indexes_built,
+                                 progress->indexes_built - job->effort.indexes, seconds)
+            : 0;
     double verification = verify_seconds(job, progress, seconds);
 
     return events < 0 || indexes < 0 || verification < 0 ? -1 : events + indexes + verification;

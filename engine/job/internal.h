@@ -214,6 +214,9 @@ void tow_job_unblock_writes(tow_job_t *job);
 void tow_job_leave_block(tow_job_t *job); /* it stays, and the next process does not lift it */
 
 /* ending.c: by the supervisor, once nothing is applied any more. */
+/* Opens the state of an earlier process where there is any; `blocked`: only when that process left the
+ * source's writes blocked. False: there is, and it cannot be opened. */
+bool tow_job_open_state(tow_job_t *job, bool blocked);
 /* Leaves the job's state as its end demands: removed, or with a last checkpoint and without a lease. */
 void tow_job_settle_state(tow_job_t *job);
 void tow_job_remains_add(tow_job_t *job, const char *format, ...)

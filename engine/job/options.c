@@ -40,9 +40,10 @@ static const tow_option_t table[] = {
      "add time to the window at this start; how a job whose window is over goes on"},
     {"duration", "TOWLINE_DURATION", TOW_OPTION_DURATION, "DURATION", "", "", "extend",
      "time to add, such as 24h, 1d12h or 90m; `towline extend 24h` is short for it"},
-    {"block-writes", "TOWLINE_BLOCK_WRITES", TOW_OPTION_FLAG, "", "", "false", "run check plan cutover",
-     "block all writes to the source for the cutover (6.0+); they stay blocked when it succeeds, and are "
-     "allowed again when it does not"},
+    {"block-writes", "TOWLINE_BLOCK_WRITES", TOW_OPTION_FLAG, "", "", "false",
+     "run check plan cutover",
+     "block all writes to the source for the cutover (6.0+); they stay blocked when it succeeds, and "
+     "are allowed again when it does not"},
     {"remove-user", "TOWLINE_REMOVE_USER", TOW_OPTION_FLAG, "", "", "false", "run check plan",
      "when all is done, remove the destination's user that the job logs in with"},
     {"no-verify", "TOWLINE_NO_VERIFY", TOW_OPTION_FLAG, "", "", "false", "run check plan",
@@ -437,7 +438,8 @@ static char *copy_uri(const char *uri, bool marked)
     if (rest > scheme && marked)
         tow_buffer_append(&out, "***@", 4);
     while (*rest) {
-        size_t word = strcspn(rest, "?&="), value = rest[word] == '=' ? strcspn(rest + word, "&") : 0;
+        size_t word = strcspn(rest, "?&=");
+        size_t value = rest[word] == '=' ? strcspn(rest + word, "&") : 0;
         bool secret = value && is_secret(rest, word);
 
         if (!secret || marked) {

@@ -128,10 +128,9 @@ static bool role_grants(const bson_iter_t *role, const need_t *need, const char 
 
     for (size_t i = 0; name && db && i < sizeof built_in / sizeof *built_in; i++)
         if (!strcmp(name, built_in[i].name) && (built_in[i].kinds & need->kind))
-            return built_in[i].everywhere
-                       ? !strcmp(db, "admin")
-                       : (need->place == IN_DATA || need->place == IN_USERS) && database &&
-                             !strcmp(db, database);
+            return built_in[i].everywhere ? !strcmp(db, "admin")
+                                          : (need->place == IN_DATA || need->place == IN_USERS) &&
+                                                database && !strcmp(db, database);
     return false;
 }
 
@@ -211,7 +210,8 @@ static char *grant_command(const char *side, const char *user, const char *datab
         "grant it on the %s: %sdb.getSiblingDB(\"%s\").grantRolesToUser(\"%s\", [%s])",
         source ? "source" : "destination",
         missing & BLOCKING
-            ? "db.getSiblingDB(\"admin\").createRole({role: \"blockWrites\", privileges: [{resource: "
+            ? "db.getSiblingDB(\"admin\").createRole({role: \"blockWrites\", privileges: "
+              "[{resource: "
               "{cluster: true}, actions: [\"setUserWriteBlockMode\"]}], roles: []}), then "
             : "",
         database, user, (char *)roles.data);

@@ -345,9 +345,9 @@ static void check_privileges(tow_check_run_t *run)
         scope.databases = databases;
     }
     if (!tow_skip_without(run, "source_privileges", true, false))
-        tow_check_privileges(run->source, "source", "source_privileges",
-                             &(tow_privilege_scope_t){.block_writes = run->job->config.block_writes},
-                             run->findings);
+        tow_check_privileges(
+            run->source, "source", "source_privileges",
+            &(tow_privilege_scope_t){.block_writes = run->job->config.block_writes}, run->findings);
     if (!tow_skip_without(run, "destination_privileges", false, true))
         tow_check_privileges(run->destination, "destination", "destination_privileges", &scope,
                              run->findings);

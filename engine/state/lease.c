@@ -255,6 +255,7 @@ bool tow_store_peek(tow_link_t *destination, const char *job, const tow_settings
 {
     tow_store_t store = {.database = tow_format("towline_%s", job)};
     bson_t document;
+    bson_iter_t iter;
     int64_t now_ms;
     lease_t lease;
     bool ok;
@@ -265,6 +266,8 @@ bool tow_store_peek(tow_link_t *destination, const char *job, const tow_settings
          tow_store_find_one(&store, "job", "job", &document, &out->exists, error);
     if (ok && out->exists) {
         parse_lease(&document, &lease);
+        out->writes_blocked =
+            bson_iter_init_find(&iter, &document, "writesBlocked") && bson_iter_as_bool(&iter);
         out->held = lease.holder[0] && lease.expires_ms > now_ms && !holder_is_gone(&lease);
         memcpy(out->host, lease.host, sizeof out->host);
         out->pid = lease.pid;

@@ -29,6 +29,7 @@ typedef struct {
     char host[256];        /* of the holder */
     int64_t pid;
     double expires_seconds;
+    bool writes_blocked;     /* the field `writesBlocked`: a cutover blocked the source's writes */
 } tow_store_view_t;
 /* TOW_ERROR_SETTINGS as with open, with *out filled. */
 bool tow_store_peek(tow_link_t *destination, const char *job, const tow_settings_t *settings,

@@ -112,7 +112,10 @@ class Service:
     def end(self, number=15):
         if self.process.poll() is None:
             self.process.send_signal(number)
-        return self.process.wait(30)
+        status = self.process.wait(30)
+        if status not in (0, -number):
+            sys.stderr.write("--- log of serve (status %s)\n%s" % (status, self.text()))
+        return status
 
 
 @contextlib.contextmanager
