@@ -251,14 +251,14 @@ TOW_API void tow_job_told(tow_job_t *job);
 /* The control server: HTTP API, metrics and page (engine/http/README.md), for one job or for one after
  * another. It listens as --listen says (port 0 takes a free one), asks for a token unless --no-token, and
  * speaks TLS with --tls-cert and --tls-key; `options` (copied) are also what a start by a request builds
- * on. Threads: all functions but _new, _attach, _on_event and _destroy may be called from any thread.
- * TOW_ERROR_OPTION, TOW_ERROR_CONTROL: it cannot listen. */
+ * on. `listener` (may be NULL) gets the events of the jobs that it starts. Threads: all functions but
+ * _new, _attach and _destroy may be called from any thread. TOW_ERROR_OPTION, TOW_ERROR_CONTROL: it cannot
+ * listen. */
 typedef struct tow_server tow_server_t;
-TOW_API tow_server_t *tow_server_new(const tow_options_t *options, tow_error_t *error);
+TOW_API tow_server_t *tow_server_new(const tow_options_t *options, tow_event_fn listener, void *data,
+                                     tow_error_t *error);
 /* Serves this job, which stays the caller's, is not started yet, and outlives the server. */
 TOW_API void tow_server_attach(tow_server_t *server, tow_job_t *job);
-/* Events of the jobs that the server itself starts. */
-TOW_API void tow_server_on_event(tow_server_t *server, tow_event_fn fn, void *data);
 /* What POST /api/v1/start does. TOW_ERROR_STATE: a job is running. */
 TOW_API bool tow_server_start(tow_server_t *server, const tow_options_t *options, tow_error_t *error);
 TOW_API int tow_server_port(const tow_server_t *server);

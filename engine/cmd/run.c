@@ -24,7 +24,7 @@ static bool serve(tow_job_t *job, const tow_options_t *options, cmd_log_t *log,
     *out = NULL;
     if (!strcmp(tow_options_get(options, "listen", 0), "none"))
         return true;
-    *out = tow_server_new(options, error);
+    *out = tow_server_new(options, NULL, NULL, error);
     if (!*out)
         return false;
     tow_server_attach(*out, job);

@@ -57,10 +57,9 @@ int cmd_serve(tow_options_t *options)
     }
     if (!cmd_log_open(&log, options, &error))
         return cmd_fail(&error);
-    service.server = tow_server_new(options, &error);
+    service.server = tow_server_new(options, cmd_log_event, &log, &error);
     if (!service.server)
         return cmd_fail(&error);
-    tow_server_on_event(service.server, cmd_log_event, &log);
     if (!cmd_watch_signals(&stoppable, &error)) {
         tow_server_destroy(service.server);
         return cmd_fail(&error);

@@ -202,13 +202,16 @@ static bool start_daemon(tow_server_t *server, const char *listen, tow_error_t *
 
 /* The interface ---------------------------------------------------------------------------------*/
 
-tow_server_t *tow_server_new(const tow_options_t *options, tow_error_t *error)
+tow_server_t *tow_server_new(const tow_options_t *options, tow_event_fn listener, void *data,
+                             tow_error_t *error)
 {
     tow_server_t *server = tow_alloc(sizeof *server);
 
     pthread_rwlock_init(&server->lock, NULL);
     server->options = tow_options_copy(options);
     server->events = tow_events_new();
+    server->listener = listener;
+    server->listener_data = data;
     if (!tow_token_load(options, &server->token, error) ||
         !start_daemon(server, tow_options_get(options, "listen", 0), error)) {
         tow_server_destroy(server);
@@ -234,12 +237,6 @@ void tow_server_attach(tow_server_t *server, tow_job_t *job)
     server->own = false;
     pthread_rwlock_unlock(&server->lock);
     tow_job_on_event(job, note, server);
-}
-
-void tow_server_on_event(tow_server_t *server, tow_event_fn fn, void *data)
-{
-    server->listener = fn;
-    server->listener_data = data;
 }
 
 /* The end comes a moment after the last phase, which is what others see. */

@@ -20,7 +20,7 @@ static void set_up(void)
         !tow_options_set(options, "destination", "mongodb://127.0.0.1:2/", &error) ||
         !tow_options_set(options, "listen", "127.0.0.1:0", &error) ||
         !tow_options_set(options, "no-token", "true", &error) ||
-        !(job = tow_job_new(options, &error)) || !(server = tow_server_new(options, &error))) {
+        !(job = tow_job_new(options, &error)) || !(server = tow_server_new(options, NULL, NULL, &error))) {
         fprintf(stderr, "%s\n", error.message);
         exit(1);
     }
