@@ -4,7 +4,7 @@ import {History} from "./charts.js";
 import {Cutover} from "./cutover.js";
 import {$, announce, attempt, setText, show} from "./dom.js";
 import {Ended} from "./ended.js";
-import {clock, percent} from "./format.js";
+import {clock, percent, sentence} from "./format.js";
 import {Log} from "./log.js";
 import {Migrate} from "./migrate.js";
 import {isActive, isFinalizing, screenOf, title} from "./phases.js";
@@ -36,6 +36,7 @@ class App {
         this.refused = false;
         this.unfinished = false; // the job that was seen last could go on
         this.started = null; // the settings of the job that this page started
+        this.calledOff = "";  // why the last cutover was called off, as the log says
         this.summaryOf = "";
         this.collectionsAt = 0;
         this.history = new History();
@@ -86,6 +87,7 @@ class App {
     onOpen() {
         this.refused = false;
         this.log.clear();
+        this.calledOff = "";
         show($("away"), false);
         $("connection").dataset.state = "open";
         setText($("connection"), "Connected");
@@ -97,10 +99,18 @@ class App {
             if (name === "progress")
                 this.onProgress(data);
             else if (name === "log")
-                this.log.add(data);
+                this.onLog(data);
         } catch (error) {
             console.error(error); // a mistake of the page's own, not of the connection
         }
+    }
+
+    onLog(line) {
+        this.log.add(line);
+        if (line.name === "cutover_called_off")
+            this.calledOff = sentence(line.message);
+        else if (line.name === "phase" && /finalizing|validating/.test(line.message))
+            this.calledOff = "";
     }
 
     onAway(error, failures) {
@@ -134,10 +144,10 @@ class App {
         this.heardAt = new Date();
         if (progress.phase !== "new")
             this.unfinished = !["done", "cancelled"].includes(progress.phase);
-        if (isActive(progress.phase) && !(before && isActive(before.phase))) {
+        if (isActive(progress.phase) && !(before && isActive(before.phase)))
             this.wish = null; // however the job was started, this is what there is to see
-            this.ended.remains = "";
-        }
+        if (isFinalizing(progress))
+            this.wish = null; // a cutover that is called off leads back to the migration
         if (before && before.phase !== progress.phase)
             announce(title(progress.phase));
         this.history.add(progress, this.heardAt.getTime() / 1000);
@@ -201,13 +211,15 @@ class App {
         const anew = this.progress.phase === "new"; // perhaps after a crash
         setText($("resume-title"), anew ? "The server was started anew, and runs no job now."
             : `The job “${this.progress.job}” can go on.`);
-        setText($("resume-text"), "Its state is on the destination: with the same settings it goes on where it " +
+        setText($("resume-text"), "The job’s state is on the destination: with the same settings it goes on where it " +
             `was.${this.started ? "" : " Give them again, as this page keeps no connection strings."}`);
         show($("resume-note"), this.unfinished);
         show($("resume"), anew && this.started !== null);
     }
 
     renderMigrate() {
+        setText($("called-off"), this.calledOff);
+        show($("called-off"), Boolean(this.calledOff));
         this.migrate.render(this.progress, this.history);
         const every = this.progress.phase === "copying" ? COLLECTIONS_COPYING_MS : COLLECTIONS_MS;
         const now = performance.now();
@@ -267,11 +279,8 @@ class App {
         const [button, place] = this.screen === "cutover" ? ["cutover-cancel", "finalizing-error"]
             : ["cancel", "control-error"];
         const answer = await attempt($(button), $(place), () => this.api.post("cancel"), "Cancelling…");
-        if (!answer)
-            return;
-        this.ended.remains = answer.remains;
-        this.summaryOf = ""; // with what remains
-        await this.refresh();
+        if (answer)
+            await this.refresh();
     }
 }
 

@@ -59,7 +59,7 @@ function make(series, box) {
         grid: {stroke: () => colour("--line"), width: 1}};
     return new uPlot({
         width: Math.max(120, box.clientWidth), height: 130, cursor: {show: false}, legend: {show: false},
-        padding: [8, 8, 0, 0],
+        padding: [8, 30, 0, 0],
         scales: {
             x: {range: (plot, first, last) => [Math.min(first, last - SPAN_SECONDS), last]},
             y: {range: (plot, least, most) => [0, Math.max(most * 1.1, series.least)]},

@@ -79,5 +79,5 @@ function renderFinalizing(progress) {
     ]);
     show($("late"), lateWrites > 0);
     setText($("late"), lateWrites > 0 ? `${counted(lateWrites, "write")} came after the confirmation: something ` +
-        "still writes to the source. Stop it; until then the cutover waits." : "");
+        "still writes to the source. Stop it: the cutover waits for them, and is called off when they go on." : "");
 }

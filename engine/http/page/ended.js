@@ -1,6 +1,6 @@
 // ended.js: the pages at the end of a job: migrated, or failed, expired, cancelled.
 import {$, attempt, setList, setPairs, setText, show} from "./dom.js";
-import {bytes, count, counted, duration, moment} from "./format.js";
+import {bytes, count, counted, duration, moment, sentence} from "./format.js";
 import {checkDuration} from "./migrate.js";
 import {STEPS, title} from "./phases.js";
 
@@ -22,23 +22,26 @@ const REMAINS = {
     cancelled: ["The source is as it was.", "The destination keeps what was copied until then."],
 };
 
-// Errors begin with a small letter; here they stand alone.
-function sentence(text) {
-    return text.charAt(0).toUpperCase() + text.slice(1);
-}
-
 function figures(summary) {
     return [
-        ["Changes of the source", `${count(summary.eventsSeen)} seen, all applied`],
-        ["Application downtime", summary.downtimeSeconds === null ? null : duration(summary.downtimeSeconds)],
+        summary.downtimeSeconds === null ? null : ["Application downtime", duration(summary.downtimeSeconds)],
         ["Duration", duration(summary.durationSeconds)],
-        ["Initial copy", `${bytes(summary.initialBytes)}`],
+        ["Initial copy", bytes(summary.initialBytes)],
         ["Documents", count(summary.initialDocuments)],
         ["Collections", count(summary.collections)],
         ["Indexes", count(summary.indexes)],
+        ["Changes of the source", count(summary.eventsSeen)],
         ["Keys refetched", count(summary.keysRefetched)],
+        summary.cutover?.lateWrites ? ["Late writes", count(summary.cutover.lateWrites)] : null,
+        summary.cutover?.calledOff ? ["Cutovers called off", count(summary.cutover.calledOff)] : null,
         ["Restarts", count(summary.restarts)],
-    ].filter(([, text]) => text !== null);
+    ];
+}
+
+// The state of the synced changes, in a sentence.
+function syncedText({syncedChanges, source, destination}) {
+    const upTo = syncedChanges?.upTo ? ` up to ${moment(syncedChanges.upTo.t * 1000)}` : "";
+    return `Every change of ${source}${upTo} is on ${destination}. `;
 }
 
 export class Ended {
@@ -47,7 +50,6 @@ export class Ended {
     constructor(api, on) {
         this.api = api;
         this.on = on;
-        this.remains = "";
         $("done-again").addEventListener("click", on.again);
         $("ended-again").addEventListener("click", on.again);
         $("ended-continue").addEventListener("click", () => this.goOn());
@@ -77,25 +79,23 @@ export class Ended {
         const phase = progress.phase;
         setText($("ended-title"), title(phase));
         $("ended-head").dataset.phase = phase;
-        const reason = summary.error || progress.reason;
-        setText($("ended-reason"), sentence(reason));
-        setList($("ended-remains"), [...(this.remains && this.remains !== reason ? [sentence(this.remains)]
-            : REMAINS[phase]), ...summary.notes ?? []]);
+        setText($("ended-reason"), sentence(summary.error || progress.reason));
+        setList($("ended-remains"), [...REMAINS[phase], ...(summary.remains ?? []).map(sentence),
+            ...(summary.notes ?? []).map(sentence)]);
         setList($("ended-next"), NEXT[phase]);
         show($("ended-extend-field"), phase === "expired");
         show($("ended-continue"), phase !== "cancelled");
         setText($("ended-continue"), phase === "expired" ? "Extend and continue" : "Continue the job");
         setText($("ended-again"), phase === "cancelled" ? "Set up another migration" : "Change settings");
-        setPairs($("ended-figures"), figures(summary).slice(1));
+        setPairs($("ended-figures"), figures(summary));
     }
 }
 
 function renderDone(summary) {
     const verification = summary.verification;
-    setText($("done-lead"), `Every change of ${summary.source} is on ${summary.destination}. ` +
-        (summary.downtimeSeconds === null ? "" : `The application’s downtime was ` +
-        `${duration(summary.downtimeSeconds)}, from the confirmation to the end.`));
-    $("done-address").value = `mongodb://${summary.destination}/`;
+    setText($("done-lead"), syncedText(summary) + (summary.downtimeSeconds === null ? ""
+        : `The application’s downtime was ${duration(summary.downtimeSeconds)}, from the confirmation to the end.`));
+    $("done-address").value = summary.destinationAddress ?? `mongodb://${summary.destination}/`;
     setPairs($("done-figures"), figures(summary));
     setPairs($("done-phases"), [
         ...Object.entries(summary.phaseSeconds).map(([phase, seconds]) =>
@@ -107,7 +107,7 @@ function renderDone(summary) {
     setList($("done-differences"), (verification?.differences ?? []).slice(0, 50).map((item) =>
         `${item.ns}: ${item.kind ?? "different"}${item.repaired ? ", repaired" : ""}`));
     setList($("done-remains"), ["The source is as it was. Keep it until the application runs well on the " +
-        "destination.", "The job’s own database on the destination is gone, unless “keep state” was given."]);
+        "destination.", ...(summary.remains ?? []).map(sentence)]);
     const notes = [...(summary.indexFailures ?? []).map((item) =>
         `${item.ns}: index ${item.name} was refused: ${item.message}`), ...summary.notes ?? []];
     setList($("done-notes"), notes);

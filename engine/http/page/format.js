@@ -40,6 +40,11 @@ export function rate(perSecond, noun) {
     return noun === "bytes" ? `${bytes(perSecond)}/s` : `${count(perSecond)} ${noun}/s`;
 }
 
+// The server's messages begin with a small letter; where they stand alone they do not.
+export function sentence(text) {
+    return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
 // The two largest units: "4 d 23 h", "2 min 5 s", "350 ms".
 export function duration(seconds) {
     if (!isKnown(seconds))

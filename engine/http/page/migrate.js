@@ -205,7 +205,7 @@ function renderVerification(progress) {
     const upTo = progress.positions?.verified;
     setBar($("verify-bar"), total ? done : 0, total || 1);
     setText($("verify-text"), total
-        ? `${percent(done, total)}: ${count(done)} of ${counted(total, "document")} compared` +
+        ? `${percent(done, total)}: ${count(done)} of ${counted(Math.max(done, total), "document")} compared` +
           (upTo ? `; equal as of ${clock(upTo.t * 1000)}.` : ".")
         : "Compares both sides in the background once they are in sync.");
     $("verify-again").disabled = progress.phase !== "in-sync";

@@ -1,6 +1,6 @@
 // setup.js: the form, and the validation of what it says.
 import {$, announce, attempt, element, setText, show} from "./dom.js";
-import {counted} from "./format.js";
+import {counted, sentence} from "./format.js";
 
 // Options that have a place of their own in the form.
 const PLACED = ["include", "exclude", "no-verify", "clear-destination"];
@@ -206,8 +206,7 @@ const WORDS = {pass: "Pass", warning: "Warning", failure: "Failure", skipped: "S
 
 // "source_connection" → "Source connection".
 export function checkTitle(name) {
-    return name.charAt(0).toUpperCase() + name.slice(1).replaceAll("_", " ")
-        .replace(" uri", " URI").replace(" tls", " TLS");
+    return sentence(name).replaceAll("_", " ").replace(" uri", " URI").replace(" tls", " TLS");
 }
 
 export function checkItem(check) {
