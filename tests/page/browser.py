@@ -60,7 +60,8 @@ let least = [99, ""];
 const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
 while (walker.nextNode()) {
     const node = walker.currentNode.parentElement;
-    if (!walker.currentNode.textContent.trim() || !node.checkVisibility() || node.closest(":disabled, .unseen, .skip, noscript, .is-stale"))
+    if (!walker.currentNode.textContent.trim() || !node.checkVisibility() ||
+        node.closest(":disabled, .unseen, .skip, noscript, .is-stale"))
         continue;
     const back = behind(node), front = over(parts(getComputedStyle(node).color), back);
     const [a, b] = [light(front), light(back)].sort((x, y) => y - x);

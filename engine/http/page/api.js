@@ -16,8 +16,11 @@ export class ApiError extends Error {
 function refusal(status, body) {
     if (status === 401)
         return new ApiError(status, "Unauthorized", "the token is missing or wrong");
-    return new ApiError(status, body?.error ?? "HttpError",
-        body?.errorDescription ?? `the server answered with HTTP status ${status}`);
+    return new ApiError(
+        status,
+        body?.error ?? "HttpError",
+        body?.errorDescription ?? `the server answered with HTTP status ${status}`,
+    );
 }
 
 export class Api {
@@ -27,11 +30,13 @@ export class Api {
 
     async request(method, path, body, signal) {
         const headers = this.token ? {Authorization: `Bearer ${this.token}`} : {};
-        if (body !== undefined)
-            headers["Content-Type"] = "application/json";
+        if (body !== undefined) headers["Content-Type"] = "application/json";
         try {
             return await fetch(BASE + path, {
-                method, headers, signal, cache: "no-store",
+                method,
+                headers,
+                signal,
+                cache: "no-store",
                 body: body === undefined ? undefined : JSON.stringify(body),
             });
         } catch {
@@ -47,8 +52,7 @@ export class Api {
         } catch {
             throw refusal(reply.status, null);
         }
-        if (!reply.ok || answer.success === false)
-            throw refusal(reply.status, answer);
+        if (!reply.ok || answer.success === false) throw refusal(reply.status, answer);
         return answer;
     }
 
@@ -73,8 +77,7 @@ export class Api {
             } catch (error) {
                 const pause = AGAIN_MS[Math.min(failures++, AGAIN_MS.length - 1)];
                 on.away(error, failures);
-                if (error.status === 401)
-                    return;
+                if (error.status === 401) return;
                 await new Promise((resolve) => setTimeout(resolve, pause));
             }
         }
@@ -90,15 +93,13 @@ export class Api {
         heard();
         try {
             const reply = await this.request("GET", "events", undefined, controller.signal);
-            if (!reply.ok)
-                throw refusal(reply.status, await reply.json().catch(() => null));
+            if (!reply.ok) throw refusal(reply.status, await reply.json().catch(() => null));
             opened();
             const reader = reply.body.pipeThrough(new TextDecoderStream()).getReader();
             let rest = "";
             for (;;) {
                 const {value, done} = await reader.read();
-                if (done)
-                    return;
+                if (done) return;
                 heard();
                 const blocks = (rest + value.replaceAll("\r", "")).split("\n\n");
                 rest = blocks.pop();
@@ -116,11 +117,8 @@ function deliver(block, onEvent) {
     let name = "message";
     const data = [];
     for (const line of block.split("\n")) {
-        if (line.startsWith("event:"))
-            name = line.slice(6).trim();
-        else if (line.startsWith("data:"))
-            data.push(line.slice(5).trimStart());
+        if (line.startsWith("event:")) name = line.slice(6).trim();
+        else if (line.startsWith("data:")) data.push(line.slice(5).trimStart());
     }
-    if (data.length)
-        onEvent(name, JSON.parse(data.join("\n")));
+    if (data.length) onEvent(name, JSON.parse(data.join("\n")));
 }

@@ -4,7 +4,7 @@ import {History} from "./charts.js";
 import {Cutover} from "./cutover.js";
 import {$, announce, attempt, setText, show} from "./dom.js";
 import {Ended} from "./ended.js";
-import {clock, percent} from "./format.js";
+import {clock, percent, sentence} from "./format.js";
 import {Log} from "./log.js";
 import {Migrate} from "./migrate.js";
 import {isActive, isFinalizing, screenOf, title} from "./phases.js";
@@ -14,7 +14,8 @@ import {Setup} from "./setup.js";
 const TOKEN = "towline-token";
 const SCREENS = ["connecting", "token", "setup", "review", "migrate", "cutover", "done", "ended"];
 const WALK = {setup: 0, review: 1, migrate: 2, cutover: 3, done: 4, ended: 2};
-const COLLECTIONS_COPYING_MS = 2000, COLLECTIONS_MS = 10000;
+const COLLECTIONS_COPYING_MS = 2000;
+const COLLECTIONS_MS = 10000;
 const NEWS_MS = 3000; // progress comes every second
 
 // The token comes with the address, stays with the tab, and is not seen in the address bar.
@@ -31,22 +32,35 @@ class App {
     constructor() {
         this.api = new Api(takeToken());
         this.progress = null;
-        this.wish = null;    // see screenOf
+        this.wish = null; // see screenOf
         this.screen = "connecting";
         this.refused = false;
         this.unfinished = false; // the job that was seen last could go on
         this.started = null; // the settings of the job that this page started
+        this.calledOff = ""; // why the last cutover was called off, as the log says
         this.summaryOf = "";
         this.collectionsAt = 0;
         this.history = new History();
         this.log = new Log();
         this.setup = new Setup(this.api, () => this.go("review"));
-        this.review = new Review(this.api, this.setup, () => this.go("setup"), () => this.onStarted());
+        this.review = new Review(
+            this.api,
+            this.setup,
+            () => this.go("setup"),
+            () => this.onStarted(),
+        );
         const refresh = () => this.refresh();
         this.migrate = new Migrate(this.api, () => this.go("cutover"), refresh);
-        this.cutover = new Cutover(this.api, () => this.setup.canBlock, () => this.go(null), refresh);
-        this.ended = new Ended(this.api,
-            {again: () => this.go("setup"), restart: (extension) => this.restart(extension)});
+        this.cutover = new Cutover(
+            this.api,
+            () => this.setup.canBlock,
+            () => this.go(null),
+            refresh,
+        );
+        this.ended = new Ended(this.api, {
+            again: () => this.go("setup"),
+            restart: (extension) => this.restart(extension),
+        });
         this.listen();
     }
 
@@ -62,14 +76,13 @@ class App {
             });
         }
         $("cancel-dialog").addEventListener("close", () => {
-            if ($("cancel-dialog").returnValue === "yes")
-                this.cancel();
+            if ($("cancel-dialog").returnValue === "yes") this.cancel();
         });
         $("resume").addEventListener("click", () =>
-            attempt($("resume"), $("resume-error"), () => this.restart(null), "Starting…"));
+            attempt($("resume"), $("resume-error"), () => this.restart(null), "Starting…"),
+        );
         window.addEventListener("hashchange", () => {
-            if (location.hash.startsWith("#token="))
-                location.reload();
+            if (location.hash.startsWith("#token=")) location.reload();
         });
     }
 
@@ -86,6 +99,7 @@ class App {
     onOpen() {
         this.refused = false;
         this.log.clear();
+        this.calledOff = "";
         show($("away"), false);
         $("connection").dataset.state = "open";
         setText($("connection"), "Connected");
@@ -94,13 +108,18 @@ class App {
 
     onEvent(name, data) {
         try {
-            if (name === "progress")
-                this.onProgress(data);
-            else if (name === "log")
-                this.log.add(data);
+            if (name === "progress") this.onProgress(data);
+            else if (name === "log") this.onLog(data);
         } catch (error) {
             console.error(error); // a mistake of the page's own, not of the connection
         }
+    }
+
+    onLog(line) {
+        this.log.add(line);
+        if (line.name === "cutover_called_off") this.calledOff = sentence(line.message);
+        else if (line.name === "phase" && /finalizing|validating/.test(line.message))
+            this.calledOff = "";
     }
 
     onAway(error, failures) {
@@ -112,10 +131,14 @@ class App {
         }
         $("connection").dataset.state = "away";
         setText($("connection"), "Not connected");
-        setText($("away"), "The Towline server does not answer. The page tries again by itself" +
-            (this.progress ? `; what it shows is as of ${clock(this.heardAt)}.` : ".") +
-            (this.progress && isFinalizing(this.progress)
-                ? " A server started as “towline run” ends with its job: its terminal shows the summary." : ""));
+        setText(
+            $("away"),
+            "The Towline server does not answer. The page tries again by itself" +
+                (this.progress ? `; what it shows is as of ${clock(this.heardAt)}.` : ".") +
+                (this.progress && isFinalizing(this.progress)
+                    ? " A server started as “towline run” ends with its job: its terminal shows the summary."
+                    : ""),
+        );
         // A connection that is only renewed is no news.
         show($("away"), failures > 1 || !this.heardAt || Date.now() - this.heardAt > NEWS_MS);
     }
@@ -134,12 +157,9 @@ class App {
         this.heardAt = new Date();
         if (progress.phase !== "new")
             this.unfinished = !["done", "cancelled"].includes(progress.phase);
-        if (isActive(progress.phase) && !(before && isActive(before.phase))) {
-            this.wish = null; // however the job was started, this is what there is to see
-            this.ended.remains = "";
-        }
-        if (before && before.phase !== progress.phase)
-            announce(title(progress.phase));
+        if (isActive(progress.phase) && !(before && isActive(before.phase))) this.wish = null; // however the job was started, this is what there is to see
+        if (isFinalizing(progress)) this.wish = null; // a cutover that is called off leads back to the migration
+        if (before && before.phase !== progress.phase) announce(title(progress.phase));
         this.history.add(progress, this.heardAt.getTime() / 1000);
         this.render();
     }
@@ -154,43 +174,34 @@ class App {
     render() {
         const progress = this.progress;
         const screen = this.refused ? "token" : screenOf(progress, this.wish);
-        if (screen !== this.screen)
-            this.change(screen);
-        if (!progress || this.refused)
-            return;
+        if (screen !== this.screen) this.change(screen);
+        if (!progress || this.refused) return;
         setText($("top-job"), progress.phase === "new" ? "" : `Job “${progress.job}”`);
         document.title = documentTitle(progress);
         show($("log-card"), ["migrate", "cutover", "done", "ended"].includes(screen));
-        if (screen === "setup")
-            this.renderSetup();
-        else if (screen === "migrate")
-            this.renderMigrate();
-        else if (screen === "cutover")
-            this.cutover.render(progress);
-        else if (screen === "done" || screen === "ended")
-            this.loadSummary();
+        if (screen === "setup") this.renderSetup();
+        else if (screen === "migrate") this.renderMigrate();
+        else if (screen === "cutover") this.cutover.render(progress);
+        else if (screen === "done" || screen === "ended") this.loadSummary();
     }
 
     change(screen) {
         const first = this.screen === "connecting";
         this.screen = screen;
         document.querySelectorAll("dialog[open]").forEach((dialog) => dialog.close());
-        for (const name of SCREENS)
-            show($(`screen-${name}`), name === screen);
+        for (const name of SCREENS) show($(`screen-${name}`), name === screen);
         [...$("walk").children].forEach((item, index) => {
             const at = WALK[screen];
-            item.dataset.state = index < at || screen === "done" ? "done" : index === at ? "now" : "later";
-            if (index === at)
-                item.setAttribute("aria-current", "step");
-            else
-                item.removeAttribute("aria-current");
+            item.dataset.state =
+                index < at || screen === "done" ? "done" : index === at ? "now" : "later";
+            if (index === at) item.setAttribute("aria-current", "step");
+            else item.removeAttribute("aria-current");
         });
         $("walk").classList.toggle("is-ended", screen === "ended");
-        if (screen === "review")
-            this.review.open();
-        if (screen === "cutover")
-            this.cutover.open();
-        if (!first) { // the first screen is read from the top of the page
+        if (screen === "review") this.review.open();
+        if (screen === "cutover") this.cutover.open();
+        if (!first) {
+            // the first screen is read from the top of the page
             window.scrollTo(0, 0);
             $(`screen-${screen}`).querySelector("h1").focus({preventScroll: true});
         }
@@ -199,19 +210,32 @@ class App {
     renderSetup() {
         this.setup.setNamed(namedSides(this.progress));
         const anew = this.progress.phase === "new"; // perhaps after a crash
-        setText($("resume-title"), anew ? "The server was started anew, and runs no job now."
-            : `The job “${this.progress.job}” can go on.`);
-        setText($("resume-text"), "Its state is on the destination: with the same settings it goes on where it " +
-            `was.${this.started ? "" : " Give them again, as this page keeps no connection strings."}`);
+        setText(
+            $("resume-title"),
+            anew
+                ? "The server was started anew, and runs no job now."
+                : `The job “${this.progress.job}” can go on.`,
+        );
+        setText(
+            $("resume-text"),
+            "The job’s state is on the destination: with the same settings it goes on where it " +
+                `was.${this.started ? "" : " Give them again, as this page keeps no connection strings."}`,
+        );
         show($("resume-note"), this.unfinished);
         show($("resume"), anew && this.started !== null);
     }
 
     renderMigrate() {
+        setText($("called-off"), this.calledOff);
+        show($("called-off"), Boolean(this.calledOff));
         this.migrate.render(this.progress, this.history);
         const every = this.progress.phase === "copying" ? COLLECTIONS_COPYING_MS : COLLECTIONS_MS;
         const now = performance.now();
-        if (!this.collectionsAt || now - this.collectionsAt >= every || this.collectionsOf !== this.progress.phase) {
+        if (
+            !this.collectionsAt ||
+            now - this.collectionsAt >= every ||
+            this.collectionsOf !== this.progress.phase
+        ) {
             this.collectionsAt = now;
             this.collectionsOf = this.progress.phase;
             this.migrate.loadCollections().catch(() => {}); // asked for again soon
@@ -221,8 +245,7 @@ class App {
     async loadSummary() {
         const {phase, job, elapsedSeconds} = this.progress;
         const key = `${job} ${phase} ${elapsedSeconds}`;
-        if (this.summaryOf === key)
-            return;
+        if (this.summaryOf === key) return;
         this.summaryOf = key;
         try {
             await this.ended.load(this.progress);
@@ -264,14 +287,17 @@ class App {
     }
 
     async cancel() {
-        const [button, place] = this.screen === "cutover" ? ["cutover-cancel", "finalizing-error"]
-            : ["cancel", "control-error"];
-        const answer = await attempt($(button), $(place), () => this.api.post("cancel"), "Cancelling…");
-        if (!answer)
-            return;
-        this.ended.remains = answer.remains;
-        this.summaryOf = ""; // with what remains
-        await this.refresh();
+        const [button, place] =
+            this.screen === "cutover"
+                ? ["cutover-cancel", "finalizing-error"]
+                : ["cancel", "control-error"];
+        const answer = await attempt(
+            $(button),
+            $(place),
+            () => this.api.post("cancel"),
+            "Cancelling…",
+        );
+        if (answer) await this.refresh();
     }
 }
 
@@ -285,8 +311,10 @@ function namedSides({phase, directionMapping}) {
 
 function documentTitle(progress) {
     const copy = progress.collectionCopy ?? {};
-    const words = progress.phase === "copying"
-        ? `${percent(copy.estimatedCopiedBytes, copy.estimatedTotalBytes)} copied` : title(progress.phase);
+    const words =
+        progress.phase === "copying"
+            ? `${percent(copy.estimatedCopiedBytes, copy.estimatedTotalBytes)} copied`
+            : title(progress.phase);
     return progress.phase === "new" ? "Towline" : `${words} – ${progress.job} – Towline`;
 }
 

@@ -35,10 +35,8 @@ export class Cutover {
         setSteps($("cutover-steps"), finalizing ? "finalize" : "stop", false);
         show($("cutover-form"), !finalizing);
         show($("finalizing"), finalizing);
-        if (finalizing)
-            renderFinalizing(progress);
-        else
-            this.renderForm();
+        if (finalizing) renderFinalizing(progress);
+        else this.renderForm();
     }
 
     renderForm() {
@@ -47,16 +45,30 @@ export class Cutover {
         const confirmed = this.blocks() || $("confirm-stopped").checked;
         show($("confirm-label"), !this.blocks());
         $("finalize").disabled = this.asking || !canCommit || !confirmed;
-        setText($("cutover-reason"), !canCommit ? `Not possible now: ${reason || "the job is not in sync"}.`
-            : confirmed ? "" : "Confirm that the writes have stopped, then finalize.");
+        setText(
+            $("cutover-reason"),
+            !canCommit
+                ? `Not possible now: ${reason || "the job is not in sync"}.`
+                : confirmed
+                  ? ""
+                  : "Confirm that the writes have stopped, then finalize.",
+        );
     }
 
     async finalize() {
         this.asking = true;
-        await attempt($("finalize"), $("cutover-error"), async () => {
-            await this.api.post("cutover", this.blocks() ? {blockWrites: true} : {writesStopped: true});
-            await this.refresh();
-        }, "Asking…");
+        await attempt(
+            $("finalize"),
+            $("cutover-error"),
+            async () => {
+                await this.api.post(
+                    "cutover",
+                    this.blocks() ? {blockWrites: true} : {writesStopped: true},
+                );
+                await this.refresh();
+            },
+            "Asking…",
+        );
         this.asking = false;
         this.renderForm();
     }
@@ -65,19 +77,36 @@ export class Cutover {
 function renderFinalizing(progress) {
     const {estimatedSeconds, writesBlocked, lateWrites} = progress.cutover ?? {};
     const {hashedDocumentCount: done, estimatedDocumentCount: total} = progress.verification ?? {};
-    setText($("finalizing-text"), "The last changes are replayed, indexes and TTL are restored, and what " +
-        "was written last is compared. You may leave this page: it goes on without it.");
+    setText(
+        $("finalizing-text"),
+        "The last changes are replayed, indexes and TTL are restored, and what " +
+            "was written last is compared. You may leave this page: it goes on without it.",
+    );
     setBar($("finalizing-bar"), total ? done : null, total);
     setPairs($("finalizing-figures"), [
         typeof estimatedSeconds === "number" && estimatedSeconds >= 0
-            ? ["Estimated time", `about ${duration(Math.max(1, estimatedSeconds))}`] : null,
-        ["Compared", total ? `${percent(done, total)} of ${counted(total, "document")}` : "not yet"],
+            ? ["Estimated time", `about ${duration(Math.max(1, estimatedSeconds))}`]
+            : null,
+        [
+            "Compared",
+            total ? `${percent(done, total)} of ${counted(total, "document")}` : "not yet",
+        ],
         ["Events waiting", count(progress.backlogEvents)],
         ["Dirty keys", count(progress.dirtyKeys)],
-        ["Writes on the source", writesBlocked ? "blocked by Towline" : "stopped, as you confirmed"],
-        lateWrites === undefined ? null : ["Late writes", count(lateWrites), lateWrites ? "warned" : ""],
+        [
+            "Writes on the source",
+            writesBlocked ? "blocked by Towline" : "stopped, as you confirmed",
+        ],
+        lateWrites === undefined
+            ? null
+            : ["Late writes", count(lateWrites), lateWrites ? "warned" : ""],
     ]);
     show($("late"), lateWrites > 0);
-    setText($("late"), lateWrites > 0 ? `${counted(lateWrites, "write")} came after the confirmation: something ` +
-        "still writes to the source. Stop it; until then the cutover waits." : "");
+    setText(
+        $("late"),
+        lateWrites > 0
+            ? `${counted(lateWrites, "write")} came after the confirmation: something ` +
+                  "still writes to the source. Stop it: the cutover waits for them, and is called off when they go on."
+            : "",
+    );
 }

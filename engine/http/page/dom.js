@@ -6,10 +6,8 @@ export const $ = (id) => document.getElementById(id);
 export function element(tag, attributes = {}, ...children) {
     const node = document.createElement(tag);
     for (const [name, value] of Object.entries(attributes)) {
-        if (typeof value === "function")
-            node.addEventListener(name, value);
-        else if (value === true)
-            node.setAttribute(name, "");
+        if (typeof value === "function") node.addEventListener(name, value);
+        else if (value === true) node.setAttribute(name, "");
         else if (value !== false && value !== null && value !== undefined)
             node.setAttribute(name, value);
     }
@@ -20,8 +18,7 @@ export function element(tag, attributes = {}, ...children) {
 // Leaves what is equal alone, so that selections last and screen readers speak of changes only.
 export function setText(node, text) {
     const wanted = text ?? "";
-    if (node.textContent !== wanted)
-        node.textContent = wanted;
+    if (node.textContent !== wanted) node.textContent = wanted;
 }
 
 export function show(node, shown) {
@@ -31,8 +28,7 @@ export function show(node, shown) {
 // Sets a <dl> to rows of [term, description], or [term, description, kind]; a null row is left out.
 export function setPairs(list, rows) {
     const wanted = rows.filter(Boolean);
-    while (list.children.length > wanted.length)
-        list.lastElementChild.remove();
+    while (list.children.length > wanted.length) list.lastElementChild.remove();
     wanted.forEach(([term, description, kind], index) => {
         let row = list.children[index];
         if (!row) {
@@ -51,10 +47,8 @@ export function setList(list, texts) {
 
 // null shows that something goes on without saying how far it is.
 export function setBar(bar, part, whole) {
-    if (!whole || part === null || part === undefined)
-        bar.removeAttribute("value");
-    else
-        bar.value = Math.min(1, part / whole);
+    if (!whole || part === null || part === undefined) bar.removeAttribute("value");
+    else bar.value = Math.min(1, part / whole);
 }
 
 // Says something to screen readers that the eye sees anyway.
@@ -65,11 +59,11 @@ export function announce(text) {
 // Runs what a button stands for; meanwhile the button cannot be pressed again. What fails is shown in
 // `place`, and null is returned.
 export async function attempt(button, place, act, busyText) {
-    const label = button.textContent, hadFocus = document.activeElement === button;
+    const label = button.textContent,
+        hadFocus = document.activeElement === button;
     setText(place, "");
     button.disabled = true;
-    if (busyText)
-        setText(button, busyText);
+    if (busyText) setText(button, busyText);
     try {
         return await act();
     } catch (error) {
@@ -77,9 +71,7 @@ export async function attempt(button, place, act, busyText) {
         return null;
     } finally {
         button.disabled = false;
-        if (busyText)
-            setText(button, label);
-        if (hadFocus && document.activeElement === document.body)
-            button.focus(); // a disabled button loses it
+        if (busyText) setText(button, label);
+        if (hadFocus && document.activeElement === document.body) button.focus(); // a disabled button loses it
     }
 }

@@ -1,44 +1,64 @@
 // ended.js: the pages at the end of a job: migrated, or failed, expired, cancelled.
 import {$, attempt, setList, setPairs, setText, show} from "./dom.js";
-import {bytes, count, counted, duration, moment} from "./format.js";
+import {bytes, count, counted, duration, moment, sentence} from "./format.js";
 import {checkDuration} from "./migrate.js";
 import {STEPS, title} from "./phases.js";
 
 const PHASE_NAMES = Object.fromEntries([...STEPS, ["paused", "Paused"]]);
 
 const NEXT = {
-    failed: ["Mend what the reason names.",
+    failed: [
+        "Mend what the reason names.",
         "Continue the job with the same settings: it goes on where it stopped, and loses nothing.",
-        "Until then the source serves the application as before."],
-    expired: ["Continue the job with more time: it goes on where it stopped, as long as the source’s " +
-        "oplog reaches back to there.", "Until then the source serves the application as before."],
-    cancelled: ["The application keeps using the source; nothing has to be undone there.",
-        "Drop what was copied on the destination, or let a new job clear it."],
+        "Until then the source serves the application as before.",
+    ],
+    expired: [
+        "Continue the job with more time: it goes on where it stopped, as long as the source’s " +
+            "oplog reaches back to there.",
+        "Until then the source serves the application as before.",
+    ],
+    cancelled: [
+        "The application keeps using the source; nothing has to be undone there.",
+        "Drop what was copied on the destination, or let a new job clear it.",
+    ],
 };
 
 const REMAINS = {
-    failed: ["The source is as it was.", "The destination keeps what was copied, and the job’s state."],
-    expired: ["The source is as it was.", "The destination keeps what was copied, and the job’s state."],
+    failed: [
+        "The source is as it was.",
+        "The destination keeps what was copied, and the job’s state.",
+    ],
+    expired: [
+        "The source is as it was.",
+        "The destination keeps what was copied, and the job’s state.",
+    ],
     cancelled: ["The source is as it was.", "The destination keeps what was copied until then."],
 };
 
-// Errors begin with a small letter; here they stand alone.
-function sentence(text) {
-    return text.charAt(0).toUpperCase() + text.slice(1);
-}
-
 function figures(summary) {
     return [
-        ["Changes of the source", `${count(summary.eventsSeen)} seen, all applied`],
-        ["Application downtime", summary.downtimeSeconds === null ? null : duration(summary.downtimeSeconds)],
+        summary.downtimeSeconds === null
+            ? null
+            : ["Application downtime", duration(summary.downtimeSeconds)],
         ["Duration", duration(summary.durationSeconds)],
-        ["Initial copy", `${bytes(summary.initialBytes)}`],
+        ["Initial copy", bytes(summary.initialBytes)],
         ["Documents", count(summary.initialDocuments)],
         ["Collections", count(summary.collections)],
         ["Indexes", count(summary.indexes)],
+        ["Changes of the source", count(summary.eventsSeen)],
         ["Keys refetched", count(summary.keysRefetched)],
+        summary.cutover?.lateWrites ? ["Late writes", count(summary.cutover.lateWrites)] : null,
+        summary.cutover?.calledOff
+            ? ["Cutovers called off", count(summary.cutover.calledOff)]
+            : null,
         ["Restarts", count(summary.restarts)],
-    ].filter(([, text]) => text !== null);
+    ];
+}
+
+// The state of the synced changes, in a sentence.
+function syncedText({syncedChanges, source, destination}) {
+    const upTo = syncedChanges?.upTo ? ` up to ${moment(syncedChanges.upTo.t * 1000)}` : "";
+    return `Every change of ${source}${upTo} is on ${destination}. `;
 }
 
 export class Ended {
@@ -47,7 +67,6 @@ export class Ended {
     constructor(api, on) {
         this.api = api;
         this.on = on;
-        this.remains = "";
         $("done-again").addEventListener("click", on.again);
         $("ended-again").addEventListener("click", on.again);
         $("ended-continue").addEventListener("click", () => this.goOn());
@@ -56,60 +75,89 @@ export class Ended {
 
     async goOn() {
         const extension = this.phase === "expired" ? $("ended-extend").value.trim() : null;
-        await attempt($("ended-continue"), $("ended-error"), () => {
-            if (extension !== null)
-                checkDuration(extension);
-            return this.on.restart(extension);
-        }, "Starting…");
+        await attempt(
+            $("ended-continue"),
+            $("ended-error"),
+            () => {
+                if (extension !== null) checkDuration(extension);
+                return this.on.restart(extension);
+            },
+            "Starting…",
+        );
     }
 
     // The summary stays the same from the end of a job on; `phase` and the time tell jobs apart.
     async load(progress) {
         this.phase = progress.phase;
         const {summary} = await this.api.get("summary");
-        if (progress.phase === "done")
-            renderDone(summary);
-        else
-            this.renderEnded(progress, summary);
+        if (progress.phase === "done") renderDone(summary);
+        else this.renderEnded(progress, summary);
     }
 
     renderEnded(progress, summary) {
         const phase = progress.phase;
         setText($("ended-title"), title(phase));
         $("ended-head").dataset.phase = phase;
-        const reason = summary.error || progress.reason;
-        setText($("ended-reason"), sentence(reason));
-        setList($("ended-remains"), [...(this.remains && this.remains !== reason ? [sentence(this.remains)]
-            : REMAINS[phase]), ...summary.notes ?? []]);
+        setText($("ended-reason"), sentence(summary.error || progress.reason));
+        setList($("ended-remains"), [
+            ...REMAINS[phase],
+            ...(summary.remains ?? []).map(sentence),
+            ...(summary.notes ?? []).map(sentence),
+        ]);
         setList($("ended-next"), NEXT[phase]);
         show($("ended-extend-field"), phase === "expired");
         show($("ended-continue"), phase !== "cancelled");
-        setText($("ended-continue"), phase === "expired" ? "Extend and continue" : "Continue the job");
-        setText($("ended-again"), phase === "cancelled" ? "Set up another migration" : "Change settings");
-        setPairs($("ended-figures"), figures(summary).slice(1));
+        setText(
+            $("ended-continue"),
+            phase === "expired" ? "Extend and continue" : "Continue the job",
+        );
+        setText(
+            $("ended-again"),
+            phase === "cancelled" ? "Set up another migration" : "Change settings",
+        );
+        setPairs($("ended-figures"), figures(summary));
     }
 }
 
 function renderDone(summary) {
     const verification = summary.verification;
-    setText($("done-lead"), `Every change of ${summary.source} is on ${summary.destination}. ` +
-        (summary.downtimeSeconds === null ? "" : `The application’s downtime was ` +
-        `${duration(summary.downtimeSeconds)}, from the confirmation to the end.`));
-    $("done-address").value = `mongodb://${summary.destination}/`;
+    setText(
+        $("done-lead"),
+        syncedText(summary) +
+            (summary.downtimeSeconds === null
+                ? ""
+                : `The application’s downtime was ${duration(summary.downtimeSeconds)}, from the confirmation to the end.`),
+    );
+    $("done-address").value = summary.destinationAddress ?? `mongodb://${summary.destination}/`;
     setPairs($("done-figures"), figures(summary));
     setPairs($("done-phases"), [
-        ...Object.entries(summary.phaseSeconds).map(([phase, seconds]) =>
-            [PHASE_NAMES[phase] ?? phase, duration(seconds)]),
+        ...Object.entries(summary.phaseSeconds).map(([phase, seconds]) => [
+            PHASE_NAMES[phase] ?? phase,
+            duration(seconds),
+        ]),
         summary.window ? ["In sync since", moment(summary.window.beganAt)] : null,
     ]);
     setText($("done-verification"), verificationText(verification));
     $("done-verification").className = verification?.equal ? "good" : "warned";
-    setList($("done-differences"), (verification?.differences ?? []).slice(0, 50).map((item) =>
-        `${item.ns}: ${item.kind ?? "different"}${item.repaired ? ", repaired" : ""}`));
-    setList($("done-remains"), ["The source is as it was. Keep it until the application runs well on the " +
-        "destination.", "The job’s own database on the destination is gone, unless “keep state” was given."]);
-    const notes = [...(summary.indexFailures ?? []).map((item) =>
-        `${item.ns}: index ${item.name} was refused: ${item.message}`), ...summary.notes ?? []];
+    setList(
+        $("done-differences"),
+        (verification?.differences ?? [])
+            .slice(0, 50)
+            .map(
+                (item) =>
+                    `${item.ns}: ${item.kind ?? "different"}${item.repaired ? ", repaired" : ""}`,
+            ),
+    );
+    setList($("done-remains"), [
+        "The source is as it was. Keep it until the application runs well on the " + "destination.",
+        ...(summary.remains ?? []).map(sentence),
+    ]);
+    const notes = [
+        ...(summary.indexFailures ?? []).map(
+            (item) => `${item.ns}: index ${item.name} was refused: ${item.message}`,
+        ),
+        ...(summary.notes ?? []),
+    ];
     setList($("done-notes"), notes);
     show($("done-notes-card"), notes.length > 0);
 }
@@ -117,10 +165,15 @@ function renderDone(summary) {
 function verificationText(verification) {
     if (!verification)
         return "Was not asked for. Compare both sides yourself, for example with “towline verify”.";
-    const documents = verification.collections.reduce((sum, item) => sum + (item.source?.documents ?? 0), 0);
+    const documents = verification.collections.reduce(
+        (sum, item) => sum + (item.source?.documents ?? 0),
+        0,
+    );
     if (verification.equal && !verification.repaired)
-        return `Equal: ${counted(documents, "document")} in ${counted(verification.collections.length, "namespace")} ` +
-            "were compared by their hashes.";
+        return (
+            `Equal: ${counted(documents, "document")} in ${counted(verification.collections.length, "namespace")} ` +
+            "were compared by their hashes."
+        );
     if (verification.equal)
         return `Equal after ${counted(verification.repaired, "document")} were made equal.`;
     return `${counted(verification.differencesTotal, "difference")} found.`;

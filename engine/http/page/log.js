@@ -16,15 +16,21 @@ export class Log {
     }
 
     add({time, level, name, message}) {
-        if (level === "debug")
-            return;
-        $("log").prepend(element("li", {"data-level": level},
-            element("time", {datetime: time}, clock(time)), " ",
-            element("span", {class: "level"}, level), " ",
-            element("span", {class: "name"}, name), " ",
-            element("span", {class: "message"}, message)));
-        while ($("log").children.length > LINES_MOST)
-            $("log").lastElementChild.remove();
+        if (level === "debug") return;
+        $("log").prepend(
+            element(
+                "li",
+                {"data-level": level},
+                element("time", {datetime: time}, clock(time)),
+                " ",
+                element("span", {class: "level"}, level),
+                " ",
+                element("span", {class: "name"}, name),
+                " ",
+                element("span", {class: "message"}, message),
+            ),
+        );
+        while ($("log").children.length > LINES_MOST) $("log").lastElementChild.remove();
         this.filter();
     }
 
