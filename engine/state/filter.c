@@ -119,9 +119,11 @@ static bool parse_regex(const char **at, name_t *out, bool *failed, tow_error_t 
     int code;
 
     *failed = false;
+    if (**at != '/')
+        return false;
     while (*end && *end != '/')
         end += *end == '\\' && end[1] ? 2 : 1;
-    if (**at != '/' || !*end)
+    if (!*end)
         return false;
     for (*at = end + 1; **at && **at != '.'; (*at)++) {
         size_t i = 0;

@@ -84,11 +84,13 @@ static void test_malformed_patterns(void **state)
 
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         tow_error_t error = {0};
+        char *pattern = strdup(bad[i]); /* reading behind its end shows on the heap */
 
-        assert_false(tow_filter_include(filter, bad[i], &error));
+        assert_false(tow_filter_include(filter, pattern, &error));
         assert_int_equal(error.code, TOW_ERROR_OPTION);
         assert_non_null(strchr(error.message, '\'')); /* it names what was wrong */
-        assert_false(tow_filter_exclude(filter, bad[i], &error));
+        assert_false(tow_filter_exclude(filter, pattern, &error));
+        free(pattern);
     }
     /* What was refused left nothing behind. */
     assert_true(tow_filter_takes(filter, "a", "b"));
