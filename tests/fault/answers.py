@@ -21,7 +21,8 @@ from bson.codec_options import CodecOptions
 from bson.son import SON
 
 from fake import Fake
-from job import EXIT, binary, clean_environment, towline
+from faults import faults
+from job import EXIT, binary, clean_environment, stamp, towline
 from scenario import Scenario, wait_until
 
 RAW = CodecOptions(document_class=RawBSONDocument)
@@ -53,6 +54,7 @@ class Sides:
             if have != want:
                 found.append("%s: %d documents of %d are equal" % (
                     ns, len(set(have) & set(want)), len(want)))
+        faults.compared(len(found))
         return found
 
 
@@ -81,10 +83,10 @@ def change(fake, mark):
 
 def caught_up(job, fake):
     goal = fake.now()
-    return job.wait_for("floor at %s" % goal, lambda progress: (
-        progress["positions"]["floor"] and (progress["positions"]["floor"]["t"],
-                                            progress["positions"]["floor"]["i"]) >=
-        (goal.time, goal.inc)))
+    progress = job.wait_for("floor at %s" % goal, lambda progress:
+                            stamp(progress["positions"]["floor"]) >= (goal.time, goal.inc))
+    faults.recovered()
+    return progress
 
 
 def whole_job(scenario, destination, **options):
@@ -109,7 +111,7 @@ def idle_lag(scenario, destination):
 def stalled_lag(scenario, destination):
     """The stream answers nothing while the source writes on: lag must grow, and never show 0."""
     with following(scenario, destination) as (fake, job):
-        fake.script.on("getMore", when=fake.is_stream).delay(5)
+        fake.script.on("getMore", when=fake.is_stream).delay(5, "stream stalls")
         wait_until("a getMore that hangs", lambda: fake.script.acted() > 0)
         fake.tick(1)
         change(fake, 1)

@@ -20,11 +20,14 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 sys.dont_write_bytecode = True
 
 import corpus
+from faults import faults
 from job import EXIT, ROOT, ApiError, Job, JobError, binary, stamp
 from proxy import Proxied
 from scenario import Scenario, scaled
 
 SHIM = ROOT / "build" / "tests" / "libshim.so"
+CALLS = {"write": "a write of the spool", "truncate": "a truncation of the spool", "sync": "a sync of the spool",
+         "open": "an open in the spool's folder", "thread": "the start of a thread"}
 
 
 class Load:
@@ -125,7 +128,11 @@ def kth_failure(scenario, pair, call, number, expected):
             if not job.acted():
                 raise
         acted = job.acted()
-        if acted and job.wait() != 0:
+        if acted:
+            faults.injected("system: %s fails" % CALLS[call])
+        if acted and job.wait() == 0:
+            faults.recovered()
+        elif acted:
             scenario.expect(job.status in expected, lambda: "%s %d: status %s: %s" % (
                 call, number, job.status, job.error_line()))
             scenario.expect(job.error_line(), "it ended without a word")
@@ -172,6 +179,7 @@ def disk_full(scenario, pair):
         scenario.expect(job.wait() == EXIT["spool"],
                         lambda: "status %s: %s" % (job.status, job.error_line()))
         scenario.expect("No space left" in job.error_line(), job.error_line)
+        faults.injected("disk full under the spool")
         job.options["spool"] = os.path.join(scenario.folder(), "spool")  # what an operator does
         job.start()
         job.wait_in_sync()
@@ -196,6 +204,7 @@ def clock_jumps(scenario, pair, seconds):
                         "lag %s" % progress.get("lagMs"))
         time.sleep(0.1)
     scenario.expect(job.acted(), "the clock did not jump")
+    faults.injected("clock jumps %s by a day" % ("ahead" if seconds > 0 else "back"))
     job.wait_for("writes behind the jump", lambda now: load.done > done + 50)
     job.wait_caught_up(pair.source.client)
     end_well(scenario, pair, job, load)
@@ -244,6 +253,7 @@ def go_on(scenario, pair, job):
 
 def spool_deleted(scenario, pair):
     job = killed_with_backlog(scenario, pair)
+    faults.injected("spool deleted")
     shutil.rmtree(job.options["spool"])
     scenario.expect(not go_on(scenario, pair, job), "it asked to remove what was gone")
 
@@ -263,6 +273,7 @@ def spool_damaged(scenario, pair, rounds):
         else:
             data[place] ^= 1 << scenario.random.randrange(8)
         path.write_bytes(data)
+        faults.injected("spool damaged")
         refusals += go_on(scenario, pair, job)
         job.close()
     print("# %d of %d damaged spools were refused, the others mended" % (refusals, rounds))
@@ -314,6 +325,7 @@ def stalls(sides, job):
 def far_away(sides, job):
     """Round trips of 80 ms, 2 MB/s."""
     for side in sides:
+        faults.injected("network slow: 80 ms, 2 MB/s")
         side.delay, side.rate = 0.08, 2000000
     job.ended.wait(3)
     for side in sides:
@@ -345,6 +357,7 @@ def taken_over(scenario, pair):
     first.signal(signal.SIGSTOP)
     second = Job(*pair.uris(), name="taken")
     scenario.jobs.append(second)
+    faults.injected("job taken over by another process")
     # The lease names a process that is alive, so it has to run out first.
     second.start()
     second.wait_in_sync()
@@ -359,6 +372,7 @@ def second_process(scenario, pair):
     load = Load(pair.source.client)
     first = scenario.job(pair, name="one")
     first.wait_in_sync()
+    faults.injected("second process on the job")
     second = scenario.job(pair, name="one")
     scenario.expect(second.wait() == EXIT["lease"], lambda: "the second ended with %s: %s" % (
         second.status, second.error_line()))
@@ -373,6 +387,7 @@ def state_dropped(scenario, pair):
     load = Load(pair.source.client)
     job = scenario.job(pair, name="dropped")
     job.wait_in_sync()
+    faults.injected("job's database dropped")
     pair.destination.client.drop_database("towline_dropped")
     status = job.wait(60)
     scenario.expect(status == EXIT["lease"], lambda: "status %s: %s" % (status, job.error_line()))
@@ -387,6 +402,7 @@ def destination_dropped(scenario, pair):
     pair.destination.client["data"].drop_collection("a")
     pair.source.client["data"]["a"].update_one({"_id": 1}, {"$set": {"after": 1}})
     job.wait_caught_up(pair.source.client)
+    faults.injected("destination's collection dropped")
     told_or_mended(scenario, pair, job)
 
 
@@ -400,6 +416,7 @@ def other_writer(scenario, pair):
     other["b"].delete_one({"_id": 6})
     pair.source.client["data"]["a"].update_one({"_id": 1}, {"$set": {"after": 1}})
     job.wait_caught_up(pair.source.client)
+    faults.injected("documents of the destination changed", 3)
     told_or_mended(scenario, pair, job)
 
 
@@ -407,6 +424,7 @@ def told_or_mended(scenario, pair, job):
     """Either the verification ends the job, or it has put everything right; nothing in between."""
     job.commit()
     if job.wait() == 0:
+        faults.recovered()
         scenario.expect_equal(pair)
     else:
         scenario.expect(job.status == EXIT["verify"], lambda: "status %s: %s" % (

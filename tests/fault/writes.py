@@ -50,9 +50,11 @@ def some_fail(code, name):
 
 FAULTS = [
     ("a write conflict in the middle of a bulk",
-     lambda rule: rule.change(some_fail(112, "WriteConflict"))),
+     lambda rule: rule.change(some_fail(112, "WriteConflict"),
+                              "statements of a bulk failed: WriteConflict")),
     ("a time-out in the middle of a bulk",
-     lambda rule: rule.change(some_fail(50, "MaxTimeMSExpired"))),
+     lambda rule: rule.change(some_fail(50, "MaxTimeMSExpired"),
+                              "statements of a bulk failed: MaxTimeMSExpired")),
     ("the majority does not acknowledge", lambda rule: rule.concern_error()),
     ("the majority is lost to a change of roles",
      lambda rule: rule.concern_error(189, "PrimarySteppedDown")),

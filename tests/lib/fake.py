@@ -25,6 +25,7 @@ import bson
 from bson import Binary, Int64, ObjectId, Timestamp
 from bson.son import SON
 
+from faults import faults
 from wire import ORDERED, Peer, Request, failure, read_message
 
 START_SECONDS = 1760000000
@@ -172,6 +173,7 @@ class Fake(Peer):
 
     def hold(self):
         """opaque: from now on changes are made but not delivered, while the idle tokens go on."""
+        faults.injected("idle tokens ahead of undelivered events")
         with self.changed:
             self.held_from = len(self.oplog)
 
@@ -182,6 +184,7 @@ class Fake(Peer):
 
     def forget_history(self):
         """The oplog rolls over: every position until now is gone."""
+        faults.injected("history forgotten")
         with self.changed:
             self.oldest = self._next()
 
@@ -478,6 +481,7 @@ class Fake(Peer):
                     if batch:
                         break
                     self.failed_large += 1
+                    faults.injected("event over 16 MB")
                     return failure(10334, "BSONObjectTooLarge", "BSONObj size: 17825792 is invalid")
                 cursor["position"] += 1
                 event = self._passes(entry.event, cursor["pipeline"])

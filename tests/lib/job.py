@@ -18,8 +18,12 @@ import time
 import urllib.error
 import urllib.request
 
+from faults import faults
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SECONDS = 120  # the deadline of a wait unless another is given
+SIGNALS = {signal.SIGKILL: "killed (SIGKILL)", signal.SIGTERM: "stopped (SIGTERM)",
+           signal.SIGINT: "stopped (SIGINT)", signal.SIGSTOP: "stands still (SIGSTOP)"}
 
 # Exit statuses as documented in engine/towline.h and the README.
 EXIT = {"ok": 0, "internal": 1, "option": 2, "unreachable": 3, "unsuitable": 4, "conflict": 5,
@@ -265,14 +269,20 @@ class Job:
         return None
 
     def wait_in_sync(self, timeout=SECONDS):
-        return self.wait_for("in-sync with canCommit", lambda progress:
-                             progress["phase"] == "in-sync" and progress["canCommit"], timeout)
+        return self._well(self.wait_for("in-sync with canCommit", lambda progress:
+                                        progress["phase"] == "in-sync" and progress["canCommit"],
+                                        timeout))
+
+    @staticmethod
+    def _well(progress):
+        faults.recovered()
+        return progress
 
     def wait_caught_up(self, client, timeout=SECONDS):
         """Waits until everything that `client`'s source wrote so far is settled."""
         goal = source_time(client)
-        return self.wait_for("floor at %s" % (goal,), lambda progress:
-                             stamp(progress["positions"]["floor"]) >= goal, timeout)
+        return self._well(self.wait_for("floor at %s" % (goal,), lambda progress:
+                                        stamp(progress["positions"]["floor"]) >= goal, timeout))
 
     def wait(self, timeout=SECONDS):
         """The exit status."""
@@ -283,7 +293,7 @@ class Job:
     def wait_done(self, timeout=SECONDS):
         if self.wait(timeout) != 0:
             self.fail("the job ended with status %s" % self.status)
-        return self.summary()
+        return self._well(self.summary())
 
     def summary(self):
         with open(self.summary_file, encoding="utf-8") as file:
@@ -316,8 +326,13 @@ class Job:
         return self.wait_done(timeout)
 
     def signal(self, number):
-        if self.running():
-            os.kill(self.process.pid, number)
+        if not self.running():
+            return
+        if number in SIGNALS:
+            with self.changed:
+                phase = self.progress.get("phase", "before its first word")
+            faults.injected("engine %s, %s" % (SIGNALS[number], phase))
+        os.kill(self.process.pid, number)
 
     def kill(self):
         """SIGKILL, and its process is gone when this returns."""
@@ -327,7 +342,8 @@ class Job:
     def close(self):
         """Ends whatever still runs and removes the job's folder."""
         if self.running():
-            self.kill()
+            os.kill(self.process.pid, signal.SIGKILL)
+            self.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -9,6 +9,7 @@ import struct
 import threading
 import time
 
+from faults import faults
 from wire import OP_MSG, Peer, Request, read_message
 
 
@@ -23,6 +24,7 @@ class Proxy(Peer):
 
     def stall(self, seconds=None):
         """Nothing passes, and nothing breaks, until `flow` or the seconds are over."""
+        faults.injected("network stalls")
         self.flowing.clear()
         if seconds is not None:
             threading.Timer(seconds, self.flow).start()

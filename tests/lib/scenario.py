@@ -26,7 +26,8 @@ from pymongo import MongoClient
 
 import compare
 import corpus
-from job import ROOT, SECONDS, Job
+from faults import faults
+from job import ROOT, SECONDS, SIGNALS, Job
 
 SERVERS = os.environ.get("SCENARIO_SERVERS", str(ROOT / "tests" / "lib" / "servers"))
 SCALE = float(os.environ.get("SCENARIO_SCALE", "1"))
@@ -70,6 +71,8 @@ class Server:
 
     def kill(self, number=9):
         """Signals the server; for SIGKILL its process is gone when this returns."""
+        if number in SIGNALS:
+            faults.injected("server " + SIGNALS[number])
         os.kill(self.pid, number)
         deadline = time.monotonic() + 20
         while number == 9 and self.alive():
@@ -151,7 +154,7 @@ class Scenario:
             if self.arguments.keep:
                 print("# job folder %s" % job.folder)
                 if job.running():
-                    job.kill()
+                    os.kill(job.process.pid, 9)
             else:
                 job.close()
         for server in self.servers:
@@ -159,6 +162,7 @@ class Scenario:
         for folder in self.folders:
             shutil.rmtree(folder, ignore_errors=True)
         self.jobs, self.servers, self.folders = [], [], []
+        faults.save()
 
     # Cases --------------------------------------------------------------------------------------
 
@@ -190,8 +194,10 @@ class Scenario:
                                                                        job.tail(60)))
             sys.stderr.flush()
             self.report(name, first_line(error))
+            faults.case_ended(False)
         else:
             self.report(name)
+            faults.case_ended(True)
         if time.monotonic() - began >= 1:
             print("# %s took %.1f s" % (name, time.monotonic() - began), flush=True)
 
@@ -234,7 +240,9 @@ class Scenario:
         corpus.plant(pair.source.client)
 
     def differences(self, pair, **options):
-        return compare.compare(*pair.uris(), **options)
+        found = compare.compare(*pair.uris(), **options)
+        faults.compared(len(found))
+        return found
 
     def expect_equal(self, pair, **options):
         """Both sides hold the same, and something at all: an empty source would prove nothing."""

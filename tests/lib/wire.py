@@ -18,6 +18,8 @@ import bson
 from bson.codec_options import CodecOptions
 from bson.son import SON
 
+from faults import faults
+
 OP_REPLY, OP_QUERY, OP_MSG, OP_COMPRESSED = 1, 2004, 2013, 2012
 CHECKSUM = 1
 ORDERED = CodecOptions(document_class=SON)
@@ -144,6 +146,7 @@ class Rule:
     def __init__(self, script, command, when, after, times):
         self.script, self.command, self.when = script, command, when
         self.after, self.times, self.acted, self.perform = after, times, 0, None
+        self.fault = None  # its name, when it is one
 
     def fits(self, request):
         if self.command not in (request.name, "*"):
@@ -152,68 +155,69 @@ class Rule:
             return False
         return self.when is None or bool(self.when(request))
 
-    def _do(self, perform):
-        self.perform = perform
+    def _do(self, perform, fault=None):
+        self.perform, self.fault = perform, fault
         self.script._add(self)
         return self
 
     def error(self, code, name="", message="", labels=(), **more):
         """Refused: nothing is done."""
         return self._do(lambda request, serve: request.answer(
-            failure(code, name, message, labels, **more)))
+            failure(code, name, message, labels, **more)),
+                        "request refused: %s" % (name or code))
 
     def error_after(self, code, name="", labels=()):
         """Done, and reported as failed all the same."""
         def perform(request, serve):
             serve(request)
             return request.answer(failure(code, name, labels=labels))
-        return self._do(perform)
+        return self._do(perform, "request done, reported as %s" % (name or code))
 
     def reply(self, document):
         """Nothing is done, and this is the answer: a document, or a function of the request."""
         return self._do(lambda request, serve: request.answer(
             document(request) if callable(document) else document))
 
-    def change(self, function):
+    def change(self, function, fault=None):
         """Done; the reply's document is changed in place by the function."""
         def perform(request, serve):
             document = reply_body(serve(request))
             function(request, document)
             return request.answer(document)
-        return self._do(perform)
+        return self._do(perform, fault)
 
     def concern_error(self, code=64, name="WriteConcernTimeout"):
         """Done, and the majority did not acknowledge it."""
         def put(request, document):
             document["writeConcernError"] = SON([("code", code), ("codeName", name),
                                                  ("errmsg", "scripted: " + name)])
-        return self.change(put)
+        return self.change(put, "write concern error: " + name)
 
     def close(self):
         """The connection breaks before anything is done."""
         def perform(request, serve):
             raise Closed("scripted")
-        return self._do(perform)
+        return self._do(perform, "connection broken before the request")
 
     def lost(self):
         """Done; the connection breaks before the answer."""
         def perform(request, serve):
             serve(request)
             raise Closed("scripted")
-        return self._do(perform)
+        return self._do(perform, "request done, answer lost")
 
     def half(self):
         """Done; half of the answer arrives, then the connection breaks."""
         def perform(request, serve):
             answer = serve(request)
             raise Half(answer[:len(answer) // 2])
-        return self._do(perform)
+        return self._do(perform, "request done, half an answer")
 
-    def delay(self, seconds):
+    def delay(self, seconds, fault=None):
         def perform(request, serve):
             time.sleep(seconds)  # a slow server is what this stands for
             return serve(request)
-        return self._do(perform)
+        return self._do(perform, fault)
 
 
 class Half(Closed):
@@ -261,6 +265,8 @@ class Script:
                     rule.after -= 1
                 elif rule.times is None or rule.acted < rule.times:
                     rule.acted += 1
+                    if rule.fault:
+                        faults.injected(rule.fault)
                     return rule.perform
         return None
 
@@ -312,14 +318,22 @@ class Peer:
 
     def cut(self):
         """Breaks every connection and takes no new ones until `mend`."""
+        faults.injected("network cut")
+        self._refuse()
+
+    def _refuse(self):
         self.refusing = True
-        self.drop()
+        self._abort_all()
 
     def mend(self):
         self.refusing = False
 
     def drop(self):
         """Breaks every connection there is."""
+        faults.injected("all connections of a side dropped")
+        self._abort_all()
+
+    def _abort_all(self):
         with self.lock:
             sockets = list(self.sockets)
         for sock in sockets:
@@ -327,7 +341,7 @@ class Peer:
 
     def close(self):
         self.listener.close()
-        self.cut()
+        self._refuse()
 
 
 def abort(sock):

@@ -186,7 +186,7 @@ def not_in_sync(scenario, pair):
         job = scenario.job(pair, name="early%d" % attempt)
         job.wait_for("copying", lambda progress: progress["phase"] in
                      ("copying", "catching-up", "in-sync"))
-        os.kill(pair.source.pid, signal.SIGSTOP)
+        pair.source.kill(signal.SIGSTOP)
         try:
             if job.now().get("phase") == "copying":
                 with scenario.case("cutover before the job is in sync"):
@@ -195,7 +195,7 @@ def not_in_sync(scenario, pair):
                     scenario.expect(job.running(), "the job ended")
                 break
         finally:
-            os.kill(pair.source.pid, signal.SIGCONT)
+            pair.source.kill(signal.SIGCONT)
         job.kill()
     else:
         scenario.report("cutover before the job is in sync", "never caught while it copies")

@@ -6,7 +6,6 @@ A job is held in its copy by a proxy that answers reads of the source slowly, so
 the idle token that overtakes an event, and the lag that shows 0 while the stream stalls
 (tests/fault/answers.py).
 """
-import os
 import pathlib
 import signal
 import sys
@@ -162,7 +161,7 @@ def floor_waits(scenario, pair, slow):
     job = scenario.job(pair)
     job.wait_in_sync()
     job.wait_caught_up(client)
-    os.kill(pair.destination.pid, signal.SIGSTOP)
+    pair.destination.kill(signal.SIGSTOP)
     try:
         with client.start_session() as session:
             client["data"]["floor"].insert_one({"_id": "stuck"}, session=session)
@@ -173,7 +172,7 @@ def floor_waits(scenario, pair, slow):
         scenario.expect(floor < time_, "the floor is at %s, the event at %s" % (floor, time_))
         scenario.expect(job.now()["lagMs"] > 500, "the lag shows %s" % job.now()["lagMs"])
     finally:
-        os.kill(pair.destination.pid, signal.SIGCONT)
+        pair.destination.kill(signal.SIGCONT)
     job.wait_caught_up(client)
     move(scenario, pair, job)
 

@@ -113,11 +113,11 @@ def hanging_server(scenario, pair, side):
     server = getattr(pair, side)
     job = scenario.job(pair, name="hang_" + side)
     job.wait_in_sync()
-    os.kill(server.pid, signal.SIGSTOP)
+    server.kill(signal.SIGSTOP)
     try:
         stop_with(scenario, job, signal.SIGTERM)
     finally:
-        os.kill(server.pid, signal.SIGCONT)
+        server.kill(signal.SIGCONT)
     change(pair.source.client, "hang " + side)
     job.start()
     job.finish()
@@ -127,7 +127,7 @@ def hanging_server(scenario, pair, side):
 def second_signal(scenario, pair):
     job = scenario.job(pair, name="second")
     job.wait_in_sync()
-    os.kill(pair.destination.pid, signal.SIGSTOP)
+    pair.destination.kill(signal.SIGSTOP)
     try:
         job.signal(signal.SIGTERM)
         try:
@@ -136,7 +136,7 @@ def second_signal(scenario, pair):
             pass  # it waits for the server, as it should
         stop_with(scenario, job, signal.SIGINT, within=1, status=128 + signal.SIGINT)
     finally:
-        os.kill(pair.destination.pid, signal.SIGCONT)
+        pair.destination.kill(signal.SIGCONT)
     change(pair.source.client, "second")
     job.start()
     job.finish()
