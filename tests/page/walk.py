@@ -17,6 +17,7 @@ from selenium.webdriver.common.keys import Keys
 
 import job
 from browser import Browser
+from proxy import Proxied
 from scenario import Scenario
 from writer import Writer
 
@@ -338,6 +339,77 @@ def other_ends(scenario, browser, pair):
         expect_look(scenario, browser, "cancelled")
 
 
+def is_data(request):
+    return request.database == "shop"
+
+
+def killed_in_each_phase(scenario, browser, pair):
+    """A proxy makes each phase last until the server is killed in it; the last kill is in the cutover."""
+    scenario.reset(pair.destination)
+    sides = Proxied(pair)
+    serve = Serve(scenario.folder())
+
+    def slow(phase):
+        for side in sides:
+            side.script.clear()
+        if phase == "copying":
+            sides.destination.script.on("insert", when=is_data, times=None).delay(1)
+        elif phase == "catching-up":
+            sides.source.script.on("getMore", when=lambda request: request.database == "admin",
+                                   times=None).delay(1)
+        elif phase == "finalizing":
+            sides.destination.script.on("listIndexes", when=is_data, times=None).delay(1)
+
+    def killed(phase, title, name):
+        with scenario.case("kill -9 while %s: the page comes back with the truth, and goes on" % phase):
+            browser.wait_text(name, title)
+            serve.kill()
+            browser.wait("the banner", lambda: browser.visible("away"))
+            serve.start()
+            browser.wait("the offer", lambda: browser.visible("resume-note"), timeout=30)
+            scenario.expect(browser.screen() == "setup", "it still shows " + browser.screen())
+
+    try:
+        slow("copying")
+        browser.driver.get(serve.address)
+        browser.wait_screen("setup")
+        for name, text in (("source", sides.source.uri), ("destination", sides.destination.uri),
+                           ("option-job", "kills"), ("option-workers", "2")):
+            browser.type(name, text)
+        browser.click("validate")
+        browser.click("continue")
+        browser.wait("the plan", lambda: browser.enabled("start"))
+        browser.click("start")
+        browser.click("start-confirm")
+        killed("copying", "Copying", "migrate-title")
+        slow("catching-up")
+        browser.click("resume")
+        killed("catching-up", "Catching up", "migrate-title")
+        slow("in-sync")
+        browser.click("resume")
+        killed("in-sync", "In sync", "migrate-title")
+        slow("finalizing")
+        browser.click("resume")
+        browser.click("ready")
+        browser.click("confirm-stopped")
+        browser.click("finalize")
+        killed("finalizing", "Finalizing", "screen-cutover")
+        slow("nothing")
+        with scenario.case("after the last kill it is not cut over by itself, and then well"):
+            browser.click("resume")
+            browser.click("ready")
+            browser.click("confirm-stopped")
+            browser.click("finalize")
+            browser.wait_screen("done")
+            browser.wait("the summary", lambda: browser.pairs("done-figures"))
+            scenario.expect(browser.pairs("done-figures")["Restarts"] == "4",
+                            str(browser.pairs("done-figures")))
+            scenario.expect_equal(pair)
+    finally:
+        serve.close()
+        sides.close()
+
+
 def named_sides(scenario, browser, pair):
     """A server that knows both sides from its start."""
     serve = Serve(scenario.folder(), "--source", UNREACHABLE, "--destination", pair.destination.uri)
@@ -400,6 +472,7 @@ def main():
             other_ends(scenario, browser, pair)
             nothing_amiss(scenario, browser, serve)
             named_sides(scenario, browser, pair)
+            killed_in_each_phase(scenario, browser, pair)
         finally:
             browser.close()
             serve.close()
