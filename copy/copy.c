@@ -104,6 +104,8 @@ static bool begin_collection(tow_copy_t *copy, tow_conn_t *source, tow_conn_t *d
     uint32_t count;
 
     if (!tow_copy_create(destination, info, error) ||
+        (copy->options.indexes_first &&
+         !tow_copy_build_early(copy, source, destination, info, error)) ||
         !tow_copy_plan(copy, source, info, stats, &ranges, &count, error))
         return false;
     if (!tow_store_put_collection(copy->options.store, info, read_time, ranges, count, error)) {

@@ -20,6 +20,7 @@ typedef struct {
     uint32_t index_workers;
     uint64_t range_bytes;          /* about the most bytes of one range */
     bool index_errors_fail;        /* --index-errors fail */
+    bool indexes_first;            /* non-unique ones are built while a collection is empty */
     bool keep_extra;               /* reconciling drops no collection that the source does not have */
 } tow_copy_options_t;
 

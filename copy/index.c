@@ -123,7 +123,6 @@ bool tow_copy_build(tow_copy_t *copy, tow_conn_t *destination, const char *datab
     if (!count)
         return true;
     if (send_build(destination, database, name, specifications, count, error)) {
-        atomic_fetch_add(&copy->indexes_built, count);
         *out_built = count;
         return true;
     }
@@ -160,13 +159,18 @@ bool tow_copy_build(tow_copy_t *copy, tow_conn_t *destination, const char *datab
                             name_of(specifications), database, name);
 }
 
+typedef struct {
+    uint32_t wanted, built;
+} count_t;
+
 /* Those indexes of a collection that are unique, or not; TTL held off. */
 static bool build_kind(tow_copy_t *copy, tow_conn_t *source, tow_conn_t *destination,
-                       const char *database, const char *name, bool unique, tow_error_t *error)
+                       const char *database, const char *name, bool unique, count_t *out,
+                       tow_error_t *error)
 {
     tow_indexes_t indexes;
     bson_t *chosen;
-    uint32_t count = 0, built;
+    uint32_t count = 0;
     bool ok;
 
     if (!tow_indexes_read(source, database, name, &indexes, error))
@@ -175,13 +179,38 @@ static bool build_kind(tow_copy_t *copy, tow_conn_t *source, tow_conn_t *destina
     for (size_t i = 0; i < indexes.count; i++)
         if (tow_index_is_unique(&indexes.items[i]) == unique)
             tow_index_held_off(&indexes.items[i], &chosen[count++]);
-    atomic_fetch_add(&copy->indexes, count);
+    out->wanted = count;
     /* The last word on what is refused is the reconciliation's at the cutover. */
-    ok = tow_copy_build(copy, destination, database, name, chosen, count, false, &built, error);
+    ok = tow_copy_build(copy, destination, database, name, chosen, count, false, &out->built, error);
     for (uint32_t i = 0; i < count; i++)
         bson_destroy(&chosen[i]);
     free(chosen);
     tow_indexes_clear(&indexes);
+    return ok;
+}
+
+bool tow_copy_build_early(tow_copy_t *copy, tow_conn_t *source, tow_conn_t *destination,
+                          const tow_collection_info_t *info, tow_error_t *error)
+{
+    count_t uncounted;
+
+    return build_kind(copy, source, destination, info->database, info->name, false, &uncounted, error);
+}
+
+static void add_count(tow_copy_t *copy, count_t count)
+{
+    atomic_fetch_add(&copy->indexes, count.wanted);
+    atomic_fetch_add(&copy->indexes_built, count.built);
+}
+
+static bool build_and_count(tow_worker_t *worker, const tow_build_t *build, bool unique,
+                            tow_error_t *error)
+{
+    count_t count = {0};
+    bool ok = build_kind(worker->copy, worker->source, worker->destination, build->database,
+                         build->name, unique, &count, error);
+
+    add_count(worker->copy, count);
     return ok;
 }
 
@@ -273,15 +302,14 @@ void tow_copy_index_async(tow_copy_t *copy, const char *database, const char *na
 
 static bool build_one(tow_worker_t *worker, const tow_build_t *build, tow_error_t *error)
 {
-    tow_copy_t *copy = worker->copy;
-    uint32_t built;
+    count_t count = {.wanted = 1};
     bson_t one;
     bool ok;
 
     tow_index_held_off(build->specification, &one);
-    atomic_fetch_add(&copy->indexes, 1);
-    ok = tow_copy_build(copy, worker->destination, build->database, build->name, &one, 1, false,
-                        &built, error);
+    ok = tow_copy_build(worker->copy, worker->destination, build->database, build->name, &one, 1,
+                        false, &count.built, error);
+    add_count(worker->copy, count);
     bson_destroy(&one);
     return ok;
 }
@@ -300,16 +328,12 @@ static bool run_build(tow_worker_t *worker, const tow_build_t *build, tow_error_
     }
     if (build->specification || build->unique) {
         bson_destroy(&fields);
-        return build->specification
-                   ? build_one(worker, build, error)
-                   : build_kind(copy, worker->source, worker->destination, build->database,
-                                build->name, true, error);
+        return build->specification ? build_one(worker, build, error)
+                                    : build_and_count(worker, build, true, error);
     }
-    ok = build_kind(copy, worker->source, worker->destination, build->database, build->name, false,
-                    error);
+    ok = build_and_count(worker, build, false, error);
     if (ok && atomic_load(&copy->unique_built) && !atomic_load(&build->collection->stale))
-        ok = build_kind(copy, worker->source, worker->destination, build->database, build->name,
-                        true, error);
+        ok = build_and_count(worker, build, true, error);
     bson_append_bool(&fields, "copied", -1, true);
     bson_append_bool(&fields, "indexed", -1, true);
     ok = ok && (atomic_load(&build->collection->stale) ||

@@ -125,6 +125,10 @@ void tow_pass_count_refusal(void *data, void *tag, const tow_write_error_t *erro
 void *tow_copy_index_worker(void *data);
 void tow_copy_queue_indexes(tow_copy_t *copy, tow_namespace_t *collection);
 void tow_build_free(tow_build_t *build);
+/* The non-unique indexes of a collection that is empty yet. They are counted when its copy has ended and
+ * they are built once more, together with those that came since. */
+bool tow_copy_build_early(tow_copy_t *copy, tow_conn_t *source, tow_conn_t *destination,
+                          const tow_collection_info_t *info, tow_error_t *error);
 /* Builds the given indexes; what the destination refuses is recorded. *out_built: how many it has
  * now. False: stopped or *error. */
 bool tow_copy_build(tow_copy_t *copy, tow_conn_t *destination, const char *database,

@@ -272,6 +272,7 @@ static bool reconcile_index(task_t *task, const tow_collection_info_t *info, con
     if (!tow_copy_build(task->copy, task->destination, info->database, info->name, wanted, 1,
                         task->final, &built, error))
         return false;
+    atomic_fetch_add(&task->copy->indexes_built, built);
     if (built)
         tell_index(task, info, name, "built");
     return true;

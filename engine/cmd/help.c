@@ -31,7 +31,7 @@ static void print_options(FILE *out, const cmd_verb_t *verb)
 
     fputs("\nOptions (each has the environment variable named below it):\n", out);
     for (size_t i = 0; i < count; i++) {
-        char argument[64];
+        char argument[128];
 
         if (!cmd_takes(&table[i], verb->name) &&
             !(verb->like && cmd_takes(&table[i], verb->like)))
@@ -72,7 +72,7 @@ void cmd_help_markdown(FILE *out)
     fputs("| option | environment | default | verbs | meaning |\n| --- | --- | --- | --- | --- |\n",
           out);
     for (size_t i = 0; i < count; i++) {
-        char argument[64];
+        char argument[128];
 
         argument_text(&table[i], argument, sizeof argument);
         fprintf(out, "| `--%s", table[i].name);

@@ -35,7 +35,8 @@ static const struct {
     const char *field, *reason;
 } unsupported[] = {
     {"reversible", "a migration is not reversed; leave it out, and start one the other way if need be"},
-    {"sharding", "the destination's collections must be sharded before the start; leave it out"},
+    {"sharding", "collections arrive unsharded, on the primary shard of their database; leave it out, and "
+                 "shard them after the cutover"},
     {"copyInNaturalOrder", "collections are copied by _id in ranges; leave it out"},
     {"detectRandomId", "collections are copied by _id in ranges, whatever their order; leave it out"},
     {"skipDiskSpaceCheck", "the check of free disk space only warns; leave it out"},
@@ -56,14 +57,6 @@ static bool set_text(tow_options_t *options, const char *name, const bson_iter_t
                                        : refuse(error, field, "expected a text");
 }
 
-static bool set_build_indexes(const bson_iter_t *value, tow_error_t *error)
-{
-    return BSON_ITER_HOLDS_UTF8(value) && !strcmp(bson_iter_utf8(value, NULL), "afterDataCopy")
-               ? true
-               : refuse(error, "buildIndexes",
-                        "indexes are built after a collection's copy, all of them; expected afterDataCopy");
-}
-
 static bool set_verification(tow_options_t *options, const bson_iter_t *value, tow_error_t *error)
 {
     bson_iter_t field;
@@ -78,17 +71,6 @@ static bool set_verification(tow_options_t *options, const bson_iter_t *value, t
     return true;
 }
 
-static bool has_option(const char *name)
-{
-    size_t count;
-    const tow_option_t *table = tow_options_table(&count);
-
-    for (size_t i = 0; i < count; i++)
-        if (!strcmp(table[i].name, name))
-            return true;
-    return false;
-}
-
 /* Older versions have a boolean. */
 static bool set_write_blocking(tow_options_t *options, const bson_iter_t *value, tow_error_t *error)
 {
@@ -98,11 +80,10 @@ static bool set_write_blocking(tow_options_t *options, const bson_iter_t *value,
 
     if (asks_for_nothing(value))
         return true;
-    if (!both || !has_option("block-writes"))
+    if (!both)
         return refuse(error, "enableUserWriteBlocking",
-                      both ? "this version does not block writes; stop them before the cutover"
-                           : "expected none or sourceAndDestination: writes to the source are blocked at the "
-                             "cutover, those to the destination are noticed by the verification");
+                      "expected none or sourceAndDestination: writes to the source are blocked at the "
+                      "cutover, those to the destination are noticed by the verification");
     return tow_options_set(options, "block-writes", "true", error);
 }
 
@@ -337,7 +318,7 @@ static bool set_field(tow_options_t *options, const bson_iter_t *value, tow_erro
     if (!strcmp(field, "excludeNamespaces"))
         return set_namespaces(options, "exclude", value, field, error);
     if (!strcmp(field, "buildIndexes"))
-        return set_build_indexes(value, error);
+        return set_text(options, "build-indexes", value, field, error);
     if (!strcmp(field, "verification"))
         return set_verification(options, value, error);
     if (!strcmp(field, "enableUserWriteBlocking"))

@@ -61,7 +61,9 @@ typedef struct {
     uint32_t max_differences;
     tow_verify_mode_t verify_mode;
     uint64_t verify_rate;        /* bytes a second of either side; 0: only at the cutover */
-    bool manual, verify, verify_repair, clear_destination, keep_state, index_errors_fail;
+    bool manual, verify, verify_repair, clear_destination, keep_state, index_errors_fail,
+        indexes_first;
+    tow_indexes_shown_t indexes;
     bool block_writes, remove_user;
     char *destination_address;   /* the URI without user, password and other secrets */
 } tow_config_t;
@@ -248,6 +250,8 @@ tow_track_t *tow_job_watched_track(tow_job_t *job);
 
 /* standalone.c */
 tow_verify_mode_t tow_options_verify_mode(const tow_options_t *options);
+/* --build-indexes. */
+void tow_options_indexes(const tow_options_t *options, tow_indexes_shown_t *out_shown, bool *out_first);
 
 bool tow_job_settle(void *data, tow_error_t *error) TOW_CHECK; /* a tow_settle_fn while in sync */
 

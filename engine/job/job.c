@@ -97,6 +97,7 @@ static bool read_config(tow_job_t *job, const tow_options_t *options, tow_error_
     config->remove_user = flag(options, "remove-user");
     config->destination_address = tow_uri_address(config->destination_uri);
     config->index_errors_fail = strcmp(tow_options_get(options, "index-errors", 0), "report") != 0;
+    tow_options_indexes(options, &config->indexes, &config->indexes_first);
     return true;
 }
 

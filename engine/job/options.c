@@ -70,6 +70,11 @@ static const tow_option_t table[] = {
      "--repair: drop collections that the source does not have"},
     {"index-errors", "TOWLINE_INDEX_ERRORS", TOW_OPTION_CHOICE, "", "fail|report", "fail", "run check plan",
      "what an index that the destination refuses does: fail the job, or be reported at the end"},
+    {"build-indexes", "TOWLINE_BUILD_INDEXES", TOW_OPTION_CHOICE, "",
+     "afterDataCopy|beforeDataCopy|excludeHashed|excludeHashedAfterCopy|never", "afterDataCopy",
+     "run check plan verify",
+     "when a collection's indexes are built (unique ones always when it is consistent), and which: those "
+     "left out (hashed ones, or all) are neither built nor compared"},
     {"range-size", "TOWLINE_RANGE_SIZE", TOW_OPTION_INTEGER, "MB", "1..4096", "256",
      "run check plan verify",
      "largest part of a collection that one worker copies or compares at a time, and again after a crash"},

@@ -119,13 +119,20 @@ static bool ddl_copy_again(void *data, const char *database, const char *name, b
 static void ddl_index(void *data, const char *database, const char *name,
                       const bson_t *specification)
 {
-    tow_copy_index_async(((tow_job_t *)data)->copy, database, name, specification);
+    tow_job_t *job = data;
+
+    if (tow_index_is_shown(job->source, specification))
+        tow_copy_index_async(job->copy, database, name, specification);
 }
 
 static bool ddl_index_drop(void *data, const char *database, const char *name, const char *index,
                            tow_error_t *error)
 {
-    return tow_copy_index_drop(((tow_job_t *)data)->copy, database, name, index, error);
+    tow_job_t *job = data;
+
+    /* Where none are built, one of that name is somebody else's. */
+    return job->config.indexes == TOW_INDEXES_NONE ||
+           tow_copy_index_drop(job->copy, database, name, index, error);
 }
 
 static bool ddl_reconcile(void *data, const char *database, const char *name, tow_error_t *error)
@@ -164,7 +171,8 @@ static bool make_components(tow_job_t *job, const char *series, tow_error_t *err
                                .workers = config->workers,
                                .index_workers = 2,
                                .range_bytes = config->range_bytes,
-                               .index_errors_fail = config->index_errors_fail};
+                               .index_errors_fail = config->index_errors_fail,
+                               .indexes_first = config->indexes_first};
     tow_tail_options_t tail = {.source = job->source,
                                .filter = job->filter,
                                .spool = spool,

@@ -29,7 +29,9 @@ static tow_link_t *connect_side(const tow_options_t *options, const char *side, 
         .stop = stop};
     char *uri;
     tow_link_t *made;
+    bool first;
 
+    tow_options_indexes(options, &link.indexes, &first);
     if (!tow_options_uri(options, side, &uri, error))
         return NULL;
     made = tow_link_new(uri, &link, error);
@@ -159,6 +161,16 @@ tow_verify_mode_t tow_options_verify_mode(const tow_options_t *options)
     return !strcmp(mode, "field-order")    ? TOW_VERIFY_FIELD_ORDER
            : !strcmp(mode, "numeric-type") ? TOW_VERIFY_NUMERIC_TYPE
                                            : TOW_VERIFY_BYTES;
+}
+
+void tow_options_indexes(const tow_options_t *options, tow_indexes_shown_t *out_shown, bool *out_first)
+{
+    const char *choice = tow_options_get(options, "build-indexes", 0);
+
+    *out_shown = !strcmp(choice, "never")              ? TOW_INDEXES_NONE
+                 : !strncmp(choice, "excludeHashed", 13) ? TOW_INDEXES_NOT_HASHED
+                                                         : TOW_INDEXES_ALL;
+    *out_first = !strcmp(choice, "beforeDataCopy") || !strcmp(choice, "excludeHashed");
 }
 
 static void fill_verify(standalone_t *run, const tow_options_t *options, tow_sink_t sink)

@@ -72,7 +72,8 @@ static void connect_side(tow_check_run_t *run, bool source)
                                   .retry_window_ms = job->config.retry_window_ms,
                                   .max_connections = tow_job_connections(job),
                                   .sink = job->sink,
-                                  .stop = job->stop};
+                                  .stop = job->stop,
+                                  .indexes = job->config.indexes};
     tow_link_t *link = tow_link_new(source ? job->config.source_uri : job->config.destination_uri,
                                     &options, &error);
 

@@ -275,12 +275,36 @@ static bool is_id_index(const bson_t *specification)
            !bson_iter_next(&key);
 }
 
+static bool is_hashed(const bson_t *specification)
+{
+    bson_iter_t iter, key;
+    bool hashed = false;
+
+    if (bson_iter_init_find(&iter, specification, "key") && BSON_ITER_HOLDS_DOCUMENT(&iter) &&
+        bson_iter_recurse(&iter, &key))
+        while (!hashed && bson_iter_next(&key))
+            hashed = BSON_ITER_HOLDS_UTF8(&key) && !strcmp(bson_iter_utf8(&key, NULL), "hashed");
+    return hashed;
+}
+
+bool tow_index_is_shown(const tow_link_t *link, const bson_t *specification)
+{
+    return link->options.indexes == TOW_INDEXES_ALL ||
+           (link->options.indexes == TOW_INDEXES_NOT_HASHED && !is_hashed(specification));
+}
+
+typedef struct {
+    const tow_link_t *link;
+    tow_indexes_t *out;
+} listing_t;
+
 static void take_index(void *data, const bson_t *specification)
 {
-    tow_indexes_t *indexes = data;
+    listing_t *listing = data;
+    tow_indexes_t *indexes = listing->out;
     bson_t *items;
 
-    if (is_id_index(specification))
+    if (is_id_index(specification) || !tow_index_is_shown(listing->link, specification))
         return;
     items = tow_alloc((indexes->count + 1) * sizeof *items);
     for (size_t i = 0; i < indexes->count; i++)
@@ -296,11 +320,12 @@ bool tow_indexes_read(tow_conn_t *conn, const char *database, const char *collec
                       tow_indexes_t *out, tow_error_t *error)
 {
     bson_t command = BSON_INITIALIZER;
+    listing_t listing = {tow_conn_link(conn), out};
     bool ok;
 
     *out = (tow_indexes_t){0};
     bson_append_utf8(&command, "listIndexes", -1, collection, -1);
-    ok = tow_cursor_each(conn, database, &command, take_index, out, error);
+    ok = tow_cursor_each(conn, database, &command, take_index, &listing, error);
     bson_destroy(&command);
     if (!ok && error->server_code == NAMESPACE_NOT_FOUND)
         ok = true;

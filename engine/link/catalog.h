@@ -32,7 +32,7 @@ void tow_collection_info_clear(tow_collection_info_t *info);
 void tow_catalog_clear(tow_catalog_t *catalog);
 
 /* Raw index specifications without `ns` and without the _id index (on clustered collections: without
- * the clustered one). A collection that does not exist has none. */
+ * the clustered one), as far as the link shows them. A collection that does not exist has none. */
 typedef struct {
     bson_t *items; /* each owned */
     size_t count;
@@ -40,6 +40,7 @@ typedef struct {
 bool tow_indexes_read(tow_conn_t *conn, const char *database, const char *collection,
                       tow_indexes_t *out, tow_error_t *error) TOW_CHECK;
 void tow_indexes_clear(tow_indexes_t *indexes);
+bool tow_index_is_shown(const tow_link_t *link, const bson_t *specification);
 
 /* Counts and sizes; estimates. Zero for a collection that does not exist. */
 typedef struct {

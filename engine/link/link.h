@@ -38,12 +38,16 @@ typedef struct {
     bool append_note;              /* appendOplogNote allowed; found out at the first use */
 } tow_facts_t;
 
+/* Indexes that a side shows. What is left out is seen on neither side: not built, dropped or compared. */
+typedef enum { TOW_INDEXES_ALL, TOW_INDEXES_NOT_HASHED, TOW_INDEXES_NONE } tow_indexes_shown_t;
+
 typedef struct {
     const char *side;              /* "source" | "destination": stands in messages */
     int64_t retry_window_ms;       /* how long one call is tried again before it fails */
     uint32_t max_connections;      /* size of the pool */
     tow_sink_t sink;               /* gets "retry" warnings */
     tow_stop_t *stop;              /* ends waits between retries; borrowed */
+    tow_indexes_shown_t indexes;
 } tow_link_options_t;
 
 /* Parses the URI, connects, reads facts. Every URI option of the driver is passed through; sets

@@ -335,7 +335,7 @@ def bad_bodies(scenario, pair):
             for field, value in (("reversible", True), ("sharding", {"shardingEntries": []}),
                                  ("copyInNaturalOrder", True), ("detectRandomId", True),
                                  ("skipDiskSpaceCheck", True), ("hotDocIDs", [1]),
-                                 ("createIndexesBatchSize", 5), ("buildIndexes", "never"),
+                                 ("createIndexesBatchSize", 5), ("buildIndexes", "sometimes"),
                                  ("enableUserWriteBlocking", "destinationOnly"), ("nonsense", 1),
                                  ("verification", True), ("source", "cluster2"),
                                  ("includeNamespaces", "a"), ("includeNamespaces", [{"collections": []}]),

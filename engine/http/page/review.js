@@ -137,7 +137,7 @@ export class Review {
                         ? "given, not shown"
                         : `${value} ${option.type === "integer" ? option.unit : ""}`,
                 ]);
-            else if (["workers", "index-errors", "window"].includes(option.name))
+            else if (["workers", "build-indexes", "index-errors", "window"].includes(option.name))
                 rows.push([optionTitle(option), `${option.initial} (default)`]);
         }
         setPairs($("review-options"), rows);

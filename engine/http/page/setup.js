@@ -4,7 +4,7 @@ import {counted, sentence} from "./format.js";
 
 // Options that have a place of their own in the form.
 const PLACED = ["include", "exclude", "no-verify", "clear-destination"];
-const MAIN = ["workers", "index-errors", "window", "job"];
+const MAIN = ["workers", "build-indexes", "index-errors", "window", "job"];
 // The page asks for the cutover itself, and for more time where it is needed.
 const HIDDEN = ["source", "destination", "cutover", "extend"];
 
