@@ -64,7 +64,8 @@ static bool run_verify(const tow_bench_options_t *options, double *out_seconds, 
 {
     char *log = tow_format("%s/verify.log", options->work);
     char *path = tow_format("%s/verify.json", options->work);
-    const char *const argv[] = {options->engine, "verify",   "--include", options->database, "--progress",
+    char *ns = tow_format("%s.%s", options->database, options->collection);
+    const char *const argv[] = {options->engine, "verify",   "--include", ns, "--progress",
                                 "none",          "--report", path,        NULL};
     const char *const environment[] = {"TOWLINE_SOURCE", options->source, "TOWLINE_DESTINATION",
                                        options->destination, NULL};
@@ -79,6 +80,7 @@ static bool run_verify(const tow_bench_options_t *options, double *out_seconds, 
          tow_bench_reap(&child, options->timeout, &usage, error);
     tow_bench_kill(&child);
     unlink(path);
+    free(ns);
     free(path);
     free(log);
     return ok || tow_fail_context(error, "towline verify");

@@ -318,7 +318,7 @@ static bool set_field(tow_options_t *options, const bson_iter_t *value, tow_erro
     if (!strcmp(field, "excludeNamespaces"))
         return set_namespaces(options, "exclude", value, field, error);
     if (!strcmp(field, "buildIndexes"))
-        return set_text(options, "build-indexes", value, field, error);
+        return set_text(options, "build-indexes", value, field, error) || tow_fail_context(error, "%s", field);
     if (!strcmp(field, "verification"))
         return set_verification(options, value, error);
     if (!strcmp(field, "enableUserWriteBlocking"))

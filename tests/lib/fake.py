@@ -79,6 +79,7 @@ class Fake(Peer):
         self.failed_large = 0     # answers that an event was too large
         self.gaps = []            # what it was asked and could not do
         self.shard_keys = []      # documents of config.collections
+        self.indexes = {}         # ns: specifications besides the one on _id
         self.changed = threading.Condition(threading.RLock())  # guards all of the above
         super().__init__()
 
@@ -296,7 +297,8 @@ class Fake(Peer):
         with self.changed:
             if self._collection(request) is None:
                 return failure(26, "NamespaceNotFound", "ns does not exist")
-        return self._cursor(request, [SON([("v", 2), ("key", SON(_id=1)), ("name", "_id_")])],
+            own = self.indexes.get("%s.%s" % (request.database, request.collection), [])
+        return self._cursor(request, [SON([("v", 2), ("key", SON(_id=1)), ("name", "_id_")]), *own],
                             request.collection)
 
     def do_dataSize(self, request):

@@ -21,11 +21,13 @@ sys.dont_write_bytecode = True
 import bson
 import bson.json_util
 from bson import (Binary, Code, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp)
+from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from bson.son import SON
-from pymongo.errors import OperationFailure
+from pymongo.errors import DuplicateKeyError, OperationFailure
 
-from job import EXIT, binary, clean_environment, source_time, stamp, towline
+import corpus
+from job import EXIT, ROOT, binary, clean_environment, source_time, stamp, towline
 from proxy import behind
 from scenario import SCALE, Pair, Scenario, scaled, wait_until
 from writer import Writer
@@ -661,6 +663,37 @@ def killed(scenario, pair):
         scenario.expect_equal(pair)
 
 
+def order(scenario, pair):
+    """Ranges end where the server's order says: ours must be the same, over all types of _ids. The test server
+    compares binary values by their bytes alone, real ones by length and subtype first; and code with a
+    scope stands behind code everywhere but in its arrays."""
+    known = [value for value in corpus.IDS if not isinstance(value, (bytes, Code))]
+    client, choice = pair.source.client, scenario.random
+    ids = client["order"].get_collection("ids", CodecOptions(document_class=RawBSONDocument))
+    makers = (lambda: choice.randrange(-1000, 1000), lambda: choice.uniform(-1000, 1000),
+              lambda: Int64(choice.randrange(-1 << 63, 1 << 63)), lambda: Timestamp(choice.randrange(9), 1),
+              lambda: Decimal128("%dE%d" % (choice.randrange(-999, 999), choice.randrange(-30, 30))),
+              lambda: "".join(choice.choices("ab\0\u00e9\U0001f600", k=choice.randrange(6))),
+              lambda: Binary(choice.randbytes(2), 0),
+              lambda: choice.choice(known), lambda: choice.choice((True, False, None)))
+    for _ in range(3000):
+        one, two = choice.choice(makers)(), choice.choice(makers)()
+        for value in (one, {"k": one}, SON([("k", one), ("l", two)]), {"k": [one, two]}):
+            try:
+                ids.insert_one({"_id": value})
+            except DuplicateKeyError:
+                continue
+    for what, collection in (("made at random", ids), ("of the corpus", client["corpus"]["ids"])):
+        documents = b"".join(document.raw for document in
+                             collection.with_options(CodecOptions(document_class=RawBSONDocument)).find(
+                                 projection={"_id": 1}, sort=[("_id", 1)]))
+        with scenario.case("order: _ids %s stand as the server sorts them" % what):
+            done = subprocess.run([str(ROOT / "build" / "tests" / "order")], input=documents,
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+            scenario.expect(done.returncode == 0, done.stderr.decode()[:600])
+            print("# %s documents in order" % done.stdout.decode().strip())
+
+
 def rollover(scenario):
     """The source's oplog loses what a stopped job had still to read: it is not copied again."""
     os.environ["TOWLINE_TEST_OPLOG"] = "2000"  # entries
@@ -705,8 +738,8 @@ def main():
             scenario.reset(*pair)
             with scenario.case("part %s came to its end" % part.__name__):
                 part(scenario, pair, folder)
-        for part in (part for part in (job_repairs, online, restarted, killed) if wanted in part.__name__):
-            scenario.reset(*pair)
+        for part in (part for part in (order, job_repairs, online, restarted, killed) if wanted in part.__name__):
+            scenario.fresh(pair)
             with scenario.case("part %s came to its end" % part.__name__):
                 part(scenario, pair)
         if wanted in "rollover":
