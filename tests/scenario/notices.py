@@ -265,6 +265,17 @@ def told(scenario, pair, certificate):
         scenario.expect(job.start().wait(60) == EXIT["expired"], "ended with %s" % job.status)
         scenario.expect(hook.events() == ["expired"], str(hook.events()))
     scenario.reset(pair.destination)
+    with scenario.case("a cutover that was called off, since this server cannot block writes"):
+        hook.bodies.clear()
+        job = scenario.job(pair, name="off", **options)
+        job.wait_in_sync()
+        job.api("POST", "cutover", '{"blockWrites": true}')
+        wait_until("the notice", lambda: "cutover_called_off" in hook.events(), 30)
+        job.finish()
+        scenario.expect(hook.events() == ["in_sync", "cutover_called_off", "done"], str(hook.events()))
+        scenario.expect("setUserWriteBlockMode" in json.loads(hook.bodies[1])["message"],
+                        str(hook.bodies[1]))
+    scenario.reset(pair.destination)
     with scenario.case("the verification found differences"):
         hook.bodies.clear()
         job = scenario.job(pair, name="different", verify_repair="no", **options)
