@@ -12,6 +12,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/job/checks.h"
+#include "engine/link/sharding.h"
 
 enum { OWN_FILES = 64, SHORT_COPY_SECONDS = 60 };
 
@@ -147,6 +148,44 @@ static void check_versions(tow_check_run_t *run)
     else
         tow_find_pass(run->findings, "versions", "source %s, destination %s", source->version,
                       destination->version);
+}
+
+static uint32_t sharded_collections(tow_conn_t *source)
+{
+    tow_shard_keys_t keys;
+    tow_error_t ignored;
+    uint32_t count;
+
+    if (!tow_shard_keys_read(source, &keys, &ignored))
+        return 0;
+    count = HASH_COUNT(keys);
+    tow_shard_keys_clear(&keys);
+    return count;
+}
+
+/* Where shards are involved: collections arrive without their shard keys. */
+static void check_sharding(tow_check_run_t *run)
+{
+    uint32_t count;
+
+    if (!run->source || !run->destination ||
+        (!tow_link_facts(run->job->source)->sharded && !tow_link_facts(run->job->destination)->sharded))
+        return;
+    count = sharded_collections(run->source);
+    if (count)
+        tow_find_warning(run->findings, "sharding",
+                         tow_format("make sure that no _id stands on two shards, and that the destination "
+                                    "(of a cluster: each database's primary shard) has room for all; shard "
+                                    "the collections there after the cutover"),
+                         "of the source's collections %u %s sharded; all arrive unsharded", count,
+                         count == 1 ? "is" : "are");
+    else if (tow_link_facts(run->job->destination)->sharded)
+        tow_find_warning(run->findings, "sharding",
+                         tow_format("make sure that each primary shard has room; shard the collections "
+                                    "after the cutover"),
+                         "collections arrive unsharded, each on the primary shard of its database");
+    else
+        tow_find_pass(run->findings, "sharding", "no collection of the source is sharded");
 }
 
 /* Whether the source can block its writes, where that is wished. */
@@ -368,6 +407,7 @@ void tow_job_check(tow_job_t *job, bool starting, tow_checked_t *out)
     check_kind(&run);
     check_same(&run);
     check_versions(&run);
+    check_sharding(&run);
     check_blocking(&run);
     /* The privileges stand first, since a missing one explains what fails behind it; but which
      * databases are written is known only after the survey. */

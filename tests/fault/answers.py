@@ -296,6 +296,10 @@ def shard_keys(scenario, destination):
     done = towline(*command)
     scenario.expect(done.returncode == 0 and "shard keys are not compared" in done.stderr,
                     "exit %d: %s" % (done.returncode, done.stderr[-300:]))
+    done = towline("check", "--source", sides[0].uri, "--destination", destination.uri, "--json")
+    found = [check for check in json.loads(done.stdout)["checks"] if check["name"] == "sharding"]
+    scenario.expect([check["result"] for check in found] == ["warning"] and
+                    "5 are sharded" in found[0]["facts"], "%s" % found)
     for side in sides:
         scenario.expect(not side.gaps, lambda: "the fake lacks: %s" % side.gaps[:3])
 
