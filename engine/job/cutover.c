@@ -227,13 +227,32 @@ static tow_finalized_t drain_quietly(tow_job_t *job, tow_error_t *error)
 
 /* Finalizing ------------------------------------------------------------------------------------*/
 
-/* Gives the destination the source's catalog, TTL included. A collection that only a new copy makes
- * equal is copied first. */
+static bool store_ttl(tow_job_t *job, bool restored, tow_error_t *error)
+{
+    bson_t fields = BSON_INITIALIZER;
+    bool ok;
+
+    bson_append_bool(&fields, "ttlRestored", -1, restored);
+    ok = tow_store_set(job->store, &fields, error);
+    bson_destroy(&fields);
+    return ok;
+}
+
+bool tow_job_hold_off_ttl(tow_job_t *job, tow_error_t *error)
+{
+    if (!tow_copy_reconcile(job->copy, NULL, NULL, false, error) || !store_ttl(job, false, error))
+        return false;
+    job->ttl_restored = false;
+    return true;
+}
+
+/* Gives the destination the source's catalog, TTL included, which a process that comes after a kill has to
+ * know. A collection that only a new copy makes equal is copied first. */
 static tow_finalized_t reconcile(tow_job_t *job, tow_error_t *error)
 {
     tow_finalized_t result;
 
-    if (!tow_copy_reconcile(job->copy, NULL, NULL, true, error))
+    if (!store_ttl(job, true, error) || !tow_copy_reconcile(job->copy, NULL, NULL, true, error))
         return TOW_FINALIZE_FAILED;
     if (!tow_copy_finished(job->copy)) {
         if (!tow_copy_wait(job->copy)) {
@@ -362,7 +381,7 @@ static bool resume_sync(tow_job_t *job, const tow_error_t *reason, tow_error_t *
     tow_emit(&job->sink, TOW_LEVEL_WARNING, "cutover_called_off", "the cutover is called off: %s",
              reason->message);
     tow_job_unblock_writes(job);
-    if (!tow_copy_reconcile(job->copy, NULL, NULL, false, error))
+    if (!tow_job_hold_off_ttl(job, error))
         return false;
     pthread_mutex_lock(&job->lock);
     job->cutover = TOW_CUTOVER_NONE;

@@ -108,11 +108,23 @@ static void remove_user(tow_job_t *job)
 
 /* State -----------------------------------------------------------------------------------------*/
 
+/* A checkpoint that is being written comes before the drop: behind it, it would make the database anew. */
+static bool drop_database(tow_job_t *job, tow_error_t *error)
+{
+    bool ok;
+
+    pthread_mutex_lock(&job->checkpoint_lock);
+    ok = tow_store_drop(job->store, error);
+    job->state_removed = ok;
+    pthread_mutex_unlock(&job->checkpoint_lock);
+    return ok;
+}
+
 static void drop_state(tow_job_t *job)
 {
     tow_error_t error;
 
-    if (job->store && !tow_store_drop(job->store, &error)) {
+    if (job->store && !drop_database(job, &error)) {
         tow_emit(&job->sink, TOW_LEVEL_WARNING, "state_kept",
                  "the job's database could not be removed: %s", error.message);
         tow_job_remains_add(job,

@@ -84,7 +84,8 @@ struct tow_job {
     pthread_t supervisor, monitor, checkpointer, verifier;
     bool supervisor_started, monitor_started, checkpointer_started, verifier_started;
 
-    pthread_mutex_t checkpoint_lock; /* guards the order of checkpoints, and ddl_time */
+    pthread_mutex_t checkpoint_lock; /* guards the order of checkpoints, ddl_time and state_removed */
+    bool state_removed;              /* there is no database any more to keep a checkpoint in */
     tow_optime_t ddl_time;
     uint32_t losses;             /* of the stream's position in this process, likewise */
 
@@ -103,6 +104,7 @@ struct tow_job {
     tow_cutover_step_t cutover;
     bool block_wished;           /* by whoever asked for the cutover */
     bool writes_blocked;         /* by us, or they may be */
+    bool ttl_restored;           /* a killed cutover had done so, and it is not held off again */
     bool late_told;
     bool closed;                 /* how it ends is decided: too late to cancel */
     bool told_before;            /* by a record: an earlier process did it all */
@@ -194,6 +196,8 @@ typedef enum {
     TOW_FINALIZE_FAILED      /* *error is filled */
 } tow_finalized_t;
 tow_finalized_t tow_job_finalize(tow_job_t *job, tow_error_t *error) TOW_CHECK;
+/* What a cutover restored, which did not come to its end: documents are the source's to expire. */
+bool tow_job_hold_off_ttl(tow_job_t *job, tow_error_t *error) TOW_CHECK;
 /* A time of the source with all that was written before the call; false with *error. */
 bool tow_job_source_time(tow_job_t *job, tow_optime_t *out, tow_error_t *error) TOW_CHECK;
 /* Waits until everything up to that time, which tow_job_source_time just gave, is settled. False: `ended`

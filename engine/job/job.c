@@ -286,6 +286,9 @@ static bool reach_cutover(tow_job_t *job, tow_error_t *error)
         if (phase == TOW_PHASE_CATCHING_UP && finished &&
             atomic_load(&job->rollover) == TOW_ROLLOVER_OPENED && !tow_job_resync(job, error))
             return false;
+        if (phase == TOW_PHASE_CATCHING_UP && finished && job->ttl_restored &&
+            !tow_job_hold_off_ttl(job, error))
+            return false;
         if (phase == TOW_PHASE_CATCHING_UP && finished && !atomic_load(&job->synced_once) &&
             !build_unique(job, error))
             return false;

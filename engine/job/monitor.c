@@ -83,6 +83,8 @@ static bool store_floor(tow_job_t *job, tow_error_t *error)
     tow_checkpoint_t checkpoint;
     bool ok;
 
+    if (job->state_removed)
+        return true;
     tow_ledger_floor(job->ledger, &floor);
     checkpoint.token = floor.token;
     checkpoint.time = floor.time;

@@ -309,7 +309,7 @@ static bool set_field(tow_job_t *job, const char *name, tow_optime_t time, tow_e
 
 /* What the job's document tells at a restart. */
 typedef struct {
-    bool prepared, rollover, blocked;
+    bool prepared, rollover, blocked, ttl_restored;
     tow_optime_t start;
     char series[64];
     uint32_t restarts;
@@ -335,6 +335,8 @@ static bool remember(tow_job_t *job, remembered_t *out, tow_error_t *error)
                 out->restarts = (uint32_t)bson_iter_as_int64(&iter) + 1;
             } else if (!strcmp(name, "writesBlocked")) {
                 out->blocked = bson_iter_as_bool(&iter);
+            } else if (!strcmp(name, "ttlRestored")) {
+                out->ttl_restored = bson_iter_as_bool(&iter);
             } else if (!strcmp(name, "rollover")) {
                 out->rollover = bson_iter_as_bool(&iter);
             } else if (!strcmp(name, "startTime") && BSON_ITER_HOLDS_TIMESTAMP(&iter)) {
@@ -414,6 +416,7 @@ bool tow_job_prepare(tow_job_t *job, tow_error_t *error)
     pthread_mutex_unlock(&job->lock);
     if (!remember(job, &remembered, error))
         return false;
+    job->ttl_restored = remembered.ttl_restored;
     if (remembered.blocked) {
         pthread_mutex_lock(&job->lock);
         job->writes_blocked = true;

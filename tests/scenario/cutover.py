@@ -182,6 +182,45 @@ def called_off(scenario, pair):
         scenario.expect_equal(pair)
 
 
+def killed_behind_ttl(scenario, pair):
+    proxied = Proxied(pair)
+    fill(scenario, pair)
+    with scenario.case("killed when TTL was restored: held off again until the next cutover"):
+        job = scenario.job(proxied, name="ttl")
+        job.wait_in_sync()
+        with Hold(proxied.destination, "collMod", behind=True) as hold:
+            job.commit()
+            hold.wait(scenario)
+            scenario.expect(ttl(pair.destination) == 3600, "TTL %s" % ttl(pair.destination))
+            job.kill()
+        job.start()
+        job.wait_in_sync()
+        scenario.expect(ttl(pair.destination) == HELD_OFF, "TTL %s" % ttl(pair.destination))
+        job.finish()
+        scenario.expect(ttl(pair.destination) == 3600, "TTL %s" % ttl(pair.destination))
+        scenario.expect_equal(pair)
+    proxied.close()
+
+
+def late_checkpoint(scenario, pair):
+    """A checkpoint on its way when the job's database is dropped would make it anew."""
+    proxied = Proxied(pair)
+    fill(scenario, pair)
+    with scenario.case("a checkpoint that hangs until the end brings the job's database not back"):
+        job = scenario.job(proxied, name="slow")
+        job.wait_in_sync()
+        with Hold(proxied.destination, "update",
+                  when=lambda request: request.collection == "compared") as hold:
+            pair.source.client["shop"]["orders"].update_one({"_id": 1}, {"$set": {"again": 1}})
+            hold.wait(scenario)
+            job.commit()
+            job.ended.wait(2)
+        job.wait_done()
+        scenario.expect_no_state(pair, job)
+        scenario.expect_equal(pair)
+    proxied.close()
+
+
 def automatic(scenario, pair):
     fill(scenario, pair)
     writes = Writes(pair.source)
@@ -526,7 +565,7 @@ def own_user(scenario, pair):
     proxy.close()
 
 
-PARTS = (late_writes, called_off, automatic, blocking, phases, asked_again, summary, own_user)
+PARTS = (late_writes, called_off, killed_behind_ttl, late_checkpoint, automatic, blocking, phases, asked_again, summary, own_user)
 
 
 def main():
