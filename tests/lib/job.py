@@ -59,7 +59,7 @@ def free_port():
 
 def clean_environment():
     """Without TOWLINE_* twins of options, which would change the command under test."""
-    kept = ("TOWLINE_BIN", "TOWLINE_TEST_MONGOD")
+    kept = ("TOWLINE_BIN", "TOWLINE_TEST_MONGOD", "TOWLINE_TEST_LEAKS")
     return {name: value for name, value in os.environ.items()
             if not name.startswith("TOWLINE_") or name in kept}
 
