@@ -15,6 +15,7 @@ import threading
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 sys.dont_write_bytecode = True
 
+from faults import faults
 from job import EXIT
 from proxy import Proxied
 from scenario import SCALE, Scenario
@@ -61,6 +62,7 @@ def run_once(scenario, sides):
                 stopped.set()
                 writer.join()
                 if finish(job):
+                    faults.recovered()
                     return job.starts
             scenario.expect(job.wait() in CLEAR, lambda: "status %s: %s" % (job.status,
                                                                             job.error_line()))
