@@ -150,29 +150,31 @@ static void check_versions(tow_check_run_t *run)
                       destination->version);
 }
 
-static uint32_t sharded_collections(tow_conn_t *source)
+/* Why a server did not tell: without the command that it may repeat. */
+static const char *refusal(const tow_error_t *error)
 {
-    tow_shard_keys_t keys;
-    tow_error_t ignored;
-    uint32_t count;
-
-    if (!tow_shard_keys_read(source, &keys, &ignored))
-        return 0;
-    count = HASH_COUNT(keys);
-    tow_shard_keys_clear(&keys);
-    return count;
+    return error->server_code == TOW_UNAUTHORIZED ? "its user may not ask for it" : error->message;
 }
 
 /* Where shards are involved: collections arrive without their shard keys. */
 static void check_sharding(tow_check_run_t *run)
 {
+    tow_shard_keys_t keys = NULL;
+    tow_error_t error;
     uint32_t count;
+    bool known;
 
     if (!run->source || !run->destination ||
         (!tow_link_facts(run->job->source)->sharded && !tow_link_facts(run->job->destination)->sharded))
         return;
-    count = sharded_collections(run->source);
-    if (count)
+    known = tow_shard_keys_read(run->source, &keys, &error);
+    count = HASH_COUNT(keys);
+    tow_shard_keys_clear(&keys);
+    if (!known)
+        tow_find_skipped(run->findings, "sharding", "collections arrive unsharded; which are sharded at "
+                                                    "the source cannot be read: %s",
+                         refusal(&error));
+    else if (count)
         tow_find_warning(run->findings, "sharding",
                          tow_format("make sure that no _id stands on two shards, and that the destination "
                                     "(of a cluster: each database's primary shard) has room for all; shard "
@@ -284,12 +286,6 @@ static double number_at(const bson_t *reply, const char *path)
                    BSON_ITER_HOLDS_NUMBER(&found)
                ? bson_iter_as_double(&found)
                : 0;
-}
-
-/* Why a server did not tell: without the command that it may repeat. */
-static const char *refusal(const tow_error_t *error)
-{
-    return error->server_code == TOW_UNAUTHORIZED ? "its user may not ask for it" : error->message;
 }
 
 static void check_destination_disk(tow_check_run_t *run)

@@ -300,6 +300,11 @@ def shard_keys(scenario, destination):
     found = [check for check in json.loads(done.stdout)["checks"] if check["name"] == "sharding"]
     scenario.expect([check["result"] for check in found] == ["warning"] and
                     "5 are sharded" in found[0]["facts"], "%s" % found)
+    sides[0].script.on("find", when=lambda request: request.collection == "collections", times=None).error(
+        13, "Unauthorized", "not authorized on config to execute command")
+    done = towline("check", "--source", sides[0].uri, "--destination", destination.uri, "--json")
+    found = [check for check in json.loads(done.stdout)["checks"] if check["name"] == "sharding"]
+    scenario.expect([check["result"] for check in found] == ["skipped"], "%s" % found)
     for side in sides:
         scenario.expect(not side.gaps, lambda: "the fake lacks: %s" % side.gaps[:3])
 
