@@ -73,8 +73,7 @@ static const tow_option_t table[] = {
     {"build-indexes", "TOWLINE_BUILD_INDEXES", TOW_OPTION_CHOICE, "",
      "afterDataCopy|beforeDataCopy|excludeHashed|excludeHashedAfterCopy|never", "afterDataCopy",
      "run check plan verify",
-     "when a collection's indexes are built (unique ones always when it is consistent), and which: those "
-     "left out (hashed ones, or all) are neither built nor compared"},
+     "when indexes are built, and which; unique ones always come last, those left out are not compared"},
     {"range-size", "TOWLINE_RANGE_SIZE", TOW_OPTION_INTEGER, "MB", "1..4096", "256",
      "run check plan verify",
      "largest part of a collection that one worker copies or compares at a time, and again after a crash"},

@@ -353,10 +353,10 @@ def killed_in_each_phase(scenario, browser, pair):
         for side in sides:
             side.script.clear()
         if phase == "copying":
-            sides.destination.script.on("insert", when=is_data, times=None).delay(1)
+            sides.destination.script.on("insert", when=is_data, times=None).delay(3)
         elif phase == "catching-up":
             sides.source.script.on("getMore", when=lambda request: request.database == "admin",
-                                   times=None).delay(1)
+                                   times=None).delay(5)
         elif phase == "finalizing":
             sides.destination.script.on("listIndexes", when=is_data, times=None).delay(1)
 
