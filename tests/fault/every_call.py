@@ -2,11 +2,14 @@
 """every_call.py: the k-th call to a server fails, for every k, and nothing is lost.
 
 Between the engine and each server stands a proxy. The k-th command on a side is broken in one of
-three ways: the connection breaks before the server sees it; the server does it and the answer is
-lost; the server refuses it for a change of roles. The job must go on, or end with a clear error and
-go on when it is run again; in the end both sides are compared. Meanwhile a writer changes the source.
+four ways: the connection breaks before the server sees it; the server does it and all or half of the
+answer is lost; the server refuses it for a change of roles. Calls are counted from the start of the
+job, until the fault would come after it is in sync, and again from the cutover, until it comes after
+the job's end. The job must go on, or end with a clear error and go on when it is run again; in the
+end both sides are compared. Meanwhile a writer changes the source.
 
-  --stride N   tries every N-th k, from a random one on (default 40; 1: every call)
+  --stride N   tries every N-th k, from a random one on (default 100; 1: every call)
+  --side SIDE  of the calls to this server only: source, destination
 """
 import pathlib
 import sys
@@ -18,8 +21,9 @@ sys.dont_write_bytecode = True
 from faults import faults
 from job import EXIT
 from proxy import Proxied
-from scenario import SCALE, Scenario
+from scenario import Scenario
 
+SIDES = ("source", "destination")
 MODES = {"cut before": lambda rule: rule.close(),
          "answer lost": lambda rule: rule.lost(),
          "half an answer": lambda rule: rule.half(),
@@ -47,7 +51,7 @@ def write(client, stopped):
             client["data"]["made%d" % number].insert_one({"_id": 1})
 
 
-def run_once(scenario, sides):
+def run_once(scenario, sides, before_cutover):
     """A whole job under writes; how often it had to be started."""
     stopped = threading.Event()
     client = sides.pair.source.client
@@ -61,6 +65,8 @@ def run_once(scenario, sides):
             if reached:
                 stopped.set()
                 writer.join()
+                before_cutover()
+                before_cutover = lambda: None
                 if finish(job):
                     faults.recovered()
                     return job.starts
@@ -89,23 +95,37 @@ def finish(job):
     return job.wait() == 0
 
 
-def try_call(scenario, pair, side, mode, number):
-    """False when the job made fewer calls than that."""
+def try_call(scenario, pair, side, mode, moment, number):
+    """False when the job made fewer calls than that in this part of it."""
     scenario.fresh(pair)
     fill(pair.source.client)
     sides = Proxied(pair)
-    try:
-        script = getattr(sides, side).script
+    script = getattr(sides, side).script
+    counted = {"start": 0}
+
+    def arm():
         MODES[mode](script.on("*", after=number))
-        starts = run_once(scenario, sides)
+
+    def before_cutover():
+        counted["cutover"] = script.count
+        counted["in time"] = script.acted()
+        if moment == "cutover":
+            arm()
+
+    try:
+        if moment == "start":
+            arm()
+        starts = run_once(scenario, sides, before_cutover)
         found = scenario.differences(pair)
-        what = next(iter(script.log[number:]), "none")
+        what = next(iter(script.log[counted[moment] + number:]), "none")
         scenario.expect(not found, lambda: "call %d (%s): %d differences, first %s" % (
             number, what, len(found), found[0]))
-        if script.acted():
-            print("# %s, %s, call %d of %d: %s, %d start%s" % (
-                side, mode, number, script.count, what, starts, "s" * (starts > 1)), flush=True)
-        return script.acted() > 0
+        acted = counted["in time"] if moment == "start" else script.acted()
+        if acted:
+            last = counted["cutover"] if moment == "start" else script.count - counted["cutover"]
+            print("# %s, %s, call %d of %d from the %s: %s, %d start%s" % (
+                side, mode, number, last, moment, what, starts, "s" * (starts > 1)), flush=True)
+        return acted > 0
     finally:
         for job in scenario.jobs:
             job.close()
@@ -113,18 +133,19 @@ def try_call(scenario, pair, side, mode, number):
 
 
 def main():
-    with Scenario(__doc__, [("--stride", {"type": int, "default": 40})]) as scenario:
+    with Scenario(__doc__, [("--stride", {"type": int, "default": 100}),
+                            ("--side", {"choices": SIDES})]) as scenario:
         pair = scenario.pair()
-        stride = scenario.arguments.stride if SCALE >= 1 else scenario.arguments.stride * 3
-        for side in ("source", "destination"):
+        stride = scenario.arguments.stride
+        for side in [scenario.arguments.side] if scenario.arguments.side else SIDES:
             for mode in MODES:
-                with scenario.case("%s: %s at the k-th call" % (side, mode)):
-                    number, acted = scenario.random.randrange(stride), 0
-                    # The tail of a job is as long as its waiting: what comes late is alike.
-                    while number < 160 and try_call(scenario, pair, side, mode, number):
-                        acted += 1
-                        number += stride
-                    scenario.expect(acted > 0, "no call failed")
+                for moment in ("start", "cutover"):
+                    with scenario.case("%s: %s at the k-th call from the %s" % (side, mode, moment)):
+                        number, acted = scenario.random.randrange(stride), 0
+                        while try_call(scenario, pair, side, mode, moment, number):
+                            acted += 1
+                            number += stride
+                        scenario.expect(acted > 0, "no call failed")
 
 
 if __name__ == "__main__":
