@@ -43,6 +43,7 @@ static const struct {
     {175, TOW_RETRY_SAME},   /* QueryPlanKilled: an index or the collection went away under it */
     {202, TOW_RETRY_SAME},   /* NetworkInterfaceExceededTimeLimit */
     {215, TOW_RETRY_SAME},   /* DatabaseDropPending */
+    {217, TOW_RETRY_SAME},   /* IncompleteTransactionHistory: a write sent again after too long */
     {234, TOW_RETRY_SAME},   /* RetryChangeStream */
     {237, TOW_RETRY_SAME},   /* CursorKilled */
     {239, TOW_RETRY_SAME},   /* SnapshotTooOld */

@@ -34,9 +34,19 @@ bool tow_conn_ready(tow_conn_t *conn, tow_error_t *error)
 
 void tow_conn_forget_session(tow_conn_t *conn)
 {
+    if (conn->numbered)
+        return;
     if (conn->session)
         mongoc_client_session_destroy(conn->session);
     conn->session = NULL;
+}
+
+int64_t tow_conn_number(tow_conn_t *conn)
+{
+    if (conn->link->facts.standalone)
+        return 0;
+    conn->numbered = true;
+    return atomic_fetch_add(&conn->link->numbers, 1) + 1;
 }
 
 /* A client of its own whose sockets never time out: 0 would mean "at once" to the driver's streams,
@@ -61,8 +71,9 @@ static bool make_patient(tow_conn_t *conn, tow_error_t *error)
     return true;
 }
 
-/* The command with its concerns. */
-static void complete(const bson_t *command, const tow_send_options_t *options, bson_t *out)
+/* The command with its concerns, and with its number when that is not 0. */
+static void complete(const bson_t *command, const tow_send_options_t *options, int64_t number,
+                     bson_t *out)
 {
     bson_t concern;
 
@@ -80,6 +91,8 @@ static void complete(const bson_t *command, const tow_send_options_t *options, b
         bson_append_utf8(&concern, "w", -1, "majority", -1);
         bson_append_document_end(out, &concern);
     }
+    if (number)
+        bson_append_int64(out, "txnNumber", -1, number);
 }
 
 /* Which server to ask. A cursor lives on one mongos: there the choice is made here and remembered,
@@ -140,12 +153,16 @@ bool tow_conn_command(tow_conn_t *conn, const char *database, const bson_t *comm
                       const tow_send_options_t *options, bson_t *reply, tow_error_t *error)
 {
     tow_retrying_t retrying = tow_retrying_begin(conn->link, conn->link->options.retry_window_ms);
+    int64_t number = options->flags & TOW_SEND_ONCE ? tow_conn_number(conn) : 0;
     bson_t complete_command;
     bool ok;
 
-    complete(command, options, &complete_command);
+    complete(command, options, number, &complete_command);
     while (!(ok = send_once(conn, database, &complete_command, options, reply, error))) {
-        if (!(options->flags & TOW_SEND_RETRY) || !tow_retrying_wait(&retrying, error))
+        bool again = options->flags & TOW_SEND_RETRY ||
+                     (number && error->retry == TOW_RETRY_RECONNECT);
+
+        if (!again || !tow_retrying_wait(&retrying, error))
             break;
         bson_destroy(reply);
     }

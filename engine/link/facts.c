@@ -197,8 +197,11 @@ static void take_hello(tow_facts_t *facts, const bson_t *reply)
     facts->sharded = !strcmp(message, "isdbgrid");
     facts->standalone = !facts->sharded && !facts->set_name[0];
     facts->max_write_batch = 100000;
+    facts->max_message_bytes = 48000000;
     if (bson_iter_init_find(&iter, reply, "maxWriteBatchSize"))
         facts->max_write_batch = (int32_t)bson_iter_as_int64(&iter);
+    if (bson_iter_init_find(&iter, reply, "maxMessageSizeBytes"))
+        facts->max_message_bytes = (int32_t)bson_iter_as_int64(&iter);
 }
 
 bool tow_facts_read(tow_link_t *link, tow_conn_t *conn, tow_error_t *error)

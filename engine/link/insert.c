@@ -3,6 +3,8 @@
 
 #include "engine/link/internal.h"
 
+enum { MESSAGE_OVERHEAD = 64 * 1024 }; /* of a message, besides its documents; generous */
+
 /* The entry after *position, which is the offset of the one before it in the array's bytes: a
  * message may have 100,000 refused documents, and counting up to each would take minutes. */
 static bool next_entry(const bson_t *reply, uint32_t *position, bson_iter_t *out)
@@ -56,7 +58,19 @@ bool tow_reply_write_error(const bson_t *reply, uint32_t *position, tow_write_er
     return true;
 }
 
-static void build_options(tow_conn_t *conn, bool ordered, bson_t *out)
+/* Whether the driver sends all in one message: a number may stand in one only, since a server takes
+ * another of the same number for the first one, sent again. */
+static bool is_one_message(const tow_facts_t *facts, const bson_t *const *documents, size_t count)
+{
+    size_t bytes = MESSAGE_OVERHEAD;
+
+    for (size_t i = 0; i < count; i++)
+        bytes += documents[i]->len;
+    return count <= (size_t)facts->max_write_batch && bytes <= (size_t)facts->max_message_bytes;
+}
+
+/* With the number of a retryable write when that is not 0. */
+static void build_options(tow_conn_t *conn, bool ordered, int64_t number, bson_t *out)
 {
     bson_t concern;
 
@@ -69,6 +83,8 @@ static void build_options(tow_conn_t *conn, bool ordered, bson_t *out)
     bson_append_document_begin(out, "writeConcern", -1, &concern);
     bson_append_utf8(&concern, "w", -1, "majority", -1);
     bson_append_document_end(out, &concern);
+    if (number)
+        bson_append_int64(out, "txnNumber", -1, number);
 }
 
 /* The first entry of writeConcernErrors, of the driver's merged reply. */
@@ -99,9 +115,9 @@ static bool accounts_for_all(const bson_t *reply, size_t count, bool ordered)
     return seen == count;
 }
 
-bool tow_conn_insert(tow_conn_t *conn, const char *database, const char *collection,
-                     const bson_t *const *documents, size_t count, bool ordered, bson_t *reply,
-                     tow_error_t *error)
+static bool insert_once(tow_conn_t *conn, const char *database, const char *collection,
+                        const bson_t *const *documents, size_t count, bool ordered,
+                        int64_t number, bson_t *reply, tow_error_t *error)
 {
     mongoc_collection_t *handle;
     tow_write_error_t refusal;
@@ -112,11 +128,9 @@ bool tow_conn_insert(tow_conn_t *conn, const char *database, const char *collect
     bool ok;
 
     bson_init(reply);
-    if (!count)
-        return true;
     if (!tow_conn_ready(conn, error))
         return false;
-    build_options(conn, ordered, &opts);
+    build_options(conn, ordered, number, &opts);
     ok = mongoc_client_session_append(conn->session, &opts, &driver);
     if (ok) {
         handle = mongoc_client_get_collection(conn->client, database, collection);
@@ -143,4 +157,24 @@ bool tow_conn_insert(tow_conn_t *conn, const char *database, const char *collect
     if (error->retry == TOW_RETRY_RECONNECT)
         tow_conn_forget_session(conn);
     return false;
+}
+
+bool tow_conn_insert(tow_conn_t *conn, const char *database, const char *collection,
+                     const bson_t *const *documents, size_t count, bool ordered, bson_t *reply,
+                     tow_error_t *error)
+{
+    tow_retrying_t retrying = tow_retrying_begin(conn->link, conn->link->options.retry_window_ms);
+    int64_t number = is_one_message(&conn->link->facts, documents, count) ? tow_conn_number(conn) : 0;
+    bool ok = true;
+
+    if (!count)
+        bson_init(reply);
+    while (count && !(ok = insert_once(conn, database, collection, documents, count, ordered, number,
+                                       reply, error))) {
+        if (!number || error->retry != TOW_RETRY_RECONNECT || !tow_retrying_wait(&retrying, error))
+            break;
+        bson_destroy(reply);
+    }
+    tow_retrying_end(&retrying);
+    return ok;
 }

@@ -18,6 +18,8 @@ struct tow_link {
     _Atomic tow_optime_t time, event_time;
     atomic_bool opaque;            /* its resume tokens are no KeyStrings */
     _Atomic uint64_t retries, ping_us;
+    _Atomic int64_t numbers;       /* of retryable writes: the driver may give a session to one connection
+                                      after another, and its numbers must only grow */
     int64_t connect_ms;            /* how long the first connection may take */
     atomic_int note_refused;       /* appendOplogNote was refused: do not ask again */
     pthread_mutex_t lock;          /* guards what follows */
@@ -32,6 +34,7 @@ struct tow_conn {
     mongoc_client_session_t *session;
     mongoc_client_t *patient;      /* without a socket time-out, for index builds */
     uint32_t server;
+    bool numbered;                 /* the session has sent retryable writes */
 };
 
 /* A call that may be sent again: counts, waits and shows what it waits for. */
@@ -43,8 +46,11 @@ typedef struct {
 
 /* The client of a connection, with its session; makes both at the first use. */
 bool tow_conn_ready(tow_conn_t *conn, tow_error_t *error);
-/* The connection broke: the session may be in use at a server that is gone. */
+/* The connection broke: the session may be in use at a server that is gone. One that has numbered its
+ * writes stays: that is what keeps stragglers out. */
 void tow_conn_forget_session(tow_conn_t *conn);
+/* The number of the connection's next retryable write; 0 where the server knows none. */
+int64_t tow_conn_number(tow_conn_t *conn);
 /* Puts a writeConcernError {code, errmsg} of a reply into *error; returns false. */
 bool tow_fail_write_concern(const tow_link_t *link, const bson_iter_t *found, tow_error_t *error);
 

@@ -32,6 +32,7 @@ typedef struct {
     char identity[256];            /* same for every way to reach one deployment: set name and sorted
                                       hosts with the replica set id where readable, or the cluster id */
     int32_t max_write_batch;       /* operations a message, 100,000 */
+    int32_t max_message_bytes;     /* 48,000,000 */
     bool standalone;               /* neither a replica set nor a mongos */
     bool expanded_events;          /* showExpandedEvents, 6.0+ */
     bool bypass_empty_ts;          /* knows bypassEmptyTsReplacement; probed, nothing is written */
@@ -93,7 +94,11 @@ typedef enum {
     TOW_SEND_READ = 1,       /* adds readConcern majority (with afterClusterTime: see after) */
     TOW_SEND_WRITE = 2,      /* adds writeConcern majority */
     TOW_SEND_RETRY = 4,      /* may be sent again after SAME and RECONNECT errors, within the window */
-    TOW_SEND_NO_TIMEOUT = 8  /* index builds: hours may pass before the reply; keeps no socket time-out */
+    TOW_SEND_NO_TIMEOUT = 8, /* index builds: hours may pass before the reply; keeps no socket time-out */
+    TOW_SEND_ONCE = 16       /* a retryable write (inserts, updates and deletes of one document each):
+                                sent again while its end is not known, within the window, it takes effect
+                                once; and never behind a later one of this connection, however long it
+                                was under way. Plain on a standalone, which knows no such writes. */
 } tow_send_t;
 
 typedef struct {
@@ -128,7 +133,8 @@ bool tow_reply_write_error(const bson_t *reply, uint32_t *position, tow_write_er
 
 /* Unordered insert of raw documents by insert_many (document sequences, no client-side validation,
  * bypassDocumentValidation; bypassEmptyTsReplacement where known), write concern majority, split by
- * the driver to message limits. Not retried. *reply always initialized; it holds writeErrors with
+ * the driver to message limits. What fits into one message is a retryable write, as with TOW_SEND_ONCE;
+ * more is not sent again. *reply always initialized; it holds writeErrors with
  * indexes into `documents`. True when the transport and the write concern are fine, whatever
  * writeErrors there are. */
 bool tow_conn_insert(tow_conn_t *conn, const char *database, const char *collection,

@@ -36,7 +36,7 @@ bool tow_store_update_one(tow_store_t *store, const char *collection, const bson
     bson_append_bool(&statement, "upsert", -1, upsert);
     bson_append_document_end(&list, &statement);
     bson_append_array_end(&command, &list);
-    ok = tow_store_run(store, &command, TOW_SEND_WRITE, &reply, error);
+    ok = tow_store_run(store, &command, TOW_SEND_WRITE | TOW_SEND_ONCE, &reply, error);
     if (ok && bson_iter_init_find(&iter, &reply, "n"))
         *out_matched = bson_iter_as_int64(&iter);
     if (ok && tow_reply_write_error(&reply, &position, &failure)) {

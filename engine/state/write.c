@@ -246,7 +246,7 @@ bool tow_write_send(tow_write_t *write, tow_conn_t *conn, tow_write_error_fn eac
                     uint32_t *out_matched, tow_error_t *error)
 {
     static const char *const verbs[] = {"update", "delete from", "insert into"};
-    tow_send_options_t send = {.flags = TOW_SEND_WRITE};
+    tow_send_options_t send = {.flags = TOW_SEND_WRITE | TOW_SEND_ONCE};
     bson_t reply;
     bool ok;
 

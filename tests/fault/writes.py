@@ -8,6 +8,7 @@ compared.
 """
 import pathlib
 import sys
+import threading
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 sys.dont_write_bytecode = True
@@ -16,7 +17,7 @@ from bson.son import SON
 
 import corpus
 from proxy import behind
-from scenario import Scenario
+from scenario import Scenario, wait_until
 
 WRITES = ("insert", "update", "delete")
 
@@ -103,6 +104,57 @@ def one_fault(scenario, pair, plant, writes):
     sides.destination.close()
 
 
+def expect_same(scenario, what, source, destination):
+    """Now, before the cutover's verification would repair it."""
+    sides = [{document["_id"]: document for document in side.find()} for side in (source, destination)]
+    different = [key for key in sides[0].keys() | sides[1].keys() if sides[0].get(key) != sides[1].get(key)]
+    scenario.expect(not different, "%s: %d documents differ, as _id %s" % (what, len(different), different[:1]))
+
+
+def stragglers(scenario, pair):
+    """A write arrives when its document has long changed again, or is gone: it must come to nothing."""
+    scenario.reset(*pair)
+    source, destination = (server.client["data"]["a"] for server in pair)
+    source.insert_many([{"_id": n, "n": 0} for n in range(200)])
+    sides = Sides(pair)
+    released = threading.Event()
+    answers = sides.destination.hold_back(sides.destination.script.on("insert", when=of_data), released)
+    job = scenario.job(sides)
+    job.wait_in_sync()
+    source.delete_many({"_id": {"$gte": 150}})
+    job.wait_caught_up(pair.source.client)
+    released.set()
+    wait_until("the answer to the straggler of the copy", lambda: answers)
+    expect_same(scenario, "copied", source, destination)
+    sides.destination.script.clear()
+    for change in ("changed", "deleted", "inserted"):
+        released = threading.Event()
+        answers = [sides.destination.hold_back(sides.destination.script.on(name, when=of_data), released)
+                   for name in WRITES]
+        if change == "inserted":
+            source.delete_many({"_id": {"$lt": 50}})
+        else:
+            source.update_many({"_id": {"$lt": 50}}, {"$set": {"n": change}})
+        wait_until("a write on its way", lambda: sides.destination.script.acted() > 0)
+        sides.destination.script.clear()
+        if change == "changed":
+            source.update_many({}, {"$set": {"n": "again"}})
+        elif change == "deleted":
+            source.delete_many({"_id": {"$lt": 50}})
+        else:
+            source.insert_many([{"_id": n, "n": "new"} for n in range(50)])
+        job.wait_caught_up(pair.source.client)
+        released.set()
+        wait_until("the straggler's answer", lambda: any(answers))
+        expect_same(scenario, change, source, destination)
+        if change == "deleted":
+            source.insert_many([{"_id": n, "n": 0} for n in range(50)])
+            job.wait_caught_up(pair.source.client)
+    job.finish()
+    scenario.expect_equal(pair)
+    sides.destination.close()
+
+
 def main():
     with Scenario(__doc__) as scenario:
         pair = scenario.pair()
@@ -113,6 +165,8 @@ def main():
                 one_fault(scenario, pair, plant, writes)
             for job in scenario.jobs:
                 job.close()
+        with scenario.case("a write that arrives late"):
+            stragglers(scenario, pair)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import threading
 import time
 
 from faults import faults
-from wire import OP_MSG, Peer, Request, read_message
+from wire import OP_MSG, Closed, Peer, Request, read_message, reply_body
 
 
 class Proxy(Peer):
@@ -32,8 +32,28 @@ class Proxy(Peer):
     def flow(self):
         self.flowing.set()
 
+    def hold_back(self, rule, released):
+        """The rule's request is on its way for long: its connection breaks, and the server sees it
+        when the event `released` is set. Its answer is then put into the list that this returns."""
+        answers = []
+
+        def deliver(request):
+            with self._connect() as upstream:
+                released.wait()
+                upstream.sendall(request.message)
+                answers.append(reply_body(read_message(upstream)))
+
+        def perform(request, serve):
+            threading.Thread(target=deliver, args=(request,), daemon=True).start()
+            raise Closed("scripted")
+        rule.act(perform, "request arrives long after its connection broke")
+        return answers
+
+    def _connect(self):
+        return socket.create_connection(("127.0.0.1", self.target))
+
     def serve_connection(self, sock):
-        upstream = socket.create_connection(("127.0.0.1", self.target))
+        upstream = self._connect()
         upstream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with self.lock:
             self.sockets.add(upstream)

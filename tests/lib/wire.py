@@ -155,14 +155,14 @@ class Rule:
             return False
         return self.when is None or bool(self.when(request))
 
-    def _do(self, perform, fault=None):
+    def act(self, perform, fault=None):
         self.perform, self.fault = perform, fault
         self.script._add(self)
         return self
 
     def error(self, code, name="", message="", labels=(), **more):
         """Refused: nothing is done."""
-        return self._do(lambda request, serve: request.answer(
+        return self.act(lambda request, serve: request.answer(
             failure(code, name, message, labels, **more)),
                         "request refused: %s" % (name or code))
 
@@ -171,11 +171,11 @@ class Rule:
         def perform(request, serve):
             serve(request)
             return request.answer(failure(code, name, labels=labels))
-        return self._do(perform, "request done, reported as %s" % (name or code))
+        return self.act(perform, "request done, reported as %s" % (name or code))
 
     def reply(self, document):
         """Nothing is done, and this is the answer: a document, or a function of the request."""
-        return self._do(lambda request, serve: request.answer(
+        return self.act(lambda request, serve: request.answer(
             document(request) if callable(document) else document))
 
     def change(self, function, fault=None):
@@ -184,7 +184,7 @@ class Rule:
             document = reply_body(serve(request))
             function(request, document)
             return request.answer(document)
-        return self._do(perform, fault)
+        return self.act(perform, fault)
 
     def concern_error(self, code=64, name="WriteConcernTimeout"):
         """Done, and the majority did not acknowledge it."""
@@ -197,27 +197,27 @@ class Rule:
         """The connection breaks before anything is done."""
         def perform(request, serve):
             raise Closed("scripted")
-        return self._do(perform, "connection broken before the request")
+        return self.act(perform, "connection broken before the request")
 
     def lost(self):
         """Done; the connection breaks before the answer."""
         def perform(request, serve):
             serve(request)
             raise Closed("scripted")
-        return self._do(perform, "request done, answer lost")
+        return self.act(perform, "request done, answer lost")
 
     def half(self):
         """Done; half of the answer arrives, then the connection breaks."""
         def perform(request, serve):
             answer = serve(request)
             raise Half(answer[:len(answer) // 2])
-        return self._do(perform, "request done, half an answer")
+        return self.act(perform, "request done, half an answer")
 
     def delay(self, seconds, fault=None):
         def perform(request, serve):
             time.sleep(seconds)  # a slow server is what this stands for
             return serve(request)
-        return self._do(perform, fault)
+        return self.act(perform, fault)
 
 
 class Half(Closed):

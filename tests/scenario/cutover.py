@@ -33,7 +33,7 @@ class Hold:
             self.reached.set()
             self.go.wait(60)
             return answer or serve(request)
-        side.script.on(command, when=when, after=after)._do(perform)
+        side.script.on(command, when=when, after=after).act(perform)
 
     def wait(self, scenario):
         scenario.expect(self.reached.wait(60), "what is to be held never came")
