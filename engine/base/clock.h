@@ -8,6 +8,7 @@
 
 int64_t tow_now_ms(void);       /* monotonic */
 int64_t tow_now_us(void);       /* monotonic */
+int64_t tow_boot_ms(void);      /* monotonic; goes on while the machine sleeps */
 int64_t tow_wall_ms(void);      /* since 1970 */
 void tow_wall_text(int64_t wall_ms, char out[32]); /* "2026-11-23T07:00:00Z" */
 double tow_cpu_seconds(void);   /* of this process, user and system */

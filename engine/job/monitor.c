@@ -128,9 +128,11 @@ static void *checkpointer(void *data)
 {
     tow_job_t *job = data;
     tow_optime_t stored = 0;
-    int64_t renewed_ms = tow_now_ms();
+    int64_t renewed_ms = tow_now_ms() - RENEW_MS; /* preparing may have taken long */
+    bool lost = false;
     tow_error_t error;
 
+    tow_store_guard(job->store, true);
     while (!tow_stop_wait(job->stop, CHECKPOINT_MS)) {
         bool ok = true;
 
@@ -141,16 +143,20 @@ static void *checkpointer(void *data)
         ok = ok && tow_job_save_window(job, &error);
         if (ok && tow_now_ms() - renewed_ms >= RENEW_MS) {
             ok = tow_store_renew(job->store, &error);
-            renewed_ms = tow_now_ms();
+            if (ok)
+                renewed_ms = tow_now_ms();
         }
         if (ok || tow_stop_requested(job->stop))
             continue;
-        if (error.code == TOW_ERROR_LEASE || error.retry == TOW_RETRY_NEVER) {
+        lost = error.code == TOW_ERROR_LEASE;
+        if (lost || error.retry == TOW_RETRY_NEVER) {
             tow_stop_request(job->stop, &error);
         } else {
             tow_emit(&job->sink, TOW_LEVEL_WARNING, "checkpoint_failed", "%s", error.message);
         }
     }
+    if (!lost)
+        tow_store_guard(job->store, false); /* the job's end writes, too */
     return NULL;
 }
 

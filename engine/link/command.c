@@ -41,6 +41,28 @@ void tow_conn_forget_session(tow_conn_t *conn)
     conn->session = NULL;
 }
 
+void tow_link_limit_writes(tow_link_t *link, int64_t until_ms)
+{
+    atomic_store(&link->writes_until_ms, until_ms);
+}
+
+void tow_conn_unlimited(tow_conn_t *conn)
+{
+    conn->unlimited = true;
+}
+
+bool tow_conn_may_write(const tow_conn_t *conn, tow_error_t *error)
+{
+    int64_t until_ms = atomic_load(&conn->link->writes_until_ms);
+
+    if (!until_ms || conn->unlimited || tow_boot_ms() < until_ms)
+        return true;
+    tow_fail(error, TOW_ERROR_UNREACHABLE,
+             "writes to the %s wait until the job's lease is renewed there", conn->link->side);
+    error->retry = TOW_RETRY_RECONNECT;
+    return false;
+}
+
 int64_t tow_conn_number(tow_conn_t *conn)
 {
     if (conn->link->facts.standalone)
@@ -122,7 +144,8 @@ static bool send_once(tow_conn_t *conn, const char *database, const bson_t *comm
     mongoc_client_t *client;
     bool ok;
 
-    if (patient ? !make_patient(conn, error) : !tow_conn_ready(conn, error)) {
+    ok = patient ? make_patient(conn, error) : tow_conn_ready(conn, error);
+    if (!ok || (options->flags & TOW_SEND_WRITE && !tow_conn_may_write(conn, error))) {
         bson_init(reply);
         bson_destroy(&opts);
         return false;

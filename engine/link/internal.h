@@ -18,6 +18,7 @@ struct tow_link {
     _Atomic tow_optime_t time, event_time;
     atomic_bool opaque;            /* its resume tokens are no KeyStrings */
     _Atomic uint64_t retries, ping_us;
+    _Atomic int64_t writes_until_ms; /* tow_boot_ms; 0: no limit */
     _Atomic int64_t numbers;       /* of retryable writes: the driver may give a session to one connection
                                       after another, and its numbers must only grow */
     int64_t connect_ms;            /* how long the first connection may take */
@@ -35,6 +36,7 @@ struct tow_conn {
     mongoc_client_t *patient;      /* without a socket time-out, for index builds */
     uint32_t server;
     bool numbered;                 /* the session has sent retryable writes */
+    bool unlimited;
 };
 
 /* A call that may be sent again: counts, waits and shows what it waits for. */
@@ -49,6 +51,8 @@ bool tow_conn_ready(tow_conn_t *conn, tow_error_t *error);
 /* The connection broke: the session may be in use at a server that is gone. One that has numbered its
  * writes stays: that is what keeps stragglers out. */
 void tow_conn_forget_session(tow_conn_t *conn);
+/* Whether a write may be sent now; else *error may be tried again. */
+bool tow_conn_may_write(const tow_conn_t *conn, tow_error_t *error);
 /* The number of the connection's next retryable write; 0 where the server knows none. */
 int64_t tow_conn_number(tow_conn_t *conn);
 /* Puts a writeConcernError {code, errmsg} of a reply into *error; returns false. */

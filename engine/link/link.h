@@ -88,6 +88,11 @@ void tow_link_retrying(const tow_link_t *link, char *out, size_t size);
 tow_conn_t *tow_conn_open(tow_link_t *link, tow_error_t *error); /* does not touch the network */
 void tow_conn_close(tow_conn_t *conn);
 tow_link_t *tow_conn_link(tow_conn_t *conn);
+/* Until when (tow_boot_ms) what writes may be sent to this side; 0, as at first: without end. Later it fails
+ * as a lost connection does, and is sent again where that is so, until there is a later limit: a process
+ * that stood still must not write before it knows that the job is still its own. Thread-safe. */
+void tow_link_limit_writes(tow_link_t *link, int64_t until_ms);
+void tow_conn_unlimited(tow_conn_t *conn); /* the limit is not for this connection */
 
 typedef enum {
     TOW_SEND_PLAIN = 0,      /* no concern added */

@@ -202,8 +202,9 @@ static bool take_over(tow_store_t *store, const lease_t *old, int64_t now_ms, bo
     return ok;
 }
 
+/* *out_began_ms: tow_boot_ms before the lease's time begins. */
 static bool take_lease(tow_store_t *store, const tow_settings_t *settings, int64_t wait_ms,
-                       bool *out_resumed, tow_error_t *error)
+                       int64_t *out_began_ms, bool *out_resumed, tow_error_t *error)
 {
     int64_t until_ms = tow_now_ms() + wait_ms, seen_expires_ms = 0;
     tow_link_t *link = tow_conn_link(store->conn);
@@ -214,6 +215,7 @@ static bool take_lease(tow_store_t *store, const tow_settings_t *settings, int64
         lease_t lease;
         int64_t now_ms;
 
+        *out_began_ms = tow_boot_ms();
         if (!server_now(store, &now_ms, error) ||
             !create_job(store, settings, now_ms, &created, error))
             return false;
@@ -286,17 +288,19 @@ tow_store_t *tow_store_open(tow_link_t *destination, const char *job,
 {
     tow_store_t *store = tow_alloc(sizeof *store);
     bson_oid_t oid;
+    int64_t began_ms;
 
     store->database = tow_format("towline_%s", job);
     pthread_mutex_init(&store->lock, NULL);
     bson_oid_init(&oid, NULL);
     bson_oid_to_string(&oid, store->holder);
     store->conn = tow_conn_open(destination, error);
-    if (!store->conn || !take_lease(store, settings, wait_ms, out_resumed, error)) {
+    if (!store->conn || !take_lease(store, settings, wait_ms, &began_ms, out_resumed, error)) {
         tow_store_destroy(store);
         return NULL;
     }
-    store->renewed_ms = tow_now_ms();
+    tow_conn_unlimited(store->conn);
+    store->renewed_ms = began_ms;
     return store;
 }
 
@@ -322,7 +326,7 @@ bool tow_store_renew(tow_store_t *store, tow_error_t *error)
     bool ok;
 
     pthread_mutex_lock(&store->lock);
-    before_ms = tow_now_ms();
+    before_ms = tow_boot_ms();
     ok = server_now(store, &now_ms, error);
     if (ok) {
         bson_append_document_begin(&update, "$set", -1, &set);
@@ -332,9 +336,20 @@ bool tow_store_renew(tow_store_t *store, tow_error_t *error)
     }
     if (ok)
         store->renewed_ms = before_ms;
+    if (ok && store->guarding)
+        tow_link_limit_writes(tow_conn_link(store->conn), before_ms + TOW_LEASE_MS);
     pthread_mutex_unlock(&store->lock);
     bson_destroy(&update);
     return ok;
+}
+
+void tow_store_guard(tow_store_t *store, bool guarding)
+{
+    pthread_mutex_lock(&store->lock);
+    store->guarding = guarding;
+    tow_link_limit_writes(tow_conn_link(store->conn),
+                          guarding ? store->renewed_ms + TOW_LEASE_MS : 0);
+    pthread_mutex_unlock(&store->lock);
 }
 
 bool tow_store_lease_valid(tow_store_t *store)
@@ -342,7 +357,7 @@ bool tow_store_lease_valid(tow_store_t *store)
     bool valid;
 
     pthread_mutex_lock(&store->lock);
-    valid = tow_now_ms() - store->renewed_ms < TOW_LEASE_MS;
+    valid = tow_boot_ms() - store->renewed_ms < TOW_LEASE_MS;
     pthread_mutex_unlock(&store->lock);
     return valid;
 }

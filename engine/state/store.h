@@ -39,6 +39,9 @@ bool tow_store_release(tow_store_t *store, tow_error_t *error) TOW_CHECK; /* giv
 bool tow_store_drop(tow_store_t *store, tow_error_t *error) TOW_CHECK;    /* removes the database */
 /* Extends the lease (15 s); TOW_ERROR_LEASE when another process took it. */
 bool tow_store_renew(tow_store_t *store, tow_error_t *error) TOW_CHECK;
+/* While guarding, the destination takes no writes (tow_link_limit_writes) but of the state itself as soon as
+ * the lease has run out by this process's clock, until it is renewed. */
+void tow_store_guard(tow_store_t *store, bool guarding);
 /* Tells whether a lease that this process believes to hold has run out by its own clock. */
 bool tow_store_lease_valid(tow_store_t *store);
 const char *tow_store_database(const tow_store_t *store);

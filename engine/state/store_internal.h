@@ -14,7 +14,8 @@ struct tow_store {
     char holder[25];      /* random, new for every process */
     pthread_mutex_t lock; /* guards what follows */
     tow_conn_t *conn;
-    int64_t renewed_ms; /* tow_now_ms when the lease was last known to be ours */
+    int64_t renewed_ms; /* tow_boot_ms when the lease was last known to be ours */
+    bool guarding;
 };
 
 /* All of these want the lock to be held. */

@@ -23,7 +23,7 @@ import corpus
 from faults import faults
 from job import EXIT, ROOT, ApiError, Job, JobError, binary, stamp
 from proxy import Proxied
-from scenario import Scenario, scaled
+from scenario import Scenario, scaled, wait_until
 
 SHIM = ROOT / "build" / "tests" / "libshim.so"
 CALLS = {"write": "a write of the spool", "truncate": "a truncation of the spool", "sync": "a sync of the spool",
@@ -367,6 +367,43 @@ def taken_over(scenario, pair):
     end_well(scenario, pair, second, load)
 
 
+def late_writer(scenario, pair):
+    """A process stands still with a document in its hands, another takes its job over and writes a newer
+    one: when it wakes it must not write the old one before it asks whose the job is."""
+    fresh(scenario, pair)
+    sides, read, released = Proxied(pair), threading.Event(), threading.Event()
+    source, destination = (server.client["data"]["a"] for server in pair)
+
+    def hold_answer(request, serve):
+        answer = serve(request)
+        read.set()
+        released.wait()
+        return answer
+    try:
+        first = scenario.job(sides, name="late")
+        first.wait_in_sync()
+        sides.source.script.on("find", when=lambda request: request.collection == "a").act(hold_answer)
+        source.update_one({"_id": 1}, {"$set": {"v": "old"}})
+        wait_until("the read of the old document", read.is_set)
+        first.signal(signal.SIGSTOP)
+        faults.injected("job taken over from a process that stands still")
+        second = scenario.job(pair, name="late")
+        second.wait_in_sync()
+        source.update_one({"_id": 1}, {"$set": {"v": "new"}})
+        second.wait_caught_up(pair.source.client)
+        released.set()
+        first.signal(signal.SIGCONT)
+        scenario.expect(first.wait() == EXIT["lease"], lambda: "the first ended with %s: %s" % (
+            first.status, first.error_line()))
+        found = destination.find_one({"_id": 1})
+        scenario.expect(found["v"] == "new", "the destination has the %s document" % found["v"])
+        second.finish()
+        scenario.expect_equal(pair)
+    finally:
+        released.set()
+        sides.close()
+
+
 def second_process(scenario, pair):
     fresh(scenario, pair)
     load = Load(pair.source.client)
@@ -458,6 +495,7 @@ def main():
             ("the servers are far away", network, (far_away,)),
             ("stopped for a while", stopped_process, (60 if long else 5,)),
             ("another process takes the job over", taken_over, ()),
+            ("a process wakes when its job is another's", late_writer, ()),
             ("a second process on the same job", second_process, ()),
             ("the job's database is dropped", state_dropped, ()),
             ("the destination is dropped under the job", destination_dropped, ()),
