@@ -274,7 +274,7 @@ static bool reach_cutover(tow_job_t *job, tow_error_t *error)
 {
     while (tick(job)) {
         tow_phase_t phase = tow_job_phase(job);
-        bool finished = tow_copy_finished(job->copy), wished;
+        bool finished = tow_copy_finished(job->copy), quiet, wished;
 
         if (phase == TOW_PHASE_COPYING && finished) {
             tow_job_move(job, TOW_PHASE_CATCHING_UP);
@@ -298,10 +298,15 @@ static bool reach_cutover(tow_job_t *job, tow_error_t *error)
             tow_job_begin_window(job);
             tow_tail_hurry(job->tail, false);
         }
+        quiet = !job->config.manual && is_quiet(job);
         pthread_mutex_lock(&job->lock);
-        wished = job->phase == TOW_PHASE_IN_SYNC && (!job->config.manual || job->cutover_wished);
+        /* Decided under the lock: a pause comes before it, and holds the cutover up, or is refused. */
+        wished = job->phase == TOW_PHASE_IN_SYNC && !job->pause_wished &&
+                 (job->cutover_wished || quiet);
+        if (wished)
+            job->cutover_wished = true;
         pthread_mutex_unlock(&job->lock);
-        if (wished && (job->config.manual || is_quiet(job)))
+        if (wished)
             return true;
         if (!tow_job_watch_window(job, error))
             return false;

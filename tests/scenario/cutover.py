@@ -236,6 +236,23 @@ def automatic(scenario, pair):
         writes.stop()
 
 
+def paused_first(scenario, pair):
+    proxied = Proxied(pair)
+    fill(scenario, pair)
+    with scenario.case("--cutover auto: a pause that comes while unique indexes are built holds it up"):
+        with Hold(proxied.destination, "createIndexes",
+                  lambda request: b"at_1" in request.message) as hold:
+            job = scenario.job(proxied, name="paused", cutover="auto")
+            hold.wait(scenario)
+            job.wait_for("direct mode", lambda now: now["mode"] == "direct" and now["lagMs"] == 0)
+            job.api("POST", "pause")
+        job.wait_phase("paused")
+        job.resume()
+        job.wait_done()
+        scenario.expect_equal(pair)
+    proxied.close()
+
+
 # Blocked writes -------------------------------------------------------------------------------------
 
 def blocking(scenario, pair):
@@ -565,7 +582,8 @@ def own_user(scenario, pair):
     proxy.close()
 
 
-PARTS = (late_writes, called_off, killed_behind_ttl, late_checkpoint, automatic, blocking, phases, asked_again, summary, own_user)
+PARTS = (late_writes, called_off, killed_behind_ttl, late_checkpoint, automatic, paused_first,
+         blocking, phases, asked_again, summary, own_user)
 
 
 def main():
