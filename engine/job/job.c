@@ -460,14 +460,25 @@ bool tow_job_run(tow_job_t *job, tow_error_t *error)
     return tow_job_start(job, error) && tow_job_wait(job, error);
 }
 
+bool tow_job_is_over(const tow_job_t *job)
+{
+    return job->closed || job->expired || tow_stop_requested(job->stop) ||
+           tow_phase_is_final(job->phase);
+}
+
+const char *tow_job_state_name(const tow_job_t *job)
+{
+    return tow_job_is_over(job) && !tow_phase_is_final(job->phase) ? "about to end"
+                                                                   : tow_phase_name(job->phase);
+}
+
 /* Answers a request that fits only some phases: the lock is held and given up. */
 static bool refuse(tow_job_t *job, const char *what, tow_error_t *error)
 {
-    tow_phase_t phase = job->phase;
+    const char *state = tow_job_state_name(job);
 
     pthread_mutex_unlock(&job->lock);
-    return tow_fail(error, TOW_ERROR_STATE, "cannot %s a job that is %s", what,
-                    tow_phase_name(phase));
+    return tow_fail(error, TOW_ERROR_STATE, "cannot %s a job that is %s", what, state);
 }
 
 static bool accept(tow_job_t *job)
@@ -480,7 +491,7 @@ static bool accept(tow_job_t *job)
 bool tow_job_pause(tow_job_t *job, tow_error_t *error)
 {
     pthread_mutex_lock(&job->lock);
-    if (job->cutover_wished ||
+    if (tow_job_is_over(job) || job->cutover_wished ||
         (job->phase != TOW_PHASE_COPYING && job->phase != TOW_PHASE_CATCHING_UP &&
          job->phase != TOW_PHASE_IN_SYNC))
         return refuse(job, "pause", error);
@@ -491,7 +502,7 @@ bool tow_job_pause(tow_job_t *job, tow_error_t *error)
 bool tow_job_resume(tow_job_t *job, tow_error_t *error)
 {
     pthread_mutex_lock(&job->lock);
-    if (!job->pause_wished)
+    if (tow_job_is_over(job) || !job->pause_wished)
         return refuse(job, "resume", error);
     job->pause_wished = false;
     return accept(job);
@@ -502,8 +513,7 @@ static bool cut_over(tow_job_t *job, bool blocking, tow_error_t *error)
     char reason[REASON_SIZE];
 
     pthread_mutex_lock(&job->lock);
-    if (job->cutover_wished || job->phase == TOW_PHASE_FINALIZING ||
-        tow_phase_is_final(job->phase))
+    if (tow_job_is_over(job) || job->cutover_wished || job->phase == TOW_PHASE_FINALIZING)
         return refuse(job, "cut over", error);
     if (job->pause_wished || !tow_job_can_commit(job, reason)) {
         pthread_mutex_unlock(&job->lock);

@@ -1,0 +1,89 @@
+/* What may be asked of a job, and when: one that talks to no server, moved by hand. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "engine/job/internal.h"
+
+static tow_job_t *make_job(const char *cutover)
+{
+    tow_options_t *options = tow_options_new();
+    tow_error_t error;
+    tow_job_t *job;
+
+    assert_true(tow_options_set(options, "source", "mongodb://127.0.0.1:1/", &error));
+    assert_true(tow_options_set(options, "destination", "mongodb://127.0.0.1:2/", &error));
+    assert_true(tow_options_set(options, "cutover", cutover, &error));
+    job = tow_job_new(options, &error);
+    assert_non_null(job);
+    tow_options_destroy(options);
+    return job;
+}
+
+static tow_job_t *job_in_sync(void)
+{
+    tow_job_t *job = make_job("manual");
+
+    job->started = true;
+    for (int phase = TOW_PHASE_VALIDATING; phase <= TOW_PHASE_IN_SYNC; phase++)
+        tow_job_move(job, (tow_phase_t)phase);
+    atomic_store(&job->synced_once, true);
+    job->lag_ms = 0;
+    return job;
+}
+
+static void refuses_all(tow_job_t *job, const char *why)
+{
+    tow_error_t error;
+
+    assert_false(tow_job_cutover(job, &error));
+    assert_int_equal(error.code, TOW_ERROR_STATE);
+    assert_non_null(strstr(error.message, why));
+    assert_false(tow_job_pause(job, &error));
+    assert_int_equal(error.code, TOW_ERROR_STATE);
+    assert_false(tow_job_extend(job, 3600, &error));
+    assert_int_equal(error.code, TOW_ERROR_STATE);
+    job->pause_wished = true; /* it was paused before */
+    assert_false(tow_job_resume(job, &error));
+    assert_int_equal(error.code, TOW_ERROR_STATE);
+    assert_non_null(strstr(error.message, why));
+    tow_job_destroy(job);
+}
+
+/* What is answered with success is done. */
+static void a_job_whose_end_is_decided_takes_no_requests(void **state)
+{
+    tow_error_t error;
+    tow_job_t *job = job_in_sync();
+
+    assert_true(tow_job_cancel(job, &error));
+    refuses_all(job, "about to end");
+    job = job_in_sync();
+    tow_job_stop(job);
+    refuses_all(job, "about to end");
+    job = job_in_sync();
+    job->expired = true;
+    refuses_all(job, "about to end");
+    job = job_in_sync();
+    job->closed = true;
+    refuses_all(job, "about to end");
+    job = job_in_sync();
+    tow_job_move(job, TOW_PHASE_FAILED);
+    refuses_all(job, "failed");
+    job = job_in_sync();
+    assert_true(tow_job_cutover(job, &error));
+    tow_job_destroy(job);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_job_whose_end_is_decided_takes_no_requests),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
