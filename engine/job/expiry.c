@@ -125,7 +125,7 @@ bool tow_job_save_window(tow_job_t *job, tow_error_t *error)
 
 bool tow_job_restore_window(tow_job_t *job, const bson_t *document, tow_error_t *error)
 {
-    int64_t start_ms = 0, extra_ms = 0, now = tow_wall_ms(), end_ms;
+    int64_t start_ms = 0, extra_ms = 0, asked_ms = job->config.extend_ms, now = tow_wall_ms(), end_ms;
     bson_iter_t iter;
     bool over;
 
@@ -134,9 +134,10 @@ bool tow_job_restore_window(tow_job_t *job, const bson_t *document, tow_error_t 
     if (bson_iter_init_find(&iter, document, "windowExtraMs") && BSON_ITER_HOLDS_NUMBER(&iter))
         extra_ms = bson_iter_as_int64(&iter);
     pthread_mutex_lock(&job->lock);
+    asked_ms += job->window.extra_ms; /* by tow_job_extend, before what is stored was known */
     tow_window_restore(&job->window, start_ms, extra_ms);
-    if (job->config.extend_ms) {
-        tow_window_extend(&job->window, job->config.extend_ms, now);
+    if (asked_ms) {
+        tow_window_extend(&job->window, asked_ms, now);
         job->window_changed = true;
     }
     over = job->expired = tow_window_over(&job->window, now);

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "engine/base/clock.h"
 #include "engine/job/internal.h"
 
 static tow_job_t *make_job(const char *cutover)
@@ -79,10 +80,46 @@ static void a_job_whose_end_is_decided_takes_no_requests(void **state)
     tow_job_destroy(job);
 }
 
+static bool restore(tow_job_t *job, int64_t start_ms, int64_t extra_ms)
+{
+    bson_t *document = BCON_NEW("windowStart", BCON_DATE_TIME(start_ms), "windowExtraMs",
+                                BCON_INT64(extra_ms));
+    tow_error_t error;
+    bool ok = tow_job_restore_window(job, document, &error);
+
+    bson_destroy(document);
+    return ok;
+}
+
+/* Before the state is opened, which waits for the lease of a process that was killed, too. */
+static void an_extension_before_the_state_is_read_is_kept(void **state)
+{
+    const int64_t hour_ms = 3600000, length_ms = 120 * hour_ms;
+    tow_progress_t progress;
+    tow_error_t error;
+    tow_job_t *job = make_job("manual");
+
+    assert_true(tow_job_extend(job, 3600, &error));
+    assert_true(restore(job, tow_wall_ms() - hour_ms, 2 * hour_ms));
+    tow_job_progress(job, &progress);
+    assert_int_equal(progress.window_length_ms, length_ms + 3 * hour_ms);
+    tow_job_destroy(job);
+    job = make_job("manual"); /* whose window was over */
+    assert_true(tow_job_extend(job, 3600, &error));
+    assert_true(restore(job, tow_wall_ms() - 2 * length_ms, 0));
+    tow_job_progress(job, &progress);
+    assert_in_range(progress.window_left_ms, hour_ms - 60000, hour_ms);
+    tow_job_destroy(job);
+    job = make_job("manual");
+    assert_false(restore(job, tow_wall_ms() - 2 * length_ms, 0));
+    tow_job_destroy(job);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_job_whose_end_is_decided_takes_no_requests),
+        cmocka_unit_test(an_extension_before_the_state_is_read_is_kept),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
