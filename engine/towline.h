@@ -194,7 +194,8 @@ typedef struct {
 typedef enum { TOW_LEVEL_DEBUG, TOW_LEVEL_INFO, TOW_LEVEL_WARNING, TOW_LEVEL_ERROR } tow_level_t;
 
 /* Something happened. `name` is stable ("copy_finished"), `message` is for people, both are borrowed.
- * Called from the job's threads, one call at a time. */
+ * Called from the job's threads, one call at a time; what a listener asks of the job may be an event itself,
+ * which comes before that call returns. */
 typedef void (*tow_event_fn)(void *data, tow_level_t level, const char *name, const char *message);
 
 typedef struct tow_job tow_job_t;

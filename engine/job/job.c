@@ -101,11 +101,22 @@ static bool read_config(tow_job_t *job, const tow_options_t *options, tow_error_
     return true;
 }
 
+/* A listener may ask the job for something that is an event, too. */
+static void make_event_lock(pthread_mutex_t *lock)
+{
+    pthread_mutexattr_t attributes;
+
+    pthread_mutexattr_init(&attributes);
+    pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_RECURSIVE);
+    pthread_mutex_init(lock, &attributes);
+    pthread_mutexattr_destroy(&attributes);
+}
+
 tow_job_t *tow_job_new(const tow_options_t *options, tow_error_t *error)
 {
     tow_job_t *job = tow_alloc(sizeof *job);
 
-    pthread_mutex_init(&job->event_lock, NULL);
+    make_event_lock(&job->event_lock);
     pthread_mutex_init(&job->checkpoint_lock, NULL);
     pthread_mutex_init(&job->lock, NULL);
     tow_condition_init(&job->changed);

@@ -115,11 +115,39 @@ static void an_extension_before_the_state_is_read_is_kept(void **state)
     tow_job_destroy(job);
 }
 
+static void extend_again(void *data, tow_level_t level, const char *name, const char *message)
+{
+    tow_job_t **job = data, *asked = *job;
+    tow_progress_t progress;
+    tow_error_t error;
+
+    *job = NULL; /* once */
+    if (asked) {
+        tow_job_progress(asked, &progress);
+        assert_true(tow_job_extend(asked, 3600, &error));
+    }
+}
+
+/* As one does who is told that the window is nearly over. */
+static void a_listener_may_ask_the_job(void **state)
+{
+    tow_job_t *job = make_job("manual"), *again = job;
+    tow_progress_t progress;
+    tow_error_t error;
+
+    tow_job_on_event(job, extend_again, &again);
+    assert_true(tow_job_extend(job, 3600, &error));
+    tow_job_progress(job, &progress);
+    assert_int_equal(progress.window_length_ms, 122 * INT64_C(3600000));
+    tow_job_destroy(job);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_job_whose_end_is_decided_takes_no_requests),
         cmocka_unit_test(an_extension_before_the_state_is_read_is_kept),
+        cmocka_unit_test(a_listener_may_ask_the_job),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
