@@ -31,16 +31,24 @@ static void put(tow_buffer_t *out, const char *format, ...)
     out->length--; /* without the zero */
 }
 
+/* A message is cut where its room ends, and a name need not be UTF-8; JSON must be: bytes that are not are
+ * shown as \ufffd. */
 static void put_string(tow_buffer_t *out, const char *text)
 {
     tow_buffer_append(out, "\"", 1);
-    for (const char *at = text; *at; at++) {
-        if (*at == '"' || *at == '\\')
-            put(out, "\\%c", *at);
-        else if ((unsigned char)*at < 0x20)
-            put(out, "\\u%04x", (unsigned char)*at);
-        else
-            tow_buffer_append(out, at, 1);
+    while (*text) {
+        uint8_t c = (uint8_t)*text;
+        size_t length = c < 0x80 ? 1 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;
+
+        if (c < 0x20 || c == '"' || c == '\\') {
+            put(out, c < 0x20 ? "\\u%04x" : "\\%c", c);
+        } else if (strnlen(text, length) == length && bson_utf8_validate(text, length, false)) {
+            tow_buffer_append(out, text, length);
+        } else {
+            put(out, "\\ufffd");
+            length = 1;
+        }
+        text += length;
     }
     tow_buffer_append(out, "\"", 1);
 }

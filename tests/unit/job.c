@@ -3,11 +3,13 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
 #include "engine/base/clock.h"
+#include "engine/http/json.h"
 #include "engine/job/internal.h"
 
 static tow_job_t *make_job(const char *cutover)
@@ -142,12 +144,57 @@ static void a_listener_may_ask_the_job(void **state)
     tow_job_destroy(job);
 }
 
+static void assert_json(const char *json)
+{
+    bson_error_t error;
+    bson_t *document = bson_new_from_json((const uint8_t *)json, -1, &error);
+
+    if (!document)
+        fail_msg("%s: %s", error.message, json);
+    bson_destroy(document);
+}
+
+/* A message is cut where its room ends, which may be within a letter; its JSON is read by programs, the
+ * verbs among them. */
+static void a_message_that_was_cut_is_json_all_the_same(void **state)
+{
+    tow_job_t *job = make_job("manual");
+    char *progress, *text;
+
+    for (size_t i = 0; i < 4; i++) {
+        char ns[1200];
+        size_t length = i;
+
+        memset(ns, 'x', i);
+        for (; length + 3 < sizeof ns; length += 3)
+            memcpy(ns + length, "\xe2\x82\xac", 3);
+        ns[length] = '\0';
+        tow_fail(&job->error, TOW_ERROR_SERVER, "source: %s", ns);
+        snprintf(job->reason, sizeof job->reason, "%.*s", REASON_SIZE - 1, job->error.message);
+        progress = tow_job_progress_json(job);
+        assert_json(progress);
+        tow_free(progress);
+        tow_job_make_summary(job, TOW_PHASE_FAILED);
+        assert_json(job->summary_json);
+        text = tow_json_text(job->error.message);
+        progress = tow_format("{\"errorDescription\":%s}", text);
+        assert_json(progress);
+        free(progress);
+        free(text);
+    }
+    text = tow_json_text("\"\\\n \xe2\x82\xac \xff\xc3");
+    assert_string_equal(text, "\"\\u0022\\u005c\\u000a \xe2\x82\xac \\ufffd\\ufffd\"");
+    free(text);
+    tow_job_destroy(job);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_job_whose_end_is_decided_takes_no_requests),
         cmocka_unit_test(an_extension_before_the_state_is_read_is_kept),
         cmocka_unit_test(a_listener_may_ask_the_job),
+        cmocka_unit_test(a_message_that_was_cut_is_json_all_the_same),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
