@@ -250,6 +250,11 @@ def described(scenario, pair):
                 answer_of("GET", "/api/v1/collections?limit=3")
 
         all_answers("before a start")
+        with scenario.case("status before a start says that there is no job"):
+            done = towline("status", "--listen", "127.0.0.1:%d" % made.port,
+                           environment={"XDG_STATE_HOME": made.folder})
+            scenario.expect(done.returncode == 0 and "no job was started" in done.stdout and
+                            "-1" not in done.stdout, done.stdout + done.stderr)
         with scenario.case("check and plan answer what the verbs print"):
             for name in ("check", "plan"):
                 status, value = answer_of("POST", "/api/v1/" + name, dict(CLUSTERS))
