@@ -389,6 +389,20 @@ def access(scenario, pair):
                                     ({"Host": "localhost:%d" % made.port}, 200)):
                 got = made.request("GET", "/api/v1/progress", headers=headers)[0]
                 scenario.expect(got == status, "%s: %d" % (headers, got))
+        with scenario.case("another address of loopback answers to its own name, and to no other"):
+            listen = "127.0.1.1:%d" % free_port()  # what Debian's /etc/hosts calls this host
+            words = [binary(), "serve", "--no-token", "--listen", listen]
+            with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                  env=made.environment) as other:
+                other.stdout.readline()
+                done = towline("status", "--no-token", "--listen", listen)
+                request = urllib.request.Request("http://%s/healthz" % listen, headers={"Host": "evil.example"})
+                try:
+                    status = urllib.request.urlopen(request, timeout=20).status
+                except urllib.error.HTTPError as error:
+                    status = error.code
+                other.kill()
+            scenario.expect(done.returncode == 0 and status == 403, "%d: %s" % (status, done.stderr))
         with scenario.case("replies keep a browser from anything else"):
             headers = made.request("GET", "/")[1]
             scenario.expect("default-src 'self'" in headers["Content-Security-Policy"] and
