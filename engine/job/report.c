@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "engine/base/clock.h"
+#include "engine/base/decimal.h"
 #include "engine/base/memory.h"
 #include "engine/job/summary.h"
 
@@ -213,6 +214,7 @@ static void put_window(tow_buffer_t *out, const tow_progress_t *progress)
 
 char *tow_progress_to_json(const tow_progress_t *progress, const tow_identity_t *identity)
 {
+    locale_t locale = tow_locale_plain();
     tow_buffer_t out = {0};
 
     put(&out, "{\"state\":\"%s\",\"phase\":\"%s\"", words[progress->phase].state,
@@ -258,6 +260,7 @@ char *tow_progress_to_json(const tow_progress_t *progress, const tow_identity_t 
     put_count(&out, "retries", progress->retries);
     put_field(&out, "retrying", progress->retrying);
     put(&out, "}");
+    tow_locale_back(locale);
     return finish(&out);
 }
 
@@ -354,6 +357,7 @@ static void put_failures(tow_buffer_t *out, const tow_summary_t *summary)
 
 char *tow_summary_to_json(const tow_summary_t *summary)
 {
+    locale_t locale = tow_locale_plain();
     tow_buffer_t out = {0};
 
     put(&out, "{\"state\":");
@@ -401,5 +405,6 @@ char *tow_summary_to_json(const tow_summary_t *summary)
         put(&out, ",\"verification\":null");
     }
     put(&out, "}");
+    tow_locale_back(locale);
     return finish(&out);
 }

@@ -1,4 +1,5 @@
 /* What may be asked of a job, and when: one that talks to no server, moved by hand. */
+#include <locale.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -188,6 +189,54 @@ static void a_message_that_was_cut_is_json_all_the_same(void **state)
     tow_job_destroy(job);
 }
 
+/* German, made on the spot; false: this machine has no means to. */
+static bool speak_german(char folder[])
+{
+    char *command;
+    bool ok = mkdtemp(folder) != NULL;
+
+    command = tow_format("localedef -i de_DE -f UTF-8 %s/de_DE.UTF-8 >/dev/null 2>&1", folder);
+    ok = ok && system(command) == 0 && setenv("LOCPATH", folder, 1) == 0 &&
+         setlocale(LC_NUMERIC, "de_DE.UTF-8");
+    free(command);
+    return ok;
+}
+
+/* Programs that embed the library have a locale, and with it a comma in their numbers. */
+static void json_knows_no_locale(void **state)
+{
+    char folder[] = "/tmp/towline-locale-XXXXXX", number[8], *json, *command;
+    bool german = speak_german(folder);
+    tow_verify_report_t *report;
+    tow_job_t *job;
+
+    if (german) {
+        job = job_in_sync();
+        snprintf(number, sizeof number, "%.1f", 1.5);
+        assert_string_equal(number, "1,5");
+        json = tow_job_progress_json(job);
+        assert_json(json);
+        assert_non_null(strstr(json, "\"elapsedSeconds\":0.000"));
+        tow_free(json);
+        tow_job_make_summary(job, TOW_PHASE_IN_SYNC);
+        assert_json(job->summary_json);
+        report = tow_alloc(sizeof *report);
+        json = tow_verify_report_json(report);
+        assert_json(json);
+        free(json);
+        free(report);
+        snprintf(number, sizeof number, "%.1f", 1.5);
+        assert_string_equal(number, "1,5"); /* the program's own are as they were */
+        setlocale(LC_NUMERIC, "C");
+        tow_job_destroy(job);
+    }
+    command = tow_format("rm -r %s", folder);
+    assert_int_equal(system(command), 0);
+    free(command);
+    if (!german)
+        skip();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -195,6 +244,7 @@ int main(void)
         cmocka_unit_test(an_extension_before_the_state_is_read_is_kept),
         cmocka_unit_test(a_listener_may_ask_the_job),
         cmocka_unit_test(a_message_that_was_cut_is_json_all_the_same),
+        cmocka_unit_test(json_knows_no_locale),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
