@@ -509,7 +509,10 @@ def asked_again(scenario, pair):
 def summary(scenario, pair):
     fill(scenario, pair)
     with scenario.case("the summary has what the procedure shows, as JSON and as a table"):
-        job = scenario.job(pair, name="sum", progress="bar")
+        link = os.path.join(scenario.folder(), "link")  # as /dev/stdout is one
+        os.symlink(link + "ed", link)
+        job = scenario.job(pair, name="sum", progress="bar", summary=link)
+        job.summary_file = link
         job.wait_in_sync()
         pair.source.client["shop"]["orders"].insert_one({"_id": "more", "at": "more"})
         shown = job.finish()
@@ -529,6 +532,7 @@ def summary(scenario, pair):
                      "300 documents", "collections           2", "verification          equal",
                      "connect to            mongodb://127.0.0.1:%d/" % pair.destination.port):
             scenario.expect(word in job.output, "no %r in: %s" % (word, job.output))
+        scenario.expect(os.path.islink(link), "the link was replaced by a file")
 
 
 def own_user(scenario, pair):
