@@ -389,6 +389,15 @@ def access(scenario, pair):
                                     ({"Host": "localhost:%d" % made.port}, 200)):
                 got = made.request("GET", "/api/v1/progress", headers=headers)[0]
                 scenario.expect(got == status, "%s: %d" % (headers, got))
+        with scenario.case("a --summary is not passed over in silence"):
+            words = ["serve", "--listen", "127.0.0.1:%d" % free_port(), "--summary", "/tmp/x"]
+            with subprocess.Popen([binary(), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                  text=True, env=made.environment) as other:
+                other.stdout.readline()
+                other.terminate()
+                said = other.communicate(timeout=20)[1]
+            scenario.expect("option_ignored" in said and "/api/v1/summary" in said and
+                            other.returncode == 0, "%s: %s" % (other.returncode, said))
         with scenario.case("another address of loopback answers to its own name, and to no other"):
             listen = "127.0.1.1:%d" % free_port()  # what Debian's /etc/hosts calls this host
             words = [binary(), "serve", "--no-token", "--listen", listen]
