@@ -194,7 +194,8 @@ typedef struct {
 typedef enum { TOW_LEVEL_DEBUG, TOW_LEVEL_INFO, TOW_LEVEL_WARNING, TOW_LEVEL_ERROR } tow_level_t;
 
 /* Something happened. `name` is stable ("copy_finished"), `message` is for people, both are borrowed.
- * Called from the job's threads, one call at a time. */
+ * Called from the job's threads, one call at a time; what a listener asks of the job may be an event itself,
+ * which comes before that call returns. */
 typedef void (*tow_event_fn)(void *data, tow_level_t level, const char *name, const char *message);
 
 typedef struct tow_job tow_job_t;
@@ -242,7 +243,7 @@ TOW_API char *tow_job_progress_json(tow_job_t *job);
  * "copying" | "copied", "estimatedDocuments", "estimatedBytes", "rangesTotal", "rangesCopied"}]}; none
  * before the copy was prepared and after the end. */
 TOW_API char *tow_job_collections_json(tow_job_t *job, uint32_t limit);
-/* The summary as JSON (see README, "Summary"); valid from the end of the job on. */
+/* The summary as JSON (see README, "Progress and summary"); valid from the end of the job on. */
 TOW_API char *tow_job_summary_json(tow_job_t *job);
 /* The end was told to whom it concerns. Until then a record in the spool's folder lets the same options
  * end well again after a kill, where all is done but nobody knows. tow_job_destroy says the same. */
@@ -276,7 +277,7 @@ TOW_API char *tow_token(const tow_options_t *options, tow_error_t *error);
 TOW_API bool tow_verify(const tow_options_t *options, char **out_report_json, tow_error_t *error);
 
 /* Makes every check that stands before a start, all of them even when one fails, and writes nothing.
- * False with the first failure as the error. *out_json (README, "Checks and plan") is NULL only when
+ * False with the first failure as the error. *out_json (README, "On your own servers") is NULL only when
  * the options cannot be used. */
 TOW_API bool tow_check(const tow_options_t *options, char **out_json, tow_error_t *error);
 /* The same, and what a job would copy: collections, sizes, ranges, estimated time. */
@@ -286,7 +287,7 @@ TOW_API bool tow_plan(const tow_options_t *options, char **out_json, tow_error_t
  * TOW_ERROR_UNREACHABLE: one was not taken, and why. */
 TOW_API bool tow_notify_test(const tow_options_t *options, tow_error_t *error);
 
-/* The same, watched. `progress` comes every `progress_ms` from a thread of its own, also a last time:
+/* tow_verify, watched. `progress` comes every `progress_ms` from a thread of its own, also a last time:
  * documents and bytes of the source compared so far, and an estimate of all documents. `report` comes
  * once, as soon as it is known; until the call returns the connections are closed, which takes a moment. */
 typedef struct {

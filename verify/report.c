@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/decimal.h"
 #include "verify/internal.h"
 
 enum { ID_TEXT = 512, BOUND_TEXT = 160 };
@@ -391,6 +392,7 @@ static void put_difference(tow_buffer_t *out, const tow_difference_t *difference
 char *tow_verify_report_json(const tow_verify_report_t *report)
 {
     tow_timestamp_t time = tow_optime_split(report->time);
+    locale_t locale = tow_locale_plain();
     tow_buffer_t out = {0};
 
     put(&out, "{\"equal\":%s,\"mode\":\"%s\",\"seconds\":%.3f,\"seed\":\"%016" PRIx64 "\"",
@@ -413,6 +415,7 @@ char *tow_verify_report_json(const tow_verify_report_t *report)
         put_difference(&out, &report->differences[i]);
     }
     put(&out, "]}");
+    tow_locale_back(locale);
     tow_buffer_append(&out, "", 1);
     return (char *)out.data;
 }

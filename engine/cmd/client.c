@@ -140,6 +140,11 @@ static void print_status(const bson_t *document)
     const char *step = cmd_text_of(document, "progress.cutover.step");
     bool can = cmd_flag_of(document, "progress.canCommit");
 
+    if (!*cmd_text_of(document, "progress.job")) {
+        printf("phase        %s: no job was started yet; the page, or POST /api/v1/start, starts one\n",
+               cmd_text_of(document, "progress.phase"));
+        return;
+    }
     printf("job          %s\n", cmd_text_of(document, "progress.job"));
     printf("phase        %s\n", cmd_text_of(document, "progress.phase"));
     if (lag < 0)

@@ -1,4 +1,5 @@
 /* log.c: one event a line on stderr, or in the file of --log-path. */
+#include <bson/bson.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/time.h>
@@ -35,16 +36,23 @@ bool cmd_log_open(cmd_log_t *log, const tow_options_t *options, tow_error_t *err
     return true;
 }
 
+/* Bytes that are not UTF-8, as of a message that was cut where its room ended, are shown as \ufffd. */
 static void print_json_string(FILE *out, const char *text)
 {
     putc('"', out);
-    for (; *text; text++) {
-        if (*text == '"' || *text == '\\')
-            fprintf(out, "\\%c", *text);
-        else if ((unsigned char)*text < 0x20)
-            fprintf(out, "\\u%04x", (unsigned char)*text);
-        else
-            putc(*text, out);
+    while (*text) {
+        unsigned char c = (unsigned char)*text;
+        size_t length = c < 0x80 ? 1 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;
+
+        if (c < 0x20 || c == '"' || c == '\\') {
+            fprintf(out, c < 0x20 ? "\\u%04x" : "\\%c", c);
+        } else if (strnlen(text, length) == length && bson_utf8_validate(text, length, false)) {
+            fwrite(text, 1, length, out);
+        } else {
+            fputs("\\ufffd", out);
+            length = 1;
+        }
+        text += length;
     }
     putc('"', out);
 }

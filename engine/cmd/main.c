@@ -2,6 +2,8 @@
 #include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "engine/cmd/cmd.h"
 
@@ -272,6 +274,17 @@ static const cmd_verb_t *serve_verb(void)
     return verb;
 }
 
+/* The driver's counters, which nobody reads, and which it makes in /dev/shm while it is loaded, before any
+ * variable could be set: a process that is killed would leave them there, and one that gets the same id
+ * later be warned of them. They work on without the name. */
+static void remove_counters(void)
+{
+    char name[32];
+
+    snprintf(name, sizeof name, "/mongoc-%ld", (long)getpid());
+    shm_unlink(name);
+}
+
 int main(int argc, char **argv)
 {
     /* Batches of many megabytes come and go. Mapped anew each time, their pages would cost more than
@@ -279,8 +292,7 @@ int main(int argc, char **argv)
     mallopt(M_MMAP_THRESHOLD, 32 * 1024 * 1024);
     mallopt(M_TRIM_THRESHOLD, 16 * 1024 * 1024);
     mallopt(M_ARENA_MAX, 4);
-    /* The driver's counters, which nobody reads: a process that is killed leaves them in /dev/shm. */
-    setenv("MONGOC_DISABLE_SHM", "1", 0);
+    remove_counters();
 
     if (argc < 2) {
         cmd_help(stderr, NULL);

@@ -6,6 +6,8 @@
 
 #include "engine/cmd/cmd.h"
 
+#define LEFT_MOST (100 * 86400.0) /* seconds; beyond it the copy stands still, and nobody knows */
+
 enum { REDRAW_MS = 200, LINE_MS = 1000, PLAIN_LINE_MS = 2000, BAR_CELLS = 24 };
 
 char *cmd_bytes(double bytes, char out[32])
@@ -104,8 +106,9 @@ static void text_copy(const tow_progress_t *progress, const rate_t *rate, char *
         double seconds =
             (double)(progress->estimated_bytes - progress->copied_bytes) / rate->rate;
 
-        snprintf(left, sizeof left, ", %d:%02d:%02d left", (int)(seconds / 3600),
-                 (int)(seconds / 60) % 60, (int)seconds % 60);
+        if (seconds < LEFT_MOST)
+            snprintf(left, sizeof left, ", %d:%02d:%02d left", (int)(seconds / 3600),
+                     (int)(seconds / 60) % 60, (int)seconds % 60);
     }
     snprintf(out, size, "[%s] %3.0f%%  %s documents, %s, %s/s%s", bar, part > 1 ? 100 : part * 100,
              cmd_count((double)progress->copied_documents, documents),

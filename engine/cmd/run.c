@@ -60,7 +60,7 @@ int cmd_run(tow_options_t *options)
 {
     cmd_log_t log;
     tow_server_t *server;
-    tow_error_t error;
+    tow_error_t error = {0}; /* stays so when the job ends well */
     tow_job_t *job;
     static cmd_stoppable_t stoppable = {.stop = stop, .ended = has_ended};
     int status = 0;

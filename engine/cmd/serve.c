@@ -64,6 +64,10 @@ int cmd_serve(tow_options_t *options)
         tow_server_destroy(service.server);
         return cmd_fail(&error);
     }
+    if (tow_options_is_set(options, "summary"))
+        cmd_log_event(&log, TOW_LEVEL_WARNING, "option_ignored",
+                      "serve writes no --summary, since its jobs come one after another: GET "
+                      "/api/v1/summary has that of the last");
     tell(service.server, &log);
     pthread_mutex_lock(&service.lock);
     while (!service.stopped)

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "engine/cmd/cmd.h"
@@ -207,21 +208,28 @@ void cmd_print_summary(const char *json)
 bool cmd_write_file(const char *path, const char *text, tow_error_t *error)
 {
     char temporary[4096];
+    struct stat facts;
+    /* A link, a device or a pipe, such as /dev/stdout, is written to, not replaced by a file. */
+    bool in_place = lstat(path, &facts) == 0 && !S_ISREG(facts.st_mode);
     FILE *file;
     bool ok;
 
-    snprintf(temporary, sizeof temporary, "%s.%d.tmp", path, (int)getpid());
+    if (in_place)
+        snprintf(temporary, sizeof temporary, "%s", path);
+    else
+        snprintf(temporary, sizeof temporary, "%s.%d.tmp", path, (int)getpid());
     file = fopen(temporary, "w");
     ok = file && fputs(text, file) >= 0 && putc('\n', file) != EOF && fflush(file) == 0 &&
-         fsync(fileno(file)) == 0;
+         (fsync(fileno(file)) == 0 || in_place); /* a pipe has no disk */
     if (file && fclose(file))
         ok = false;
-    ok = ok && rename(temporary, path) == 0;
+    ok = ok && (in_place || rename(temporary, path) == 0);
     if (!ok) {
         error->code = TOW_ERROR_OPTION;
         snprintf(error->message, sizeof error->message, "cannot write %s: %s; choose another file",
                  path, strerror(errno));
-        unlink(temporary);
+        if (!in_place)
+            unlink(temporary);
     }
     return ok;
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/decimal.h"
 #include "engine/http/json.h"
 #include "engine/http/server.h"
 
@@ -14,9 +15,11 @@ typedef struct {
 
 static void put(metrics_t *metrics, const char *name, const char *type, const char *help, double value)
 {
+    locale_t locale = tow_locale_plain();
     char *line = tow_format("# HELP towline_%s %s\n# TYPE towline_%s %s\ntowline_%s{job=%s} %.15g\n", name, help,
                             name, type, name, metrics->job, value);
 
+    tow_locale_back(locale);
     tow_buffer_append(&metrics->text, line, strlen(line));
     free(line);
 }

@@ -2,6 +2,7 @@
  * the two together. */
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "engine/base/duration.h"
 #include "engine/http/json.h"
@@ -332,14 +333,17 @@ static bool fits(const char *pattern, const char *path)
     return pattern[length - 1] == '*' ? !strncmp(pattern, path, length - 1) : !strcmp(pattern, path);
 }
 
-static bool is_loopback_name(const char *host, size_t length)
+/* What loopback is always called, the address that is listened on (all of 127.* is loopback), and the name
+ * of it that --listen gives. */
+static bool is_loopback_name(const tow_server_t *server, const char *host, size_t length)
 {
-    static const char *const names[] = {"127.0.0.1", "localhost", "[::1]"};
+    const char *listen = tow_options_get(server->options, "listen", 0);
+    const char *const names[] = {"127.0.0.1", "localhost", "[::1]", server->host};
 
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strlen(names[i]) == length && !strncmp(names[i], host, length))
             return true;
-    return false;
+    return (size_t)(strrchr(listen, ':') - listen) == length && !strncasecmp(listen, host, length);
 }
 
 /* No page of another site stands behind the request: its browser would tell the site as the origin, or,
@@ -356,7 +360,8 @@ static bool is_our_own(const tow_request_t *request)
     if (origin && (strncmp(origin, scheme, strlen(scheme)) != 0 || strcmp(origin + strlen(scheme), host) != 0))
         return false;
     return !request->server->loopback ||
-           is_loopback_name(host, colon && !strchr(colon, ']') ? (size_t)(colon - host) : strlen(host));
+           is_loopback_name(request->server, host,
+                            colon && !strchr(colon, ']') ? (size_t)(colon - host) : strlen(host));
 }
 
 static bool has_token(const tow_request_t *request)

@@ -149,14 +149,14 @@ static bool check_exposure(const tow_server_t *server, const char *listen, tow_e
                                   listen);
 }
 
+/* Before anything is asked: requests are held to it. */
 static void describe(tow_server_t *server, const struct sockaddr_storage *address)
 {
     const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)address;
     const struct sockaddr_in *four = (const struct sockaddr_in *)address;
-    const union MHD_DaemonInfo *info = MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_BIND_PORT);
     char text[INET6_ADDRSTRLEN];
 
-    server->port = info ? info->port : ntohs(four->sin_port);
+    server->port = ntohs(four->sin_port);
     if (address->ss_family == AF_INET6)
         snprintf(server->host, sizeof server->host, "[%s]",
                  inet_ntop(AF_INET6, &six->sin6_addr, text, sizeof text));
@@ -179,7 +179,9 @@ static bool start_daemon(tow_server_t *server, const char *listen, tow_error_t *
         struct MHD_OptionItem tls[] = {{MHD_OPTION_HTTPS_MEM_CERT, 0, certificate},
                                        {MHD_OPTION_HTTPS_MEM_KEY, 0, key},
                                        {MHD_OPTION_END, 0, NULL}};
+        const union MHD_DaemonInfo *info;
 
+        describe(server, &address);
         flags |= (server->tls ? MHD_USE_TLS : 0) | (address.ss_family == AF_INET6 ? MHD_USE_IPv6 : 0);
         server->daemon = MHD_start_daemon(
             flags, 0, NULL, NULL, handle, server, MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&address,
@@ -192,8 +194,8 @@ static bool start_daemon(tow_server_t *server, const char *listen, tow_error_t *
                           "the control server cannot listen on %s: another process may%s; give another "
                           "--listen HOST:PORT, or none",
                           listen, server->tls ? ", or --tls-cert and --tls-key do not fit" : "");
-        else
-            describe(server, &address);
+        else if ((info = MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_BIND_PORT)))
+            server->port = info->port; /* which was free, for 0 */
     }
     free(certificate);
     free(key);

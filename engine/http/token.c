@@ -81,7 +81,8 @@ static bool make_token(const char *path, tow_error_t *error)
     for (size_t i = 0; i < sizeof random; i++)
         snprintf(text + 2 * i, 3, "%02x", random[i]);
     text[2 * TOKEN_BYTES] = '\n';
-    ok = file >= 0 && write(file, text, 2 * TOKEN_BYTES + 1) == 2 * TOKEN_BYTES + 1 &&
+    /* Synced: after a reboot an empty file would refuse every start. */
+    ok = file >= 0 && write(file, text, 2 * TOKEN_BYTES + 1) == 2 * TOKEN_BYTES + 1 && fsync(file) == 0 &&
          (link(temporary, path) == 0 || errno == EEXIST);
     if (!ok)
         tow_fail_errno(error, TOW_ERROR_CONTROL,

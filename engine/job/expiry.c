@@ -68,7 +68,7 @@ bool tow_job_watch_window(tow_job_t *job, tow_error_t *error)
 bool tow_job_extend(tow_job_t *job, int64_t seconds, tow_error_t *error)
 {
     char end[32];
-    tow_phase_t phase;
+    const char *state;
     bool refused;
     int64_t end_ms;
 
@@ -77,9 +77,8 @@ bool tow_job_extend(tow_job_t *job, int64_t seconds, tow_error_t *error)
                         "the window cannot be extended by %lld s; give 1 s to 3650 d",
                         (long long)seconds);
     pthread_mutex_lock(&job->lock);
-    phase = job->phase;
-    refused = job->expired || job->cutover_wished || phase == TOW_PHASE_FINALIZING ||
-              tow_phase_is_final(phase);
+    refused = tow_job_is_over(job) || job->cutover_wished || job->phase == TOW_PHASE_FINALIZING;
+    state = job->expired ? "expired; run it again with --extend" : tow_job_state_name(job);
     if (!refused) {
         tow_window_extend(&job->window, seconds * 1000, tow_wall_ms());
         job->window_changed = true;
@@ -87,9 +86,8 @@ bool tow_job_extend(tow_job_t *job, int64_t seconds, tow_error_t *error)
     end_ms = tow_window_end_ms(&job->window);
     pthread_mutex_unlock(&job->lock);
     if (refused)
-        return tow_fail(error, TOW_ERROR_STATE, "cannot extend the window of a job that is %s%s",
-                        job->expired ? "expired" : tow_phase_name(phase),
-                        job->expired ? "; run it again with --extend" : "");
+        return tow_fail(error, TOW_ERROR_STATE, "cannot extend the window of a job that is %s",
+                        state);
     tow_wall_text(end_ms, end);
     tow_emit(&job->sink, TOW_LEVEL_INFO, "window_extended", "by %lld s%s%s", (long long)seconds,
              end_ms ? ", to " : "", end_ms ? end : "");
@@ -127,7 +125,7 @@ bool tow_job_save_window(tow_job_t *job, tow_error_t *error)
 
 bool tow_job_restore_window(tow_job_t *job, const bson_t *document, tow_error_t *error)
 {
-    int64_t start_ms = 0, extra_ms = 0, now = tow_wall_ms(), end_ms;
+    int64_t start_ms = 0, extra_ms = 0, asked_ms = job->config.extend_ms, now = tow_wall_ms(), end_ms;
     bson_iter_t iter;
     bool over;
 
@@ -136,9 +134,10 @@ bool tow_job_restore_window(tow_job_t *job, const bson_t *document, tow_error_t 
     if (bson_iter_init_find(&iter, document, "windowExtraMs") && BSON_ITER_HOLDS_NUMBER(&iter))
         extra_ms = bson_iter_as_int64(&iter);
     pthread_mutex_lock(&job->lock);
+    asked_ms += job->window.extra_ms; /* by tow_job_extend, before what is stored was known */
     tow_window_restore(&job->window, start_ms, extra_ms);
-    if (job->config.extend_ms) {
-        tow_window_extend(&job->window, job->config.extend_ms, now);
+    if (asked_ms) {
+        tow_window_extend(&job->window, asked_ms, now);
         job->window_changed = true;
     }
     over = job->expired = tow_window_over(&job->window, now);

@@ -163,6 +163,10 @@ typedef enum {
 /* job.c */
 void tow_job_move(tow_job_t *job, tow_phase_t phase); /* checked against the table */
 tow_phase_t tow_job_phase(tow_job_t *job);
+/* Its end is decided, whatever the phase still says: what is asked for now would not be done. The lock is
+ * held. */
+bool tow_job_is_over(const tow_job_t *job);
+const char *tow_job_state_name(const tow_job_t *job); /* for a refusal, likewise */
 
 /* setup.c: validate, prepare or resume; leaves all components running. */
 bool tow_job_validate(tow_job_t *job, tow_error_t *error) TOW_CHECK;

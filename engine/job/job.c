@@ -101,11 +101,22 @@ static bool read_config(tow_job_t *job, const tow_options_t *options, tow_error_
     return true;
 }
 
+/* A listener may ask the job for something that is an event, too. */
+static void make_event_lock(pthread_mutex_t *lock)
+{
+    pthread_mutexattr_t attributes;
+
+    pthread_mutexattr_init(&attributes);
+    pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_RECURSIVE);
+    pthread_mutex_init(lock, &attributes);
+    pthread_mutexattr_destroy(&attributes);
+}
+
 tow_job_t *tow_job_new(const tow_options_t *options, tow_error_t *error)
 {
     tow_job_t *job = tow_alloc(sizeof *job);
 
-    pthread_mutex_init(&job->event_lock, NULL);
+    make_event_lock(&job->event_lock);
     pthread_mutex_init(&job->checkpoint_lock, NULL);
     pthread_mutex_init(&job->lock, NULL);
     tow_condition_init(&job->changed);
@@ -274,7 +285,7 @@ static bool reach_cutover(tow_job_t *job, tow_error_t *error)
 {
     while (tick(job)) {
         tow_phase_t phase = tow_job_phase(job);
-        bool finished = tow_copy_finished(job->copy), wished;
+        bool finished = tow_copy_finished(job->copy), quiet, wished;
 
         if (phase == TOW_PHASE_COPYING && finished) {
             tow_job_move(job, TOW_PHASE_CATCHING_UP);
@@ -298,10 +309,15 @@ static bool reach_cutover(tow_job_t *job, tow_error_t *error)
             tow_job_begin_window(job);
             tow_tail_hurry(job->tail, false);
         }
+        quiet = !job->config.manual && is_quiet(job);
         pthread_mutex_lock(&job->lock);
-        wished = job->phase == TOW_PHASE_IN_SYNC && (!job->config.manual || job->cutover_wished);
+        /* Decided under the lock: a pause comes before it, and holds the cutover up, or is refused. */
+        wished = job->phase == TOW_PHASE_IN_SYNC && !job->pause_wished &&
+                 (job->cutover_wished || quiet);
+        if (wished)
+            job->cutover_wished = true;
         pthread_mutex_unlock(&job->lock);
-        if (wished && (job->config.manual || is_quiet(job)))
+        if (wished)
             return true;
         if (!tow_job_watch_window(job, error))
             return false;
@@ -455,14 +471,25 @@ bool tow_job_run(tow_job_t *job, tow_error_t *error)
     return tow_job_start(job, error) && tow_job_wait(job, error);
 }
 
+bool tow_job_is_over(const tow_job_t *job)
+{
+    return job->closed || job->expired || tow_stop_requested(job->stop) ||
+           tow_phase_is_final(job->phase);
+}
+
+const char *tow_job_state_name(const tow_job_t *job)
+{
+    return tow_job_is_over(job) && !tow_phase_is_final(job->phase) ? "about to end"
+                                                                   : tow_phase_name(job->phase);
+}
+
 /* Answers a request that fits only some phases: the lock is held and given up. */
 static bool refuse(tow_job_t *job, const char *what, tow_error_t *error)
 {
-    tow_phase_t phase = job->phase;
+    const char *state = tow_job_state_name(job);
 
     pthread_mutex_unlock(&job->lock);
-    return tow_fail(error, TOW_ERROR_STATE, "cannot %s a job that is %s", what,
-                    tow_phase_name(phase));
+    return tow_fail(error, TOW_ERROR_STATE, "cannot %s a job that is %s", what, state);
 }
 
 static bool accept(tow_job_t *job)
@@ -475,7 +502,7 @@ static bool accept(tow_job_t *job)
 bool tow_job_pause(tow_job_t *job, tow_error_t *error)
 {
     pthread_mutex_lock(&job->lock);
-    if (job->cutover_wished ||
+    if (tow_job_is_over(job) || job->cutover_wished ||
         (job->phase != TOW_PHASE_COPYING && job->phase != TOW_PHASE_CATCHING_UP &&
          job->phase != TOW_PHASE_IN_SYNC))
         return refuse(job, "pause", error);
@@ -486,7 +513,7 @@ bool tow_job_pause(tow_job_t *job, tow_error_t *error)
 bool tow_job_resume(tow_job_t *job, tow_error_t *error)
 {
     pthread_mutex_lock(&job->lock);
-    if (!job->pause_wished)
+    if (tow_job_is_over(job) || !job->pause_wished)
         return refuse(job, "resume", error);
     job->pause_wished = false;
     return accept(job);
@@ -497,8 +524,7 @@ static bool cut_over(tow_job_t *job, bool blocking, tow_error_t *error)
     char reason[REASON_SIZE];
 
     pthread_mutex_lock(&job->lock);
-    if (job->cutover_wished || job->phase == TOW_PHASE_FINALIZING ||
-        tow_phase_is_final(job->phase))
+    if (tow_job_is_over(job) || job->cutover_wished || job->phase == TOW_PHASE_FINALIZING)
         return refuse(job, "cut over", error);
     if (job->pause_wished || !tow_job_can_commit(job, reason)) {
         pthread_mutex_unlock(&job->lock);

@@ -426,18 +426,47 @@ static bool is_secret(const char *option, size_t length)
     return false;
 }
 
-/* All before the last @ goes, which is where a password that is not encoded ends too; marked, or without
- * a trace. An option that goes takes the separator behind it along. */
+/* Whether a colon in it begins something else than a port: perhaps a password. */
+static bool may_hold_password(const char *text, size_t length)
+{
+    for (size_t i = 0; i < length; i++)
+        if (text[i] == ':' && !(i + 1 < length && isdigit((unsigned char)text[i + 1])))
+            return true;
+    return false;
+}
+
+/* The @ behind user and password: the last, which is where a password that is not encoded ends too, but for
+ * those in values of options, such as a file in /home/me@example.com. NULL: there is none. */
+static const char *credentials_end(const char *authority)
+{
+    const char *slash = strchr(authority, '/'), *options = slash ? strchr(slash, '?') : NULL;
+    const char *last = NULL, *pair = options;
+
+    if (slash && !memchr(authority, '@', (size_t)(slash - authority)) &&
+        may_hold_password(authority, (size_t)(slash - authority)))
+        return strrchr(authority, '@');
+    for (const char *at = authority; *at; at++) {
+        if (options && at > options && *at == '&')
+            pair = at;
+        if (*at == '@' && !(pair && at > pair && memchr(pair, '=', (size_t)(at - pair))))
+            last = at;
+    }
+    return last;
+}
+
+/* All before that @ goes, marked, or without a trace. An option that goes takes the separator behind it
+ * along. */
 static char *copy_uri(const char *uri, bool marked)
 {
-    const char *scheme = strstr(uri, "://"), *at = strrchr(uri, '@'), *rest;
+    const char *scheme = strstr(uri, "://"), *at, *rest;
     tow_buffer_t out = {0};
     char separator = '\0';
 
     if (!scheme)
         return tow_strdup("(hidden)");
     scheme += 3;
-    rest = at && at >= scheme ? at + 1 : scheme;
+    at = credentials_end(scheme);
+    rest = at ? at + 1 : scheme;
     tow_buffer_append(&out, uri, (size_t)(scheme - uri));
     if (rest > scheme && marked)
         tow_buffer_append(&out, "***@", 4);
@@ -476,9 +505,13 @@ char *tow_options_shown(const tow_options_t *options, const char *name, size_t i
     if (table[find(name)].type != TOW_OPTION_SECRET)
         return tow_strdup(value);
     if (!strcmp(name, "notify-webhook")) { /* its path often is the secret */
-        const char *host = strstr(value, "://"), *at = strrchr(value, '@');
+        const char *host = strstr(value, "://") + 3, *end = host + strcspn(host, "/?#");
+        const char *at = memrchr(host, '@', (size_t)(end - host)), *later = strrchr(end, '@');
 
-        host = at ? at + 1 : host + 3;
+        /* The path may have an @, too. */
+        if (!at && may_hold_password(host, (size_t)(end - host)))
+            at = later;
+        host = at ? at + 1 : host;
         return tow_format("%.*s%.*s/***", (int)(strstr(value, "://") - value + 3), value,
                           (int)strcspn(host, "/?#"), host);
     }

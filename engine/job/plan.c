@@ -1,6 +1,7 @@
 /* plan.c: the checks on their own, and what a job would copy; both as JSON. Nothing is written. */
 #include <stdlib.h>
 
+#include "engine/base/decimal.h"
 #include "engine/job/internal.h"
 #include "engine/job/validate.h"
 
@@ -73,9 +74,11 @@ static void append_plan(const tow_checked_t *checked, bson_t *out)
 
 static char *as_json(const bson_t *document)
 {
+    locale_t locale = tow_locale_plain();
     char *json = bson_as_relaxed_extended_json(document, NULL);
     char *copy = tow_strdup(json ? json : "{}");
 
+    tow_locale_back(locale);
     bson_free(json);
     return copy;
 }

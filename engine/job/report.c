@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "engine/base/clock.h"
+#include "engine/base/decimal.h"
 #include "engine/base/memory.h"
 #include "engine/job/summary.h"
 
@@ -31,16 +32,24 @@ static void put(tow_buffer_t *out, const char *format, ...)
     out->length--; /* without the zero */
 }
 
+/* A message is cut where its room ends, and a name need not be UTF-8; JSON must be: bytes that are not are
+ * shown as \ufffd. */
 static void put_string(tow_buffer_t *out, const char *text)
 {
     tow_buffer_append(out, "\"", 1);
-    for (const char *at = text; *at; at++) {
-        if (*at == '"' || *at == '\\')
-            put(out, "\\%c", *at);
-        else if ((unsigned char)*at < 0x20)
-            put(out, "\\u%04x", (unsigned char)*at);
-        else
-            tow_buffer_append(out, at, 1);
+    while (*text) {
+        uint8_t c = (uint8_t)*text;
+        size_t length = c < 0x80 ? 1 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;
+
+        if (c < 0x20 || c == '"' || c == '\\') {
+            put(out, c < 0x20 ? "\\u%04x" : "\\%c", c);
+        } else if (strnlen(text, length) == length && bson_utf8_validate(text, length, false)) {
+            tow_buffer_append(out, text, length);
+        } else {
+            put(out, "\\ufffd");
+            length = 1;
+        }
+        text += length;
     }
     tow_buffer_append(out, "\"", 1);
 }
@@ -205,6 +214,7 @@ static void put_window(tow_buffer_t *out, const tow_progress_t *progress)
 
 char *tow_progress_to_json(const tow_progress_t *progress, const tow_identity_t *identity)
 {
+    locale_t locale = tow_locale_plain();
     tow_buffer_t out = {0};
 
     put(&out, "{\"state\":\"%s\",\"phase\":\"%s\"", words[progress->phase].state,
@@ -250,6 +260,7 @@ char *tow_progress_to_json(const tow_progress_t *progress, const tow_identity_t 
     put_count(&out, "retries", progress->retries);
     put_field(&out, "retrying", progress->retrying);
     put(&out, "}");
+    tow_locale_back(locale);
     return finish(&out);
 }
 
@@ -346,6 +357,7 @@ static void put_failures(tow_buffer_t *out, const tow_summary_t *summary)
 
 char *tow_summary_to_json(const tow_summary_t *summary)
 {
+    locale_t locale = tow_locale_plain();
     tow_buffer_t out = {0};
 
     put(&out, "{\"state\":");
@@ -393,5 +405,6 @@ char *tow_summary_to_json(const tow_summary_t *summary)
         put(&out, ",\"verification\":null");
     }
     put(&out, "}");
+    tow_locale_back(locale);
     return finish(&out);
 }

@@ -21,7 +21,7 @@ sys.dont_write_bytecode = True
 
 import corpus
 from faults import faults
-from job import EXIT, ROOT, ApiError, Job, JobError, binary, stamp
+from job import EXIT, ROOT, ApiError, Job, JobError, binary, free_port, stamp, towline
 from proxy import Proxied
 from scenario import Scenario, scaled, wait_until
 
@@ -189,6 +189,19 @@ def disk_full(scenario, pair):
         for job in scenario.jobs:
             job.close()
         subprocess.run(["umount", "-l", folder], check=False)
+
+
+def token_unsynced(scenario, _):
+    """A token that a reboot may empty is not put in its place, where it would refuse every start."""
+    folder = scenario.folder()
+    state = {"XDG_STATE_HOME": folder, "TOWLINE_SHIM_FOLDER": folder, "LD_PRELOAD": str(SHIM)}
+    path = pathlib.Path(folder, "towline", "token")
+    words = ("status", "--listen", "127.0.0.1:%d" % free_port())
+    done = towline(*words, environment={**state, "TOWLINE_SHIM": "sync:1:%d" % errno.EIO})
+    scenario.expect(done.returncode == EXIT["control"] and "token" in done.stderr, done.stderr)
+    scenario.expect(not path.exists(), "the token is there")
+    done = towline(*words, environment=state)
+    scenario.expect("no job answers" in done.stderr and path.exists(), done.stderr)
 
 
 def clock_jumps(scenario, pair, seconds):
@@ -483,6 +496,7 @@ def main():
              ("open", (EXIT["spool"],), 200 if long else 4)),
             ("the k-th thread cannot be started", system_calls,
              ("thread", (EXIT["internal"], EXIT["control"]), 200 if long else 40, 1 if long else 4)),
+            ("the sync of a new token fails", token_unsynced, ()),
             ("the clock jumps ahead by a day", clock_jumps, (86400,)),
             ("the clock jumps back by a day", clock_jumps, (-86400,))]
         cases = [

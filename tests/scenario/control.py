@@ -201,6 +201,9 @@ def main():
         corpus.plant(source)
         job = scenario.job(pair)
         job.wait_in_sync()
+        with scenario.case("a kill would leave nothing in shared memory"):
+            left = [path for path in pathlib.Path("/dev/shm").glob("*-%d" % job.process.pid)]
+            scenario.expect(not left, str(left))
         fields(scenario, job)
         idle(scenario, job, source)
         foreign_requests(scenario, job)

@@ -236,6 +236,23 @@ def automatic(scenario, pair):
         writes.stop()
 
 
+def paused_first(scenario, pair):
+    proxied = Proxied(pair)
+    fill(scenario, pair)
+    with scenario.case("--cutover auto: a pause that comes while unique indexes are built holds it up"):
+        with Hold(proxied.destination, "createIndexes",
+                  lambda request: b"at_1" in request.message) as hold:
+            job = scenario.job(proxied, name="paused", cutover="auto")
+            hold.wait(scenario)
+            job.wait_for("direct mode", lambda now: now["mode"] == "direct" and now["lagMs"] == 0)
+            job.api("POST", "pause")
+        job.wait_phase("paused")
+        job.resume()
+        job.wait_done()
+        scenario.expect_equal(pair)
+    proxied.close()
+
+
 # Blocked writes -------------------------------------------------------------------------------------
 
 def blocking(scenario, pair):
@@ -492,7 +509,10 @@ def asked_again(scenario, pair):
 def summary(scenario, pair):
     fill(scenario, pair)
     with scenario.case("the summary has what the procedure shows, as JSON and as a table"):
-        job = scenario.job(pair, name="sum", progress="bar")
+        link = os.path.join(scenario.folder(), "link")  # as /dev/stdout is one
+        os.symlink(link + "ed", link)
+        job = scenario.job(pair, name="sum", progress="bar", summary=link)
+        job.summary_file = link
         job.wait_in_sync()
         pair.source.client["shop"]["orders"].insert_one({"_id": "more", "at": "more"})
         shown = job.finish()
@@ -512,6 +532,7 @@ def summary(scenario, pair):
                      "300 documents", "collections           2", "verification          equal",
                      "connect to            mongodb://127.0.0.1:%d/" % pair.destination.port):
             scenario.expect(word in job.output, "no %r in: %s" % (word, job.output))
+        scenario.expect(os.path.islink(link), "the link was replaced by a file")
 
 
 def own_user(scenario, pair):
@@ -565,7 +586,8 @@ def own_user(scenario, pair):
     proxy.close()
 
 
-PARTS = (late_writes, called_off, killed_behind_ttl, late_checkpoint, automatic, blocking, phases, asked_again, summary, own_user)
+PARTS = (late_writes, called_off, killed_behind_ttl, late_checkpoint, automatic, paused_first,
+         blocking, phases, asked_again, summary, own_user)
 
 
 def main():

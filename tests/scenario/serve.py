@@ -250,6 +250,11 @@ def described(scenario, pair):
                 answer_of("GET", "/api/v1/collections?limit=3")
 
         all_answers("before a start")
+        with scenario.case("status before a start says that there is no job"):
+            done = towline("status", "--listen", "127.0.0.1:%d" % made.port,
+                           environment={"XDG_STATE_HOME": made.folder})
+            scenario.expect(done.returncode == 0 and "no job was started" in done.stdout and
+                            "-1" not in done.stdout, done.stdout + done.stderr)
         with scenario.case("check and plan answer what the verbs print"):
             for name in ("check", "plan"):
                 status, value = answer_of("POST", "/api/v1/" + name, dict(CLUSTERS))
@@ -384,6 +389,29 @@ def access(scenario, pair):
                                     ({"Host": "localhost:%d" % made.port}, 200)):
                 got = made.request("GET", "/api/v1/progress", headers=headers)[0]
                 scenario.expect(got == status, "%s: %d" % (headers, got))
+        with scenario.case("a --summary is not passed over in silence"):
+            words = ["serve", "--listen", "127.0.0.1:%d" % free_port(), "--summary", "/tmp/x"]
+            with subprocess.Popen([binary(), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                  text=True, env=made.environment) as other:
+                other.stdout.readline()
+                other.terminate()
+                said = other.communicate(timeout=20)[1]
+            scenario.expect("option_ignored" in said and "/api/v1/summary" in said and
+                            other.returncode == 0, "%s: %s" % (other.returncode, said))
+        with scenario.case("another address of loopback answers to its own name, and to no other"):
+            listen = "127.0.1.1:%d" % free_port()  # what Debian's /etc/hosts calls this host
+            words = [binary(), "serve", "--no-token", "--listen", listen]
+            with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                  env=made.environment) as other:
+                other.stdout.readline()
+                done = towline("status", "--no-token", "--listen", listen)
+                request = urllib.request.Request("http://%s/healthz" % listen, headers={"Host": "evil.example"})
+                try:
+                    status = urllib.request.urlopen(request, timeout=20).status
+                except urllib.error.HTTPError as error:
+                    status = error.code
+                other.kill()
+            scenario.expect(done.returncode == 0 and status == 403, "%d: %s" % (status, done.stderr))
         with scenario.case("replies keep a browser from anything else"):
             headers = made.request("GET", "/")[1]
             scenario.expect("default-src 'self'" in headers["Content-Security-Policy"] and

@@ -84,12 +84,19 @@ static void shown_without_secrets(void **state)
     static const char *const uris[][2] = {
         {"mongodb://u:hunter2@h:1,g:2/d?tls=true", "mongodb://***@h:1,g:2/d?tls=true"},
         {"mongodb://u:hun@ter2/@h/", "mongodb://***@h/"},
+        {"mongodb://u:hun?t=er2/@h/", "mongodb://***@h/"},
+        {"mongodb://u:hun/t?e=r2@h/", "mongodb://***@h/"},
+        {"mongodb://u:h@n/t?er2@h/", "mongodb://***@h/"},
         {"mongodb://h/?tls=true", "mongodb://h/?tls=true"},
         {"mongodb://h/?tlsCertificateKeyFilePassword=hunter2&w=1",
          "mongodb://h/?tlsCertificateKeyFilePassword=***&w=1"},
         {"mongodb://h/?authMechanismProperties=AWS_SESSION_TOKEN:hunter2",
          "mongodb://h/?authMechanismProperties=***"},
         {"hunter2", "(hidden)"}};
+    static const char *const hooks[][2] = {
+        {"https://h.example:443/hook/1@2/hunter2", "https://h.example:443/***"},
+        {"https://u:hunter2@h/x@y", "https://h/***"},
+        {"https://u:hun/ter2@h/x", "https://h/***"}};
     tow_options_t *options = tow_options_new();
     tow_error_t error;
 
@@ -99,6 +106,14 @@ static void shown_without_secrets(void **state)
         assert_true(tow_options_set(options, "source", uris[i][0], &error));
         shown = tow_options_shown(options, "source", 0);
         assert_string_equal(shown, uris[i][1]);
+        tow_free(shown);
+    }
+    for (size_t i = 0; i < sizeof hooks / sizeof *hooks; i++) {
+        char *shown;
+
+        assert_true(tow_options_set(options, "notify-webhook", hooks[i][0], &error));
+        shown = tow_options_shown(options, "notify-webhook", 0);
+        assert_string_equal(shown, hooks[i][1]);
         tow_free(shown);
     }
     assert_true(tow_options_is_set(options, "source"));
@@ -116,6 +131,9 @@ static void addresses(void **state)
         {"mongodb://h/?tlsCertificateKeyFilePassword=hunter2&w=1&tls=true", "mongodb://h/?w=1&tls=true"},
         {"mongodb://h/?w=1&tlsCertificateKeyFilePassword=hunter2", "mongodb://h/?w=1"},
         {"mongodb://h/?authMechanismProperties=A:hunter2", "mongodb://h/"},
+        {"mongodb://u:p@h,g/?tlsCAFile=/home/me@x.com/ca&w=1&appName=a@b",
+         "mongodb://h,g/?tlsCAFile=/home/me@x.com/ca&w=1&appName=a@b"},
+        {"mongodb://h:1/?tlsCAFile=/home/me@x.com/ca", "mongodb://h:1/?tlsCAFile=/home/me@x.com/ca"},
         {"hunter2", "(hidden)"}};
 
     for (size_t i = 0; i < sizeof uris / sizeof *uris; i++) {
