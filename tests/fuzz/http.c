@@ -52,6 +52,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct sockaddr_in address = {.sin_family = AF_INET,
                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     struct timeval patience = {.tv_usec = 3000};
+    struct linger reset = {.l_onoff = 1}; /* a million connections that linger would take all ports */
     fuzz_bytes_t bytes = {data, size};
     uint8_t kind = fuzz_byte(&bytes);
     char reply[4096], head[256];
@@ -62,8 +63,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         set_up();
     address.sin_port = htons((uint16_t)tow_server_port(server));
     peer = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (peer < 0 || connect(peer, (struct sockaddr *)&address, sizeof address))
+    if (peer < 0 || connect(peer, (struct sockaddr *)&address, sizeof address)) {
+        perror("connect");
         exit(1);
+    }
+    setsockopt(peer, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
     if (kind & 1) {
         int head_length = snprintf(head, sizeof head,
                                    "%s /%s HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
