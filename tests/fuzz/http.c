@@ -1,6 +1,7 @@
 /* http.c: any request to the control server: a body to a path, or raw bytes. It answers in HTTP or closes;
  * the job that it serves was not started, so that nothing can be done to it, and no other can be started. */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -62,10 +63,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!server)
         set_up();
     address.sin_port = htons((uint16_t)tow_server_port(server));
-    peer = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (peer < 0 || connect(peer, (struct sockaddr *)&address, sizeof address)) {
-        perror("connect");
-        exit(1);
+    while ((peer = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) < 0 ||
+           connect(peer, (struct sockaddr *)&address, sizeof address)) {
+        if (errno != EINTR) { /* by the fuzzer's own alarm */
+            perror("connect");
+            exit(1);
+        }
+        close(peer);
     }
     setsockopt(peer, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
     if (kind & 1) {
