@@ -212,13 +212,15 @@ static void note_facts(locate_t *locate, suspect_t *suspect, const bson_t *docum
                         : NULL;
 }
 
+/* A difference counts when neither side has changed since the look before: a document that is deleted and
+ * inserted all the time may be gone at the source each time, and still on its way at the destination. */
 static void judge(locate_t *locate, suspect_t *suspect, const bson_t *documents[2])
 {
     const tow_verify_options_t *options = locate->pair->run->options;
-    bool moved = look(locate, suspect, TOW_SOURCE, documents[TOW_SOURCE]);
     const look_t *looks = suspect->looks;
+    bool moved = look(locate, suspect, TOW_SOURCE, documents[TOW_SOURCE]);
 
-    look(locate, suspect, TOW_DESTINATION, documents[TOW_DESTINATION]);
+    moved |= look(locate, suspect, TOW_DESTINATION, documents[TOW_DESTINATION]);
     suspect->different =
         looks[TOW_SOURCE].there != looks[TOW_DESTINATION].there ||
         (looks[TOW_SOURCE].there && looks[TOW_SOURCE].hash != looks[TOW_DESTINATION].hash);
@@ -264,7 +266,8 @@ static bool look_again(locate_t *locate, suspect_t *suspects, size_t count, tow_
     return ok;
 }
 
-static bool repair(locate_t *locate, const suspect_t *suspects, size_t count, bool anew,
+/* *tried: it was done before and did not help, so that now all is deleted and inserted. */
+static bool repair(locate_t *locate, const suspect_t *suspects, size_t count, bool *tried,
                    tow_error_t *error)
 {
     const tow_verify_options_t *options = locate->pair->run->options;
@@ -277,7 +280,8 @@ static bool repair(locate_t *locate, const suspect_t *suspects, size_t count, bo
         if (!suspects[i].done && suspects[i].counts)
             ids[wanted++] = suspects[i].id;
     ok = !wanted ||
-         options->repair(options->data, item->database, item->name, ids, wanted, anew, error);
+         options->repair(options->data, item->database, item->name, ids, wanted, *tried, error);
+    *tried = *tried || wanted;
     free(ids);
     return ok ? true : tow_fail_context(error, "repair");
 }
@@ -323,10 +327,10 @@ static void report(locate_t *locate, suspect_t *suspect)
  */
 static bool handle_batch(locate_t *locate, suspect_t *suspects, size_t count, tow_error_t *error)
 {
-    bool ok = true, open = true;
+    bool ok = true, open = true, tried = false;
 
     for (int looks = 0; ok && open && looks < LOOKS_MOST; looks++) {
-        ok = (!looks || repair(locate, suspects, count, looks > 1, error)) &&
+        ok = (!looks || repair(locate, suspects, count, &tried, error)) &&
              look_again(locate, suspects, count, error);
         open = false;
         for (size_t i = 0; i < count; i++)
