@@ -130,17 +130,13 @@ static bool replace(tow_store_t *store, const char *collection, const bson_t *do
     return ok;
 }
 
-/* The collection's document is written last, with the number of ranges: whoever reads it finds all
- * of them, or knows that some are missing. */
-bool tow_store_put_collection(tow_store_t *store, const tow_collection_info_t *info,
-                              tow_optime_t read_at, const tow_range_t *ranges, uint32_t count,
-                              tow_error_t *error)
+/* A collection's document; one that names no ranges is copied again by a restart. */
+static bool record(tow_store_t *store, const tow_collection_info_t *info, tow_optime_t read_at,
+                   uint32_t ranges, tow_error_t *error)
 {
     bson_t document = BSON_INITIALIZER;
     bool ok;
 
-    if (!store)
-        return true;
     bson_append_utf8(&document, "_id", -1, info->ns, -1);
     bson_append_utf8(&document, "db", -1, info->database, -1);
     bson_append_utf8(&document, "name", -1, info->name, -1);
@@ -148,15 +144,30 @@ bool tow_store_put_collection(tow_store_t *store, const tow_collection_info_t *i
     bson_append_document(&document, "options", -1, &info->options);
     bson_append_binary(&document, "uuid", -1, BSON_SUBTYPE_UUID, info->uuid, sizeof info->uuid);
     tow_store_append_time(&document, "readTime", read_at);
-    bson_append_int32(&document, "ranges", -1, (int32_t)count);
+    bson_append_int32(&document, "ranges", -1, (int32_t)ranges);
     bson_append_bool(&document, "copied", -1, false);
     bson_append_bool(&document, "indexed", -1, false);
-    pthread_mutex_lock(&store->lock);
-    ok = remove_collection(store, info->ns, error) &&
-         insert_ranges(store, info->ns, ranges, count, error) &&
-         replace(store, "collections", &document, error);
-    pthread_mutex_unlock(&store->lock);
+    ok = replace(store, "collections", &document, error);
     bson_destroy(&document);
+    return ok;
+}
+
+/* The collection's document stands at every moment, since a restart takes a collection without one for
+ * none of the copy's; and it names its ranges last: whoever reads it finds all of them, or knows that
+ * some are missing. */
+bool tow_store_put_collection(tow_store_t *store, const tow_collection_info_t *info,
+                              tow_optime_t read_at, const tow_range_t *ranges, uint32_t count,
+                              tow_error_t *error)
+{
+    bool ok;
+
+    if (!store)
+        return true;
+    pthread_mutex_lock(&store->lock);
+    ok = record(store, info, 0, 0, error) && delete_by(store, "ranges", "ns", info->ns, error) &&
+         insert_ranges(store, info->ns, ranges, count, error) &&
+         (!count || record(store, info, read_at, count, error));
+    pthread_mutex_unlock(&store->lock);
     return ok;
 }
 

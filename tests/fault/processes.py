@@ -24,6 +24,7 @@ from faults import faults
 from job import EXIT, ROOT, ApiError, Job, JobError, binary, stamp
 from proxy import Proxied
 from scenario import Scenario, scaled
+from wire import Closed
 
 SHIM = ROOT / "build" / "tests" / "libshim.so"
 CALLS = {"write": "a write of the spool", "truncate": "a truncation of the spool", "sync": "a sync of the spool",
@@ -406,6 +407,30 @@ def destination_dropped(scenario, pair):
     told_or_mended(scenario, pair, job)
 
 
+def killed_while_recorded(scenario, pair):
+    """The cutover copies a collection that somebody dropped, and the engine is killed while it replaces
+    what is recorded of it: the next run copies it again, and needs no verification to find out."""
+    fresh(scenario, pair)
+    sides = Proxied(pair)
+    job = scenario.job(sides, no_verify=True)
+    job.wait_in_sync()
+    pair.destination.client["data"].drop_collection("a")
+
+    def kill(request):
+        job.signal(signal.SIGKILL)
+        raise Closed("killed")
+
+    sides.destination.script.on("insert", when=lambda request: request.collection == "ranges").reply(kill)
+    job.commit()
+    job.wait()
+    scenario.expect(sides.destination.script.acted() == 1, "the engine was not killed")
+    job.start()
+    job.wait_in_sync()
+    job.finish()
+    scenario.expect_equal(pair)
+    sides.close()
+
+
 def other_writer(scenario, pair):
     fresh(scenario, pair)
     job = scenario.job(pair)
@@ -461,6 +486,7 @@ def main():
             ("a second process on the same job", second_process, ()),
             ("the job's database is dropped", state_dropped, ()),
             ("the destination is dropped under the job", destination_dropped, ()),
+            ("killed while a collection is recorded again", killed_while_recorded, ()),
             ("another writer on the destination", other_writer, ())]
         if pathlib.Path(binary()).resolve() == (ROOT / "build/engine/cmd/towline").resolve():
             cases = shimmed + cases
