@@ -186,12 +186,12 @@ static tow_outcome_t attempt_range(tow_pass_t *pass, bool again, tow_error_t *er
     pass->advanced = false;
     pass->outcome = TOW_PASS_DONE;
     pass->again = again;
-    if (again && !empty_range(pass, error))
-        return tow_pass_judge(pass, error);
     lo = tow_namespaces_start_range(table, pass->collection, number, copy->options.source);
     record = tow_namespaces_range(table, pass->collection, number);
-    /* Recorded before the first write: a crash from here on is known by it. */
-    if (!tow_store_put_range(store, pass->collection->ns, &record, error))
+    /* Recorded before the first write, and before what is there is deleted, since an attempt whose end
+     * is not known may have recorded it as done: a crash from here on is known by it. */
+    if (!tow_store_put_range(store, pass->collection->ns, &record, error) ||
+        (again && !empty_range(pass, error)))
         return tow_pass_judge(pass, error);
     outcome = read_range(pass, lo, &hi, error);
     if (outcome != TOW_PASS_DONE) {

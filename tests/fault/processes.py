@@ -431,6 +431,35 @@ def killed_while_recorded(scenario, pair):
     sides.close()
 
 
+def killed_while_emptied(scenario, pair):
+    """A range is recorded as done, which the engine never hears, so that it copies it again and is killed
+    while it empties it: it must not count as done then."""
+    fresh(scenario, pair)
+    sides = Proxied(pair)
+    script = sides.destination.script
+
+    def ends_range(request):
+        return request.collection == "ranges" and any(
+            b"data.a" in update and b"done" in update for update in request.list_of("updates"))
+
+    def kill(request, document):
+        job.signal(signal.SIGKILL)
+
+    script.on("update", when=ends_range).lost()
+    script.on("update", when=ends_range, times=8).error(10107, "NotWritablePrimary")
+    script.on("delete", when=lambda request: request.collection == "a").change(kill)
+    job = scenario.job(sides, no_verify=True, retry_window=1)
+    job.wait()
+    scenario.expect(pair.destination.client["data"]["a"].count_documents({}) == 0,
+                    "the engine was not killed in time")
+    script.clear()
+    job.start()
+    job.wait_in_sync()
+    job.finish()
+    scenario.expect_equal(pair)
+    sides.close()
+
+
 def other_writer(scenario, pair):
     fresh(scenario, pair)
     job = scenario.job(pair)
@@ -487,6 +516,7 @@ def main():
             ("the job's database is dropped", state_dropped, ()),
             ("the destination is dropped under the job", destination_dropped, ()),
             ("killed while a collection is recorded again", killed_while_recorded, ()),
+            ("killed while a range is emptied", killed_while_emptied, ()),
             ("another writer on the destination", other_writer, ())]
         if pathlib.Path(binary()).resolve() == (ROOT / "build/engine/cmd/towline").resolve():
             cases = shimmed + cases
