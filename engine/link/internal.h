@@ -47,6 +47,9 @@ bool tow_conn_ready(tow_conn_t *conn, tow_error_t *error);
 void tow_conn_forget_session(tow_conn_t *conn);
 /* Puts a writeConcernError {code, errmsg} of a reply into *error; returns false. */
 bool tow_fail_write_concern(const tow_link_t *link, const bson_iter_t *found, tow_error_t *error);
+/* Whether a reply's writeErrors say that nothing but the moment was wrong; with *error, as if the command
+ * had failed by it. */
+bool tow_fail_passing(const char *side, const bson_t *reply, tow_error_t *error);
 
 tow_retrying_t tow_retrying_begin(tow_link_t *link, int64_t window_ms);
 /* After a failure: true when the call is to be sent again, after the wait. False: *error is final
