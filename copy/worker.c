@@ -81,6 +81,11 @@ static bool empty_by_keys(tow_pass_t *pass, tow_error_t *error)
         ok = ok && tow_reader_next_batch(reader, &more, error);
     }
     ok = ok && tow_write_send(&write, destination, tow_pass_count_refusal, &refused, &matched, error);
+    /* What stays and is gone at the source would never be deleted: its event may be past. */
+    if (ok && refused) {
+        ok = tow_fail(error, TOW_ERROR_SERVER, "the destination refuses to delete %u documents", refused);
+        error->retry = TOW_RETRY_SAME;
+    }
     tow_write_clear(&write);
     tow_reader_close(reader);
     bson_destroy(&projection);

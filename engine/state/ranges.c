@@ -55,6 +55,8 @@ static bool delete_by(tow_store_t *store, const char *collection, const char *fi
                       const char *value, tow_error_t *error)
 {
     bson_t command = BSON_INITIALIZER, list, statement, filter, reply;
+    tow_write_error_t failure;
+    uint32_t position = 0;
     bool ok;
 
     bson_append_utf8(&command, "delete", -1, collection, -1);
@@ -67,6 +69,9 @@ static bool delete_by(tow_store_t *store, const char *collection, const char *fi
     bson_append_document_end(&list, &statement);
     bson_append_array_end(&command, &list);
     ok = tow_store_run(store, &command, TOW_SEND_WRITE, &reply, error);
+    if (ok && tow_reply_write_error(&reply, &position, &failure))
+        ok = tow_fail(error, TOW_ERROR_SERVER, "the job's state (%s): %s", store->database,
+                      failure.message);
     bson_destroy(&reply);
     bson_destroy(&command);
     return ok;
