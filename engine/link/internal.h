@@ -57,11 +57,6 @@ tow_retrying_t tow_retrying_begin(tow_link_t *link, int64_t window_ms);
 bool tow_retrying_wait(tow_retrying_t *retrying, tow_error_t *error);
 void tow_retrying_end(tow_retrying_t *retrying);
 void tow_link_take_time(tow_link_t *link, const bson_t *reply);
-/* Runs a command that answers with a cursor, reads it to its end and then calls `each` for every
- * document, borrowed. The whole is retried within the window. */
-typedef void (*tow_each_fn)(void *data, const bson_t *document);
-bool tow_cursor_each(tow_conn_t *conn, const char *database, const bson_t *command,
-                     tow_each_fn each, void *data, tow_error_t *error) TOW_CHECK;
 bool tow_facts_read(tow_link_t *link, tow_conn_t *conn, tow_error_t *error);
 
 #endif

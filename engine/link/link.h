@@ -108,6 +108,11 @@ typedef struct {
  * the link's time from the reply. */
 bool tow_conn_command(tow_conn_t *conn, const char *database, const bson_t *command,
                       const tow_send_options_t *options, bson_t *reply, tow_error_t *error) TOW_CHECK;
+/* Runs a command that answers with a cursor, reads it to its end and then calls `each` for every
+ * document, borrowed. The whole is retried within the window. */
+typedef void (*tow_each_fn)(void *data, const bson_t *document);
+bool tow_cursor_each(tow_conn_t *conn, const char *database, const bson_t *command,
+                     tow_each_fn each, void *data, tow_error_t *error) TOW_CHECK;
 /* The server that the last command went to. */
 uint32_t tow_conn_server(const tow_conn_t *conn);
 

@@ -240,57 +240,34 @@ static void free_documents(documents_t *documents)
     *documents = (documents_t){0};
 }
 
+static void take_document(void *data, const bson_t *document)
+{
+    documents_t *documents = data;
+
+    documents->items = tow_realloc(documents->items, (documents->count + 1) * sizeof *documents->items);
+    documents->items[documents->count++] = bson_copy(document);
+}
+
 /* All documents of a collection that match {field: value}, or all with NULL. */
 static bool read_all(tow_store_t *store, const char *collection, const char *field,
                      const char *value, documents_t *out, tow_error_t *error)
 {
-    bson_t command = BSON_INITIALIZER, filter, reply;
-    char batch_name[16] = "firstBatch";
+    bson_t command = BSON_INITIALIZER, part;
     bool ok;
 
     *out = (documents_t){0};
     bson_append_utf8(&command, "find", -1, collection, -1);
     if (field) {
-        bson_append_document_begin(&command, "filter", -1, &filter);
-        bson_append_utf8(&filter, field, -1, value, -1);
-        bson_append_document_end(&command, &filter);
+        bson_append_document_begin(&command, "filter", -1, &part);
+        bson_append_utf8(&part, field, -1, value, -1);
+        bson_append_document_end(&command, &part);
     }
-    ok = tow_store_run(store, &command, TOW_SEND_READ, &reply, error);
-    while (ok) {
-        bson_iter_t iter, child, list;
-        int64_t cursor = 0;
-
-        bson_destroy(&command);
-        bson_init(&command);
-        if (bson_iter_init_find(&iter, &reply, "cursor") && bson_iter_recurse(&iter, &child))
-            while (bson_iter_next(&child)) {
-                if (!strcmp(bson_iter_key(&child), "id"))
-                    cursor = bson_iter_as_int64(&child);
-                if (strcmp(bson_iter_key(&child), batch_name) != 0 ||
-                    !bson_iter_recurse(&child, &list))
-                    continue;
-                while (bson_iter_next(&list)) {
-                    const uint8_t *data;
-                    uint32_t length;
-
-                    bson_iter_document(&list, &length, &data);
-                    out->items = tow_realloc(out->items, (out->count + 1) * sizeof *out->items);
-                    out->items[out->count++] = bson_new_from_data(data, length);
-                }
-            }
-        if (!cursor)
-            break;
-        bson_destroy(&reply);
-        snprintf(batch_name, sizeof batch_name, "nextBatch");
-        bson_append_int64(&command, "getMore", -1, cursor);
-        bson_append_utf8(&command, "collection", -1, collection, -1);
-        ok = tow_store_run(store, &command, 0, &reply, error);
-    }
-    bson_destroy(&reply);
+    bson_append_document_begin(&command, "readConcern", -1, &part);
+    bson_append_utf8(&part, "level", -1, "majority", -1);
+    bson_append_document_end(&command, &part);
+    ok = tow_cursor_each(store->conn, store->database, &command, take_document, out, error);
     bson_destroy(&command);
-    if (!ok)
-        free_documents(out);
-    return ok;
+    return ok ? true : tow_fail_context(error, "the job's state (%s)", store->database);
 }
 
 static void parse_bounds(bson_iter_t *iter, tow_range_t *out)

@@ -460,6 +460,31 @@ def killed_while_emptied(scenario, pair):
     sides.close()
 
 
+def records_cut(scenario, pair):
+    """A restart reads more records of its own than one answer holds, and one of the answers is lost."""
+    scenario.reset(*pair)
+    database = pair.source.client["data"]
+    for number in range(230):
+        database["c%03d" % number].insert_many([{"_id": n} for n in range(3)])
+    sides = Proxied(pair)
+    sides.source.script.on("find", when=lambda request: request.database == "data",
+                           times=None).delay(0.3)
+    job = scenario.job(sides, no_verify=True)
+    job.wait_for("a few ranges", lambda progress: progress["collectionCopy"]["rangesCopied"] >= 5)
+    job.kill()
+    sides.source.script.clear()
+    sides.destination.script.on("getMore", when=lambda request: request.collection == "collections").lost()
+    job.start()
+    if not job.wait_or_end("in sync", lambda progress: progress["canCommit"]):
+        job.start()
+    job.wait_in_sync()
+    scenario.expect(sides.destination.script.acted() == 1, "no answer was lost")
+    scenario.expect(job.starts == 2, lambda: "it ended by that: %s" % job.error_line())
+    job.finish()
+    scenario.expect_equal(pair)
+    sides.close()
+
+
 def other_writer(scenario, pair):
     fresh(scenario, pair)
     job = scenario.job(pair)
@@ -517,6 +542,7 @@ def main():
             ("the destination is dropped under the job", destination_dropped, ()),
             ("killed while a collection is recorded again", killed_while_recorded, ()),
             ("killed while a range is emptied", killed_while_emptied, ()),
+            ("an answer is lost while a job reads its records", records_cut, ()),
             ("another writer on the destination", other_writer, ())]
         if pathlib.Path(binary()).resolve() == (ROOT / "build/engine/cmd/towline").resolve():
             cases = shimmed + cases
