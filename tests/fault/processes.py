@@ -460,6 +460,34 @@ def killed_while_emptied(scenario, pair):
     sides.close()
 
 
+def written_while_recorded(scenario, pair):
+    """The cutover copies a collection that somebody dropped, and a late write to it comes when it is about
+    to be told of: it must not pass for one that nobody knows."""
+    fresh(scenario, pair)
+    sides = Proxied(pair)
+    job = scenario.job(sides, no_verify=True)
+    job.wait_in_sync()
+    pair.destination.client["data"].drop_collection("a")
+    asked = threading.Event()
+
+    def looks_late(request, document):
+        asked.set()
+        time.sleep(1)  # the copy goes on meanwhile
+
+    def write(request, document):
+        sides.source.script.on("listCollections").change(looks_late)
+        sides.source.script.on("find", when=lambda request: request.collection == "a").delay(3)
+        pair.source.client["data"]["a"].insert_one({"_id": "late"})
+        asked.wait(1)
+
+    sides.destination.script.on("insert", when=lambda request: request.collection == "ranges").change(write)
+    job.commit()
+    job.wait_done()
+    scenario.expect(sides.destination.script.acted() == 1, "no collection was copied")
+    scenario.expect_equal(pair)
+    sides.close()
+
+
 def records_cut(scenario, pair):
     """A restart reads more records of its own than one answer holds, and one of the answers is lost."""
     scenario.reset(*pair)
@@ -542,6 +570,7 @@ def main():
             ("the destination is dropped under the job", destination_dropped, ()),
             ("killed while a collection is recorded again", killed_while_recorded, ()),
             ("killed while a range is emptied", killed_while_emptied, ()),
+            ("a write comes while a collection is recorded again", written_while_recorded, ()),
             ("an answer is lost while a job reads its records", records_cut, ()),
             ("another writer on the destination", other_writer, ())]
         if pathlib.Path(binary()).resolve() == (ROOT / "build/engine/cmd/towline").resolve():
