@@ -169,7 +169,8 @@ bool tow_store_put_collection(tow_store_t *store, const tow_collection_info_t *i
     if (!store)
         return true;
     pthread_mutex_lock(&store->lock);
-    ok = record(store, info, 0, 0, error) && delete_by(store, "ranges", "ns", info->ns, error) &&
+    ok = tow_store_keep(store, error) && record(store, info, 0, 0, error) &&
+         delete_by(store, "ranges", "ns", info->ns, error) &&
          insert_ranges(store, info->ns, ranges, count, error) &&
          (!count || record(store, info, read_at, count, error));
     pthread_mutex_unlock(&store->lock);
@@ -186,7 +187,7 @@ bool tow_store_put_range(tow_store_t *store, const char *ns, const tow_range_t *
         return true;
     append_range(&document, ns, range);
     pthread_mutex_lock(&store->lock);
-    ok = replace(store, "ranges", &document, error);
+    ok = tow_store_keep(store, error) && replace(store, "ranges", &document, error);
     pthread_mutex_unlock(&store->lock);
     bson_destroy(&document);
     return ok;
@@ -336,7 +337,11 @@ static bool hand_over(tow_store_t *store, const bson_t *collection, tow_store_ea
     if (bson_iter_init_find(&iter, collection, "ranges"))
         expected = (uint32_t)bson_iter_as_int64(&iter);
     bson_iter_init_find(&iter, collection, "_id");
-    if (!read_all(store, "ranges", "ns", bson_iter_utf8(&iter, NULL), &documents, error))
+    pthread_mutex_lock(&store->lock);
+    ok = tow_store_keep(store, error) &&
+         read_all(store, "ranges", "ns", bson_iter_utf8(&iter, NULL), &documents, error);
+    pthread_mutex_unlock(&store->lock);
+    if (!ok)
         return false;
     ranges = tow_alloc((documents.count + 1) * sizeof *ranges);
     for (size_t i = 0; i < documents.count; i++)

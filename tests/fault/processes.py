@@ -23,7 +23,7 @@ import corpus
 from faults import faults
 from job import EXIT, ROOT, ApiError, Job, JobError, binary, stamp
 from proxy import Proxied
-from scenario import Scenario, scaled
+from scenario import Scenario, scaled, wait_until
 from wire import Closed
 
 SHIM = ROOT / "build" / "tests" / "libshim.so"
@@ -382,6 +382,24 @@ def second_process(scenario, pair):
     end_well(scenario, pair, first, load)
 
 
+def second_while_prepared(scenario, pair):
+    """The lease outlasts a preparation that takes longer than it does."""
+    scenario.reset(*pair)
+    for number in range(20):
+        pair.source.client["data"]["c%d" % number].insert_one({"_id": 1})
+    sides = Proxied(pair)
+    sides.destination.script.on("create", times=None).delay(1)
+    job = scenario.job(sides, name="long")
+    wait_until("the lease", lambda: "towline_long" in pair.destination.client.list_database_names())
+    other = scenario.job(pair, name="long")
+    status = other.wait(60)
+    scenario.expect(status == EXIT["lease"], lambda: "status %s: %s" % (status, other.error_line()))
+    job.wait_in_sync()
+    job.finish()
+    scenario.expect_equal(pair)
+    sides.close()
+
+
 def state_dropped(scenario, pair):
     """Somebody drops the job's own database: it must not go on as if it still held its lease."""
     fresh(scenario, pair)
@@ -566,6 +584,7 @@ def main():
             ("stopped for a while", stopped_process, (60 if long else 5,)),
             ("another process takes the job over", taken_over, ()),
             ("a second process on the same job", second_process, ()),
+            ("a second process while the first prepares", second_while_prepared, ()),
             ("the job's database is dropped", state_dropped, ()),
             ("the destination is dropped under the job", destination_dropped, ()),
             ("killed while a collection is recorded again", killed_while_recorded, ()),
