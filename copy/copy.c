@@ -14,6 +14,7 @@ tow_copy_t *tow_copy_new(const tow_copy_options_t *options)
     copy->workers = tow_alloc(options->workers * sizeof *copy->workers);
     copy->inserters = tow_alloc(options->workers * sizeof *copy->inserters);
     copy->index_workers = tow_alloc(options->index_workers * sizeof *copy->index_workers);
+    pthread_mutex_init(&copy->again, NULL);
     pthread_mutex_init(&copy->lock, NULL);
     tow_condition_init(&copy->changed);
     return copy;
@@ -61,6 +62,7 @@ void tow_copy_destroy(tow_copy_t *copy)
     free(copy->failures);
     pthread_cond_destroy(&copy->changed);
     pthread_mutex_destroy(&copy->lock);
+    pthread_mutex_destroy(&copy->again);
     free(copy);
 }
 
@@ -348,7 +350,23 @@ static void withdraw(tow_copy_t *copy, tow_namespace_t *collection)
     wait_for(copy, copy->workers, copy->options.workers, collection);
     pthread_mutex_unlock(&copy->lock);
     uncount(copy, collection);
-    tow_namespaces_drop(copy->options.namespaces, collection);
+}
+
+/* Stands for a collection until its ranges are known, so that an event on it finds it in the table: one
+ * that nobody knows would be added as new, in the place of the one that is to be copied. */
+static tow_namespace_t *announce(tow_copy_t *copy, const tow_namespace_t *old, const char *database,
+                                 const char *name)
+{
+    tow_collection_info_t info = {.database = (char *)database,
+                                  .name = (char *)name,
+                                  .capped = old && old->capped,
+                                  .collated = old && old->collated};
+    tow_namespace_t *planned;
+
+    bson_init(&info.options);
+    planned = tow_namespaces_add(copy->options.namespaces, &info, 0);
+    bson_destroy(&info.options);
+    return planned;
 }
 
 /* The collection's record without ranges: a restart that finds it copies the collection again. It
@@ -384,18 +402,21 @@ static bool drop_withdrawn(tow_copy_t *copy, tow_conn_t *destination,
 bool tow_copy_again(tow_copy_t *copy, const char *database, const char *name, bool *out_found,
                     tow_error_t *error)
 {
-    tow_namespace_t *old = tow_namespaces_find(copy->options.namespaces, database, name);
     char *ns = tow_format("%s.%s", database, name);
     conns_t conns = {0};
     tow_collection_info_t info;
     tow_collection_stats_t stats;
     tow_optime_t read_time;
+    tow_namespace_t *old, *planned;
     bool ok, begun = false;
 
     *out_found = false;
     atomic_fetch_add(&copy->unfinished, 1); /* lanes only collect keys meanwhile */
+    pthread_mutex_lock(&copy->again);
+    old = tow_namespaces_find(copy->options.namespaces, database, name);
     if (old)
         withdraw(copy, old);
+    planned = announce(copy, old, database, name);
     ok = open_conns(copy, &conns, error) && record_again(copy, database, name, error) &&
          (old ? drop_withdrawn(copy, conns.destination, old, error)
               : tow_copy_drop(conns.destination, database, name, error));
@@ -410,8 +431,11 @@ bool tow_copy_again(tow_copy_t *copy, const char *database, const char *name, bo
                                   error);
         tow_collection_info_clear(&info);
     }
+    if (!ok || !begun)
+        tow_namespaces_drop(copy->options.namespaces, planned);
     if (ok && !begun)
         ok = tow_store_remove_collection(copy->options.store, ns, error);
+    pthread_mutex_unlock(&copy->again);
     atomic_fetch_sub(&copy->unfinished, 1);
     close_conns(&conns);
     free(ns);

@@ -69,8 +69,9 @@ bool tow_copy_index_drop(tow_copy_t *copy, const char *database, const char *nam
                          tow_error_t *error) TOW_CHECK;
 /* Reconciles one collection's (or with NULLs every) options and indexes with the source: collMod for
  * validator, pre/post images and the like; creates and drops indexes; recreates views; creates
- * missing and drops extra collections within the filter when `whole`. With `final` TTL is as at the
- * source, otherwise held off. */
+ * missing and drops extra collections within the filter when `whole`. The indexes of a collection that
+ * is being copied come with the end of its copy. With `final` TTL is as at the source, otherwise held
+ * off. */
 bool tow_copy_reconcile(tow_copy_t *copy, const char *database, const char *name, bool final,
                         tow_error_t *error) TOW_CHECK;
 

@@ -276,7 +276,9 @@ bool tow_copy_build_unique(tow_copy_t *copy, tow_error_t *error)
     atomic_store(&copy->unique_built, true); /* before the list: no collection falls between */
     list = tow_namespaces_list(copy->options.namespaces, &count);
     for (uint32_t i = 0; i < count; i++)
-        if (list[i]->type == TOW_COLLECTION)
+        /* One that is copied again just now has them built when its copy ends. */
+        if (list[i]->type == TOW_COLLECTION &&
+            tow_namespaces_copied(copy->options.namespaces, list[i]))
             queue_build(copy, list[i]->database, list[i]->name, list[i], true, NULL);
     free(list);
     /* These alone: under a source that goes on creating indexes the queue may never be empty. */

@@ -308,6 +308,16 @@ static bool reconcile_indexes(task_t *task, const tow_collection_info_t *info, t
 
 /* Collections and views -------------------------------------------------------------------------*/
 
+/* Its indexes are read when its copy ends. Built before, a unique one would refuse what ranges hold that
+ * were read at another time, and the copy could never end. */
+static bool is_being_copied(const task_t *task, const tow_collection_info_t *info)
+{
+    tow_namespaces_t *table = task->copy->options.namespaces;
+    tow_namespace_t *known = tow_namespaces_find(table, info->database, info->name);
+
+    return known && !tow_namespaces_copied(table, known);
+}
+
 /* `theirs` NULL: the destination does not have it. */
 static bool reconcile_collection(task_t *task, const tow_collection_info_t *ours,
                                  const tow_collection_info_t *theirs, tow_error_t *error)
@@ -317,7 +327,8 @@ static bool reconcile_collection(task_t *task, const tow_collection_info_t *ours
     if (theirs && theirs->type == TOW_COLLECTION && !make_alike(task, ours, theirs, &alike, error))
         return false;
     if (alike)
-        return modify(task, ours, theirs, error) && reconcile_indexes(task, ours, error);
+        return modify(task, ours, theirs, error) &&
+               (is_being_copied(task, ours) || reconcile_indexes(task, ours, error));
     tell(task, ours->ns, theirs ? "copied again: its options cannot be changed in place"
                                 : "copied: it was missing on the destination");
     return tow_copy_again(task->copy, ours->database, ours->name, &found, error);

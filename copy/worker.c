@@ -81,6 +81,11 @@ static bool empty_by_keys(tow_pass_t *pass, tow_error_t *error)
         ok = ok && tow_reader_next_batch(reader, &more, error);
     }
     ok = ok && tow_write_send(&write, destination, tow_pass_count_refusal, &refused, &matched, error);
+    /* What stays and is gone at the source would never be deleted: its event may be past. */
+    if (ok && refused) {
+        ok = tow_fail(error, TOW_ERROR_SERVER, "the destination refuses to delete %u documents", refused);
+        error->retry = TOW_RETRY_SAME;
+    }
     tow_write_clear(&write);
     tow_reader_close(reader);
     bson_destroy(&projection);
@@ -186,12 +191,12 @@ static tow_outcome_t attempt_range(tow_pass_t *pass, bool again, tow_error_t *er
     pass->advanced = false;
     pass->outcome = TOW_PASS_DONE;
     pass->again = again;
-    if (again && !empty_range(pass, error))
-        return tow_pass_judge(pass, error);
     lo = tow_namespaces_start_range(table, pass->collection, number, copy->options.source);
     record = tow_namespaces_range(table, pass->collection, number);
-    /* Recorded before the first write: a crash from here on is known by it. */
-    if (!tow_store_put_range(store, pass->collection->ns, &record, error))
+    /* Recorded before the first write, and before what is there is deleted, since an attempt whose end
+     * is not known may have recorded it as done: a crash from here on is known by it. */
+    if (!tow_store_put_range(store, pass->collection->ns, &record, error) ||
+        (again && !empty_range(pass, error)))
         return tow_pass_judge(pass, error);
     outcome = read_range(pass, lo, &hi, error);
     if (outcome != TOW_PASS_DONE) {

@@ -68,18 +68,17 @@ tow_namespace_t *tow_replay_ensure(tow_replay_t *replay, const char *database, c
         return NULL;
     if (found && info.type == TOW_COLLECTION) {
         ok = handler->create(handler->data, replay->destination, &info, error);
-        if (ok)
+        /* Known by now: somebody copies it. */
+        if (ok && !tow_namespaces_find(replay->options.namespaces, database, name))
             tow_namespaces_set_ranges(replay->options.namespaces,
                                       tow_namespaces_add(replay->options.namespaces, &info, 0),
                                       NULL, 0);
-        else if (error->code == TOW_ERROR_CONFLICT)
+        else if (!ok && error->code == TOW_ERROR_CONFLICT)
             ok = handler->copy_again(handler->data, database, name, &found, error);
-    } else {
-        /* It is gone again, or has another name: later events will tell. */
-        add_placeholder(replay, database, name);
     }
     if (found)
         tow_collection_info_clear(&info);
+    /* It is gone again, or has another name: later events will tell. */
     if (ok && !tow_namespaces_find(replay->options.namespaces, database, name))
         add_placeholder(replay, database, name);
     return ok ? tow_namespaces_find(replay->options.namespaces, database, name) : NULL;

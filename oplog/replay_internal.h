@@ -75,9 +75,10 @@ struct tow_replay {
     tow_items_t *outboxes; /* one for each lane, filled while a block is dispatched */
 };
 
+/* By the collection's name: what took its place meanwhile has its keys in the same lane. */
 static inline unsigned tow_item_hash(const tow_namespace_t *collection, tow_value_t id)
 {
-    uint64_t hash = tow_value_hash(id) ^ (collection->id * UINT64_C(0x9E3779B97F4A7C15));
+    uint64_t hash = tow_value_hash(id) ^ collection->name_hash;
 
     return (unsigned)(hash ^ (hash >> 32));
 }
@@ -86,7 +87,8 @@ static inline unsigned tow_item_hash(const tow_namespace_t *collection, tow_valu
 static inline tow_lane_t *tow_lane_of(tow_replay_t *replay, const tow_namespace_t *collection,
                                       unsigned hash)
 {
-    uint32_t number = collection->capped || collection->collated ? collection->id : hash >> 12;
+    uint32_t number = collection->capped || collection->collated ? (uint32_t)collection->name_hash
+                                                                 : hash >> 12;
 
     return &replay->lanes[number % replay->lane_count];
 }

@@ -260,6 +260,27 @@ bool tow_fail_write_concern(const tow_link_t *link, const bson_iter_t *found, to
     return false;
 }
 
+/* A mongos that does not reach a shard, or whose shard has no primary just then, says so of each of that
+ * shard's statements in a reply that is fine otherwise. From a replica set the same is an error of the
+ * command. */
+bool tow_fail_passing(const char *side, const bson_t *reply, tow_error_t *error)
+{
+    tow_write_error_t refusal;
+    uint32_t position = 0;
+
+    while (tow_reply_write_error(reply, &position, &refusal)) {
+        tow_retry_t retry = retry_of(refusal.code);
+
+        if (retry != TOW_RETRY_SAME && retry != TOW_RETRY_RECONNECT)
+            continue;
+        tow_fail(error, TOW_ERROR_SERVER, "%s: %s", side, refusal.message);
+        error->server_code = refusal.code;
+        error->retry = retry;
+        return true;
+    }
+    return false;
+}
+
 tow_stage_t tow_error_stage(const tow_error_t *error)
 {
     static const char *const tls_options[] = {"tlsCAFile of", "tlsCertificateKeyFile of"};

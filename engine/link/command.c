@@ -164,6 +164,8 @@ static bool send_once(tow_conn_t *conn, const char *database, const bson_t *comm
     bson_destroy(&opts);
     if (ok && bson_iter_init_find(&iter, reply, "writeConcernError"))
         return tow_fail_write_concern(conn->link, &iter, error);
+    if (ok && tow_fail_passing(conn->link->side, reply, error))
+        return false;
     if (!ok) {
         tow_classify(&driver, reply, conn->link->side, error);
         if (error->retry == TOW_RETRY_RECONNECT && !patient)

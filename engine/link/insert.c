@@ -144,6 +144,8 @@ static bool insert_once(tow_conn_t *conn, const char *database, const char *coll
         return true;
     if (find_concern_error(reply, &concern)) {
         tow_fail_write_concern(conn->link, &concern, error);
+    } else if (tow_fail_passing(conn->link->side, reply, error)) {
+        return false;
     } else if (tow_reply_write_error(reply, &position, &refusal)) {
         if (accounts_for_all(reply, count, ordered))
             return true; /* refused documents are the caller's to judge */

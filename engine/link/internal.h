@@ -57,6 +57,9 @@ bool tow_conn_may_write(const tow_conn_t *conn, tow_error_t *error);
 int64_t tow_conn_number(tow_conn_t *conn);
 /* Puts a writeConcernError {code, errmsg} of a reply into *error; returns false. */
 bool tow_fail_write_concern(const tow_link_t *link, const bson_iter_t *found, tow_error_t *error);
+/* Whether a reply's writeErrors say that nothing but the moment was wrong; with *error, as if the command
+ * had failed by it. */
+bool tow_fail_passing(const char *side, const bson_t *reply, tow_error_t *error);
 
 tow_retrying_t tow_retrying_begin(tow_link_t *link, int64_t window_ms);
 /* After a failure: true when the call is to be sent again, after the wait. False: *error is final
@@ -64,11 +67,6 @@ tow_retrying_t tow_retrying_begin(tow_link_t *link, int64_t window_ms);
 bool tow_retrying_wait(tow_retrying_t *retrying, tow_error_t *error);
 void tow_retrying_end(tow_retrying_t *retrying);
 void tow_link_take_time(tow_link_t *link, const bson_t *reply);
-/* Runs a command that answers with a cursor, reads it to its end and then calls `each` for every
- * document, borrowed. The whole is retried within the window. */
-typedef void (*tow_each_fn)(void *data, const bson_t *document);
-bool tow_cursor_each(tow_conn_t *conn, const char *database, const bson_t *command,
-                     tow_each_fn each, void *data, tow_error_t *error) TOW_CHECK;
 bool tow_facts_read(tow_link_t *link, tow_conn_t *conn, tow_error_t *error);
 
 #endif

@@ -113,10 +113,16 @@ typedef struct {
 } tow_send_options_t;
 
 /* Runs one command on `database`. *reply is always initialized and owned by the caller. False on a
- * transport error, on ok: 0 and on writeConcernError; writeErrors of a write are NOT an error here
- * (use tow_reply_write_error). Updates the link's time from the reply. */
+ * transport error, on ok: 0, on writeConcernError, and on writeErrors that come of the moment (class SAME
+ * or RECONNECT); other writeErrors of a write are NOT an error here (use tow_reply_write_error). Updates
+ * the link's time from the reply. */
 bool tow_conn_command(tow_conn_t *conn, const char *database, const bson_t *command,
                       const tow_send_options_t *options, bson_t *reply, tow_error_t *error) TOW_CHECK;
+/* Runs a command that answers with a cursor, reads it to its end and then calls `each` for every
+ * document, borrowed. The whole is retried within the window. */
+typedef void (*tow_each_fn)(void *data, const bson_t *document);
+bool tow_cursor_each(tow_conn_t *conn, const char *database, const bson_t *command,
+                     tow_each_fn each, void *data, tow_error_t *error) TOW_CHECK;
 /* The server that the last command went to. */
 uint32_t tow_conn_server(const tow_conn_t *conn);
 
@@ -141,7 +147,7 @@ bool tow_reply_write_error(const bson_t *reply, uint32_t *position, tow_write_er
  * the driver to message limits. What fits into one message is a retryable write, as with TOW_SEND_ONCE;
  * more is not sent again. *reply always initialized; it holds writeErrors with
  * indexes into `documents`. True when the transport and the write concern are fine, whatever
- * writeErrors there are. */
+ * writeErrors there are but those that come of the moment. */
 bool tow_conn_insert(tow_conn_t *conn, const char *database, const char *collection,
                      const bson_t *const *documents, size_t count, bool ordered, bson_t *reply,
                      tow_error_t *error) TOW_CHECK;

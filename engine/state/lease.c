@@ -319,15 +319,12 @@ const char *tow_store_database(const tow_store_t *store)
     return store->database;
 }
 
-bool tow_store_renew(tow_store_t *store, tow_error_t *error)
+static bool renew(tow_store_t *store, tow_error_t *error)
 {
     bson_t update = BSON_INITIALIZER, set;
-    int64_t now_ms, before_ms;
-    bool ok;
+    int64_t now_ms, before_ms = tow_boot_ms();
+    bool ok = server_now(store, &now_ms, error);
 
-    pthread_mutex_lock(&store->lock);
-    before_ms = tow_boot_ms();
-    ok = server_now(store, &now_ms, error);
     if (ok) {
         bson_append_document_begin(&update, "$set", -1, &set);
         bson_append_date_time(&set, "lease.expires", -1, now_ms + TOW_LEASE_MS);
@@ -338,9 +335,23 @@ bool tow_store_renew(tow_store_t *store, tow_error_t *error)
         store->renewed_ms = before_ms;
     if (ok && store->guarding)
         tow_link_limit_writes(tow_conn_link(store->conn), before_ms + TOW_LEASE_MS);
-    pthread_mutex_unlock(&store->lock);
     bson_destroy(&update);
     return ok;
+}
+
+bool tow_store_renew(tow_store_t *store, tow_error_t *error)
+{
+    bool ok;
+
+    pthread_mutex_lock(&store->lock);
+    ok = renew(store, error);
+    pthread_mutex_unlock(&store->lock);
+    return ok;
+}
+
+bool tow_store_keep(tow_store_t *store, tow_error_t *error)
+{
+    return tow_boot_ms() - store->renewed_ms < TOW_LEASE_MS / 3 || renew(store, error);
 }
 
 void tow_store_guard(tow_store_t *store, bool guarding)

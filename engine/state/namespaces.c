@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <uthash.h>
+#include <xxhash.h>
 
 /* What the table keeps beside the public part: the bounds once more, ready to be compared. */
 typedef struct {
@@ -98,6 +99,7 @@ tow_namespace_t *tow_namespaces_add(tow_namespaces_t *table, const tow_collectio
     memcpy(collection->uuid, info->uuid, sizeof collection->uuid);
     bson_copy_to(&info->options, &collection->options);
     collection->read_time = read_time;
+    collection->name_hash = XXH3_64bits(collection->ns, strlen(collection->ns));
 
     pthread_mutex_lock(&table->lock);
     collection->id = ++table->next_id;
@@ -299,7 +301,8 @@ tow_gate_t tow_namespaces_gate(tow_namespaces_t *table, tow_namespace_t *collect
     if (collection->copied && time > collection->hi_most)
         gate = TOW_GATE_APPLY;
     else if (collection->range_count == 0)
-        gate = TOW_GATE_SKIP; /* not planned yet: it will be read later; or older than its creation */
+        /* Older than its creation; or not planned yet, and perhaps gone by then. */
+        gate = collection->copied ? TOW_GATE_SKIP : TOW_GATE_DIRTY;
     else
         gate = gate_range(&collection->ranges[locate(entry, id)], time);
     pthread_mutex_unlock(&table->lock);

@@ -20,6 +20,7 @@ typedef struct {
     /* Constant after it was added. */
     uint32_t id;
     char *database, *name, *ns;
+    uint64_t name_hash;       /* the same for whatever has that name */
     tow_collection_type_t type;
     bool capped, clustered, collated;
     uint8_t uuid[16];

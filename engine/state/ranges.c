@@ -55,6 +55,8 @@ static bool delete_by(tow_store_t *store, const char *collection, const char *fi
                       const char *value, tow_error_t *error)
 {
     bson_t command = BSON_INITIALIZER, list, statement, filter, reply;
+    tow_write_error_t failure;
+    uint32_t position = 0;
     bool ok;
 
     bson_append_utf8(&command, "delete", -1, collection, -1);
@@ -67,6 +69,9 @@ static bool delete_by(tow_store_t *store, const char *collection, const char *fi
     bson_append_document_end(&list, &statement);
     bson_append_array_end(&command, &list);
     ok = tow_store_run(store, &command, TOW_SEND_WRITE, &reply, error);
+    if (ok && tow_reply_write_error(&reply, &position, &failure))
+        ok = tow_fail(error, TOW_ERROR_SERVER, "the job's state (%s): %s", store->database,
+                      failure.message);
     bson_destroy(&reply);
     bson_destroy(&command);
     return ok;
@@ -130,17 +135,13 @@ static bool replace(tow_store_t *store, const char *collection, const bson_t *do
     return ok;
 }
 
-/* The collection's document is written last, with the number of ranges: whoever reads it finds all
- * of them, or knows that some are missing. */
-bool tow_store_put_collection(tow_store_t *store, const tow_collection_info_t *info,
-                              tow_optime_t read_at, const tow_range_t *ranges, uint32_t count,
-                              tow_error_t *error)
+/* A collection's document; one that names no ranges is copied again by a restart. */
+static bool record(tow_store_t *store, const tow_collection_info_t *info, tow_optime_t read_at,
+                   uint32_t ranges, tow_error_t *error)
 {
     bson_t document = BSON_INITIALIZER;
     bool ok;
 
-    if (!store)
-        return true;
     bson_append_utf8(&document, "_id", -1, info->ns, -1);
     bson_append_utf8(&document, "db", -1, info->database, -1);
     bson_append_utf8(&document, "name", -1, info->name, -1);
@@ -148,15 +149,31 @@ bool tow_store_put_collection(tow_store_t *store, const tow_collection_info_t *i
     bson_append_document(&document, "options", -1, &info->options);
     bson_append_binary(&document, "uuid", -1, BSON_SUBTYPE_UUID, info->uuid, sizeof info->uuid);
     tow_store_append_time(&document, "readTime", read_at);
-    bson_append_int32(&document, "ranges", -1, (int32_t)count);
+    bson_append_int32(&document, "ranges", -1, (int32_t)ranges);
     bson_append_bool(&document, "copied", -1, false);
     bson_append_bool(&document, "indexed", -1, false);
-    pthread_mutex_lock(&store->lock);
-    ok = remove_collection(store, info->ns, error) &&
-         insert_ranges(store, info->ns, ranges, count, error) &&
-         replace(store, "collections", &document, error);
-    pthread_mutex_unlock(&store->lock);
+    ok = replace(store, "collections", &document, error);
     bson_destroy(&document);
+    return ok;
+}
+
+/* The collection's document stands at every moment, since a restart takes a collection without one for
+ * none of the copy's; and it names its ranges last: whoever reads it finds all of them, or knows that
+ * some are missing. */
+bool tow_store_put_collection(tow_store_t *store, const tow_collection_info_t *info,
+                              tow_optime_t read_at, const tow_range_t *ranges, uint32_t count,
+                              tow_error_t *error)
+{
+    bool ok;
+
+    if (!store)
+        return true;
+    pthread_mutex_lock(&store->lock);
+    ok = tow_store_keep(store, error) && record(store, info, 0, 0, error) &&
+         delete_by(store, "ranges", "ns", info->ns, error) &&
+         insert_ranges(store, info->ns, ranges, count, error) &&
+         (!count || record(store, info, read_at, count, error));
+    pthread_mutex_unlock(&store->lock);
     return ok;
 }
 
@@ -170,7 +187,7 @@ bool tow_store_put_range(tow_store_t *store, const char *ns, const tow_range_t *
         return true;
     append_range(&document, ns, range);
     pthread_mutex_lock(&store->lock);
-    ok = replace(store, "ranges", &document, error);
+    ok = tow_store_keep(store, error) && replace(store, "ranges", &document, error);
     pthread_mutex_unlock(&store->lock);
     bson_destroy(&document);
     return ok;
@@ -224,57 +241,34 @@ static void free_documents(documents_t *documents)
     *documents = (documents_t){0};
 }
 
+static void take_document(void *data, const bson_t *document)
+{
+    documents_t *documents = data;
+
+    documents->items = tow_realloc(documents->items, (documents->count + 1) * sizeof *documents->items);
+    documents->items[documents->count++] = bson_copy(document);
+}
+
 /* All documents of a collection that match {field: value}, or all with NULL. */
 static bool read_all(tow_store_t *store, const char *collection, const char *field,
                      const char *value, documents_t *out, tow_error_t *error)
 {
-    bson_t command = BSON_INITIALIZER, filter, reply;
-    char batch_name[16] = "firstBatch";
+    bson_t command = BSON_INITIALIZER, part;
     bool ok;
 
     *out = (documents_t){0};
     bson_append_utf8(&command, "find", -1, collection, -1);
     if (field) {
-        bson_append_document_begin(&command, "filter", -1, &filter);
-        bson_append_utf8(&filter, field, -1, value, -1);
-        bson_append_document_end(&command, &filter);
+        bson_append_document_begin(&command, "filter", -1, &part);
+        bson_append_utf8(&part, field, -1, value, -1);
+        bson_append_document_end(&command, &part);
     }
-    ok = tow_store_run(store, &command, TOW_SEND_READ, &reply, error);
-    while (ok) {
-        bson_iter_t iter, child, list;
-        int64_t cursor = 0;
-
-        bson_destroy(&command);
-        bson_init(&command);
-        if (bson_iter_init_find(&iter, &reply, "cursor") && bson_iter_recurse(&iter, &child))
-            while (bson_iter_next(&child)) {
-                if (!strcmp(bson_iter_key(&child), "id"))
-                    cursor = bson_iter_as_int64(&child);
-                if (strcmp(bson_iter_key(&child), batch_name) != 0 ||
-                    !bson_iter_recurse(&child, &list))
-                    continue;
-                while (bson_iter_next(&list)) {
-                    const uint8_t *data;
-                    uint32_t length;
-
-                    bson_iter_document(&list, &length, &data);
-                    out->items = tow_realloc(out->items, (out->count + 1) * sizeof *out->items);
-                    out->items[out->count++] = bson_new_from_data(data, length);
-                }
-            }
-        if (!cursor)
-            break;
-        bson_destroy(&reply);
-        snprintf(batch_name, sizeof batch_name, "nextBatch");
-        bson_append_int64(&command, "getMore", -1, cursor);
-        bson_append_utf8(&command, "collection", -1, collection, -1);
-        ok = tow_store_run(store, &command, 0, &reply, error);
-    }
-    bson_destroy(&reply);
+    bson_append_document_begin(&command, "readConcern", -1, &part);
+    bson_append_utf8(&part, "level", -1, "majority", -1);
+    bson_append_document_end(&command, &part);
+    ok = tow_cursor_each(store->conn, store->database, &command, take_document, out, error);
     bson_destroy(&command);
-    if (!ok)
-        free_documents(out);
-    return ok;
+    return ok ? true : tow_fail_context(error, "the job's state (%s)", store->database);
 }
 
 static void parse_bounds(bson_iter_t *iter, tow_range_t *out)
@@ -343,7 +337,11 @@ static bool hand_over(tow_store_t *store, const bson_t *collection, tow_store_ea
     if (bson_iter_init_find(&iter, collection, "ranges"))
         expected = (uint32_t)bson_iter_as_int64(&iter);
     bson_iter_init_find(&iter, collection, "_id");
-    if (!read_all(store, "ranges", "ns", bson_iter_utf8(&iter, NULL), &documents, error))
+    pthread_mutex_lock(&store->lock);
+    ok = tow_store_keep(store, error) &&
+         read_all(store, "ranges", "ns", bson_iter_utf8(&iter, NULL), &documents, error);
+    pthread_mutex_unlock(&store->lock);
+    if (!ok)
         return false;
     ranges = tow_alloc((documents.count + 1) * sizeof *ranges);
     for (size_t i = 0; i < documents.count; i++)

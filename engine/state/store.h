@@ -76,7 +76,8 @@ typedef struct {
 } tow_range_t;
 void tow_range_clear(tow_range_t *range);
 
-/* A NULL store keeps nothing: these four are also called for a repair that belongs to no job. */
+/* A NULL store keeps nothing: these four are also called for a repair that belongs to no job. The first
+ * two, and reading all for a restart, renew the lease when that is due: TOW_ERROR_LEASE. */
 /* Replaces a collection's document and all its ranges (a new copy of it begins). */
 bool tow_store_put_collection(tow_store_t *store, const tow_collection_info_t *info,
                               tow_optime_t read_time, const tow_range_t *ranges, uint32_t count,

@@ -35,6 +35,9 @@ bool tow_store_find_one(tow_store_t *store, const char *collection, const char *
 /* Updates the job's document while the lease is ours; TOW_ERROR_LEASE when it is not. */
 bool tow_store_update_guarded(tow_store_t *store, const bson_t *update,
                               tow_error_t *error) TOW_CHECK;
+/* Renews the lease when that was not done for a while: before the job's threads run nobody else does, and
+ * what is prepared or restored may take hours. TOW_ERROR_LEASE when it is not ours. */
+bool tow_store_keep(tow_store_t *store, tow_error_t *error) TOW_CHECK;
 
 /* No time is no field: a server puts its own time in the place of an empty timestamp. */
 void tow_store_append_time(bson_t *out, const char *name, tow_optime_t time);

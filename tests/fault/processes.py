@@ -24,6 +24,7 @@ from faults import faults
 from job import EXIT, ROOT, ApiError, Job, JobError, binary, free_port, stamp, towline
 from proxy import Proxied
 from scenario import Scenario, scaled, wait_until
+from wire import Closed
 
 SHIM = ROOT / "build" / "tests" / "libshim.so"
 CALLS = {"write": "a write of the spool", "truncate": "a truncation of the spool", "sync": "a sync of the spool",
@@ -431,6 +432,24 @@ def second_process(scenario, pair):
     end_well(scenario, pair, first, load)
 
 
+def second_while_prepared(scenario, pair):
+    """The lease outlasts a preparation that takes longer than it does."""
+    scenario.reset(*pair)
+    for number in range(20):
+        pair.source.client["data"]["c%d" % number].insert_one({"_id": 1})
+    sides = Proxied(pair)
+    sides.destination.script.on("create", times=None).delay(1)
+    job = scenario.job(sides, name="long")
+    wait_until("the lease", lambda: "towline_long" in pair.destination.client.list_database_names())
+    other = scenario.job(pair, name="long")
+    status = other.wait(60)
+    scenario.expect(status == EXIT["lease"], lambda: "status %s: %s" % (status, other.error_line()))
+    job.wait_in_sync()
+    job.finish()
+    scenario.expect_equal(pair)
+    sides.close()
+
+
 def state_dropped(scenario, pair):
     """Somebody drops the job's own database: it must not go on as if it still held its lease."""
     fresh(scenario, pair)
@@ -454,6 +473,112 @@ def destination_dropped(scenario, pair):
     job.wait_caught_up(pair.source.client)
     faults.injected("destination's collection dropped")
     told_or_mended(scenario, pair, job)
+
+
+def killed_while_recorded(scenario, pair):
+    """The cutover copies a collection that somebody dropped, and the engine is killed while it replaces
+    what is recorded of it: the next run copies it again, and needs no verification to find out."""
+    fresh(scenario, pair)
+    sides = Proxied(pair)
+    job = scenario.job(sides, no_verify=True)
+    job.wait_in_sync()
+    pair.destination.client["data"].drop_collection("a")
+
+    def kill(request):
+        job.signal(signal.SIGKILL)
+        raise Closed("killed")
+
+    sides.destination.script.on("insert", when=lambda request: request.collection == "ranges").reply(kill)
+    job.commit()
+    job.wait()
+    scenario.expect(sides.destination.script.acted() == 1, "the engine was not killed")
+    job.start()
+    job.wait_in_sync()
+    job.finish()
+    scenario.expect_equal(pair)
+    sides.close()
+
+
+def killed_while_emptied(scenario, pair):
+    """A range is recorded as done, which the engine never hears, so that it copies it again and is killed
+    while it empties it: it must not count as done then."""
+    fresh(scenario, pair)
+    sides = Proxied(pair)
+    script = sides.destination.script
+
+    def ends_range(request):
+        return request.collection == "ranges" and any(
+            b"data.a" in update and b"done" in update for update in request.list_of("updates"))
+
+    def kill(request, document):
+        job.signal(signal.SIGKILL)
+
+    script.on("update", when=ends_range).lost()
+    script.on("update", when=ends_range, times=8).error(10107, "NotWritablePrimary")
+    script.on("delete", when=lambda request: request.collection == "a").change(kill)
+    job = scenario.job(sides, no_verify=True, retry_window=1)
+    job.wait()
+    scenario.expect(pair.destination.client["data"]["a"].count_documents({}) == 0,
+                    "the engine was not killed in time")
+    script.clear()
+    job.start()
+    job.wait_in_sync()
+    job.finish()
+    scenario.expect_equal(pair)
+    sides.close()
+
+
+def written_while_recorded(scenario, pair):
+    """The cutover copies a collection that somebody dropped, and a late write to it comes when it is about
+    to be told of: it must not pass for one that nobody knows."""
+    fresh(scenario, pair)
+    sides = Proxied(pair)
+    job = scenario.job(sides, no_verify=True)
+    job.wait_in_sync()
+    pair.destination.client["data"].drop_collection("a")
+    asked = threading.Event()
+
+    def looks_late(request, document):
+        asked.set()
+        time.sleep(1)  # the copy goes on meanwhile
+
+    def write(request, document):
+        sides.source.script.on("listCollections").change(looks_late)
+        sides.source.script.on("find", when=lambda request: request.collection == "a").delay(3)
+        pair.source.client["data"]["a"].insert_one({"_id": "late"})
+        asked.wait(1)
+
+    sides.destination.script.on("insert", when=lambda request: request.collection == "ranges").change(write)
+    job.commit()
+    job.wait_done()
+    scenario.expect(sides.destination.script.acted() == 1, "no collection was copied")
+    scenario.expect_equal(pair)
+    sides.close()
+
+
+def records_cut(scenario, pair):
+    """A restart reads more records of its own than one answer holds, and one of the answers is lost."""
+    scenario.reset(*pair)
+    database = pair.source.client["data"]
+    for number in range(230):
+        database["c%03d" % number].insert_many([{"_id": n} for n in range(3)])
+    sides = Proxied(pair)
+    sides.source.script.on("find", when=lambda request: request.database == "data",
+                           times=None).delay(0.3)
+    job = scenario.job(sides, no_verify=True)
+    job.wait_for("a few ranges", lambda progress: progress["collectionCopy"]["rangesCopied"] >= 5)
+    job.kill()
+    sides.source.script.clear()
+    sides.destination.script.on("getMore", when=lambda request: request.collection == "collections").lost()
+    job.start()
+    if not job.wait_or_end("in sync", lambda progress: progress["canCommit"]):
+        job.start()
+    job.wait_in_sync()
+    scenario.expect(sides.destination.script.acted() == 1, "no answer was lost")
+    scenario.expect(job.starts == 2, lambda: "it ended by that: %s" % job.error_line())
+    job.finish()
+    scenario.expect_equal(pair)
+    sides.close()
 
 
 def other_writer(scenario, pair):
@@ -511,8 +636,13 @@ def main():
             ("another process takes the job over", taken_over, ()),
             ("a process wakes when its job is another's", late_writer, ()),
             ("a second process on the same job", second_process, ()),
+            ("a second process while the first prepares", second_while_prepared, ()),
             ("the job's database is dropped", state_dropped, ()),
             ("the destination is dropped under the job", destination_dropped, ()),
+            ("killed while a collection is recorded again", killed_while_recorded, ()),
+            ("killed while a range is emptied", killed_while_emptied, ()),
+            ("a write comes while a collection is recorded again", written_while_recorded, ()),
+            ("an answer is lost while a job reads its records", records_cut, ()),
             ("another writer on the destination", other_writer, ())]
         if pathlib.Path(binary()).resolve() == (ROOT / "build/engine/cmd/towline").resolve():
             cases = shimmed + cases

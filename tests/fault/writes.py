@@ -56,6 +56,9 @@ FAULTS = [
     ("a time-out in the middle of a bulk",
      lambda rule: rule.change(some_fail(50, "MaxTimeMSExpired"),
                               "statements of a bulk failed: MaxTimeMSExpired")),
+    ("an unknown error in the middle of a bulk",
+     lambda rule: rule.change(some_fail(8, "UnknownError"),
+                              "statements of a bulk failed: UnknownError")),
     ("the majority does not acknowledge", lambda rule: rule.concern_error()),
     ("the majority is lost to a change of roles",
      lambda rule: rule.concern_error(189, "PrimarySteppedDown")),
@@ -155,6 +158,42 @@ def stragglers(scenario, pair):
     sides.destination.close()
 
 
+def refuse_all(request):
+    """What a mongos answers while the shard of all these statements has no primary; none is done."""
+    count = len(request.list_of({"insert": "documents", "update": "updates",
+                                 "delete": "deletes"}[request.name]))
+    return SON([("ok", 1.0), ("n", 0), ("writeErrors", [
+        SON([("index", index), ("code", 189), ("errmsg", "scripted: PrimarySteppedDown")])
+        for index in range(count)])])
+
+
+def shard_away(scenario, pair):
+    """That is no word about the documents: none is to blame, and it passes."""
+    scenario.reset(*pair)
+    data = pair.source.client["data"]
+    data["a"].insert_many([{"_id": n, "u": n} for n in range(3000)])
+    data["a"].create_index("u", unique=True)
+    sides = Sides(pair)
+    script = sides.destination.script
+    state = lambda request: request.database.startswith("towline_") and request.collection == "ranges"
+    script.on("insert", when=of_data, times=5).reply(refuse_all)
+    script.on("update", when=state, times=3).reply(refuse_all)
+    script.on("delete", when=state, times=3).reply(refuse_all)
+    job = scenario.job(sides)
+    job.wait_in_sync()
+    scenario.expect(script.acted() == 11, lambda: "%d faults happened" % script.acted())
+    for name in WRITES:
+        script.on(name, when=of_data, times=3).reply(refuse_all)
+    data["a"].update_many({"_id": {"$lt": 500}}, {"$set": {"after": 1}})
+    data["a"].delete_many({"_id": {"$gte": 2900}})
+    job.wait_caught_up(pair.source.client)
+    scenario.expect("PrimarySteppedDown" in job.tail(400), "it was not taken for a failure of the server")
+    job.wait_in_sync()
+    job.finish()
+    scenario.expect_equal(pair)
+    sides.destination.close()
+
+
 def main():
     with Scenario(__doc__) as scenario:
         pair = scenario.pair()
@@ -167,6 +206,8 @@ def main():
                 job.close()
         with scenario.case("a write that arrives late"):
             stragglers(scenario, pair)
+        with scenario.case("a shard has no primary for a while"):
+            shard_away(scenario, pair)
 
 
 if __name__ == "__main__":

@@ -217,6 +217,25 @@ def created_again(scenario, pair, slow):
     move(scenario, pair, job)
 
 
+def modified_while_copied(scenario, pair, slow):
+    """collMod in the midst of a copy. A unique index that came with it would refuse what the rest of the
+    collection holds: the values are where they were when each range was read."""
+    data = pair.source.client["data"]
+    in_parts(data["modified"], [{"_id": n, "u": n, "pad": PAD} for n in range(6000)])
+    data["modified"].create_index("u", unique=True)
+    slow.source.script.on("find", when=lambda request: request.collection == "modified", after=1,
+                          times=None).delay(3)
+    job = scenario.job(slow, workers=1)
+    slow.wait_read()
+    data.command("collMod", "modified", validator={"u": {"$exists": True}})
+    wait_until("the event", lambda: "modify data.modified" in job.tail(400))
+    data["modified"].update_one({"_id": 0}, {"$set": {"u": -1}})
+    data["modified"].update_one({"_id": 5999}, {"$set": {"u": 0}})
+    slow.release()
+    job.wait_caught_up(pair.source.client)
+    move(scenario, pair, job)
+
+
 def index_dropped(scenario, pair, slow):
     data = pair.source.client["data"]
     in_parts(data["indexed"], [{"_id": n, "a": n, "b": -n, "pad": PAD} for n in range(4000)])
@@ -390,6 +409,7 @@ CASES = [
     ("an idle token overtaking an unapplied event", floor_waits),
     ("a rename across the filter's boundary", rename_across),
     ("a collection dropped and created again during its copy", created_again),
+    ("a collection modified during its copy", modified_while_copied),
     ("an index dropped during the copy", index_dropped),
     ("createIndexes that takes long while writes go on", long_index_build),
     ("50 indexes on one collection", many_indexes),

@@ -188,6 +188,32 @@ static void test_streams(void **state)
 
 /* Replies ---------------------------------------------------------------------------------------*/
 
+/* What a mongos says of statements when it does not reach their shard fails the command; what is said of
+ * documents does not. */
+static void test_passing_write_errors(void **state)
+{
+    bson_t *about_documents = bson_new_from_json(
+        (const uint8_t *)"{\"ok\": 1, \"writeErrors\": [{\"index\": 0, \"code\": 11000, \"errmsg\": \"d\"}, "
+                         "{\"index\": 1, \"code\": 121, \"errmsg\": \"v\"}]}",
+        -1, NULL);
+    bson_t *about_shards = bson_new_from_json(
+        (const uint8_t *)"{\"ok\": 1, \"writeErrors\": [{\"index\": 0, \"code\": 11000, \"errmsg\": \"d\"}, "
+                         "{\"index\": 1, \"code\": 189, \"errmsg\": \"no primary\"}]}",
+        -1, NULL);
+    tow_error_t error;
+
+    assert_non_null(about_documents);
+    assert_non_null(about_shards);
+    assert_false(tow_fail_passing("destination", about_documents, &error));
+    assert_true(tow_fail_passing("destination", about_shards, &error));
+    assert_int_equal(error.code, TOW_ERROR_SERVER);
+    assert_int_equal(error.server_code, 189);
+    assert_int_equal(error.retry, TOW_RETRY_RECONNECT);
+    assert_string_equal(error.message, "destination: no primary");
+    bson_destroy(about_documents);
+    bson_destroy(about_shards);
+}
+
 static void test_write_errors(void **state)
 {
     bson_error_t ignored;
@@ -342,6 +368,7 @@ int main(void)
         cmocka_unit_test(test_requests_that_the_driver_refuses),
         cmocka_unit_test(test_streams),
         cmocka_unit_test(test_write_errors),
+        cmocka_unit_test(test_passing_write_errors),
         cmocka_unit_test(test_reply_time),
         cmocka_unit_test(test_write_concern),
         cmocka_unit_test(test_retrying_shows_and_counts),
