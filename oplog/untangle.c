@@ -372,6 +372,14 @@ static void free_members(knot_t *knot)
     }
 }
 
+/* The collection was dropped, and the key with it. A key that is dirty yet belongs to one whose place
+ * another copy has taken: it has to be settled all the same. */
+static bool is_moot(const knot_t *knot, tow_value_t id)
+{
+    return knot->collection->dropped &&
+           !tow_dirty_find(knot->lane->dirty, knot->collection, id, tow_item_hash(knot->collection, id));
+}
+
 /* Moves the conflicts of one collection (that of the first) into the knot. */
 static void take_conflicts(knot_t *knot, tow_conflict_t **list)
 {
@@ -384,7 +392,7 @@ static void take_conflicts(knot_t *knot, tow_conflict_t **list)
             list = &conflict->next;
             continue;
         }
-        if (!knot->collection->dropped && tow_value_id(&conflict->id, &id))
+        if (tow_value_id(&conflict->id, &id) && !is_moot(knot, id))
             add_member(knot, id);
         *list = conflict->next;
         bson_destroy(&conflict->id);

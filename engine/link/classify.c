@@ -260,9 +260,9 @@ bool tow_fail_write_concern(const tow_link_t *link, const bson_iter_t *found, to
     return false;
 }
 
-/* A mongos that does not reach a shard, or whose shard has no primary just then, says so of each of that
- * shard's statements in a reply that is fine otherwise. From a replica set the same is an error of the
- * command. */
+/* A mongos that does not reach a shard, or whose shard has no primary just then, says so of each of
+ * that shard's statements in a reply that is fine otherwise. From a replica set the same is an
+ * error of the command. */
 bool tow_fail_passing(const char *side, const bson_t *reply, tow_error_t *error)
 {
     tow_write_error_t refusal;

@@ -157,9 +157,9 @@ static bool record(tow_store_t *store, const tow_collection_info_t *info, tow_op
     return ok;
 }
 
-/* The collection's document stands at every moment, since a restart takes a collection without one for
- * none of the copy's; and it names its ranges last: whoever reads it finds all of them, or knows that
- * some are missing. */
+/* The collection's document stands at every moment, since a restart takes a collection without one
+ * for none of the copy's; and it names its ranges last: whoever reads it finds all of them, or
+ * knows that some are missing. */
 bool tow_store_put_collection(tow_store_t *store, const tow_collection_info_t *info,
                               tow_optime_t read_at, const tow_range_t *ranges, uint32_t count,
                               tow_error_t *error)
@@ -245,7 +245,8 @@ static void take_document(void *data, const bson_t *document)
 {
     documents_t *documents = data;
 
-    documents->items = tow_realloc(documents->items, (documents->count + 1) * sizeof *documents->items);
+    documents->items =
+        tow_realloc(documents->items, (documents->count + 1) * sizeof *documents->items);
     documents->items[documents->count++] = bson_copy(document);
 }
 

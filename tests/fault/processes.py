@@ -529,13 +529,18 @@ def killed_while_emptied(scenario, pair):
 
 
 def written_while_recorded(scenario, pair):
-    """The cutover copies a collection that somebody dropped, and a late write to it comes when it is about
-    to be told of: it must not pass for one that nobody knows."""
+    """The cutover copies collections that somebody dropped, and late writes to one come when it is about
+    to be told of: it must not pass for one that nobody knows. With a collation all keys are untangled."""
     fresh(scenario, pair)
+    source, destination = (server.client["data"] for server in pair)
+    source.create_collection("collated", collation={"locale": "en", "strength": 2})
+    source["collated"].insert_many([{"_id": "k%d" % n} for n in range(100)])
     sides = Proxied(pair)
     job = scenario.job(sides, no_verify=True)
     job.wait_in_sync()
-    pair.destination.client["data"].drop_collection("a")
+    names = ("a", "collated")
+    for name in names:
+        destination.drop_collection(name)
     asked = threading.Event()
 
     def looks_late(request, document):
@@ -543,15 +548,18 @@ def written_while_recorded(scenario, pair):
         time.sleep(1)  # the copy goes on meanwhile
 
     def write(request, document):
+        name = names[sides.destination.script.acted() - 1]
+        asked.clear()
         sides.source.script.on("listCollections").change(looks_late)
-        sides.source.script.on("find", when=lambda request: request.collection == "a").delay(3)
-        pair.source.client["data"]["a"].insert_one({"_id": "late"})
-        asked.wait(1)
+        sides.source.script.on("find", when=lambda request: request.collection == name).delay(3)
+        source[name].insert_one({"_id": "late"})
+        asked.wait(3)
 
-    sides.destination.script.on("insert", when=lambda request: request.collection == "ranges").change(write)
+    sides.destination.script.on("insert", when=lambda request: request.collection == "ranges",
+                                times=2).change(write)
     job.commit()
     job.wait_done()
-    scenario.expect(sides.destination.script.acted() == 1, "no collection was copied")
+    scenario.expect(sides.destination.script.acted() == 2, "no collection was copied")
     scenario.expect_equal(pair)
     sides.close()
 
