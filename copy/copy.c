@@ -412,6 +412,8 @@ bool tow_copy_again(tow_copy_t *copy, const char *database, const char *name, bo
 
     *out_found = false;
     atomic_fetch_add(&copy->unfinished, 1); /* lanes only collect keys meanwhile */
+    if (copy->options.await_lanes)
+        copy->options.await_lanes(copy->options.data);
     pthread_mutex_lock(&copy->again);
     old = tow_namespaces_find(copy->options.namespaces, database, name);
     if (old)

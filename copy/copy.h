@@ -21,6 +21,10 @@ typedef struct {
     uint64_t range_bytes;          /* about the most bytes of one range */
     bool index_errors_fail;        /* --index-errors fail */
     bool indexes_first;            /* non-unique ones are built while a collection is empty */
+    /* Called before a collection is copied again, when the lanes are held already: returns when none of
+     * them writes any more. */
+    void (*await_lanes)(void *data);
+    void *data;
     bool keep_extra;               /* reconciling drops no collection that the source does not have */
 } tow_copy_options_t;
 

@@ -131,11 +131,13 @@ static void *run(void *data)
 
         take_inbox(lane, has_work);
         pthread_rwlock_rdlock(&replay->exclusive);
+        atomic_store(&lane->busy, true);
         tow_lane_absorb(lane, &lane->taken);
         tow_recent_purge(lane->dirty, passed);
         if (!tow_replay_holding(replay))
             tow_lane_refetch(lane);
         has_work = tow_dirty_count(lane->dirty) > 0 && !tow_replay_holding(replay);
+        atomic_store(&lane->busy, false);
         pthread_rwlock_unlock(&replay->exclusive);
 
         pthread_mutex_lock(&lane->lock);

@@ -255,6 +255,13 @@ void tow_replay_pause(tow_replay_t *replay, bool paused)
         tow_lane_wake(&replay->lanes[i]);
 }
 
+void tow_replay_await_lanes(tow_replay_t *replay)
+{
+    for (uint32_t i = 0; i < replay->lane_count; i++)
+        while (atomic_load(&replay->lanes[i].busy) && !tow_stop_wait(replay->options.stop, 2))
+            ;
+}
+
 void tow_replay_progress(tow_replay_t *replay, tow_replay_progress_t *out)
 {
     out->skipped = atomic_load(&replay->skipped);

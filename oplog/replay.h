@@ -58,6 +58,10 @@ bool tow_replay_start(tow_replay_t *replay, tow_optime_t horizon, tow_optime_t d
 /* While ranges are copied keys are only collected. A pause does the same, and DDL waits as well. */
 void tow_replay_pause(tow_replay_t *replay, bool paused);
 
+/* Returns when no lane writes what it began before they were held: while ranges are copied, or by a pause.
+ * From any thread, also under a barrier. */
+void tow_replay_await_lanes(tow_replay_t *replay);
+
 /* Reads documents again at the source and makes the destination's the same, as for dirty keys, or `anew`
  * by deleting and inserting them; returns when all are settled, which waits for what the stream brought
  * before. From any thread. False: stopped. */

@@ -38,6 +38,7 @@ struct tow_lane {
     pthread_cond_t more, less; /* the inbox was filled; was emptied */
     tow_items_t inbox;
     uint64_t pushed, absorbed;
+    atomic_bool busy;     /* it may write just now */
     tow_dirty_t *dirty;   /* under the replay's exclusive lock, shared by its own thread only */
     /* The thread's own. */
     tow_conn_t *source, *destination;

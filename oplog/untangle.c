@@ -407,7 +407,8 @@ void tow_lane_untangle(tow_lane_t *lane)
     bool ok = true;
 
     pthread_rwlock_wrlock(&replay->exclusive);
-    while (lane->conflicts) {
+    atomic_store(&lane->busy, true);
+    while (lane->conflicts && !tow_replay_holding(replay)) { /* else they keep */
         knot_t *knot = tow_alloc(sizeof *knot);
 
         knot->lane = lane;
@@ -417,6 +418,7 @@ void tow_lane_untangle(tow_lane_t *lane)
         free_members(knot);
         free(knot);
     }
+    atomic_store(&lane->busy, false);
     pthread_rwlock_unlock(&replay->exclusive);
     if (!ok)
         tow_lane_failed(lane, &error);

@@ -24,6 +24,11 @@ static bool create(void *data, tow_conn_t *destination, const tow_collection_inf
     return tow_copy_create(destination, info, error);
 }
 
+static void await_lanes(void *data)
+{
+    tow_replay_await_lanes(((tow_repair_t *)data)->replay);
+}
+
 static bool copy_again(void *data, const char *database, const char *name, bool *out_found,
                        tow_error_t *error)
 {
@@ -40,6 +45,8 @@ static void make_components(tow_repair_t *repair)
                                .sink = options->sink,
                                .workers = options->workers,
                                .index_workers = 2,
+                               .await_lanes = await_lanes,
+                               .data = repair,
                                .range_bytes = UINT64_C(256) << 20,
                                .keep_extra = !options->drop_extra};
     /* Without a stream there are no DDL events: only what an unknown collection asks for is given.

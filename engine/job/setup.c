@@ -156,6 +156,11 @@ static void touched(void *data, const char *database, const char *collection, to
     tow_track_touch(data, database, collection, id, TOW_TRACK_SOURCE);
 }
 
+static void await_lanes(void *data)
+{
+    tow_replay_await_lanes(((tow_job_t *)data)->replay);
+}
+
 /* Components ------------------------------------------------------------------------------------*/
 
 static bool make_components(tow_job_t *job, const char *series, tow_error_t *error)
@@ -171,6 +176,8 @@ static bool make_components(tow_job_t *job, const char *series, tow_error_t *err
                                .workers = config->workers,
                                .index_workers = 2,
                                .range_bytes = config->range_bytes,
+                               .await_lanes = await_lanes,
+                               .data = job,
                                .index_errors_fail = config->index_errors_fail,
                                .indexes_first = config->indexes_first};
     tow_tail_options_t tail = {.source = job->source,

@@ -528,6 +528,41 @@ def killed_while_emptied(scenario, pair):
     sides.close()
 
 
+def written_before_again(scenario, pair):
+    """A lane's write is on its way when the cutover copies its collection again: that waits for it."""
+    fresh(scenario, pair)
+    sides, seen, times = Proxied(pair), threading.Event(), {}
+    data = pair.source.client["data"]
+    job = scenario.job(sides, no_verify=True)
+    job.wait_in_sync()
+    pair.destination.client["data"].drop_collection("a")
+
+    def slow(request, serve):
+        seen.set()
+        time.sleep(2)  # on its way for so long
+        answer = serve(request)
+        times["written"] = time.monotonic()
+        return answer
+
+    def dropped(request, serve):
+        times["dropped"] = time.monotonic()
+        return serve(request)
+
+    def write(request, document):
+        sides.destination.script.on("update", when=lambda request: request.collection == "a").act(slow)
+        sides.destination.script.on("drop", when=lambda request: request.collection == "a").act(dropped)
+        data["a"].update_one({"_id": 1}, {"$set": {"late": 1}})
+        seen.wait(10)
+
+    sides.source.script.on("listCollections").change(write)
+    job.commit()
+    job.wait_done()
+    scenario.expect(len(times) == 2, "it happened otherwise: %s" % times)
+    scenario.expect(times["written"] < times["dropped"], "the collection was dropped under a write")
+    scenario.expect_equal(pair)
+    sides.close()
+
+
 def written_while_recorded(scenario, pair):
     """The cutover copies collections that somebody dropped, and late writes to one come when it is about
     to be told of: it must not pass for one that nobody knows. With a collation all keys are untangled."""
@@ -649,6 +684,7 @@ def main():
             ("the destination is dropped under the job", destination_dropped, ()),
             ("killed while a collection is recorded again", killed_while_recorded, ()),
             ("killed while a range is emptied", killed_while_emptied, ()),
+            ("a write is on its way to a collection that is copied again", written_before_again, ()),
             ("a write comes while a collection is recorded again", written_while_recorded, ()),
             ("an answer is lost while a job reads its records", records_cut, ()),
             ("another writer on the destination", other_writer, ())]
