@@ -20,25 +20,40 @@ tow_copy_t *tow_copy_new(const tow_copy_options_t *options)
     return copy;
 }
 
-static void end_workers(tow_worker_t *workers, uint32_t count)
+static void join_workers(tow_worker_t *workers, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
         if (workers[i].started)
             pthread_join(workers[i].thread, NULL);
+        workers[i].started = false;
+    }
+}
+
+static void end_workers(tow_worker_t *workers, uint32_t count)
+{
+    join_workers(workers, count);
+    for (uint32_t i = 0; i < count; i++) {
         tow_conn_close(workers[i].source);
         tow_conn_close(workers[i].destination);
     }
     free(workers);
 }
 
-void tow_copy_destroy(tow_copy_t *copy)
+void tow_copy_end(tow_copy_t *copy)
 {
-    if (!copy)
-        return;
     atomic_store(&copy->ended, true);
     pthread_mutex_lock(&copy->lock);
     pthread_cond_broadcast(&copy->changed);
     pthread_mutex_unlock(&copy->lock);
+    join_workers(copy->workers, copy->options.workers);
+    join_workers(copy->inserters, copy->options.workers);
+}
+
+void tow_copy_destroy(tow_copy_t *copy)
+{
+    if (!copy)
+        return;
+    tow_copy_end(copy);
     end_workers(copy->workers, copy->options.workers);
     end_workers(copy->inserters, copy->options.workers);
     end_workers(copy->index_workers, copy->options.index_workers);

@@ -29,6 +29,9 @@ typedef struct {
 } tow_copy_options_t;
 
 tow_copy_t *tow_copy_new(const tow_copy_options_t *options);
+/* Waits until no range is copied any more: its workers end, those that build indexes are not waited for.
+ * Idempotent. */
+void tow_copy_end(tow_copy_t *copy);
 void tow_copy_destroy(tow_copy_t *copy); /* joins its threads */
 
 /* In how many ranges a collection of so many bytes is to be copied. */

@@ -163,10 +163,15 @@ bool tow_lane_start(tow_lane_t *lane, tow_error_t *error)
     return true;
 }
 
-void tow_lane_destroy(tow_lane_t *lane)
+void tow_lane_end(tow_lane_t *lane)
 {
     if (lane->thread)
         pthread_join(lane->thread, NULL);
+    lane->thread = 0;
+}
+
+void tow_lane_destroy(tow_lane_t *lane)
+{
     while (lane->conflicts) {
         tow_conflict_t *conflict = lane->conflicts;
 

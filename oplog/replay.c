@@ -26,15 +26,23 @@ tow_replay_t *tow_replay_new(const tow_replay_options_t *options)
     return replay;
 }
 
-void tow_replay_destroy(tow_replay_t *replay)
+void tow_replay_end(tow_replay_t *replay)
 {
-    if (!replay)
-        return;
     tow_ledger_wake(replay->options.ledger);
     for (uint32_t i = 0; i < replay->lane_count; i++)
         tow_lane_wake(&replay->lanes[i]);
     if (replay->started)
         pthread_join(replay->dispatcher, NULL);
+    replay->started = false;
+    for (uint32_t i = 0; i < replay->lane_count; i++)
+        tow_lane_end(&replay->lanes[i]);
+}
+
+void tow_replay_destroy(tow_replay_t *replay)
+{
+    if (!replay)
+        return;
+    tow_replay_end(replay);
     for (uint32_t i = 0; i < replay->lane_count; i++) {
         tow_lane_destroy(&replay->lanes[i]);
         free(replay->outboxes[i].items);

@@ -50,7 +50,9 @@ typedef struct {
 typedef struct tow_replay tow_replay_t;
 
 tow_replay_t *tow_replay_new(const tow_replay_options_t *options);
-void tow_replay_destroy(tow_replay_t *replay); /* joins; the stop was requested before */
+/* Waits until nothing is applied any more; the stop was requested before. Idempotent. */
+void tow_replay_end(tow_replay_t *replay);
+void tow_replay_destroy(tow_replay_t *replay); /* the same, and frees it */
 /* `horizon`: every event up to it becomes a dirty key (the source's time at a restart, or 0);
  * `ddl_time`: DDL events up to it were applied before. */
 bool tow_replay_start(tow_replay_t *replay, tow_optime_t horizon, tow_optime_t ddl_time,

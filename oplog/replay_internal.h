@@ -107,7 +107,8 @@ static inline bool tow_replay_holding(tow_replay_t *replay)
 void tow_lane_init(tow_lane_t *lane, tow_replay_t *replay, uint32_t number);
 bool tow_lane_start(tow_lane_t *lane, tow_error_t *error);
 void tow_lane_wake(tow_lane_t *lane);
-void tow_lane_destroy(tow_lane_t *lane); /* joins */
+void tow_lane_end(tow_lane_t *lane); /* joins, idempotent */
+void tow_lane_destroy(tow_lane_t *lane);
 /* Appends the items; waits while the inbox is full; false: stopped. */
 bool tow_lane_push(tow_lane_t *lane, const tow_items_t *items);
 /* Waits until everything pushed so far is absorbed; false: stopped. */

@@ -38,7 +38,7 @@ static bool is_settled(tow_job_t *job, tow_optime_t time, uint64_t idle)
 {
     bool passed = tow_ledger_floor_time(job->ledger) > time &&
                   tow_tail_certain_time(job->tail) > time;
-    bool reached = tow_ledger_floor_time(job->ledger) >= time &&
+    bool reached = tow_ledger_floor_time(job->ledger) >= time + tow_link_barrier_is_shared(job->source) &&
                    tow_tail_idle_replies(job->tail) >= idle + 2;
 
     return (passed || reached) && tow_copy_finished(job->copy) &&
@@ -283,8 +283,8 @@ static bool verify(tow_job_t *job, tow_verify_report_t **out, tow_error_t *error
     return tow_verify_run(&options, out, error) || tow_fail_context(error, "verify");
 }
 
-/* One round: everything up to `stop` is on the destination and compared. *out_late: and more was
- * written meanwhile, which the report then says nothing about. */
+/* One round: everything up to `stop` is on the destination and compared. *out_late: and more was, or may
+ * have been, written meanwhile, which the report then says nothing about. */
 static tow_finalized_t finalize_once(tow_job_t *job, tow_verify_report_t **out_report,
                                      bool *out_late, tow_error_t *error)
 {
@@ -294,6 +294,9 @@ static tow_finalized_t finalize_once(tow_job_t *job, tow_verify_report_t **out_r
     tow_job_begin_effort(job, TOW_EFFORT_EVENTS);
     result = drain_quietly(job, error);
     stop = job->stop_time;
+    /* The floor of a new stream says nothing of what was lost with the one before. */
+    if (result == TOW_FINALIZE_DONE && atomic_load(&job->rollover) && !tow_job_resync(job, error))
+        result = TOW_FINALIZE_FAILED;
     if (result == TOW_FINALIZE_DONE) {
         tow_job_begin_effort(job, TOW_EFFORT_INDEXES);
         result = reconcile(job, error);
@@ -303,7 +306,7 @@ static tow_finalized_t finalize_once(tow_job_t *job, tow_verify_report_t **out_r
     /* The last look at the source comes behind the verification, which may take hours. */
     if ((job->config.verify && !verify(job, out_report, error)) || !drain(job, error))
         return TOW_FINALIZE_FAILED;
-    *out_late = wrote_since(job, stop);
+    *out_late = wrote_since(job, stop) || atomic_load(&job->rollover);
     return TOW_FINALIZE_DONE;
 }
 

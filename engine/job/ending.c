@@ -26,11 +26,21 @@ void tow_job_remains_add(tow_job_t *job, const char *format, ...)
 
 char *tow_job_remains(tow_job_t *job)
 {
+    static const char *const nothing[] = {
+        [TOW_BEFORE_UNKNOWN] = "this process copied nothing; what an earlier one of this job copied, if there "
+                               "was one, remains on the destination",
+        [TOW_BEFORE_NONE] = "nothing was copied, so nothing remains on the destination",
+        [TOW_BEFORE_BEGUN] = "what an earlier process of this job copied remains on the destination; a new job "
+                             "begins from the start: towline run --clear-destination drops it first"};
     tow_progress_t progress;
+    tow_before_t before;
 
     tow_job_progress(job, &progress);
+    pthread_mutex_lock(&job->lock);
+    before = job->before;
+    pthread_mutex_unlock(&job->lock);
     if (!progress.collections_total)
-        return tow_strdup("nothing was copied, so nothing remains on the destination");
+        return tow_strdup(nothing[before]);
     return tow_format(
         "%llu document%s in %u collection%s remain on the destination; the job's state "
         "does not, so a new job begins from the start: towline run --clear-destination "
@@ -108,6 +118,20 @@ static void remove_user(tow_job_t *job)
 
 /* State -----------------------------------------------------------------------------------------*/
 
+/* What this process has under way comes to its end before the job is another one's: a write of it behind a
+ * newer one of that would put old content over new, and a range that is recorded would make a database anew
+ * that was removed. An index that is being built does neither. */
+static void end_writers(tow_job_t *job)
+{
+    tow_job_end_verifier(job);
+    if (job->replay)
+        tow_replay_end(job->replay);
+    if (job->copy)
+        tow_copy_end(job->copy);
+    if (job->store)
+        tow_store_guard(job->store, false); /* the job's end writes, too */
+}
+
 /* A checkpoint that is being written comes before the drop: behind it, it would make the database anew. */
 static bool drop_database(tow_job_t *job, tow_error_t *error)
 {
@@ -124,6 +148,7 @@ static void drop_state(tow_job_t *job)
 {
     tow_error_t error;
 
+    end_writers(job);
     if (job->store && !drop_database(job, &error)) {
         tow_emit(&job->sink, TOW_LEVEL_WARNING, "state_kept",
                  "the job's database could not be removed: %s", error.message);
@@ -140,6 +165,7 @@ static void keep_state(tow_job_t *job)
 {
     tow_error_t error;
 
+    end_writers(job);
     if ((job->monitor_started && !tow_job_checkpoint(job, &error)) ||
         !tow_job_save_window(job, &error) || !tow_store_release(job->store, &error))
         tow_emit(&job->sink, TOW_LEVEL_WARNING, "checkpoint_failed", "%s", error.message);
@@ -162,8 +188,12 @@ bool tow_job_open_state(tow_job_t *job, bool blocked)
         return true;
     settings = (tow_settings_t){tow_link_facts(job->source)->identity,
                                 tow_link_facts(job->destination)->identity, job->filter_text};
-    if (!tow_store_peek(job->destination, job->config.name, &settings, &view, &ignored) ||
-        !view.exists || (blocked && !view.writes_blocked))
+    if (!tow_store_peek(job->destination, job->config.name, &settings, &view, &ignored))
+        return true;
+    pthread_mutex_lock(&job->lock);
+    job->before = view.exists ? TOW_BEFORE_BEGUN : TOW_BEFORE_NONE;
+    pthread_mutex_unlock(&job->lock);
+    if (!view.exists || (blocked && !view.writes_blocked))
         return true;
     store = tow_store_open(job->destination, job->config.name, &settings, 0, &resumed, &ignored);
     pthread_mutex_lock(&job->lock);

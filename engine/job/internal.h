@@ -51,6 +51,9 @@ int64_t tow_lag_of(tow_lag_t *lag, tow_optime_t floor, bool waiting, int64_t now
 /* What finalizing is at. */
 typedef enum { TOW_EFFORT_EVENTS, TOW_EFFORT_INDEXES, TOW_EFFORT_VERIFY } tow_effort_t;
 
+/* Whether an earlier process began the job, which may have copied something. */
+typedef enum { TOW_BEFORE_UNKNOWN, TOW_BEFORE_NONE, TOW_BEFORE_BEGUN } tow_before_t;
+
 /* The options as the job uses them. */
 typedef struct {
     char *source_uri, *destination_uri, *name, *spool, *summary;
@@ -108,6 +111,7 @@ struct tow_job {
     bool late_told;
     bool closed;                 /* how it ends is decided: too late to cancel */
     bool told_before;            /* by a record: an earlier process did it all */
+    tow_before_t before;
     int64_t confirmed_ms, confirmed_wall_ms; /* 0: no cutover was confirmed, or it was called off */
     uint64_t late_writes;        /* before the last cutover was called off */
     uint32_t called_off;

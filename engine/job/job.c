@@ -373,6 +373,8 @@ static void choose_error(tow_job_t *job, tow_error_t *error)
     else if (error->code == TOW_OK || error->code == TOW_ERROR_INTERRUPTED)
         tow_stop_error(job->stop, error);
     if (job->cancelled && error->code != TOW_ERROR_LEASE) {
+        if (!job->store)
+            tow_job_open_state(job, false); /* it knows of an earlier process, which may have copied something */
         remains = tow_job_remains(job);
         tow_fail(error, TOW_ERROR_CANCELLED, "cancelled; the source is untouched; %s", remains);
     } else if (error->code == TOW_OK) {

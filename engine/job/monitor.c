@@ -129,7 +129,6 @@ static void *checkpointer(void *data)
     tow_job_t *job = data;
     tow_optime_t stored = 0;
     int64_t renewed_ms = tow_now_ms() - RENEW_MS; /* preparing may have taken long */
-    bool lost = false;
     tow_error_t error;
 
     tow_store_guard(job->store, true);
@@ -148,15 +147,12 @@ static void *checkpointer(void *data)
         }
         if (ok || tow_stop_requested(job->stop))
             continue;
-        lost = error.code == TOW_ERROR_LEASE;
-        if (lost || error.retry == TOW_RETRY_NEVER) {
+        if (error.code == TOW_ERROR_LEASE || error.retry == TOW_RETRY_NEVER) {
             tow_stop_request(job->stop, &error);
         } else {
             tow_emit(&job->sink, TOW_LEVEL_WARNING, "checkpoint_failed", "%s", error.message);
         }
     }
-    if (!lost)
-        tow_store_guard(job->store, false); /* the job's end writes, too */
     return NULL;
 }
 

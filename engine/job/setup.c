@@ -420,6 +420,7 @@ bool tow_job_prepare(tow_job_t *job, tow_error_t *error)
         return false;
     pthread_mutex_lock(&job->lock);
     job->store = store;
+    job->before = resumed ? TOW_BEFORE_BEGUN : TOW_BEFORE_NONE;
     pthread_mutex_unlock(&job->lock);
     if (!remember(job, &remembered, error))
         return false;

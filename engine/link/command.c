@@ -6,6 +6,8 @@
 #include "engine/base/memory.h"
 #include "engine/link/internal.h"
 
+enum { TRANSACTION_TOO_OLD = 225 };
+
 bool tow_conn_ready(tow_conn_t *conn, tow_error_t *error)
 {
     mongoc_session_opt_t *options;
@@ -41,6 +43,53 @@ void tow_conn_forget_session(tow_conn_t *conn)
     conn->session = NULL;
 }
 
+void tow_link_note_sessions(tow_link_t *link, tow_session_note_fn note, void *data)
+{
+    link->note_data = data;
+    link->note = note;
+}
+
+const bson_t *tow_conn_session(tow_conn_t *conn, tow_error_t *error)
+{
+    return tow_conn_ready(conn, error) ? mongoc_client_session_get_lsid(conn->session) : NULL;
+}
+
+bool tow_conn_note(tow_conn_t *conn, int64_t number, tow_error_t *error)
+{
+    const tow_link_t *link = conn->link;
+
+    if (!number || conn->noted || !link->note || conn->unlimited || conn->adopted)
+        return true;
+    conn->noted = link->note(link->note_data, mongoc_client_session_get_lsid(conn->session), error);
+    return conn->noted;
+}
+
+void tow_conn_explain(const tow_conn_t *conn, int64_t number, tow_error_t *error)
+{
+    /* Numbers only grow: whoever used a newer one adopted the session. */
+    if (number && error->server_code == TRANSACTION_TOO_OLD)
+        tow_fail(error, TOW_ERROR_LEASE,
+                 "another process took this job over and ended what this one was writing to the "
+                 "%s; this one stops, nothing is lost",
+                 conn->link->side);
+}
+
+bool tow_conn_adopt(tow_conn_t *conn, const bson_t *session, tow_error_t *error)
+{
+    const bson_t *own = tow_conn_session(conn, error);
+
+    if (!own)
+        return false;
+    if (own->len != session->len)
+        return tow_fail(error, TOW_ERROR_SERVER, "the %s: a session's id has %u bytes instead of %u",
+                        conn->link->side, session->len, own->len);
+    /* The driver gives no other way to send in a session that it did not begin. No pool takes it back: the
+     * client is this connection's own. */
+    memcpy((uint8_t *)bson_get_data(own), bson_get_data(session), own->len);
+    conn->adopted = true;
+    return true;
+}
+
 void tow_link_limit_writes(tow_link_t *link, int64_t until_ms)
 {
     atomic_store(&link->writes_until_ms, until_ms);
@@ -68,6 +117,8 @@ int64_t tow_conn_number(tow_conn_t *conn)
     if (conn->link->facts.standalone)
         return 0;
     conn->numbered = true;
+    if (conn->adopted)
+        return INT64_MAX;
     return atomic_fetch_add(&conn->link->numbers, 1) + 1;
 }
 
@@ -135,7 +186,8 @@ static void append_server(tow_conn_t *conn, mongoc_client_t *client, uint32_t wa
 }
 
 static bool send_once(tow_conn_t *conn, const char *database, const bson_t *command,
-                      const tow_send_options_t *options, bson_t *reply, tow_error_t *error)
+                      const tow_send_options_t *options, int64_t number, bson_t *reply,
+                      tow_error_t *error)
 {
     bool patient = options->flags & TOW_SEND_NO_TIMEOUT;
     bson_t opts = BSON_INITIALIZER;
@@ -145,7 +197,8 @@ static bool send_once(tow_conn_t *conn, const char *database, const bson_t *comm
     bool ok;
 
     ok = patient ? make_patient(conn, error) : tow_conn_ready(conn, error);
-    if (!ok || (options->flags & TOW_SEND_WRITE && !tow_conn_may_write(conn, error))) {
+    if (!ok || (options->flags & TOW_SEND_WRITE && !tow_conn_may_write(conn, error)) ||
+        !tow_conn_note(conn, number, error)) {
         bson_init(reply);
         bson_destroy(&opts);
         return false;
@@ -183,7 +236,7 @@ bool tow_conn_command(tow_conn_t *conn, const char *database, const bson_t *comm
     bool ok;
 
     complete(command, options, number, &complete_command);
-    while (!(ok = send_once(conn, database, &complete_command, options, reply, error))) {
+    while (!(ok = send_once(conn, database, &complete_command, options, number, reply, error))) {
         bool again = options->flags & TOW_SEND_RETRY ||
                      (number && error->retry == TOW_RETRY_RECONNECT);
 
@@ -192,6 +245,8 @@ bool tow_conn_command(tow_conn_t *conn, const char *database, const bson_t *comm
         bson_destroy(reply);
     }
     tow_retrying_end(&retrying);
+    if (!ok)
+        tow_conn_explain(conn, number, error);
     bson_destroy(&complete_command);
     return ok;
 }

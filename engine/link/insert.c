@@ -128,7 +128,8 @@ static bool insert_once(tow_conn_t *conn, const char *database, const char *coll
     bool ok;
 
     bson_init(reply);
-    if (!tow_conn_ready(conn, error) || !tow_conn_may_write(conn, error))
+    if (!tow_conn_ready(conn, error) || !tow_conn_may_write(conn, error) ||
+        !tow_conn_note(conn, number, error))
         return false;
     build_options(conn, ordered, number, &opts);
     ok = mongoc_client_session_append(conn->session, &opts, &driver);
@@ -178,5 +179,7 @@ bool tow_conn_insert(tow_conn_t *conn, const char *database, const char *collect
         bson_destroy(reply);
     }
     tow_retrying_end(&retrying);
+    if (!ok)
+        tow_conn_explain(conn, number, error);
     return ok;
 }

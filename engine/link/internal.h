@@ -21,6 +21,8 @@ struct tow_link {
     _Atomic int64_t writes_until_ms; /* tow_boot_ms; 0: no limit */
     _Atomic int64_t numbers;       /* of retryable writes: the driver may give a session to one connection
                                       after another, and its numbers must only grow */
+    tow_session_note_fn note;      /* NULL: sessions are told to nobody */
+    void *note_data;
     int64_t connect_ms;            /* how long the first connection may take */
     atomic_int note_refused;       /* appendOplogNote was refused: do not ask again */
     pthread_mutex_t lock;          /* guards what follows */
@@ -35,7 +37,10 @@ struct tow_conn {
     mongoc_client_session_t *session;
     mongoc_client_t *patient;      /* without a socket time-out, for index builds */
     uint32_t server;
+    mongoc_client_t *apart;        /* where `client` is no pooled one */
     bool numbered;                 /* the session has sent retryable writes */
+    bool noted;                    /* and was told to the link's note */
+    bool adopted;                  /* it was another process's */
     bool unlimited;
 };
 
@@ -53,6 +58,10 @@ bool tow_conn_ready(tow_conn_t *conn, tow_error_t *error);
 void tow_conn_forget_session(tow_conn_t *conn);
 /* Whether a write may be sent now; else *error may be tried again. */
 bool tow_conn_may_write(const tow_conn_t *conn, tow_error_t *error);
+/* Before a write of that number: the session has been noted. */
+bool tow_conn_note(tow_conn_t *conn, int64_t number, tow_error_t *error);
+/* After a failed write of that number, when its session was closed: *error tells what that means. */
+void tow_conn_explain(const tow_conn_t *conn, int64_t number, tow_error_t *error);
 /* The number of the connection's next retryable write; 0 where the server knows none. */
 int64_t tow_conn_number(tow_conn_t *conn);
 /* Puts a writeConcernError {code, errmsg} of a reply into *error; returns false. */

@@ -240,13 +240,30 @@ tow_conn_t *tow_conn_open(tow_link_t *link, tow_error_t *error)
     return conn;
 }
 
+tow_conn_t *tow_conn_open_apart(tow_link_t *link, tow_error_t *error)
+{
+    tow_conn_t *conn = tow_conn_open(link, error);
+    bson_error_t driver;
+
+    conn->client = conn->apart = mongoc_client_new_from_uri_with_error(link->uri, &driver);
+    if (!conn->apart) {
+        tow_classify(&driver, NULL, link->side, error);
+        tow_conn_close(conn);
+        return NULL;
+    }
+    mongoc_client_set_error_api(conn->apart, MONGOC_ERROR_API_VERSION_2);
+    return conn;
+}
+
 void tow_conn_close(tow_conn_t *conn)
 {
     if (!conn)
         return;
     if (conn->session)
         mongoc_client_session_destroy(conn->session);
-    if (conn->client)
+    if (conn->apart)
+        mongoc_client_destroy(conn->apart);
+    else if (conn->client)
         mongoc_client_pool_push(conn->link->pool, conn->client);
     if (conn->patient)
         mongoc_client_destroy(conn->patient);

@@ -73,8 +73,11 @@ void tow_link_note_event(tow_link_t *link, tow_optime_t time, bool opaque);
 bool tow_link_poll_time(tow_conn_t *conn, tow_optime_t *out, tow_error_t *error) TOW_CHECK;
 double tow_link_ping_ms(const tow_link_t *link);
 /* A time at which everything written before the call is visible: appendOplogNote where allowed, else
- * a majority read. */
+ * a majority read, or the newest time of all shards. */
 bool tow_link_barrier_time(tow_conn_t *conn, tow_optime_t *out, tow_error_t *error) TOW_CHECK;
+/* Whether the barrier's times may be those of writes: one of another shard may have the same, so that a stream
+ * has told of all of them only when it is beyond. */
+bool tow_link_barrier_is_shared(const tow_link_t *link);
 /* How far the oplog reaches back, and how far it would if it were as large as it may become (the same
  * where the server does not tell its size). Not through a mongos. */
 bool tow_oplog_window(tow_conn_t *conn, double *out_seconds, double *out_full_seconds,
@@ -93,6 +96,19 @@ tow_link_t *tow_conn_link(tow_conn_t *conn);
  * that stood still must not write before it knows that the job is still its own. Thread-safe. */
 void tow_link_limit_writes(tow_link_t *link, int64_t until_ms);
 void tow_conn_unlimited(tow_conn_t *conn); /* the limit is not for this connection */
+
+/* Calls `note` before a connection sends its first retryable write in a session (its `lsid`, borrowed), from
+ * that connection's thread; when it fails, nothing is sent. Set it before any connection is used, and NULL
+ * behind the last. */
+typedef bool (*tow_session_note_fn)(void *data, const bson_t *session, tow_error_t *error);
+void tow_link_note_sessions(tow_link_t *link, tow_session_note_fn note, void *data);
+const bson_t *tow_conn_session(tow_conn_t *conn, tow_error_t *error); /* borrowed; NULL: *error */
+/* A connection with a client of its own, for tow_conn_adopt. */
+tow_conn_t *tow_conn_open_apart(tow_link_t *link, tow_error_t *error);
+/* From now on the connection sends in a session that another process noted, and its retryable writes carry
+ * the last number there is: behind the first of them nothing that the other one sent is done any more, and
+ * what is being done just then has ended before. Through a mongos that holds for the shards written to. */
+bool tow_conn_adopt(tow_conn_t *conn, const bson_t *session, tow_error_t *error) TOW_CHECK;
 
 typedef enum {
     TOW_SEND_PLAIN = 0,      /* no concern added */

@@ -20,6 +20,28 @@ static bool majority_read(tow_conn_t *conn, tow_optime_t after, tow_optime_t *ou
     return ok;
 }
 
+/* The newest time of all shards: they are all asked for their databases, and the reply carries the newest of
+ * their times. A find asks those alone that hold the collection, which for `admin` are the config servers: their
+ * time may be ten seconds behind. */
+static bool ask_shards(tow_conn_t *conn, tow_optime_t *out, tow_error_t *error)
+{
+    tow_send_options_t send = {.flags = TOW_SEND_RETRY};
+    bson_t command = BSON_INITIALIZER, filter, reply;
+    bool ok;
+
+    bson_append_int32(&command, "listDatabases", -1, 1);
+    bson_append_bool(&command, "nameOnly", -1, true);
+    bson_append_document_begin(&command, "filter", -1, &filter);
+    bson_append_utf8(&filter, "name", -1, "admin", -1);
+    bson_append_document_end(&command, &filter);
+    ok = tow_conn_command(conn, "admin", &command, &send, &reply, error);
+    *out = ok ? tow_reply_time(&reply) : 0;
+    bson_destroy(&reply);
+    bson_destroy(&command);
+    return ok && !*out ? tow_fail(error, TOW_ERROR_SERVER, "the %s does not tell its time", conn->link->side)
+                       : ok;
+}
+
 /* A time of hello's lastWrite: "opTime" or "majorityOpTime"; 0 when the server does not tell. */
 static bool ask_last_write(tow_conn_t *conn, const char *path, int flags, tow_optime_t *out,
                            tow_error_t *error)
@@ -97,9 +119,14 @@ bool tow_link_barrier_time(tow_conn_t *conn, tow_optime_t *out, tow_error_t *err
             return false;
         atomic_store(&link->note_refused, 1);
     }
+    if (link->facts.sharded)
+        return ask_shards(conn, out, error);
     /* A majority read alone may see a little less than the last write: it waits for that one. */
-    if (!link->facts.sharded &&
-        !ask_last_write(conn, "lastWrite.opTime.ts", TOW_SEND_RETRY, &last, error))
-        return false;
-    return majority_read(conn, last, out, error);
+    return ask_last_write(conn, "lastWrite.opTime.ts", TOW_SEND_RETRY, &last, error) &&
+           majority_read(conn, last, out, error);
+}
+
+bool tow_link_barrier_is_shared(const tow_link_t *link)
+{
+    return link->facts.sharded && atomic_load(&link->note_refused);
 }

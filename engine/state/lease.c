@@ -24,6 +24,14 @@ static void read_line(const char *path, char *out, size_t size)
     fclose(file);
 }
 
+/* Which process ids these are: the containers of a machine have the boot id in common, and each its own ids. */
+static void read_pid_space(char out[64])
+{
+    ssize_t length = readlink("/proc/self/ns/pid", out, 63);
+
+    out[length > 0 ? length : 0] = '\0';
+}
+
 /* Field 22 of /proc/PID/stat: when the process started, so that a reused id is not taken for it. */
 static int64_t process_start(int64_t pid)
 {
@@ -60,15 +68,17 @@ static bool server_now(tow_store_t *store, int64_t *out_ms, tow_error_t *error)
 
 static void append_lease(bson_t *out, const tow_store_t *store, int64_t now_ms)
 {
-    char host[256] = "", boot[64];
+    char host[256] = "", boot[64], space[64];
     bson_t lease;
 
     gethostname(host, sizeof host - 1);
     read_line("/proc/sys/kernel/random/boot_id", boot, sizeof boot);
+    read_pid_space(space);
     bson_append_document_begin(out, "lease", -1, &lease);
     bson_append_utf8(&lease, "holder", -1, store->holder, -1);
     bson_append_utf8(&lease, "host", -1, host, -1);
     bson_append_utf8(&lease, "bootId", -1, boot, -1);
+    bson_append_utf8(&lease, "pidSpace", -1, space, -1);
     bson_append_int64(&lease, "pid", -1, getpid());
     bson_append_int64(&lease, "pidStart", -1, process_start(getpid()));
     bson_append_date_time(&lease, "expires", -1, now_ms + TOW_LEASE_MS);
@@ -76,7 +86,7 @@ static void append_lease(bson_t *out, const tow_store_t *store, int64_t now_ms)
 }
 
 typedef struct {
-    char holder[64], host[256], boot[64];
+    char holder[64], host[256], boot[64], space[64];
     int64_t pid, pid_start, expires_ms;
 } lease_t;
 
@@ -97,6 +107,8 @@ static void parse_lease(const bson_t *document, lease_t *out)
             snprintf(out->host, sizeof out->host, "%s", bson_iter_utf8(&field, NULL));
         else if (!strcmp(name, "bootId") && BSON_ITER_HOLDS_UTF8(&field))
             snprintf(out->boot, sizeof out->boot, "%s", bson_iter_utf8(&field, NULL));
+        else if (!strcmp(name, "pidSpace") && BSON_ITER_HOLDS_UTF8(&field))
+            snprintf(out->space, sizeof out->space, "%s", bson_iter_utf8(&field, NULL));
         else if (!strcmp(name, "pid"))
             out->pid = bson_iter_as_int64(&field);
         else if (!strcmp(name, "pidStart"))
@@ -106,13 +118,14 @@ static void parse_lease(const bson_t *document, lease_t *out)
     }
 }
 
-/* On this host, since this boot, and its process is there no more. */
+/* On this host, since this boot, among the processes that we see, and its process is there no more. */
 static bool holder_is_gone(const lease_t *lease)
 {
-    char boot[64];
+    char boot[64], space[64];
 
     read_line("/proc/sys/kernel/random/boot_id", boot, sizeof boot);
-    if (!boot[0] || strcmp(boot, lease->boot) != 0)
+    read_pid_space(space);
+    if (!boot[0] || strcmp(boot, lease->boot) != 0 || !space[0] || strcmp(space, lease->space) != 0)
         return false;
     if (kill((pid_t)lease->pid, 0) && errno == ESRCH)
         return true;
@@ -282,6 +295,90 @@ bool tow_store_peek(tow_link_t *destination, const char *job, const tow_settings
     return ok;
 }
 
+/* The sessions of the processes before ---------------------------------------------------------*/
+
+/* Called by connections before their first numbered write; also for the store's own. */
+static bool note_session(void *data, const bson_t *session, tow_error_t *error)
+{
+    tow_store_t *store = data;
+    bson_t update = BSON_INITIALIZER, set;
+    bool ok;
+
+    bson_append_document_begin(&update, "$addToSet", -1, &set);
+    bson_append_document(&set, "sessions", -1, session);
+    bson_append_document_end(&update, &set);
+    pthread_mutex_lock(&store->lock);
+    ok = tow_store_update_guarded(store, &update, error);
+    pthread_mutex_unlock(&store->lock);
+    bson_destroy(&update);
+    return ok;
+}
+
+/* The update that forgets it is also the write that nothing in it can follow. */
+static bool close_session(tow_store_t *store, tow_conn_t *conn, const bson_t *session,
+                          tow_error_t *error)
+{
+    bson_t update = BSON_INITIALIZER, pull;
+    tow_conn_t *own = store->conn;
+    bool ok;
+
+    bson_append_document_begin(&update, "$pull", -1, &pull);
+    bson_append_document(&pull, "sessions", -1, session);
+    bson_append_document_end(&update, &pull);
+    store->conn = conn;
+    ok = tow_conn_adopt(conn, session, error) && tow_store_update_guarded(store, &update, error);
+    store->conn = own;
+    bson_destroy(&update);
+    return ok;
+}
+
+/* A process that is gone may have left writes on their way, in a network or in the server, that would put
+ * old content over what this one is going to write. */
+static bool close_sessions(tow_store_t *store, tow_error_t *error)
+{
+    tow_link_t *link = tow_conn_link(store->conn);
+    bson_iter_t iter, list;
+    tow_conn_t *conn;
+    bson_t document;
+    bool found, ok;
+
+    if (tow_link_facts(link)->standalone)
+        return true;
+    if (!tow_store_find_one(store, "job", "job", &document, &found, error))
+        return false;
+    conn = tow_conn_open_apart(link, error);
+    ok = conn != NULL;
+    if (ok && found && bson_iter_init_find(&iter, &document, "sessions") && bson_iter_recurse(&iter, &list))
+        while (ok && bson_iter_next(&list)) {
+            const uint8_t *data;
+            uint32_t length;
+            bson_t session;
+
+            if (!BSON_ITER_HOLDS_DOCUMENT(&list))
+                continue;
+            bson_iter_document(&list, &length, &data);
+            if (bson_init_static(&session, data, length))
+                ok = tow_store_keep(store, error) && close_session(store, conn, &session, error);
+        }
+    tow_conn_close(conn);
+    if (found)
+        bson_destroy(&document);
+    return ok ? true : tow_fail_context(error, "end what an earlier process of this job has under way");
+}
+
+static bool begin_sessions(tow_store_t *store, bool resumed, tow_error_t *error)
+{
+    const bson_t *own;
+
+    if (resumed && !close_sessions(store, error))
+        return false;
+    tow_link_note_sessions(tow_conn_link(store->conn), note_session, store);
+    if (tow_link_facts(tow_conn_link(store->conn))->standalone)
+        return true;
+    own = tow_conn_session(store->conn, error);
+    return own && note_session(store, own, error);
+}
+
 tow_store_t *tow_store_open(tow_link_t *destination, const char *job,
                             const tow_settings_t *settings, int64_t wait_ms, bool *out_resumed,
                             tow_error_t *error)
@@ -301,6 +398,10 @@ tow_store_t *tow_store_open(tow_link_t *destination, const char *job,
     }
     tow_conn_unlimited(store->conn);
     store->renewed_ms = began_ms;
+    if (!begin_sessions(store, *out_resumed, error)) {
+        tow_store_destroy(store);
+        return NULL;
+    }
     return store;
 }
 
@@ -308,6 +409,8 @@ void tow_store_destroy(tow_store_t *store)
 {
     if (!store)
         return;
+    if (store->conn)
+        tow_link_note_sessions(tow_conn_link(store->conn), NULL, NULL);
     tow_conn_close(store->conn);
     pthread_mutex_destroy(&store->lock);
     free(store->database);

@@ -17,9 +17,10 @@ typedef struct {
 } tow_settings_t;
 
 /* Takes the lease (creates the job's document when it is new). TOW_ERROR_LEASE names the holder and
- * when the lease runs out; a holder on this host (same boot id) whose process is gone is replaced at
- * once, otherwise an unexpired lease is waited for no longer than `wait_ms`. TOW_ERROR_SETTINGS says
- * which setting differs and both values. *out_resumed: the job existed already. */
+ * when the lease runs out; a holder on this host (same boot id, same container) whose process is gone is
+ * replaced at once, otherwise an unexpired lease is waited for no longer than `wait_ms`. TOW_ERROR_SETTINGS says
+ * which setting differs and both values. *out_resumed: the job existed already: behind the call no write of an
+ * earlier process of it comes into effect any more. */
 tow_store_t *tow_store_open(tow_link_t *destination, const char *job, const tow_settings_t *settings,
                             int64_t wait_ms, bool *out_resumed, tow_error_t *error);
 /* What the destination holds of a job, without taking its lease or writing anything. */

@@ -146,6 +146,63 @@ def history_lost(scenario, destination, code, name):
     scenario.expect("were repaired" in str(job.summary()), "the summary does not tell of it")
 
 
+def lost_at_cutover(scenario, destination):
+    """The position is gone after the cutover began, and with it the last changes before it."""
+    sides = Sides(scenario, destination)
+    fake = sides.source
+
+    def lose(request, serve):
+        with fake.changed:
+            change(fake, 1)
+            fake.oplog.clear()
+            for cursor in fake.cursors.values():
+                if isinstance(cursor, dict):
+                    cursor["position"] = 0
+            fake.oldest = fake.now()
+            fake.script.on("getMore", when=fake.is_stream).error(
+                280, "ChangeStreamFatalError", labels=["NonResumableChangeStreamError"])
+            fake.tick(1)
+        return serve(request)
+
+    job = scenario.job(sides, no_verify=True)
+    job.wait_in_sync()
+    fake.script.on("appendOplogNote").act(lose)
+    job.finish()
+    found = sides.differences()
+    scenario.expect(not found, lambda: "; ".join(found))
+    scenario.expect(not fake.gaps, lambda: "the fake lacks: %s" % fake.gaps[:3])
+    scenario.expect("were repaired" in str(job.summary()), "the summary does not tell of it")
+
+
+def rolled_over_and_hot(scenario, destination):
+    """A document that changes between any two looks at it does not keep a job from going on behind a
+    rollover: the new stream tells of it."""
+    ended = threading.Event()
+
+    def write(fake):
+        number = 0
+        while not ended.is_set():
+            number += 1
+            fake.update("shop.a", 1, hot=number)
+
+    with following(scenario, destination) as (fake, job):
+        job.kill()
+        fake.tick(3600)
+        change(fake, 1)
+        fake.forget_history()
+        writer = threading.Thread(target=write, args=(fake,))
+        writer.start()
+        try:
+            job.start()
+            job.wait_for("both sides are equal again",
+                         lambda progress: "both sides are equal again" in job.tail(400))
+        finally:
+            ended.set()
+            writer.join()
+        job.wait_in_sync()
+        expect_told(scenario, job)
+
+
 def rolled_over(scenario, destination):
     """The job is away for longer than the oplog reaches back."""
     with following(scenario, destination) as (fake, job):
@@ -238,6 +295,49 @@ def idle_token_ahead(scenario, destination):
     with following(scenario, destination, late, opaque=True) as (fake, job):
         copying[0].join()
         fake.insert("shop.a", {"_id": "last"})
+
+
+def silent_shard(scenario, destination, shared):
+    """A mongos holds back the last writes while one shard is silent, and its config servers have a time from
+    before them: the cutover waits for what the shards did, which no comparison would find, since it reads
+    only what the stream told of. shared: the silent shard's last time is that of the last write."""
+    sides = Sides(scenario, destination, sharded=True)
+    fake, ended = sides.source, threading.Event()
+    fake.script.on("appendOplogNote", times=None).error(13, "Unauthorized")
+
+    def go_on():
+        """The shards' no-ops; the silent one's comes late."""
+        late = 10
+        ended.wait(1)  # the cutover begins
+        while not ended.wait(0.3):
+            late -= 1
+            if not late:
+                fake.release()
+            fake.tick(1)
+
+    job = scenario.job(sides)
+    job.wait_in_sync()
+    job.wait_for("all is compared", lambda now: now["positions"]["verified"])
+    with fake.changed:
+        fake.config = fake.now()
+        fake.tick(1)
+        if not shared:
+            fake.hold_shard()
+        held_from = len(fake.oplog)
+        change(fake, 1)
+        if shared:
+            fake.hold_shard()
+            fake.held_from = held_from
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    try:
+        job.finish()
+    finally:
+        ended.set()
+        thread.join()
+    found = sides.differences()
+    scenario.expect(not found, lambda: "; ".join(found))
+    scenario.expect(not fake.gaps, lambda: "the fake lacks: %s" % fake.gaps[:3])
 
 
 def unknown_event(scenario, destination):
@@ -361,6 +461,8 @@ def main():
         cases = [("KeyString tokens, from start to cutover", whole_job, {}),
                  ("a mongos", whole_job, {"sharded": True}),
                  ("opaque tokens", whole_job, {"opaque": True}),
+                 ("a silent shard at the cutover", silent_shard, {"shared": False}),
+                 ("a silent shard, at the time of the last write", silent_shard, {"shared": True}),
                  ("shard keys of two clusters", shard_keys, {}),
                  ("a comparison whose position is forgotten", forgotten, {}),
                  ("version 4.4", whole_job, {"version": "4.4.29"}),
@@ -371,7 +473,9 @@ def main():
                  ("136: capped position lost", history_lost, {"code": 136,
                                                               "name": "CappedPositionLost"}),
                  ("280: fatal", history_lost, {"code": 280, "name": "ChangeStreamFatalError"}),
+                 ("280 while it cuts over", lost_at_cutover, {}),
                  ("the oplog rolled over while it was away", rolled_over, {}),
+                 ("the same, with a document that changes all the time", rolled_over_and_hot, {}),
                  ("errors of the stream", survives, {"make": stream_errors}),
                  ("errors of reads", survives, {"make": read_errors}),
                  ("an event over 16 MB", large_event, {}),

@@ -418,6 +418,41 @@ def late_writer(scenario, pair):
         sides.close()
 
 
+def stopped_while_writing(scenario, pair):
+    """A stop finds a write under way: the lease is not given back before it has come to its end, or it would
+    put the old document over what the next process writes."""
+    fresh(scenario, pair)
+    sides, sent, released = Proxied(pair), threading.Event(), threading.Event()
+    state = pair.destination.client["towline_slow"]["job"]
+
+    def hold(request, serve):
+        sent.set()
+        released.wait()
+        return serve(request)
+    try:
+        job = scenario.job(sides, name="slow")
+        job.wait_in_sync()
+        sides.destination.script.on("update", when=lambda request: request.collection == "a").act(
+            hold, "a write takes long")
+        pair.source.client["data"]["a"].update_one({"_id": 1}, {"$set": {"v": "old"}})
+        wait_until("a write under way", sent.is_set)
+        job.signal(signal.SIGTERM)
+        until = time.monotonic() + 3
+        while time.monotonic() < until:  # how long it is looked at is the test
+            scenario.expect("lease" in state.find_one({"_id": "job"}), "the lease was given back")
+            time.sleep(0.1)
+        released.set()
+        scenario.expect(job.wait() == EXIT["interrupted"], lambda: "it ended with %s: %s" % (
+            job.status, job.error_line()))
+        scenario.expect("lease" not in state.find_one({"_id": "job"}), "the lease was kept")
+        job.start()
+        job.finish()
+        scenario.expect_equal(pair)
+    finally:
+        released.set()
+        sides.close()
+
+
 def second_process(scenario, pair):
     fresh(scenario, pair)
     load = Load(pair.source.client)
@@ -678,6 +713,7 @@ def main():
             ("stopped for a while", stopped_process, (60 if long else 5,)),
             ("another process takes the job over", taken_over, ()),
             ("a process wakes when its job is another's", late_writer, ()),
+            ("a stop finds a write under way", stopped_while_writing, ()),
             ("a second process on the same job", second_process, ()),
             ("a second process while the first prepares", second_while_prepared, ()),
             ("the job's database is dropped", state_dropped, ()),

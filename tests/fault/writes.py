@@ -158,6 +158,57 @@ def stragglers(scenario, pair):
     sides.destination.close()
 
 
+def stragglers_of_the_killed(scenario, pair):
+    """The process is killed while its writes are on their way, and they arrive when the next process has
+    written newer ones."""
+    scenario.reset(*pair)
+    source, destination = (server.client["data"]["a"] for server in pair)
+    source.insert_many([{"_id": n, "n": 0} for n in range(200)])
+    sides = Sides(pair)
+    script = sides.destination.script
+
+    def hold():
+        released = threading.Event()
+        return released, [sides.destination.hold_back(script.on(name, when=of_data), released)
+                          for name in WRITES]
+
+    def kill():
+        wait_until("a write on its way", lambda: script.acted() > 0)
+        job.kill()
+        script.clear()
+
+    def arrive(released, answers, what):
+        job.wait_caught_up(pair.source.client)
+        released.set()
+        wait_until("the straggler's answer", lambda: any(answers))
+        expect_same(scenario, what, source, destination)
+
+    held = hold()
+    job = scenario.job(sides)
+    kill()
+    source.delete_many({"_id": {"$gte": 150}})
+    job.start()
+    job.wait_in_sync()
+    arrive(*held, "copied")
+    held = hold()
+    source.update_many({}, {"$set": {"n": "changed"}})
+    kill()
+    source.update_many({}, {"$set": {"n": "again"}})
+    job.start()
+    job.wait_in_sync()
+    arrive(*held, "changed")
+    held = hold()
+    source.delete_many({"_id": {"$lt": 50}})
+    kill()
+    source.insert_many([{"_id": n, "n": "new"} for n in range(50)])
+    job.start()
+    job.wait_in_sync()
+    arrive(*held, "deleted")
+    job.finish()
+    scenario.expect_equal(pair)
+    sides.destination.close()
+
+
 def refuse_all(request):
     """What a mongos answers while the shard of all these statements has no primary; none is done."""
     count = len(request.list_of({"insert": "documents", "update": "updates",
@@ -206,6 +257,8 @@ def main():
                 job.close()
         with scenario.case("a write that arrives late"):
             stragglers(scenario, pair)
+        with scenario.case("a write arrives when its process was killed"):
+            stragglers_of_the_killed(scenario, pair)
         with scenario.case("a shard has no primary for a while"):
             shard_away(scenario, pair)
 

@@ -60,8 +60,9 @@ class Entry:
 
 
 class Fake(Peer):
-    """sharded: it says that it is a mongos. opaque: tokens like the test server's, whose time runs
-    ahead. version: as buildInfo tells."""
+    """sharded: it says that it is a mongos, and `config` is the time of its config servers, which a read
+    of `admin` asks alone. opaque: tokens like the test server's, whose time runs ahead. version: as
+    buildInfo tells."""
 
     def __init__(self, sharded=False, opaque=False, version="7.0.14"):
         self.sharded, self.opaque, self.version = sharded, opaque, version
@@ -71,7 +72,9 @@ class Fake(Peer):
         self.collections = {}     # "db.name": {"options", "uuid", "documents": [bson bytes]}
         self.oplog = []           # Entry, by time
         self.oldest = None        # a resume point before this time is gone
-        self.held_from = None     # opaque: entries from this index on are not delivered yet
+        self.held_from = None     # entries from this index on are not delivered yet
+        self.held_at = None       # and this is the high-water mark meanwhile; None: it goes on
+        self.config = None        # None: their time is everybody's
         self.cursors = {}         # id: whatever is left of it
         self.numbers = itertools.count(1000)
         self.opened = []          # pipelines of the streams
@@ -178,9 +181,16 @@ class Fake(Peer):
         with self.changed:
             self.held_from = len(self.oplog)
 
+    def hold_shard(self):
+        """From now on one shard is silent: a mongos delivers nothing that others do, since it knows of the
+        silent one no later time than that of the last change until now."""
+        faults.injected("a silent shard holds back the others")
+        with self.changed:
+            self.held_from, self.held_at = len(self.oplog), self.now()
+
     def release(self):
         with self.changed:
-            self.held_from = None
+            self.held_from = self.held_at = None
             self.changed.notify_all()
 
     def forget_history(self):
@@ -339,6 +349,10 @@ class Fake(Peer):
                  "$readPreference"}
         if set(body) - known:
             return failure(40415, "Location40415", "unknown field %s" % (set(body) - known))
+        if self.sharded and request.database == "admin":
+            answer = self._cursor(request, [], request.collection)
+            answer["operationTime"] = self.config or self.now()
+            return answer
         with self.changed:
             after = body.get("readConcern", {}).get("afterClusterTime")
             if after is not None and after > self.now():
@@ -495,8 +509,9 @@ class Fake(Peer):
             cursor["token"] = batch[-1]["_id"]
         else:
             self.idle += 1
-        if not batch and self._time_of(cursor["token"]) < self.now():
-            cursor["token"] = self._token(self.now(), event=False)
+        mark = self.held_at or self.now()
+        if not batch and self._time_of(cursor["token"]) < mark:
+            cursor["token"] = self._token(mark, event=False)
         return SON([("cursor", SON([("nextBatch", batch),
                                     ("postBatchResumeToken", cursor["token"]),
                                     ("id", Int64(number)), ("ns", "admin.$cmd.aggregate")])),

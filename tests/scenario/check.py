@@ -2,6 +2,7 @@
 """check.py: each check before a start fails for real where a server can be made to, and says what to
 do; neither `check` nor `plan` writes anything; the plan's figures and command are right."""
 import contextlib
+import datetime
 import json
 import os
 import pathlib
@@ -312,6 +313,12 @@ def state(scenario, pair):
         expect(scenario, report, "job_settings", "pass", "goes on")
         expect(scenario, report, "job_lease", "pass")
         scenario.expect(report["exitStatus"] == 0, report["line"])
+    with scenario.case("a container beside this one holds the job: its process is not to be seen here"):
+        pair.destination.client["towline_held"]["job"].update_one({"_id": "job"}, {"$set": {
+            "lease.pidSpace": "pid:[1]",
+            "lease.expires": datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=1)}})
+        report = look(scenario, *pair.uris(), *words)
+        expect_failure(scenario, report, "job_lease", "lease", str(job.process.pid), "--job")
 
 
 def machine(scenario, pair):

@@ -472,6 +472,8 @@ def phases(scenario, pair):
             job.api("POST", "cancel")
         scenario.expect(job.wait() == EXIT["cancelled"], "ended with %s" % job.status)
         scenario.expect_no_state(pair, job)
+        scenario.expect("what an earlier process of this job copied remains" in job.error_line() and
+                        "what an earlier" in str(job.summary()["remains"]), job.error_line())
     proxied.close()
 
 
