@@ -501,7 +501,7 @@ def state_dropped(scenario, pair):
 def destination_dropped(scenario, pair):
     """Somebody drops the data under the job: never silently different."""
     fresh(scenario, pair)
-    job = scenario.job(pair)
+    job = scenario.job(pair, verify_repair="yes")
     job.wait_in_sync()
     pair.destination.client["data"].drop_collection("a")
     pair.source.client["data"]["a"].update_one({"_id": 1}, {"$set": {"after": 1}})
@@ -661,7 +661,7 @@ def records_cut(scenario, pair):
 
 def other_writer(scenario, pair):
     fresh(scenario, pair)
-    job = scenario.job(pair)
+    job = scenario.job(pair, verify_repair="yes")
     job.wait_in_sync()
     other = pair.destination.client["data"]
     other["a"].update_one({"_id": 5}, {"$set": {"foreign": 1}})

@@ -22,6 +22,7 @@ from faults import faults
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SECONDS = 120  # the deadline of a wait unless another is given
+VERIFY = os.environ.get("SCENARIO_VERIFY", "yes") != "no"
 SIGNALS = {signal.SIGKILL: "killed (SIGKILL)", signal.SIGTERM: "stopped (SIGTERM)",
            signal.SIGINT: "stopped (SIGINT)", signal.SIGSTOP: "stands still (SIGSTOP)"}
 
@@ -88,6 +89,10 @@ class Job:
     """`towline run` from source to destination (URIs) with further options as on the command line.
 
     options: keywords become options, `keep_state=True` is --keep-state, a list repeats its option.
+
+    Unless its test says otherwise its verification repairs nothing, so that what replay and copy left
+    wrong stays wrong and is seen; with SCENARIO_VERIFY=no it does not verify at all, and the independent
+    comparison alone judges.
     """
 
     def __init__(self, source, destination, name="test", cutover="manual", **options):
@@ -96,6 +101,7 @@ class Job:
         self.folder = tempfile.mkdtemp(prefix="towline-job-")
         self.summary_file = os.path.join(self.folder, "summary.json")
         self.options = {"cutover": cutover, "range-size": 1,  # many ranges also of little data
+                        "verify_repair": "no", "no_verify": not self._verifies(options),
                         "spool": os.path.join(self.folder, "spool"),
                         "summary": self.summary_file, "progress": "json",
                         "listen": "127.0.0.1:%d" % self.port, **options}
@@ -106,6 +112,11 @@ class Job:
         self.phases = []                         # guarded by changed; every phase that was seen
         self.log = collections.deque(maxlen=400)  # guarded by changed; over all starts
         self.peak_bytes, self.cpu_seconds, self.starts = 0, 0.0, 0
+
+    @staticmethod
+    def _verifies(options):
+        """A test that says how to verify is about the verification."""
+        return VERIFY or any(option.startswith("verify_") for option in options)
 
     def command(self):
         words = [binary(), "run", "--source", self.source, "--destination", self.destination,
@@ -298,6 +309,17 @@ class Job:
     def summary(self):
         with open(self.summary_file, encoding="utf-8") as file:
             return json.load(file)
+
+    def repaired(self):
+        """What the verification found different and repaired although nobody asked for it, as text; "" when
+        there was nothing, and before the end."""
+        if self.options["verify_repair"] == "yes" or not os.path.exists(self.summary_file):
+            return ""
+        report = self.summary().get("verification") or {}
+        if not report.get("differencesTotal") and not report.get("repaired"):
+            return ""
+        return "job %s: its verification found %s differences and repaired %s, first %s" % (
+            self.name, report["differencesTotal"], report["repaired"], report["differences"][:1])
 
     # Driving ------------------------------------------------------------------------------------
 

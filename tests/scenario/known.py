@@ -351,7 +351,7 @@ def reference_ids(scenario, pair, slow):
     """Queries by an _id whose first field begins with a dollar, which is a DBRef's."""
     collection = pair.source.client["data"]["references"]
     collection.insert_many([{"_id": DBRef("c", number), "n": 0} for number in range(100)])
-    job = scenario.job(pair)
+    job = scenario.job(pair, verify_repair="yes")
     job.wait_in_sync()
     for turn in range(4):
         for number in range(turn, 100, 3):
