@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "engine/base/clock.h"
+#include "engine/link/versions.h"
 #include "oplog/record.h"
 #include "oplog/token.h"
 
@@ -101,7 +102,7 @@ static void build_aggregate(const tow_tail_t *tail, const bson_t *resume, bool d
     bson_append_document_begin(&stages, "0", -1, &stage);
     bson_append_document_begin(&stage, "$changeStream", -1, &change);
     bson_append_bool(&change, "allChangesForCluster", -1, true);
-    if (tow_link_facts(tail->options.source)->expanded_events)
+    if (tow_server_can(tow_link_facts(tail->options.source), TOW_EXPANDED_EVENTS))
         bson_append_bool(&change, "showExpandedEvents", -1, true);
     if (resume)
         bson_append_document(&change, "resumeAfter", -1, resume);

@@ -4,6 +4,7 @@
  * process knows of a block that a killed one left. It lifts it at once: the cutover has to be asked for
  * again, and until then the source is what the application works with. */
 #include "engine/job/internal.h"
+#include "engine/link/versions.h"
 
 #define LIFT "db.adminCommand({setUserWriteBlockMode: 1, global: false})"
 
@@ -13,7 +14,7 @@ bool tow_job_may_block(const tow_link_t *source, tow_error_t *error)
 {
     const tow_facts_t *facts = tow_link_facts(source);
 
-    return facts->major >= 6
+    return tow_server_can(facts, TOW_BLOCK_WRITES)
                ? true
                : tow_fail(
                      error, TOW_ERROR_UNSUITABLE,

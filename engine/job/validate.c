@@ -13,6 +13,7 @@
 #include "engine/base/clock.h"
 #include "engine/job/checks.h"
 #include "engine/link/sharding.h"
+#include "engine/link/versions.h"
 
 enum { OWN_FILES = 64, SHORT_COPY_SECONDS = 60 };
 
@@ -133,11 +134,11 @@ static void check_versions(tow_check_run_t *run)
         return;
     source = tow_link_facts(run->job->source);
     destination = tow_link_facts(run->job->destination);
-    if (is_older(source, 4, 2) || is_older(destination, 4, 2))
+    if (!tow_server_can(source, TOW_SUPPORTED) || !tow_server_can(destination, TOW_SUPPORTED))
         tow_find_failure(run->findings, "versions", TOW_ERROR_UNSUITABLE, tow_format("upgrade it"),
                          "the %s runs version %s; 4.2 or newer is needed",
-                         is_older(source, 4, 2) ? "source" : "destination",
-                         is_older(source, 4, 2) ? source->version : destination->version);
+                         !tow_server_can(source, TOW_SUPPORTED) ? "source" : "destination",
+                         !tow_server_can(source, TOW_SUPPORTED) ? source->version : destination->version);
     else if (is_older(destination, source->major, source->minor))
         tow_find_warning(
             run->findings, "versions",

@@ -4,6 +4,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/link/internal.h"
+#include "engine/link/versions.h"
 
 static bool ask(tow_conn_t *conn, const char *database, const char *name, bson_t *reply,
                 tow_error_t *error)
@@ -216,7 +217,7 @@ bool tow_facts_read(tow_link_t *link, tow_conn_t *conn, tow_error_t *error)
     if (!ok)
         return false;
     sscanf(facts->version, "%d.%d.%d", &facts->major, &facts->minor, &facts->patch);
-    ok = ask(conn, "admin", facts->major >= 5 ? "hello" : "isMaster", &reply, error);
+    ok = ask(conn, "admin", tow_server_can(facts, TOW_HELLO) ? "hello" : "isMaster", &reply, error);
     if (ok) {
         take_hello(facts, &reply);
         ok = name_deployment(link, conn, &reply, error);
@@ -224,9 +225,8 @@ bool tow_facts_read(tow_link_t *link, tow_conn_t *conn, tow_error_t *error)
     bson_destroy(&reply);
     if (!ok)
         return false;
-    facts->expanded_events = facts->major >= 6;
     facts->append_note = true;
-    if (facts->major >= 5 && !facts->standalone && !strcmp(link->side, "destination"))
+    if (tow_server_can(facts, TOW_BYPASS_EMPTY_TS) && !strcmp(link->side, "destination"))
         return probe_bypass_empty_ts(link, conn, error);
     return true;
 }

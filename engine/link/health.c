@@ -1,6 +1,7 @@
 /* health.c: what a server tells of its oplog and its clock, for the checks before a start. */
 #include "engine/base/clock.h"
 #include "engine/link/internal.h"
+#include "engine/link/versions.h"
 
 /* The first document of a find, or 0: its "ts". */
 static bool oldest_entry(tow_conn_t *conn, tow_optime_t *out, tow_error_t *error)
@@ -80,7 +81,7 @@ bool tow_clock_skew(tow_conn_t *conn, double *out_seconds, tow_error_t *error)
     int64_t before_ms = tow_wall_ms(), after_ms;
     bool ok;
 
-    bson_append_int32(&command, conn->link->facts.major >= 5 ? "hello" : "isMaster", -1, 1);
+    bson_append_int32(&command, tow_server_can(&conn->link->facts, TOW_HELLO) ? "hello" : "isMaster", -1, 1);
     ok = tow_conn_command(conn, "admin", &command, &send, &reply, error);
     after_ms = tow_wall_ms();
     if (ok && bson_iter_init_find(&iter, &reply, "localTime") && BSON_ITER_HOLDS_DATE_TIME(&iter))

@@ -34,7 +34,6 @@ typedef struct {
     int32_t max_write_batch;       /* operations a message, 100,000 */
     int32_t max_message_bytes;     /* 48,000,000 */
     bool standalone;               /* neither a replica set nor a mongos */
-    bool expanded_events;          /* showExpandedEvents, 6.0+ */
     bool bypass_empty_ts;          /* knows bypassEmptyTsReplacement; probed, nothing is written */
     bool append_note;              /* appendOplogNote allowed; found out at the first use */
 } tow_facts_t;

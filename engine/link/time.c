@@ -1,6 +1,7 @@
 /* time.c: what time it is at a side. */
 #include "engine/base/clock.h"
 #include "engine/link/internal.h"
+#include "engine/link/versions.h"
 
 /* A majority read of nothing, whose reply carries the operation time. */
 static bool majority_read(tow_conn_t *conn, tow_optime_t after, tow_optime_t *out,
@@ -53,7 +54,7 @@ static bool ask_last_write(tow_conn_t *conn, const char *path, int flags, tow_op
     bool ok;
 
     *out = 0;
-    bson_append_int32(&command, conn->link->facts.major >= 5 ? "hello" : "isMaster", -1, 1);
+    bson_append_int32(&command, tow_server_can(&conn->link->facts, TOW_HELLO) ? "hello" : "isMaster", -1, 1);
     ok = tow_conn_command(conn, "admin", &command, &send, &reply, error);
     if (ok && bson_iter_init(&iter, &reply) && bson_iter_find_descendant(&iter, path, &time) &&
         BSON_ITER_HOLDS_TIMESTAMP(&time)) {
