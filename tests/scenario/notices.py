@@ -287,7 +287,7 @@ def told(scenario, pair, certificate):
     scenario.reset(pair.destination)
     with scenario.case("the verification repaired differences"):
         hook.bodies.clear()
-        job = scenario.job(pair, name="repaired", **options)
+        job = scenario.job(pair, name="repaired", verify_repair="yes", **options)
         job.wait_in_sync()
         pair.destination.client["shop"]["orders"].insert_one({"_id": "planted"})
         job.commit()

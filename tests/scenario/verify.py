@@ -549,7 +549,7 @@ def online(scenario, pair):
     writer = Writer(pair.source.uri, threads=4, seed=scenario.seed, rate=max(50, 200 * SCALE))
     writer.fill(orders=scaled(3000, 300))
     writer.start()
-    job = scenario.job(pair, verify_rate=1000)
+    job = scenario.job(pair, verify_repair="yes", verify_rate=1000)
     running = True
     try:
         job.wait_in_sync()
@@ -602,7 +602,7 @@ def restarted(scenario, pair):
     count = scaled(12000, 2000)
     for first in range(0, count, 2000):
         rows.insert_many([{"_id": n, "n": n, "pad": "x" * 4000} for n in range(first, min(first + 2000, count))])
-    job = scenario.job(pair, verify_rate=1000)
+    job = scenario.job(pair, verify_repair="yes", verify_rate=1000)
     job.wait_in_sync()
     with scenario.case("restart: compared ranges stand with the job"):
         wait_until("the compared ranges", lambda: compared(pair, job, "still.rows") == count)
@@ -636,7 +636,7 @@ def killed(scenario, pair):
     copy = pair.destination.client["still"]["rows"]
     count = scaled(12000, 2000)
     rows.insert_many([{"_id": n, "n": n, "pad": "x" * 2000} for n in range(count)])
-    job = scenario.job(pair, verify_rate=5)
+    job = scenario.job(pair, verify_repair="yes", verify_rate=5)
     job.wait_in_sync()
     with scenario.case("killed: in the middle of the comparison"):
         wait_until("the first ranges", lambda: compared(pair, job, "still.rows") > 0)
