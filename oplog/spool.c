@@ -28,6 +28,7 @@
 #include <xxhash.h>
 #include <zstd.h>
 
+#include "engine/base/file.h"
 #include "oplog/spool_internal.h"
 
 enum { HEAD_BYTES = 40, SUMMED_BYTES = 32, LENGTH_MOST = 256 * 1024 * 1024 };
@@ -162,26 +163,12 @@ static bool sync_folder(const tow_spool_t *spool)
     return ok;
 }
 
-/* mkdir -p with mode 0700 for what is new. */
 static bool make_folder(const char *path, tow_error_t *error)
 {
-    char *copy = tow_strdup(path);
-    bool ok = true;
-
-    for (char *at = copy + 1; ok && *at; at++) {
-        if (*at != '/')
-            continue;
-        *at = '\0';
-        ok = mkdir(copy, 0700) == 0 || errno == EEXIST;
-        *at = '/';
-    }
-    ok = ok && (mkdir(copy, 0700) == 0 || errno == EEXIST);
-    free(copy);
-    if (!ok)
-        return tow_fail_errno(error, TOW_ERROR_SPOOL,
-                              "the spool folder %s cannot be made (choose another with --spool)",
-                              path);
-    return true;
+    if (tow_folder_make(path, error))
+        return true;
+    error->code = TOW_ERROR_SPOOL;
+    return tow_fail_context(error, "the spool (choose another folder with --spool)");
 }
 
 static void find_segments(tow_spool_t *spool)
@@ -230,14 +217,13 @@ static bool check_id(tow_spool_t *spool, const char *id, tow_error_t *error)
 {
     char *path = tow_format("%s/id", spool->folder);
     char found[128] = "";
-    int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    ssize_t length = file >= 0 ? read(file, found, sizeof found - 1) : -1;
+    int file = tow_file_open(path, O_RDONLY);
+    ssize_t length = file >= 0 ? read(file, found, sizeof found - 1) : errno == ENOENT ? 0 : -1;
     bool ok = length >= 0;
 
     if (ok && strcmp(found, id) != 0) {
         remove_segments(spool);
-        ok = ftruncate(file, 0) == 0 &&
-             pwrite(file, id, strlen(id), 0) == (ssize_t)strlen(id) && fsync(file) == 0;
+        ok = tow_file_replace(path, id, strlen(id));
     }
     if (file >= 0)
         close(file);
@@ -272,7 +258,7 @@ static bool scan(tow_spool_t *spool, tow_error_t *error)
     spool->sizes = tow_alloc((spool->last - spool->first + 1) * sizeof *spool->sizes);
     for (uint32_t i = spool->first; ok && i <= spool->last; i++) {
         char *path = path_of(spool, i);
-        int file = open(path, (i == spool->last ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+        int file = tow_file_open(path, i == spool->last ? O_RDWR : O_RDONLY);
         struct stat status;
         uint64_t offset = 0;
         head_t head;
@@ -321,7 +307,7 @@ tow_spool_t *tow_spool_open_sized(const char *directory, const char *job, const 
     ok = make_folder(spool->folder, error);
     if (ok) {
         lock_path = tow_format("%s/lock", spool->folder);
-        spool->lock_file = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+        spool->lock_file = tow_file_open(lock_path, O_RDWR | O_CREAT);
         free(lock_path);
         if (spool->lock_file < 0)
             ok = tow_fail_errno(error, TOW_ERROR_SPOOL,

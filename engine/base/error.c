@@ -6,12 +6,15 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/base/text.h"
+
 static void fill(tow_error_t *error, tow_error_code_t code, const char *format, va_list arguments)
 {
     error->code = code;
     error->retry = TOW_RETRY_NEVER;
     error->server_code = 0;
     vsnprintf(error->message, sizeof error->message, format, arguments);
+    tow_hide_credentials(error->message);
 }
 
 bool tow_fail(tow_error_t *error, tow_error_code_t code, const char *format, ...)
@@ -41,6 +44,7 @@ bool tow_fail_context(tow_error_t *error, const char *format, ...)
     if (length >= 0 && (size_t)length < sizeof error->message)
         snprintf(error->message + length, sizeof error->message - (size_t)length, ": %.*s",
                  (int)(sizeof error->message - 3 - (size_t)length), old);
+    tow_hide_credentials(error->message);
     return false;
 }
 

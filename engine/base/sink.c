@@ -4,6 +4,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "engine/base/text.h"
+
 void tow_emit(const tow_sink_t *sink, tow_level_t level, const char *name, const char *format, ...)
 {
     char message[1200];
@@ -14,5 +16,6 @@ void tow_emit(const tow_sink_t *sink, tow_level_t level, const char *name, const
     va_start(arguments, format);
     vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
+    tow_hide_credentials(message);
     sink->fn(sink->data, level, name, message);
 }

@@ -2,97 +2,87 @@
 #include "engine/http/token.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <openssl/crypto.h>
-#include <openssl/rand.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/base/file.h"
 #include "engine/base/memory.h"
 
-enum { TOKEN_BYTES = 32, TOKEN_MOST = 512 };
+enum { TOKEN_BYTES = 32, TOKEN_LEAST = 16, TOKEN_MOST = 512 };
 
-static char *own_path(void)
+/* NULL with *error: our user has no folder for it. */
+static char *own_path(tow_error_t *error)
 {
-    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+    char *folder = tow_state_folder();
+    char *path = folder ? tow_format("%s/token", folder) : NULL;
 
-    if (state && *state)
-        return tow_format("%s/towline/token", state);
-    return tow_format("%s/.local/state/towline/token", home && *home ? home : "/tmp");
+    free(folder);
+    if (!path)
+        tow_fail(error, TOW_ERROR_OPTION,
+                 "there is no folder for the token: this user has no home; set HOME or XDG_STATE_HOME, or "
+                 "give --token-file FILE");
+    return path;
+}
+
+static bool check_word(const char *path, char *text, tow_error_t *error)
+{
+    size_t length = strcspn(text, " \t\r\n");
+
+    text[length] = '\0';
+    if (length >= TOKEN_LEAST && length <= TOKEN_MOST && !strpbrk(text, "\v\f\x1b\x7f"))
+        return true;
+    return tow_fail(error, TOW_ERROR_OPTION,
+                    "--token-file: the first word of %s is no token; expected 16 to 512 letters", path);
 }
 
 /* True with NULL: there is no such file. */
 static bool read_token(const char *path, char **out, tow_error_t *error)
 {
-    char line[TOKEN_MOST + 1];
-    FILE *file = fopen(path, "re");
-    struct stat facts;
-    size_t length;
-
     *out = NULL;
-    if (!file && errno == ENOENT)
+    if (access(path, F_OK) && errno == ENOENT)
         return true;
-    if (!file)
-        return tow_fail_errno(error, TOW_ERROR_OPTION, "--token-file: cannot read %s", path);
-    if (fstat(fileno(file), &facts) || facts.st_mode & 077) {
-        fclose(file);
-        return tow_fail(error, TOW_ERROR_OPTION,
-                        "--token-file: others may read %s; make it yours alone with chmod 600", path);
-    }
-    length = fread(line, 1, TOKEN_MOST, file);
-    fclose(file);
-    line[length] = '\0';
-    length = strcspn(line, " \t\r\n");
-    if (length < 16)
-        return tow_fail(error, TOW_ERROR_OPTION,
-                        "--token-file: the first word of %s is no token; expected 16 letters or more",
-                        path);
-    *out = tow_format("%.*s", (int)length, line);
-    return true;
+    if (!tow_secret_read("token-file", path, out, error))
+        return false;
+    if (check_word(path, *out, error))
+        return true;
+    free(*out);
+    *out = NULL;
+    return false;
 }
 
-static bool make_folders(const char *path)
-{
-    char *folder = tow_strdup(path);
-    bool ok = true;
-
-    for (char *slash = strchr(folder + 1, '/'); ok && slash; slash = strchr(slash + 1, '/')) {
-        *slash = '\0';
-        ok = mkdir(folder, 0700) == 0 || errno == EEXIST;
-        *slash = '/';
-    }
-    free(folder);
-    return ok;
-}
-
-/* Written beside its place and linked there, so that of two processes that make it one wins, and nobody
- * ever reads half a token. */
+/* In a folder of ours alone, and whole from the first moment on: of two processes that make it one wins. */
 static bool make_token(const char *path, tow_error_t *error)
 {
-    char *temporary = tow_format("%s.%ld", path, (long)getpid());
     unsigned char random[TOKEN_BYTES];
     char text[2 * TOKEN_BYTES + 2];
-    bool ok = make_folders(path) && RAND_bytes(random, sizeof random) == 1;
-    int file = ok ? open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600) : -1;
 
+    tow_random(random, sizeof random);
     for (size_t i = 0; i < sizeof random; i++)
         snprintf(text + 2 * i, 3, "%02x", random[i]);
     text[2 * TOKEN_BYTES] = '\n';
-    /* Synced: after a reboot an empty file would refuse every start. */
-    ok = file >= 0 && write(file, text, 2 * TOKEN_BYTES + 1) == 2 * TOKEN_BYTES + 1 && fsync(file) == 0 &&
-         (link(temporary, path) == 0 || errno == EEXIST);
-    if (!ok)
-        tow_fail_errno(error, TOW_ERROR_CONTROL,
-                       "cannot write the token %s; give --token-file FILE, or set XDG_STATE_HOME", path);
-    if (file >= 0) {
-        close(file);
-        unlink(temporary);
+    return tow_file_create(path, text, 2 * TOKEN_BYTES + 1)
+               ? true
+               : tow_fail_errno(error, TOW_ERROR_CONTROL,
+                                "cannot write the token %s; give --token-file FILE, or set XDG_STATE_HOME",
+                                path);
+}
+
+static bool own_token(const char *path, char **out, tow_error_t *error)
+{
+    char *folder = tow_format("%.*s", (int)(strrchr(path, '/') - path), path);
+    bool ok = tow_folder_make(folder, error);
+
+    free(folder);
+    if (!ok) {
+        error->code = TOW_ERROR_CONTROL;
+        return tow_fail_context(error, "the token's folder");
     }
-    free(temporary);
-    return ok;
+    return read_token(path, out, error) &&
+           (*out || (make_token(path, error) && read_token(path, out, error) &&
+                     (*out || tow_fail(error, TOW_ERROR_CONTROL, "the token %s vanished", path))));
 }
 
 bool tow_token_load(const tow_options_t *options, char **out, tow_error_t *error)
@@ -104,14 +94,12 @@ bool tow_token_load(const tow_options_t *options, char **out, tow_error_t *error
     *out = NULL;
     if (!strcmp(tow_options_get(options, "no-token", 0), "true"))
         return true;
-    path = given ? tow_strdup(given) : own_path();
-    ok = read_token(path, out, error);
-    if (ok && !*out && given)
-        ok = tow_fail(error, TOW_ERROR_OPTION,
-                      "--token-file: there is no %s; write a secret of 16 letters or more into it", path);
-    else if (ok && !*out)
-        ok = make_token(path, error) && read_token(path, out, error) &&
-             (*out || tow_fail(error, TOW_ERROR_CONTROL, "the token %s vanished", path));
+    if (given)
+        return read_token(given, out, error) &&
+               (*out || tow_fail(error, TOW_ERROR_OPTION, "--token-file: there is no %s; write a secret of "
+                                                          "16 letters or more into it", given));
+    path = own_path(error);
+    ok = path && own_token(path, out, error);
     free(path);
     return ok;
 }

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/base/file.h"
 #include "engine/job/internal.h"
 
 static char *path_of(const tow_job_t *job)
@@ -19,31 +20,13 @@ static char *path_of(const tow_job_t *job)
     return tow_format("%s/towline-%s.done", job->config.spool, job->config.name);
 }
 
-static bool sync_folder(const char *path)
-{
-    int file = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool ok = file >= 0 && fsync(file) == 0;
-
-    if (file >= 0)
-        close(file);
-    return ok;
-}
-
 static bool write_file(const tow_job_t *job, const char *text, tow_error_t *error)
 {
-    char *path = path_of(job), *temporary = tow_format("%s.tmp", path);
-    int file = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    size_t length = strlen(text);
-    bool ok = file >= 0 && write(file, text, length) == (ssize_t)length && fsync(file) == 0;
+    char *path = path_of(job);
+    bool ok = tow_file_replace(path, text, strlen(text));
 
-    if (file >= 0)
-        close(file);
-    ok = ok && rename(temporary, path) == 0 && sync_folder(job->config.spool);
-    if (!ok) {
+    if (!ok)
         tow_fail_errno(error, TOW_ERROR_SPOOL, "%s cannot be written", path);
-        unlink(temporary);
-    }
-    free(temporary);
     free(path);
     return ok;
 }
@@ -73,7 +56,8 @@ void tow_job_record_done(tow_job_t *job)
 static bson_t *read_record(const tow_job_t *job)
 {
     char *path = path_of(job), *line = NULL;
-    FILE *file = fopen(path, "re");
+    int opened = tow_file_open(path, O_RDONLY);
+    FILE *file = opened >= 0 ? fdopen(opened, "r") : NULL;
     bson_t *record = NULL;
     size_t size = 0;
 

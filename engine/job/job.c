@@ -77,6 +77,9 @@ static bool read_config(tow_job_t *job, const tow_options_t *options, tow_error_
     job->filter_text = tow_filter_text(job->filter);
     config->name = text(options, "job");
     config->spool = text(options, "spool");
+    if (!*config->spool)
+        return tow_fail(error, TOW_ERROR_OPTION, "there is no folder for the spool: this user has no home; "
+                                                 "set HOME, or give --spool DIR");
     config->workers = (uint32_t)integer(options, "workers");
     config->range_bytes = integer(options, "range-size") << 20;
     config->memory_bytes = integer(options, "memory") << 20;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "engine/base/duration.h"
+#include "engine/base/file.h"
 #include "engine/base/memory.h"
 #include "engine/state/filter.h"
 
@@ -148,7 +149,7 @@ struct tow_options {
         unsigned level; /* of the last tow_options_set */
     } set[OPTION_COUNT];
     unsigned level;     /* counts tow_options_override */
-    char *spool; /* the default folder, made absolute */
+    char *spool; /* the default folder, made absolute; NULL: this user has none */
 };
 
 const tow_option_t *tow_options_table(size_t *out_count)
@@ -157,20 +158,11 @@ const tow_option_t *tow_options_table(size_t *out_count)
     return table;
 }
 
-static char *default_spool(void)
-{
-    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
-
-    if (state && *state)
-        return tow_format("%s/towline", state);
-    return tow_format("%s/.local/state/towline", home && *home ? home : "/tmp");
-}
-
 tow_options_t *tow_options_new(void)
 {
     tow_options_t *options = tow_alloc(sizeof *options);
 
-    options->spool = default_spool();
+    options->spool = tow_state_folder();
     return options;
 }
 
@@ -414,88 +406,6 @@ bool tow_options_is_set(const tow_options_t *options, const char *name)
     return at >= 0 && options->set[at].count > 0;
 }
 
-/* URI options whose values are secrets. */
-static bool is_secret(const char *option, size_t length)
-{
-    static const char *const secrets[] = {"authmechanismproperties", "tlscertificatekeyfilepassword",
-                                          "sslclientcertificatekeypassword", "proxypassword"};
-
-    for (size_t i = 0; i < sizeof secrets / sizeof *secrets; i++)
-        if (strlen(secrets[i]) == length && !strncasecmp(secrets[i], option, length))
-            return true;
-    return false;
-}
-
-/* Whether a colon in it begins something else than a port: perhaps a password. */
-static bool may_hold_password(const char *text, size_t length)
-{
-    for (size_t i = 0; i < length; i++)
-        if (text[i] == ':' && !(i + 1 < length && isdigit((unsigned char)text[i + 1])))
-            return true;
-    return false;
-}
-
-/* The @ behind user and password: the last, which is where a password that is not encoded ends too, but for
- * those in values of options, such as a file in /home/me@example.com. NULL: there is none. */
-static const char *credentials_end(const char *authority)
-{
-    const char *slash = strchr(authority, '/'), *options = slash ? strchr(slash, '?') : NULL;
-    const char *last = NULL, *pair = options;
-
-    if (slash && !memchr(authority, '@', (size_t)(slash - authority)) &&
-        may_hold_password(authority, (size_t)(slash - authority)))
-        return strrchr(authority, '@');
-    for (const char *at = authority; *at; at++) {
-        if (options && at > options && *at == '&')
-            pair = at;
-        if (*at == '@' && !(pair && at > pair && memchr(pair, '=', (size_t)(at - pair))))
-            last = at;
-    }
-    return last;
-}
-
-/* All before that @ goes, marked, or without a trace. An option that goes takes the separator behind it
- * along. */
-static char *copy_uri(const char *uri, bool marked)
-{
-    const char *scheme = strstr(uri, "://"), *at, *rest;
-    tow_buffer_t out = {0};
-    char separator = '\0';
-
-    if (!scheme)
-        return tow_strdup("(hidden)");
-    scheme += 3;
-    at = credentials_end(scheme);
-    rest = at ? at + 1 : scheme;
-    tow_buffer_append(&out, uri, (size_t)(scheme - uri));
-    if (rest > scheme && marked)
-        tow_buffer_append(&out, "***@", 4);
-    while (*rest) {
-        size_t word = strcspn(rest, "?&=");
-        size_t value = rest[word] == '=' ? strcspn(rest + word, "&") : 0;
-        bool secret = value && is_secret(rest, word);
-
-        if (!secret || marked) {
-            if (separator)
-                tow_buffer_append(&out, &separator, 1);
-            tow_buffer_append(&out, rest, word);
-            tow_buffer_append(&out, secret ? "=***" : rest + word, secret ? 4 : value);
-        }
-        rest += word + value;
-        if (*rest && (!secret || marked))
-            separator = *rest;
-        if (*rest)
-            rest++;
-    }
-    tow_buffer_append(&out, "", 1);
-    return (char *)out.data;
-}
-
-char *tow_uri_address(const char *uri)
-{
-    return copy_uri(uri, false);
-}
-
 char *tow_options_shown(const tow_options_t *options, const char *name, size_t index)
 {
     const char *value = tow_options_get(options, name, index);
@@ -504,18 +414,9 @@ char *tow_options_shown(const tow_options_t *options, const char *name, size_t i
         return NULL;
     if (table[find(name)].type != TOW_OPTION_SECRET)
         return tow_strdup(value);
-    if (!strcmp(name, "notify-webhook")) { /* its path often is the secret */
-        const char *host = strstr(value, "://") + 3, *end = host + strcspn(host, "/?#");
-        const char *at = memrchr(host, '@', (size_t)(end - host)), *later = strrchr(end, '@');
-
-        /* The path may have an @, too. */
-        if (!at && may_hold_password(host, (size_t)(end - host)))
-            at = later;
-        host = at ? at + 1 : host;
-        return tow_format("%.*s%.*s/***", (int)(strstr(value, "://") - value + 3), value,
-                          (int)strcspn(host, "/?#"), host);
-    }
-    return copy_uri(value, true);
+    if (!strcmp(name, "notify-webhook")) /* its path often is the secret */
+        return tow_uri_site(value);
+    return tow_uri_shown(value);
 }
 
 /* URIs ------------------------------------------------------------------------------------------*/
@@ -523,23 +424,21 @@ char *tow_options_shown(const tow_options_t *options, const char *name, size_t i
 static bool read_file(const char *option, const char *path, const char *what, char **out,
                       tow_error_t *error)
 {
-    FILE *file = fopen(path, "r");
-    char *line = NULL;
-    size_t size = 0;
-    ssize_t length;
+    char *text;
+    size_t length;
 
-    if (!file)
-        return tow_fail_errno(error, TOW_ERROR_OPTION, "--%s: cannot read %s", option, path);
-    length = getline(&line, &size, file);
-    fclose(file);
-    while (length > 0 && isspace((unsigned char)line[length - 1]))
-        line[--length] = '\0';
-    if (length <= 0) {
-        free(line);
+    if (!tow_secret_read(option, path, &text, error))
+        return false;
+    length = strcspn(text, "\n");
+    while (length && isspace((unsigned char)text[length - 1]))
+        length--;
+    text[length] = '\0';
+    if (!length) {
+        free(text);
         return tow_fail(error, TOW_ERROR_OPTION, "--%s: the first line of %s is empty; expected %s",
                         option, path, what);
     }
-    *out = line;
+    *out = text;
     return true;
 }
 

@@ -3,6 +3,7 @@
 #define TOW_JOB_OPTIONS_H
 
 #include "engine/base/error.h"
+#include "engine/base/uri.h"
 
 /* The URI of "source" or "destination", given directly or in a file. Owned by the caller.
  * TOW_ERROR_OPTION: neither given, both given, or the file cannot be read. */
@@ -12,8 +13,5 @@ bool tow_options_uri(const tow_options_t *options, const char *side, char **out,
 /* The first line of the file that an option names; *out NULL when it is not set. Owned by the caller. */
 bool tow_options_file(const tow_options_t *options, const char *name, char **out,
                       tow_error_t *error);
-
-/* A URI without user, password and other secrets, for whoever wants to connect there. Owned by the caller. */
-char *tow_uri_address(const char *uri);
 
 #endif

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "engine/base/clock.h"
+#include "engine/base/file.h"
 #include "oplog/watch.h"
 #include "verify/entry.h"
 
@@ -45,20 +46,6 @@ typedef struct {
 
 /* Writing ---------------------------------------------------------------------------------------*/
 
-static bool write_all(int file, const bson_t *document)
-{
-    const uint8_t *data = bson_get_data(document);
-
-    for (size_t done = 0; done < document->len;) {
-        ssize_t length = write(file, data + done, document->len - done);
-
-        if (length < 0 && errno != EINTR)
-            return false;
-        done += length > 0 ? (size_t)length : 0;
-    }
-    return true;
-}
-
 static void build_header(const tow_saved_t *saved, const bson_t tokens[2], uint32_t ranges,
                          bson_t *out)
 {
@@ -71,40 +58,30 @@ static void build_header(const tow_saved_t *saved, const bson_t tokens[2], uint3
     bson_append_int64(out, "ranges", -1, ranges);
 }
 
-static bool write_documents(const tow_saved_t *saved, int file, const bson_t *header,
-                            const tow_track_changes_t *ranges)
+static void write_document(tow_draft_t *draft, const bson_t *document)
 {
-    bool ok = write_all(file, header);
-
-    for (uint32_t i = 0; ok && i < ranges->added_count; i++) {
-        bson_t document;
-
-        tow_track_entry_to_bson(&ranges->added[i], saved->options.mode,
-                                tow_track_seed(saved->track), &document);
-        ok = write_all(file, &document);
-        bson_destroy(&document);
-    }
-    return ok && fsync(file) == 0;
+    tow_draft_write(draft, bson_get_data(document), document->len);
 }
 
 static bool write_file(const tow_saved_t *saved, const bson_t *header,
                        const tow_track_changes_t *ranges, tow_error_t *error)
 {
     const char *path = saved->options.path;
-    char *temporary = tow_format("%s.tmp", path);
-    int file = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    bool ok = file >= 0 && write_documents(saved, file, header, ranges) &&
-              rename(temporary, path) == 0;
+    tow_draft_t draft;
 
-    if (!ok) {
-        tow_fail_errno(error, TOW_ERROR_OPTION, "--state: cannot write %s", path);
-        if (file >= 0)
-            unlink(temporary);
+    tow_draft_open(&draft, path);
+    write_document(&draft, header);
+    for (uint32_t i = 0; !draft.error && i < ranges->added_count; i++) {
+        bson_t document;
+
+        tow_track_entry_to_bson(&ranges->added[i], saved->options.mode,
+                                tow_track_seed(saved->track), &document);
+        write_document(&draft, &document);
+        bson_destroy(&document);
     }
-    if (file >= 0)
-        close(file);
-    free(temporary);
-    return ok;
+    return tow_draft_finish(&draft)
+               ? true
+               : tow_fail_errno(error, TOW_ERROR_OPTION, "--state: cannot write %s", path);
 }
 
 /* The tokens are older than the ranges: what was told since will be told again. */
@@ -205,15 +182,16 @@ static bool read_documents(bson_reader_t *reader, stored_t *out)
 
 static bool read_file(const char *path, stored_t *out, tow_error_t *error)
 {
+    int file = tow_file_open(path, O_RDONLY);
     bson_reader_t *reader;
-    bson_error_t reason;
     bool ok;
 
-    if (access(path, F_OK) && errno == ENOENT)
+    if (file < 0 && errno == ENOENT)
         return true;
-    reader = bson_reader_new_from_file(path, &reason);
-    if (!reader)
-        return tow_fail(error, TOW_ERROR_OPTION, "--state: cannot read %s: %s", path, reason.message);
+    if (file < 0)
+        return tow_fail_errno(error, TOW_ERROR_OPTION,
+                              "--state: cannot read %s, or it is no file of this user's own", path);
+    reader = bson_reader_new_from_fd(file, true);
     ok = read_documents(reader, out);
     bson_reader_destroy(reader);
     out->found = ok;

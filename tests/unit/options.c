@@ -92,11 +92,34 @@ static void shown_without_secrets(void **state)
          "mongodb://h/?tlsCertificateKeyFilePassword=***&w=1"},
         {"mongodb://h/?authMechanismProperties=AWS_SESSION_TOKEN:hunter2",
          "mongodb://h/?authMechanismProperties=***"},
-        {"hunter2", "(hidden)"}};
+        {"hunter2", "(hidden)"},
+        {"mongodb://[::1]:1,h.example/?replicaSet=a&tls=true",
+         "mongodb://[::1]:1,h.example/?replicaSet=a&tls=true"},
+        {"mongodb://%2Ftmp%2Fm.sock", "mongodb://%2Ftmp%2Fm.sock"},
+        /* What cannot be read may be a password. */
+        {"mongodb://user:hunter2", "mongodb://***"},
+        {"mongodb://user:123456", "mongodb://***"},
+        {"mongodb://user:hunter2/", "mongodb://***"},
+        {"mongodb://user:hunter2?x=1", "mongodb://***"},
+        {"mongodb://user hunter2", "mongodb://***"},
+        {"mongodb://h,user:hunter2,g", "mongodb://***"},
+        {"mongodb://u:p@h:hunter2/", "mongodb://***"},
+        {"mongodb://", "mongodb://***"},
+        {"hunter2://h/", "(hidden)"},
+        {"mongodb://u:hunter2@h:1/d#x", "mongodb://***"},
+        /* Options that are not known, have no name, or values that hold more. */
+        {"mongodb://h/?x=hunter2&w=1", "mongodb://h/?x=***&w=1"},
+        {"mongodb://h/?hunter2", "mongodb://h/?***"},
+        {"mongodb://h/?tls=true;password=hunter2", "mongodb://h/?tls=***"},
+        {"mongodb://h/?appName=a=hunter2", "mongodb://h/?appName=***"},
+        {"mongodb://h/?=hunter2", "mongodb://h/?=***"},
+        {"mongodb://h?tlss=true", "mongodb://h?tlss=***"}};
     static const char *const hooks[][2] = {
         {"https://h.example:443/hook/1@2/hunter2", "https://h.example:443/***"},
         {"https://u:hunter2@h/x@y", "https://h/***"},
-        {"https://u:hun/ter2@h/x", "https://h/***"}};
+        {"https://u:hun/ter2@h/x", "https://h/***"},
+        {"https://u:hunter2", "https://***/***"},
+        {"https://h", "https://h/***"}};
     tow_options_t *options = tow_options_new();
     tow_error_t error;
 
@@ -134,6 +157,7 @@ static void addresses(void **state)
         {"mongodb://u:p@h,g/?tlsCAFile=/home/me@x.com/ca&w=1&appName=a@b",
          "mongodb://h,g/?tlsCAFile=/home/me@x.com/ca&w=1&appName=a@b"},
         {"mongodb://h:1/?tlsCAFile=/home/me@x.com/ca", "mongodb://h:1/?tlsCAFile=/home/me@x.com/ca"},
+        {"mongodb://h/?x=hunter2", "mongodb://h/"},
         {"hunter2", "(hidden)"}};
 
     for (size_t i = 0; i < sizeof uris / sizeof *uris; i++) {
