@@ -57,6 +57,55 @@ char *tow_printable(const char *text)
     return (char *)out.data;
 }
 
+/* JSON ------------------------------------------------------------------------------------------*/
+
+/* The character at `at` as it stands in a JSON string; returns where the next one begins. */
+static const unsigned char *append_json(tow_buffer_t *out, const unsigned char *at)
+{
+    uint32_t code = 0xfffd;
+    size_t length = decode(at, &code);
+    char shown[8];
+
+    if (length && is_plain(code))
+        tow_buffer_append(out, at, length);
+    else
+        tow_buffer_append(out, shown, (size_t)snprintf(shown, sizeof shown, "\\u%04x",
+                                                       length ? code : 0xfffd));
+    return at + (length ? length : 1);
+}
+
+char *tow_json_text(const char *text)
+{
+    const unsigned char *at = (const unsigned char *)text;
+    tow_buffer_t out = {0};
+
+    tow_buffer_append(&out, "\"", 1);
+    while (*at) {
+        if (*at == '"' || *at == '\\')
+            tow_buffer_append(&out, "\\", 1);
+        at = append_json(&out, at);
+    }
+    tow_buffer_append(&out, "\"", 2);
+    return (char *)out.data;
+}
+
+/* What is not plain stands in strings; white space between them is. */
+char *tow_json_printable(const char *json)
+{
+    const unsigned char *at = (const unsigned char *)json;
+    tow_buffer_t out = {0};
+
+    while (*at)
+        if (*at == '\n' || *at == '\t' || *at == '\r')
+            tow_buffer_append(&out, at++, 1);
+        else
+            at = append_json(&out, at);
+    tow_buffer_append(&out, "", 1);
+    return (char *)out.data;
+}
+
+/* Credentials -----------------------------------------------------------------------------------*/
+
 /* The last @ of an address; NULL: it has none. A password of a connection string may hold a slash that is
  * not encoded; in other addresses (of documents, of pages) what follows the first slash is no secret. */
 static char *credentials_end(const char *text, char *address)

@@ -8,6 +8,11 @@
  * bytes that are not UTF-8 become \xNN, byte by byte. Owned by the caller. */
 char *tow_printable(const char *text);
 
+/* A text as a JSON string with its quotes, and JSON as it is: the same characters become \uNNNN, and bytes
+ * that are not UTF-8, as of a message that was cut where its room ended, \ufffd. Owned by the caller. */
+char *tow_json_text(const char *text);
+char *tow_json_printable(const char *json);
+
 /* In every address of the text (SCHEME://USER:PASSWORD@HOST) what stands before the @ becomes asterisks, in place.
  * A net below those who are to print none: it knows nothing of what a URI may look like otherwise. */
 void tow_hide_credentials(char *text);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/text.h"
 #include "engine/cmd/cmd.h"
 #include "engine/cmd/json.h"
 
@@ -45,13 +46,12 @@ static int show(tow_options_t *options, bool (*look)(const tow_options_t *, char
 {
     char *json = NULL;
     tow_error_t error;
-    bson_error_t ignored;
     bson_t *report;
     bool ok = look(options, &json, &error);
 
     if (json && flag_set(options, "json")) {
-        puts(json);
-    } else if (json && (report = bson_new_from_json((const uint8_t *)json, -1, &ignored))) {
+        cmd_print_json(json);
+    } else if (json && (report = cmd_document(json))) {
         print(options, report);
         bson_destroy(report);
     }
@@ -75,9 +75,7 @@ int cmd_notify(tow_options_t *options)
     tow_error_t error;
 
     if (!flag_set(options, "test")) {
-        fputs("towline: notices are sent by a running job; notify takes --test, which sends one "
-              "now\n",
-              stderr);
+        cmd_say("notices are sent by a running job; notify takes --test, which sends one now");
         return TOW_ERROR_OPTION;
     }
     if (!tow_notify_test(options, &error))
@@ -198,8 +196,11 @@ static void print_command(const tow_options_t *options)
             if (table[i].type != TOW_OPTION_FLAG || !strcmp(value, "true"))
                 printf(" --%s", table[i].name);
             if (table[i].type != TOW_OPTION_FLAG) {
+                char *shown = tow_printable(value);
+
                 putchar(' ');
-                print_word(value);
+                print_word(shown);
+                free(shown);
             }
             tow_free(value);
         }

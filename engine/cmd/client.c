@@ -87,15 +87,13 @@ static int ask(const tow_options_t *options, const char *path, const char *body,
 /* The status that a refusal carries, with its message printed; 0 for a success. */
 static int judge(const reply_t *reply, bson_t **out)
 {
-    bson_error_t error;
-    bson_t *document = bson_new_from_json((const uint8_t *)reply->data, -1, &error);
+    bson_t *document = cmd_document(reply->data);
     bson_iter_t iter;
     int status = 0;
 
     *out = NULL;
     if (!document || !bson_iter_init_find(&iter, document, "success")) {
-        fputs("towline: the answer is not that of a Towline job; is this its --listen address?\n",
-              stderr);
+        cmd_say("the answer is not that of a Towline job; is this its --listen address?");
         status = TOW_ERROR_CONTROL;
     } else if (!bson_iter_as_bool(&iter)) {
         const char *description = "refused";
@@ -103,7 +101,7 @@ static int judge(const reply_t *reply, bson_t **out)
         status = TOW_ERROR_CONTROL;
         if (bson_iter_init_find(&iter, document, "errorDescription") && BSON_ITER_HOLDS_UTF8(&iter))
             description = bson_iter_utf8(&iter, NULL);
-        fprintf(stderr, "towline: %s\n", description);
+        cmd_say("%s", description);
         if (bson_iter_init_find(&iter, document, "exitStatus") && BSON_ITER_HOLDS_NUMBER(&iter))
             status = (int)bson_iter_as_int64(&iter);
     }
@@ -220,7 +218,7 @@ int cmd_extend(tow_options_t *options)
     char body[96];
 
     if (!duration) {
-        fputs("towline: extend needs the time to add, such as towline extend 24h\n", stderr);
+        cmd_say("extend needs the time to add, such as towline extend 24h");
         return TOW_ERROR_OPTION;
     }
     snprintf(body, sizeof body, "{\"duration\":\"%s\"}", duration);

@@ -2,8 +2,10 @@
 #ifndef TOW_CMD_CMD_H
 #define TOW_CMD_CMD_H
 
+#include <pthread.h>
 #include <stdio.h>
 
+#include "engine/base/memory.h"
 #include "engine/towline.h"
 
 typedef struct {
@@ -31,8 +33,20 @@ int cmd_resume(tow_options_t *options);
 int cmd_cutover(tow_options_t *options);
 int cmd_cancel(tow_options_t *options);
 
-/* One clear line on stderr; returns the exit status. */
+/* output.c: what the program prints itself. Foreign text on its way to a terminal goes through
+ * tow_printable: here, in cmd_document (json.h) and in the log. */
+/* One clear line on stderr, `towline: …`; it waits a second at most for whoever reads. */
+void cmd_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* The same of an error; returns the exit status. */
 int cmd_fail(const tow_error_t *error);
+/* Prints JSON as a line on stdout. */
+void cmd_print_json(const char *json);
+/* The exit status after `status`: 1 with a line on stderr where what was printed on stdout went nowhere. */
+int cmd_end(int status);
+/* Writes all of it, waiting at most wait_ms for room each time (-1: as long as it takes). */
+bool cmd_write(int file, const void *data, size_t length, int wait_ms);
+/* Whether a write would wait for whoever reads. */
+bool cmd_is_blocked(int file);
 
 /* help.c */
 void cmd_help(FILE *out, const cmd_verb_t *verb); /* NULL: the program's own */
@@ -42,12 +56,24 @@ bool cmd_takes(const tow_option_t *option, const char *verb);
 
 /* log.c: event lines on stderr. */
 typedef struct {
+    /* Constant once it is open. */
     bool json;
     tow_level_t least;
-    FILE *file; /* stderr, or the one in --log-path */
+    int file; /* stderr, or the one in --log-path */
+    pthread_t writer;
+
+    pthread_mutex_t lock; /* guards what follows */
+    pthread_cond_t changed;
+    tow_buffer_t waiting; /* lines that nobody has begun to write */
+    bool writing;         /* the writer is busy with others */
+    uint64_t lost;        /* lines for which there was no room since the last that found some */
 } cmd_log_t;
+/* The log, of static storage, stays in use until the process ends. */
 bool cmd_log_open(cmd_log_t *log, const tow_options_t *options, tow_error_t *error);
+/* Never waits for whoever reads the log. */
 void cmd_log_event(void *log, tow_level_t level, const char *name, const char *message);
+/* Waits until all is written, or for two seconds. */
+void cmd_log_finish(cmd_log_t *log);
 
 /* progress.c: shows progress until the job has ended. */
 void cmd_show_progress(tow_job_t *job, const char *form);

@@ -1,6 +1,51 @@
 /* json.c: see json.h. */
 #include "engine/cmd/json.h"
 
+#include <stdlib.h>
+
+#include "engine/base/text.h"
+
+static void copy_printable(bson_iter_t *from, bson_t *to)
+{
+    while (bson_iter_next(from)) {
+        char *key = tow_printable(bson_iter_key(from));
+        bson_iter_t inner;
+        bson_t part;
+
+        if (BSON_ITER_HOLDS_UTF8(from)) {
+            char *text = tow_printable(bson_iter_utf8(from, NULL));
+
+            bson_append_utf8(to, key, -1, text, -1);
+            free(text);
+        } else if (BSON_ITER_HOLDS_DOCUMENT(from) && bson_iter_recurse(from, &inner)) {
+            bson_append_document_begin(to, key, -1, &part);
+            copy_printable(&inner, &part);
+            bson_append_document_end(to, &part);
+        } else if (BSON_ITER_HOLDS_ARRAY(from) && bson_iter_recurse(from, &inner)) {
+            bson_append_array_begin(to, key, -1, &part);
+            copy_printable(&inner, &part);
+            bson_append_array_end(to, &part);
+        } else {
+            bson_append_iter(to, key, -1, from);
+        }
+        free(key);
+    }
+}
+
+bson_t *cmd_document(const char *json)
+{
+    bson_t *document = bson_new_from_json((const uint8_t *)json, -1, NULL), *copy;
+    bson_iter_t iter;
+
+    if (!document)
+        return NULL;
+    copy = bson_new();
+    if (bson_iter_init(&iter, document))
+        copy_printable(&iter, copy);
+    bson_destroy(document);
+    return copy;
+}
+
 static bool find(const bson_t *document, const char *path, bson_iter_t *out)
 {
     bson_iter_t iter;

@@ -1,13 +1,65 @@
-/* log.c: one event a line on stderr, or in the file of --log-path. */
-#include <bson/bson.h>
+/* log.c: one event a line on stderr, or in the file of --log-path.
+ *
+ * The job's threads only append to a bounded buffer. One thread writes, and whoever reads at its own pace,
+ * or not at all (a stopped terminal, a frozen ssh, a stuck collector), holds up that thread and nothing
+ * else; what does not fit is counted, and the log says how many lines are missing. */
 #include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/time.h>
 #include <time.h>
+#include <unistd.h>
 
+#include "engine/base/clock.h"
+#include "engine/base/file.h"
+#include "engine/base/text.h"
 #include "engine/cmd/cmd.h"
 
+enum { WAITING_MOST = 4 * 1024 * 1024, GRACE_MS = 2000 };
+
 static const char *const levels[] = {"debug", "info", "warning", "error"};
+
+/* The lock is held. */
+static void append_lost(cmd_log_t *log)
+{
+    char *line;
+
+    if (!log->lost)
+        return;
+    line = log->json ? tow_format("{\"level\":\"warning\",\"event\":\"log_lost\",\"message\":\"%llu log "
+                                  "lines were lost: they were not read fast enough\"}\n",
+                                  (unsigned long long)log->lost)
+                     : tow_format("                         warning log_lost: %llu log lines were lost: they "
+                                  "were not read fast enough\n",
+                                  (unsigned long long)log->lost);
+    tow_buffer_append(&log->waiting, line, strlen(line));
+    log->lost = 0;
+    free(line);
+}
+
+static void *write_lines(void *data)
+{
+    cmd_log_t *log = data;
+    tow_buffer_t taken = {0};
+
+    pthread_mutex_lock(&log->lock);
+    for (;;) {
+        while (!log->waiting.length)
+            pthread_cond_wait(&log->changed, &log->lock);
+        taken = log->waiting;
+        log->waiting = (tow_buffer_t){0};
+        append_lost(log);
+        log->writing = true;
+        pthread_mutex_unlock(&log->lock);
+        cmd_write(log->file, taken.data, taken.length, -1);
+        tow_buffer_free(&taken);
+        pthread_mutex_lock(&log->lock);
+        log->writing = false;
+        pthread_cond_broadcast(&log->changed);
+    }
+    return NULL;
+}
 
 bool cmd_log_open(cmd_log_t *log, const tow_options_t *options, tow_error_t *error)
 {
@@ -20,65 +72,69 @@ bool cmd_log_open(cmd_log_t *log, const tow_options_t *options, tow_error_t *err
     for (int i = 0; i <= TOW_LEVEL_ERROR; i++)
         if (!strcmp(level, levels[i]))
             log->least = (tow_level_t)i;
-    log->file = stderr;
+    log->file = STDERR_FILENO;
     if (folder) {
         snprintf(path, sizeof path, "%s/towline.log", folder);
-        log->file = fopen(path, "ae");
-        if (!log->file) {
-            error->code = TOW_ERROR_OPTION;
-            snprintf(error->message, sizeof error->message,
-                     "--log-path: cannot write %.600s: %s; give a folder that exists", path,
-                     strerror(errno));
-            return false;
-        }
-        setvbuf(log->file, NULL, _IOLBF, 0);
+        log->file = tow_file_open(path, O_WRONLY | O_APPEND | O_CREAT);
+        if (log->file < 0)
+            return tow_fail_errno(error, TOW_ERROR_OPTION,
+                                  "--log-path: cannot write %.600s; give a folder of your own that exists",
+                                  path);
     }
+    pthread_mutex_init(&log->lock, NULL);
+    tow_condition_init(&log->changed);
+    if (pthread_create(&log->writer, NULL, write_lines, log))
+        return tow_fail(error, TOW_ERROR_INTERNAL, "cannot start a thread; see `ulimit -u` and `ulimit -v`");
+    pthread_detach(log->writer); /* it may never come back from a write */
     return true;
 }
 
-/* Bytes that are not UTF-8, as of a message that was cut where its room ended, are shown as \ufffd. */
-static void print_json_string(FILE *out, const char *text)
+static char *format_line(const cmd_log_t *log, tow_level_t level, const char *name, const char *message)
 {
-    putc('"', out);
-    while (*text) {
-        unsigned char c = (unsigned char)*text;
-        size_t length = c < 0x80 ? 1 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;
+    struct timeval now;
+    struct tm parts;
+    char stamp[40], *shown, *line;
 
-        if (c < 0x20 || c == '"' || c == '\\') {
-            fprintf(out, c < 0x20 ? "\\u%04x" : "\\%c", c);
-        } else if (strnlen(text, length) == length && bson_utf8_validate(text, length, false)) {
-            fwrite(text, 1, length, out);
-        } else {
-            fputs("\\ufffd", out);
-            length = 1;
-        }
-        text += length;
-    }
-    putc('"', out);
+    gettimeofday(&now, NULL);
+    gmtime_r(&now.tv_sec, &parts);
+    strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &parts);
+    shown = log->json ? tow_json_text(message) : tow_printable(message);
+    line = log->json ? tow_format("{\"time\":\"%s.%03dZ\",\"level\":\"%s\",\"event\":\"%s\","
+                                  "\"message\":%s}\n",
+                                  stamp, (int)(now.tv_usec / 1000), levels[level], name, shown)
+                     : tow_format("%s.%03dZ %-7s %s: %s\n", stamp, (int)(now.tv_usec / 1000), levels[level],
+                                  name, shown);
+    free(shown);
+    return line;
 }
 
 void cmd_log_event(void *data, tow_level_t level, const char *name, const char *message)
 {
-    const cmd_log_t *log = data;
-    FILE *out = log->file;
-    struct timeval now;
-    struct tm parts;
-    char stamp[40];
+    cmd_log_t *log = data;
+    size_t length;
+    char *line;
 
     if (level < log->least)
         return;
-    gettimeofday(&now, NULL);
-    gmtime_r(&now.tv_sec, &parts);
-    strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &parts);
-    flockfile(out);
-    if (log->json) {
-        fprintf(out, "{\"time\":\"%s.%03dZ\",\"level\":\"%s\",\"event\":\"%s\",\"message\":",
-                stamp, (int)(now.tv_usec / 1000), levels[level], name);
-        print_json_string(out, message);
-        fputs("}\n", out);
-    } else {
-        fprintf(out, "%s.%03dZ %-7s %s: %s\n", stamp, (int)(now.tv_usec / 1000), levels[level],
-                name, message);
-    }
-    funlockfile(out);
+    line = format_line(log, level, name, message);
+    length = strlen(line);
+    pthread_mutex_lock(&log->lock);
+    if (log->waiting.length + length > WAITING_MOST)
+        log->lost++;
+    else
+        tow_buffer_append(&log->waiting, line, length);
+    pthread_cond_broadcast(&log->changed);
+    pthread_mutex_unlock(&log->lock);
+    free(line);
+}
+
+void cmd_log_finish(cmd_log_t *log)
+{
+    int64_t until_ms = tow_now_ms() + GRACE_MS;
+
+    pthread_mutex_lock(&log->lock);
+    while (log->waiting.length || log->writing)
+        if (!tow_condition_wait(&log->changed, &log->lock, until_ms))
+            break;
+    pthread_mutex_unlock(&log->lock);
 }

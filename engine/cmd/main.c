@@ -1,11 +1,17 @@
 /* main.c: finds the verb, reads environment and command line, and runs it. */
 #include <malloc.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include "engine/base/uri.h"
 #include "engine/cmd/cmd.h"
+
+enum { STACK_BYTES = 1024 * 1024 };
 
 const cmd_verb_t cmd_verbs[] = {
     {"run", "copy a deployment, follow it, verify and cut over", cmd_run, NULL, NULL},
@@ -26,15 +32,9 @@ const cmd_verb_t cmd_verbs[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-int cmd_fail(const tow_error_t *error)
-{
-    fprintf(stderr, "towline: %s\n", error->message);
-    return (int)error->code;
-}
-
 static int fail_usage(const char *what, const char *problem, const char *hint)
 {
-    fprintf(stderr, "towline: %s %s; %s\n", what, problem, hint);
+    cmd_say("%s %s; %s", what, problem, hint);
     return TOW_ERROR_OPTION;
 }
 
@@ -89,7 +89,7 @@ static int fail_unknown(const char *name, const cmd_verb_t *verb)
         snprintf(hint, sizeof hint, "did you mean --%s?", nearest->name);
     else
         snprintf(hint, sizeof hint, "see towline %s --help", verb->name);
-    fprintf(stderr, "towline: %s has no option --%s; %s\n", verb->name, name, hint);
+    cmd_say("%s has no option --%s; %s", verb->name, name, hint);
     return TOW_ERROR_OPTION;
 }
 
@@ -285,15 +285,53 @@ static void remove_counters(void)
     shm_unlink(name);
 }
 
-int main(int argc, char **argv)
+/* No core file: it would hold connection strings, the token and documents. Nor may another process of this
+ * user look into our memory, except for debugging. */
+static void keep_secrets(void)
 {
-    /* Batches of many megabytes come and go. Mapped anew each time, their pages would cost more than
-     * all else that the engine does; kept without bound, they would be the peak of memory. */
-    mallopt(M_MMAP_THRESHOLD, 32 * 1024 * 1024);
-    mallopt(M_TRIM_THRESHOLD, 16 * 1024 * 1024);
-    mallopt(M_ARENA_MAX, 4);
-    remove_counters();
+    const char *core = getenv("TOWLINE_CORE");
 
+    if (core && *core)
+        return;
+    setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+    prctl(PR_SET_DUMPABLE, 0);
+}
+
+/* A copy of the words, whose connection strings are then overwritten where everybody's `ps` shows them: by
+ * themselves without passwords, as far as there is room. */
+static char **take_words(int argc, char **argv)
+{
+    char **words = tow_alloc(((size_t)argc + 1) * sizeof *words);
+
+    for (int i = 0; i < argc; i++) {
+        char *address = strstr(argv[i], "://"), *shown;
+        size_t room = strlen(argv[i]), kept = strcspn(argv[i], "=");
+
+        words[i] = tow_strdup(argv[i]);
+        if (!address)
+            continue;
+        kept = argv[i] + kept < address ? kept + 1 : 0;
+        shown = tow_uri_shown(words[i] + kept);
+        memset(argv[i] + kept, 0, room - kept);
+        memcpy(argv[i] + kept, shown, strnlen(shown, room - kept));
+        free(shown);
+    }
+    return words;
+}
+
+/* Threads of a job need little: 30 of the usual 8 MB would be most of the address space that it takes. */
+static void limit_stacks(void)
+{
+    pthread_attr_t attributes;
+
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, STACK_BYTES);
+    pthread_setattr_default_np(&attributes);
+    pthread_attr_destroy(&attributes);
+}
+
+static int run(int argc, char **argv)
+{
     if (argc < 2) {
         cmd_help(stderr, NULL);
         return TOW_ERROR_OPTION;
@@ -316,4 +354,25 @@ int main(int argc, char **argv)
     if (is_mongosync_line(argc, argv))
         return run_verb(serve_verb(), argc - 1, argv + 1);
     return fail_usage(argv[1], "is no verb", "see towline --help");
+}
+
+int main(int argc, char **argv)
+{
+    char **words;
+    int status;
+
+    /* Batches of many megabytes come and go. Mapped anew each time, their pages would cost more than
+     * all else that the engine does; kept without bound, they would be the peak of memory. */
+    mallopt(M_MMAP_THRESHOLD, 32 * 1024 * 1024);
+    mallopt(M_TRIM_THRESHOLD, 16 * 1024 * 1024);
+    mallopt(M_ARENA_MAX, 4);
+    keep_secrets();
+    words = take_words(argc, argv);
+    limit_stacks();
+    remove_counters();
+    status = run(argc, words);
+    for (int i = 0; i < argc; i++)
+        free(words[i]);
+    free(words);
+    return cmd_end(status);
 }

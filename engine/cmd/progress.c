@@ -4,6 +4,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "engine/base/text.h"
 #include "engine/cmd/cmd.h"
 
 #define LEFT_MOST (100 * 86400.0) /* seconds; beyond it the copy stands still, and nobody knows */
@@ -181,17 +182,19 @@ static void show_bar(tow_job_t *job)
 {
     bool terminal = isatty(STDOUT_FILENO);
     rate_t rate = {0};
-    char line[700];
+    char line[700], *shown;
     tow_progress_t progress;
 
     while (!tow_job_ended(job, terminal ? REDRAW_MS : PLAIN_LINE_MS)) {
         tow_job_progress(job, &progress);
         update_rate(&rate, &progress);
         text_line(&progress, &rate, line, sizeof line);
+        shown = tow_printable(line);
         if (terminal)
-            printf("\r\033[K%.*s", width() - 1, line);
+            printf("\r\033[K%.*s", width() - 1, shown);
         else
-            printf("%8.1f s  %s\n", progress.elapsed_seconds, line);
+            printf("%8.1f s  %s\n", progress.elapsed_seconds, shown);
+        free(shown);
         fflush(stdout);
     }
     if (terminal)
@@ -208,7 +211,7 @@ static void show_json(tow_job_t *job)
 
         ended = tow_job_ended(job, LINE_MS);
         json = tow_job_progress_json(job);
-        puts(json);
+        cmd_print_json(json);
         fflush(stdout);
         tow_free(json);
     } while (!ended);

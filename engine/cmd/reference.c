@@ -115,7 +115,7 @@ int cmd_completion(tow_options_t *options)
     const char *shell = tow_options_get(options, "shell", 0);
 
     if (!shell) {
-        fputs("towline: completion needs the shell: towline completion bash, or zsh\n", stderr);
+        cmd_say("completion needs the shell: towline completion bash, or zsh");
         return TOW_ERROR_OPTION;
     }
     if (!strcmp(shell, "zsh"))

@@ -58,7 +58,7 @@ static int report(tow_job_t *job, const tow_options_t *options, int status)
 
 int cmd_run(tow_options_t *options)
 {
-    cmd_log_t log;
+    static cmd_log_t log;
     tow_server_t *server;
     tow_error_t error = {0}; /* stays so when the job ends well */
     tow_job_t *job;
@@ -85,13 +85,15 @@ int cmd_run(tow_options_t *options)
     if (!tow_job_start(job, &error)) {
         tow_server_destroy(server);
         /* The watcher may look at the job: it goes with the process. */
+        cmd_log_finish(&log);
         return cmd_fail(&error);
     }
     cmd_show_progress(job, tow_options_get(options, "progress", 0));
     if (!tow_job_wait(job, &error))
         status = (int)error.code;
     status = report(job, options, status);
-    fflush(stdout);
+    cmd_log_finish(&log);
+    status = cmd_end(status);
     if (status && error.message[0])
         cmd_fail(&error);
     tow_server_destroy(server);

@@ -47,12 +47,12 @@ int cmd_serve(tow_options_t *options)
 {
     static service_t service = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
     static cmd_stoppable_t stoppable = {.data = &service, .stop = stop, .ended = has_ended};
+    static cmd_log_t log;
     tow_error_t error;
-    cmd_log_t log;
 
     cmd_block_signals();
     if (!strcmp(tow_options_get(options, "listen", 0), "none")) {
-        fputs("towline: --listen none leaves serve nothing to do; give HOST:PORT\n", stderr);
+        cmd_say("--listen none leaves serve nothing to do; give HOST:PORT");
         return TOW_ERROR_OPTION;
     }
     if (!cmd_log_open(&log, options, &error))
@@ -74,6 +74,7 @@ int cmd_serve(tow_options_t *options)
         pthread_cond_wait(&service.changed, &service.lock);
     pthread_mutex_unlock(&service.lock);
     tow_server_destroy(service.server);
+    cmd_log_finish(&log);
     /* The watcher may still look at the service: the process ends here, and so does it. */
-    _exit(0);
+    _exit(cmd_end(0));
 }

@@ -6,7 +6,24 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { STOP_SECONDS = 4 };
+#include "engine/cmd/cmd.h"
+
+enum { STOP_SECONDS = 4, BLOCKED_SECONDS = 2 };
+
+/* The job has ended, and the results are printed: for as long as somebody takes them. */
+static void wait_for_output(const sigset_t *set)
+{
+    struct timespec second = {.tv_sec = 1};
+
+    for (int blocked = 0; blocked < BLOCKED_SECONDS; blocked++) {
+        int number = sigtimedwait(set, NULL, &second);
+
+        if (number > 0)
+            _exit(128 + number);
+        if (!cmd_is_blocked(STDOUT_FILENO))
+            blocked = -1;
+    }
+}
 
 /* The first signal stops at a checkpoint, the second ends at once: that too is safe, as any end is. So
  * it is when a server that does not answer keeps the checkpoint from being stored. */
@@ -27,12 +44,10 @@ static void *watch(void *data)
     number = sigtimedwait(&set, NULL, &patience);
     if (number > 0)
         _exit(128 + number);
-    if (what->ended(what->data)) {
-        sigwait(&set, &number);
-        _exit(128 + number);
-    }
-    if (write(STDERR_FILENO, message, sizeof message - 1) < 0)
-        _exit(TOW_ERROR_INTERNAL);
+    if (what->ended(what->data))
+        wait_for_output(&set);
+    else
+        cmd_write(STDERR_FILENO, message, sizeof message - 1, 0);
     _exit(TOW_ERROR_INTERRUPTED);
     return NULL;
 }

@@ -7,6 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/base/error.h"
+#include "engine/base/file.h"
 #include "engine/cmd/cmd.h"
 #include "engine/cmd/json.h"
 
@@ -66,11 +68,10 @@ static void print_verification(const bson_t *report)
 
 void cmd_print_report(const char *json)
 {
-    bson_error_t error;
-    bson_t *report = bson_new_from_json((const uint8_t *)json, -1, &error);
+    bson_t *report = cmd_document(json);
 
     if (!report) {
-        puts(json);
+        cmd_print_json(json);
         return;
     }
     printf("Verification: %s (%.1f s)\n", result_of(report), cmd_number_of(report, "seconds"));
@@ -170,12 +171,11 @@ static void print_figures(const bson_t *summary)
 
 void cmd_print_summary(const char *json)
 {
-    bson_error_t error;
-    bson_t *summary = bson_new_from_json((const uint8_t *)json, -1, &error);
+    bson_t *summary = cmd_document(json);
     bson_iter_t iter, remains;
 
     if (!summary) {
-        puts(json);
+        cmd_print_json(json);
         return;
     }
     printf("\nSummary of job %s: %s\n", cmd_text_of(summary, "job"), cmd_text_of(summary, "state"));
@@ -205,31 +205,35 @@ void cmd_print_summary(const char *json)
     bson_destroy(summary);
 }
 
+/* A device, a pipe or a link of ours or root's, such as /dev/stdout, is written to and not replaced. */
+static bool write_in_place(const char *path, const char *text)
+{
+    int file = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+    bool ok = file >= 0 && cmd_write(file, text, strlen(text), -1) && cmd_write(file, "\n", 1, -1);
+    int error = errno;
+
+    if (file >= 0)
+        close(file);
+    errno = error;
+    return ok;
+}
+
 bool cmd_write_file(const char *path, const char *text, tow_error_t *error)
 {
-    char temporary[4096];
     struct stat facts;
-    /* A link, a device or a pipe, such as /dev/stdout, is written to, not replaced by a file. */
-    bool in_place = lstat(path, &facts) == 0 && !S_ISREG(facts.st_mode);
-    FILE *file;
-    bool ok;
+    bool is_special = lstat(path, &facts) == 0 && !S_ISREG(facts.st_mode), ok = false;
+    char *line;
 
-    if (in_place)
-        snprintf(temporary, sizeof temporary, "%s", path);
-    else
-        snprintf(temporary, sizeof temporary, "%s.%d.tmp", path, (int)getpid());
-    file = fopen(temporary, "w");
-    ok = file && fputs(text, file) >= 0 && putc('\n', file) != EOF && fflush(file) == 0 &&
-         (fsync(fileno(file)) == 0 || in_place); /* a pipe has no disk */
-    if (file && fclose(file))
-        ok = false;
-    ok = ok && (in_place || rename(temporary, path) == 0);
-    if (!ok) {
-        error->code = TOW_ERROR_OPTION;
-        snprintf(error->message, sizeof error->message, "cannot write %s: %s; choose another file",
-                 path, strerror(errno));
-        if (!in_place)
-            unlink(temporary);
+    if (is_special && facts.st_uid != geteuid() && facts.st_uid != 0) {
+        errno = EPERM;
+    } else if (is_special) {
+        ok = write_in_place(path, text);
+    } else {
+        line = tow_format("%s\n", text);
+        ok = tow_file_replace(path, line, strlen(line));
+        free(line);
     }
-    return ok;
+    return ok ? true
+              : tow_fail(error, TOW_ERROR_OPTION, "cannot write %s: %s; choose another file", path,
+                         strerror(errno));
 }

@@ -58,27 +58,30 @@ static void show_report(void *data, const char *report)
 int cmd_verify(tow_options_t *options)
 {
     const char *form = tow_options_get(options, "progress", 0);
-    view_t view = {.json = !strcmp(form, "json"),
-                   .terminal = isatty(STDOUT_FILENO),
-                   .progress = strcmp(form, "none") != 0,
-                   .file = tow_options_get(options, "report", 0)};
+    static view_t view;
     tow_verify_watch_t watch = {.data = &view,
                                 .event = show_event,
-                                .progress = view.progress ? show_progress : NULL,
-                                .progress_ms = view.terminal ? REDRAW_MS : LINE_MS,
                                 .report = show_report};
     char *report = NULL;
     tow_error_t error;
     int status = 0;
 
+    view.json = !strcmp(form, "json");
+    view.terminal = isatty(STDOUT_FILENO);
+    view.progress = strcmp(form, "none") != 0;
+    view.file = tow_options_get(options, "report", 0);
+    watch.progress = view.progress ? show_progress : NULL;
+    watch.progress_ms = view.terminal ? REDRAW_MS : LINE_MS;
     if (!cmd_log_open(&view.log, options, &error))
         return cmd_fail(&error);
     if (!tow_verify_watched(options, &watch, &report, &error)) {
         if (!report)
             clear_line(&view);
         fflush(stdout);
+        cmd_log_finish(&view.log);
         status = cmd_fail(&error);
     }
+    cmd_log_finish(&view.log);
     tow_free(report);
     if (view.unwritten) {
         cmd_fail(&view.error);

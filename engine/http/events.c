@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "engine/base/clock.h"
-#include "engine/http/json.h"
+#include "engine/base/text.h"
 
 enum { KEPT = 200 };
 

@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "engine/base/clock.h"
+#include "engine/base/text.h"
 #include "engine/http/files.h"
-#include "engine/http/json.h"
 #include "engine/http/server.h"
 
 enum { EVENTS_PIECE = 16 * 1024, PROGRESS_MS = 1000 };

@@ -5,7 +5,7 @@
 #include <strings.h>
 
 #include "engine/base/duration.h"
-#include "engine/http/json.h"
+#include "engine/base/text.h"
 #include "engine/http/server.h"
 #include "engine/http/token.h"
 

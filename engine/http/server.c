@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/http/json.h"
+#include "engine/base/text.h"
 #include "engine/http/token.h"
 
 enum { BODY_MOST = 64 * 1024, CONNECTIONS_MOST = 64, TIMEOUT_SECONDS = 15, HEAD_MOST = 32 * 1024, END_MS = 5000 };

@@ -8,6 +8,11 @@
 
 #include "engine/cmd/progress.c"
 
+void cmd_print_json(const char *json)
+{
+    puts(json);
+}
+
 /* The pace falls towards nothing, and the time that is left grows beyond all numbers. */
 static void a_copy_that_stands_still_has_no_time_left(void **state)
 {
