@@ -187,7 +187,7 @@ static bool read_all(int file, const char *option, const char *path, char *out, 
     return true;
 }
 
-bool tow_secret_read(const char *option, const char *path, char **out, tow_error_t *error)
+static bool read_text(const char *option, const char *path, bool secret, char **out, tow_error_t *error)
 {
     int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     size_t length;
@@ -199,13 +199,23 @@ bool tow_secret_read(const char *option, const char *path, char **out, tow_error
         return tow_fail_errno(error, TOW_ERROR_OPTION, "--%s: cannot read %s", option, path);
     text = tow_alloc(SECRET_MOST + 2);
     fcntl(file, F_SETFL, 0); /* a pipe is waited for */
-    ok = tow_secret_check(file, option, path, error) &&
+    ok = (!secret || tow_secret_check(file, option, path, error)) &&
          read_all(file, option, path, text, &length, error);
     close(file);
     if (ok)
         *out = tow_strdup(text);
     free(text);
     return ok;
+}
+
+bool tow_secret_read(const char *option, const char *path, char **out, tow_error_t *error)
+{
+    return read_text(option, path, true, out, error);
+}
+
+bool tow_file_read(const char *option, const char *path, char **out, tow_error_t *error)
+{
+    return read_text(option, path, false, out, error);
 }
 
 /* Folders ---------------------------------------------------------------------------------------*/

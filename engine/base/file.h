@@ -40,6 +40,8 @@ int tow_file_open(const char *path, int flags) TOW_CHECK;
 bool tow_secret_read(const char *option, const char *path, char **out, tow_error_t *error) TOW_CHECK;
 /* Whether an open file is such a one. TOW_ERROR_OPTION, likewise. */
 bool tow_secret_check(int file, const char *option, const char *path, tow_error_t *error) TOW_CHECK;
+/* As tow_secret_read, of a file that others may read. */
+bool tow_file_read(const char *option, const char *path, char **out, tow_error_t *error) TOW_CHECK;
 
 /* Makes a folder and those above it, what is new with mode 0700. TOW_ERROR_OPTION: it cannot be made, or
  * others own or may write it, or may replace one of those above it. */

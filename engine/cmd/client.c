@@ -2,9 +2,13 @@
 #include <curl/curl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "engine/cmd/cmd.h"
 #include "engine/cmd/json.h"
+
+enum { TRIES = 4, PAUSE_US = 200000 };
+static const long CONNECT_MS = 3000, ANSWER_MS = 15000;
 
 typedef struct {
     char *data;
@@ -25,6 +29,11 @@ static size_t take(char *data, size_t size, size_t count, void *context)
     return size * count;
 }
 
+static bool was_closed(CURLcode code)
+{
+    return code == CURLE_GOT_NOTHING || code == CURLE_RECV_ERROR || code == CURLE_SEND_ERROR;
+}
+
 /* The token's header, and TLS when there is a certificate to trust. */
 static bool add_credentials(const tow_options_t *options, CURL *curl, struct curl_slist **headers,
                             tow_error_t *error)
@@ -42,6 +51,42 @@ static bool add_credentials(const tow_options_t *options, CURL *curl, struct cur
     if (authority)
         curl_easy_setopt(curl, CURLOPT_CAINFO, authority);
     return true;
+}
+
+/* What only looks is asked again where the connection was closed on it, as happens when too many others
+ * come at once. */
+static CURLcode perform(CURL *curl, bool looks, reply_t *out)
+{
+    CURLcode code = curl_easy_perform(curl);
+
+    for (int i = 1; i < TRIES && looks && was_closed(code) && !out->data; i++) {
+        usleep(PAUSE_US);
+        code = curl_easy_perform(curl);
+    }
+    return code;
+}
+
+/* A job that does not answer may be there all the same. */
+static void say_silence(CURL *curl, CURLcode code, const char *listen)
+{
+    curl_off_t connected_us = 0;
+
+    curl_easy_getinfo(curl, CURLINFO_CONNECT_TIME_T, &connected_us);
+    if (code == CURLE_OPERATION_TIMEDOUT && connected_us > 0)
+        cmd_say("the process on %s took the connection, but did not answer within %ld s: it is too busy, or "
+                "stopped; try again, or see its log",
+                listen, ANSWER_MS / 1000);
+    else if (code == CURLE_OPERATION_TIMEDOUT)
+        cmd_say("nothing took a connection on %s within %ld s: too many others wait there, or a firewall "
+                "drops it; try again, or check the --listen address",
+                listen, CONNECT_MS / 1000);
+    else if (was_closed(code))
+        cmd_say("the process on %s closed the connection without an answer: too many others are connected, "
+                "or it speaks TLS (--tls-ca); try again",
+                listen);
+    else
+        cmd_say("no job answers on %s: %s; is it running, and is this its --listen address?", listen,
+                curl_easy_strerror(code));
 }
 
 /* Sends a request, a POST when it has a body; prints the error and returns an exit status when it fails. */
@@ -64,24 +109,19 @@ static int ask(const tow_options_t *options, const char *path, const char *body,
              listen, path);
     curl_easy_setopt(curl, CURLOPT_URL, url);
     curl_easy_setopt(curl, CURLOPT_NOPROXY, "*");
-    curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, 3000L);
-    curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, 15000L);
+    curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MS);
+    curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, ANSWER_MS);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take);
     curl_easy_setopt(curl, CURLOPT_WRITEDATA, out);
     curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
     if (body)
         curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body);
-    code = curl_easy_perform(curl);
+    code = perform(curl, !body, out);
+    if (code != CURLE_OK || !out->data)
+        say_silence(curl, code, listen);
     curl_slist_free_all(headers);
     curl_easy_cleanup(curl);
-    if (code != CURLE_OK || !out->data) {
-        fprintf(stderr,
-                "towline: no job answers on %s: %s; is it running, and is this its --listen "
-                "address?\n",
-                listen, curl_easy_strerror(code));
-        return TOW_ERROR_CONTROL;
-    }
-    return 0;
+    return code != CURLE_OK || !out->data ? TOW_ERROR_CONTROL : 0;
 }
 
 /* The status that a refusal carries, with its message printed; 0 for a success. */

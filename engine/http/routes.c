@@ -364,18 +364,35 @@ static bool is_our_own(const tow_request_t *request)
                             colon && !strchr(colon, ']') ? (size_t)(colon - host) : strlen(host));
 }
 
-static bool has_token(const tow_request_t *request)
+/* By the token; where none is asked for, by the user of the process that asks. */
+static bool may_ask(const tow_request_t *request)
 {
     const char *given = MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, "Authorization");
 
-    return !request->server->token || tow_token_fits(request->server->token, given);
+    return request->server->token ? tow_token_fits(request->server->token, given)
+                                  : tow_peer_is_ours(request->connection);
+}
+
+static enum MHD_Result refuse_stranger(const tow_request_t *request)
+{
+    if (!request->server->token)
+        return tow_reply_refusal(request, MHD_HTTP_FORBIDDEN, "Forbidden",
+                                 "with --no-token only the user who started Towline, and root, may ask",
+                                 TOW_ERROR_CONTROL);
+    return tow_reply_refusal(request, MHD_HTTP_UNAUTHORIZED, "Unauthorized",
+                             "the token is missing or wrong: send `Authorization: Bearer TOKEN` with "
+                             "what stands in the token file",
+                             TOW_ERROR_CONTROL);
 }
 
 enum MHD_Result tow_route(tow_request_t *request, const char *method)
 {
+    bool known = false, may = may_ask(request);
     tow_error_t error;
-    bool known = false;
 
+    if (!tow_peers_asked(request->server->peers, request->connection, may))
+        return tow_reply_refusal(request, MHD_HTTP_SERVICE_UNAVAILABLE, "TooMany",
+                                 "too many connections are open; close some, and ask again", TOW_ERROR_CONTROL);
     if (!is_our_own(request))
         return tow_reply_refusal(request, MHD_HTTP_FORBIDDEN, "Forbidden",
                                  "the request comes from a page of another site, or names another host",
@@ -384,11 +401,8 @@ enum MHD_Result tow_route(tow_request_t *request, const char *method)
         if (!fits(routes[i].path, request->path))
             continue;
         known = true;
-        if (!routes[i].open && !has_token(request))
-            return tow_reply_refusal(request, MHD_HTTP_UNAUTHORIZED, "Unauthorized",
-                                     "the token is missing or wrong: send `Authorization: Bearer TOKEN` with "
-                                     "what stands in the token file",
-                                     TOW_ERROR_CONTROL);
+        if (!routes[i].open && !may)
+            return refuse_stranger(request);
         if (strcmp(method, routes[i].method) != 0)
             continue;
         return tow_request_parse(request, &error)

@@ -7,12 +7,32 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/file.h"
 #include "engine/base/text.h"
 #include "engine/http/token.h"
 
-enum { BODY_MOST = 64 * 1024, CONNECTIONS_MOST = 64, TIMEOUT_SECONDS = 15, HEAD_MOST = 32 * 1024, END_MS = 5000 };
+enum {
+    BODY_MOST = 64 * 1024,
+    TIMEOUT_SECONDS = 15, /* of silence; see peers.c for the whole of a request */
+    HEAD_MOST = 32 * 1024,
+    STACK_BYTES = 1024 * 1024,
+    END_MS = 5000
+};
 
 /* Requests --------------------------------------------------------------------------------------*/
+
+/* Also one that is written as \u0000, in a name or a value: it would end the text here, and for nobody else. */
+static bool holds_zero(const char *text, size_t length)
+{
+    if (strlen(text) < length)
+        return true;
+    for (; *text; text++)
+        if (*text == '\\' && !strncmp(text + 1, "u0000", 5))
+            return true;
+        else if (*text == '\\' && text[1])
+            text++;
+    return false;
+}
 
 bool tow_request_parse(tow_request_t *request, tow_error_t *error)
 {
@@ -22,6 +42,8 @@ bool tow_request_parse(tow_request_t *request, tow_error_t *error)
         return tow_fail(error, TOW_ERROR_OPTION, "the body is over 64 KB; send {}");
     if (!request->text.length)
         return true;
+    if (holds_zero((const char *)data, request->text.length))
+        return tow_fail(error, TOW_ERROR_OPTION, "the body holds a zero byte, which no text may; remove it");
     if (data[strspn((const char *)data, " \t\r\n")] == '{')
         request->body = bson_new_from_json(data, (ssize_t)request->text.length, NULL);
     return request->body ? true
@@ -58,6 +80,7 @@ static void completed(void *data, struct MHD_Connection *connection, void **stat
 {
     tow_request_t *request = *state;
 
+    tow_peers_replied(((tow_server_t *)data)->peers, connection);
     if (!request)
         return;
     tow_buffer_free(&request->text);
@@ -103,23 +126,6 @@ static bool is_loopback(const struct sockaddr_storage *address)
                                           : ntohl(four->sin_addr.s_addr) >> 24 == 127;
 }
 
-static bool read_whole(const char *option, const char *path, char **out, tow_error_t *error)
-{
-    tow_buffer_t text = {0};
-    char piece[4096];
-    size_t length;
-    FILE *file = fopen(path, "re");
-
-    if (!file)
-        return tow_fail_errno(error, TOW_ERROR_OPTION, "--%s: cannot read %s", option, path);
-    while ((length = fread(piece, 1, sizeof piece, file)))
-        tow_buffer_append(&text, piece, length);
-    fclose(file);
-    tow_buffer_append(&text, "", 1);
-    *out = (char *)text.data;
-    return true;
-}
-
 /* Certificate and key, or neither. */
 static bool read_tls(const tow_options_t *options, char **out_certificate, char **out_key,
                      tow_error_t *error)
@@ -131,8 +137,8 @@ static bool read_tls(const tow_options_t *options, char **out_certificate, char 
         return true;
     if (!certificate || !key)
         return tow_fail(error, TOW_ERROR_OPTION, "give both --tls-cert and --tls-key, or neither");
-    return read_whole("tls-cert", certificate, out_certificate, error) &&
-           read_whole("tls-key", key, out_key, error);
+    return tow_file_read("tls-cert", certificate, out_certificate, error) &&
+           tow_secret_read("tls-key", key, out_key, error);
 }
 
 static bool check_exposure(const tow_server_t *server, const char *listen, tow_error_t *error)
@@ -185,9 +191,10 @@ static bool start_daemon(tow_server_t *server, const char *listen, tow_error_t *
         flags |= (server->tls ? MHD_USE_TLS : 0) | (address.ss_family == AF_INET6 ? MHD_USE_IPv6 : 0);
         server->daemon = MHD_start_daemon(
             flags, 0, NULL, NULL, handle, server, MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&address,
-            MHD_OPTION_NOTIFY_COMPLETED, completed, NULL, MHD_OPTION_CONNECTION_LIMIT,
-            (unsigned)CONNECTIONS_MOST, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)TIMEOUT_SECONDS,
-            MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEAD_MOST, MHD_OPTION_ARRAY,
+            MHD_OPTION_NOTIFY_COMPLETED, completed, server, MHD_OPTION_NOTIFY_CONNECTION,
+            tow_peers_notify, server->peers, MHD_OPTION_CONNECTION_LIMIT, tow_peers_most(server->peers),
+            MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)TIMEOUT_SECONDS, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+            (size_t)HEAD_MOST, MHD_OPTION_THREAD_STACK_SIZE, (size_t)STACK_BYTES, MHD_OPTION_ARRAY,
             server->tls ? tls : tls + 2, MHD_OPTION_END);
         if (!server->daemon)
             ok = tow_fail(error, TOW_ERROR_CONTROL,
@@ -214,7 +221,7 @@ tow_server_t *tow_server_new(const tow_options_t *options, tow_event_fn listener
     server->events = tow_events_new();
     server->listener = listener;
     server->listener_data = data;
-    if (!tow_token_load(options, &server->token, error) ||
+    if (!tow_token_load(options, &server->token, error) || !(server->peers = tow_peers_new(error)) ||
         !start_daemon(server, tow_options_get(options, "listen", 0), error)) {
         tow_server_destroy(server);
         return NULL;
@@ -349,6 +356,7 @@ void tow_server_destroy(tow_server_t *server)
     tow_events_close(server->events);
     if (server->daemon)
         MHD_stop_daemon(server->daemon);
+    tow_peers_destroy(server->peers);
     if (server->own)
         tow_job_destroy(server->job);
     tow_events_destroy(server->events);

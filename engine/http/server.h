@@ -12,6 +12,7 @@
 #include "engine/base/error.h"
 #include "engine/base/memory.h"
 #include "engine/http/events.h"
+#include "engine/http/peers.h"
 #include "engine/towline.h"
 
 struct tow_server {
@@ -22,6 +23,7 @@ struct tow_server {
     char host[64];          /* as it stands in an address */
     int port;
     struct MHD_Daemon *daemon;
+    tow_peers_t *peers;
     tow_events_t *events;
     tow_event_fn listener;  /* of the jobs that the server starts; may be NULL */
     void *listener_data;

@@ -23,6 +23,42 @@ bool tow_settings_may_set(const tow_option_t *option)
     return true;
 }
 
+/* Addresses and the secrets that go with them belong together. NULL: the option is of neither kind. */
+static const char *group_of(const char *name)
+{
+    static const char *const groups[] = {"source", "destination", "notify"};
+
+    for (size_t i = 0; i < sizeof groups / sizeof *groups; i++) {
+        size_t length = strlen(groups[i]);
+
+        if (!strncmp(name, groups[i], length) && (!name[length] || name[length] == '-'))
+            return groups[i];
+    }
+    return NULL;
+}
+
+/* What the process was started with, a request cannot replace: it may not lead the operator's data, logins
+ * and signatures to addresses of its own. Without a token it gives no address at all. */
+static bool may_give(const tow_server_t *server, const char *name, tow_error_t *error)
+{
+    size_t count;
+    const tow_option_t *table = tow_options_table(&count);
+    const char *group = group_of(name);
+
+    if (!group)
+        return true;
+    if (!server->token)
+        return tow_fail(error, TOW_ERROR_OPTION,
+                        "--%s is given where the process is started: with --no-token no request gives an address",
+                        name);
+    for (size_t i = 0; i < count; i++)
+        if (group_of(table[i].name) == group && tow_options_is_set(server->options, table[i].name))
+            return tow_fail(error, TOW_ERROR_OPTION,
+                            "--%s: the process was started with --%s, which no request replaces", name,
+                            table[i].name);
+    return true;
+}
+
 static bool refuse(tow_error_t *error, const char *field, const char *reason)
 {
     return tow_fail(error, TOW_ERROR_OPTION, "%s: %s", field, reason);
@@ -275,7 +311,8 @@ static bool set_option(tow_options_t *options, const tow_option_t *row, const bs
     return true;
 }
 
-static bool set_options(tow_options_t *options, const bson_iter_t *value, tow_error_t *error)
+static bool set_options(const tow_server_t *server, tow_options_t *options, const bson_iter_t *value,
+                        tow_error_t *error)
 {
     size_t count;
     const tow_option_t *table = tow_options_table(&count), *row;
@@ -295,7 +332,7 @@ static bool set_options(tow_options_t *options, const bson_iter_t *value, tow_er
         if (!tow_settings_may_set(row))
             return tow_fail(error, TOW_ERROR_OPTION,
                             "options: --%s is given where the process is started, not by a request", row->name);
-        if (!set_option(options, row, &field, error))
+        if (!may_give(server, row->name, error) || !set_option(options, row, &field, error))
             return false;
     }
     return true;
@@ -303,16 +340,24 @@ static bool set_options(tow_options_t *options, const bson_iter_t *value, tow_er
 
 /* The body ----------------------------------------------------------------------------------------*/
 
-static bool set_field(tow_options_t *options, const bson_iter_t *value, tow_error_t *error)
+static bool set_side(const tow_server_t *server, tow_options_t *options, const char *side,
+                     const bson_iter_t *value, tow_error_t *error)
+{
+    return may_give(server, side, error) ? set_text(options, side, value, bson_iter_key(value), error)
+                                         : tow_fail_context(error, "%s", bson_iter_key(value));
+}
+
+static bool set_field(const tow_server_t *server, tow_options_t *options, const bson_iter_t *value,
+                      tow_error_t *error)
 {
     const char *field = bson_iter_key(value);
 
     if (!strcmp(field, "source") || !strcmp(field, "destination"))
         return true; /* set_sides */
     if (!strcmp(field, "sourceUri"))
-        return set_text(options, "source", value, field, error);
+        return set_side(server, options, "source", value, error);
     if (!strcmp(field, "destinationUri"))
-        return set_text(options, "destination", value, field, error);
+        return set_side(server, options, "destination", value, error);
     if (!strcmp(field, "includeNamespaces"))
         return set_namespaces(options, "include", value, field, error);
     if (!strcmp(field, "excludeNamespaces"))
@@ -326,7 +371,7 @@ static bool set_field(tow_options_t *options, const bson_iter_t *value, tow_erro
     if (!strcmp(field, "preExistingDestinationData")) /* what is not in the way is left alone in any case */
         return BSON_ITER_HOLDS_BOOL(value) ? true : refuse(error, field, "expected true or false");
     if (!strcmp(field, "options"))
-        return set_options(options, value, error);
+        return set_options(server, options, value, error);
     for (size_t i = 0; i < sizeof unsupported / sizeof *unsupported; i++)
         if (!strcmp(unsupported[i].field, field))
             return asks_for_nothing(value) ? true : refuse(error, field, unsupported[i].reason);
@@ -349,7 +394,7 @@ tow_options_t *tow_settings_of(const tow_request_t *request, tow_error_t *error)
         ok = ok && set_sides(given, options, request->body, error);
         bson_iter_init(&field, request->body);
         while (ok && bson_iter_next(&field))
-            ok = set_field(options, &field, error);
+            ok = set_field(request->server, options, &field, error);
     }
     if (ok)
         return options;

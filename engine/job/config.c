@@ -7,8 +7,11 @@
 #include <strings.h>
 #include <yaml.h>
 
+#include "engine/base/file.h"
 #include "engine/base/memory.h"
 #include "engine/job/options.h"
+
+enum { FILE_MOST = 1 << 20, DEPTH_MOST = 8 };
 
 typedef struct {
     tow_options_t *options;
@@ -236,6 +239,62 @@ static bool read_root(const file_t *file, tow_error_t *error)
     return true;
 }
 
+/* Syntax ----------------------------------------------------------------------------------------*/
+
+static bool fail_yaml(const yaml_parser_t *parser, const char *path, tow_error_t *error)
+{
+    return tow_fail(error, TOW_ERROR_OPTION, "%s:%zu: no YAML: %s; expected lines of `key: value`", path,
+                    parser->problem_mark.line + 1, parser->problem ? parser->problem : "?");
+}
+
+/* A zero would end the value here and not there. */
+static bool check_scalar(const yaml_event_t *event, const char *path, tow_error_t *error)
+{
+    if (strlen((const char *)event->data.scalar.value) == event->data.scalar.length)
+        return true;
+    return tow_fail(error, TOW_ERROR_OPTION, "%s:%zu: a value holds a zero byte; remove it", path,
+                    event->start_mark.line + 1);
+}
+
+static bool check_event(const yaml_event_t *event, const char *path, int *depth, tow_error_t *error)
+{
+    if (event->type == YAML_SCALAR_EVENT)
+        return check_scalar(event, path, error);
+    if (event->type == YAML_MAPPING_START_EVENT || event->type == YAML_SEQUENCE_START_EVENT)
+        (*depth)++;
+    else if (event->type == YAML_MAPPING_END_EVENT || event->type == YAML_SEQUENCE_END_EVENT)
+        (*depth)--;
+    return *depth <= DEPTH_MOST ? true
+                                : tow_fail(error, TOW_ERROR_OPTION,
+                                           "%s:%zu: lists and mappings are nested more than %d deep; expected "
+                                           "lines of `key: value`",
+                                           path, event->start_mark.line + 1, DEPTH_MOST);
+}
+
+/* Before a document is made of it: nesting takes the parser quadratic time. */
+static bool check_syntax(const char *text, size_t length, const char *path, tow_error_t *error)
+{
+    yaml_parser_t parser;
+    yaml_event_t event;
+    bool ok = true, ended = false;
+    int depth = 0;
+
+    if (!yaml_parser_initialize(&parser))
+        abort(); /* out of memory */
+    yaml_parser_set_input_string(&parser, (const unsigned char *)text, length);
+    while (ok && !ended) {
+        if (!yaml_parser_parse(&parser, &event)) {
+            ok = fail_yaml(&parser, path, error);
+            break;
+        }
+        ended = event.type == YAML_STREAM_END_EVENT;
+        ok = check_event(&event, path, &depth, error);
+        yaml_event_delete(&event);
+    }
+    yaml_parser_delete(&parser);
+    return ok;
+}
+
 /* A second document would be passed over in silence. */
 static bool is_last(yaml_parser_t *parser, const char *path, tow_error_t *error)
 {
@@ -244,9 +303,7 @@ static bool is_last(yaml_parser_t *parser, const char *path, tow_error_t *error)
     size_t line = 0;
 
     if (!yaml_parser_load(parser, &document))
-        return tow_fail(error, TOW_ERROR_OPTION,
-                        "%s:%zu: no YAML: %s; expected lines of `key: value`", path,
-                        parser->problem_mark.line + 1, parser->problem ? parser->problem : "?");
+        return fail_yaml(parser, path, error);
     root = yaml_document_get_root_node(&document);
     if (root)
         line = root->start_mark.line + 1;
@@ -257,18 +314,16 @@ static bool is_last(yaml_parser_t *parser, const char *path, tow_error_t *error)
                 : true;
 }
 
-bool tow_options_load(tow_options_t *options, const char *path, tow_error_t *error)
+static bool read_document(tow_options_t *options, const char *path, const tow_buffer_t *text,
+                          tow_error_t *error)
 {
-    FILE *stream = fopen(path, "r");
     yaml_document_t document;
     yaml_parser_t parser;
     bool ok;
 
-    if (!stream)
-        return tow_fail_errno(error, TOW_ERROR_OPTION, "--config: cannot read %s", path);
     if (!yaml_parser_initialize(&parser))
         abort(); /* out of memory */
-    yaml_parser_set_input_file(&parser, stream);
+    yaml_parser_set_input_string(&parser, text->data, text->length);
     if (yaml_parser_load(&parser, &document)) {
         file_t file = {options, path, &document};
 
@@ -276,11 +331,67 @@ bool tow_options_load(tow_options_t *options, const char *path, tow_error_t *err
              (!yaml_document_get_root_node(&document) || is_last(&parser, path, error));
         yaml_document_delete(&document);
     } else {
-        ok =
-            tow_fail(error, TOW_ERROR_OPTION, "%s:%zu: no YAML: %s; expected lines of `key: value`",
-                     path, parser.problem_mark.line + 1, parser.problem ? parser.problem : "?");
+        ok = fail_yaml(&parser, path, error);
     }
     yaml_parser_delete(&parser);
+    return ok;
+}
+
+static bool read_whole(FILE *stream, const char *path, tow_buffer_t *out, tow_error_t *error)
+{
+    char piece[4096];
+    size_t length;
+
+    while (out->length <= FILE_MOST && (length = fread(piece, 1, sizeof piece, stream)))
+        tow_buffer_append(out, piece, length);
+    tow_buffer_append(out, "", 1); /* an empty file is text, too */
+    out->length--;
+    if (out->length > FILE_MOST)
+        return tow_fail(error, TOW_ERROR_OPTION, "--config: %s is over 1 MB; give the right file", path);
+    return ferror(stream) ? tow_fail_errno(error, TOW_ERROR_OPTION, "--config: cannot read %s", path) : true;
+}
+
+/* Whether an option of this file is more than what may be shown of it. */
+static bool holds_secret(const tow_options_t *from_file)
+{
+    size_t count;
+    const tow_option_t *table = tow_options_table(&count);
+    bool found = false;
+
+    for (size_t i = 0; i < count && !found; i++) {
+        char *shown = tow_options_shown(from_file, table[i].name, 0);
+
+        found = shown && table[i].type == TOW_OPTION_SECRET &&
+                strcmp(shown, tow_options_get(from_file, table[i].name, 0)) != 0;
+        free(shown);
+    }
+    return found;
+}
+
+/* A file with passwords must be ours alone, as every other that holds a secret. */
+static bool check_owner(FILE *stream, const char *path, const tow_buffer_t *text, tow_error_t *error)
+{
+    tow_options_t *alone = tow_options_new();
+    tow_error_t ignored;
+    bool ok = !read_document(alone, path, text, &ignored) || !holds_secret(alone) ||
+              tow_secret_check(fileno(stream), "config", path, error);
+
+    tow_options_destroy(alone);
+    return ok ? true : tow_fail_context(error, "%s holds passwords", path);
+}
+
+bool tow_options_load(tow_options_t *options, const char *path, tow_error_t *error)
+{
+    FILE *stream = fopen(path, "re");
+    tow_buffer_t text = {0};
+    bool ok;
+
+    if (!stream)
+        return tow_fail_errno(error, TOW_ERROR_OPTION, "--config: cannot read %s", path);
+    ok = read_whole(stream, path, &text, error) &&
+         check_syntax((const char *)text.data, text.length, path, error) &&
+         check_owner(stream, path, &text, error) && read_document(options, path, &text, error);
+    tow_buffer_free(&text);
     fclose(stream);
     return ok;
 }

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "engine/base/clock.h"
+#include "engine/base/file.h"
 #include "engine/base/memory.h"
 
 enum { CONNECT_SECONDS = 10, SEND_SECONDS = 30 };
@@ -141,16 +141,18 @@ static char *make_message(const tow_address_t *address, const char *subject, con
     tow_buffer_t out = {0};
     time_t now = time(NULL);
     struct tm parts;
+    uint64_t random[2];
     char date[64];
     char *head;
 
+    tow_random(random, sizeof random);
     gmtime_r(&now, &parts);
     strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S +0000", &parts);
     head = tow_format("From: %s\r\nTo: %s\r\nSubject: %s\r\nDate: %s\r\n"
-                      "Message-ID: <%lld.%p@towline>\r\nAuto-Submitted: auto-generated\r\n"
+                      "Message-ID: <%016llx%016llx@towline>\r\nAuto-Submitted: auto-generated\r\n"
                       "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n",
-                      address->from, address->to, subject, date, (long long)tow_wall_ms(),
-                      (const void *)&parts);
+                      address->from, address->to, subject, date, (unsigned long long)random[0],
+                      (unsigned long long)random[1]);
     tow_buffer_append(&out, head, strlen(head));
     free(head);
     for (; *text; text++)

@@ -8,6 +8,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/memory.h"
+#include "engine/base/text.h"
 #include "engine/job/deliver.h"
 #include "engine/job/findings.h"
 #include "engine/job/options.h"
@@ -137,14 +138,21 @@ static letter_t write_letter(kind_t kind, const tow_notice_t *notice)
 {
     char now[32];
 
+    char *title, *message; /* which hold names: a line of a mail's head or text is not theirs to end */
+    letter_t letter;
+
     tow_wall_text(tow_wall_ms(), now);
     if (kind == WEBHOOK)
         return (letter_t){NULL, as_json(notice, now)};
-    return (letter_t){
-        tow_format("[towline] job %s: %s", notice->job, notice->title),
+    title = tow_printable(notice->title);
+    message = tow_printable(notice->message);
+    letter = (letter_t){
+        tow_format("[towline] job %s: %s", notice->job, title),
         tow_format("Job %s: %s\n\n%s\n\nsource       %s\ndestination  %s\ntime         %s\n",
-                   notice->job, notice->title, notice->message, notice->source, notice->destination,
-                   now)};
+                   notice->job, title, message, notice->source, notice->destination, now)};
+    free(message);
+    free(title);
+    return letter;
 }
 
 static bool deliver(channel_t *channel, const letter_t *letter, bool *out_again, tow_error_t *error)

@@ -221,6 +221,13 @@ class Scenario:
         self.folders.append(path)
         return path
 
+    def secret(self, text):
+        """A file that holds it and that nobody else may read, as Towline demands."""
+        path = os.path.join(self.folder(), "secret")
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+        return path
+
     def job(self, pair, **options):
         """A new job on the pair, started."""
         job = Job(*pair.uris(), **options)

@@ -111,9 +111,7 @@ def good(scenario, pair):
         expect(scenario, report, "destination_empty", "pass")
     with scenario.case("the plan has the figures, and a command that runs"), \
             untouched(scenario, source, destination):
-        file = os.path.join(scenario.folder(), "source.uri")
-        with open(file, "w", encoding="utf-8") as stream:
-            stream.write(source.uri + "\n")
+        file = scenario.secret(source.uri)
         words = ["--source-file", file, "--destination", destination.uri, "--include", "shop",
                  "--cutover", "manual", "--range-size", "1"]
         done = towline("plan", *words)

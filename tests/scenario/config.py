@@ -20,6 +20,7 @@ def write(scenario, text):
     path = os.path.join(scenario.folder(), "towline.yaml")
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)
+    os.chmod(path, 0o600)  # it may hold passwords
     return path
 
 

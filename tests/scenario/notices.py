@@ -139,13 +139,6 @@ class Mailbox:
                 if line.startswith("Subject: ")]
 
 
-def file_with(scenario, text):
-    path = os.path.join(scenario.folder(), "secret")
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text + "\n")
-    return path
-
-
 def make_certificate(scenario):
     """One file with key and certificate of localhost."""
     folder = scenario.folder()
@@ -163,11 +156,11 @@ def make_certificate(scenario):
 def channels(scenario, hook, box, certificate):
     options = {}
     if hook:
-        options.update(notify_webhook=hook.url, notify_key_file=file_with(scenario, KEY))
+        options.update(notify_webhook=hook.url, notify_key_file=scenario.secret(KEY))
     if box:
         options.update(notify_smtp=box.url, notify_from="towline@example.com",
                        notify_to="ops@example.com, boss@example.com", notify_user="bob",
-                       notify_password_file=file_with(scenario, PASSWORD),
+                       notify_password_file=scenario.secret(PASSWORD),
                        notify_ca_file=certificate)
     return options
 
@@ -203,7 +196,7 @@ def tried(scenario, certificate):
                         str(envelope))
         scenario.expect("Subject: [towline] job mine: a test notice\r\n" in text and "Date: " in text
                         and "\r\n\r\nJob mine" in text, text)
-    bad = [("a wrong password", dict(options, notify_password_file=file_with(scenario, "wrong")),
+    bad = [("a wrong password", dict(options, notify_password_file=scenario.secret("wrong")),
             "mail server"),
            ("a certificate of nobody we know", {name: value for name, value in options.items()
                                                 if name != "notify_ca_file"}, "mail server"),

@@ -10,6 +10,8 @@ import json
 import os
 import pathlib
 import re
+import shutil
+import signal
 import socket
 import ssl
 import stat
@@ -40,10 +42,7 @@ class Service:
         self.token, self.words = token, list(words)
         self.files = []
         for side, uri in zip(("source", "destination"), uris or ()):
-            path = os.path.join(self.folder, side)
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(uri + "\n")
-            self.files += ["--%s-file" % side, path]
+            self.files += ["--%s-file" % side, scenario.secret(uri)]
         self.environment = dict(clean_environment(), XDG_STATE_HOME=self.folder)
         self.log = os.path.join(self.folder, "log")
         self.process = None
@@ -259,7 +258,10 @@ def described(scenario, pair):
             for name in ("check", "plan"):
                 status, value = answer_of("POST", "/api/v1/" + name, dict(CLUSTERS))
                 scenario.expect(status == 200 and value[name]["ok"], str(value)[:300])
-            value = made.api("POST", "check", {"sourceUri": "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=300"})["check"]
+            with service(scenario) as other:
+                value = other.api("POST", "check", {
+                    "sourceUri": "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=300",
+                    "destinationUri": pair.destination.uri})["check"]
             scenario.expect(not value["ok"] and value["exitStatus"] == EXIT["unreachable"], str(value)[:300])
         with scenario.case("what needs a job is refused before one"):
             for name in ("pause", "resume", "commit", "cancel", "verify", "extend"):
@@ -354,7 +356,8 @@ def bad_bodies(scenario, pair):
                         .replace("source", "source"))
             scenario.expect(made.progress()["state"] == "IDLE", "something was started")
         with scenario.case("a body that is no object, or too long, is refused"):
-            for body in (b"[]", b"{", b"{}" + b" " * (1 << 20), b"\0\1\2"):
+            for body in (b"[]", b"{", b"{}" + b" " * (1 << 20), b"\0\1\2", b'{"a": "\0"}', b'{"buildIndexes": "never\\u0000"}',
+                         b'{"a\\u0000b": 1}', b'{"a": ' * 10000, b'{"a": ' + b"[" * 30000):
                 try:
                     status = made.request("POST", "/api/v1/start", body)[0]
                 except OSError:
@@ -491,6 +494,161 @@ def over_tls(scenario, pair):
     made.end(9)
 
 
+# Others on this host -----------------------------------------------------------------------------------
+
+NOBODY = 65534
+
+
+def as_nobody(*words):
+    """A command of another local user; what it prints. None: this user cannot become another one."""
+    if os.geteuid() != 0 or not shutil.which("setpriv"):
+        return None
+    done = subprocess.run(["setpriv", "--reuid=%d" % NOBODY, "--regid=%d" % NOBODY, "--clear-groups", *words],
+                          capture_output=True, text=True, timeout=60)
+    return done.stdout + done.stderr
+
+
+ASK = """import json, socket, sys, urllib.error, urllib.request
+port, method, path, body = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4].encode()
+if method == "LEAVE":  # asks, and closes before the answer: its socket has no user any more
+    for _ in range(200):
+        peer = socket.create_connection(("127.0.0.1", port))
+        peer.sendall(("POST %s HTTP/1.1\\r\\nHost: 127.0.0.1\\r\\nContent-Length: 2\\r\\n\\r\\n{}" % path).encode())
+        peer.close()
+    sys.exit()
+request = urllib.request.Request("http://127.0.0.1:%d%s" % (port, path), method=method,
+                                 data=body if method == "POST" else None)
+try:
+    print(urllib.request.urlopen(request, timeout=20).status)
+except urllib.error.HTTPError as error:
+    print(error.code, error.read().decode())
+"""
+
+
+def others(scenario, pair):
+    """A local user who tries to read, redirect or stop somebody's migration."""
+    scenario.fresh(pair)
+    pair.source.client["bank"]["accounts"].insert_many([{"_id": n} for n in range(100)])
+    elsewhere = "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=300"
+    key = scenario.secret("k" * 32)
+    with service(scenario, uris=pair.uris()) as made:
+        with scenario.case("a request does not replace what the process was started with"):
+            for body in ({"sourceUri": elsewhere}, {"destinationUri": elsewhere},
+                         {"options": {"source": elsewhere}}, {"options": {"destination": elsewhere}}):
+                for name in ("start", "check", "plan"):
+                    refused(scenario, lambda: made.api("POST", name, body), "InvalidOption", "started with")
+            scenario.expect(made.progress()["state"] == "IDLE", "something was started")
+    made = Service(scenario, uris=pair.uris())
+    made.words = ["serve", "--listen", "127.0.0.1:%d" % made.port, "--notify-key-file", key]
+    made.start()
+    with scenario.case("the operator's key signs no notices to an address of a request"):
+        for name in ("notify-webhook", "notify-smtp"):
+            value = {"notify-webhook": "http://127.0.0.1:1/", "notify-smtp": "smtp://127.0.0.1:1"}[name]
+            refused(scenario, lambda: made.api("POST", "start", {"options": {name: value}}), "InvalidOption",
+                    "--notify-key-file")
+    made.end(9)
+    made = Service(scenario, uris=pair.uris(), token=False)
+    made.words = ["serve", "--listen", "127.0.0.1:%d" % made.port, "--no-token"]
+    made.start()
+    with scenario.case("--no-token: no request gives an address"):
+        for body in ({"sourceUri": elsewhere}, {"destinationUri": elsewhere},
+                     {"options": {"notify-webhook": "http://127.0.0.1:1/"}}):
+            refused(scenario, lambda: made.api("POST", "start", body), "InvalidOption", "--no-token")
+    with scenario.case("--no-token: another local user is refused, ours is not"):
+        made.api("POST", "start", {})
+        made.wait_in_sync()
+        script = os.path.join(scenario.folder(), "ask.py")
+        os.chmod(os.path.dirname(script), 0o755)
+        with open(script, "w", encoding="utf-8") as file:
+            file.write(ASK)
+        for method, path in (("GET", "/api/v1/progress"), ("GET", "/metrics"), ("POST", "/api/v1/cancel"),
+                             ("POST", "/api/v1/commit")):
+            said = as_nobody(sys.executable if os.access(sys.executable, os.X_OK) else "python3", script,
+                             str(made.port), method, path, "{}")
+            if said is None:
+                print("# skipped in part: this user cannot become another one")
+                break
+            scenario.expect(said.startswith("403 ") and "only the user who started" in said, said)
+        else:
+            as_nobody("python3", script, str(made.port), "LEAVE", "/api/v1/cancel", "")
+        scenario.expect(made.progress()["phase"] == "in-sync", "it was stopped")
+    made.end(9)
+    with scenario.case("a state folder that another user owns or may write is refused"):
+        state = scenario.folder()
+        os.mkdir(os.path.join(state, "towline"))
+        os.chmod(os.path.join(state, "towline"), 0o777)
+        words = ["serve", "--listen", "127.0.0.1:0"]
+        done = towline(*words, environment={"XDG_STATE_HOME": state})
+        scenario.expect(done.returncode == EXIT["control"] and "chmod go-w" in done.stderr, done.stderr)
+        if os.geteuid() == 0:
+            os.chmod(os.path.join(state, "towline"), 0o700)
+            os.chown(os.path.join(state, "towline"), NOBODY, NOBODY)
+            for verb in (words, ["status"]):
+                done = towline(*verb, environment={"XDG_STATE_HOME": state})
+                scenario.expect(done.returncode == EXIT["control"] and "another user" in done.stderr, done.stderr)
+
+
+def crowd(scenario, pair):
+    """Somebody without the token opens all connections that he can, and keeps them with half requests."""
+    with service(scenario, uris=pair.uris()) as made:
+        made.api("POST", "start", {})
+        made.wait_in_sync()
+        halt, peers = threading.Event(), []
+
+        def press():
+            while not halt.wait(0.002):
+                with contextlib.suppress(OSError):
+                    peer = socket.create_connection(("127.0.0.1", made.port), 1)
+                    peer.sendall(b"GET /api/v1/progress HTTP/1.1\r\nHost: 127.0.0.1\r\nX: ")
+                    peers.append(peer)
+                for peer in peers[-300::30]:  # a byte now and then keeps them alive
+                    with contextlib.suppress(OSError):
+                        peer.send(b"x")
+
+        threads = [threading.Thread(target=press) for _ in range(2)]
+        with scenario.case("hundreds of slow connections do not keep the operator out"):
+            for thread in threads:
+                thread.start()
+            try:
+                wait_until("a crowd", lambda: len(peers) > 300)
+                for _ in range(8):
+                    done = towline("status", "--listen", "127.0.0.1:%d" % made.port,
+                                   environment={"XDG_STATE_HOME": made.folder}, timeout=20)
+                    scenario.expect(done.returncode == 0 and "in-sync" in done.stdout, done.stderr)
+            finally:
+                halt.set()
+                for thread in threads:
+                    thread.join()
+            threads_of = len(os.listdir("/proc/%d/task" % made.process.pid))
+            scenario.expect(threads_of < 250, "%d threads" % threads_of)
+        for peer in peers:
+            peer.close()
+        with scenario.case("a request that does not come to its end is cut off, however slowly it comes"):
+            began = time.monotonic()
+            slow = socket.create_connection(("127.0.0.1", made.port))
+            slow.settimeout(0.3)
+            slow.sendall(b"POST /api/v1/start HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 60000\r\n\r\n{")
+            with contextlib.suppress(ConnectionError):
+                while time.monotonic() - began < 20:
+                    slow.sendall(b" ")
+                    with contextlib.suppress(TimeoutError):
+                        if not slow.recv(1):
+                            break
+            scenario.expect(4 < time.monotonic() - began < 10, "after %.1f s" % (time.monotonic() - began))
+            slow.close()
+        with scenario.case("status says that the process is there, and does not answer"):
+            made.process.send_signal(signal.SIGSTOP)
+            try:
+                done = towline("status", "--listen", "127.0.0.1:%d" % made.port,
+                               environment={"XDG_STATE_HOME": made.folder}, timeout=40)
+            finally:
+                made.process.send_signal(signal.SIGCONT)
+            scenario.expect(done.returncode == EXIT["control"] and "did not answer" in done.stderr and
+                            "is it running" not in done.stderr, done.stderr)
+        with scenario.case("the job was not disturbed"):
+            scenario.expect(made.progress()["phase"] == "in-sync", str(made.progress()))
+
+
 # Crashes and secrets -----------------------------------------------------------------------------------
 
 def killed(scenario, pair):
@@ -571,7 +729,7 @@ def secrets(scenario, pair):
 def main():
     with Scenario(__doc__, [("--part", {"default": ""})]) as scenario:
         pair = scenario.pair()
-        for part in (documented, described, bad_bodies, access, over_tls, killed, secrets):
+        for part in (documented, described, bad_bodies, access, others, crowd, over_tls, killed, secrets):
             if scenario.arguments.part not in part.__name__:
                 continue
             scenario.fresh(pair)

@@ -6,26 +6,34 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "engine/job/options.h"
 
-/* Loads a text as a file. */
-static bool load(tow_options_t *options, const char *text, tow_error_t *error)
+static bool load_bytes(tow_options_t *options, const char *text, size_t length, mode_t mode, tow_error_t *error)
 {
     char path[] = "/tmp/towline-config-XXXXXX";
     int file = mkstemp(path);
     bool ok;
 
     assert_true(file >= 0);
-    assert_int_equal(write(file, text, strlen(text)), strlen(text));
+    assert_int_equal(write(file, text, length), length);
+    assert_int_equal(fchmod(file, mode), 0);
     close(file);
     *error = (tow_error_t){0};
     ok = tow_options_load(options, path, error);
     unlink(path);
     return ok;
+}
+
+/* Loads a text as a file. */
+static bool load(tow_options_t *options, const char *text, tow_error_t *error)
+{
+    return load_bytes(options, text, strlen(text), 0600, error);
 }
 
 static void values_of_every_type(void **state)
@@ -139,12 +147,70 @@ static void later_levels_replace(void **state)
     tow_options_destroy(options);
 }
 
+/* It would end the value here, and not for whoever reads the file. */
+static void a_zero_byte_is_refused(void **state)
+{
+    tow_options_t *options = tow_options_new();
+    tow_error_t error;
+
+    assert_false(load(options, "workers: 2\nsource: \"mongodb://a\\0b\"\n", &error));
+    assert_non_null(strstr(error.message, ":2: a value holds a zero byte"));
+    assert_false(load(options, "include: [\"a\\0b\"]\n", &error));
+    assert_false(load(options, "\"work\\0ers\": 2\n", &error));
+    assert_false(load_bytes(options, "job: a\0b\n", 9, 0600, &error));
+    assert_null(tow_options_get(options, "source", 0));
+    tow_options_destroy(options);
+}
+
+/* libyaml takes 20 s of CPU for it. */
+static void deep_nesting_is_refused_at_once(void **state)
+{
+    enum { DEEP = 100000 };
+    tow_options_t *options = tow_options_new();
+    char *text = malloc(DEEP + 32), *at;
+    const char *const openings[] = {"[", "{a: ", "- ", "? "};
+    clock_t began = clock();
+    tow_error_t error;
+
+    for (size_t i = 0; i < sizeof openings / sizeof *openings; i++) {
+        at = text + sprintf(text, "include:\n  ");
+        while (at - text < DEEP)
+            at += sprintf(at, "%s", openings[i]);
+        assert_false(load(options, text, &error));
+        assert_non_null(strstr(error.message, "nested"));
+    }
+    assert_true((clock() - began) / CLOCKS_PER_SEC < 2);
+    free(text);
+    tow_options_destroy(options);
+}
+
+static void a_file_with_passwords_is_ours_alone(void **state)
+{
+    static const char *const secrets[] = {"source: mongodb://u:p@h/\n", "cluster1: mongodb://u:p@h/\n",
+                                          "notify-webhook: https://h/path\n",
+                                          "destination: mongodb://h/?tlsCertificateKeyFilePassword=x\n"};
+    static const char open_text[] = "source: mongodb://h/\nworkers: 3\n";
+    tow_options_t *options = tow_options_new();
+    tow_error_t error;
+
+    for (size_t i = 0; i < sizeof secrets / sizeof *secrets; i++) {
+        assert_false(load_bytes(options, secrets[i], strlen(secrets[i]), 0640, &error));
+        assert_non_null(strstr(error.message, "chmod 600"));
+        assert_true(load(options, secrets[i], &error));
+    }
+    assert_true(load_bytes(options, open_text, strlen(open_text), 0644, &error));
+    tow_options_destroy(options);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(values_of_every_type),
                                        cmocka_unit_test(mongosyncs_keys),
                                        cmocka_unit_test(mistakes_are_told_with_their_line),
-                                       cmocka_unit_test(later_levels_replace)};
+                                       cmocka_unit_test(later_levels_replace),
+                                       cmocka_unit_test(a_zero_byte_is_refused),
+                                       cmocka_unit_test(deep_nesting_is_refused_at_once),
+                                       cmocka_unit_test(a_file_with_passwords_is_ours_alone)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
