@@ -10,6 +10,7 @@
 #include "engine/base/duration.h"
 #include "engine/base/file.h"
 #include "engine/base/memory.h"
+#include "engine/base/text.h"
 #include "engine/state/filter.h"
 
 static const tow_option_t table[] = {
@@ -412,8 +413,12 @@ char *tow_options_shown(const tow_options_t *options, const char *name, size_t i
 
     if (!value)
         return NULL;
-    if (table[find(name)].type != TOW_OPTION_SECRET)
-        return tow_strdup(value);
+    if (table[find(name)].type != TOW_OPTION_SECRET) {
+        char *shown = tow_strdup(value);
+
+        tow_hide_credentials(shown); /* of a connection string in the wrong place */
+        return shown;
+    }
     if (!strcmp(name, "notify-webhook")) /* its path often is the secret */
         return tow_uri_site(value);
     return tow_uri_shown(value);

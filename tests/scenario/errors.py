@@ -2,12 +2,16 @@
 """errors.py: every documented refusal has its exit status, one line that says what to do, and no
 effect: a snapshot of the destination before and after is the same."""
 import contextlib
+import fcntl
 import json
 import os
 import pathlib
+import select
 import signal
 import socket
+import subprocess
 import sys
+import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 sys.dont_write_bytecode = True
@@ -16,8 +20,8 @@ import bson
 from bson import Int64
 
 import compare
-from job import EXIT, free_port, towline
-from scenario import Scenario, scaled
+from job import EXIT, binary, clean_environment, free_port, towline
+from scenario import Scenario, scaled, wait_until
 
 HOLD = 5  # times that a job is caught while it copies before the case gives up
 
@@ -273,6 +277,165 @@ def verify(scenario, pair):
         scenario.expect(names == wanted, "named %s" % sorted(names - wanted))
 
 
+# Output ---------------------------------------------------------------------------------------------
+
+# Turns the terminal red and sets its title, as an escape and as one byte, and forges a line of a log.
+HOSTILE = "x\x1b]0;pwned\x07\x1b[31m\u009b31m\n2026-11-26T00:00:00.000Z info    phase: forged\r"
+
+
+def expect_clean(scenario, what, text):
+    """Nothing that a terminal acts on, and no line that a name has begun."""
+    bad = [c for c in text if (ord(c) < 0x20 and c not in "\n") or 0x7f <= ord(c) < 0xa0]
+    scenario.expect(not bad, "%s: %d control characters: %r" % (what, len(bad), text[:600]))
+    forged = [line for line in text.splitlines() if line.startswith("2026-11-26")]
+    scenario.expect(not forged, "%s: a forged line: %s" % (what, forged))
+
+
+def foreign_names(scenario, pair):
+    source, destination = pair
+    scenario.reset(*pair)
+    source.client["shop"][HOSTILE].insert_many([{"_id": n} for n in range(50)])
+    words = ["--source", source.uri, "--destination", destination.uri]
+    with scenario.case("a name with control characters: check and plan"):
+        for verb in ("check", "plan"):
+            for more in ([], ["--json"]):
+                done = towline(verb, *words, *more)
+                scenario.expect(done.returncode == 0, done.stderr)
+                expect_clean(scenario, verb, done.stdout + done.stderr)
+                if more:
+                    rows = json.loads(done.stdout).get("namespaces", [{"ns": "shop." + HOSTILE}])
+                    scenario.expect([row["ns"] for row in rows] == ["shop." + HOSTILE], str(rows))
+                elif verb == "plan":
+                    scenario.expect("\\x1b" in done.stdout, "the name is not shown: %s" % done.stdout)
+    with scenario.case("a name with control characters: the log and the summary of a run"):
+        for form in ("text", "json"):
+            scenario.reset(destination)
+            done = run(*pair.uris(), "--log-level", "debug", "--log-format", form, "--progress", "bar")
+            scenario.expect(done.returncode == 0, done.stderr)
+            expect_clean(scenario, form, done.stdout + done.stderr)
+            scenario.expect("\\x1b" in done.stdout, "the name is not shown: %s" % done.stdout)
+    with scenario.case("a name with control characters: the last error line"):
+        line = expect_exit(scenario, run(*pair.uris(), "--progress", "none"), "conflict", "\\x1b")
+        expect_clean(scenario, "the line", line)
+    with scenario.case("a name with control characters: differences"):
+        destination.client["shop"][HOSTILE].delete_one({"_id": 7})
+        destination.client["shop"][HOSTILE].insert_one({"_id": "\x1b[31m\n"})
+        done = towline("verify", *words, "--progress", "none")
+        scenario.expect(done.returncode == EXIT["verify"] and "missing" in done.stdout, done.stdout)
+        expect_clean(scenario, "verify", done.stdout + done.stderr)
+    scenario.reset(*pair)
+
+
+def unwritten_results(scenario, pair):
+    """What could not be printed is no success."""
+    uris = ["--source", pair.source.uri, "--destination", pair.destination.uri]
+    run_words = ["run", *uris, "--listen", "none", "--cutover", "auto"]
+    for words in (["check", "--json", *uris], ["plan", *uris], ["verify", *uris],
+                  [*run_words, "--progress", "json"], [*run_words, "--progress", "bar"], ["config"], ["man"]):
+        with scenario.case("standard output is full: %s" % " ".join(
+                word for word in words if not word.startswith("mongodb"))):
+            scenario.reset(*pair)
+            pair.source.client["shop"]["orders"].insert_many([{"_id": n} for n in range(100)])
+            if words[0] == "verify":
+                pair.destination.client["shop"]["orders"].insert_many([{"_id": n} for n in range(100)])
+            with open("/dev/full", "w", encoding="ascii") as full:
+                done = subprocess.run([binary(), *words], stdout=full, stderr=subprocess.PIPE, text=True,
+                                      timeout=120, env=clean_environment())
+            scenario.expect(done.returncode == EXIT["internal"] and "standard output" in done.stderr,
+                            "%d: %s" % (done.returncode, done.stderr[-300:]))
+
+
+def unread_log(scenario, pair):
+    """Nobody reads stderr, as when a terminal is stopped: the job goes on, and a signal ends it."""
+    scenario.reset(*pair)
+    source = pair.source.client
+    source["shop"]["orders"].insert_many([{"_id": n} for n in range(100)])
+    port = free_port()
+    ends = os.pipe()
+    fcntl.fcntl(ends[1], fcntl.F_SETPIPE_SZ, 4096)
+    command = [binary(), "run", "--source", pair.source.uri, "--destination", pair.destination.uri, "--job",
+               "unread", "--cutover", "manual", "--log-level", "debug", "--listen", "127.0.0.1:%d" % port,
+               "--progress", "none", "--spool", os.path.join(scenario.folder(), "spool")]
+    with scenario.case("a log that nobody reads holds up nothing, and SIGTERM ends the job"):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=ends[1], env=clean_environment())
+        try:
+            wait_until("the copy", lambda: pair.destination.client["shop"]["orders"].count_documents({}) == 100)
+            for number in range(60):  # each is an event, and all of them more than the pipe holds
+                source["shop"].create_collection("made%d" % number)
+                source["shop"].drop_collection("made%d" % number)
+            source["shop"]["orders"].insert_one({"_id": "behind them"})
+            wait_until("a later write", lambda: pair.destination.client["shop"]["orders"].find_one(
+                {"_id": "behind them"}), 30)
+            full = select.poll()
+            full.register(ends[1], select.POLLOUT)
+            scenario.expect(not full.poll(0), "the pipe has room: nothing was held up")
+            began = time.monotonic()
+            process.terminate()
+            status = process.wait(20)
+            scenario.expect(time.monotonic() - began < 6 and status == EXIT["interrupted"],
+                            "status %s after %.1f s" % (status, time.monotonic() - began))
+        finally:
+            process.kill()
+            process.wait()
+            os.close(ends[0])
+            os.close(ends[1])
+    scenario.reset(*pair)
+
+
+def kept_secrets(scenario, pair):
+    """What others see of a process: its words, its limits, its files."""
+    folder = scenario.folder()
+    port = free_port()
+    uri = pair.source.uri.replace("mongodb://", "mongodb://somebody:hunter2@")
+    command = [binary(), "run", "--source", uri, "--destination=" + uri, "--job", "kept", "--listen",
+               "127.0.0.1:%d" % port, "--progress", "none", "--summary", os.path.join(folder, "summary"),
+               "--log-path", folder, "--retry-window", "60"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                               env=clean_environment())
+    try:
+        wait_until("the log", lambda: os.path.exists(os.path.join(folder, "towline.log")))
+        with open("/proc/%d/cmdline" % process.pid, encoding="utf-8") as file:
+            words = file.read().split("\0")
+        with open("/proc/%d/limits" % process.pid, encoding="ascii") as file:
+            core = [line.split()[4:6] for line in file if line.startswith("Max core file size")]
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)
+    with scenario.case("the process list shows no password"):
+        shown = [word for word in words if "127.0.0.1" in word]
+        scenario.expect("hunter2" not in str(words) and len(shown) == 3, str(words))
+    with scenario.case("no core file, but for debugging"):
+        scenario.expect(core == [["0", "0"]], str(core))
+    with scenario.case("log and summary are private, and no link is followed"):
+        scenario.expect(os.stat(os.path.join(folder, "towline.log")).st_mode & 0o777 == 0o600, "the log")
+        os.unlink(os.path.join(folder, "towline.log"))
+        victim = os.path.join(folder, "victim")
+        os.symlink(victim, os.path.join(folder, "towline.log"))
+        done = towline("serve", "--listen", "127.0.0.1:0", "--log-path", folder)
+        scenario.expect(done.returncode == EXIT["option"] and not os.path.exists(victim), done.stderr)
+    with scenario.case("a secret that others may read is refused, with what to do"):
+        open_file = os.path.join(folder, "open")
+        with open(open_file, "w", encoding="utf-8") as file:
+            file.write(uri + "\n")
+        os.chmod(open_file, 0o644)
+        for words in (["run", "--source-file", open_file, "--destination", uri, "--listen", "none"],
+                      ["check", "--destination-file", open_file, "--source", uri],
+                      ["notify", "--test", "--notify-webhook", "http://127.0.0.1:1/", "--notify-key-file",
+                       open_file]):
+            done = towline(*words)
+            expect_exit(scenario, done, "option", "chmod 600 " + open_file)
+            scenario.expect("hunter2" not in done.stderr, done.stderr)
+    with scenario.case("a password in the wrong place is not repeated"):
+        for words in ([uri], ["--job", uri], ["--workers", uri], ["--listen", uri], ["--include", uri],
+                      ["--source", "mongodb://somebody:hunter2"], ["--source=mongodb://a:hunter2@"],
+                      ["--sauce=" + uri]):
+            done = towline("run", *words)
+            scenario.expect(done.returncode == EXIT["option"] and "hunter2" not in done.stdout + done.stderr,
+                            "%s: %s" % (words, done.stderr))
+            done = towline("config", *words)
+            scenario.expect("hunter2" not in done.stdout + done.stderr, "%s: %s" % (words, done.stdout))
+
+
 def main():
     with Scenario(__doc__) as scenario:
         pair = scenario.pair()
@@ -282,6 +445,10 @@ def main():
         unreachable(scenario, pair)
         unsuitable(scenario, pair)
         control_server(scenario, pair)
+        foreign_names(scenario, pair)
+        unwritten_results(scenario, pair)
+        unread_log(scenario, pair)
+        kept_secrets(scenario, pair)
         for part in (conflicts, settings_and_lease, verify, not_in_sync):
             scenario.fresh(pair)
             with scenario.case("part %s came to its end" % part.__name__):
