@@ -90,6 +90,7 @@ typedef struct {
     int descriptor; /* of the process: becomes readable at its end */
     int64_t started_us;
     const char *log;
+    uint64_t peak_bytes; /* as last seen */
 } tow_bench_child_t;
 
 typedef struct {
@@ -103,8 +104,8 @@ bool tow_bench_spawn(const char *const *argv, const char *const *environment, co
 /* Waits for exit status 0. Anything else is an error with the last lines of the log. */
 bool tow_bench_reap(tow_bench_child_t *child, int64_t timeout_s, tow_bench_usage_t *out,
                     tow_error_t *error);
-bool tow_bench_alive(const tow_bench_child_t *child);
-bool tow_bench_outlives(const tow_bench_child_t *child, int64_t wait_ms); /* false as soon as it ends */
+bool tow_bench_alive(tow_bench_child_t *child);
+bool tow_bench_outlives(tow_bench_child_t *child, int64_t wait_ms); /* false as soon as it ends */
 void tow_bench_kill(
     tow_bench_child_t *child); /* SIGTERM, SIGKILL after 10 s; fine on a reaped one */
 /* User and system seconds of a running process; -1 for pid 0 and for one that is gone. */

@@ -15,6 +15,8 @@
 #include "engine/base/clock.h"
 #include "engine/base/memory.h"
 
+enum { LOOK_MS = 20 };
+
 /* The bench's own environment with NAME, value pairs put over it; the array is the caller's. */
 static char **make_environment(const char *const *pairs)
 {
@@ -85,13 +87,17 @@ bool tow_bench_spawn(const char *const *argv, const char *const *environment, co
     return true;
 }
 
-static bool wait_end(const tow_bench_child_t *child, int64_t wait_ms)
+/* Looks at its memory meanwhile: the peak is gone with the process. */
+static bool wait_end(tow_bench_child_t *child, int64_t wait_ms)
 {
     int64_t deadline = tow_now_ms() + wait_ms;
     for (;;) {
         int64_t left = deadline - tow_now_ms();
+        uint64_t peak_bytes = tow_peak_bytes(child->pid);
+        if (peak_bytes)
+            child->peak_bytes = peak_bytes;
         struct pollfd entry = {.fd = child->descriptor, .events = POLLIN};
-        int ready = poll(&entry, 1, left > 0 ? (int)left : 0);
+        int ready = poll(&entry, 1, left <= 0 ? 0 : left < LOOK_MS ? (int)left : LOOK_MS);
         if (ready > 0)
             return true;
         if (ready == 0 && left <= 0)
@@ -99,12 +105,12 @@ static bool wait_end(const tow_bench_child_t *child, int64_t wait_ms)
     }
 }
 
-bool tow_bench_outlives(const tow_bench_child_t *child, int64_t wait_ms)
+bool tow_bench_outlives(tow_bench_child_t *child, int64_t wait_ms)
 {
     return child->pid > 0 && !wait_end(child, wait_ms);
 }
 
-bool tow_bench_alive(const tow_bench_child_t *child)
+bool tow_bench_alive(tow_bench_child_t *child)
 {
     return tow_bench_outlives(child, 0);
 }
@@ -159,7 +165,7 @@ bool tow_bench_reap(tow_bench_child_t *child, int64_t timeout_s, tow_bench_usage
     out->wall_seconds = wall_seconds;
     out->cpu_seconds = (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
                        (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
-    out->peak_mb = (double)usage.ru_maxrss * 1024 / 1e6;
+    out->peak_mb = (double)child->peak_bytes / 1e6;
     return true;
 }
 

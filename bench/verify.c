@@ -49,7 +49,7 @@ static bool scan(const tow_bench_options_t *options, const char *uri, double *ou
 }
 
 /* Seconds until the report is there, as a whole: it is renamed into its place. */
-static bool wait_report(const tow_bench_options_t *options, const tow_bench_child_t *child,
+static bool wait_report(const tow_bench_options_t *options, tow_bench_child_t *child,
                         const char *path, double *out_seconds, tow_error_t *error)
 {
     int64_t deadline_us = child->started_us + options->timeout * 1000000;

@@ -1,6 +1,7 @@
 /* clock.c: see clock.h. */
 #include "engine/base/clock.h"
 
+#include <stdio.h>
 #include <sys/resource.h>
 #include <time.h>
 
@@ -48,6 +49,21 @@ double tow_cpu_seconds(void)
     getrusage(RUSAGE_SELF, &usage);
     return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
            (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+}
+
+uint64_t tow_peak_bytes(int64_t pid)
+{
+    unsigned long long kilobytes = 0;
+    char path[40], line[256];
+    FILE *file;
+
+    snprintf(path, sizeof path, "/proc/%lld/status", (long long)pid);
+    file = fopen(path, "re");
+    while (file && fgets(line, sizeof line, file) && sscanf(line, "VmHWM: %llu kB", &kilobytes) != 1)
+        ;
+    if (file)
+        fclose(file);
+    return kilobytes * 1024;
 }
 
 void tow_condition_init(pthread_cond_t *condition)

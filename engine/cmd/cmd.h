@@ -33,6 +33,11 @@ int cmd_resume(tow_options_t *options);
 int cmd_cutover(tow_options_t *options);
 int cmd_cancel(tow_options_t *options);
 
+/* process.c: makes the process fit for secrets and for its limits; a copy of its words, which are then
+ * overwritten where `ps` shows them. */
+char **cmd_begin(int argc, char **argv);
+unsigned long long cmd_address_space(void); /* what it may map, in MB; 0: as much as it likes */
+
 /* output.c: what the program prints itself. Foreign text on its way to a terminal goes through
  * tow_printable: here, in cmd_document (json.h) and in the log. */
 /* One clear line on stderr, `towline: …`; it waits a second at most for whoever reads. */

@@ -1,17 +1,11 @@
 /* main.c: finds the verb, reads environment and command line, and runs it. */
-#include <malloc.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
-#include "engine/base/uri.h"
+#include "engine/base/error.h"
 #include "engine/cmd/cmd.h"
 
-enum { STACK_BYTES = 1024 * 1024 };
+enum { SPACE_LEAST = 160 /* MB of addresses */ };
 
 const cmd_verb_t cmd_verbs[] = {
     {"run", "copy a deployment, follow it, verify and cut over", cmd_run, NULL, NULL},
@@ -226,6 +220,19 @@ static bool read_file(tow_options_t *options, const cmd_verb_t *verb, int argc, 
     return !path || !*path || tow_options_load(options, path, error);
 }
 
+/* Rather than to end in the middle, by whatever finds no memory first. */
+static bool has_memory(const cmd_verb_t *verb, tow_error_t *error)
+{
+    unsigned long long space = cmd_address_space();
+
+    if (!space || space >= SPACE_LEAST || !find_option("source", 6, verb))
+        return true;
+    return tow_fail(error, TOW_ERROR_UNSUITABLE,
+                    "this process may map %llu MB of memory, and needs %d MB at least, besides --memory; raise "
+                    "the limit with `ulimit -v`",
+                    space, SPACE_LEAST);
+}
+
 static int run_verb(const cmd_verb_t *verb, int argc, char **argv)
 {
     tow_options_t *options;
@@ -237,6 +244,8 @@ static int run_verb(const cmd_verb_t *verb, int argc, char **argv)
             cmd_help(stdout, verb);
             return 0;
         }
+    if (!has_memory(verb, &error))
+        return cmd_fail(&error);
     options = tow_options_new();
     if (!read_file(options, verb, argc, argv, &error)) {
         tow_options_destroy(options);
@@ -274,62 +283,6 @@ static const cmd_verb_t *serve_verb(void)
     return verb;
 }
 
-/* The driver's counters, which nobody reads, and which it makes in /dev/shm while it is loaded, before any
- * variable could be set: a process that is killed would leave them there, and one that gets the same id
- * later be warned of them. They work on without the name. */
-static void remove_counters(void)
-{
-    char name[32];
-
-    snprintf(name, sizeof name, "/mongoc-%ld", (long)getpid());
-    shm_unlink(name);
-}
-
-/* No core file: it would hold connection strings, the token and documents. Nor may another process of this
- * user look into our memory, except for debugging. */
-static void keep_secrets(void)
-{
-    const char *core = getenv("TOWLINE_CORE");
-
-    if (core && *core)
-        return;
-    setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
-    prctl(PR_SET_DUMPABLE, 0);
-}
-
-/* A copy of the words, whose connection strings are then overwritten where everybody's `ps` shows them: by
- * themselves without passwords, as far as there is room. */
-static char **take_words(int argc, char **argv)
-{
-    char **words = tow_alloc(((size_t)argc + 1) * sizeof *words);
-
-    for (int i = 0; i < argc; i++) {
-        char *address = strstr(argv[i], "://"), *shown;
-        size_t room = strlen(argv[i]), kept = strcspn(argv[i], "=");
-
-        words[i] = tow_strdup(argv[i]);
-        if (!address)
-            continue;
-        kept = argv[i] + kept < address ? kept + 1 : 0;
-        shown = tow_uri_shown(words[i] + kept);
-        memset(argv[i] + kept, 0, room - kept);
-        memcpy(argv[i] + kept, shown, strnlen(shown, room - kept));
-        free(shown);
-    }
-    return words;
-}
-
-/* Threads of a job need little: 30 of the usual 8 MB would be most of the address space that it takes. */
-static void limit_stacks(void)
-{
-    pthread_attr_t attributes;
-
-    pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, STACK_BYTES);
-    pthread_setattr_default_np(&attributes);
-    pthread_attr_destroy(&attributes);
-}
-
 static int run(int argc, char **argv)
 {
     if (argc < 2) {
@@ -361,15 +314,7 @@ int main(int argc, char **argv)
     char **words;
     int status;
 
-    /* Batches of many megabytes come and go. Mapped anew each time, their pages would cost more than
-     * all else that the engine does; kept without bound, they would be the peak of memory. */
-    mallopt(M_MMAP_THRESHOLD, 32 * 1024 * 1024);
-    mallopt(M_TRIM_THRESHOLD, 16 * 1024 * 1024);
-    mallopt(M_ARENA_MAX, 4);
-    keep_secrets();
-    words = take_words(argc, argv);
-    limit_stacks();
-    remove_counters();
+    words = cmd_begin(argc, argv);
     status = run(argc, words);
     for (int i = 0; i < argc; i++)
         free(words[i]);

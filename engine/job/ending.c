@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
+#include <unistd.h>
 
 #include "engine/base/clock.h"
 #include "engine/job/internal.h"
@@ -256,7 +256,6 @@ void tow_job_settle_state(tow_job_t *job)
 
 void tow_job_make_summary(tow_job_t *job, tow_phase_t phase)
 {
-    struct rusage usage;
     tow_summary_t summary = {.job = job->config.name,
                              .state = tow_phase_name(phase),
                              .error = job->ok ? "" : job->error.message,
@@ -282,8 +281,7 @@ void tow_job_make_summary(tow_job_t *job, tow_phase_t phase)
 
     tow_job_collect(job, &progress);
     summary.late_writes = progress.late_writes;
-    getrusage(RUSAGE_SELF, &usage);
-    summary.peak_memory_bytes = (uint64_t)usage.ru_maxrss * 1024;
+    summary.peak_memory_bytes = tow_peak_bytes(getpid());
     summary.duration_seconds = (double)(now - job->started_ms) / 1000;
     if (job->confirmed_ms)
         summary.downtime_seconds = (double)(now - job->confirmed_ms) / 1000;

@@ -16,15 +16,16 @@
 static const tow_option_t table[] = {
     {"config", "TOWLINE_CONFIG", TOW_OPTION_STRING, "FILE", "", "",
      "run check plan verify notify config status pause resume extend cutover cancel",
-     "YAML file with options (`workers: 8`); the environment and the command line win over it"},
+     "YAML file with options (`workers: 8`); the environment and the command line win over it; with passwords "
+     "in it nobody but you may read it (chmod 600)"},
     {"source", "TOWLINE_SOURCE", TOW_OPTION_SECRET, "URI", "", "", "run check plan verify",
      "deployment to copy from: a replica set or a mongos"},
     {"source-file", "TOWLINE_SOURCE_FILE", TOW_OPTION_STRING, "FILE", "", "", "run check plan verify",
-     "file whose first line is the source's URI, so that no password stands in a process list"},
+     "file whose first line is the source's URI; nobody but you may read it (chmod 600)"},
     {"destination", "TOWLINE_DESTINATION", TOW_OPTION_SECRET, "URI", "", "", "run check plan verify",
      "deployment to copy to"},
     {"destination-file", "TOWLINE_DESTINATION_FILE", TOW_OPTION_STRING, "FILE", "", "",
-     "run check plan verify", "file whose first line is the destination's URI"},
+     "run check plan verify", "file whose first line is the destination's URI; likewise"},
     {"job", "TOWLINE_JOB", TOW_OPTION_STRING, "NAME", "", "default", "run check plan notify",
      "name of the job; its state is kept on the destination in the database towline_NAME"},
     {"include", "TOWLINE_INCLUDE", TOW_OPTION_LIST, "NS", "", "", "run check plan verify",
@@ -95,7 +96,7 @@ static const tow_option_t table[] = {
      "file with the secret that requests to the control server must show; without it one is made in "
      "~/.local/state/towline/token"},
     {"no-token", "TOWLINE_NO_TOKEN", TOW_OPTION_FLAG, "", "", "false", "run status pause resume extend cutover cancel",
-     "ask for no token: on loopback only, for scripts that know none"},
+     "ask for no token, but answer only processes of the same user, on loopback; for scripts that know none"},
     {"tls-cert", "TOWLINE_TLS_CERT", TOW_OPTION_STRING, "FILE", "", "", "run",
      "certificate (PEM) of the control server, with which it may listen elsewhere than on loopback"},
     {"tls-key", "TOWLINE_TLS_KEY", TOW_OPTION_STRING, "FILE", "", "", "run",

@@ -345,6 +345,41 @@ def unwritten_results(scenario, pair):
                             "%d: %s" % (done.returncode, done.stderr[-300:]))
 
 
+def peak_memory(scenario, pair):
+    """The kernel's ru_maxrss is that of whoever started the process, where that is larger."""
+    scenario.reset(*pair)
+    pair.source.client["shop"]["orders"].insert_many([{"_id": n} for n in range(100)])
+    summary = os.path.join(scenario.folder(), "summary.json")
+    ballast = b"x" * (300 << 20)
+    with scenario.case("the peak memory is the job's own, not that of its parent"):
+        done = run(*pair.uris(), "--summary", summary)
+        scenario.expect(done.returncode == 0 and len(ballast), done.stderr)
+        with open(summary, encoding="utf-8") as file:
+            peak = json.load(file)["peakMemoryBytes"]
+        scenario.expect(5e6 < peak < 250e6, "%d MB" % (peak / 1e6))
+
+
+def little_memory(scenario, pair):
+    """Refused before anything is written, or enough."""
+    scenario.reset(*pair)
+    pair.source.client["shop"]["orders"].insert_many([{"_id": n} for n in range(2000)])
+
+    def limited(megabytes):
+        words = ["bash", "-c", "ulimit -v %d; exec \"$@\"" % (megabytes * 1024), "-", binary(), "run",
+                 "--source", pair.source.uri, "--destination", pair.destination.uri, "--cutover", "auto",
+                 "--progress", "none", "--listen", "127.0.0.1:%d" % free_port()]
+        return subprocess.run(words, capture_output=True, text=True, timeout=60, env=clean_environment())
+
+    if "sanitize" in binary() or "-address" in binary() or "-thread" in binary():
+        return  # a sanitizer's shadow takes terabytes of addresses
+    with scenario.case("100 MB of addresses are refused"), untouched(scenario, pair.destination):
+        expect_exit(scenario, limited(100), "unsuitable", "ulimit -v", "160 MB")
+    with scenario.case("200 MB of addresses are enough for a small job"):
+        done = limited(200)
+        scenario.expect(done.returncode == 0, "%d: %s" % (done.returncode, done.stderr[-400:]))
+        scenario.expect_equal(pair)
+
+
 def unread_log(scenario, pair):
     """Nobody reads stderr, as when a terminal is stopped: the job goes on, and a signal ends it."""
     scenario.reset(*pair)
@@ -447,6 +482,8 @@ def main():
         control_server(scenario, pair)
         foreign_names(scenario, pair)
         unwritten_results(scenario, pair)
+        peak_memory(scenario, pair)
+        little_memory(scenario, pair)
         unread_log(scenario, pair)
         kept_secrets(scenario, pair)
         for part in (conflicts, settings_and_lease, verify, not_in_sync):

@@ -1,0 +1,93 @@
+/* process.c: what the program makes of its process before all else: no core files, no passwords in its words,
+ * bounds for memory. */
+#include <malloc.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "engine/base/uri.h"
+#include "engine/cmd/cmd.h"
+
+enum { STACK_BYTES = 1024 * 1024, SPACE_GOOD = 1024 /* MB of addresses */ };
+
+/* The driver's counters, which nobody reads, and which it makes in /dev/shm while it is loaded, before any
+ * variable could be set: a process that is killed would leave them there, and one that gets the same id
+ * later be warned of them. They work on without the name. */
+static void remove_counters(void)
+{
+    char name[32];
+
+    snprintf(name, sizeof name, "/mongoc-%ld", (long)getpid());
+    shm_unlink(name);
+}
+
+/* No core file: it would hold connection strings, the token and documents. Nor may another process of this
+ * user look into our memory, except for debugging. */
+static void keep_secrets(void)
+{
+    const char *core = getenv("TOWLINE_CORE");
+
+    if (core && *core)
+        return;
+    setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+    prctl(PR_SET_DUMPABLE, 0);
+}
+
+/* A copy of the words, whose connection strings are then overwritten where everybody's `ps` shows them: by
+ * themselves without passwords, as far as there is room. */
+static char **take_words(int argc, char **argv)
+{
+    char **words = tow_alloc(((size_t)argc + 1) * sizeof *words);
+
+    for (int i = 0; i < argc; i++) {
+        char *address = strstr(argv[i], "://"), *shown;
+        size_t room = strlen(argv[i]), kept = strcspn(argv[i], "=");
+
+        words[i] = tow_strdup(argv[i]);
+        if (!address)
+            continue;
+        kept = argv[i] + kept < address ? kept + 1 : 0;
+        shown = tow_uri_shown(words[i] + kept);
+        memset(argv[i] + kept, 0, room - kept);
+        memcpy(argv[i] + kept, shown, strnlen(shown, room - kept));
+        free(shown);
+    }
+    return words;
+}
+
+unsigned long long cmd_address_space(void)
+{
+    struct rlimit limit;
+
+    return getrlimit(RLIMIT_AS, &limit) || limit.rlim_cur == RLIM_INFINITY ? 0 : limit.rlim_cur >> 20;
+}
+
+/* Batches of many megabytes come and go. Mapped anew each time, their pages would cost more than all else
+ * that the engine does; kept without bound, they would be the peak of memory. Each arena reserves 64 MB of
+ * addresses, and 30 threads of the usual 8 MB would take 240 more: most of what a job needs of them. */
+static void limit_memory(void)
+{
+    unsigned long long space = cmd_address_space();
+    pthread_attr_t attributes;
+
+    mallopt(M_MMAP_THRESHOLD, 32 * 1024 * 1024);
+    mallopt(M_TRIM_THRESHOLD, 16 * 1024 * 1024);
+    mallopt(M_ARENA_MAX, space && space < SPACE_GOOD ? 1 : 4);
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, STACK_BYTES);
+    pthread_setattr_default_np(&attributes);
+    pthread_attr_destroy(&attributes);
+}
+
+char **cmd_begin(int argc, char **argv)
+{
+    limit_memory();
+    keep_secrets();
+    remove_counters();
+    return take_words(argc, argv);
+}
