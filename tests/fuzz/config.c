@@ -1,6 +1,7 @@
 /* config.c: any bytes as a file of options. They are taken or refused with a message that names the file. */
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "engine/job/options.h"
@@ -17,7 +18,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         file = memfd_create("config", MFD_CLOEXEC);
         snprintf(path, sizeof path, "/proc/self/fd/%d", file);
     }
-    if (file < 0 || ftruncate(file, 0) || pwrite(file, data, size, 0) != (ssize_t)size)
+    if (file < 0 || fchmod(file, 0600) || ftruncate(file, 0) || pwrite(file, data, size, 0) != (ssize_t)size)
         exit(1);
     if (!tow_options_load(options, path, &error))
         HOLDS(error.code != TOW_OK && strstr(error.message, path));
