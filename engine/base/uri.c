@@ -111,6 +111,21 @@ static bool are_hosts(const char *text, size_t length)
 
 /* The whole --------------------------------------------------------------------------------------*/
 
+/* What is not to be shown keeps a name that looks like one. */
+static void append_option(tow_buffer_t *out, const char *name, size_t pair, size_t word, bool shown)
+{
+    static const char *const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+
+    if (shown) {
+        tow_buffer_append(out, name, pair);
+    } else if (pair > word && strspn(name, letters) >= word) {
+        tow_buffer_append(out, name, word);
+        tow_buffer_append(out, "=***", 4);
+    } else {
+        tow_buffer_append(out, "***", 3);
+    }
+}
+
 /* From the question mark on. An option that goes takes a separator along. */
 static void append_options(tow_buffer_t *out, const char *options, bool marked)
 {
@@ -123,11 +138,7 @@ static void append_options(tow_buffer_t *out, const char *options, bool marked)
 
         if (pair && (shown || marked)) {
             tow_buffer_append(out, &separator, 1);
-            tow_buffer_append(out, name, shown ? pair : pair > word ? word : 0);
-            if (!shown)
-                tow_buffer_append(out, "=***", pair > word ? 4 : 0);
-            if (!shown && pair == word)
-                tow_buffer_append(out, "***", 3);
+            append_option(out, name, pair, word, shown);
             separator = '&';
         }
         options = name + pair;

@@ -68,7 +68,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         snprintf(text, sizeof text, "%s%s", kind & 4 ? "mongodb://" : "", after);
         break;
     }
-    if (kind % 4 != 3 || !strstr(text, secret))
+    /* The fuzzer learns the secret from the comparison, and puts it where it is none. */
+    if (!strstr(user, secret) && !strstr(rest, secret) && !strstr(after, secret))
         expect_hidden(text);
     return 0;
 }
