@@ -31,14 +31,15 @@ bool tow_job_source_time(tow_job_t *job, tow_optime_t *out, tow_error_t *error)
     return ok;
 }
 
-/* Times of one second's increments may be shared by events of a transaction: besides the floor, two
- * empty replies say that nothing up to `time` is still on its way. A source that is still written to
- * may give none; then the floor beyond `time` says the same, if it is no guess. */
+/* A floor beyond `time` says that nothing up to it is still on its way, if that floor is no guess. A replica
+ * set that is not written to has nothing later: there two empty replies say the same, since a mongod answers
+ * so only at the end of its oplog. A mongos answers so whenever its time is over. */
 static bool is_settled(tow_job_t *job, tow_optime_t time, uint64_t idle)
 {
     bool passed = tow_ledger_floor_time(job->ledger) > time &&
                   tow_tail_certain_time(job->tail) > time;
-    bool reached = tow_ledger_floor_time(job->ledger) >= time + tow_link_barrier_is_shared(job->source) &&
+    bool reached = !tow_link_facts(job->source)->sharded &&
+                   tow_ledger_floor_time(job->ledger) >= time &&
                    tow_tail_idle_replies(job->tail) >= idle + 2;
 
     return (passed || reached) && tow_copy_finished(job->copy) &&
@@ -48,13 +49,13 @@ static bool is_settled(tow_job_t *job, tow_optime_t time, uint64_t idle)
 bool tow_job_wait_settled(tow_job_t *job, tow_optime_t time, bool (*ended)(tow_job_t *))
 {
     uint64_t idle = tow_tail_idle_replies(job->tail);
+    bool settled = false;
 
-    while (!ended(job)) {
-        if (is_settled(job, time, idle))
-            return true;
+    atomic_fetch_add(&job->settling, 1);
+    while (!ended(job) && !(settled = is_settled(job, time, idle)))
         tow_ledger_wait_floor(job->ledger, time + 1, SETTLE_MS);
-    }
-    return false;
+    atomic_fetch_sub(&job->settling, 1);
+    return settled;
 }
 
 static bool is_stopped(tow_job_t *job)

@@ -41,6 +41,7 @@ void tow_conn_forget_session(tow_conn_t *conn)
     if (conn->session)
         mongoc_client_session_destroy(conn->session);
     conn->session = NULL;
+    conn->gossiped = 0;
 }
 
 void tow_link_note_sessions(tow_link_t *link, tow_session_note_fn note, void *data)
@@ -185,6 +186,24 @@ static void append_server(tow_conn_t *conn, mongoc_client_t *client, uint32_t wa
         bson_append_int32(opts, "serverId", -1, (int32_t)wanted);
 }
 
+/* The session is told the newest $clusterTime that any connection of this side has heard: each client of the
+ * driver passes on only what it heard itself, and a time that another one brought may be news to the
+ * server. */
+static void gossip(tow_conn_t *conn)
+{
+    tow_link_t *link = conn->link;
+    bson_t newest;
+
+    if (conn->gossiped >= atomic_load(&link->cluster_time))
+        return;
+    pthread_mutex_lock(&link->lock);
+    bson_copy_to(&link->gossip, &newest);
+    conn->gossiped = atomic_load(&link->cluster_time);
+    pthread_mutex_unlock(&link->lock);
+    mongoc_client_session_advance_cluster_time(conn->session, &newest);
+    bson_destroy(&newest);
+}
+
 static bool send_once(tow_conn_t *conn, const char *database, const bson_t *command,
                       const tow_send_options_t *options, int64_t number, bson_t *reply,
                       tow_error_t *error)
@@ -204,6 +223,8 @@ static bool send_once(tow_conn_t *conn, const char *database, const bson_t *comm
         return false;
     }
     client = patient ? conn->patient : conn->client;
+    if (options->after && !patient)
+        gossip(conn);
     ok = patient || mongoc_client_session_append(conn->session, &opts, &driver);
     if (ok)
         append_server(conn, client, options->server_id, &opts);
@@ -267,7 +288,45 @@ tow_optime_t tow_reply_time(const bson_t *reply)
     return TOW_OPTIME(seconds, increment);
 }
 
+/* The time of a reply's $clusterTime, 0 when it has none; *out_document is borrowed. */
+static tow_optime_t cluster_time(const bson_t *reply, bson_t *out_document)
+{
+    bson_iter_t iter, child;
+    uint32_t seconds, increment, length;
+    const uint8_t *data;
+
+    if (!bson_iter_init_find(&iter, reply, "$clusterTime") || !BSON_ITER_HOLDS_DOCUMENT(&iter) ||
+        !bson_iter_recurse(&iter, &child) || !bson_iter_find(&child, "clusterTime") ||
+        !BSON_ITER_HOLDS_TIMESTAMP(&child))
+        return 0;
+    bson_iter_document(&iter, &length, &data);
+    if (!bson_init_static(out_document, data, length))
+        return 0;
+    bson_iter_timestamp(&child, &seconds, &increment);
+    return TOW_OPTIME(seconds, increment);
+}
+
+tow_optime_t tow_reply_newest_time(const bson_t *reply)
+{
+    bson_t document;
+    tow_optime_t operation = tow_reply_time(reply), cluster = cluster_time(reply, &document);
+
+    return cluster > operation ? cluster : operation;
+}
+
 void tow_link_take_time(tow_link_t *link, const bson_t *reply)
 {
+    bson_t document;
+    tow_optime_t time = cluster_time(reply, &document);
+
+    if (time > atomic_load(&link->cluster_time)) {
+        pthread_mutex_lock(&link->lock);
+        if (time > atomic_load(&link->cluster_time)) {
+            bson_destroy(&link->gossip);
+            bson_copy_to(&document, &link->gossip);
+            atomic_store(&link->cluster_time, time);
+        }
+        pthread_mutex_unlock(&link->lock);
+    }
     tow_link_note_time(link, tow_reply_time(reply));
 }

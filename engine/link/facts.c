@@ -225,7 +225,6 @@ bool tow_facts_read(tow_link_t *link, tow_conn_t *conn, tow_error_t *error)
     bson_destroy(&reply);
     if (!ok)
         return false;
-    facts->append_note = true;
     if (tow_server_can(facts, TOW_BYPASS_EMPTY_TS) && !strcmp(link->side, "destination"))
         return probe_bypass_empty_ts(link, conn, error);
     return true;

@@ -13,9 +13,10 @@ struct tow_link {
     char side[16];
     mongoc_client_pool_t *pool;
     mongoc_uri_t *uri;             /* kept for connections without a time-out */
-    tow_facts_t facts;             /* constant once made, but append_note */
+    tow_facts_t facts;             /* constant once made */
     char *hosts;
     _Atomic tow_optime_t time, event_time;
+    _Atomic tow_optime_t cluster_time; /* of `gossip` */
     atomic_bool opaque;            /* its resume tokens are no KeyStrings */
     _Atomic uint64_t retries, ping_us;
     _Atomic int64_t writes_until_ms; /* tow_boot_ms; 0: no limit */
@@ -24,8 +25,8 @@ struct tow_link {
     tow_session_note_fn note;      /* NULL: sessions are told to nobody */
     void *note_data;
     int64_t connect_ms;            /* how long the first connection may take */
-    atomic_int note_refused;       /* appendOplogNote was refused: do not ask again */
     pthread_mutex_t lock;          /* guards what follows */
+    bson_t gossip;                 /* the newest $clusterTime of a reply; empty: none */
     char retrying[192];
     unsigned waiting;              /* calls between two attempts or in a repeated one */
     int64_t warned_ms;
@@ -42,6 +43,7 @@ struct tow_conn {
     bool noted;                    /* and was told to the link's note */
     bool adopted;                  /* it was another process's */
     bool unlimited;
+    tow_optime_t gossiped;         /* up to which the session knows the cluster time */
 };
 
 /* A call that may be sent again: counts, waits and shows what it waits for. */

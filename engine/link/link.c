@@ -139,6 +139,7 @@ tow_link_t *tow_link_new(const char *uri, const tow_link_options_t *options, tow
     link->options = *options;
     snprintf(link->side, sizeof link->side, "%s", options->side);
     pthread_mutex_init(&link->lock, NULL);
+    bson_init(&link->gossip);
     ok = parse(link, uri, error);
     if (ok) {
         link->pool = mongoc_client_pool_new_with_error(link->uri, &driver);
@@ -168,6 +169,7 @@ void tow_link_destroy(tow_link_t *link)
     if (link->uri)
         mongoc_uri_destroy(link->uri);
     pthread_mutex_destroy(&link->lock);
+    bson_destroy(&link->gossip);
     free(link->hosts);
     free(link);
 }
