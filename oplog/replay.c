@@ -14,6 +14,7 @@ tow_replay_t *tow_replay_new(const tow_replay_options_t *options)
     replay->options = *options;
     bson_init(&replay->unknown);
     replay->lane_count = options->lanes;
+    replay->merged = tow_link_facts(options->source)->sharded;
     replay->lanes = tow_alloc(options->lanes * sizeof *replay->lanes);
     replay->outboxes = tow_alloc(options->lanes * sizeof *replay->outboxes);
     /* A barrier must not starve behind lanes that come and go. */
@@ -136,7 +137,7 @@ static bool barrier(tow_replay_t *replay, tow_block_t *block, const bson_t *even
 
     while (ok && atomic_load(&replay->paused))
         ok = !tow_stop_wait(replay->options.stop, 50);
-    for (uint32_t i = 0; ok && tow_ddl_is_barrier(parsed->operation) && i < replay->lane_count; i++)
+    for (uint32_t i = 0; ok && tow_ddl_is_barrier(parsed) && i < replay->lane_count; i++)
         ok = tow_lane_wait_absorbed(&replay->lanes[i]);
     if (!ok)
         return tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped");

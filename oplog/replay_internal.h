@@ -62,6 +62,7 @@ struct tow_replay {
     pthread_t dispatcher;
     bool started;
     uint32_t lane_count;
+    bool merged;           /* the stream is merged from those of several shards */
     tow_lane_t *lanes;
     pthread_rwlock_t exclusive;
     atomic_bool paused;
@@ -129,7 +130,7 @@ void tow_lane_untangle(tow_lane_t *lane);
 
 /* ddl.c: one DDL event. All but new collections and indexes are barriers: the dispatcher has flushed
  * everything before them, and they take the exclusive lock. Index builds run beside the replay. */
-bool tow_ddl_is_barrier(const char *operation);
+bool tow_ddl_is_barrier(const tow_event_t *event);
 bool tow_replay_ddl(tow_replay_t *replay, const bson_t *event, tow_optime_t time,
                     tow_block_t *block, tow_error_t *error);
 /* An event on a collection that nobody announced: looks it up at the source. NULL with error code 0:

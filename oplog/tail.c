@@ -41,6 +41,7 @@ struct tow_tail {
     int64_t cursor, await_ms, asked_ms; /* asked_ms: of the last request */
     uint32_t last_events;       /* of the last reply */
     uint32_t server;
+    bool asked_direct;          /* the mode of the last stream that was asked for */
     bson_t token;               /* last position read */
     tow_optime_t time;
     tow_buffer_t records;       /* the block being filled */
@@ -181,6 +182,7 @@ static bool open_stream(tow_tail_t *tail, const bson_t *resume, bool direct, int
         bson_init(reply);
         return false;
     }
+    tail->asked_direct = direct;
     build_aggregate(tail, resume, direct, &command);
     ok = tow_conn_command(tail->conn, "admin", &command, &send, reply, error);
     bson_destroy(&command);
@@ -435,7 +437,7 @@ static bool survive(tow_tail_t *tail, tow_error_t *error, const bson_t *reply, u
         return tow_fail_context(error, "the source's oplog no longer reaches back to this job's "
                                        "position; start the job anew with --clear-destination and "
                                        "a longer oplog window");
-    if (error->server_code == TOO_LARGE && atomic_load(&tail->direct)) {
+    if (error->server_code == TOO_LARGE && tail->asked_direct) {
         tail->refetch_until_ms = now + LARGE_EVENT_MS;
         atomic_store(&tail->large, true);
         tow_emit(&tail->options.sink, TOW_LEVEL_INFO, "event_too_large",
@@ -472,15 +474,11 @@ static bool read_once(tow_tail_t *tail, bson_t *reply, tow_error_t *error)
         atomic_load(&tail->wish_direct) && tow_now_ms() >= tail->refetch_until_ms;
     tow_optime_t known;
 
-    if (tail->cursor && direct != atomic_load(&tail->direct)) {
-        if (!seal(tail, error))
-            return false;
+    if (tail->cursor && direct != atomic_load(&tail->direct))
         kill_cursor(tail);
-    }
     if (!tail->cursor) {
-        bool ok = open_stream(tail, &tail->token, direct, 0, reply, error);
-
-        if (!ok)
+        /* However the stream ended, what it gave comes before what the next one gives, maybe in another mode. */
+        if (!seal(tail, error) || !open_stream(tail, &tail->token, direct, 0, reply, error))
             return false;
         bson_destroy(reply);
         bson_init(reply);
@@ -520,17 +518,25 @@ bool tow_tail_open_anew(tow_tail_t *tail, tow_error_t *error)
     return ok && options->lost(options->data, true, error);
 }
 
+/* Whether no stream can go on after the last token. An event over 16 MB that comes without its large fields is too
+ * large for good: a mongos before 8.0 leaves them out itself, and its shards cannot send the event to it. */
+static bool is_lost(const tow_tail_t *tail, const tow_error_t *error)
+{
+    return tow_error_history_lost(error) ||
+           (error->server_code == TOO_LARGE && !tail->asked_direct);
+}
+
 /* After an error of the stream; false: the thread ends with *error. */
 static bool recover(tow_tail_t *tail, tow_error_t *error, const bson_t *reply, unsigned *attempt,
                     int64_t *failing_since_ms)
 {
-    tow_error_t lost = *error;
+    bool lost = is_lost(tail, error);
 
     /* What was read stays: the stream goes on after the last token. */
     tail->cursor = 0;
     if (tow_stop_requested(tail->options.stop))
         return false;
-    if (tow_error_history_lost(&lost) && tail->options.lost) {
+    if (lost && tail->options.lost) {
         if (tow_tail_open_anew(tail, error))
             return true;
         tail->cursor = 0;

@@ -28,6 +28,10 @@ bool tow_catalog_read(tow_conn_t *conn, const char *database, tow_catalog_t *out
 /* One collection; *out_found false when it does not exist. */
 bool tow_catalog_find(tow_conn_t *conn, const char *database, const char *name,
                       tow_collection_info_t *out, bool *out_found, tow_error_t *error) TOW_CHECK;
+/* Drops a collection; one that is not there counts as dropped. `system.js`, which servers do not drop by
+ * its name, is renamed first, or at least emptied. */
+bool tow_collection_drop(tow_conn_t *conn, const char *database, const char *name,
+                         tow_error_t *error) TOW_CHECK;
 void tow_collection_info_clear(tow_collection_info_t *info);
 void tow_catalog_clear(tow_catalog_t *catalog);
 

@@ -15,7 +15,7 @@ static void expect(const char *json, tow_statement_t kind)
 
     if (!event)
         fail_msg("%s", problem.message);
-    assert_int_equal(tow_translate(event, &document), kind);
+    assert_int_equal(tow_translate(event, &document, false), kind);
     if (kind == TOW_STATEMENT_REPLACE)
         assert_true(bson_has_field(&document, "_id"));
     bson_destroy(event);
