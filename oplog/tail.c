@@ -169,11 +169,18 @@ static bool read_cursor(const bson_t *reply, int64_t *out_id, bson_iter_t *out_b
     return batch;
 }
 
+/* A mongod answers a getMore only when it has found something or has looked through all of its oplog, which may take
+ * longer than any socket time-out; a mongos answers in time. */
+static int patience(const tow_link_t *link)
+{
+    return tow_link_facts(link)->sharded ? TOW_SEND_PLAIN : TOW_SEND_NO_TIMEOUT;
+}
+
 /* `flags` besides that it is a read: the first opening is sent again by itself, later ones by `survive`. */
 static bool open_stream(tow_tail_t *tail, const bson_t *resume, bool direct, int flags,
                         bson_t *reply, tow_error_t *error)
 {
-    tow_send_options_t send = {.flags = TOW_SEND_READ | flags};
+    tow_send_options_t send = {.flags = TOW_SEND_READ | patience(tail->options.source) | flags};
     bson_t command, token;
     bson_iter_t batch;
     bool has_token, ok;
@@ -394,7 +401,7 @@ static bool take_reply(tow_tail_t *tail, bson_t *reply, tow_optime_t known, tow_
 static bool get_more(tow_tail_t *tail, tow_error_t *error, bson_t *reply)
 {
     bson_t command = BSON_INITIALIZER;
-    tow_send_options_t send = {.server_id = tail->server};
+    tow_send_options_t send = {.flags = patience(tail->options.source), .server_id = tail->server};
     bool hurry = atomic_load(&tail->hurry) && tail->await_ms == AWAIT_MS, ok;
 
     bson_append_int64(&command, "getMore", -1, tail->cursor);

@@ -8,6 +8,8 @@
 
 #include "engine/link/link.h"
 
+typedef struct tow_patient tow_patient_t;
+
 struct tow_link {
     tow_link_options_t options;
     char side[16];
@@ -27,6 +29,8 @@ struct tow_link {
     int64_t connect_ms;            /* how long the first connection may take */
     pthread_mutex_t lock;          /* guards what follows */
     bson_t gossip;                 /* the newest $clusterTime of a reply; empty: none */
+    char primary[300];             /* "host:port" of the last poll; "": none, or a mongos */
+    int64_t primary_ms;            /* and when that was */
     char retrying[192];
     unsigned waiting;              /* calls between two attempts or in a repeated one */
     int64_t warned_ms;
@@ -36,7 +40,8 @@ struct tow_conn {
     tow_link_t *link;
     mongoc_client_t *client;       /* popped at the first use */
     mongoc_client_session_t *session;
-    mongoc_client_t *patient;      /* without a socket time-out, for index builds */
+    tow_patient_t *patient;        /* for calls without a time-out; made at the first */
+    const tow_stop_t *heeds;       /* ends such calls, besides the link's stop; NULL: none */
     uint32_t server;
     mongoc_client_t *apart;        /* where `client` is no pooled one */
     bool numbered;                 /* the session has sent retryable writes */
@@ -52,6 +57,16 @@ typedef struct {
     int64_t deadline_ms;           /* tow_now_ms */
     unsigned attempt;
 } tow_retrying_t;
+
+/* A client whose sockets never time out, for calls that may take hours (index builds, a stream that looks through a
+ * long oplog). Freeing one whose call is not answered leaves that to its thread. */
+tow_patient_t *tow_patient_new(const tow_link_t *link, tow_error_t *error);
+void tow_patient_free(tow_patient_t *patient);
+/* Sends a command and waits for its answer; *reply is initialized in any case. After an error nothing but
+ * tow_patient_free may follow. */
+bool tow_patient_call(tow_link_t *link, tow_patient_t *patient, const tow_stop_t *stop,
+                      const char *database, const bson_t *command, const bson_t *opts, bson_t *reply,
+                      tow_error_t *error);
 
 /* The client of a connection, with its session; makes both at the first use. */
 bool tow_conn_ready(tow_conn_t *conn, tow_error_t *error);

@@ -242,6 +242,11 @@ tow_conn_t *tow_conn_open(tow_link_t *link, tow_error_t *error)
     return conn;
 }
 
+void tow_conn_heed(tow_conn_t *conn, const tow_stop_t *stop)
+{
+    conn->heeds = stop;
+}
+
 tow_conn_t *tow_conn_open_apart(tow_link_t *link, tow_error_t *error)
 {
     tow_conn_t *conn = tow_conn_open(link, error);
@@ -267,8 +272,7 @@ void tow_conn_close(tow_conn_t *conn)
         mongoc_client_destroy(conn->apart);
     else if (conn->client)
         mongoc_client_pool_push(conn->link->pool, conn->client);
-    if (conn->patient)
-        mongoc_client_destroy(conn->patient);
+    tow_patient_free(conn->patient);
     free(conn);
 }
 

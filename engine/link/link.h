@@ -94,6 +94,8 @@ tow_link_t *tow_conn_link(tow_conn_t *conn);
  * as a lost connection does, and is sent again where that is so, until there is a later limit: a process
  * that stood still must not write before it knows that the job is still its own. Thread-safe. */
 void tow_link_limit_writes(tow_link_t *link, int64_t until_ms);
+/* Calls without a time-out end when that stop is requested, too; borrowed for the connection's life. */
+void tow_conn_heed(tow_conn_t *conn, const tow_stop_t *stop);
 void tow_conn_unlimited(tow_conn_t *conn); /* the limit is not for this connection */
 
 /* Calls `note` before a connection sends its first retryable write in a session (its `lsid`, borrowed), from
@@ -114,7 +116,9 @@ typedef enum {
     TOW_SEND_READ = 1,       /* adds readConcern majority (with afterClusterTime: see after) */
     TOW_SEND_WRITE = 2,      /* adds writeConcern majority */
     TOW_SEND_RETRY = 4,      /* may be sent again after SAME and RECONNECT errors, within the window */
-    TOW_SEND_NO_TIMEOUT = 8, /* index builds: hours may pass before the reply; keeps no socket time-out */
+    TOW_SEND_NO_TIMEOUT = 8, /* hours may pass before the reply: no socket time-out ends the call, but a
+                                stop does, or another member's becoming primary. All of a connection's
+                                such calls share a session, and a client of their own */
     TOW_SEND_ONCE = 16       /* a retryable write (inserts, updates and deletes of one document each):
                                 sent again while its end is not known, within the window, it takes effect
                                 once; and never behind a later one of this connection, however long it

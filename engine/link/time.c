@@ -33,6 +33,7 @@ static bool majority_read(tow_conn_t *conn, tow_optime_t after, tow_optime_t *ou
 static bool ask_shards(tow_conn_t *conn, tow_optime_t after, int flags, tow_optime_t *out,
                        tow_error_t *error)
 {
+    enum { ANSWER_MS = 5000 }; /* a shard that is down would be waited for much longer */
     tow_send_options_t send = {.flags = flags, .after = after};
     bson_t command = BSON_INITIALIZER, part, reply;
     bool ok;
@@ -42,6 +43,7 @@ static bool ask_shards(tow_conn_t *conn, tow_optime_t after, int flags, tow_opti
     bson_append_document_begin(&command, "filter", -1, &part);
     bson_append_utf8(&part, "name", -1, "admin", -1);
     bson_append_document_end(&command, &part);
+    bson_append_int32(&command, "maxTimeMS", -1, ANSWER_MS);
     if (after) {
         bson_append_document_begin(&command, "readConcern", -1, &part);
         bson_append_timestamp(&part, "afterClusterTime", -1, (uint32_t)(after >> 32),
@@ -81,6 +83,26 @@ static bool ask_last_write(tow_conn_t *conn, const char *path, int flags, tow_op
     return ok;
 }
 
+/* Which member answered just now: what is asked of another one for long need not be waited for. */
+static void note_primary(tow_conn_t *conn)
+{
+    tow_link_t *link = conn->link;
+    bson_error_t ignored;
+    mongoc_server_description_t *server;
+
+    if (link->facts.sharded || !conn->client)
+        return;
+    server = mongoc_client_select_server(conn->client, true, NULL, &ignored);
+    if (!server)
+        return;
+    pthread_mutex_lock(&link->lock);
+    snprintf(link->primary, sizeof link->primary, "%s",
+             mongoc_server_description_host(server)->host_and_port);
+    link->primary_ms = tow_now_ms();
+    pthread_mutex_unlock(&link->lock);
+    mongoc_server_description_destroy(server);
+}
+
 bool tow_link_poll_time(tow_conn_t *conn, tow_optime_t *out, tow_error_t *error)
 {
     tow_link_t *link = conn->link;
@@ -98,6 +120,7 @@ bool tow_link_poll_time(tow_conn_t *conn, tow_optime_t *out, tow_error_t *error)
     }
     if (ok) {
         atomic_store(&link->ping_us, (uint64_t)(tow_now_us() - began_us));
+        note_primary(conn);
         tow_link_note_time(link, *out);
     }
     return ok;
