@@ -133,6 +133,26 @@ static void move_token(tow_tail_t *tail, const bson_t *token, tow_optime_t time)
         atomic_store(&tail->certain_time, certain);
 }
 
+/* Ends the cursor on the server; a failure does not matter, it dies by itself. */
+static void kill_cursor(tow_tail_t *tail)
+{
+    bson_t command = BSON_INITIALIZER, list, reply;
+    tow_send_options_t send = {.server_id = tail->server};
+    tow_error_t ignored;
+
+    if (!tail->cursor)
+        return;
+    bson_append_utf8(&command, "killCursors", -1, "$cmd.aggregate", -1);
+    bson_append_array_begin(&command, "cursors", -1, &list);
+    bson_append_int64(&list, "0", -1, tail->cursor);
+    bson_append_array_end(&command, &list);
+    if (!tow_conn_command(tail->conn, "admin", &command, &send, &reply, &ignored))
+        tow_emit(&tail->options.sink, TOW_LEVEL_DEBUG, "cursor_kept", "%s", ignored.message);
+    bson_destroy(&reply);
+    bson_destroy(&command);
+    tail->cursor = 0;
+}
+
 /* The time of a token: from itself where it is a KeyString, else `other`. */
 static tow_optime_t token_time(const bson_t *token, tow_optime_t other)
 {
@@ -176,11 +196,11 @@ static int patience(const tow_link_t *link)
     return tow_link_facts(link)->sharded ? TOW_SEND_PLAIN : TOW_SEND_NO_TIMEOUT;
 }
 
-/* `flags` besides that it is a read: the first opening is sent again by itself, later ones by `survive`. */
+/* `flags` besides that it is a read. */
 static bool open_stream(tow_tail_t *tail, const bson_t *resume, bool direct, int flags,
                         bson_t *reply, tow_error_t *error)
 {
-    tow_send_options_t send = {.flags = TOW_SEND_READ | patience(tail->options.source) | flags};
+    tow_send_options_t send = {.flags = TOW_SEND_READ | flags};
     bson_t command, token;
     bson_iter_t batch;
     bool has_token, ok;
@@ -205,6 +225,18 @@ static bool open_stream(tow_tail_t *tail, const bson_t *resume, bool direct, int
     return true;
 }
 
+bool tow_tail_try(tow_link_t *source, const tow_filter_t *filter, tow_error_t *error)
+{
+    tow_tail_t *tail = tow_tail_new(&(tow_tail_options_t){.source = source, .filter = filter});
+    bson_t reply;
+    bool ok = open_stream(tail, NULL, false, TOW_SEND_RETRY, &reply, error);
+
+    bson_destroy(&reply);
+    kill_cursor(tail);
+    tow_tail_destroy(tail);
+    return ok;
+}
+
 bool tow_tail_open(tow_tail_t *tail, const bson_t *token, tow_optime_t time, bson_t *out_token,
                    tow_optime_t *out_time, tow_error_t *error)
 {
@@ -215,7 +247,8 @@ bool tow_tail_open(tow_tail_t *tail, const bson_t *token, tow_optime_t time, bso
     /* Known before the request: everything up to it lies before the stream's first position. */
     tow_optime_t before = tow_link_time(tail->options.source);
 
-    ok = open_stream(tail, token, false, TOW_SEND_RETRY, &reply, error);
+    ok = open_stream(tail, token, false, TOW_SEND_RETRY | patience(tail->options.source), &reply,
+                     error);
     if (ok && token) {
         move_token(tail, token, time);
     } else if (ok) {
@@ -414,26 +447,6 @@ static bool get_more(tow_tail_t *tail, tow_error_t *error, bson_t *reply)
     return ok;
 }
 
-/* Ends the cursor on the server; a failure does not matter, it dies by itself. */
-static void kill_cursor(tow_tail_t *tail)
-{
-    bson_t command = BSON_INITIALIZER, list, reply;
-    tow_send_options_t send = {.server_id = tail->server};
-    tow_error_t ignored;
-
-    if (!tail->cursor)
-        return;
-    bson_append_utf8(&command, "killCursors", -1, "$cmd.aggregate", -1);
-    bson_append_array_begin(&command, "cursors", -1, &list);
-    bson_append_int64(&list, "0", -1, tail->cursor);
-    bson_append_array_end(&command, &list);
-    if (!tow_conn_command(tail->conn, "admin", &command, &send, &reply, &ignored))
-        tow_emit(&tail->options.sink, TOW_LEVEL_DEBUG, "cursor_kept", "%s", ignored.message);
-    bson_destroy(&reply);
-    bson_destroy(&command);
-    tail->cursor = 0;
-}
-
 /* What to do after an error of the stream: false when it is final. */
 static bool survive(tow_tail_t *tail, tow_error_t *error, const bson_t *reply, unsigned *attempt,
                     int64_t *failing_since_ms)
@@ -485,7 +498,8 @@ static bool read_once(tow_tail_t *tail, bson_t *reply, tow_error_t *error)
         kill_cursor(tail);
     if (!tail->cursor) {
         /* However the stream ended, what it gave comes before what the next one gives, maybe in another mode. */
-        if (!seal(tail, error) || !open_stream(tail, &tail->token, direct, 0, reply, error))
+        if (!seal(tail, error) || !open_stream(tail, &tail->token, direct,
+                                               patience(tail->options.source), reply, error))
             return false;
         bson_destroy(reply);
         bson_init(reply);
@@ -510,7 +524,7 @@ bool tow_tail_open_anew(tow_tail_t *tail, tow_error_t *error)
     ok = options->lost(options->data, false, error) && seal(tail, error);
     if (ok) {
         bson_destroy(&reply);
-        ok = open_stream(tail, NULL, false, TOW_SEND_RETRY, &reply, error);
+        ok = open_stream(tail, NULL, false, TOW_SEND_RETRY | patience(options->source), &reply, error);
     }
     if (ok && (!read_cursor(&reply, &id, &batch, &token, &has_token) || !has_token))
         ok = tow_fail(error, TOW_ERROR_SERVER, "the source gave no resume token");

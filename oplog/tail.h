@@ -31,6 +31,8 @@ typedef struct {
 tow_tail_t *tow_tail_new(const tow_tail_options_t *options);
 void tow_tail_destroy(tow_tail_t *tail); /* joins; the stop was requested before */
 
+/* Whether a stream can be opened there; it is closed again. */
+bool tow_tail_try(tow_link_t *source, const tow_filter_t *filter, tow_error_t *error) TOW_CHECK;
 /* Opens the stream: after `token`, or with NULL from now on. The position is given back and is where
  * the ledger should begin. TOW_ERROR_HISTORY_LOST when the source's oplog begins after the token. */
 bool tow_tail_open(tow_tail_t *tail, const bson_t *token, tow_optime_t time, bson_t *out_token,

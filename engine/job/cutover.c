@@ -272,6 +272,22 @@ static tow_finalized_t reconcile(tow_job_t *job, tow_error_t *error)
     return TOW_FINALIZE_FAILED;
 }
 
+/* What no stream has the events of (system.js) is copied again once the writes have stopped. */
+static bool copy_unstreamed(tow_job_t *job, tow_error_t *error)
+{
+    uint32_t count;
+    tow_namespace_t **list = tow_namespaces_list(job->namespaces, &count);
+    bool found, any = false, ok = true;
+
+    for (uint32_t i = 0; ok && i < count; i++)
+        if (!tow_collection_is_streamed(list[i]->name)) {
+            ok = tow_copy_again(job->copy, list[i]->database, list[i]->name, &found, error);
+            any = true;
+        }
+    free(list);
+    return ok && (!any || tow_copy_wait(job->copy) || stopped(job, error));
+}
+
 static bool verify(tow_job_t *job, tow_verify_report_t **out, tow_error_t *error)
 {
     tow_verify_options_t options;
@@ -297,6 +313,8 @@ static tow_finalized_t finalize_once(tow_job_t *job, tow_verify_report_t **out_r
     stop = job->stop_time;
     /* The floor of a new stream says nothing of what was lost with the one before. */
     if (result == TOW_FINALIZE_DONE && atomic_load(&job->rollover) && !tow_job_resync(job, error))
+        result = TOW_FINALIZE_FAILED;
+    if (result == TOW_FINALIZE_DONE && !copy_unstreamed(job, error))
         result = TOW_FINALIZE_FAILED;
     if (result == TOW_FINALIZE_DONE) {
         tow_job_begin_effort(job, TOW_EFFORT_INDEXES);

@@ -21,6 +21,11 @@ static bool is_internal(const char *name)
            !strncmp(name, "system.buckets.", 15);
 }
 
+bool tow_collection_is_streamed(const char *name)
+{
+    return strncmp(name, "system.", 7) != 0;
+}
+
 /* A collation other than simple. */
 static bool is_collated(const bson_t *options)
 {

@@ -75,7 +75,7 @@ bool tow_collection_drop(tow_conn_t *conn, const char *database, const char *nam
 {
     bool ok;
 
-    if (strncmp(name, "system.", 7) != 0)
+    if (tow_collection_is_streamed(name))
         ok = drop_plain(conn, database, name, error);
     else if (rename_aside(conn, database, name, error))
         ok = drop_plain(conn, database, ASIDE, error);

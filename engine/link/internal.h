@@ -26,6 +26,7 @@ struct tow_link {
                                       after another, and its numbers must only grow */
     tow_session_note_fn note;      /* NULL: sessions are told to nobody */
     void *note_data;
+    bool discovers;                /* of one host of the URI it is to find the other members */
     int64_t connect_ms;            /* how long the first connection may take */
     pthread_mutex_t lock;          /* guards what follows */
     bson_t gossip;                 /* the newest $clusterTime of a reply; empty: none */

@@ -34,6 +34,7 @@ typedef struct {
     int32_t max_write_batch;       /* operations a message, 100,000 */
     int32_t max_message_bytes;     /* 48,000,000 */
     bool standalone;               /* neither a replica set nor a mongos */
+    bool secondary;                /* of a replica set, and not its primary: the URI names it directly */
     bool bypass_empty_ts;          /* knows bypassEmptyTsReplacement; probed, nothing is written */
 } tow_facts_t;
 
@@ -74,6 +75,9 @@ double tow_link_ping_ms(const tow_link_t *link);
  * write, and other shards may have writes of the same time: a stream merged from several shards has
  * delivered all of them only when its position is beyond. Idle shards are pushed beyond, too. */
 bool tow_link_barrier_time(tow_conn_t *conn, tow_optime_t *out, tow_error_t *error) TOW_CHECK;
+/* The time of a majority read in a database, which need not exist. */
+bool tow_link_majority_time(tow_conn_t *conn, const char *database, tow_optime_t *out,
+                            tow_error_t *error) TOW_CHECK;
 /* Brings every shard to the newest time known, so that idle ones do not hold back a merged stream; the
  * newest time then. On a replica set it polls the time. */
 bool tow_link_push_shards(tow_conn_t *conn, tow_optime_t *out, tow_error_t *error) TOW_CHECK;

@@ -6,10 +6,12 @@
 #include "engine/link/internal.h"
 #include "engine/link/versions.h"
 
+#define PROBE "towline_probe" /* a database that nobody has */
+
 /* A majority read of nothing, whose reply carries the operation time. The collection need not exist; it is
  * an ordinary one, since `readAnyDatabase` covers no system collection. */
-static bool majority_read(tow_conn_t *conn, tow_optime_t after, tow_optime_t *out,
-                          tow_error_t *error)
+static bool majority_read(tow_conn_t *conn, const char *database, tow_optime_t after,
+                          tow_optime_t *out, tow_error_t *error)
 {
     tow_send_options_t send = {.flags = TOW_SEND_READ | TOW_SEND_RETRY, .after = after};
     bson_t command = BSON_INITIALIZER, reply;
@@ -18,7 +20,7 @@ static bool majority_read(tow_conn_t *conn, tow_optime_t after, tow_optime_t *ou
     bson_append_utf8(&command, "find", -1, "none", -1);
     bson_append_int32(&command, "limit", -1, 1);
     bson_append_bool(&command, "singleBatch", -1, true);
-    ok = tow_conn_command(conn, "towline_probe", &command, &send, &reply, error);
+    ok = tow_conn_command(conn, database, &command, &send, &reply, error);
     *out = tow_reply_time(&reply);
     bson_destroy(&reply);
     bson_destroy(&command);
@@ -116,7 +118,7 @@ bool tow_link_poll_time(tow_conn_t *conn, tow_optime_t *out, tow_error_t *error)
         ok = ask_last_write(conn, "lastWrite.majorityOpTime.ts", 0, out, error);
     if (ok && !*out) {
         began_us = tow_now_us();
-        ok = majority_read(conn, 0, out, error);
+        ok = majority_read(conn, PROBE, 0, out, error);
     }
     if (ok) {
         atomic_store(&link->ping_us, (uint64_t)(tow_now_us() - began_us));
@@ -124,6 +126,12 @@ bool tow_link_poll_time(tow_conn_t *conn, tow_optime_t *out, tow_error_t *error)
         tow_link_note_time(link, *out);
     }
     return ok;
+}
+
+bool tow_link_majority_time(tow_conn_t *conn, const char *database, tow_optime_t *out,
+                            tow_error_t *error)
+{
+    return majority_read(conn, database, 0, out, error);
 }
 
 bool tow_link_push_shards(tow_conn_t *conn, tow_optime_t *out, tow_error_t *error)
@@ -164,5 +172,5 @@ bool tow_link_barrier_time(tow_conn_t *conn, tow_optime_t *out, tow_error_t *err
         return ask_and_push(conn, out, error);
     /* A majority read alone may see a little less than the last write: it waits for that one. */
     return ask_last_write(conn, "lastWrite.opTime.ts", TOW_SEND_RETRY, &last, error) &&
-           majority_read(conn, last, out, error);
+           majority_read(conn, PROBE, last, out, error);
 }
