@@ -548,6 +548,8 @@ bool tow_replay_ddl(tow_replay_t *replay, const bson_t *event, tow_optime_t time
     bool barrier, ok;
 
     tow_event_parse(event, &ddl.parsed);
+    if (!ddl.parsed.database[0])
+        return true;
     barrier = tow_ddl_is_barrier(&ddl.parsed);
     if (barrier)
         pthread_rwlock_wrlock(&replay->exclusive);

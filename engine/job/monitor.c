@@ -8,7 +8,7 @@ enum {
     POLL_MS = 100,             /* of the source's time: bounds how fast the floor passes a no-op */
     POLL_CLOSE_MS = 20,        /* when next to nothing is left until the job is in sync */
     PUSH_MS = 500,             /* between two pushes of shards that hold back the stream */
-    REFUSED_MS = 10000,        /* how long the source may refuse to tell its time */
+    REFUSED_MS = 5000,         /* how long the source may refuse to tell its time */
     CHECKPOINT_MS = 1000,
     RENEW_MS = 3000,
     CLOSE_EVENTS = 2000,       /* backlog at which direct mode begins … */

@@ -24,6 +24,7 @@ from fake import Fake
 from faults import faults
 from job import EXIT, binary, clean_environment, stamp, towline
 from scenario import Scenario, wait_until
+from wire import is_barrier
 
 RAW = CodecOptions(document_class=RawBSONDocument)
 NOT_PRIMARY = ((10107, "NotWritablePrimary"), (13435, "NotPrimaryNoSecondaryOk"),
@@ -166,7 +167,7 @@ def lost_at_cutover(scenario, destination):
 
     job = scenario.job(sides, no_verify=True)
     job.wait_in_sync()
-    fake.script.on("appendOplogNote").act(lose)
+    fake.script.on("find", when=is_barrier).act(lose)
     job.finish()
     found = sides.differences()
     scenario.expect(not found, lambda: "; ".join(found))
@@ -252,7 +253,7 @@ def read_errors(fake):
     script.on("hello").close()
     script.on("listCollections").error(10107, "NotWritablePrimary")
     script.on("listIndexes").close()
-    script.on("appendOplogNote").lost()
+    script.on("find", when=is_barrier).lost()
 
 
 def large_event(scenario, destination):
@@ -303,7 +304,6 @@ def silent_shard(scenario, destination, shared):
     only what the stream told of. shared: the silent shard's last time is that of the last write."""
     sides = Sides(scenario, destination, sharded=True)
     fake, ended = sides.source, threading.Event()
-    fake.script.on("appendOplogNote", times=None).error(13, "Unauthorized")
 
     def go_on():
         """The shards' no-ops; the silent one's comes late."""

@@ -74,6 +74,7 @@ class Fake(Peer):
         self.oldest = None        # a resume point before this time is gone
         self.held_from = None     # entries from this index on are not delivered yet
         self.held_at = None       # and this is the high-water mark meanwhile; None: it goes on
+        self.pushed = 0           # how often the silent shard was
         self.config = None        # None: their time is everybody's
         self.cursors = {}         # id: whatever is left of it
         self.numbers = itertools.count(1000)
@@ -280,8 +281,26 @@ class Fake(Peer):
             self.changed.notify_all()
             return SON(operationTime=self.now())
 
+    @staticmethod
+    def _too_late(after):
+        return failure(72, "InvalidOptions", "readConcern afterClusterTime value must not be greater than the "
+                                             "current clusterTime. Requested clusterTime: %s" % after)
+
+    def _push(self, after):
+        """Whoever has not reached the time writes a no-op behind it: the silent shard, the config servers."""
+        if self.held_at < after:
+            self.held_from, self.held_at = len(self.oplog), self._next()
+            self.pushed += 1
+        else:
+            self._next()
+
     def do_listDatabases(self, request):
         with self.changed:
+            after = request.body.get("readConcern", {}).get("afterClusterTime")
+            if after is not None and after > self.now():
+                return self._too_late(after)
+            if after is not None and self.held_at is not None:
+                self._push(after)
             names = sorted({ns.split(".", 1)[0] for ns in self.collections})
         return SON([("databases", [SON([("name", name), ("sizeOnDisk", 8192.0), ("empty", False)])
                                    for name in names + ["admin", "local", "config"]]),
@@ -346,7 +365,7 @@ class Fake(Peer):
             return self._cursor(request, self.shard_keys, "collections")
         known = {"find", "filter", "projection", "hint", "min", "max", "batchSize", "limit", "lsid",
                  "singleBatch", "noCursorTimeout", "readConcern", "$db", "$clusterTime", "sort",
-                 "$readPreference"}
+                 "$readPreference", "maxTimeMS"}
         if set(body) - known:
             return failure(40415, "Location40415", "unknown field %s" % (set(body) - known))
         if self.sharded and request.database == "admin":
@@ -356,7 +375,7 @@ class Fake(Peer):
         with self.changed:
             after = body.get("readConcern", {}).get("afterClusterTime")
             if after is not None and after > self.now():
-                return failure(50, "MaxTimeMSExpired", "afterClusterTime is of the future")
+                return self._too_late(after)
             collection = self._collection(request)
             documents = [bson.decode(raw, ORDERED) for raw in
                          (collection["documents"] if collection else ())]

@@ -118,6 +118,11 @@ class Request:
         return struct.pack("<iiii", 16 + len(payload), 0, self.id, OP_MSG) + payload
 
 
+def is_barrier(request):
+    """For `when` of a rule on "find": the read by which the engine takes a replica set's barrier."""
+    return request.database == "towline_probe" and "afterClusterTime" in request.body.get("readConcern", {})
+
+
 def reply_body(message):
     """The document of a reply, as SON; None when it is not one that we know."""
     opcode = struct.unpack_from("<i", message, 12)[0]

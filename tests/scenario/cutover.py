@@ -16,7 +16,7 @@ from pymongo import MongoClient
 from job import EXIT, ApiError, towline
 from proxy import Proxied, behind
 from scenario import Pair, Scenario
-from wire import failure
+from wire import failure, is_barrier
 
 SECRET = "planted-password"
 HELD_OFF = 2147483647
@@ -123,13 +123,13 @@ def logged(job, name):
 def late_writes(scenario, pair):
     proxied = Proxied(pair)
     orders = pair.source.client["shop"]["orders"]
-    for label, side, command in (("before the last replay", 0, "appendOplogNote"),
-                                 ("behind the last replay", 1, "listCollections")):
+    for label, side, command, when in (("before the last replay", 0, "find", is_barrier),
+                                       ("behind the last replay", 1, "listCollections", None)):
         fill(scenario, pair)
         with scenario.case("writes %s are applied, counted and reported" % label):
             job = scenario.job(proxied, name="late", verify_rate=0)
             job.wait_in_sync()
-            with Hold(list(proxied)[side], command, after=1 - side) as hold:
+            with Hold(list(proxied)[side], command, when, after=1 - side) as hold:
                 job.commit()
                 hold.wait(scenario)
                 orders.insert_many([{"_id": "late %d" % n, "at": -n} for n in range(1, 8)])
