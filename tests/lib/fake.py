@@ -288,18 +288,19 @@ class Fake(Peer):
 
     def _push(self, after):
         """Whoever has not reached the time writes a no-op behind it: the silent shard, the config servers."""
-        if self.held_at < after:
+        if self.held_at is not None and self.held_at < after:
             self.held_from, self.held_at = len(self.oplog), self._next()
             self.pushed += 1
         else:
             self._next()
+        self.changed.notify_all()
 
     def do_listDatabases(self, request):
         with self.changed:
             after = request.body.get("readConcern", {}).get("afterClusterTime")
             if after is not None and after > self.now():
                 return self._too_late(after)
-            if after is not None and self.held_at is not None:
+            if after is not None and self.sharded:
                 self._push(after)
             names = sorted({ns.split(".", 1)[0] for ns in self.collections})
         return SON([("databases", [SON([("name", name), ("sizeOnDisk", 8192.0), ("empty", False)])
