@@ -143,6 +143,29 @@ def of_nothing(scenario, destination):
     end(scenario, sides, job)
 
 
+def told_with_its_time(scenario, destination):
+    """A server refuses an afterClusterTime that it has not heard of. One client of the engine hears of an event's
+    time, and another one reads after it: the newest $clusterTime goes with the read."""
+    sides, bare = Sides(scenario, destination), []
+    fake, job = sides.source, scenario.job(sides)
+    job.wait_in_sync()
+
+    def look(request):
+        after = request.body.get("readConcern", {}).get("afterClusterTime")
+        if after and request.body.get("$clusterTime", {}).get("clusterTime", after) < after:
+            bare.append(after)
+        return False
+
+    fake.script.on("find", when=look).close()
+    for number in range(300):
+        fake.update("shop.a", number % 300, mark=number)
+        time.sleep(0.005)  # the writer's pace
+    fake.tick(1)
+    caught_up(job, fake)
+    end(scenario, sides, job)
+    scenario.expect(not bare, "%d reads without" % len(bare))
+
+
 # The catalog ------------------------------------------------------------------------------------------------
 
 def put_functions(fake, ns, *names):
@@ -300,6 +323,7 @@ def main():
                  ("a getMore longer than the socket time-out", long_look, {}),
                  ("stopped while the source looks for long", stopped_while_looking, {}),
                  ("an event without a namespace", of_nothing, {}),
+                 ("a time that another client heard of", told_with_its_time, {}),
                  ("system.js is read again at the end", functions, {}),
                  ("dropDatabase with system.js", functions_dropped, {}),
                  ("a rename whose answer is lost", rename_lost, {}),
