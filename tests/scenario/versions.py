@@ -1,0 +1,317 @@
+#!/usr/bin/env python3
+"""versions.py: a whole job between servers that answer as those of 4.2, 4.4, 5.0 and 7.0 do.
+
+Both sides are the test server behind tests/lib/strict.py, and the job's users have exactly the roles of the
+README. Each version is one job: check, copy, in sync, changes and DDL of every kind, a stop, a kill, cutover,
+verify. `--only 4.4` runs one version, `--part NAME` plants one part of the catalog alone, which shows which
+part a failure belongs to.
+"""
+import pathlib
+import re
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+sys.dont_write_bytecode = True
+
+from bson import Code
+from bson.son import SON
+
+import corpus
+import strict
+from job import towline
+from scenario import Scenario, wait_until
+
+VERSIONS = ("4.2.14", "4.4.6", "5.0.9", "7.0.14")
+
+
+class Sides:
+    """A source and a destination of a version. URIs of the job are those of its users."""
+
+    def __init__(self, pair, version, root):
+        self.source, self.destination = (strict.behind(side, version) for side in pair)
+        roles = (None, None) if root else ("reader", "writer")
+        self.users = tuple(side.user(role) for side, role in zip(self, roles))
+
+    def __iter__(self):
+        return iter((self.source, self.destination))
+
+    def uris(self):
+        return self.users[0].uri, self.users[1].uri
+
+    def close(self):
+        for side in (*self, *self.users):
+            side.close()
+
+
+# The parts: what is planted, and what happens to it while the job is in sync -----------------------
+
+def command(client, database, *pairs):
+    return client[database].command(SON(pairs))
+
+
+def plain(client):
+    client.shop.plain.insert_many([{"_id": number, "n": number} for number in range(500)])
+
+
+def plain_changes(client):
+    client.shop.plain.update_many({"n": {"$lt": 50}}, {"$set": {"changed": 1}})
+    client.shop.plain.update_one({"_id": 77}, [{"$set": {"piped": {"$literal": 1}}}])
+    client.shop.plain.delete_many({"n": {"$gte": 450}})
+    client.shop.plain.insert_many([{"_id": "new %d" % number} for number in range(50)])
+    client.shop.young.insert_one({"_id": 1})
+    client.shop.young.rename("renamed")
+
+
+def validators(client):
+    command(client, "shop", ("create", "valid"), ("validator", {"$or": [{"n": {"$gt": 0}}, {"old": True}]}),
+            ("validationAction", "error"), ("validationLevel", "moderate"))
+    client.shop.valid.insert_many([{"_id": number, "n": 1} for number in range(20)])
+    command(client, "shop", ("create", "schema"), ("validator", {"$jsonSchema": {"required": ["n"]}}))
+    client.shop.schema.insert_one({"_id": 1, "n": 1})
+
+
+def validators_changes(client):
+    command(client, "shop", ("collMod", "valid"), ("validator", {"n": {"$type": "number"}}))
+    client.shop.valid.insert_one({"_id": "late", "n": 2})
+
+
+def ttl(client):
+    command(client, "shop", ("createIndexes", "ttl"), ("indexes", [
+        {"key": {"t": 1}, "name": "hour", "expireAfterSeconds": 3600},
+        {"key": {"u": 1}, "name": "long", "expireAfterSeconds": 1500000000}]))
+    client.shop.ttl.insert_many([{"_id": number} for number in range(20)])
+
+
+def ttl_changes(client):
+    command(client, "shop", ("collMod", "ttl"), ("index", {"name": "hour", "expireAfterSeconds": 7200}))
+
+
+def views(client):
+    client.shop.viewed.insert_many([{"_id": number, "n": number} for number in range(20)])
+    client.shop.create_collection("view", viewOn="viewed", pipeline=[{"$match": {"n": {"$gt": 3}}}])
+    client.shop.create_collection("french", viewOn="viewed", pipeline=[], collation={"locale": "fr"})
+
+
+def views_changes(client):
+    client.shop.create_collection("late view", viewOn="viewed", pipeline=[])
+    client.shop.drop_collection("french")
+
+
+def collations(client):
+    client.shop.create_collection("collated", collation={"locale": "en", "strength": 2})
+    client.shop.collated.insert_many([{"_id": "k%d" % number, "e": "x%d" % number} for number in range(50)])
+    command(client, "shop", ("createIndexes", "collated"), ("indexes", [
+        {"key": {"e": 1}, "name": "inherits", "unique": True},
+        {"key": {"e": -1}, "name": "simple", "collation": {"locale": "simple"}},
+        {"key": {"t": "text"}, "name": "text", "collation": {"locale": "simple"}},
+        {"key": {"p": "2d"}, "name": "flat", "collation": {"locale": "simple"}}]))
+
+
+def collations_changes(client):
+    for number in range(20):
+        client.shop.collated.delete_one({"_id": "k%d" % number})
+        client.shop.collated.insert_one({"_id": "K2%d" % number, "e": "X%d" % number})
+
+
+def capped(client):
+    client.shop.create_collection("capped", capped=True, size=100000, max=40)
+    client.shop.capped.insert_many([{"_id": number, "n": 0} for number in range(60)])
+    client.shop.create_collection("log", capped=True, size=8192)
+    client.shop.log.insert_many([{"_id": number, "line": "x" * 50} for number in range(20)])
+
+
+def capped_changes(client):
+    client.shop.capped.insert_many([{"_id": number, "n": 0} for number in range(60, 90)])
+    client.shop.capped.update_one({"_id": 80}, {"$set": {"n": 9}})
+    client.shop.log.insert_many([{"_id": number, "line": "y" * 50} for number in range(20, 30)])
+
+
+def capped_away(client):
+    """The job is not there to see it, and goes on from before the cap came round."""
+    client.shop.capped.insert_many([{"_id": "away %s" % n, "n": 0} for n in range(45)])
+    client.shop.log.insert_one({"_id": "away", "line": "z" * 50})
+
+
+def indexes(client):
+    client.shop.indexed.insert_many([{"_id": number, "a": number, "p": [number % 90, 1]}
+                                     for number in range(100)])
+    kinds = [{"key": {"a": 1}, "name": "a", "unique": True}, {"key": {"a": -1, "b": 1}, "name": "ab"},
+             {"key": {"s": 1}, "name": "sparse", "sparse": True, "background": True},
+             {"key": {"f": 1}, "name": "partial", "partialFilterExpression": {"f": {"$gt": 5}}},
+             {"key": {"p": "2d"}, "name": "flat", "bits": 20}, {"key": {"g": "2dsphere"}, "name": "sphere"},
+             {"key": {"h": "hashed"}, "name": "hashed"}, {"key": {"$**": 1}, "name": "wild"},
+             {"key": SON([("c", 1), ("t", "text"), ("s", "text")]), "name": "text", "weights": {"t": 5},
+              "default_language": "french"},
+             {"key": {"k": 1}, "name": "german", "collation": {"locale": "de", "strength": 1}}]
+    for kind in kinds:
+        corpus.attempt("index %s" % kind["name"], lambda kind=kind: command(
+            client, "shop", ("createIndexes", "indexed"), ("indexes", [kind])))
+
+
+def indexes_changes(client):
+    command(client, "shop", ("createIndexes", "indexed"), ("indexes", [{"key": {"late": 1}, "name": "late"}]))
+    command(client, "shop", ("dropIndexes", "indexed"), ("index", "ab"))
+    command(client, "shop", ("createIndexes", "fresh"), ("indexes", [{"key": {"b": 1}, "name": "b"}]))
+
+
+def legacy(client):
+    """Options that only old servers took, and a TTL of NaN, which never expires anything."""
+    client.shop.legacy.insert_one({"_id": 1})
+    command(client, "shop", ("createIndexes", "nan"), ("indexes", [
+        {"key": {"t": 1}, "name": "nan", "expireAfterSeconds": float("nan")}]))
+    client.shop.nan.insert_one({"_id": 1})
+
+
+def system_js(client):
+    client.shop["system.js"].insert_many([{"_id": "f%d" % number, "value": Code("function() {}")}
+                                          for number in range(5)])
+    client.gone["system.js"].insert_one({"_id": "g", "value": Code("function() {}")})
+    client.gone.c.insert_one({"_id": 1})
+
+
+def system_js_changes(client):
+    client.shop["system.js"].insert_one({"_id": "late", "value": Code("function() { return 1 }")})
+    client.shop["system.js"].delete_one({"_id": "f1"})
+    client.drop_database("gone")
+
+
+def system_js_away(client):
+    client.shop["system.js"].insert_one({"_id": "away", "value": Code("function() { return 2 }")})
+
+
+def dollars(client):
+    for number in range(20):
+        client.shop.dollars.insert_one(SON([("_id", number), ("n", {"$inside": 1, "x.y": 2})]))
+        corpus.insert(client.shop.dollars, "a field that begins with a dollar",
+                      SON([("_id", "top %d" % number), ("$top", 1)]))
+
+
+def dollars_changes(client):
+    client.shop.dollars.update_many({}, {"$set": {"changed": 1}})
+    client.shop.dollars.delete_one({"_id": 3})
+    client.shop.dollars.insert_one(SON([("_id", 3), ("n", {"$again": 1})]))
+
+
+def out(client):
+    client.shop.big.insert_many([{"_id": number, "n": number} for number in range(300)])
+    client.shop.report.insert_one({"_id": "old"})
+    client.shop.report.create_index("n")
+
+
+def out_changes(client):
+    list(client.shop.big.aggregate([{"$match": {"n": {"$lt": 200}}}, {"$out": "report"}]))
+    list(client.shop.big.aggregate([{"$match": {"n": {"$lt": 100}}}, {"$out": "first report"}]))
+
+
+def out_away(client):
+    list(client.shop.big.aggregate([{"$match": {"n": {"$lt": 150}}}, {"$out": "report"}]))
+
+
+def pre_images(client):
+    corpus.attempt("recordPreImages", lambda: command(client, "shop", ("create", "images"),
+                                                      ("recordPreImages", True)))
+    client.shop.images.insert_one({"_id": 1})
+
+
+def pre_images_changes(client):
+    client.shop.images.update_one({"_id": 1}, {"$set": {"n": 1}})
+
+
+def documents(client):
+    corpus.plant(client)
+
+
+def documents_changes(client):
+    stirrer = corpus.Stirrer(client, 1, pace=0.002)
+    wait_until("changes", lambda: stirrer.done > 150 or stirrer.error)
+    stirrer.stop()
+
+
+# name: (what is planted, what changes while the job is in sync, what changes while it is stopped)
+PARTS = {"plain": (plain, plain_changes), "validators": (validators, validators_changes),
+         "ttl": (ttl, ttl_changes), "views": (views, views_changes),
+         "collations": (collations, collations_changes), "capped": (capped, capped_changes, capped_away),
+         "indexes": (indexes, indexes_changes), "legacy": (legacy,),
+         "system.js": (system_js, system_js_changes, system_js_away), "dollars": (dollars, dollars_changes),
+         "out": (out, out_changes, out_away), "pre-images": (pre_images, pre_images_changes),
+         "documents": (documents, documents_changes)}
+
+
+# The job ------------------------------------------------------------------------------------------
+
+def differences(scenario, sides):
+    """A TTL of NaN is the one thing that must differ: there it is a number, and a large one."""
+    found = [entry for entry in scenario.differences(sides) if not (
+        entry.namespace == "shop.nan" and entry.kind == "indexes")]
+    held = [index.get("expireAfterSeconds") for index in
+            sides.destination.client.shop.nan.list_indexes() if index["name"] == "nan"]
+    scenario.expect(all(seconds > 10 ** 8 for seconds in held), "a TTL of NaN became %s" % held)
+    return found
+
+
+def run(parts, which, client):
+    for part in parts:
+        if len(part) > which:
+            part[which](client)
+
+
+def whole_job(scenario, pair, version, parts):
+    scenario.reset(*pair)
+    sides = Sides(pair, version, scenario.arguments.root)
+    try:
+        client = sides.source.client
+        for part in parts:
+            part[0](client)
+        checked = towline("check", "--source", sides.uris()[0], "--destination", sides.uris()[1])
+        scenario.expect(checked.returncode == 0, "check: exit %d: %s" % (
+            checked.returncode, (checked.stdout + checked.stderr)[-600:]))
+        job = scenario.job(sides)
+        job.wait_in_sync()
+        run(parts, 1, client)
+        job.wait_caught_up(client)
+        for stop in (15, 9):
+            job.wait_in_sync()
+            job.signal(stop)
+            job.wait()
+            client.shop.plain.update_many({}, {"$set": {"stopped by": stop}})
+            if stop == 9:
+                run(parts, 2, client)
+            job.start()
+        job.wait_in_sync()
+        job.wait_caught_up(client)
+        summary = job.finish()
+        scenario.expect(not re.search(r"bug of Towline|were repaired", str(summary)),
+                        lambda: "the verification repaired something: %s" % summary)
+        found = differences(scenario, sides)
+        for difference in found:
+            sys.stderr.write("difference: %s: %s: %s\n" % difference)
+        scenario.expect(not found, lambda: "%d differences, first: %s: %s: %s" % (len(found), *found[0]))
+        verified = towline("verify", "--source", sides.uris()[0], "--destination", sides.uris()[1],
+                           "--progress", "none")
+        known = (0, 12) if any(part is PARTS["legacy"] for part in parts) else (0,)
+        scenario.expect(verified.returncode in known, "verify: exit %d: %s" % (
+            verified.returncode, (verified.stdout + verified.stderr)[-600:]))
+        gaps = [name for user in sides.users for name in user.gaps]
+        scenario.expect(not gaps, "the table of roles lacks %s" % gaps)
+    finally:
+        sides.close()
+
+
+def main():
+    arguments = [("--root", {"action": "store_true", "help": "the job's users may do everything"}),
+                 ("--only", {"help": "versions that begin with this"}),
+                 ("--part", {"help": "one part of the catalog: %s" % ", ".join(PARTS)})]
+    with Scenario(__doc__, arguments) as scenario:
+        pair = scenario.pair()
+        parts = [PARTS[scenario.arguments.part]] if scenario.arguments.part else list(PARTS.values())
+        for version in VERSIONS:
+            if scenario.arguments.only and not version.startswith(scenario.arguments.only):
+                continue
+            with scenario.case("from %s to %s" % (version, version)):
+                whole_job(scenario, pair, version, parts)
+            for job in scenario.jobs:
+                job.close()
+
+
+if __name__ == "__main__":
+    main()
