@@ -30,6 +30,14 @@ from fake_answers import Answers
 from faults import faults
 from wire import ORDERED
 
+# Lines of recordings/*.jsonl that it answers as a real 4.4.6 does: as a mongod, as a mongos.
+CLAIMS = {"handshake": (1, 4, 13, 15, 16, 17, 65, 66, 101),
+          "refusals": (174, 176, 195, 262, 307, 308, 309, 310, 313, 367, 368, 369),
+          "capped": (12,),
+          "streams": (0, 1, 3, 5, 171, 172, 180, 186, 188, 189, 190, 191, 193, 194, 195, 196, 197, 198, 199,
+                      213, 255, 256, 257, 258, 259, 260, 261)}
+CLUSTER_CLAIMS = {"handshake": (108, 113, 114, 115, 117, 118, 124, 128, 140, 145),
+                  "cluster": (1, 2, 3, 8, 10, 23, 26, 27, 28, 30, 31, 35, 60, 152)}
 START_SECONDS = 1760000000
 NOOP_SECONDS = 10  # a real primary looks every ten seconds whether it was idle
 

@@ -165,7 +165,7 @@ class Answers(Peer):
         with self.changed:
             last = SON([("ts", self.now()), ("t", Int64(1))])
             document = SON([
-                ("isWritablePrimary", True), ("ismaster", True), ("maxBsonObjectSize", 16777216),
+                ("ismaster" if request.name.lower() == "ismaster" else "isWritablePrimary", True), ("maxBsonObjectSize", 16777216),
                 ("maxMessageSizeBytes", 48000000), ("maxWriteBatchSize", 100000), ("localTime", now),
                 ("logicalSessionTimeoutMinutes", 30), ("connectionId", 1), ("minWireVersion", 0),
                 ("maxWireVersion", wire)])
@@ -485,7 +485,13 @@ class Answers(Peer):
                     ("operationTime", operation_time)])
 
     def _start_of(self, options):
+        if "resumeAfter" in options and "startAtOperationTime" in options:
+            raise Refused(40674, "Location40674", "Only one type of resume option is allowed, but multiple "
+                          "were found.")
         if "resumeAfter" in options:
+            problem = None if self.opaque else keystring.problem(options["resumeAfter"], self.version < (6,))
+            if problem:
+                raise Refused(problem[0], problem[1] or "Location%d" % problem[0], problem[2])
             return options["resumeAfter"]
         if "startAtOperationTime" in options:
             return self._token(options["startAtOperationTime"], event=False)

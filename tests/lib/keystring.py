@@ -4,6 +4,8 @@ A token of 4.2 to 5.x is `82`, seconds, increment, version `2B02`, the type (`29
 an event), the place within a transaction, `6E`, then of an event the collection's uuid and the document key.
 From 6.0 on the version is `2B04`, and a high water mark ends in `1404`.
 """
+import re
+
 from bson import Timestamp
 
 VERSION_1, VERSION_2 = "2B02", "2B04"
@@ -55,3 +57,21 @@ def time_of(token):
 
 def is_event(token):
     return token["_data"][22:28] == "2C0100"
+
+
+def problem(token, old):
+    """(code, codeName or "", message) of what a server says of a malformed token; None: it is well-formed."""
+    data = token.get("_data")
+    if not isinstance(data, str):
+        return (40647, "", "Bad resume token: _data of missing or of wrong type.")
+    if not data:
+        return (40649, "", "invalid empty resume token")
+    if len(data) % 2 or re.search("[^0-9A-Fa-f]", data):
+        return (9, "FailedToParse", "resume token string was not a valid hex string")
+    if len(data) < 18 or len(data) > 22 and not data.endswith("04"):
+        return (15, "Overflow", "Invalid advance past end of buffer")
+    if len(data) < 22:
+        return (50796, "", "Resume Token does not contain version")
+    if data[18:22] != VERSION_1 and (old or data[18:22] != VERSION_2):
+        return (50795, "", "Invalid Resume Token: only supports version 0 or 1")
+    return None

@@ -404,6 +404,13 @@ def batch_of(reply):
     return cursor.get("firstBatch", cursor.get("nextBatch", []))
 
 
+def nothing_built(strict, request, reply):
+    if reply["numIndexesBefore"] == reply["numIndexesAfter"]:
+        reply.pop("commitQuorum", None)
+        reply.pop("createdCollectionAutomatically", None)
+        reply["note"] = "all indexes already exist"
+
+
 def roles_of(strict, request, reply):
     roles = [SON([("role", role), ("db", "admin")]) for role in ROLES[strict.roles]]
     info = reply["authInfo"]
@@ -520,6 +527,7 @@ ANSWERED = (
     Rule("buildInfo buildinfo", always, version_of),
     Rule("hello isMaster ismaster", always, hello_of),
     Rule("listCollections", always, collections_as_listed),
+    Rule("createIndexes", always, nothing_built),
     Rule("connectionStatus", by_roles, roles_of),
 )
 STATEMENTS_OF = {"insert": "documents", "update": "updates", "delete": "deletes"}
