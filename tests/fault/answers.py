@@ -26,6 +26,8 @@ from faults import faults
 from job import EXIT, binary, clean_environment, stamp, towline
 from scenario import Scenario, wait_until
 
+# Of a sharded source; what the README's compatibility table rests on.
+MONGOS_VERSIONS = ("4.2.14", "4.4.6", "5.0.9", "6.0.4", "7.0.14", "8.0.4")
 RAW = CodecOptions(document_class=RawBSONDocument)
 NOT_PRIMARY = ((10107, "NotWritablePrimary"), (13435, "NotPrimaryNoSecondaryOk"),
                (189, "PrimarySteppedDown"), (91, "ShutdownInProgress"),
@@ -35,12 +37,13 @@ NOT_PRIMARY = ((10107, "NotWritablePrimary"), (13435, "NotPrimaryNoSecondaryOk")
 class Sides:
     """A fake source and a real destination, as a scenario's pair."""
 
-    def __init__(self, scenario, destination, **options):
+    def __init__(self, scenario, destination, noop_seconds=1, **options):
         self.source, self.destination = Fake(**options), destination
         scenario.reset(destination)
         if self.source.sharded:
             self.source.shard_collection("shop.a")
             self.source.shard_collection("shop.b")
+            self.source.noop_seconds = noop_seconds
             self.source.run()  # a mongos has nothing to tell while the clocks of its shards stand still
         for number in range(300):
             self.source.insert("shop.a", {"_id": number, "n": 0})
@@ -307,7 +310,7 @@ def silent_shard(scenario, destination, shared):
     """Finding 3: a mongos of 4.4 has no appendOplogNote, and what it says of `admin` is the config server's
     time. The last writes are held back by a shard that was silent; the cutover waits for all of them, and
     pushes that shard. shared: the silent shard's last time is that of the last write."""
-    sides = Sides(scenario, destination, sharded=True, version="4.4.6")
+    sides = Sides(scenario, destination, noop_seconds=10, sharded=True, version="4.4.6")
     fake, ended = sides.source, threading.Event()
 
     def wake():
@@ -341,7 +344,7 @@ def silent_shard(scenario, destination, shared):
 def idle_shard(scenario, destination):
     """Finding 22: one shard writes, the other is idle and writes a no-op every ten seconds. The job stays in
     sync all the time, then with no write at all, and the cutover takes seconds."""
-    sides = Sides(scenario, destination, sharded=True, version="4.4.6")
+    sides = Sides(scenario, destination, noop_seconds=10, sharded=True, version="4.4.6")
     fake, job = sides.source, scenario.job(sides)
     job.wait_in_sync()
     samples, number = [], 0
@@ -619,7 +622,8 @@ def main():
     with Scenario(__doc__, [("--only", {"help": "cases whose name holds this"})]) as scenario:
         destination = scenario.server()
         cases = [("KeyString tokens, from start to cutover", whole_job, {}),
-                 ("a mongos", whole_job, {"sharded": True}),
+                 *[("a mongos of %s" % version, whole_job, {"sharded": True, "version": version})
+                   for version in MONGOS_VERSIONS],
                  ("opaque tokens", whole_job, {"opaque": True}),
                  ("finding 3: a silent shard at the cutover", silent_shard, {"shared": False}),
                  ("finding 3: a silent shard, at the time of the last write", silent_shard, {"shared": True}),

@@ -77,7 +77,7 @@ class Fake(Answers):
     def __init__(self, sharded=False, opaque=False, version="7.0.14", roles=None):
         self.sharded, self.opaque, self.text, self.roles = bool(sharded), opaque, version, roles
         self.version = tuple(int(part) for part in version.split("."))
-        self.seconds = START_SECONDS
+        self.seconds, self.noop_seconds = START_SECONDS, NOOP_SECONDS
         count = 1 if not sharded else 2 if sharded is True else sharded
         self.shards = [Shard(self, "cls%d" % number) for number in range(count)]
         self.known = self.now()   # the newest time that the server which is asked has heard of
@@ -122,7 +122,7 @@ class Fake(Answers):
                     passed = int(time.monotonic() - last)
                     self.seconds, last = self.seconds + passed, last + passed
                     for shard in self.shards:
-                        if not shard.silent and time.monotonic() - shard.wrote >= NOOP_SECONDS:
+                        if not shard.silent and time.monotonic() - shard.wrote >= self.noop_seconds:
                             shard.next()
                             self.changed.notify_all()
         threading.Thread(target=work, daemon=True).start()

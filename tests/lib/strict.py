@@ -24,7 +24,7 @@ from pymongo.errors import OperationFailure
 from proxy import Proxy
 from roles import allowed, row_of
 from strict_rules import (ANSWERED, REFUSED, SENT, STATEMENTS, STATEMENTS_OF, WIRE_VERSIONS, alike, as_listed,
-                          batch_of, hello_of, is_capped, is_nan, known_options, ns_of, opens_stream,
+                          batch_of, is_capped, is_nan, known_options, ns_of, opens_stream,
                           specifications)
 from wire import ORDERED, RAW, Closed, failure, reply_body, with_body
 
@@ -52,6 +52,7 @@ class Known:
         self.indexes = {}      # ns: {name: specification}
         self.building = {}     # ns: names of indexes that are being built
         self.streams = {}      # cursor id: None
+        self.cluster = ObjectId()
         self.time = Timestamp(0, 0)
 
     def ask(self, database, command):
@@ -131,10 +132,11 @@ class Known:
 
 
 class Strict(Proxy):
-    """version: "4.2.14", "4.4.6" …; roles: a key of ROLES, or None for everything."""
+    """version: "4.2.14", "4.4.6" …; roles: a key of ROLES, or None for everything; mongos: it says that it is
+    one, of a cluster with one shard."""
 
-    def __init__(self, server, version="4.4.6", roles=None, known=None):
-        self.server, self.text, self.roles = server, version, roles
+    def __init__(self, server, version="4.4.6", roles=None, known=None, mongos=False):
+        self.server, self.text, self.roles, self.mongos = server, version, roles, mongos
         self.version = tuple(int(part) for part in version.split("."))
         self.wire_version = max((number, wire) for number, wire in WIRE_VERSIONS.items()
                                 if number <= self.version)[1]
@@ -145,10 +147,12 @@ class Strict(Proxy):
         self._client = None
         super().__init__(server.port)
         self.uri = re.sub(r":\d+/", ":%d/" % self.port, server.uri)
+        if mongos:
+            self.uri = "mongodb://127.0.0.1:%d/" % self.port
 
     def user(self, roles):
         """The same server, as a user with these roles sees it."""
-        return Strict(self.server, self.text, roles, self.known)
+        return Strict(self.server, self.text, roles, self.known, self.mongos)
 
     @property
     def client(self):
@@ -158,9 +162,16 @@ class Strict(Proxy):
         return self._client
 
     def again(self, request, answer):
-        reply = reply_body(answer)
-        hello_of(self, request, reply)
-        return with_body(answer, reply)
+        return self._changed(request, answer)
+
+    def _changed(self, request, answer):
+        for rule in ANSWERED:
+            if rule.fits(self, request):
+                reply = reply_body(answer)
+                if reply.get("ok"):
+                    rule.does(self, request, reply)
+                    answer = with_body(answer, reply)
+        return answer
 
     def handle(self, request, serve):
         try:
@@ -178,20 +189,16 @@ class Strict(Proxy):
             self.known.heard({"$clusterTime": gossip})
         refusal = self._unauthorized(request) or self._refusal(request)
         if refusal is not None:
-            key = (request.name, refusal["code"])
-            self.refused[key] = self.refused.get(key, 0) + 1
+            self._count(request, refusal)
             return request.answer(refusal)
         for rule in SENT:
             if rule.fits(self, request):
                 request = rule.does(self, request)
-        answer = self._serve(request, serve)
-        for rule in ANSWERED:
-            if rule.fits(self, request):
-                reply = reply_body(answer)
-                if reply.get("ok"):
-                    rule.does(self, request, reply)
-                    answer = with_body(answer, reply)
-        return answer
+        return self._changed(request, self._serve(request, serve))
+
+    def _count(self, request, refusal):
+        key = (request.name, refusal.get("code"))
+        self.refused[key] = self.refused.get(key, 0) + 1
 
     def _unauthorized(self, request):
         if not self.roles:
@@ -239,9 +246,8 @@ class Strict(Proxy):
                     break
             if place in refused and request.body.get("ordered", True):
                 break
-        for place, refusal in refused.items():
-            key = (request.name, refusal["code"])
-            self.refused[key] = self.refused.get(key, 0) + 1
+        for refusal in refused.values():
+            self._count(request, refusal)
         if not refused:
             return self._push_out(request, serve(request))
         end = min(refused) if request.body.get("ordered", True) else len(statements)
@@ -433,5 +439,5 @@ class Strict(Proxy):
         return made
 
 
-def behind(server, version="4.4.6", roles=None):
-    return Strict(server, version, roles)
+def behind(server, version="4.4.6", roles=None, mongos=False):
+    return Strict(server, version, roles, mongos=mongos)

@@ -23,14 +23,17 @@ WIRE_VERSIONS = {(4, 2): 8, (4, 4): 9, (5, 0): 13, (6, 0): 17, (7, 0): 21, (8, 0
 
 class Rule:
     """One line of a table. `when(strict, request)`, for statements `when(strict, request, statement)`, is
-    true where it holds; what it returns is also put into the error's text. since ≤ version < before."""
+    true where it holds; what it returns is also put into the error's text. since ≤ version < before;
+    on: only there, "mongod" or "mongos"."""
 
-    def __init__(self, commands, when, does, since=(0,), before=(99,)):
+    def __init__(self, commands, when, does, since=(0,), before=(99,), on=None):
         self.commands, self.when, self.does = commands.split(), when, does
-        self.since, self.before = since, before
+        self.since, self.before, self.on = since, before, on
 
     def fits(self, strict, request, *statement):
         if request.name not in self.commands or not self.since <= strict.version < self.before:
+            return None
+        if self.on not in (None, "mongos" if strict.mongos else "mongod"):
             return None
         return self.when(strict, request, *statement)
 
@@ -41,6 +44,15 @@ def error(code, name, text):
         message = text % found if "%s" in text else text
         return failure(code, name or "Location%d" % code, message)
     return make
+
+
+def no_code(text):
+    """Some errors have none."""
+    return lambda found: SON([("ok", 0.0), ("errmsg", text)])
+
+
+def no_such(found):
+    return failure(59, "CommandNotFound", "no such cmd: %s" % found)
 
 
 def unknown(found):
@@ -386,6 +398,39 @@ def hello_of(strict, request, reply):
         reply.pop("topologyVersion", None)
 
 
+def hello_of_mongos(strict, request, reply):
+    for name in ("topologyVersion", "hosts", "setName", "setVersion", "secondary", "primary", "me",
+                 "electionId", "lastWrite", "readOnly"):
+        reply.pop(name, None)
+    reply["msg"] = "isdbgrid"
+
+
+def written_through_mongos(strict, request, reply):
+    """R cluster.jsonl: a mongos sends no times of its shards, and says less of a duplicate."""
+    for name in ("opTime", "electionId"):
+        reply.pop(name, None)
+    for entry in reply.get("writeErrors", ()):
+        if entry["code"] == 11000:
+            entry.pop("keyPattern", None)
+            entry.pop("keyValue", None)
+            entry["codeName"] = "DuplicateKey"
+
+
+def raw_of_shards(strict, request, reply):
+    inner = SON((name, reply.pop(name)) for name in list(reply) if name not in ("$clusterTime", "operationTime"))
+    reply["raw"] = {"cls0/127.0.0.1:27021": inner}
+    reply["ok"] = 1.0
+
+
+def databases_of_cluster(strict, request, reply):
+    reply["databases"] = [entry for entry in reply["databases"] if entry["name"] != "local"]
+
+
+def cluster_of(strict, request, reply):
+    if request.database == "config" and request.collection == "version":
+        reply["cursor"]["firstBatch"] = [SON([("_id", 1), ("clusterId", strict.known.cluster)])]
+
+
 def collections_as_listed(strict, request, reply):
     for entry in batch_of(reply):
         options = entry.get("options")
@@ -460,7 +505,17 @@ REFUSED = (
     Rule("create", create_over("collection"),
          error(17399, "", "Cannot create collection %s - collection already exists.")),
     Rule("create", exists_already, error(48, "NamespaceExists", "Collection already exists. NS: %s"),
-         before=(7,)),
+         before=(7,), on="mongod"),
+    Rule("create collMod", has("recordPreImages"), error(
+        72, "InvalidOptions", "recordPreImages collection option is not supported on shards or config "
+        "servers"), since=(4, 4), before=(6,), on="mongos"),
+    # What a mongos lacks                                                             R handshake.jsonl
+    Rule("replSetGetConfig", named, no_such, on="mongos"),
+    Rule("appendOplogNote", named, no_such, before=(8,), on="mongos"),
+    Rule("replSetGetStatus", named, no_code("replSetGetStatus is not supported through mongos"), on="mongos"),
+    Rule("getParameter", has("featureCompatibilityVersion"), no_code("no option found to get"), on="mongos"),
+    Rule("find aggregate listCollections", lambda strict, request: request.database == "local" or None,
+         error(20, "IllegalOperation", "Cannot access local database through mongos"), on="mongos"),
     Rule("collMod", has("recordPreImages"),
          error(40415, "", "BSON field 'collMod.%s' is an unknown field."), since=(6,)),
     Rule("collMod", has("changeStreamPreAndPostImages"),
@@ -526,8 +581,13 @@ SENT = (
 ANSWERED = (
     Rule("buildInfo buildinfo", always, version_of),
     Rule("hello isMaster ismaster", always, hello_of),
+    Rule("hello isMaster ismaster", always, hello_of_mongos, on="mongos"),
+    Rule("insert update delete", always, written_through_mongos, on="mongos"),
+    Rule("listDatabases", always, databases_of_cluster, on="mongos"),
+    Rule("find", always, cluster_of, on="mongos"),
     Rule("listCollections", always, collections_as_listed),
     Rule("createIndexes", always, nothing_built),
+    Rule("createIndexes", always, raw_of_shards, on="mongos"),
     Rule("connectionStatus", by_roles, roles_of),
 )
 STATEMENTS_OF = {"insert": "documents", "update": "updates", "delete": "deletes"}

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""versions.py: a whole job between servers that answer as those of 4.2, 4.4, 5.0 and 7.0 do.
+"""versions.py: a whole job between servers that answer as those of 4.2 to 8.0 do.
 
 Both sides are the test server behind tests/lib/strict.py, and the job's users have exactly the roles of the
-README. Each version is one job: check, copy, in sync, changes and DDL of every kind, a stop, a kill, cutover,
-verify. `--only 4.4` runs one version, `--part NAME` plants one part of the catalog alone, which shows which
-part a failure belongs to.
+README. Each pair is one job: check, copy, in sync, changes and DDL of every kind, a stop, a kill, cutover,
+verify. `--only "from 4.4"` runs some pairs, `--part NAME` plants one part of the catalog alone, which shows
+which part a failure belongs to. PAIRS, TO_MONGOS and TO_STANDALONE are what the README's compatibility
+table rests on.
+On a real server (TOWLINE_TEST_MONGOD) there is one job, with the server as it is.
 """
 import pathlib
 import re
@@ -17,18 +19,37 @@ from bson import Code
 from bson.son import SON
 
 import corpus
+import differences as real
 import strict
 from job import towline
-from scenario import Scenario, wait_until
+from scenario import Pair, Scenario, wait_until
 
-VERSIONS = ("4.2.14", "4.4.6", "5.0.9", "7.0.14")
+# (source, destination)
+PAIRS = (("4.2.14", "4.2.14"), ("4.4.6", "4.4.6"), ("5.0.9", "5.0.9"), ("6.0.4", "6.0.4"),
+         ("7.0.14", "7.0.14"), ("8.0.4", "8.0.4"), ("4.2.14", "7.0.14"), ("4.4.6", "8.0.4"))
+# To a mongos, and to a standalone, of these from a set of the same; with SOME_PARTS.
+TO_MONGOS = ("4.2.14", "4.4.6", "5.0.9", "6.0.4", "7.0.14", "8.0.4")
+TO_STANDALONE = ("4.2.14", "4.4.6", "5.0.9", "6.0.4", "7.0.14", "8.0.4")
+SOME_PARTS = ("plain", "validators", "ttl", "views", "indexes", "system.js")
+
+
+class Real:
+    """A pair of real servers, as they are."""
+
+    def __init__(self, pair):
+        self.source, self.destination, self.users = pair.source, pair.destination, ()
+        self.uris = pair.uris
+
+    def close(self):
+        pass
 
 
 class Sides:
-    """A source and a destination of a version. URIs of the job are those of its users."""
+    """A source and a destination of two versions. URIs of the job are those of its users."""
 
-    def __init__(self, pair, version, root):
-        self.source, self.destination = (strict.behind(side, version) for side in pair)
+    def __init__(self, pair, versions, root, mongos):
+        self.source = strict.behind(pair.source, versions[0])
+        self.destination = strict.behind(pair.destination, versions[1], mongos=mongos)
         roles = (None, None) if root else ("reader", "writer")
         self.users = tuple(side.user(role) for side, role in zip(self, roles))
 
@@ -255,9 +276,8 @@ def run(parts, which, client):
             part[which](client)
 
 
-def whole_job(scenario, pair, version, parts):
-    scenario.reset(*pair)
-    sides = Sides(pair, version, scenario.arguments.root)
+def whole_job(scenario, sides, parts):
+    scenario.reset(sides.source, sides.destination)
     try:
         client = sides.source.client
         for part in parts:
@@ -299,16 +319,26 @@ def whole_job(scenario, pair, version, parts):
 
 def main():
     arguments = [("--root", {"action": "store_true", "help": "the job's users may do everything"}),
-                 ("--only", {"help": "versions that begin with this"}),
+                 ("--only", {"help": "cases whose name holds this", "default": ""}),
                  ("--part", {"help": "one part of the catalog: %s" % ", ".join(PARTS)})]
     with Scenario(__doc__, arguments) as scenario:
         pair = scenario.pair()
-        parts = [PARTS[scenario.arguments.part]] if scenario.arguments.part else list(PARTS.values())
-        for version in VERSIONS:
-            if scenario.arguments.only and not version.startswith(scenario.arguments.only):
+        alone = Pair(pair.source, scenario.server(standalone=True))
+        cases = [("from %s to %s" % versions, versions, "set", PARTS) for versions in PAIRS]
+        cases += [("to a mongos of %s" % version, (version, version), "mongos", SOME_PARTS)
+                  for version in TO_MONGOS]
+        cases += [("to a standalone of %s" % version, (version, version), "standalone", SOME_PARTS)
+                  for version in TO_STANDALONE]
+        if real.is_real():
+            cases = [("from one real server to another", None, "set", PARTS)]
+        for name, versions, kind, parts in cases:
+            if scenario.arguments.only not in name:
                 continue
-            with scenario.case("from %s to %s" % (version, version)):
-                whole_job(scenario, pair, version, parts)
+            parts = [PARTS[part] for part in parts if scenario.arguments.part in (None, part)]
+            with scenario.case(name):
+                sides = alone if kind == "standalone" else pair
+                whole_job(scenario, Sides(sides, versions, scenario.arguments.root, kind == "mongos")
+                          if versions else Real(sides), parts)
             for job in scenario.jobs:
                 job.close()
 
