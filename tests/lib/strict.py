@@ -13,6 +13,7 @@ import re
 import threading
 import time
 import traceback
+import uuid
 
 import bson
 from bson import Int64, ObjectId, Timestamp
@@ -143,7 +144,8 @@ class Strict(Proxy):
         self.known = known or Known(server)
         self.refused = {}      # (command, code): how often; what a test wants to have seen
         self.gaps = []         # commands that the table of roles does not name
-        self.build_seconds = 0  # how long a build takes at least
+        self.build_seconds = 0  # how long an index build takes at least
+        self.out_seconds = 0    # how long a $out takes for each document
         self._client = None
         super().__init__(server.port)
         self.uri = re.sub(r":\d+/", ":%d/" % self.port, server.uri)
@@ -231,7 +233,29 @@ class Strict(Proxy):
             return self._drop_indexes(request, serve)
         if self._is_stream(request):
             return self._stream(request, serve)
+        if self.out_seconds and request.name == "aggregate" and "$out" in request.body["pipeline"][-1]:
+            return self._out(request)
         return serve(request)
+
+    def _out(self, request):
+        """A $out of a large collection: its temporary collection is there, and being filled, for long."""
+        database, stages = self.known.client.get_database(request.database, RAW), request.body["pipeline"]
+        place = database["tmp.agg_out.%s" % uuid.uuid4()]
+        self.known.ask(request.database, SON(create=place.name))
+        for document in database[request.collection].aggregate(stages[:-1]):
+            place.insert_one(document)
+            time.sleep(self.out_seconds)  # how long a document takes is what this stands for
+        target = stages[-1]["$out"]
+        for index in self.known.ask(request.database, SON(listIndexes=target)).get("cursor", {}).get(
+                "firstBatch", []):
+            if index["name"] != "_id_":
+                self.known.ask(request.database, SON([("createIndexes", place.name), ("indexes", [index])]))
+        self.known.ask("admin", SON([("renameCollection", "%s.%s" % (request.database, place.name)),
+                                     ("to", "%s.%s" % (request.database, target)), ("dropTarget", True)]))
+        self.known.changed()
+        return request.answer(SON([("cursor", SON([("firstBatch", []), ("id", Int64(0)), (
+            "ns", "%s.%s" % (request.database, request.collection))])), ("ok", 1.0),
+                                   ("operationTime", self.known.time)]))
 
     # Writes -----------------------------------------------------------------------------------------
 
