@@ -247,10 +247,22 @@ def strict_server(scenario):
     finish(scenario, replay, strict.CLAIMS)
 
 
+def strict_mongos(scenario):
+    double = strict.behind(scenario.server(), "4.4.6", mongos=True)
+    double.client.kinds.create_collection("plain")
+    double.client.k.o.insert_one({"_id": 0})
+    replay = Replay("the strict mongos", double.port)
+    for name, lines in strict.MONGOS_CLAIMS.items():
+        for line in lines:
+            replay.line(name, line, partial=strict.PARTIAL.get((name, line), ()))
+    scenario.expect(not double.gaps, "strict.py failed: %s" % double.gaps)
+    finish(scenario, replay, strict.MONGOS_CLAIMS)
+
+
 def main():
     with Scenario(__doc__) as scenario:
         for name, case in (("the fake mongod", fake_mongod), ("the fake mongos", fake_mongos),
-                           ("the strict server", strict_server)):
+                           ("the strict server", strict_server), ("the strict mongos", strict_mongos)):
             with scenario.case(name):
                 case(scenario)
 

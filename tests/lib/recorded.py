@@ -153,7 +153,8 @@ class Replay:
 def main():
     import fake
     import strict
-    claims = {claim for table in (fake.CLAIMS, fake.CLUSTER_CLAIMS, strict.CLAIMS) for claim in claimed(table)}
+    tables = (fake.CLAIMS, fake.CLUSTER_CLAIMS, strict.CLAIMS, strict.MONGOS_CLAIMS)
+    claims = {claim for table in tables for claim in claimed(table)}
     take(sys.argv[sys.argv.index("--take") + 1], claims)
     print("%d lines" % len(claims))
 

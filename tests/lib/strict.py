@@ -26,7 +26,7 @@ from proxy import Proxy
 from roles import allowed, row_of
 from strict_rules import (ANSWERED, REFUSED, SENT, STATEMENTS, STATEMENTS_OF, WIRE_VERSIONS, alike, as_listed,
                           batch_of, is_capped, is_nan, known_options, ns_of, opens_stream,
-                          specifications)
+                          refused_by_shard, specifications)
 from wire import ORDERED, RAW, Closed, failure, reply_body, with_body
 
 # Lines of recordings/*.jsonl that the test server answers as a real 4.4.6 does once this is before it.
@@ -38,7 +38,12 @@ CLAIMS = {
                  163, 164, 165, 166, 168, 170, 171, 174, 176, 197, 200, 201, 203, 204, 205, 262, 307, 308, 309,
                  310, 313),
     "streams": (204, 207, 208, 213)}
+# The same as a mongos.
+MONGOS_CLAIMS = {"handshake": (108, 113, 114, 115, 117, 122, 124, 128, 130, 131, 133, 134, 135, 137, 144, 145,
+                               147),
+                 "cluster": (152,)}
 PARTIAL = {("refusals", 136): ("dropped",)}  # (file, line): fields that the test server leaves out
+BROADCAST = ("createIndexes", "collMod", "dropIndexes")  # a mongos gives each shard's answer as `raw`
 SCRATCH = "towline_strict"  # in `local`, which no stream shows
 
 
@@ -173,6 +178,11 @@ class Strict(Proxy):
                 if reply.get("ok"):
                     rule.does(self, request, reply)
                     answer = with_body(answer, reply)
+        if self.mongos and request.name in BROADCAST:
+            reply = reply_body(answer)
+            if not reply.get("ok"):
+                refused_by_shard(reply)
+                answer = with_body(answer, reply)
         return answer
 
     def handle(self, request, serve):
@@ -192,6 +202,8 @@ class Strict(Proxy):
         refusal = self._unauthorized(request) or self._refusal(request)
         if refusal is not None:
             self._count(request, refusal)
+            if self.mongos and request.name in BROADCAST:
+                refused_by_shard(refusal)
             return request.answer(refusal)
         for rule in SENT:
             if rule.fits(self, request):

@@ -46,9 +46,9 @@ def error(code, name, text):
     return make
 
 
-def no_code(text):
+def no_code(text, **more):
     """Some errors have none."""
-    return lambda found: SON([("ok", 0.0), ("errmsg", text)])
+    return lambda found: SON([("ok", 0.0), ("errmsg", text), *more.items()])
 
 
 def no_such(found):
@@ -422,6 +422,11 @@ def raw_of_shards(strict, request, reply):
     reply["ok"] = 1.0
 
 
+def refused_by_shard(reply):
+    """The same of an error, which stands at the top as well."""
+    reply["raw"] = {"cls0/127.0.0.1:27021": SON(reply)}
+
+
 def databases_of_cluster(strict, request, reply):
     reply["databases"] = [entry for entry in reply["databases"] if entry["name"] != "local"]
 
@@ -512,7 +517,8 @@ REFUSED = (
     # What a mongos lacks                                                             R handshake.jsonl
     Rule("replSetGetConfig", named, no_such, on="mongos"),
     Rule("appendOplogNote", named, no_such, before=(8,), on="mongos"),
-    Rule("replSetGetStatus", named, no_code("replSetGetStatus is not supported through mongos"), on="mongos"),
+    Rule("replSetGetStatus", named, no_code(
+        "replSetGetStatus is not supported through mongos", info="mongos"), on="mongos"),
     Rule("getParameter", has("featureCompatibilityVersion"), no_code("no option found to get"), on="mongos"),
     Rule("find aggregate listCollections", lambda strict, request: request.database == "local" or None,
          error(20, "IllegalOperation", "Cannot access local database through mongos"), on="mongos"),
@@ -601,8 +607,10 @@ def alike(one, other):
 
 
 def known_options(strict, specification):
-    """What a server keeps of a specification where unknown options are to be ignored."""
-    return SON((name, value) for name, value in specification.items() if name in INDEX_OPTIONS)
+    """What a server keeps of a specification where unknown options are to be ignored. A TTL of NaN is no NaN
+    from 6.0 on."""
+    return SON((name, 2147483647 if is_nan(value) and strict.version >= (6,) else value)
+               for name, value in specification.items() if name in INDEX_OPTIONS)
 
 
 def as_listed(specification, collation):

@@ -333,6 +333,36 @@ def whole_job(scenario, sides, parts):
         sides.close()
 
 
+def while_building(scenario, pair):
+    """Finding 11: collMod and renameCollection are refused while the destination builds an index of the
+    collection (12587). They wait for it, and no other collection waits for them."""
+    scenario.reset(*pair)
+    sides = Sides(pair, ("7.0.14", "7.0.14"), scenario.arguments.root, False)
+    try:
+        client = sides.source.client
+        for name in ("slow", "other"):
+            client.shop[name].insert_many([{"_id": number, "a": number} for number in range(100)])
+        job = scenario.job(sides)
+        job.wait_in_sync()
+        builder = sides.users[1]
+        builder.build_seconds = 4
+        client.shop.slow.create_index("a")
+        wait_until("the build", lambda: builder.known.building)
+        command(client, "shop", ("collMod", "slow"), ("validator", {"a": {"$exists": True}}))
+        client.shop.slow.rename("renamed")
+        client.shop.other.insert_one({"_id": "meanwhile"})
+        wait_until("the other collection's insert", lambda: sides.destination.client.shop.other.find_one(
+            {"_id": "meanwhile"}) or not builder.known.building)
+        scenario.expect(builder.known.building, "another collection waited for the build")
+        job.wait_caught_up(client)
+        builder.build_seconds = 0
+        job.finish()
+        scenario.expect_equal(sides)
+        scenario.expect(not builder.gaps, "strict.py failed: %s" % builder.gaps)
+    finally:
+        sides.close()
+
+
 def main():
     arguments = [("--root", {"action": "store_true", "help": "the job's users may do everything"}),
                  ("--only", {"help": "cases whose name holds this", "default": ""}),
@@ -347,6 +377,10 @@ def main():
                   for version in TO_STANDALONE]
         if real.is_real():
             cases = [("from one real server to another", None, "set", PARTS)]
+        name = "DDL while the destination builds an index"
+        if scenario.arguments.only in name and not real.is_real():
+            with scenario.case(name):
+                while_building(scenario, pair)
         for name, versions, kind, parts in cases:
             if scenario.arguments.only not in name:
                 continue
