@@ -165,7 +165,8 @@ class Answers(Peer):
         with self.changed:
             last = SON([("ts", self.now()), ("t", Int64(1))])
             document = SON([
-                ("ismaster" if request.name.lower() == "ismaster" else "isWritablePrimary", True), ("maxBsonObjectSize", 16777216),
+                ("ismaster" if request.name.lower() == "ismaster" else "isWritablePrimary", True),
+                ("maxBsonObjectSize", 16777216),
                 ("maxMessageSizeBytes", 48000000), ("maxWriteBatchSize", 100000), ("localTime", now),
                 ("logicalSessionTimeoutMinutes", 30), ("connectionId", 1), ("minWireVersion", 0),
                 ("maxWireVersion", wire)])
