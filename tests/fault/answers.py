@@ -315,8 +315,10 @@ def silent_shard(scenario, destination, shared):
     fake, ended = sides.source, threading.Event()
 
     def wake():
-        """Its own no-op, which comes late."""
-        if not ended.wait(12):
+        """The config server's no-op comes after a second, the silent shard's own one late."""
+        if not ended.wait(1):
+            fake.config = None
+        if not ended.wait(11):
             fake.release()
             fake.tick(1)
 

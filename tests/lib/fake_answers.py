@@ -221,8 +221,10 @@ class Answers(Peer):
     # Catalog ----------------------------------------------------------------------------------------------
 
     def do_listDatabases(self, request):
-        """Through a mongos it asks every shard, and has no `local`; sizes are doubles on a mongod."""
+        """Through a mongos it asks every shard, with its readConcern, and has no `local`; sizes are doubles on
+        a mongod."""
         with self.changed:
+            self._reach(request, self.shards)
             names = sorted({ns.split(".", 1)[0] for ns in self.collections})
             names += ["admin", "config"] + ([] if self.sharded else ["local"])
             size = 8192 if self.sharded else 8192.0
