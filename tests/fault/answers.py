@@ -318,6 +318,7 @@ def silent_shard(scenario, destination, shared):
         """The config server's no-op comes after a second, the silent shard's own one late."""
         if not ended.wait(1):
             fake.config = None
+            fake.tick(1)
         if not ended.wait(11):
             fake.release()
             fake.tick(1)
