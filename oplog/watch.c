@@ -100,8 +100,10 @@ static void keep_token(tow_watch_t *watch, const bson_iter_t *found)
     pthread_mutex_unlock(&watch->lock);
 }
 
-/* Takes in the batch of a reply. */
-static bool take_reply(tow_watch_t *watch, const bson_t *reply, tow_error_t *error)
+/* Takes in the batch of a reply. `resumed`: of an aggregate that goes on after a token. Its batch is empty by our
+ * own wish, and what it says of the position is no delivery: that the server no longer has it shows with the
+ * first getMore only. */
+static bool take_reply(tow_watch_t *watch, const bson_t *reply, bool resumed, tow_error_t *error)
 {
     bson_iter_t iter, child, batch;
     bool found = false;
@@ -134,11 +136,11 @@ static bool take_reply(tow_watch_t *watch, const bson_t *reply, tow_error_t *err
         count++;
     }
     /* Only once all of the batch was told may the stream go on behind it. */
-    if (bson_iter_recurse(&iter, &child) && bson_iter_find(&child, "postBatchResumeToken") &&
+    if (!resumed && bson_iter_recurse(&iter, &child) && bson_iter_find(&child, "postBatchResumeToken") &&
         BSON_ITER_HOLDS_DOCUMENT(&child))
         keep_token(watch, &child);
     pthread_mutex_lock(&watch->lock);
-    if (!count)
+    if (!count && !resumed)
         atomic_fetch_add(&watch->idle, 1);
     pthread_cond_broadcast(&watch->changed);
     pthread_mutex_unlock(&watch->lock);
@@ -165,7 +167,7 @@ static bool open_stream(tow_watch_t *watch, bool resume, tow_error_t *error)
     bson_append_int32(&cursor, "batchSize", -1, 0);
     bson_append_document_end(&command, &cursor);
     ok = tow_conn_command(watch->conn, "admin", &command, &send, &reply, error) &&
-         take_reply(watch, &reply, error);
+         take_reply(watch, &reply, resume, error);
     watch->server = tow_conn_server(watch->conn);
     bson_destroy(&reply);
     bson_destroy(&command);
@@ -183,7 +185,7 @@ static bool read_more(tow_watch_t *watch, tow_error_t *error)
     bson_append_int32(&command, "batchSize", -1, BATCH);
     bson_append_int64(&command, "maxTimeMS", -1, AWAIT_MS);
     ok = tow_conn_command(watch->conn, "admin", &command, &send, &reply, error) &&
-         take_reply(watch, &reply, error);
+         take_reply(watch, &reply, false, error);
     bson_destroy(&reply);
     bson_destroy(&command);
     return ok;
@@ -194,12 +196,13 @@ static bool is_ended(tow_watch_t *watch)
     return tow_stop_requested(watch->end) || tow_stop_requested(watch->options.stop);
 }
 
-/* After an error: goes on behind the last token, or anew with a gap; waits between attempts. */
-static void reopen(tow_watch_t *watch)
+/* After an error: goes on after the last token, or from now on with a gap (`lost`: the server no longer has
+ * that position); waits between attempts. */
+static void reopen(tow_watch_t *watch, bool lost)
 {
     tow_error_t error;
 
-    for (int attempt = 0; !is_ended(watch); attempt++) {
+    for (int attempt = lost ? ATTEMPTS_MOST : 0; !is_ended(watch); attempt++) {
         bool resume = attempt < ATTEMPTS_MOST && !bson_empty(&watch->token);
 
         if (open_stream(watch, resume, &error)) {
@@ -221,7 +224,7 @@ static void *run(void *data)
 
     while (!is_ended(watch))
         if (!read_more(watch, &error) && !is_ended(watch))
-            reopen(watch);
+            reopen(watch, tow_error_history_lost(&error));
     return NULL;
 }
 
