@@ -617,6 +617,7 @@ def forgotten(scenario, _):
 
     expect(3, "goes on")
     killed()
+    sides[1].tick(3600)
     sides[1].forget_history()
     expect(0, "everything is compared again")
     expect_no_gaps(scenario, sides)
