@@ -5,8 +5,10 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
+#include <mongoc/mongoc.h>
 
 #include "double.h"
 #include "oplog/record.h"
@@ -583,6 +585,121 @@ static void unique_values_that_go_round_are_untangled(void **state)
     end(bench);
 }
 
+/* Answers the first command of a name otherwise than the server would. */
+typedef struct {
+    const char *name;
+    int code;              /* it fails with that; 0: it says that nothing matched */
+    atomic_int times;
+} answer_t;
+
+static bool answer_otherwise(void *data, const char *database, const bson_t *command, bson_t *reply,
+                             bson_error_t *error)
+{
+    answer_t *answer = data;
+
+    if (!bson_has_field(command, answer->name) || atomic_fetch_add(&answer->times, 1))
+        return false;
+    BCON_APPEND(reply, "ok", BCON_DOUBLE(answer->code ? 0 : 1), "n", BCON_INT32(0));
+    if (answer->code) {
+        BCON_APPEND(reply, "code", BCON_INT32(answer->code));
+        bson_set_error(error, MONGOC_ERROR_SERVER, (uint32_t)answer->code, "scripted");
+    }
+    return true;
+}
+
+/* Its outcome is unknown: nothing of it may count as done. */
+static void a_failed_write_is_done_again(void **state)
+{
+    static const char *const names[] = {"update", "delete", "insert"};
+
+    for (int i = 0; i < 6; i++) {
+        bench_t *bench = in_sync();
+        answer_t answer = {.name = names[i / 2], .code = 50 /* MaxTimeMSExpired */};
+
+        double_hook(bench->destination, answer_otherwise, &answer);
+        put(bench, i % 2 ? "replace" : "update", 1, 1, 1);
+        take_away(bench, 2);
+        put(bench, "insert", 7, 7, 1);
+        deliver(bench, i % 2);
+        catch_up(bench);
+        expect_equal(bench);
+        assert_true(i / 2 == 2 || answer.times > 0); /* in direct mode an insert is an update too */
+        end(bench);
+    }
+}
+
+static void a_failed_read_is_done_again(void **state)
+{
+    bench_t *bench = in_sync();
+    answer_t answer = {.name = "find", .code = 50};
+
+    double_hook(bench->source, answer_otherwise, &answer);
+    put(bench, "update", 1, 1, 1);
+    take_away(bench, 2);
+    deliver(bench, false);
+    catch_up(bench);
+    expect_equal(bench);
+    assert_true(answer.times > 1);
+    end(bench);
+}
+
+static void a_write_that_matched_otherwise_is_read_again(void **state)
+{
+    bench_t *bench = in_sync();
+    answer_t answer = {.name = "update"};
+
+    double_hook(bench->destination, answer_otherwise, &answer);
+    put(bench, "replace", 1, 1, 1);
+    deliver(bench, true);
+    catch_up(bench);
+    expect_equal(bench);
+    assert_int_equal(progress_of(bench).refetched, 1);
+    end(bench);
+}
+
+/* A write of a lane takes its time, and the drop comes after it. */
+typedef struct {
+    atomic_bool dropped, early;
+} slow_t;
+
+static bool slow_down(void *data, const char *database, const bson_t *command, bson_t *reply,
+                      bson_error_t *error)
+{
+    slow_t *slow = data;
+
+    if (bson_has_field(command, "drop"))
+        atomic_store(&slow->dropped, true);
+    if (!bson_has_field(command, "update"))
+        return false;
+    for (int i = 0; i < 10 && !atomic_load(&slow->dropped); i++)
+        nanosleep(&(struct timespec){.tv_nsec = 10 * 1000000}, NULL);
+    if (atomic_load(&slow->dropped))
+        atomic_store(&slow->early, true);
+    return false;
+}
+
+static void a_drop_waits_for_the_writes_before_it(void **state)
+{
+    bench_t *bench = in_sync();
+    slow_t slow = {0};
+
+    double_hook(bench->destination, slow_down, &slow);
+    put(bench, "replace", 1, 1, 1);
+    put(bench, "replace", 2, 2, 1);
+    for (int32_t id = 0; id < 6; id++)
+        double_remove(bench->source, NS, value_of(&id));
+    tell(bench, "drop", 0, double_now(bench->source) + 1);
+    deliver(bench, true);
+    put(bench, "insert", 9, 9, 2);
+    put(bench, "insert", 9, 9, 3);
+    bench->history[bench->told - 1].operation = "replace";
+    catch_up(bench);
+    assert_true(slow.dropped);
+    assert_false(slow.early);
+    expect_equal(bench);
+    end(bench);
+}
+
 /* Updates are refused until the knot is untangled; what the floor is then. */
 typedef struct {
     bench_t *bench;
@@ -675,6 +792,10 @@ int main(void)
         cmocka_unit_test(an_update_is_refetched),
         cmocka_unit_test(events_of_one_key_keep_their_order),
         cmocka_unit_test(unique_values_that_go_round_are_untangled),
+        cmocka_unit_test(a_failed_write_is_done_again),
+        cmocka_unit_test(a_failed_read_is_done_again),
+        cmocka_unit_test(a_write_that_matched_otherwise_is_read_again),
+        cmocka_unit_test(a_drop_waits_for_the_writes_before_it),
         cmocka_unit_test(a_refused_key_holds_the_floor_until_it_is_untangled),
         cmocka_unit_test(a_lost_answer_does_no_harm),
         cmocka_unit_test(a_drop_ends_the_keys_before_it),
