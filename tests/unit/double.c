@@ -29,7 +29,7 @@ struct double_server {
     version_t *versions;
     uint32_t count, capacity;
     tow_optime_t now;
-    bool stale;
+    bool stale, worst;
     const char *unique;
     uint64_t random;
     cursor_t cursors[CURSORS];
@@ -91,6 +91,11 @@ void double_stop(double_server_t *server, tow_stop_t *stop)
 void double_seed(double_server_t *server, uint64_t seed)
 {
     server->random = seed;
+}
+
+void double_worst(double_server_t *server)
+{
+    server->worst = true;
 }
 
 void double_unique(double_server_t *server, const char *field)
@@ -239,8 +244,11 @@ void double_compare(double_server_t *left, double_server_t *right, const char *n
 
 /* Reads -------------------------------------------------------------------------------------------*/
 
+/* When a read that is sure to see `from` is done. */
 static tow_optime_t between(double_server_t *server, tow_optime_t from, tow_optime_t to)
 {
+    if (server->worst)
+        return from;
     return server->stale && to > from ? from + random_below(&server->random,
                                                             (uint32_t)(to - from + 1))
                                       : to;
@@ -373,7 +381,7 @@ static void answer_batch(double_server_t *server, const char *ns, const bson_t *
     bson_append_int64(&child, "id", -1, number);
     bson_append_utf8(&child, "ns", -1, ns, -1);
     bson_append_document_end(reply, &child);
-    append_time(reply, between(server, snapshot, server->now));
+    append_time(reply, server->worst ? server->now : between(server, snapshot, server->now));
     bson_destroy(&rest);
 }
 

@@ -607,6 +607,57 @@ static bool answer_otherwise(void *data, const char *database, const bson_t *com
     return true;
 }
 
+/* The source is written to while the first read of it is under way. */
+typedef struct {
+    bench_t *bench;
+    atomic_int written;
+} meanwhile_t;
+
+static bool write_meanwhile(void *data, const char *database, const bson_t *command, bson_t *reply,
+                            bson_error_t *error)
+{
+    meanwhile_t *meanwhile = data;
+
+    if (bson_has_field(command, "find") && !atomic_exchange(&meanwhile->written, 1)) {
+        put(meanwhile->bench, "update", 1, 1, 2);
+        atomic_store(&meanwhile->written, 2);
+    }
+    return false;
+}
+
+/* The read may have seen it or not: its as-of interval says no more. */
+static void an_event_within_a_read_is_read_again(void **state)
+{
+    bench_t *bench = in_sync();
+    meanwhile_t meanwhile = {.bench = bench};
+
+    double_worst(bench->source);
+    double_hook(bench->source, write_meanwhile, &meanwhile);
+    put(bench, "update", 1, 1, 1);
+    deliver(bench, false);
+    while (atomic_load(&meanwhile.written) != 2 || progress_of(bench).refetched < 1)
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    catch_up(bench);
+    expect_equal(bench);
+    assert_int_equal(progress_of(bench).refetched, 2);
+    end(bench);
+}
+
+static void a_final_error_stops_the_job(void **state)
+{
+    bench_t *bench = in_sync();
+    answer_t answer = {.name = "update", .code = 13 /* Unauthorized */};
+    tow_error_t error;
+
+    double_hook(bench->destination, answer_otherwise, &answer);
+    put(bench, "update", 1, 1, 1);
+    deliver(bench, false);
+    assert_true(tow_stop_wait(bench->stop, WAIT_MS));
+    assert_true(tow_stop_error(bench->stop, &error));
+    assert_int_equal(error.server_code, 13);
+    end(bench);
+}
+
 /* Its outcome is unknown: nothing of it may count as done. */
 static void a_failed_write_is_done_again(void **state)
 {
@@ -744,6 +795,43 @@ static void a_refused_key_holds_the_floor_until_it_is_untangled(void **state)
     }
 }
 
+/* The first update is refused, and a refetch has written the key before it can be untangled. */
+typedef struct {
+    atomic_int updates, deletes;
+} refused_once_t;
+
+static bool refuse_once(void *data, const char *database, const bson_t *command, bson_t *reply,
+                        bson_error_t *error)
+{
+    refused_once_t *refused = data;
+
+    if (bson_has_field(command, "delete"))
+        atomic_fetch_add(&refused->deletes, 1);
+    if (!bson_has_field(command, "update") || atomic_fetch_add(&refused->updates, 1))
+        return false;
+    BCON_APPEND(reply, "ok", BCON_DOUBLE(1), "n", BCON_INT32(0), "writeErrors", "[", "{", "index",
+                BCON_INT32(0), "code", BCON_INT32(11000), "errmsg", "duplicate key", "}", "]");
+    return true;
+}
+
+/* Deleted and inserted again, it would be missing after a crash in between: its floor has passed. */
+static void a_key_that_is_settled_is_not_untangled(void **state)
+{
+    bench_t *bench = in_sync();
+    refused_once_t refused = {0};
+
+    double_hook(bench->destination, refuse_once, &refused);
+    put(bench, "replace", 1, 1, 1);
+    deliver(bench, true);
+    catch_up(bench);
+    put(bench, "replace", 1, 1, 2); /* comes after what is left of the refusal */
+    catch_up(bench);
+    expect_equal(bench);
+    assert_int_equal(refused.updates, 3);
+    assert_int_equal(refused.deletes, 0);
+    end(bench);
+}
+
 static void a_lost_answer_does_no_harm(void **state)
 {
     static const char *const writes[] = {"update", "insert", "delete"};
@@ -792,11 +880,14 @@ int main(void)
         cmocka_unit_test(an_update_is_refetched),
         cmocka_unit_test(events_of_one_key_keep_their_order),
         cmocka_unit_test(unique_values_that_go_round_are_untangled),
+        cmocka_unit_test(an_event_within_a_read_is_read_again),
+        cmocka_unit_test(a_final_error_stops_the_job),
         cmocka_unit_test(a_failed_write_is_done_again),
         cmocka_unit_test(a_failed_read_is_done_again),
         cmocka_unit_test(a_write_that_matched_otherwise_is_read_again),
         cmocka_unit_test(a_drop_waits_for_the_writes_before_it),
         cmocka_unit_test(a_refused_key_holds_the_floor_until_it_is_untangled),
+        cmocka_unit_test(a_key_that_is_settled_is_not_untangled),
         cmocka_unit_test(a_lost_answer_does_no_harm),
         cmocka_unit_test(a_drop_ends_the_keys_before_it),
         cmocka_unit_test(whatever_happens_both_sides_become_equal),

@@ -123,10 +123,18 @@ static void released_segments_are_deleted(void **state)
 
     for (uint32_t i = 0; i < 20; i++)
         places[i] = append(spool, i + 1);
+    /* What is needed begins in the middle: its segment stays, and can be read. */
+    for (uint32_t i = 0; i < 20; i++) {
+        tow_buffer_t records = {0};
+
+        assert_true(tow_spool_release(spool, places[i / 2], &error));
+        assert_true(tow_spool_read(spool, places[i / 2], &records, &error));
+        tow_buffer_free(&records);
+    }
     before = tow_spool_bytes(spool);
     assert_true(places[19].segment > places[0].segment + 2);
     assert_true(tow_spool_release(spool, places[19], &error));
-    assert_true(tow_spool_bytes(spool) < before / 2);
+    assert_true(tow_spool_bytes(spool) < before);
     tow_spool_close(spool);
     spool = open_spool("a");
     seen = look(spool);
