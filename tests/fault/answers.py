@@ -315,7 +315,7 @@ def silent_shard(scenario, destination, shared):
                 fake.release()
             fake.tick(1)
 
-    job = scenario.job(sides)
+    job = scenario.job(sides, verify_repair="no")  # verified also where SCENARIO_VERIFY=no
     job.wait_in_sync()
     job.wait_for("all is compared", lambda now: now["positions"]["verified"])
     with fake.changed:
