@@ -110,13 +110,14 @@ def first_failure(tree, suite):
             match = FAILED.search(line.rstrip())
             if match:
                 found = next((text for text in match.groups() if text), "AddressSanitizer")
-                end(signal.SIGTERM if "/" in suite else signal.SIGKILL)
                 break
-        process.stdout.close()
-        status = process.wait()
+        else:
+            process.wait()
     finally:
         timer.cancel()
         end()
+        process.stdout.close()
+        status = process.wait()
     if found:
         return found.split(": ")[0]
     if over.is_set():
@@ -181,11 +182,11 @@ def write_rows(rows):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--only", default="", help="mutants whose name, file or suite holds this")
+    parser.add_argument("--only", default="", help="a regular expression: those of whose name, file and suite it takes a part")
     parser.add_argument("--list", action="store_true")
     arguments = parser.parse_args()
-    wanted = [mutant for mutant in MUTANTS if arguments.only in
-              " ".join((mutant.name, mutant.file) + mutant.suites)]
+    wanted = [mutant for mutant in MUTANTS if re.search(arguments.only, " ".join(
+        (mutant.name, mutant.file) + mutant.suites))]
     if arguments.list:
         for mutant in wanted:
             print("%s: %s (%s)" % (mutant.name, mutant.what, ", ".join(mutant.suites)))
@@ -206,9 +207,9 @@ def main():
                 print("ok %s: %s (%.1f s)" % (mutant.name, killer, seconds), flush=True)
                 rows[mutant.name] = "| %s: %s | %s | %.0f |" % (mutant.name, mutant.what,
                                                               killer.replace("|", "/"), seconds)
+            write_rows(rows)
     finally:
         tree.remove()
-    write_rows(rows)
     print("%d killed, %d not" % (len(wanted) - failed, failed))
     return 1 if failed or not wanted else 0
 
