@@ -175,8 +175,11 @@ def read_rows():
     return rows
 
 
-def write_rows(rows):
-    lines = [rows[mutant.name] for mutant in MUTANTS if mutant.name in rows]
+def put_row(name, row):
+    """Other rows stay as they are: a run may be of some mutants alone. None: it was not killed."""
+    rows = read_rows()
+    rows[name] = row
+    lines = [rows[mutant.name] for mutant in MUTANTS if rows.get(mutant.name)]
     README.write_text(INTRO + "".join(line + "\n" for line in lines), encoding="utf-8")
 
 
@@ -191,7 +194,7 @@ def main():
         for mutant in wanted:
             print("%s: %s (%s)" % (mutant.name, mutant.what, ", ".join(mutant.suites)))
         return 0
-    tree, rows, failed = Tree(), read_rows(), 0
+    tree, failed = Tree(), 0
     try:
         bad = check_suites(tree, wanted)
         for mutant in wanted:
@@ -202,12 +205,11 @@ def main():
             if wrong:
                 failed += 1
                 print("not ok %s: %s" % (mutant.name, wrong), flush=True)
-                rows.pop(mutant.name, None)
+                put_row(mutant.name, None)
             else:
                 print("ok %s: %s (%.1f s)" % (mutant.name, killer, seconds), flush=True)
-                rows[mutant.name] = "| %s: %s | %s | %.0f |" % (mutant.name, mutant.what,
-                                                              killer.replace("|", "/"), seconds)
-            write_rows(rows)
+                put_row(mutant.name, "| %s: %s | %s | %.0f |" % (mutant.name, mutant.what,
+                                                                 killer.replace("|", "/"), seconds))
     finally:
         tree.remove()
     print("%d killed, %d not" % (len(wanted) - failed, failed))
