@@ -14,7 +14,7 @@ def add(name, what, file, old, new, *suites):
 add("skip-all", "every change passes for one that is on the destination", "oplog/replay.c",
     "    item.fresh = record->kind == 'i';\n", "    skip(replay, block);\n    return true;\n", "unit_replay")
 add("skip-dirty", "what a read may have missed is skipped", "oplog/replay.c",
-    "if (gate == TOW_GATE_SKIP) {", "if (gate != TOW_GATE_APPLY) {", "unit_replay")
+    "if (gate == TOW_GATE_SKIP) {", "if (gate != TOW_GATE_APPLY) {", "unit_history")
 add("barrier-no-wait", "a drop does not wait for the writes before it", "oplog/replay.c",
     "        ok = tow_lane_wait_absorbed(&replay->lanes[i]);\n", "        ;\n", "unit_replay")
 add("apply-overtakes", "a delete and a replacement of one key change places", "oplog/apply.c",
@@ -37,7 +37,7 @@ add("refetch-stale", "dirty keys are read without afterClusterTime", "oplog/refe
     ".after = batch->lo,", ".after = 0,", "unit_replay")
 add("refetch-late", "a read is remembered as one of its end", "oplog/refetch.c",
     "key->hash, batch->lo,\n                        batch->hi);",
-    "key->hash, batch->hi,\n                        batch->hi);", "unit_replay")
+    "key->hash, batch->hi,\n                        batch->hi);", "unit_history")
 add("refetch-short", "the second batch of a read is not asked for", "oplog/refetch.c",
     "        if (ok)\n            ok = tow_reader_next_batch(reader, &more, error);\n", "        more = false;\n",
     "unit_replay")
@@ -45,7 +45,7 @@ add("refetch-keeps", "what is gone at the source stays", "oplog/refetch.c",
     "            tow_write_delete(&lane->deletes, tow_dirty_id(batch->keys[i]), batch->keys[i]);\n",
     "            ;\n", "unit_replay")
 add("insert-again", "a refused insert is tried as an insert for ever", "oplog/refetch.c",
-    "        key->fresh = false; /* it is there already", "        ; /* it is there already", "unit_replay")
+    "        key->fresh = false; /* it is there already", "        ; /* it is there already", "unit_history")
 add("update-applied", "an update event is applied as a replacement without its document", "oplog/translate.c",
     "if (!strcmp(operation, \"delete\"))", "if (strcmp(operation, \"insert\") && strcmp(operation, \"replace\"))",
     "unit_translate", "unit_replay")
@@ -235,3 +235,6 @@ add("digest-count", "the sum alone is compared", "verify/digest.c",
     "return a->documents == b->documents && a->sum == b->sum;", "return a->documents == b->documents;", "unit_digest")
 add("track-lost", "a write to a compared range is not noticed", "verify/track.c",
     "        if (range->equal || (range->reading && !range->overflow))\n", "        if (range->equal)\n", "unit_track")
+add("untangle-settled", "a settled key is deleted and inserted again", "oplog/untangle.c",
+    "        if (tow_value_id(&conflict->id, &id) && !is_moot(knot, id))\n", "        if (tow_value_id(&conflict->id, &id))\n",
+    "unit_replay")

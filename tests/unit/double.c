@@ -468,7 +468,8 @@ static void add_error(outcome_t *outcome, int code, const char *field, tow_value
     bson_append_document_begin(&outcome->errors, key, -1, &entry);
     bson_append_int32(&entry, "index", -1, (int32_t)outcome->index);
     bson_append_int32(&entry, "code", -1, code);
-    bson_append_utf8(&entry, "errmsg", -1, code == DUPLICATE ? "duplicate key" : "immutable _id", -1);
+    bson_append_utf8(&entry, "errmsg", -1,
+                     code == DUPLICATE ? "duplicate key" : "immutable _id", -1);
     if (field) {
         bson_append_document_begin(&entry, "keyPattern", -1, &child);
         bson_append_int32(&child, field, -1, 1);

@@ -207,7 +207,8 @@ static void a_message_is_full_by_number_or_by_bytes(void **state)
 {
     bench_t bench;
     static uint8_t bytes[4000000];
-    bson_t *large = BCON_NEW("_id", BCON_INT32(1), "b", BCON_BIN(BSON_SUBTYPE_BINARY, bytes, sizeof bytes));
+    bson_t *large = BCON_NEW("_id", BCON_INT32(1), "b",
+                             BCON_BIN(BSON_SUBTYPE_BINARY, bytes, sizeof bytes));
 
     begin(&bench, TOW_WRITE_INSERT);
     for (uint32_t i = 0; i < TOW_WRITE_MOST; i++) {
@@ -276,7 +277,8 @@ static void what_an_update_cannot_write_is_known(void **state)
 {
     static const struct {
         bool updatable, empty;
-    } wanted[] = {{true, false}, {true, false}, {false, false}, {false, true}, {true, false}, {true, false}};
+    } wanted[] = {{true, false}, {true, false}, {false, false},
+                  {false, true}, {true, false}, {true, false}};
     bson_t *documents[] = {
         BCON_NEW("_id", BCON_INT32(1), "a", BCON_INT32(1)),
         BCON_NEW("_id", BCON_TIMESTAMP(0, 0)), /* an _id is not filled in */
