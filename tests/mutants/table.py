@@ -194,12 +194,16 @@ add("lost-range", "a range that was only begun counts as done after a restart", 
     "        if (own[i].state == TOW_RANGE_DONE) {", "        if (own[i].state != TOW_RANGE_OPEN) {", "scenario/killed")
 add("range-not-emptied", "what an attempt before left of a range stays", "copy/worker.c",
     "(again && !empty_range(pass, error))", "(0 && again && !empty_range(pass, error))",
-    "fault/writes", "scenario/killed")
+    "unit_history")
 add("range-bound", "the first document of a range is not read", "engine/link/reader.c",
     "bson_append_value(&condition, \"$gte\", -1, what->min);", "bson_append_value(&condition, \"$gt\", -1, what->min);",
-    "SCENARIO_SCALE=0.2 scenario/randomized")
+    "unit_history")
 add("range-stale", "a range is read without afterClusterTime", "copy/worker.c",
-    "                       .after = lo,\n", "                       .after = 0,\n", "fault/answers --only KeyString")
+    "                       .after = lo,\n", "                       .after = 0,\n", "unit_history")
+
+add("range-short", "what a failed read has not brought counts as read", "copy/worker.c",
+    "            outcome = tow_pass_judge(pass, error);\n        if (more)\n", "            more = false;\n        if (more)\n",
+    "unit_history")
 
 # Catalog --------------------------------------------------------------------------------------------
 

@@ -6,10 +6,13 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
+#include <mongoc/mongoc.h>
 
 #include "bench.h"
+#include "copy/internal.h"
 #include "random.h"
 
 enum { IDS = 12, RANGES = 3, EACH = IDS / RANGES, SEQUENCES = 12 };
@@ -170,10 +173,69 @@ static void whatever_happens_both_sides_become_equal(void **state)
     }
 }
 
+/* The copy itself ---------------------------------------------------------------------------------*/
+
+/* Every few reads and writes end with an error after which they are done again. */
+static bool fail_some(void *data, const char *database, const bson_t *command, bson_t *reply,
+                      bson_error_t *error)
+{
+    static atomic_uint calls;
+
+    if (atomic_fetch_add(&calls, 1) % 7 != 6)
+        return false;
+    bson_set_error(error, MONGOC_ERROR_SERVER, 43, "cursor not found");
+    return true;
+}
+
+static void a_copy_under_writes_loses_nothing(void **state)
+{
+    uint64_t seed = random_seed();
+
+    for (uint64_t i = 0; i < SEQUENCES; i++) {
+        bench_t *bench = bench_begin(seed + i);
+        tow_copy_options_t options = {.source = double_link(bench->source),
+                                      .destination = double_link(bench->destination),
+                                      .namespaces = bench->table,
+                                      .filter = bench->filter,
+                                      .stop = bench->stop,
+                                      .workers = 2,
+                                      .index_workers = 1};
+        tow_copy_t *copy = tow_copy_new(&options);
+        tow_error_t error;
+
+        for (int32_t id = 0; id < IDS; id++)
+            bench_put(bench, "insert", id, ++bench->unique, 0);
+        bench->delivered = bench->told;
+        tow_link_note_time(double_link(bench->source), double_now(bench->source));
+        atomic_store(&bench->copying, true);
+        plan_ranges(bench);
+        bench_start_replay(bench, 0, 0);
+        double_hook(bench->source, fail_some, NULL);
+        assert_true(tow_copy_start(copy, &error));
+        for (uint32_t range = 0; range < RANGES; range++)
+            tow_copy_queue(copy, bench->collection, range);
+        for (int writes = 0; !tow_copy_finished(copy); writes++) {
+            if (tow_stop_error(bench->stop, &error))
+                fail_msg("%s", error.message);
+            if (writes < 200)
+                write_and_tell(bench, 2);
+            nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
+        }
+        double_hook(bench->source, NULL, NULL);
+        atomic_store(&bench->copying, false);
+        bench_catch_up(bench);
+        bench_expect_equal(bench);
+        tow_stop_request(bench->stop, NULL);
+        tow_copy_destroy(copy);
+        bench_end(bench);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(whatever_happens_both_sides_become_equal),
+        cmocka_unit_test(a_copy_under_writes_loses_nothing),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
