@@ -181,7 +181,7 @@ static bool fail_some(void *data, const char *database, const bson_t *command, b
 {
     static atomic_uint calls;
 
-    if (atomic_fetch_add(&calls, 1) % 7 != 6)
+    if (atomic_fetch_add(&calls, 1) % 5 != 4)
         return false;
     bson_set_error(error, MONGOC_ERROR_SERVER, 43, "cursor not found");
     return true;
