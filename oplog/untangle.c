@@ -372,12 +372,12 @@ static void free_members(knot_t *knot)
     }
 }
 
-/* The collection was dropped, and the key with it. A key that is dirty yet belongs to one whose place
- * another copy has taken: it has to be settled all the same. */
+/* The key is no longer dirty: it went with its collection, or a refetch has written it since. What is settled
+ * must not be deleted, not even for a moment: after a crash in that moment nothing would bring it back. */
 static bool is_moot(const knot_t *knot, tow_value_t id)
 {
-    return knot->collection->dropped &&
-           !tow_dirty_find(knot->lane->dirty, knot->collection, id, tow_item_hash(knot->collection, id));
+    return !tow_dirty_find(knot->lane->dirty, knot->collection, id,
+                           tow_item_hash(knot->collection, id));
 }
 
 /* Moves the conflicts of one collection (that of the first) into the knot. */

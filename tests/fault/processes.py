@@ -686,8 +686,7 @@ def told_or_mended(scenario, pair, job):
 
 
 def main():
-    arguments = [("--long", {"action": "store_true"}), ("--only", {"default": ""})]
-    with Scenario(__doc__, arguments) as scenario:
+    with Scenario(__doc__, [("--long", {"action": "store_true"})]) as scenario:
         pair = scenario.pair()
         long = scenario.arguments.long
         shimmed = [

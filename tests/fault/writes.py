@@ -248,19 +248,19 @@ def shard_away(scenario, pair):
 def main():
     with Scenario(__doc__) as scenario:
         pair = scenario.pair()
-        for name, plant in FAULTS:
-            # The driver looks for a new primary for two seconds after each change of roles.
-            writes = ("update",) if "roles" in name else WRITES
+        # The driver looks for a new primary for two seconds after each change of roles.
+        cases = [(name, one_fault, (plant, ("update",) if "roles" in name else WRITES))
+                 for name, plant in FAULTS]
+        cases += [("a write that arrives late", stragglers, ()),
+                  ("a write arrives when its process was killed", stragglers_of_the_killed, ()),
+                  ("a shard has no primary for a while", shard_away, ())]
+        for name, case, arguments in cases:
+            if scenario.arguments.only not in name:
+                continue
             with scenario.case(name):
-                one_fault(scenario, pair, plant, writes)
+                case(scenario, pair, *arguments)
             for job in scenario.jobs:
                 job.close()
-        with scenario.case("a write that arrives late"):
-            stragglers(scenario, pair)
-        with scenario.case("a write arrives when its process was killed"):
-            stragglers_of_the_killed(scenario, pair)
-        with scenario.case("a shard has no primary for a while"):
-            shard_away(scenario, pair)
 
 
 if __name__ == "__main__":

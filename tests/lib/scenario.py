@@ -123,6 +123,7 @@ class Scenario:
         parser = argparse.ArgumentParser(description=description.split("\n")[0])
         parser.add_argument("--seed", type=int, default=None, help="of the random choices; default: SCENARIO_SEED, else random")
         parser.add_argument("--keep", action="store_true", help="keep the jobs' folders")
+        parser.add_argument("--only", default="", help="only the cases whose name holds this, in programs that look at it")
         for name, settings in arguments:
             parser.add_argument(name, **settings)
         self.arguments = parser.parse_args()

@@ -460,8 +460,9 @@ static void step(bench_t *bench, model_t *model, uint64_t *random)
         tow_dirty_return(bench->dirty, key);
         model_return(model, &model->keys[collection][number]);
     } else if (dice == 8 && !any_in_flight(model, collection)) {
-        for (tow_dirty_key_t *next, *at = tow_dirty_detach(bench->dirty, bench->collections[collection]);
-             at; at = next) {
+        tow_dirty_key_t *next, *at = tow_dirty_detach(bench->dirty, bench->collections[collection]);
+
+        for (; at; at = next) {
             expected_t *wanted = expected_of(bench, model, at);
 
             next = at->next;

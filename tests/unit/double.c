@@ -29,7 +29,7 @@ struct double_server {
     version_t *versions;
     uint32_t count, capacity;
     tow_optime_t now;
-    bool stale;
+    bool stale, worst;
     const char *unique;
     uint64_t random;
     cursor_t cursors[CURSORS];
@@ -91,6 +91,11 @@ void double_stop(double_server_t *server, tow_stop_t *stop)
 void double_seed(double_server_t *server, uint64_t seed)
 {
     server->random = seed;
+}
+
+void double_worst(double_server_t *server)
+{
+    server->worst = true;
 }
 
 void double_unique(double_server_t *server, const char *field)
@@ -239,8 +244,11 @@ void double_compare(double_server_t *left, double_server_t *right, const char *n
 
 /* Reads -------------------------------------------------------------------------------------------*/
 
+/* When a read that is sure to see `from` is done. */
 static tow_optime_t between(double_server_t *server, tow_optime_t from, tow_optime_t to)
 {
+    if (server->worst)
+        return from;
     return server->stale && to > from ? from + random_below(&server->random,
                                                             (uint32_t)(to - from + 1))
                                       : to;
@@ -267,30 +275,53 @@ static tow_optime_t promised(const double_server_t *server, const bson_t *comman
     return after;
 }
 
-/* Whether a filter of the engine's takes a document: {_id: {$in: […]}} or {field: {$eq: value}, …}. */
+/* One operator of a filter of the engine's. */
+static bool holds(const bson_iter_t *condition, tow_value_t value)
+{
+    const char *name = bson_iter_key(condition);
+    bson_iter_t list;
+    int order;
+
+    if (!strcmp(name, "$in")) {
+        bson_iter_recurse(condition, &list);
+        while (bson_iter_next(&list))
+            if (!tow_value_compare(tow_value_of(&list), value))
+                return true;
+        return false;
+    }
+    order = tow_value_compare(value, tow_value_of(condition));
+    return !strcmp(name, "$eq") ? !order : !strcmp(name, "$gte") ? order >= 0 : order < 0;
+}
+
+/* {field: {$operator: value, …}, …} */
 static bool takes(const bson_t *filter, const bson_t *document)
 {
-    bson_iter_t iter, condition, list, field;
+    bson_iter_t iter, condition, field;
 
     if (!bson_iter_init(&iter, filter))
         return false;
     while (bson_iter_next(&iter)) {
-        bool found = false;
-
         if (!bson_iter_init_find(&field, document, bson_iter_key(&iter)) ||
-            !bson_iter_recurse(&iter, &condition) || !bson_iter_next(&condition))
+            !bson_iter_recurse(&iter, &condition))
             return false;
-        if (!strcmp(bson_iter_key(&condition), "$eq")) {
-            found = !tow_value_compare(tow_value_of(&condition), tow_value_of(&field));
-        } else if (!strcmp(bson_iter_key(&condition), "$in")) {
-            bson_iter_recurse(&condition, &list);
-            while (!found && bson_iter_next(&list))
-                found = !tow_value_compare(tow_value_of(&list), tow_value_of(&field));
-        }
-        if (!found)
-            return false;
+        while (bson_iter_next(&condition))
+            if (!holds(&condition, tow_value_of(&field)))
+                return false;
     }
     return true;
+}
+
+/* Whether an _id is at or above the `min`, and below the `max`, of a find. */
+static bool is_between(const bson_t *command, tow_value_t id)
+{
+    bson_iter_t iter, bound;
+
+    if (bson_iter_init(&iter, command) && bson_iter_find_descendant(&iter, "min._id", &bound) &&
+        tow_value_compare(id, tow_value_of(&bound)) < 0)
+        return false;
+    return !bson_iter_init(&iter, command) ||
+           !bson_iter_find_descendant(&iter, "max._id", &bound) ||
+           tow_value_compare(id, tow_value_of(&bound)) < 0;
 }
 
 static void append_index(bson_t *list, uint32_t number, const bson_t *document)
@@ -303,8 +334,8 @@ static void append_index(bson_t *list, uint32_t number, const bson_t *document)
 }
 
 /* The matching _ids at a time, each once, as {0: {_id: …}, …}. */
-static uint32_t match(double_server_t *server, const char *ns, const bson_t *filter,
-                      tow_optime_t time, bson_t *out)
+static uint32_t match(double_server_t *server, const char *ns, const bson_t *command,
+                      const bson_t *filter, tow_optime_t time, bson_t *out)
 {
     uint32_t count = 0;
 
@@ -313,7 +344,8 @@ static uint32_t match(double_server_t *server, const char *ns, const bson_t *fil
         const version_t *version = &server->versions[i];
 
         if (is_of(version, ns, time) && version->document &&
-            (!filter || takes(filter, version->document)))
+            (!filter || takes(filter, version->document)) &&
+            is_between(command, id_of(version->document)))
             append_index(out, count++, &version->id);
     }
     return count;
@@ -373,7 +405,7 @@ static void answer_batch(double_server_t *server, const char *ns, const bson_t *
     bson_append_int64(&child, "id", -1, number);
     bson_append_utf8(&child, "ns", -1, ns, -1);
     bson_append_document_end(reply, &child);
-    append_time(reply, between(server, snapshot, server->now));
+    append_time(reply, server->worst ? server->now : between(server, snapshot, server->now));
     bson_destroy(&rest);
 }
 
@@ -395,7 +427,7 @@ static void do_find(double_server_t *server, const char *database, const bson_t 
         bson_iter_document(&iter, &length, &data);
         filtered = bson_init_static(&filter, data, length);
     }
-    count = match(server, ns, filtered ? &filter : NULL, snapshot, &ids);
+    count = match(server, ns, command, filtered ? &filter : NULL, snapshot, &ids);
     answer_batch(server, ns, &ids, snapshot, server->stale && count > 1 ? count / 2 : count,
                  "firstBatch", reply);
     bson_destroy(&ids);
@@ -427,7 +459,7 @@ static void do_list_collections(double_server_t *server, const char *database,
     snprintf(ns, sizeof ns, "%s.%s", database, bson_iter_utf8(&name, NULL));
     bson_append_document_begin(reply, "cursor", -1, &child);
     bson_append_array_begin(&child, "firstBatch", -1, &batch);
-    if (match(server, ns, NULL, server->now, &ids)) {
+    if (match(server, ns, command, NULL, server->now, &ids)) {
         bson_append_document_begin(&batch, "0", -1, &entry);
         bson_append_utf8(&entry, "name", -1, ns + strlen(database) + 1, -1);
         bson_append_utf8(&entry, "type", -1, "collection", -1);
@@ -460,7 +492,8 @@ static void add_error(outcome_t *outcome, int code, const char *field, tow_value
     bson_append_document_begin(&outcome->errors, key, -1, &entry);
     bson_append_int32(&entry, "index", -1, (int32_t)outcome->index);
     bson_append_int32(&entry, "code", -1, code);
-    bson_append_utf8(&entry, "errmsg", -1, code == DUPLICATE ? "duplicate key" : "immutable _id", -1);
+    bson_append_utf8(&entry, "errmsg", -1,
+                     code == DUPLICATE ? "duplicate key" : "immutable _id", -1);
     if (field) {
         bson_append_document_begin(&entry, "keyPattern", -1, &child);
         bson_append_int32(&child, field, -1, 1);
@@ -684,6 +717,8 @@ static bool execute(double_server_t *server, const char *database, const bson_t 
         append_time(reply, server->now);
     else if (!strcmp(name, "insert") || !strcmp(name, "update") || !strcmp(name, "delete"))
         do_write(server, database, command, reply);
+    else if (!strcmp(name, "listIndexes"))
+        return fail_command(reply, error, 26, "ns does not exist"); /* it has none */
     else if (!strcmp(name, "drop"))
         do_drop(server, database, bson_iter_utf8(&iter, NULL), reply);
     else
@@ -748,5 +783,68 @@ bool __wrap_mongoc_client_command_with_opts(mongoc_client_t *client, const char 
         ok = false;
     }
     pthread_mutex_unlock(&lock);
+    return ok;
+}
+
+/* Inserts of many documents -------------------------------------------------------------------------*/
+
+mongoc_collection_t *__wrap_mongoc_client_get_collection(mongoc_client_t *client,
+                                                         const char *database, const char *name);
+void __wrap_mongoc_collection_destroy(mongoc_collection_t *collection);
+bool __wrap_mongoc_collection_insert_many(mongoc_collection_t *collection,
+                                          const bson_t **documents, size_t count,
+                                          const bson_t *opts, bson_t *reply, bson_error_t *error);
+
+typedef struct {
+    mongoc_client_t *client;
+    char database[64], name[64];
+} collection_t;
+
+mongoc_collection_t *__wrap_mongoc_client_get_collection(mongoc_client_t *client,
+                                                         const char *database, const char *name)
+{
+    collection_t *collection = tow_alloc(sizeof *collection);
+
+    collection->client = client;
+    snprintf(collection->database, sizeof collection->database, "%s", database);
+    snprintf(collection->name, sizeof collection->name, "%s", name);
+    return (mongoc_collection_t *)collection;
+}
+
+void __wrap_mongoc_collection_destroy(mongoc_collection_t *collection)
+{
+    free(collection);
+}
+
+bool __wrap_mongoc_collection_insert_many(mongoc_collection_t *handle, const bson_t **documents,
+                                          size_t count, const bson_t *opts, bson_t *reply,
+                                          bson_error_t *error)
+{
+    collection_t *collection = (collection_t *)handle;
+    bson_t command = BSON_INITIALIZER, list, answer;
+    bson_iter_t iter;
+    bool ok;
+
+    bson_append_utf8(&command, "insert", -1, collection->name, -1);
+    bson_append_array_begin(&command, "documents", -1, &list);
+    for (size_t i = 0; i < count; i++)
+        append_index(&list, (uint32_t)i, documents[i]);
+    bson_append_array_end(&command, &list);
+    if (int64_of(opts, "txnNumber"))
+        bson_append_int64(&command, "txnNumber", -1, int64_of(opts, "txnNumber"));
+    ok = __wrap_mongoc_client_command_with_opts(collection->client, collection->database, &command,
+                                                NULL, opts, &answer, error);
+    bson_init(reply);
+    if (ok) {
+        bson_append_int64(reply, "insertedCount", -1, int64_of(&answer, "n"));
+        append_time(reply, (tow_optime_t)double_now((double_server_t *)collection->client));
+    }
+    if (ok && bson_iter_init_find(&iter, &answer, "writeErrors")) {
+        bson_append_iter(reply, NULL, 0, &iter);
+        bson_set_error(error, MONGOC_ERROR_SERVER, DUPLICATE, "duplicate key");
+        ok = false;
+    }
+    bson_destroy(&answer);
+    bson_destroy(&command);
     return ok;
 }

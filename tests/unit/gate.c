@@ -238,6 +238,7 @@ static void a_range_answers_by_its_last_attempt(void **state)
     /* A reply without a time: nothing later than lo was promised. */
     tow_namespaces_finish_range(table, collection, 2, 0, 1, 1);
     assert_true(tow_namespaces_copied(table, collection));
+    assert_int_equal(tow_namespaces_range(table, collection, 2).hi, 60);
     assert_int_equal(ask_number(table, collection, 25, 60), SKIP);
     assert_int_equal(ask_number(table, collection, 25, 61), APPLY);
     assert_int_equal(tow_namespaces_consistent(table), 70);

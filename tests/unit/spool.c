@@ -123,10 +123,18 @@ static void released_segments_are_deleted(void **state)
 
     for (uint32_t i = 0; i < 20; i++)
         places[i] = append(spool, i + 1);
+    /* What is needed begins in the middle: its segment stays, and can be read. */
+    for (uint32_t i = 0; i < 20; i++) {
+        tow_buffer_t records = {0};
+
+        assert_true(tow_spool_release(spool, places[i / 2], &error));
+        assert_true(tow_spool_read(spool, places[i / 2], &records, &error));
+        tow_buffer_free(&records);
+    }
     before = tow_spool_bytes(spool);
     assert_true(places[19].segment > places[0].segment + 2);
     assert_true(tow_spool_release(spool, places[19], &error));
-    assert_true(tow_spool_bytes(spool) < before / 2);
+    assert_true(tow_spool_bytes(spool) < before);
     tow_spool_close(spool);
     spool = open_spool("a");
     seen = look(spool);
@@ -212,6 +220,59 @@ static void a_flipped_byte_in_the_middle_is_an_error(void **state)
     }
 }
 
+/* In place of the C library's: a machine that loses its power keeps what was synced. */
+static int synced; /* the file's length at the last sync */
+static int syncs;
+
+int __wrap_fdatasync(int file);
+
+int __wrap_fdatasync(int file)
+{
+    struct stat status;
+
+    fstat(file, &status);
+    synced = (int)status.st_size;
+    syncs++;
+    return 0;
+}
+
+static void a_sync_covers_all_that_was_appended(void **state)
+{
+    tow_spool_t *spool = open_spool("id");
+    tow_error_t error;
+    int first;
+
+    syncs = synced = 0;
+    append(spool, 1);
+    assert_true(tow_spool_sync(spool, &error));
+    assert_int_equal(syncs, 1);
+    assert_int_equal(synced, tow_spool_bytes(spool));
+    first = synced;
+    assert_true(tow_spool_sync(spool, &error));
+    assert_int_equal(syncs, 1); /* nothing new */
+    append(spool, 2);
+    assert_int_equal(synced, first);
+    assert_true(tow_spool_sync(spool, &error));
+    assert_int_equal(syncs, 2);
+    assert_int_equal(synced, tow_spool_bytes(spool));
+    tow_spool_close(spool);
+}
+
+/* What is in the segment before must not be lost while what follows it is not. */
+static void a_full_segment_is_synced_before_the_next(void **state)
+{
+    tow_spool_t *spool = open_spool("id");
+    tow_spool_place_t place;
+    int length = 0;
+
+    syncs = synced = 0;
+    for (uint32_t i = 1; (place = append(spool, i)).segment == 1; i++)
+        length = (int)tow_spool_bytes(spool);
+    assert_int_equal(syncs, 1);
+    assert_int_equal(synced, length);
+    tow_spool_close(spool);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -219,6 +280,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(released_segments_are_deleted, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(a_second_process_is_refused, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(a_torn_frame_is_cut_off_at_every_length, make_folder,
+                                        remove_folder),
+        cmocka_unit_test_setup_teardown(a_sync_covers_all_that_was_appended, make_folder,
+                                        remove_folder),
+        cmocka_unit_test_setup_teardown(a_full_segment_is_synced_before_the_next, make_folder,
                                         remove_folder),
         cmocka_unit_test_setup_teardown(a_flipped_byte_in_the_middle_is_an_error, make_folder,
                                         remove_folder),

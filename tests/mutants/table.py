@@ -1,0 +1,244 @@
+"""table.py: the mutants. `old` must be in `file` exactly once; `suites` are tried one after the other."""
+import collections
+
+Mutant = collections.namedtuple("Mutant", "name what file old new suites")
+MUTANTS = []
+
+
+def add(name, what, file, old, new, *suites):
+    MUTANTS.append(Mutant(name, what, file, old, new, suites))
+
+
+# Replay ---------------------------------------------------------------------------------------------
+
+add("skip-all", "every change passes for one that is on the destination", "oplog/replay.c",
+    "    item.fresh = record->kind == 'i';\n", "    skip(replay, block);\n    return true;\n", "unit_replay")
+add("skip-dirty", "what a read may have missed is skipped", "oplog/replay.c",
+    "if (gate == TOW_GATE_SKIP) {", "if (gate != TOW_GATE_APPLY) {", "unit_history")
+add("barrier-no-wait", "a drop does not wait for the writes before it", "oplog/replay.c",
+    "        ok = tow_lane_wait_absorbed(&replay->lanes[i]);\n", "        ;\n", "unit_replay")
+add("apply-overtakes", "a delete and a replacement of one key change places", "oplog/apply.c",
+    "    if ((batch->seen[!which].words[bit / 64] >> (bit % 64)) & 1 ||\n", "    if (\n", "unit_replay")
+add("apply-unknown", "a write whose outcome is unknown counts as done", "oplog/apply.c",
+    "if (!ok || !exact || batch->failed[i]) {", "if (!exact || batch->failed[i]) {", "unit_replay")
+add("apply-inexact", "a write that matched fewer documents counts as done", "oplog/apply.c",
+    "if (!ok || !exact || batch->failed[i]) {", "if (!ok || batch->failed[i]) {", "unit_replay")
+add("apply-refused", "a refused write counts as done", "oplog/apply.c",
+    "    sending->batch->failed[index] = true;\n", "", "unit_replay")
+add("read-at-hi", "an event within the as-of interval of a read is skipped", "oplog/apply.c",
+    "if (recent.known && item->time <= recent.lo && !item->repair) {",
+    "if (recent.known && item->time <= recent.hi && !item->repair) {", "unit_replay")
+add("early-settle", "a refused key counts as settled before it is untangled", "oplog/refetch.c",
+    "    key->failed = true;\n    if (key->fresh)\n", "    key->failed = key->fresh;\n    if (key->fresh)\n",
+    "unit_replay")
+add("drop-retry", "keys whose read or write failed are settled", "oplog/refetch.c",
+    "if (!ok || key->failed) {", "if (key->failed) {", "unit_replay")
+add("refetch-stale", "dirty keys are read without afterClusterTime", "oplog/refetch.c",
+    ".after = batch->lo,", ".after = 0,", "unit_replay")
+add("refetch-late", "a read is remembered as one of its end", "oplog/refetch.c",
+    "key->hash, batch->lo,\n                        batch->hi);",
+    "key->hash, batch->hi,\n                        batch->hi);", "unit_history")
+add("refetch-short", "the second batch of a read is not asked for", "oplog/refetch.c",
+    "        if (ok)\n            ok = tow_reader_next_batch(reader, &more, error);\n", "        more = false;\n",
+    "unit_replay")
+add("refetch-keeps", "what is gone at the source stays", "oplog/refetch.c",
+    "            tow_write_delete(&lane->deletes, tow_dirty_id(batch->keys[i]), batch->keys[i]);\n",
+    "            ;\n", "unit_replay")
+add("insert-again", "a refused insert is tried as an insert for ever", "oplog/refetch.c",
+    "        key->fresh = false; /* it is there already", "        ; /* it is there already", "unit_history")
+add("update-applied", "an update event is applied as a replacement without its document", "oplog/translate.c",
+    "if (!strcmp(operation, \"delete\"))", "if (strcmp(operation, \"insert\") && strcmp(operation, \"replace\"))",
+    "unit_translate", "unit_replay")
+
+# Untangling -----------------------------------------------------------------------------------------
+
+add("untangle-no-delete", "the documents of a knot are not deleted first", "oplog/untangle.c",
+    "    return write_members(knot, TOW_WRITE_DELETE, error) &&\n           ", "    return ", "unit_replay")
+add("untangle-no-holder", "who holds the refused value is not looked for", "oplog/untangle.c",
+    "        add_holders(knot, refusal);\n", "        ;\n", "unit_replay")
+add("untangle-stale", "the knot's documents are read without afterClusterTime", "oplog/untangle.c",
+    "                       .after = lo};", "                       .after = 0};", "unit_replay")
+add("untangle-no-insert", "the documents of a knot are not inserted again", "oplog/untangle.c",
+    "        else if (member->document && kind == TOW_WRITE_INSERT)\n", "        else if (0)\n", "unit_replay")
+
+# Lanes ----------------------------------------------------------------------------------------------
+
+add("lane-not-absorbed", "a lane says that it absorbed what it only took", "oplog/lane.c",
+    "    lane->pushed += items->count;\n", "    lane->pushed += items->count, lane->absorbed += items->count;\n",
+    "unit_replay")
+add("lane-fails-quietly", "a lane's final error does not end the job", "oplog/lane.c",
+    "        tow_stop_request(replay->options.stop, error);\n        return;\n", "        return;\n",
+    "unit_replay")
+
+# Gate and as-of intervals ---------------------------------------------------------------------------
+
+add("gate-apply", "the gate lets everything pass", "engine/state/namespaces.c",
+    "        gate = gate_range(&collection->ranges[locate(entry, id)], time);\n",
+    "        gate = TOW_GATE_APPLY;\n", "unit_gate")
+add("gate-started", "an event during the read of its range is skipped", "engine/state/namespaces.c",
+    "        return time <= range->lo ? TOW_GATE_SKIP : TOW_GATE_DIRTY;\n", "        return TOW_GATE_SKIP;\n",
+    "unit_gate")
+add("gate-hi", "an event at hi is applied", "engine/state/namespaces.c",
+    "return time <= range->hi ? TOW_GATE_DIRTY", "return time < range->hi ? TOW_GATE_DIRTY", "unit_gate")
+add("gate-bound", "a range's lower bound belongs to the range before", "engine/state/namespaces.c",
+    "if (tow_value_compare(entry->minima[middle], id) <= 0)", "if (tow_value_compare(entry->minima[middle], id) < 0)",
+    "unit_gate")
+add("gate-copied", "an event at the end of the copy is applied", "engine/state/namespaces.c",
+    "    if (collection->copied && time > collection->hi_most)\n        gate = TOW_GATE_APPLY;\n    else if (collection->range_count",
+    "    if (collection->copied && time >= collection->hi_most)\n        gate = TOW_GATE_APPLY;\n    else if (collection->range_count",
+    "unit_gate")
+add("gate-unplanned", "an event of a collection that is not planned is skipped", "engine/state/namespaces.c",
+    "gate = collection->copied ? TOW_GATE_SKIP : TOW_GATE_DIRTY;", "gate = TOW_GATE_SKIP;", "unit_gate")
+add("gate-ddl", "DDL across the copy counts as after it", "engine/state/namespaces.c",
+    "        gate = TOW_GATE_DIRTY;\n    pthread_mutex_unlock", "        gate = TOW_GATE_APPLY;\n    pthread_mutex_unlock",
+    "unit_gate")
+add("range-hi", "a range without a time of its end has none", "engine/state/namespaces.c",
+    "    done->hi = hi > done->lo ? hi : done->lo;\n", "    done->hi = hi;\n", "unit_gate")
+add("read-opaque", "with opaque tokens a read promises what the stream still owes", "engine/link/link.c",
+    "return atomic_load(&link->opaque) ? atomic_load(&link->event_time) : atomic_load(&link->time);",
+    "return atomic_load(&link->time);", "unit_gate")
+
+# Reads and writes of a server -----------------------------------------------------------------------
+
+add("no-after", "no read has a concern", "engine/link/command.c",
+    "    if (options->flags & TOW_SEND_READ) {", "    if (0 && options->flags & TOW_SEND_READ) {", "unit_replay")
+add("no-cluster-time", "no read has an afterClusterTime", "engine/link/command.c",
+    "        if (options->after)\n", "        if (0)\n", "unit_replay")
+add("no-majority", "writes are acknowledged by one member", "engine/link/command.c",
+    "\"w\", -1, \"majority\", -1);", "\"w\", -1, \"1\", -1);", "unit_write")
+add("no-number", "writes have no transaction number", "engine/link/command.c",
+    "    if (number)\n        bson_append_int64(out, \"txnNumber\", -1, number);\n", "", "unit_write")
+add("new-number", "a write that is sent again has another number", "engine/link/command.c",
+    "    while (!(ok = send_once(conn, database, &complete_command, options, number, reply, error))) {\n",
+    "    while (!(ok = send_once(conn, database, &complete_command, options, number, reply, error))) {\n"
+    "        bson_destroy(&complete_command);\n        complete(command, options, tow_conn_number(conn), &complete_command);\n",
+    "unit_write")
+add("write-wrong-tag", "a refusal is another statement's", "engine/state/write.c",
+    "each(data, write->tags[failure.index + offset], &failure);", "each(data, write->tags[0], &failure);",
+    "unit_write")
+add("write-no-upsert", "a replacement of what is not there comes to nothing", "engine/state/write.c",
+    "    append_update(write, id, document, false, true, tag);", "    append_update(write, id, document, false, false, tag);",
+    "unit_write")
+add("write-validated", "the destination's validators refuse documents", "engine/state/write.c",
+    "    bson_append_bool(command, \"bypassDocumentValidation\", -1, true);\n", "", "unit_write")
+
+# Dirty keys -----------------------------------------------------------------------------------------
+
+add("dirty-again", "an event during the read of a key is forgotten", "oplog/dirty.c",
+    "if (key->again && key->again_time > lo) {", "if (0) {", "unit_dirty")
+add("dirty-again-time", "of several events during a read the first counts", "oplog/dirty.c",
+    "        if (time > key->again_time)\n", "        if (!key->again_time)\n", "unit_dirty")
+add("dirty-return", "a failed key forgets the event that came meanwhile", "oplog/dirty.c",
+    "            key->time = key->again_time;\n        tow_ledger_settle", "            ;\n        tow_ledger_settle",
+    "unit_dirty")
+add("dirty-in-flight", "a key is taken with the failure of its last attempt", "oplog/dirty.c",
+    "    key->found = key->failed = false;\n", "    key->found = false;\n", "unit_dirty")
+add("dirty-purge", "a read is forgotten before the stream has passed it", "oplog/dirty.c",
+    "dirty->recent_queue->hi < passed)", "dirty->recent_queue->hi <= passed)", "unit_dirty")
+add("dirty-horizon", "reads too many to remember are forgotten", "oplog/dirty.c",
+    "            tow_dirty_raise_horizon(dirty, dirty->recent_queue->hi);\n", "", "unit_dirty")
+add("dirty-collections", "equal _ids of two collections are one key", "oplog/dirty.c",
+    "    tow_buffer_append(&dirty->identity, &collection->id, sizeof collection->id);\n", "", "unit_dirty")
+
+# Ledger and floor -----------------------------------------------------------------------------------
+
+add("floor-early", "the floor passes a block that is not dispatched", "oplog/ledger.c",
+    "    atomic_store(&block->unsettled, block->events + 1);\n", "    atomic_store(&block->unsettled, block->events);\n",
+    "unit_ledger")
+add("floor-idle", "an idle token overtakes unsettled events", "oplog/ledger.c",
+    "    if (!ledger->head) {\n        set_floor", "    if (true) {\n        set_floor", "unit_ledger")
+add("floor-hold", "a held event does not hold the floor", "oplog/ledger.c",
+    "    atomic_fetch_add(&block->unsettled, 1);\n", "", "unit_ledger")
+add("floor-newest", "the floor is the newest block's", "oplog/ledger.c",
+    "        set_floor(ledger, &head->token, head->time);\n",
+    "        set_floor(ledger, &ledger->tail->token, ledger->tail->time);\n", "unit_ledger")
+add("payload-early", "an event's bytes are freed while a lane reads them", "oplog/ledger.c",
+    "           atomic_load(&ledger->head->payload_users) == 0) {\n", "           true) {\n", "unit_ledger")
+add("spool-keep", "of the spool is kept what is not dispatched yet", "oplog/ledger.c",
+    "    for (tow_block_t *block = ledger->head; block && !out->has_keep; block = block->next)",
+    "    for (tow_block_t *block = ledger->cursor; block && !out->has_keep; block = block->next)", "unit_ledger")
+
+# Tail -----------------------------------------------------------------------------------------------
+
+add("tail-no-seal", "an idle token comes before the keys read before it", "oplog/tail.c",
+    "    if (count == 0) {\n        if (!seal(tail, error))\n            return false;\n", "    if (count == 0) {\n",
+    "unit_tail")
+add("tail-resume", "a broken stream begins anew instead of after its last token", "oplog/tail.c",
+    "open_stream(tail, &tail->token, direct, 0, reply, error);", "open_stream(tail, NULL, direct, 0, reply, error);",
+    "unit_tail")
+add("tail-change-mode", "keys read before the change of modes are left behind", "oplog/tail.c",
+    "        if (!seal(tail, error))\n            return false;\n        kill_cursor(tail);\n", "        kill_cursor(tail);\n",
+    "unit_tail")
+add("tail-idle-time", "an opaque idle token has the time of its reply", "oplog/tail.c",
+    "        move_token(tail, &token, token_time(&token, known));\n",
+    "        move_token(tail, &token, token_time(&token, tow_reply_time(reply)));\n", "unit_tail")
+add("tail-projected", "direct mode gets events without their documents", "oplog/tail.c",
+    "    if (!direct)\n        append_projection", "    if (true)\n        append_projection", "unit_tail")
+
+# Spool ----------------------------------------------------------------------------------------------
+
+add("no-sync", "the spool is not synced", "oplog/spool.c",
+    "        ok = fdatasync(file) == 0;\n", "        ok = true;\n", "unit_spool")
+add("segment-no-sync", "a full segment of the spool is not synced", "oplog/spool.c",
+    "        fdatasync(spool->file);\n", "", "unit_spool")
+add("spool-unsummed", "a broken frame of the spool is taken", "oplog/spool.c",
+    "good = XXH64_digest(state) == out_head->sum;", "good = XXH64_digest(state) != 1;", "unit_spool")
+add("spool-torn", "what stands after a broken frame is cut off", "oplog/spool.c",
+    "            bool torn = i == spool->last &&\n", "            bool torn = i == spool->last ||\n", "unit_spool")
+add("spool-release", "a segment that is needed yet is deleted", "oplog/spool.c",
+    "spool->first < place.segment &&", "spool->first <= place.segment &&", "unit_spool")
+
+# Copy and ranges ------------------------------------------------------------------------------------
+
+add("lost-range", "a range that was only begun counts as done after a restart", "copy/copy.c",
+    "        if (own[i].state == TOW_RANGE_DONE) {", "        if (own[i].state != TOW_RANGE_OPEN) {", "scenario/killed")
+add("range-not-emptied", "what an attempt before left of a range stays", "copy/worker.c",
+    "(again && !empty_range(pass, error))", "(0 && again && !empty_range(pass, error))",
+    "unit_history")
+add("range-bound", "the first document of a range is not read", "engine/link/reader.c",
+    "bson_append_value(&condition, \"$gte\", -1, what->min);", "bson_append_value(&condition, \"$gt\", -1, what->min);",
+    "unit_history")
+add("range-stale", "a range is read without afterClusterTime", "copy/worker.c",
+    "                       .after = lo,\n", "                       .after = 0,\n", "unit_history")
+
+add("range-short", "what a failed read has not brought counts as read", "copy/worker.c",
+    "            outcome = tow_pass_judge(pass, error);\n        if (more)\n", "            more = false;\n        if (more)\n",
+    "unit_history")
+
+# Catalog --------------------------------------------------------------------------------------------
+
+add("rename-keys", "dirty keys are settled by a rename", "oplog/ddl.c",
+    "    give_moved(ddl, moved, to);\n    return ok;", "    give_moved(ddl, moved, NULL);\n    return ok;", "scenario/ddl")
+add("drop-ignored", "a collection that was dropped stays", "oplog/ddl.c",
+    "    if (!drop_on_destination(ddl, database, name, error))\n        return false;\n    snprintf",
+    "    snprintf", "unit_replay")
+add("ttl-on", "documents expire at the destination while the job runs", "copy/index.c",
+    "            bson_append_int32(out, \"expireAfterSeconds\", -1, HELD_OFF_SECONDS);\n",
+    "            bson_append_iter(out, NULL, 0, &iter);\n", "scenario/indexes", "scenario/basics", "scenario/cutover")
+
+# Fencing and leases ---------------------------------------------------------------------------------
+
+add("fence-number", "a successor's writes do not outnumber its predecessor's", "engine/link/command.c",
+    "        return INT64_MAX;\n", "        return 1;\n", "fault/writes")
+add("lease-ignored", "a process writes after its lease", "engine/link/command.c",
+    "    if (!until_ms || conn->unlimited || tow_boot_ms() < until_ms)\n", "    if (true)\n",
+    "fault/processes --only wakes")
+
+# Cutover, checkpoint and verification ---------------------------------------------------------------
+
+add("drain-not", "the cutover does not wait for what was written last", "engine/job/cutover.c",
+    "    return tow_job_wait_settled(job, now, is_stopped) || stopped(job, error);\n",
+    "    return true;\n", "fault/answers --only silent", "scenario/cutover")
+add("checkpoint-ahead", "the checkpoint has the time of a block that is not settled", "engine/job/setup.c",
+    "    chain_t chain = {.job = job, .time = checkpoint->time};", "    chain_t chain = {.job = job, .time = checkpoint->time + ((tow_optime_t)5 << 32)};",
+    "SCENARIO_VERIFY=no scenario/killed")
+add("digest-xor", "pairs of equal documents cancel out", "verify/digest.c",
+    "    digest->bytes += length;\n    digest->sum += hash;\n", "    digest->bytes += length;\n    digest->sum ^= hash;\n",
+    "unit_digest")
+add("digest-count", "the sum alone is compared", "verify/digest.c",
+    "return a->documents == b->documents && a->sum == b->sum;", "return a->documents == b->documents;", "unit_digest")
+add("track-lost", "a write to a compared range is not noticed", "verify/track.c",
+    "        if (range->equal || (range->reading && !range->overflow))\n", "        if (range->equal)\n", "unit_track")
+add("untangle-settled", "a settled key is deleted and inserted again", "oplog/untangle.c",
+    "        if (tow_value_id(&conflict->id, &id) && !is_moot(knot, id))\n", "        if (tow_value_id(&conflict->id, &id))\n",
+    "unit_replay")

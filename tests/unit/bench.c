@@ -1,0 +1,295 @@
+/* bench.c: see bench.h. */
+#include "bench.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "oplog/record.h"
+
+/* What the layers beside do ------------------------------------------------------------------------*/
+
+static bool is_copying(void *data)
+{
+    return atomic_load(&((bench_t *)data)->copying);
+}
+
+static bool create(void *data, tow_conn_t *destination, const tow_collection_info_t *info,
+                   tow_error_t *error)
+{
+    return true;
+}
+
+static bool copy_again(void *data, const char *database, const char *name, bool *out_found,
+                       tow_error_t *error)
+{
+    atomic_fetch_add(&((bench_t *)data)->copied_again, 1);
+    return true;
+}
+
+static bool forget(void *data, const char *ns, tow_error_t *error)
+{
+    return true;
+}
+
+static bool save_ddl_time(void *data, tow_optime_t time, tow_error_t *error)
+{
+    return true;
+}
+
+void bench_start_replay(bench_t *bench, tow_optime_t horizon, tow_optime_t ddl_time)
+{
+    tow_replay_options_t options = {
+        .source = double_link(bench->source),
+        .destination = double_link(bench->destination),
+        .namespaces = bench->table,
+        .filter = bench->filter,
+        .ledger = bench->ledger,
+        .stop = bench->stop,
+        .lanes = 3,
+        .dirty_bytes = 1 << 20,
+        .retry_window_ms = 5000,
+        .ddl = {.data = bench, .copying = is_copying, .create = create, .copy_again = copy_again,
+                .forget = forget, .save_ddl_time = save_ddl_time}};
+    tow_error_t error;
+
+    double_stop(bench->source, bench->stop);
+    double_stop(bench->destination, bench->stop);
+    bench->replay = tow_replay_new(&options);
+    assert_true(tow_replay_start(bench->replay, horizon, ddl_time, &error));
+}
+
+static bson_t *token_of(tow_optime_t time)
+{
+    return BCON_NEW("_data", BCON_INT64((int64_t)time));
+}
+
+void bench_start_ledger(bench_t *bench, tow_optime_t time)
+{
+    bson_t *token = token_of(time);
+
+    bench->ledger = tow_ledger_new(bench->stop, 64 << 20);
+    tow_ledger_begin(bench->ledger, token, time);
+    bson_destroy(token);
+}
+
+static tow_namespace_t *add_collection(bench_t *bench, const char *name)
+{
+    tow_collection_info_t info = {.database = (char *)"d", .name = (char *)name};
+    tow_namespace_t *collection;
+
+    bson_init(&info.options);
+    collection = tow_namespaces_add(bench->table, &info, 0);
+    bson_destroy(&info.options);
+    return collection;
+}
+
+bench_t *bench_begin(uint64_t seed)
+{
+    bench_t *bench = tow_alloc(sizeof *bench);
+
+    bench->random = seed;
+    bench->stop = tow_stop_new();
+    bench->source = double_new("source", true);
+    bench->destination = double_new("destination", false);
+    double_seed(bench->source, seed);
+    bench->table = tow_namespaces_new();
+    bench->collection = add_collection(bench, "a");
+    bench->filter = tow_filter_new();
+    bench_start_ledger(bench, 0);
+    return bench;
+}
+
+void bench_end_replay(bench_t *bench)
+{
+    tow_stop_request(bench->stop, NULL);
+    tow_replay_destroy(bench->replay);
+    tow_ledger_destroy(bench->ledger);
+}
+
+void bench_end(bench_t *bench)
+{
+    bench_end_replay(bench);
+    double_free(bench->source);
+    double_free(bench->destination);
+    tow_namespaces_destroy(bench->table);
+    tow_filter_destroy(bench->filter);
+    tow_stop_destroy(bench->stop);
+    for (uint32_t i = 0; i < bench->told; i++)
+        if (bench->history[i].document)
+            bson_destroy(bench->history[i].document);
+    free(bench);
+}
+
+/* The source and its stream -----------------------------------------------------------------------*/
+
+told_t *bench_tell(bench_t *bench, const char *operation, int32_t id, tow_optime_t time)
+{
+    told_t *told = &bench->history[bench->told++];
+
+    assert_true(bench->told < BENCH_HISTORY);
+    *told = (told_t){.operation = operation, .collection = "a", .id = id, .time = time};
+    return told;
+}
+
+void bench_put(bench_t *bench, const char *operation, int32_t id, int32_t u, int32_t n)
+{
+    bson_t *document = BCON_NEW("_id", BCON_INT32(id), "n", BCON_INT32(n), "u", BCON_INT32(u));
+    told_t *told = bench_tell(bench, operation, id, double_put(bench->source, NS, document));
+
+    told->document = *operation == 'u' ? NULL : bson_copy(document);
+    bson_destroy(document);
+}
+
+void bench_take_away(bench_t *bench, int32_t id)
+{
+    bench_tell(bench, "delete", id, double_remove(bench->source, NS, value_of(&id)));
+}
+
+int32_t bench_field_of(const bson_t *document, const char *name)
+{
+    bson_iter_t iter;
+
+    return bson_iter_init_find(&iter, document, name) ? bson_iter_int32(&iter) : 0;
+}
+
+void bench_swap(bench_t *bench, int32_t one, int32_t two)
+{
+    bson_t *first = double_get(bench->source, NS, value_of(&one), 0);
+    bson_t *second = double_get(bench->source, NS, value_of(&two), 0);
+
+    if (first && second && one != two) {
+        bench_put(bench, "update", one, ++bench->unique, bench_field_of(first, "n"));
+        bench_put(bench, "update", two, bench_field_of(first, "u"), bench_field_of(second, "n"));
+        bench_put(bench, "update", one, bench_field_of(second, "u"), bench_field_of(first, "n"));
+    }
+    if (first)
+        bson_destroy(first);
+    if (second)
+        bson_destroy(second);
+}
+
+static void append_event(bson_t *batch, uint32_t number, const told_t *told)
+{
+    char room[16];
+    const char *key;
+    bson_t event, child;
+
+    bson_uint32_to_string(number, &key, room, sizeof room);
+    bson_append_document_begin(batch, key, -1, &event);
+    bson_append_utf8(&event, "operationType", -1, told->operation, -1);
+    bson_append_timestamp(&event, "clusterTime", -1, (uint32_t)(told->time >> 32),
+                          (uint32_t)told->time);
+    bson_append_document_begin(&event, "ns", -1, &child);
+    bson_append_utf8(&child, "db", -1, "d", -1);
+    bson_append_utf8(&child, "coll", -1, told->collection, -1);
+    bson_append_document_end(&event, &child);
+    if (strcmp(told->operation, "drop")) {
+        bson_append_document_begin(&event, "documentKey", -1, &child);
+        bson_append_int32(&child, "_id", -1, told->id);
+        bson_append_document_end(&event, &child);
+    }
+    if (told->document)
+        bson_append_document(&event, "fullDocument", -1, told->document);
+    bson_append_document_end(batch, &event);
+}
+
+/* Whole events, as the tail hands them on in direct mode. */
+static void fill_direct(tow_block_t *block, const told_t *told, uint32_t count)
+{
+    bson_t cursor, batch;
+
+    block->direct = true;
+    bson_init(&block->reply);
+    bson_append_document_begin(&block->reply, "cursor", -1, &cursor);
+    bson_append_array_begin(&cursor, "nextBatch", -1, &batch);
+    for (uint32_t i = 0; i < count; i++)
+        append_event(&batch, i, &told[i]);
+    bson_append_array_end(&cursor, &batch);
+    bson_append_document_end(&block->reply, &cursor);
+    block->payload_bytes = block->reply.len;
+}
+
+/* Keys alone, as in refetch mode. */
+static void fill_keys(tow_block_t *block, const told_t *told, uint32_t count)
+{
+    bson_t *before = token_of(0);
+
+    tow_record_begin(&block->records, before, 0);
+    for (uint32_t i = 0; i < count; i++) {
+        tow_record_t record = {.kind = *told[i].operation == 'i' ? 'i' : 'c',
+                               .database = "d",
+                               .collection = told[i].collection,
+                               .id = value_of(&told[i].id),
+                               .time = told[i].time};
+        bson_t batch = BSON_INITIALIZER;
+        bson_iter_t iter;
+
+        if (!strcmp(told[i].operation, "drop")) {
+            append_event(&batch, 0, &told[i]);
+            bson_iter_init(&iter, &batch);
+            bson_iter_next(&iter);
+            record.kind = 'e';
+            record.database = record.collection = "";
+            record.id = tow_value_of(&iter);
+            record.id.type = 0;
+        }
+        tow_record_append(&block->records, &record);
+        bson_destroy(&batch);
+    }
+    block->payload_bytes = block->records.capacity;
+    bson_destroy(before);
+}
+
+void bench_deliver(bench_t *bench, bool direct)
+{
+    const told_t *told = &bench->history[bench->delivered];
+    uint32_t count = bench->told - bench->delivered;
+    tow_block_t *block;
+    bson_t *token;
+
+    if (!count)
+        return;
+    block = tow_alloc(sizeof *block);
+    block->events = count;
+    block->time = told[count - 1].time;
+    token = token_of(block->time);
+    bson_copy_to(token, &block->token);
+    bson_destroy(token);
+    (direct ? fill_direct : fill_keys)(block, told, count);
+    bench->delivered = bench->told;
+    tow_link_note_event(double_link(bench->source), block->time, false);
+    tow_ledger_append(bench->ledger, block);
+}
+
+void bench_catch_up(bench_t *bench)
+{
+    tow_optime_t now = double_now(bench->source);
+    bson_t *token = token_of(now);
+    tow_error_t error = {0};
+
+    tow_replay_pause(bench->replay, false);
+    bench_deliver(bench, false);
+    tow_ledger_idle(bench->ledger, token, now);
+    if (!tow_ledger_wait_floor(bench->ledger, now, BENCH_WAIT_MS)) {
+        tow_stop_error(bench->stop, &error);
+        fail_msg("the floor is %llu and not %llu: %s",
+                 (unsigned long long)tow_ledger_floor_time(bench->ledger), (unsigned long long)now,
+                 error.message);
+    }
+    bson_destroy(token);
+}
+
+void bench_expect_equal(bench_t *bench)
+{
+    char different[100];
+
+    double_compare(bench->source, bench->destination, NS, different, sizeof different);
+    if (different[0])
+        fail_msg("_id %s differs", different);
+}
