@@ -54,6 +54,7 @@ double_server_t *double_new(const char *side, bool stale)
     link->options = (tow_link_options_t){.side = side, .retry_window_ms = 5000};
     snprintf(link->side, sizeof link->side, "%s", side);
     link->pool = (mongoc_client_pool_t *)server;
+    link->uri = (mongoc_uri_t *)server;
     link->facts = (tow_facts_t){.major = 7, .max_write_batch = 100000,
                                 .max_message_bytes = 48000000, .bypass_empty_ts = true};
     pthread_mutex_init(&link->lock, NULL);
@@ -657,6 +658,56 @@ mongoc_client_t *__wrap_mongoc_client_pool_pop(mongoc_client_pool_t *pool)
 
 void __wrap_mongoc_client_pool_push(mongoc_client_pool_t *pool, mongoc_client_t *client)
 {
+}
+
+/* A client of its own, for calls that may take long, is the server as well. */
+mongoc_uri_t *__wrap_mongoc_uri_copy(const mongoc_uri_t *uri);
+bool __wrap_mongoc_uri_set_option_as_int32(mongoc_uri_t *uri, const char *option, int32_t value);
+void __wrap_mongoc_uri_destroy(mongoc_uri_t *uri);
+mongoc_client_pool_t *__wrap_mongoc_client_pool_new_with_error(const mongoc_uri_t *uri,
+                                                               bson_error_t *error);
+bool __wrap_mongoc_client_pool_set_error_api(mongoc_client_pool_t *pool, int32_t version);
+void __wrap_mongoc_client_pool_destroy(mongoc_client_pool_t *pool);
+mongoc_server_description_t *__wrap_mongoc_client_select_server(mongoc_client_t *client,
+                                                                bool for_writes,
+                                                                const mongoc_read_prefs_t *prefs,
+                                                                bson_error_t *error);
+
+mongoc_uri_t *__wrap_mongoc_uri_copy(const mongoc_uri_t *uri)
+{
+    return (mongoc_uri_t *)uri;
+}
+
+bool __wrap_mongoc_uri_set_option_as_int32(mongoc_uri_t *uri, const char *option, int32_t value)
+{
+    return true;
+}
+
+void __wrap_mongoc_uri_destroy(mongoc_uri_t *uri)
+{
+}
+
+mongoc_client_pool_t *__wrap_mongoc_client_pool_new_with_error(const mongoc_uri_t *uri,
+                                                               bson_error_t *error)
+{
+    return (mongoc_client_pool_t *)uri;
+}
+
+bool __wrap_mongoc_client_pool_set_error_api(mongoc_client_pool_t *pool, int32_t version)
+{
+    return true;
+}
+
+void __wrap_mongoc_client_pool_destroy(mongoc_client_pool_t *pool)
+{
+}
+
+mongoc_server_description_t *__wrap_mongoc_client_select_server(mongoc_client_t *client,
+                                                                bool for_writes,
+                                                                const mongoc_read_prefs_t *prefs,
+                                                                bson_error_t *error)
+{
+    return NULL;
 }
 
 mongoc_client_session_t *__wrap_mongoc_client_start_session(mongoc_client_t *client,
