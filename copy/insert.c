@@ -43,12 +43,12 @@ static bool restore_timestamps(const insert_t *insert, tow_error_t *error)
 
         if (!tow_has_empty_timestamp(document) || !tow_value_id(document, &id))
             continue;
-        if (!tow_write_fits(&write, document->len)) {
+        if (!tow_write_fits(&write, id.length + document->len)) {
             ok = tow_write_send(&write, insert->destination, tow_pass_count_refusal, &refused, &matched,
                                 error);
             tow_write_begin(&write, TOW_WRITE_UPDATE, insert->pass->collection);
         }
-        tow_write_literal(&write, id, document, NULL);
+        tow_write_timestamps(&write, id, document, NULL);
     }
     ok = ok && tow_write_send(&write, insert->destination, tow_pass_count_refusal, &refused, &matched,
                               error);
@@ -82,6 +82,75 @@ static bool may_try_again(tow_pass_t *pass)
     return may;
 }
 
+/* Replacements; and for documents that a server takes by insert alone, a delete and an insert. */
+typedef struct {
+    insert_t *insert;
+    tow_write_t writes[3]; /* sent in this order: deletes, updates, inserts */
+    uint32_t refused, count;
+} replacing_t;
+
+static void begin_replacing(replacing_t *replacing)
+{
+    static const tow_write_kind_t kinds[] = {TOW_WRITE_DELETE, TOW_WRITE_UPDATE, TOW_WRITE_INSERT};
+
+    for (int i = 0; i < 3; i++)
+        tow_write_begin(&replacing->writes[i], kinds[i], replacing->insert->pass->collection);
+    replacing->writes[2].strict = true;
+}
+
+static bool send_replacements(replacing_t *replacing, tow_error_t *error)
+{
+    uint32_t matched;
+    bool ok = true;
+
+    for (int i = 0; ok && i < 3; i++)
+        ok = tow_write_send(&replacing->writes[i], replacing->insert->destination,
+                            tow_pass_count_refusal, &replacing->refused, &matched, error);
+    begin_replacing(replacing);
+    return ok;
+}
+
+static bool replace(replacing_t *replacing, tow_value_t id, const bson_t *document,
+                    tow_error_t *error)
+{
+    tow_write_t *writes = replacing->writes;
+    size_t bytes = id.length + document->len;
+
+    for (int i = 0; i < 3; i++)
+        if (!tow_write_fits(&writes[i], bytes) && !send_replacements(replacing, error))
+            return false;
+    replacing->count++;
+    if (tow_is_replaceable(document,
+                           tow_link_facts(tow_conn_link(replacing->insert->destination)))) {
+        tow_write_replace(&writes[1], id, document, NULL);
+    } else {
+        tow_write_delete(&writes[0], id, NULL);
+        tow_write_insert(&writes[2], document, NULL);
+    }
+    return true;
+}
+
+/* What was refused is there already and is replaced; *out_possible: only such. */
+static bool replace_all(replacing_t *replacing, const bson_t *reply, bool *out_possible,
+                        tow_error_t *error)
+{
+    insert_t *insert = replacing->insert;
+    tow_write_error_t refusal;
+    uint32_t position = 0;
+    bool ok = true;
+
+    while (ok && *out_possible && tow_reply_write_error(reply, &position, &refusal)) {
+        tow_value_t id;
+
+        name_document(insert, &refusal, error);
+        *out_possible = refusal.code == DUPLICATE_KEY && refusal.index < insert->count &&
+                        tow_value_id(insert->pointers[refusal.index], &id);
+        if (*out_possible)
+            ok = replace(replacing, id, insert->pointers[refusal.index], error);
+    }
+    return ok && (!*out_possible || send_replacements(replacing, error));
+}
+
 /* Replaces the documents that are there already: written again at the source while it was read, so that
  * the event that follows says the last word. After an attempt whose end is not known they may be its
  * stragglers, and others of them be gone at the source: then the range is emptied once more first. What
@@ -89,43 +158,26 @@ static bool may_try_again(tow_pass_t *pass)
 static tow_outcome_t replace_present(insert_t *insert, const bson_t *reply, tow_error_t *error)
 {
     tow_pass_t *pass = insert->pass;
-    tow_write_t write = {0};
+    replacing_t replacing = {.insert = insert};
     tow_write_error_t refusal;
-    uint32_t position = 0, matched, refused = 0, present = 0;
-    bool ok = true, possible = !pass->collection->capped;
+    uint32_t position = 0;
+    bool ok, possible = !pass->collection->capped;
 
     if (pass->again && tow_reply_write_error(reply, &position, &refusal)) {
         name_document(insert, &refusal, error);
         if (refusal.code == DUPLICATE_KEY && may_try_again(pass))
             return tow_pass_given_up(pass) ? TOW_PASS_GIVEN_UP : TOW_PASS_AGAIN;
-        position = 0;
     }
-    tow_write_begin(&write, TOW_WRITE_UPDATE, pass->collection);
-    while (ok && possible && tow_reply_write_error(reply, &position, &refusal)) {
-        tow_value_t id;
-
-        name_document(insert, &refusal, error);
-        possible = refusal.code == DUPLICATE_KEY && refusal.index < insert->count &&
-                   tow_value_id(insert->pointers[refusal.index], &id);
-        if (!possible)
-            break;
-        if (!tow_write_fits(&write, insert->pointers[refusal.index]->len)) {
-            ok = tow_write_send(&write, insert->destination, tow_pass_count_refusal, &refused, &matched,
-                                error);
-            tow_write_begin(&write, TOW_WRITE_UPDATE, pass->collection);
-        }
-        tow_write_replace(&write, id, insert->pointers[refusal.index], NULL);
-        present++;
-    }
-    ok = ok && (!possible || tow_write_send(&write, insert->destination, tow_pass_count_refusal, &refused,
-                                            &matched, error));
-    tow_write_clear(&write);
+    begin_replacing(&replacing);
+    ok = replace_all(&replacing, reply, &possible, error);
+    for (int i = 0; i < 3; i++)
+        tow_write_clear(&replacing.writes[i]);
     if (!ok)
         return tow_pass_judge(pass, error);
     if (tow_pass_given_up(pass))
         return TOW_PASS_GIVEN_UP;
-    if (possible && !refused) {
-        insert->replaced = present;
+    if (possible && !replacing.refused) {
+        insert->replaced = replacing.count;
         return TOW_PASS_DONE;
     }
     return may_try_again(pass) ? TOW_PASS_AGAIN : TOW_PASS_FAILED;

@@ -9,7 +9,7 @@
 #include "oplog/replay_internal.h"
 #include "oplog/translate.h"
 
-enum { SEEN_BITS = 1 << 14, DUPLICATE_KEY = 11000 };
+enum { SEEN_BITS = 1 << 14 };
 
 /* Which keys stand in a message, by a few bits of their hash: false alarms only cost a send. */
 typedef struct {
@@ -69,12 +69,10 @@ static void note_failure(void *data, void *tag, const tow_write_error_t *failure
 {
     sending_t *sending = data;
     uint32_t index = (uint32_t)(uintptr_t)tag;
-    const tow_item_t *item = &sending->batch->sent[sending->which].items[index];
 
+    (void)failure; /* whatever it is: the key is read again, and what is refused then looked into */
     sending->errors++;
     sending->batch->failed[index] = true;
-    if (failure->code == DUPLICATE_KEY)
-        tow_lane_conflict(sending->batch->lane, item->collection, item->id, failure->message);
 }
 
 /* Sends one of the two messages and settles its items, or makes them dirty. */
@@ -143,7 +141,8 @@ static void add(batch_t *batch, const tow_item_t *item, tow_statement_t kind,
 
     if ((batch->seen[!which].words[bit / 64] >> (bit % 64)) & 1 ||
         batch->collection != item->collection ||
-        (batch->sent[which].count && !tow_write_fits(write, which ? 0 : document->len)))
+        (batch->sent[which].count &&
+         !tow_write_fits(write, item->id.length + (which ? 0 : document->len))))
         send_both(batch);
     batch->collection = item->collection;
     if (!batch->sent[which].count)
@@ -164,6 +163,9 @@ static void apply(batch_t *batch, const tow_item_t *item)
 
     if (bson_init_static(&event, item->event, item->event_length))
         kind = tow_translate(&event, &document, batch->lane->replay->merged);
+    if (kind == TOW_STATEMENT_REPLACE &&
+        !tow_is_replaceable(&document, tow_link_facts(batch->lane->replay->options.destination)))
+        kind = TOW_STATEMENT_REFETCH;
     if (kind != TOW_STATEMENT_REFETCH && !item->collection->capped && !item->collection->collated) {
         add(batch, item, kind, &document);
         return;

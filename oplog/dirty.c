@@ -5,6 +5,8 @@
 #include <string.h>
 #include <utlist.h>
 
+#include "engine/base/bounds.h"
+
 enum { RECENT_MOST = 5000 }; /* reads remembered one by one; more raise the horizon */
 
 /* The waiting keys of one collection. */
@@ -189,25 +191,37 @@ static void put_in_flight(tow_dirty_key_t *key)
     key->again_time = 0;
 }
 
-uint32_t tow_dirty_take(tow_dirty_t *dirty, tow_dirty_key_t **out, uint32_t most)
+/* Of one list, as far as they are due and fit. */
+static uint32_t take_due(list_t *list, tow_dirty_key_t **out, uint32_t most, int64_t now_ms)
 {
-    list_t *list = dirty->ring;
-    uint32_t count = 0;
+    tow_bounds_t bounds = tow_bounds(most, TOW_REQUEST_BYTES);
+    tow_dirty_key_t *key, *next;
 
-    if (!list)
-        return 0;
-    DL_DELETE(dirty->ring, list);
-    list->in_ring = false;
-    while (list->head && count < most) {
-        tow_dirty_key_t *key = list->head;
-
+    DL_FOREACH_SAFE (list->head, key, next) {
+        if (key->due_ms > now_ms)
+            continue;
+        if (!tow_bounds_take(&bounds, key->length))
+            break;
         DL_DELETE(list->head, key);
         put_in_flight(key);
-        out[count++] = key;
+        out[bounds.count - 1] = key;
     }
-    if (list->head) {
-        DL_APPEND(dirty->ring, list);
-        list->in_ring = true;
+    return bounds.count;
+}
+
+uint32_t tow_dirty_take(tow_dirty_t *dirty, tow_dirty_key_t **out, uint32_t most, int64_t now_ms)
+{
+    list_t *last = dirty->ring ? dirty->ring->prev : NULL, *list;
+    uint32_t count = 0;
+
+    while (!count && (list = dirty->ring)) {
+        count = take_due(list, out, most, now_ms);
+        DL_DELETE(dirty->ring, list);
+        list->in_ring = list->head != NULL;
+        if (list->in_ring)
+            DL_APPEND(dirty->ring, list);
+        if (list == last)
+            break;
     }
     return count;
 }
@@ -241,7 +255,9 @@ void tow_dirty_settle(tow_dirty_t *dirty, tow_dirty_key_t *key, tow_optime_t lo)
         key->block = key->again;
         key->time = key->again_time;
         key->again = NULL;
-        key->fresh = false;
+        key->fresh = key->anew = false;
+        key->refusals = 0;
+        key->due_ms = 0;
         enqueue(dirty, key, false);
         return;
     }
@@ -260,7 +276,7 @@ void tow_dirty_return(tow_dirty_t *dirty, tow_dirty_key_t *key)
         tow_ledger_settle(dirty->ledger, key->again, 1);
         key->again = NULL;
     }
-    enqueue(dirty, key, true);
+    enqueue(dirty, key, !key->due_ms);
 }
 
 tow_dirty_key_t *tow_dirty_detach(tow_dirty_t *dirty, const tow_namespace_t *collection)

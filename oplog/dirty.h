@@ -27,6 +27,8 @@ struct tow_dirty_key {
     bool in_flight, found, failed; /* failed: its write was refused */
     bool fresh;                    /* its first unsettled event was an insert */
     bool anew;                     /* a replacement did not help: delete and insert */
+    uint16_t refusals;             /* how often in a row a unique index refused its document */
+    int64_t due_ms;                /* it is not taken before; 0: at once */
     uint8_t type;                  /* of the raw _id, which stands at bytes */
     uint32_t length, identity_length;
     uint8_t bytes[];               /* raw _id, then the identity: collection id and canonical _id */
@@ -48,14 +50,15 @@ tow_dirty_key_t *tow_dirty_find(tow_dirty_t *dirty, const tow_namespace_t *colle
  * holds the floor already. */
 void tow_dirty_mark(tow_dirty_t *dirty, tow_namespace_t *collection, tow_value_t id, unsigned hash,
                     tow_optime_t time, tow_block_t *block, bool fresh);
-/* Takes up to `most` keys of one collection out of the queue and puts them in flight. Collections take
- * turns. Returns the count. */
-uint32_t tow_dirty_take(tow_dirty_t *dirty, tow_dirty_key_t **out, uint32_t most);
+/* Takes keys of one collection that are due out of the queue and puts them in flight: at most
+ * `most`, and as many as one request holds. Collections take turns. Returns the count; 0: none
+ * is due. */
+uint32_t tow_dirty_take(tow_dirty_t *dirty, tow_dirty_key_t **out, uint32_t most, int64_t now_ms);
 /* Takes one key out of the queue and puts it in flight. */
 void tow_dirty_pick(tow_dirty_t *dirty, tow_dirty_key_t *key);
 /* The key was read in [lo, hi] and written: settled, or dirty again when an event after lo came. */
 void tow_dirty_settle(tow_dirty_t *dirty, tow_dirty_key_t *key, tow_optime_t lo);
-/* The attempt failed: back into the queue. */
+/* The attempt failed: back into the queue, at its end when it is due later only. */
 void tow_dirty_return(tow_dirty_t *dirty, tow_dirty_key_t *key);
 /* Takes all keys of a collection away, in order; the caller settles or moves each with
  * tow_dirty_forget. None may be in flight. */

@@ -134,9 +134,9 @@ static void *run(void *data)
         atomic_store(&lane->busy, true);
         tow_lane_absorb(lane, &lane->taken);
         tow_recent_purge(lane->dirty, passed);
-        if (!tow_replay_holding(replay))
-            tow_lane_refetch(lane);
-        has_work = tow_dirty_count(lane->dirty) > 0 && !tow_replay_holding(replay);
+        /* Keys that are not due yet are no work. */
+        has_work = !tow_replay_holding(replay) && tow_lane_refetch(lane) &&
+                   tow_dirty_count(lane->dirty) > 0;
         atomic_store(&lane->busy, false);
         pthread_rwlock_unlock(&replay->exclusive);
 
@@ -146,6 +146,8 @@ static void *run(void *data)
         pthread_mutex_unlock(&lane->lock);
         if (lane->conflicts)
             tow_lane_untangle(lane);
+        if (lane->apart)
+            tow_lane_copy_again(lane);
     }
     return NULL;
 }
@@ -184,6 +186,7 @@ void tow_lane_destroy(tow_lane_t *lane)
     tow_write_clear(&lane->updates);
     tow_write_clear(&lane->deletes);
     tow_write_clear(&lane->inserts);
+    tow_write_clear(&lane->timestamps);
     tow_dirty_destroy(lane->dirty);
     free(lane->inbox.items);
     free(lane->taken.items);

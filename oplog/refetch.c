@@ -2,40 +2,39 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/clock.h"
 #include "engine/link/reader.h"
 #include "engine/state/selection.h"
 #include "oplog/replay_internal.h"
 
-enum { KEYS_MOST = 1000, DUPLICATE_KEY = 11000, KEY_BYTES_MOST = 8 * 1024 * 1024 };
+enum { KEYS_MOST = TOW_SELECTION_MOST, DUPLICATE_KEY = 11000 };
 
 typedef struct {
     tow_lane_t *lane;
     tow_namespace_t *collection;
     tow_dirty_key_t *keys[KEYS_MOST];
-    bson_t *copies[KEYS_MOST]; /* of a capped collection: documents by the order of the keys */
     uint32_t count;
     tow_optime_t lo, hi;
 } batch_t;
 
+/* What a unique index refuses is tried again, and untangled when that does not help. Whatever else
+ * a replacement cannot do but delete and insert can (an _id of another numeric type, a name that
+ * begins with a dollar) is done so the next time; an error that names the document comes when that
+ * does not help. */
 static void refused(void *data, void *tag, const tow_write_error_t *failure)
 {
     batch_t *batch = data;
     tow_dirty_key_t *key = tag;
 
-    /* A duplicate key is untangled; so is everything else that a replacement cannot do but delete and
-     * insert can (an _id of another numeric type, a capped document that grows). Untangling ends with
-     * an error that names the document when that does not help either. */
     key->failed = true;
     if (key->fresh)
         key->fresh = false; /* it is there already, as after a restart: replaced the next time */
+    else if (failure->code == DUPLICATE_KEY)
+        tow_lane_refused(batch->lane, key, failure->message);
+    else if (!key->anew)
+        key->anew = true;
     else
         tow_lane_conflict(batch->lane, key->collection, tow_dirty_id(key), failure->message);
-}
-
-static void begin_inserts(batch_t *batch)
-{
-    tow_write_begin(&batch->lane->inserts, TOW_WRITE_INSERT, batch->collection);
-    batch->lane->inserts.strict = true;
 }
 
 static bool send(batch_t *batch, tow_write_t *write, tow_error_t *error)
@@ -46,46 +45,64 @@ static bool send(batch_t *batch, tow_write_t *write, tow_error_t *error)
     return tow_write_send(write, batch->lane->destination, refused, batch, &matched, error);
 }
 
-/* A key that began with an insert is most likely not there yet: an insert costs a fraction. */
-static bool add_insert(batch_t *batch, tow_dirty_key_t *key, const bson_t *document,
-                       tow_error_t *error)
+static void begin_messages(batch_t *batch)
 {
     tow_lane_t *lane = batch->lane;
 
-    if (!tow_write_fits(&lane->inserts, document->len)) {
-        if (!send(batch, &lane->inserts, error))
-            return false;
-        begin_inserts(batch);
-    }
-    tow_write_insert(&lane->inserts, document, key);
-    return true;
+    tow_write_begin(&lane->deletes, TOW_WRITE_DELETE, batch->collection);
+    tow_write_begin(&lane->updates, TOW_WRITE_UPDATE, batch->collection);
+    tow_write_begin(&lane->inserts, TOW_WRITE_INSERT, batch->collection);
+    tow_write_begin(&lane->timestamps, TOW_WRITE_UPDATE, batch->collection);
+    lane->inserts.strict = true;
 }
 
-static bool add_replace(batch_t *batch, tow_dirty_key_t *key, const bson_t *document,
-                        tow_error_t *error)
+/* What is gone goes first: it may free what a unique index holds, and what is inserted again was
+ * deleted before. */
+static bool flush(batch_t *batch, tow_error_t *error)
 {
     tow_lane_t *lane = batch->lane;
+    bool ok = send(batch, &lane->deletes, error) && send(batch, &lane->updates, error) &&
+              send(batch, &lane->inserts, error) && send(batch, &lane->timestamps, error);
+
+    begin_messages(batch);
+    return ok;
+}
+
+/* All four messages can take the statements of one document of so many bytes, its _id twice. */
+static bool make_room(batch_t *batch, size_t bytes, tow_error_t *error)
+{
+    tow_lane_t *lane = batch->lane;
+
+    return (tow_write_fits(&lane->deletes, bytes) && tow_write_fits(&lane->updates, bytes) &&
+            tow_write_fits(&lane->inserts, bytes) && tow_write_fits(&lane->timestamps, bytes)) ||
+           flush(batch, error);
+}
+
+/* A key that began with an insert is most likely not there yet: an insert costs a fraction. */
+static bool write_document(batch_t *batch, tow_dirty_key_t *key, const bson_t *document,
+                           tow_error_t *error)
+{
+    tow_lane_t *lane = batch->lane;
+    const tow_facts_t *facts = tow_link_facts(lane->replay->options.destination);
+    bool empty = tow_has_empty_timestamp(document);
     tow_value_t id;
 
-    if (key->fresh && !batch->collection->capped &&
-        (tow_link_facts(lane->replay->options.destination)->bypass_empty_ts ||
-         !tow_has_empty_timestamp(document)))
-        return add_insert(batch, key, document, error);
-    key->fresh = false;
-    if (key->anew || !tow_is_updatable(document)) {
-        key->anew = false;
-        key->failed = true;
-        tow_lane_conflict(lane, key->collection, tow_dirty_id(key), "cannot be written by update");
-        return true;
-    }
-    if (!tow_write_fits(&lane->updates, document->len)) {
-        if (!send(batch, &lane->updates, error))
-            return false;
-        tow_write_begin(&lane->updates, TOW_WRITE_UPDATE, batch->collection);
-    }
     if (!tow_value_id(document, &id))
         id = tow_dirty_id(key);
-    tow_write_replace(&lane->updates, id, document, key);
+    if (!make_room(batch, id.length + document->len, error))
+        return false;
+    /* A server that can leave empty timestamps alone does so for inserts. */
+    if (key->anew || !tow_is_replaceable(document, facts) || (empty && facts->bypass_empty_ts)) {
+        key->fresh = false;
+        tow_write_delete(&lane->deletes, id, key);
+        tow_write_insert(&lane->inserts, document, key);
+    } else if (key->fresh) {
+        tow_write_insert(&lane->inserts, document, key);
+    } else {
+        tow_write_replace(&lane->updates, id, document, key);
+    }
+    if (empty && !facts->bypass_empty_ts)
+        tow_write_timestamps(&lane->timestamps, id, document, key);
     return true;
 }
 
@@ -101,23 +118,17 @@ static void build_filter(const batch_t *batch, bson_t *out)
 
 static bool take_document(batch_t *batch, const bson_t *document, tow_error_t *error)
 {
-    tow_lane_t *lane = batch->lane;
     tow_dirty_key_t *key;
     tow_value_t id;
 
     if (!tow_value_id(document, &id))
         return true;
-    key = tow_dirty_find(lane->dirty, batch->collection, id,
+    key = tow_dirty_find(batch->lane->dirty, batch->collection, id,
                          tow_item_hash(batch->collection, id));
     if (!key || !key->in_flight || key->found)
         return true;
     key->found = true;
-    if (!batch->collection->capped)
-        return add_replace(batch, key, document, error);
-    for (uint32_t i = 0; i < batch->count; i++)
-        if (batch->keys[i] == key)
-            batch->copies[i] = bson_copy(document);
-    return true;
+    return write_document(batch, key, document, error);
 }
 
 static bool read_and_write(batch_t *batch, tow_error_t *error)
@@ -133,9 +144,7 @@ static bool read_and_write(batch_t *batch, tow_error_t *error)
 
     build_filter(batch, &filter);
     what.filter = &filter;
-    tow_write_begin(&lane->updates, TOW_WRITE_UPDATE, batch->collection);
-    tow_write_begin(&lane->deletes, TOW_WRITE_DELETE, batch->collection);
-    begin_inserts(batch);
+    begin_messages(batch);
     reader = tow_reader_open(lane->source, &what, error);
     ok = reader != NULL;
     while (ok && more) {
@@ -147,27 +156,49 @@ static bool read_and_write(batch_t *batch, tow_error_t *error)
     if (ok)
         batch->hi = tow_reader_time(reader);
     for (uint32_t i = 0; ok && i < batch->count; i++) {
-        if (batch->copies[i])
-            ok = add_replace(batch, batch->keys[i], batch->copies[i], error);
-        else if (!batch->keys[i]->found)
-            tow_write_delete(&lane->deletes, tow_dirty_id(batch->keys[i]), batch->keys[i]);
+        tow_value_t id = tow_dirty_id(batch->keys[i]);
+
+        if (batch->keys[i]->found)
+            continue;
+        ok = make_room(batch, id.length, error);
+        if (ok)
+            tow_write_delete(&lane->deletes, id, batch->keys[i]);
     }
-    /* What is gone goes first: it may free what a unique index holds. */
-    ok = ok && send(batch, &lane->deletes, error) && send(batch, &lane->updates, error) &&
-         send(batch, &lane->inserts, error);
+    ok = ok && flush(batch, error);
     tow_reader_close(reader);
     bson_destroy(&filter);
     return ok;
 }
 
-/* Keys of a collation are not equal as we see them: all of them are deleted and inserted. */
-static void untangle_all(batch_t *batch)
+/* Keys that only a lane which works alone may write: of a collation, which are not equal as we see
+ * them, and of a capped collection whose place another one has taken, which spreads its keys over
+ * all lanes. */
+static void untangle_all(batch_t *batch, const char *why)
 {
     for (uint32_t i = 0; i < batch->count; i++) {
         batch->keys[i]->failed = true;
-        tow_lane_conflict(batch->lane, batch->collection, tow_dirty_id(batch->keys[i]),
-                          "collection with a collation");
+        tow_lane_conflict(batch->lane, batch->collection, tow_dirty_id(batch->keys[i]), why);
     }
+}
+
+static bool refetch(batch_t *batch, tow_error_t *error)
+{
+    const tow_replay_options_t *options = &batch->lane->replay->options;
+    tow_namespace_t *collection = batch->collection;
+    /* Keys outlive their collection where a copy has taken its place. */
+    tow_namespace_t *current =
+        tow_namespaces_find(options->namespaces, collection->database, collection->name);
+
+    if (!current)
+        current = collection;
+    if (current->capped)
+        return tow_lane_continue(batch->lane, current, batch->keys, batch->count, batch->lo,
+                                 &batch->hi, error);
+    if (!collection->collated && !collection->capped)
+        return read_and_write(batch, error);
+    untangle_all(batch, collection->collated ? "collection with a collation"
+                                             : "collection that was capped");
+    return true;
 }
 
 bool tow_lane_refetch(tow_lane_t *lane)
@@ -181,22 +212,17 @@ bool tow_lane_refetch(tow_lane_t *lane)
         return false;
     batch = tow_alloc(sizeof *batch);
     batch->lane = lane;
-    batch->count = tow_dirty_take(lane->dirty, batch->keys, KEYS_MOST);
+    batch->count = tow_dirty_take(lane->dirty, batch->keys, KEYS_MOST, tow_now_ms());
     if (!batch->count) {
         free(batch);
         return false;
     }
     batch->collection = batch->keys[0]->collection;
     batch->lo = tow_link_read_time(replay->options.source);
-    if (batch->collection->collated)
-        untangle_all(batch);
-    else
-        ok = read_and_write(batch, &error);
+    ok = refetch(batch, &error);
     for (uint32_t i = 0; i < batch->count; i++) {
         tow_dirty_key_t *key = batch->keys[i];
 
-        if (batch->copies[i])
-            bson_destroy(batch->copies[i]);
         if (!ok || key->failed) {
             tow_dirty_return(lane->dirty, key);
             continue;

@@ -22,6 +22,7 @@ tow_replay_t *tow_replay_new(const tow_replay_options_t *options)
     pthread_rwlockattr_setkind_np(&attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
     pthread_rwlock_init(&replay->exclusive, &attributes);
     pthread_rwlockattr_destroy(&attributes);
+    pthread_mutex_init(&replay->logs_lock, NULL);
     for (uint32_t i = 0; i < options->lanes; i++)
         tow_lane_init(&replay->lanes[i], replay, i);
     return replay;
@@ -51,6 +52,8 @@ void tow_replay_destroy(tow_replay_t *replay)
     tow_conn_close(replay->source);
     tow_conn_close(replay->destination);
     pthread_rwlock_destroy(&replay->exclusive);
+    tow_logs_free(replay);
+    pthread_mutex_destroy(&replay->logs_lock);
     bson_destroy(&replay->unknown);
     free(replay->lanes);
     free(replay->outboxes);

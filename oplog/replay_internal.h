@@ -43,10 +43,12 @@ struct tow_lane {
     /* The thread's own. */
     tow_conn_t *source, *destination;
     tow_items_t taken;
-    tow_write_t updates, deletes, inserts;
+    tow_write_t updates, deletes, inserts, timestamps;
     unsigned attempt;
     int64_t failing_since_ms;
     struct tow_conflict *conflicts; /* to be untangled when the shared lock is given up */
+    tow_namespace_t *apart;         /* to be copied again then, and why: a constant text */
+    const char *apart_reason;
 };
 
 /* A write that a unique index refused. */
@@ -70,6 +72,8 @@ struct tow_replay {
     _Atomic tow_optime_t ddl_time;
     _Atomic uint64_t skipped, applied, refetched, statements;
     _Atomic uint64_t dirty_keys, dirty_bytes;
+    pthread_mutex_t logs_lock; /* held while a capped collection is continued: one writer */
+    struct tow_log *logs;      /* guarded by it: what is known of each capped collection */
     /* The dispatcher's own. */
     tow_conn_t *source, *destination;
     tow_optime_t horizon;
@@ -121,12 +125,24 @@ void tow_lane_absorb(tow_lane_t *lane, const tow_items_t *items);
 bool tow_lane_refetch(tow_lane_t *lane);
 void tow_lane_conflict(tow_lane_t *lane, tow_namespace_t *collection, tow_value_t id,
                        const char *message);
+/* A unique index refused a key's document: it is tried again a little later, and untangled after
+ * some. */
+void tow_lane_refused(tow_lane_t *lane, tow_dirty_key_t *key, const char *message);
 /* A server call of the lane failed: counts, waits, or stops the job when it is final. */
 void tow_lane_failed(tow_lane_t *lane, const tow_error_t *error);
 void tow_lane_succeeded(tow_lane_t *lane);
 /* untangle.c: reads the keys of a conflict again, with those that stand in their way, deletes all and
  * inserts what the source has. Takes the exclusive lock. */
 void tow_lane_untangle(tow_lane_t *lane);
+
+/* capped.c: settles keys, in flight, of a collection that is capped by continuing its log. True
+ * with keys that have `failed`: the lane is to copy it again when the shared lock is given up. */
+bool tow_lane_continue(tow_lane_t *lane, tow_namespace_t *collection, tow_dirty_key_t **keys,
+                       uint32_t count, tow_optime_t lo, tow_optime_t *out_hi,
+                       tow_error_t *error) TOW_CHECK;
+/* Has lane->apart copied again. Takes the exclusive lock. */
+void tow_lane_copy_again(tow_lane_t *lane);
+void tow_logs_free(tow_replay_t *replay);
 
 /* ddl.c: one DDL event. All but new collections and indexes are barriers: the dispatcher has flushed
  * everything before them, and they take the exclusive lock. Index builds run beside the replay. */

@@ -1,249 +1,100 @@
-/* untangle.c: writes that a unique index refused, or that a replacement cannot express.
+/* untangle.c: writes that a unique index goes on refusing, or that a replacement cannot express.
  *
- * The refused keys and the documents that stand in their way are read from the source once more,
- * deleted at the destination and inserted as the source has them. At the source they fit together, so
- * in the end they do here: values swapped between documents, chains and rings of them alike. It runs
- * alone: no lane works meanwhile, so reading a key of another lane is as good as that lane reading it,
- * and its as-of interval is noted there. */
+ * A refused write is tried again first, while all lanes work: what stands in its way is mostly an
+ * event that another lane has not settled yet. What is still refused comes here. The refused keys
+ * and the documents that hold their values (holders.h) are deleted at the destination, read from
+ * the source once more and inserted as it has them. At the source they fit together, so in the end
+ * they do here: values swapped between documents, chains and rings of them alike. It runs alone: no
+ * lane works meanwhile, so reading a key of another lane is as good as that lane reading it, and
+ * its as-of interval is noted there.
+ *
+ * Every document is a dirty key before it is deleted, so that nothing is lost when that is all that
+ * was done. Where nobody is found in the way the lanes go on, and it is tried again later. */
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/clock.h"
 #include "engine/link/reader.h"
 #include "engine/state/selection.h"
-#include "oplog/replay_internal.h"
+#include "oplog/knot.h"
 
 enum {
-    SET_MOST = 20000,      /* keys that may be involved in one knot */
-    ROUNDS_MOST = 40,      /* without progress; with backoff about a minute */
-    ROUNDS_BEFORE_DROP = 4, /* of an index that refuses a value which no document holds */
-    CHUNK = 500,
+    ATTEMPTS_ALONE = 4, /* of a refused write, before it is untangled: a third of a second */
+    FIRST_WAIT_MS = 20,
+    WAIT_MS = 500,    /* between two attempts to untangle */
+    BEFORE_DROP = 12, /* refusals by an index whose value no document holds, before it is dropped */
+    REFUSALS_MOST = 120, /* about a minute */
+    IDS_REFUSALS_MOST = 1200,
     DUPLICATE_KEY = 11000
 };
 
-typedef struct {
-    UT_hash_handle hh;
-    bson_t id;             /* {_id: …} */
-    bson_t *document;      /* as the source has it, NULL: gone */
-    tow_optime_t lo, hi;
-    tow_buffer_t identity; /* canonical _id */
-} member_t;
-
-typedef struct {
-    tow_lane_t *lane;
-    tow_namespace_t *collection;
-    member_t *members;
-    bool grew;             /* a document in the way was added in this round */
-    uint32_t errors;
-    char message[600];     /* of the last refusal, with both documents */
-    tow_error_t failure;   /* while handling a refusal */
-    bool failed;
-    bson_t *phantom;       /* key pattern of an index that refused a value which no document holds */
-} knot_t;
-
-static tow_value_t id_of(const member_t *member)
+void tow_lane_refused(tow_lane_t *lane, tow_dirty_key_t *key, const char *message)
 {
-    tow_value_t id = {0};
-
-    tow_value_id(&member->id, &id);
-    return id;
+    if (++key->refusals <= ATTEMPTS_ALONE)
+        key->due_ms = tow_now_ms() + (FIRST_WAIT_MS << (key->refusals - 1));
+    else
+        tow_lane_conflict(lane, key->collection, tow_dirty_id(key), message);
 }
 
-static void add_member(knot_t *knot, tow_value_t id)
+static void release_document(tow_member_t *member)
 {
-    tow_buffer_t identity = {0};
-    member_t *member;
+    if (member->document)
+        bson_destroy(member->document);
+    member->document = NULL;
+}
 
-    tow_value_canonical(id, &identity);
-    HASH_FIND(hh, knot->members, identity.data, identity.length, member);
-    if (!member) {
-        member = tow_alloc(sizeof *member);
-        bson_init(&member->id);
-        tow_value_append(&member->id, "_id", 3, id);
-        member->identity = identity;
-        HASH_ADD_KEYPTR(hh, knot->members, member->identity.data, member->identity.length, member);
-        knot->grew = true;
-    } else {
-        tow_buffer_free(&identity);
+static tow_dirty_key_t *key_of(const tow_knot_t *knot, const tow_member_t *member,
+                               tow_lane_t **out_lane)
+{
+    tow_value_t id = tow_member_id(member);
+    unsigned hash = tow_item_hash(knot->collection, id);
+    tow_lane_t *lane = tow_lane_of(knot->lane->replay, knot->collection, hash);
+
+    *out_lane = lane;
+    return tow_dirty_find(lane->dirty, knot->collection, id, hash);
+}
+
+/* Makes all of them dirty keys, each in its own lane. */
+static void mark_members(tow_knot_t *knot)
+{
+    tow_ledger_t *ledger = knot->lane->replay->options.ledger;
+    tow_member_t *member, *next;
+
+    HASH_ITER (hh, knot->members, member, next) {
+        tow_lane_t *lane;
+        tow_value_t id = tow_member_id(member);
+
+        if (key_of(knot, member, &lane))
+            continue;
+        tow_ledger_hold(ledger, knot->block);
+        tow_dirty_mark(lane->dirty, knot->collection, id, tow_item_hash(knot->collection, id), 0,
+                       knot->block, false);
     }
 }
 
-static void clear_documents(knot_t *knot)
-{
-    member_t *member, *next;
-
-    HASH_ITER(hh, knot->members, member, next)
-    {
-        if (member->document)
-            bson_destroy(member->document);
-        member->document = NULL;
-    }
-}
-
-static void keep_document(knot_t *knot, const bson_t *document)
-{
-    tow_buffer_t identity = {0};
-    member_t *member;
-    tow_value_t id;
-
-    if (!tow_value_id(document, &id))
-        return;
-    tow_value_canonical(id, &identity);
-    HASH_FIND(hh, knot->members, identity.data, identity.length, member);
-    tow_buffer_free(&identity);
-    if (!member && knot->collection->collated) {
-        /* Another spelling of a key that was asked for. */
-        add_member(knot, id);
-        keep_document(knot, document);
-        return;
-    }
-    if (member && !member->document)
-        member->document = bson_copy(document);
-}
-
-/* Reads members `from` … (at most CHUNK) from the source; *from moves on. */
-static bool read_chunk(knot_t *knot, member_t **from, tow_error_t *error)
-{
-    tow_optime_t lo = tow_link_read_time(knot->lane->replay->options.source);
-    tow_read_t what = {.database = knot->collection->database,
-                       .collection = knot->collection->name,
-                       .after = lo};
-    member_t *first = *from, *member = first;
-    tow_selection_t selection;
-    bson_t filter, document;
-    tow_reader_t *reader;
-    bool ok, more = true;
-
-    tow_selection_begin(&selection);
-    for (uint32_t i = 0; member && i < CHUNK; i++, member = member->hh.next)
-        tow_selection_add(&selection, id_of(member));
-    tow_selection_end(&selection, &filter);
-    what.filter = &filter;
-    *from = member;
-    reader = tow_reader_open(knot->lane->source, &what, error);
-    ok = reader != NULL;
-    while (ok && more) {
-        while (tow_reader_next(reader, &document))
-            keep_document(knot, &document);
-        ok = tow_reader_next_batch(reader, &more, error);
-    }
-    for (; ok && first != member; first = first->hh.next) {
-        first->lo = lo;
-        first->hi = tow_reader_time(reader);
-    }
-    tow_reader_close(reader);
-    bson_destroy(&filter);
-    return ok;
-}
-
-static bson_t *copy_pattern(const bson_iter_t *pattern)
-{
-    const uint8_t *data;
-    uint32_t length;
-
-    bson_iter_document(pattern, &length, &data);
-    return bson_new_from_data(data, length);
-}
-
-/* An index of the destination that refuses a value which no document there holds is broken. It goes;
- * the catalog's reconciliation at the cutover builds it anew. */
-static bool drop_phantom(knot_t *knot, tow_error_t *error)
-{
-    tow_send_options_t send = {.flags = TOW_SEND_WRITE};
-    bson_t command = BSON_INITIALIZER, reply;
-    bool ok;
-
-    tow_emit(&knot->lane->replay->options.sink, TOW_LEVEL_WARNING, "index_broken",
-             "%s: a unique index of the destination refuses a value that no document there holds; "
-             "it is dropped and built anew at the cutover (%s)",
-             knot->collection->ns, knot->message);
-    bson_append_utf8(&command, "dropIndexes", -1, knot->collection->name, -1);
-    bson_append_document(&command, "index", -1, knot->phantom);
-    ok = tow_conn_command(knot->lane->destination, knot->collection->database, &command, &send,
-                          &reply, error);
-    bson_destroy(&reply);
-    bson_destroy(&command);
-    return ok;
-}
-
-/* The index on _id stays. That it refuses an _id which no document has means that the destination holds
- * two _ids for equal which are not: the other one must go first, and its key may be another lane's. */
-static bool is_id_index(const bson_t *pattern)
-{
-    bson_iter_t field;
-
-    return bson_iter_init(&field, pattern) && bson_iter_next(&field) &&
-           !strcmp(bson_iter_key(&field), "_id") && !bson_iter_next(&field);
-}
-
-static bool leave_to_others(const knot_t *knot, tow_error_t *error)
-{
-    tow_fail(error, TOW_ERROR_SERVER,
-             "%s: the destination takes two different _ids for one and the same: %s; they are tried "
-             "again until one is deleted at the source",
-             knot->collection->ns, knot->message);
-    error->retry = TOW_RETRY_REFETCH;
-    return false;
-}
-
-static void forget_phantom(knot_t *knot)
-{
-    if (knot->phantom)
-        bson_destroy(knot->phantom);
-    knot->phantom = NULL;
-}
-
-/* Finds the documents of the destination that hold the refused value and adds them. */
-static void add_holders(knot_t *knot, const tow_write_error_t *refusal)
-{
-    tow_read_t what = {.database = knot->collection->database,
-                       .collection = knot->collection->name};
-    bson_t filter = BSON_INITIALIZER, projection = BSON_INITIALIZER, document, equal;
-    bson_iter_t value;
-    tow_reader_t *reader;
-    bool held = false;
-
-    if (!bson_iter_recurse(&refusal->key_value, &value))
-        return;
-    while (bson_iter_next(&value)) {
-        bson_append_document_begin(&filter, bson_iter_key(&value), -1, &equal);
-        bson_append_iter(&equal, "$eq", 3, &value);
-        bson_append_document_end(&filter, &equal);
-    }
-    bson_append_int32(&projection, "_id", 3, 1);
-    what.filter = &filter;
-    what.projection = &projection;
-    what.batch_documents = 100;
-    reader = tow_reader_open(knot->lane->destination, &what, &knot->failure);
-    if (!reader)
-        knot->failed = true;
-    while (reader && tow_reader_next(reader, &document)) {
-        tow_value_t id;
-
-        held = true;
-        if (tow_value_id(&document, &id))
-            add_member(knot, id);
-    }
-    tow_reader_close(reader);
-    bson_destroy(&filter);
-    bson_destroy(&projection);
-    if (!held && !knot->phantom && refusal->key_pattern.raw)
-        knot->phantom = copy_pattern(&refusal->key_pattern);
-}
+/* Writing
+ * -----------------------------------------------------------------------------------------*/
 
 static void refused(void *data, void *tag, const tow_write_error_t *refusal)
 {
-    knot_t *knot = data;
-    member_t *member = tag;
+    tow_knot_t *knot = data;
+    tow_member_t *member = tag;
     char id[200];
 
     knot->errors++;
-    tow_value_text(id_of(member), id, sizeof id);
-    snprintf(knot->message, sizeof knot->message, "document with _id %s: %s", id, refusal->message);
-    if (refusal->code == DUPLICATE_KEY && refusal->has_key_value)
-        add_holders(knot, refusal);
+    member->refused = true;
+    tow_value_text(tow_member_id(member), id, sizeof id);
+    if (*refusal->message) /* after a megabyte of them a server leaves it empty */
+        snprintf(knot->message, sizeof knot->message, "document with _id %s: %s", id,
+                 refusal->message);
+    else
+        snprintf(knot->message, sizeof knot->message, "document with _id %s: error %d", id,
+                 refusal->code);
+    if (refusal->code == DUPLICATE_KEY && member->document && !knot->failed)
+        tow_knot_add_holders(knot, member, refusal);
 }
 
-static bool send(knot_t *knot, tow_write_t *write, tow_error_t *error)
+static bool send(tow_knot_t *knot, tow_write_t *write, tow_error_t *error)
 {
     uint32_t matched;
 
@@ -255,65 +106,184 @@ static bool send(knot_t *knot, tow_write_t *write, tow_error_t *error)
     return !knot->failed;
 }
 
-/* One message kind over all members. */
-static bool write_members(knot_t *knot, tow_write_kind_t kind, tow_error_t *error)
+static bool delete_members(tow_knot_t *knot, tow_error_t *error)
 {
     tow_write_t write = {0};
-    member_t *member, *next;
+    tow_member_t *member, *next;
     bool ok = true;
 
-    tow_write_begin(&write, kind, knot->collection);
+    tow_write_begin(&write, TOW_WRITE_DELETE, knot->collection);
     HASH_ITER(hh, knot->members, member, next)
     {
-        size_t bytes = member->document ? member->document->len : member->id.len;
+        tow_value_t id = tow_member_id(member);
 
-        if (!tow_write_fits(&write, bytes)) {
+        member->written = member->refused = false;
+        if (!tow_write_fits(&write, id.length)) {
             if (!(ok = send(knot, &write, error)))
                 break;
-            tow_write_begin(&write, kind, knot->collection);
+            tow_write_begin(&write, TOW_WRITE_DELETE, knot->collection);
         }
-        if (kind == TOW_WRITE_DELETE)
-            tow_write_delete(&write, id_of(member), member);
-        else if (member->document && kind == TOW_WRITE_INSERT)
-            tow_write_insert(&write, member->document, member);
-        else if (member->document && tow_has_empty_timestamp(member->document))
-            tow_write_literal(&write, id_of(member), member->document, member);
+        tow_write_delete(&write, id, member);
     }
     ok = ok && send(knot, &write, error);
     tow_write_clear(&write);
     return ok;
 }
 
-static bool one_round(knot_t *knot, tow_error_t *error)
-{
-    const tow_facts_t *facts = tow_link_facts(knot->lane->replay->options.destination);
-    member_t *at = knot->members;
+/* The inserts of one chunk, and the empty timestamps that they lose. */
+typedef struct {
+    tow_knot_t *knot;
+    tow_write_t inserts, timestamps;
+    tow_member_t **waiting; /* whose documents are in the message */
+    size_t count;
+} inserting_t;
 
-    knot->grew = false;
-    knot->errors = 0;
-    clear_documents(knot);
-    while (at)
-        if (!read_chunk(knot, &at, error))
-            return false;
-    return write_members(knot, TOW_WRITE_DELETE, error) &&
-           write_members(knot, TOW_WRITE_INSERT, error) &&
-           (facts->bypass_empty_ts || write_members(knot, TOW_WRITE_UPDATE, error));
+static bool flush(inserting_t *inserting, tow_error_t *error)
+{
+    tow_knot_t *knot = inserting->knot;
+    bool ok = send(knot, &inserting->inserts, error) && send(knot, &inserting->timestamps, error);
+
+    for (size_t i = 0; i < inserting->count; i++)
+        release_document(inserting->waiting[i]);
+    inserting->count = 0;
+    tow_write_begin(&inserting->inserts, TOW_WRITE_INSERT, knot->collection);
+    inserting->inserts.strict = true;
+    tow_write_begin(&inserting->timestamps, TOW_WRITE_UPDATE, knot->collection);
+    return ok;
 }
 
-/* Every member was read and written: notes that in its own lane. */
-static void settle_members(knot_t *knot)
+static bool insert_document(inserting_t *inserting, tow_member_t *member, const bson_t *document,
+                            tow_error_t *error)
+{
+    const tow_facts_t *facts = tow_link_facts(inserting->knot->lane->replay->options.destination);
+    bool empty = !facts->bypass_empty_ts && tow_has_empty_timestamp(document);
+    size_t bytes = document->len + member->id.len;
+
+    if ((inserting->count == TOW_SELECTION_MOST || !tow_write_fits(&inserting->inserts, bytes) ||
+         (empty && !tow_write_fits(&inserting->timestamps, bytes))) &&
+        !flush(inserting, error))
+        return false;
+    member->document = bson_copy(document);
+    inserting->waiting[inserting->count++] = member;
+    tow_write_insert(&inserting->inserts, member->document, member);
+    if (empty)
+        tow_write_timestamps(&inserting->timestamps, tow_member_id(member), member->document,
+                             member);
+    return true;
+}
+
+static tow_member_t *find_member(tow_knot_t *knot, tow_value_t id)
+{
+    tow_buffer_t identity = {0};
+    tow_member_t *member;
+
+    tow_value_canonical(id, &identity);
+    HASH_FIND(hh, knot->members, identity.data, identity.length, member);
+    tow_buffer_free(&identity);
+    return member;
+}
+
+/* Another spelling of a key that was asked for is taken in, where the collection takes both for
+ * one. */
+static bool take_document(inserting_t *inserting, const bson_t *document, tow_error_t *error)
+{
+    tow_knot_t *knot = inserting->knot;
+    tow_value_t id;
+    tow_member_t *member;
+
+    if (!tow_value_id(document, &id))
+        return true;
+    member = find_member(knot, id);
+    if (!member && knot->collection->collated) {
+        tow_knot_add(knot, id);
+        member = find_member(knot, id);
+    }
+    return !member || member->document || insert_document(inserting, member, document, error);
+}
+
+/* Reads members `from` …, as many as one request names, from the source and inserts them; *from
+ * moves on. */
+static bool write_chunk(inserting_t *inserting, tow_member_t **from, tow_error_t *error)
+{
+    tow_knot_t *knot = inserting->knot;
+    tow_optime_t lo = tow_link_read_time(knot->lane->replay->options.source);
+    tow_read_t what = {.database = knot->collection->database,
+                       .collection = knot->collection->name,
+                       .after = lo};
+    tow_member_t *first = *from, *member = first;
+    tow_selection_t selection;
+    bson_t filter, document;
+    tow_reader_t *reader;
+    bool ok, more = true;
+
+    tow_selection_begin(&selection);
+    for (; member && tow_selection_fits(&selection, tow_member_id(member));
+         member = member->hh.next)
+        tow_selection_add(&selection, tow_member_id(member));
+    tow_selection_end(&selection, &filter);
+    what.filter = &filter;
+    *from = member;
+    reader = tow_reader_open(knot->lane->source, &what, error);
+    ok = reader != NULL;
+    while (ok && more) {
+        while (ok && tow_reader_next(reader, &document))
+            ok = take_document(inserting, &document, error);
+        ok = ok && tow_reader_next_batch(reader, &more, error);
+    }
+    ok = ok && flush(inserting, error);
+    for (; ok && first != member; first = first->hh.next) {
+        first->lo = lo;
+        first->hi = tow_reader_time(reader);
+        first->written = true;
+    }
+    tow_reader_close(reader);
+    bson_destroy(&filter);
+    return ok;
+}
+
+static bool insert_members(tow_knot_t *knot, tow_error_t *error)
+{
+    inserting_t inserting = {.knot = knot};
+    tow_member_t *at = knot->members;
+    bool ok = true;
+
+    inserting.waiting = tow_alloc(TOW_SELECTION_MOST * sizeof *inserting.waiting);
+    ok = flush(&inserting, error);
+    while (ok && at)
+        ok = write_chunk(&inserting, &at, error);
+    tow_write_clear(&inserting.inserts);
+    tow_write_clear(&inserting.timestamps);
+    free(inserting.waiting);
+    return ok;
+}
+
+static bool one_round(tow_knot_t *knot, tow_error_t *error)
+{
+    knot->grew = knot->id_refused = false;
+    knot->errors = 0;
+    tow_knot_forget_suspect(knot);
+    mark_members(knot);
+    return delete_members(knot, error) && insert_members(knot, error);
+}
+
+/* What becomes of it
+ * --------------------------------------------------------------------------------*/
+
+/* Those that were read and written: notes that in the lane of each. */
+static void settle_members(tow_knot_t *knot)
 {
     tow_replay_t *replay = knot->lane->replay;
-    member_t *member, *next;
+    tow_member_t *member, *next;
 
-    HASH_ITER(hh, knot->members, member, next)
-    {
-        tow_value_t id = id_of(member);
-        unsigned hash = tow_item_hash(knot->collection, id);
-        tow_lane_t *lane = tow_lane_of(replay, knot->collection, hash);
-        tow_dirty_key_t *key = tow_dirty_find(lane->dirty, knot->collection, id, hash);
+    HASH_ITER (hh, knot->members, member, next) {
+        tow_value_t id = tow_member_id(member);
+        tow_lane_t *lane;
+        tow_dirty_key_t *key = key_of(knot, member, &lane);
 
-        tow_recent_note(lane->dirty, knot->collection, id, hash, member->lo, member->hi);
+        if (!member->written || member->refused)
+            continue;
+        tow_recent_note(lane->dirty, knot->collection, id, tow_item_hash(knot->collection, id),
+                        member->lo, member->hi);
         if (key && key->time <= member->lo) {
             tow_dirty_pick(lane->dirty, key);
             tow_dirty_settle(lane->dirty, key, member->lo);
@@ -323,77 +293,137 @@ static void settle_members(knot_t *knot)
     }
 }
 
-/* Rounds until everything fits. False: a server call failed (the keys stay dirty), or it is hopeless. */
-static bool untangle(knot_t *knot, tow_error_t *error)
+/* The refused ones wait; returns how often in a row the most refused of them was. */
+static unsigned put_off(tow_knot_t *knot)
 {
-    tow_replay_t *replay = knot->lane->replay;
-    unsigned stuck = 0;
+    tow_member_t *member, *next;
+    unsigned most = 0;
 
-    for (;;) {
-        forget_phantom(knot);
-        if (!one_round(knot, error))
-            return false;
-        if (!knot->errors)
-            break;
-        stuck = knot->grew ? 0 : stuck + 1;
-        tow_emit(&replay->options.sink, TOW_LEVEL_DEBUG, "untangle", "%s: %u keys, %u refused: %s",
-                 knot->collection->ns, HASH_COUNT(knot->members), knot->errors, knot->message);
-        if (stuck > ROUNDS_MOST || HASH_COUNT(knot->members) > SET_MOST)
-            return tow_fail(error, TOW_ERROR_SERVER,
-                            "%s: the destination refuses a document that the source has, also after "
-                            "what stood in its way was removed: %s; remove the difference between "
-                            "the two sides' indexes and run the same command again",
-                            knot->collection->ns, knot->message);
-        if (stuck >= ROUNDS_BEFORE_DROP && knot->phantom) {
-            if (is_id_index(knot->phantom))
-                return leave_to_others(knot, error);
-            if (!drop_phantom(knot, error))
-                return false;
-        }
-        if (!knot->grew && !tow_backoff(replay->options.destination, stuck, INT64_MAX))
-            return tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped");
+    HASH_ITER(hh, knot->members, member, next)
+    {
+        tow_lane_t *lane;
+        tow_dirty_key_t *key = key_of(knot, member, &lane);
+
+        if (!member->refused || !key)
+            continue;
+        if (key->refusals < UINT16_MAX)
+            key->refusals++;
+        key->due_ms = tow_now_ms() + WAIT_MS;
+        if (key->refusals > most)
+            most = key->refusals;
     }
-    settle_members(knot);
-    return true;
+    return most;
 }
 
-static void free_members(knot_t *knot)
+static bool hopeless(const tow_knot_t *knot, tow_error_t *error)
 {
-    member_t *member, *next;
+    return knot->id_refused
+               ? tow_fail(error, TOW_ERROR_SERVER,
+                          "%s: the destination takes two different _ids for one and the same: %s; "
+                          "delete one "
+                          "of them at the source and run the same command again",
+                          knot->collection->ns, knot->message)
+               : tow_fail(error, TOW_ERROR_SERVER,
+                          "%s: the destination refuses a document that the source has, also after "
+                          "what stood in its way was removed: %s; remove the difference between "
+                          "the two sides' indexes and run the same command again",
+                          knot->collection->ns, knot->message);
+}
 
-    clear_documents(knot);
-    forget_phantom(knot);
+/* An index of the destination that refuses a value which no document there holds is broken. That it
+ * is so takes proof: the index sees what its values tell alone, and not even a scan of all
+ * documents finds one. It goes, and the catalog's reconciliation at the cutover builds it again. */
+static bool drop_broken(tow_knot_t *knot, tow_error_t *error)
+{
+    tow_send_options_t send = {.flags = TOW_SEND_WRITE};
+    bson_t command = BSON_INITIALIZER, none = BSON_INITIALIZER, reply;
+    bool ok, held = false;
+
+    if (!tow_knot_add_found(knot, &knot->suspect_filter, &none, true, &held)) {
+        *error = knot->failure;
+        return false;
+    }
+    if (held)
+        return true;
+    tow_emit(
+        &knot->lane->replay->options.sink, TOW_LEVEL_WARNING, "index_broken",
+        "%s: the unique index %s of the destination refuses a value that no document there holds; "
+        "it is dropped and built anew at the cutover (%s)",
+        knot->collection->ns, knot->suspect, knot->message);
+    bson_append_utf8(&command, "dropIndexes", -1, knot->collection->name, -1);
+    bson_append_utf8(&command, "index", -1, knot->suspect, -1);
+    ok = tow_conn_command(knot->lane->destination, knot->collection->database, &command, &send,
+                          &reply, error);
+    bson_destroy(&reply);
+    bson_destroy(&command);
+    return ok;
+}
+
+/* Rounds as long as they find more that is in the way. True: all were written, or those that were
+ * refused are tried again later. False: a server call failed (the keys are dirty), or it is
+ * hopeless. */
+static bool untangle(tow_knot_t *knot, tow_error_t *error)
+{
+    unsigned refusals;
+
+    do {
+        if (!one_round(knot, error))
+            return false;
+        if (knot->errors)
+            tow_emit(&knot->lane->replay->options.sink, TOW_LEVEL_DEBUG, "untangle",
+                     "%s: %u keys, %u refused: %s", knot->collection->ns, HASH_COUNT(knot->members),
+                     knot->errors, knot->message);
+        if (HASH_COUNT(knot->members) > TOW_KNOT_MOST)
+            return hopeless(knot, error);
+    } while (knot->errors && knot->grew && !tow_stop_requested(knot->lane->replay->options.stop));
+    settle_members(knot);
+    if (!knot->errors)
+        return true;
+    refusals = put_off(knot);
+    if (refusals > (knot->id_refused ? IDS_REFUSALS_MOST : REFUSALS_MOST))
+        return hopeless(knot, error);
+    return refusals < BEFORE_DROP || !knot->suspect || drop_broken(knot, error);
+}
+
+static void free_members(tow_knot_t *knot)
+{
+    tow_member_t *member, *next;
+
+    tow_knot_forget_suspect(knot);
+    if (knot->has_indexes)
+        tow_indexes_clear(&knot->indexes);
     HASH_ITER(hh, knot->members, member, next)
     {
         HASH_DELETE(hh, knot->members, member);
+        release_document(member);
         bson_destroy(&member->id);
         tow_buffer_free(&member->identity);
         free(member);
     }
 }
 
-/* The key is no longer dirty: it went with its collection, or a refetch has written it since. What is settled
- * must not be deleted, not even for a moment: after a crash in that moment nothing would bring it back. */
-static bool is_moot(const knot_t *knot, tow_value_t id)
-{
-    return !tow_dirty_find(knot->lane->dirty, knot->collection, id,
-                           tow_item_hash(knot->collection, id));
-}
-
-/* Moves the conflicts of one collection (that of the first) into the knot. */
-static void take_conflicts(knot_t *knot, tow_conflict_t **list)
+/* Moves the conflicts of one collection (that of the first) into the knot. A key that is dirty no
+ * more was dropped with its collection, or written with another knot. */
+static void take_conflicts(tow_knot_t *knot, tow_conflict_t **list)
 {
     knot->collection = (*list)->collection;
     while (*list) {
         tow_conflict_t *conflict = *list;
+        tow_dirty_key_t *key;
         tow_value_t id = {0};
 
         if (conflict->collection != knot->collection) {
             list = &conflict->next;
             continue;
         }
-        if (tow_value_id(&conflict->id, &id) && !is_moot(knot, id))
-            add_member(knot, id);
+        key = tow_value_id(&conflict->id, &id)
+                  ? tow_dirty_find(knot->lane->dirty, knot->collection, id,
+                                   tow_item_hash(knot->collection, id))
+                  : NULL;
+        if (key) {
+            knot->block = key->block;
+            tow_knot_add(knot, id);
+        }
         *list = conflict->next;
         bson_destroy(&conflict->id);
         free(conflict);
@@ -409,7 +439,7 @@ void tow_lane_untangle(tow_lane_t *lane)
     pthread_rwlock_wrlock(&replay->exclusive);
     atomic_store(&lane->busy, true);
     while (lane->conflicts && !tow_replay_holding(replay)) { /* else they keep */
-        knot_t *knot = tow_alloc(sizeof *knot);
+        tow_knot_t *knot = tow_alloc(sizeof *knot);
 
         knot->lane = lane;
         take_conflicts(knot, &lane->conflicts);

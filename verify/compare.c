@@ -23,26 +23,12 @@ enum {
     RANGES_MOST = 8192
 };
 
-/* One reading of a unit on one side. */
-typedef struct {
-    tow_verify_unit_t *unit;
-    uint64_t seed;
-    tow_verify_mode_t mode;
-    bool first;              /* the reading that counts as progress */
-    uint32_t bucket_count;   /* a power of two; 0: none */
-    const uint8_t *selected; /* one for each bucket; NULL: all are */
-    bool mapping;
-    /* Results, of selected documents only. */
-    tow_digest_t digest;
-    tow_digest_t *buckets; /* NULL: none are kept, buckets only select */
-    tow_map_t map;         /* while `mapping` */
-    tow_buffer_t scratch;
-} reading_t;
-
 static void reset_reading(void *data)
 {
-    reading_t *reading = data;
+    tow_reading_t *reading = data;
 
+    if (reading->sequence)
+        tow_sequence_reset(reading->sequence);
     reading->digest = (tow_digest_t){0};
     for (uint32_t i = 0; reading->buckets && i < reading->bucket_count; i++)
         reading->buckets[i] = (tow_digest_t){0};
@@ -50,7 +36,7 @@ static void reset_reading(void *data)
 }
 
 /* The estimate may have been far too low: a map that would grow beyond its room is given up. */
-static void map_document(reading_t *reading, tow_value_t id, uint64_t key, tow_hash_t hash,
+static void map_document(tow_reading_t *reading, tow_value_t id, uint64_t key, tow_hash_t hash,
                          uint32_t length)
 {
     if (reading->buckets && reading->map.count == 2 * MAP_AT_ONCE) {
@@ -63,7 +49,7 @@ static void map_document(reading_t *reading, tow_value_t id, uint64_t key, tow_h
 
 static void read_document(void *data, const bson_t *document)
 {
-    reading_t *reading = data;
+    tow_reading_t *reading = data;
     tow_value_t id = {0};
     uint64_t key = 0;
     uint32_t bucket = 0;
@@ -80,6 +66,8 @@ static void read_document(void *data, const bson_t *document)
     }
     hash = tow_verify_hash(reading->mode, reading->seed, document, &reading->scratch);
     tow_digest_add(&reading->digest, hash, document->len);
+    if (reading->sequence)
+        tow_sequence_add(reading->sequence, hash, document->len);
     if (reading->buckets)
         tow_digest_add(&reading->buckets[bucket], hash, document->len);
     if (reading->mapping)
@@ -95,7 +83,7 @@ static int32_t batch_documents(const tow_verify_item_t *item)
 
 static bool read_side(tow_verify_side_t *side, void *data, tow_error_t *error)
 {
-    reading_t *reading = data;
+    tow_reading_t *reading = data;
     tow_verify_unit_t *unit = reading->unit;
     const tow_collection_info_t *info =
         side->which == TOW_SOURCE ? unit->item->source : unit->item->destination;
@@ -116,15 +104,14 @@ static bool read_side(tow_verify_side_t *side, void *data, tow_error_t *error)
     return tow_side_read(side, &what, &visitor, error);
 }
 
-static void prepare_readings(tow_verify_pair_t *pair, tow_verify_unit_t *unit, reading_t out[2])
+void tow_readings_prepare(tow_verify_pair_t *pair, tow_verify_unit_t *unit, tow_reading_t out[2])
 {
     for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++)
-        out[which] = (reading_t){.unit = unit,
-                                 .seed = pair->run->seed,
-                                 .mode = pair->run->options->mode};
+        out[which] = (tow_reading_t){
+            .unit = unit, .seed = pair->run->seed, .mode = pair->run->options->mode};
 }
 
-static void use_buckets(reading_t readings[2], uint64_t documents)
+static void use_buckets(tow_reading_t readings[2], uint64_t documents)
 {
     uint32_t count = BUCKETS_LEAST;
 
@@ -137,8 +124,16 @@ static void use_buckets(reading_t readings[2], uint64_t documents)
     }
 }
 
+void tow_readings_begin(tow_reading_t readings[2], uint64_t documents)
+{
+    use_buckets(readings, documents);
+    for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++)
+        readings[which].mapping = documents <= MAP_AT_ONCE;
+    readings[TOW_SOURCE].first = true;
+}
+
 /* So many documents in each bucket that looking for a few would mean reading them all, part by part. */
-static bool are_coarse(const reading_t readings[2], uint64_t documents)
+static bool are_coarse(const tow_reading_t readings[2], uint64_t documents)
 {
     uint32_t count = readings[TOW_SOURCE].bucket_count;
 
@@ -146,7 +141,7 @@ static bool are_coarse(const reading_t readings[2], uint64_t documents)
            documents > (uint64_t)count * BUCKET_DOCUMENTS * BUCKET_ENOUGH;
 }
 
-static void free_readings(reading_t readings[2])
+void tow_readings_free(tow_reading_t readings[2])
 {
     for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++) {
         free(readings[which].buckets);
@@ -155,14 +150,15 @@ static void free_readings(reading_t readings[2])
     }
 }
 
-static bool read_both(tow_verify_pair_t *pair, reading_t readings[2], tow_error_t *error)
+bool tow_readings_read(tow_verify_pair_t *pair, tow_reading_t readings[2], tow_error_t *error)
 {
     return tow_pair_run(pair, read_side, &readings[TOW_SOURCE], &readings[TOW_DESTINATION], error);
 }
 
 /* Reports what differs among the documents that were mapped, and adds them to the totals. */
 static bool locate_mapped(tow_verify_pair_t *pair, tow_verify_unit_t *unit,
-                          const reading_t readings[2], tow_digest_t totals[2], tow_error_t *error)
+                          const tow_reading_t readings[2], tow_digest_t totals[2],
+                          tow_error_t *error)
 {
     tow_map_t maps[2] = {readings[TOW_SOURCE].map, readings[TOW_DESTINATION].map};
     tow_digest_t digests[2] = {readings[TOW_SOURCE].digest, readings[TOW_DESTINATION].digest};
@@ -178,17 +174,18 @@ static bool locate_mapped(tow_verify_pair_t *pair, tow_verify_unit_t *unit,
 static bool map_part(tow_verify_pair_t *pair, tow_verify_unit_t *unit, uint32_t bucket_count,
                      const uint8_t *selected, tow_digest_t totals[2], tow_error_t *error)
 {
-    reading_t readings[2];
+    tow_reading_t readings[2];
     bool ok;
 
-    prepare_readings(pair, unit, readings);
+    tow_readings_prepare(pair, unit, readings);
     for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++) {
         readings[which].mapping = true;
         readings[which].bucket_count = bucket_count;
         readings[which].selected = selected;
     }
-    ok = read_both(pair, readings, error) && locate_mapped(pair, unit, readings, totals, error);
-    free_readings(readings);
+    ok = tow_readings_read(pair, readings, error) &&
+         locate_mapped(pair, unit, readings, totals, error);
+    tow_readings_free(readings);
     return ok;
 }
 
@@ -200,7 +197,7 @@ static uint64_t larger(uint64_t a, uint64_t b)
 /* Equal buckets go into the totals as they are, differing ones are mapped, as many at a time as
  * fit. */
 static bool map_buckets(tow_verify_pair_t *pair, tow_verify_unit_t *unit,
-                        const reading_t readings[2], tow_digest_t totals[2], tow_error_t *error)
+                        const tow_reading_t readings[2], tow_digest_t totals[2], tow_error_t *error)
 {
     const tow_digest_t *source = readings[TOW_SOURCE].buckets;
     const tow_digest_t *destination = readings[TOW_DESTINATION].buckets;
@@ -234,8 +231,8 @@ static bool map_buckets(tow_verify_pair_t *pair, tow_verify_unit_t *unit,
     return ok;
 }
 
-static void add_totals(tow_verify_pair_t *pair, tow_verify_item_t *item,
-                       const tow_digest_t totals[2])
+void tow_verify_add_totals(tow_verify_pair_t *pair, tow_verify_item_t *item,
+                           const tow_digest_t totals[2])
 {
     pthread_mutex_lock(&pair->run->lock);
     for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++)
@@ -243,9 +240,8 @@ static void add_totals(tow_verify_pair_t *pair, tow_verify_item_t *item,
     pthread_mutex_unlock(&pair->run->lock);
 }
 
-/* `readings` differ; finds the documents. */
-static bool find_differences(tow_verify_pair_t *pair, tow_verify_unit_t *unit,
-                             reading_t readings[2], tow_digest_t totals[2], tow_error_t *error)
+bool tow_readings_locate(tow_verify_pair_t *pair, tow_verify_unit_t *unit,
+                         tow_reading_t readings[2], tow_digest_t totals[2], tow_error_t *error)
 {
     uint64_t on_source = readings[TOW_SOURCE].digest.documents;
     uint64_t on_destination = readings[TOW_DESTINATION].digest.documents;
@@ -264,7 +260,7 @@ static bool find_differences(tow_verify_pair_t *pair, tow_verify_unit_t *unit,
     if (are_coarse(readings, larger(on_source, on_destination))) {
         use_buckets(readings, larger(on_source, on_destination));
         readings[TOW_SOURCE].first = false;
-        if (!read_both(pair, readings, error))
+        if (!tow_readings_read(pair, readings, error))
             return false;
     }
     return map_buckets(pair, unit, readings, totals, error);
@@ -287,7 +283,7 @@ static bool compare_keys(tow_verify_pair_t *pair, tow_verify_unit_t *unit, tow_e
     if (!ok || unit->unequal)
         tow_track_open(track, ns, unit->range);
     if (ok) {
-        add_totals(pair, unit->item, digests);
+        tow_verify_add_totals(pair, unit->item, digests);
         pthread_mutex_lock(&run->lock);
         run->report->keys_read += bson_count_keys(&keys);
         pthread_mutex_unlock(&run->lock);
@@ -301,26 +297,23 @@ static bool compare_range(tow_verify_pair_t *pair, tow_verify_unit_t *unit, tow_
     tow_verify_run_t *run = pair->run;
     tow_track_t *track = run->options->track;
     tow_digest_t totals[2] = {{0}, {0}};
-    reading_t readings[2];
+    tow_reading_t readings[2];
     bool ok;
 
     if (track)
         tow_track_begin(track, unit->item->ns, unit->range);
 
-    prepare_readings(pair, unit, readings);
-    readings[TOW_SOURCE].first = true;
-    use_buckets(readings, unit->documents);
-    for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++)
-        readings[which].mapping = unit->documents <= MAP_AT_ONCE;
-    ok = read_both(pair, readings, error);
+    tow_readings_prepare(pair, unit, readings);
+    tow_readings_begin(readings, unit->documents);
+    ok = tow_readings_read(pair, readings, error);
     if (ok && tow_digest_equal(&readings[TOW_SOURCE].digest, &readings[TOW_DESTINATION].digest)) {
         totals[TOW_SOURCE] = readings[TOW_SOURCE].digest;
         totals[TOW_DESTINATION] = readings[TOW_DESTINATION].digest;
     } else if (ok) {
-        ok = find_differences(pair, unit, readings, totals, error);
+        ok = tow_readings_locate(pair, unit, readings, totals, error);
     }
     if (ok) {
-        add_totals(pair, unit->item, totals);
+        tow_verify_add_totals(pair, unit->item, totals);
         pthread_mutex_lock(&run->lock);
         run->report->ranges_read++;
         pthread_mutex_unlock(&run->lock);
@@ -328,13 +321,15 @@ static bool compare_range(tow_verify_pair_t *pair, tow_verify_unit_t *unit, tow_
     if (ok && track && !unit->unequal &&
         tow_digest_equal(&totals[TOW_SOURCE], &totals[TOW_DESTINATION]))
         tow_track_equal(track, unit->item->ns, unit->range, &totals[TOW_SOURCE]);
-    free_readings(readings);
+    tow_readings_free(readings);
     return ok;
 }
 
 bool tow_verify_unit_compare(tow_verify_pair_t *pair, tow_verify_unit_t *unit, tow_error_t *error)
 {
-    bool ok = unit->keys_only ? compare_keys(pair, unit, error) : compare_range(pair, unit, error);
+    bool ok = unit->keys_only      ? compare_keys(pair, unit, error)
+              : unit->item->capped ? tow_verify_compare_log(pair, unit, error)
+                                   : compare_range(pair, unit, error);
 
     return ok ? true : tow_fail_context(error, "compare %s", unit->item->ns);
 }
@@ -440,7 +435,7 @@ static tow_verify_unit_t *tracked_units(tow_verify_pair_t *pair, tow_verify_item
                                 digests[TOW_SOURCE].bytes);
         if (state == TOW_TRACK_EQUAL) {
             digests[TOW_DESTINATION] = digests[TOW_SOURCE];
-            add_totals(pair, item, digests);
+            tow_verify_add_totals(pair, item, digests);
             continue;
         }
         tow_track_bounds(track, item->ns, i, &bounds[0], &bounds[1]);

@@ -14,6 +14,7 @@
 #include "engine/link/sharding.h"
 #include "verify/digest.h"
 #include "verify/map.h"
+#include "verify/sequence.h"
 #include "verify/verify.h"
 
 /* One collection that either side has. */
@@ -22,6 +23,7 @@ typedef struct {
     const tow_collection_info_t *source, *destination; /* NULL: not there; borrowed from the run */
     bool data;        /* documents are compared: a collection on both sides, or on the only one */
     bool ordered;     /* the order of _id is shared; otherwise there is one range */
+    bool capped;      /* on both sides: the natural order is compared too */
     bool unsupported; /* time series: not in the report */
     uint64_t documents, bytes; /* estimates, written before the item is split */
     /* Guarded by the run's lock. */
@@ -118,6 +120,41 @@ void tow_verify_unit_destroy(tow_verify_unit_t *unit);
 /* Compares a range, or the keys of a range that were touched. */
 bool tow_verify_unit_compare(tow_verify_pair_t *pair, tow_verify_unit_t *unit,
                              tow_error_t *error) TOW_CHECK;
+
+/* One reading of a unit on one side. */
+typedef struct {
+    tow_verify_unit_t *unit;
+    uint64_t seed;
+    tow_verify_mode_t mode;
+    bool first;              /* the reading that counts as progress */
+    uint32_t bucket_count;   /* a power of two; 0: none */
+    const uint8_t *selected; /* one for each bucket; NULL: all are */
+    bool mapping;
+    /* Results, of selected documents only. */
+    tow_digest_t digest;
+    tow_digest_t *buckets;    /* NULL: none are kept, buckets only select */
+    tow_map_t map;            /* while `mapping` */
+    tow_sequence_t *sequence; /* NULL: the order does not count */
+    tow_buffer_t scratch;
+} tow_reading_t;
+
+void tow_readings_prepare(tow_verify_pair_t *pair, tow_verify_unit_t *unit, tow_reading_t out[2]);
+/* With buckets, and maps where the documents are few. */
+void tow_readings_begin(tow_reading_t readings[2], uint64_t documents);
+bool tow_readings_read(tow_verify_pair_t *pair, tow_reading_t readings[2],
+                       tow_error_t *error) TOW_CHECK;
+/* The readings differ: finds the documents, and has them repaired. *totals: of what was read last.
+ */
+bool tow_readings_locate(tow_verify_pair_t *pair, tow_verify_unit_t *unit,
+                         tow_reading_t readings[2], tow_digest_t totals[2],
+                         tow_error_t *error) TOW_CHECK;
+void tow_readings_free(tow_reading_t readings[2]);
+void tow_verify_add_totals(tow_verify_pair_t *pair, tow_verify_item_t *item,
+                           const tow_digest_t totals[2]);
+
+/* compare_log.c: a capped collection, whose natural order is content. */
+bool tow_verify_compare_log(tow_verify_pair_t *pair, tow_verify_unit_t *unit,
+                            tow_error_t *error) TOW_CHECK;
 
 /* locate.c: reports the differences between two maps of one unit, or has them repaired. The documents
  * are read once more on both sides; what is equal by then is no difference, and `digests` (of source

@@ -409,12 +409,15 @@ bool tow_verify_locate_keys(tow_verify_pair_t *pair, tow_verify_unit_t *unit, co
     suspect_t suspects[KEYS_AT_ONCE];
     uint64_t most = FETCH_BYTES / 2 / (document_bytes + 1) + 1;
     bson_iter_t iter;
-    bool ok = bson_iter_init(&iter, keys), more = true;
+    bool ok = bson_iter_init(&iter, keys), more = ok && bson_iter_next(&iter);
 
     while (ok && more) {
+        tow_bounds_t bounds =
+            tow_bounds(KEYS_AT_ONCE < most ? KEYS_AT_ONCE : (uint32_t)most, FETCH_BYTES);
         size_t count = 0;
 
-        while (count < KEYS_AT_ONCE && count < most && (more = bson_iter_next(&iter)))
+        for (; more && tow_bounds_take(&bounds, tow_value_of(&iter).length);
+             more = bson_iter_next(&iter))
             if (!is_twin(keys, &iter))
                 suspects[count++] = (suspect_t){.id = tow_value_of(&iter)};
         ok = !count || handle_batch(&locate, suspects, count, error);

@@ -225,6 +225,7 @@ static void compare_types(tow_verify_run_t *run, tow_verify_item_t *item)
         if (item->data && run->sharded)
             compare_sharding(run, item);
     }
+    item->capped = source && destination && source->capped && destination->capped;
     item->ordered = !(source && (source->capped || source->collated)) &&
                     !(destination && (destination->capped || destination->collated));
 }

@@ -7,8 +7,14 @@
 #include "engine/state/key.h"
 #include "verify/track.h"
 
-typedef enum { TOW_DIFFERENCE_MISSING, TOW_DIFFERENCE_EXTRA, TOW_DIFFERENCE_DIFFERENT,
-               TOW_DIFFERENCE_OPTIONS, TOW_DIFFERENCE_INDEXES } tow_difference_kind_t;
+typedef enum {
+    TOW_DIFFERENCE_MISSING,
+    TOW_DIFFERENCE_EXTRA,
+    TOW_DIFFERENCE_DIFFERENT,
+    TOW_DIFFERENCE_OPTIONS,
+    TOW_DIFFERENCE_INDEXES,
+    TOW_DIFFERENCE_ORDER /* of a capped collection */
+} tow_difference_kind_t;
 
 /* What counts as a difference of two documents. */
 typedef enum {

@@ -87,10 +87,13 @@ static void build_find(const tow_read_t *what, bson_t *out)
         append_bracket(out, what);
     if (what->projection)
         bson_append_document(out, "projection", -1, what->projection);
+    if (what->collation)
+        bson_append_document(out, "collation", -1, what->collation);
     /* Bounds need a hint; a filter, and a whole collection, are better left to the planner. */
     if (what->natural || what->min || what->max) {
         bson_append_document_begin(out, "hint", -1, &hint);
-        bson_append_int32(&hint, what->natural ? "$natural" : "_id", -1, 1);
+        bson_append_int32(&hint, what->natural ? "$natural" : "_id", -1,
+                          what->natural && what->newest_first ? -1 : 1);
         bson_append_document_end(out, &hint);
     }
     if (!what->natural && !is_bracketed(what)) {

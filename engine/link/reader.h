@@ -22,9 +22,11 @@ typedef struct {
     const bson_value_t *min;      /* _id, inclusive; NULL: open */
     const bson_value_t *max;      /* _id, exclusive; NULL: open */
     bool natural;                 /* hint {$natural: 1}, no min/max: capped collections */
+    bool newest_first;            /* with natural: hint {$natural: -1} */
     bool clustered;               /* hint by the cluster key {_id: 1} works alike; for information */
     const bson_t *filter;         /* NULL: all; e.g. {_id: {$in: […]}} */
     const bson_t *projection;     /* NULL: whole documents */
+    const bson_t *collation;      /* of the filter; NULL: the collection's */
     tow_optime_t after;           /* afterClusterTime; 0: none */
     int32_t batch_documents;      /* batchSize; 0: the server's choice (up to 16 MB a batch) */
     bool prefer_no_timeout;       /* noCursorTimeout */

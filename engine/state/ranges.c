@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/bounds.h"
 #include "engine/state/key.h"
 
 enum { RANGES_A_MESSAGE = 1000, NAMESPACE_NOT_FOUND = 26 };
@@ -84,26 +85,41 @@ static bool remove_collection(tow_store_t *store, const char *ns, tow_error_t *e
            delete_by(store, "ranges", "ns", ns, error);
 }
 
+/* Appends as many ranges as one message holds, from `from` on; returns where the next one begins.
+ */
+static uint32_t append_ranges(bson_t *list, const char *ns, const tow_range_t *ranges,
+                              uint32_t from, uint32_t count)
+{
+    tow_bounds_t bounds = tow_bounds(RANGES_A_MESSAGE, TOW_REQUEST_BYTES);
+    uint32_t i = from;
+
+    for (bool room = true; room && i < count; i += room) {
+        bson_t document = BSON_INITIALIZER;
+        char buffer[16];
+        const char *key;
+
+        append_range(&document, ns, &ranges[i]);
+        room = tow_bounds_take(&bounds, document.len);
+        bson_uint32_to_string(i - from, &key, buffer, sizeof buffer);
+        if (room)
+            bson_append_document(list, key, -1, &document);
+        bson_destroy(&document);
+    }
+    return i;
+}
+
 static bool insert_ranges(tow_store_t *store, const char *ns, const tow_range_t *ranges,
                           uint32_t count, tow_error_t *error)
 {
-    for (uint32_t from = 0; from < count; from += RANGES_A_MESSAGE) {
-        bson_t command = BSON_INITIALIZER, list, document, reply;
+    for (uint32_t from = 0; from < count;) {
+        bson_t command = BSON_INITIALIZER, list, reply;
         tow_write_error_t failure;
         uint32_t position = 0;
         bool ok;
 
         bson_append_utf8(&command, "insert", -1, "ranges", -1);
         bson_append_array_begin(&command, "documents", -1, &list);
-        for (uint32_t i = from; i < count && i < from + RANGES_A_MESSAGE; i++) {
-            char buffer[16];
-            const char *key;
-
-            bson_uint32_to_string(i - from, &key, buffer, sizeof buffer);
-            bson_append_document_begin(&list, key, -1, &document);
-            append_range(&document, ns, &ranges[i]);
-            bson_append_document_end(&list, &document);
-        }
+        from = append_ranges(&list, ns, ranges, from, count);
         bson_append_array_end(&command, &list);
         bson_append_bool(&command, "ordered", -1, false);
         ok = tow_store_run(store, &command, TOW_SEND_WRITE, &reply, error);

@@ -6,6 +6,12 @@ void tow_selection_begin(tow_selection_t *selection)
     bson_init(&selection->list);
     bson_init(&selection->dollars);
     selection->listed = selection->dollar_count = 0;
+    selection->bounds = tow_bounds(TOW_SELECTION_MOST, TOW_REQUEST_BYTES);
+}
+
+bool tow_selection_fits(const tow_selection_t *selection, tow_value_t id)
+{
+    return tow_bounds_fit(&selection->bounds, id.length);
 }
 
 /* A DBRef; servers keep other dollars out of an _id. */
@@ -27,6 +33,8 @@ void tow_selection_add(tow_selection_t *selection, tow_value_t id)
     char room[16];
     bson_t entry, equal;
 
+    selection->bounds.count++;
+    selection->bounds.bytes += id.length + TOW_ENTRY_OVERHEAD;
     if (!has_dollar(id)) {
         tow_value_append(&selection->list, next_index(&selection->listed, room, sizeof room), -1,
                          id);

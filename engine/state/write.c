@@ -4,7 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DUPLICATE_KEY = 11000 };
+#include "engine/link/versions.h"
+
+enum {
+    DUPLICATE_KEY = 11000,
+    UPDATE_BYTES =
+        16 * 1024 * 1024, /* of a statement's query and document, which share one command */
+    DEPTH_MOST = 256      /* servers nest no deeper than about 200 */
+};
 
 static void drop_open(tow_write_t *write)
 {
@@ -16,7 +23,8 @@ static void drop_open(tow_write_t *write)
     write->count = 0;
 }
 
-void tow_write_begin(tow_write_t *write, tow_write_kind_t kind, const tow_namespace_t *collection)
+static void begin(tow_write_t *write, tow_write_kind_t kind, const tow_namespace_t *collection,
+                  bool ordered)
 {
     static const char *const names[] = {"update", "delete", "insert"};
     static const char *const lists[] = {"updates", "deletes", "documents"};
@@ -25,17 +33,34 @@ void tow_write_begin(tow_write_t *write, tow_write_kind_t kind, const tow_namesp
     write->kind = kind;
     write->collection = collection;
     write->open = true;
-    write->strict = false;
+    write->strict = ordered;
+    write->bounds = tow_bounds(TOW_WRITE_MOST, TOW_REQUEST_BYTES);
     bson_init(&write->command);
     bson_append_utf8(&write->command, names[kind], -1, collection->name, -1);
-    bson_append_bool(&write->command, "ordered", -1, false);
+    bson_append_bool(&write->command, "ordered", -1, ordered);
     bson_append_array_begin(&write->command, lists[kind], -1, &write->list);
+}
+
+void tow_write_begin(tow_write_t *write, tow_write_kind_t kind, const tow_namespace_t *collection)
+{
+    begin(write, kind, collection, false);
+}
+
+void tow_write_begin_ordered(tow_write_t *write, const tow_namespace_t *collection)
+{
+    begin(write, TOW_WRITE_INSERT, collection, true);
 }
 
 bool tow_write_fits(const tow_write_t *write, size_t bytes)
 {
-    return write->count == 0 ||
-           (write->count < TOW_WRITE_MOST && write->list.len + bytes + 256 < TOW_WRITE_BYTES);
+    return tow_bounds_fit(&write->bounds, bytes);
+}
+
+/* The statement that was just appended counts with what it really takes. */
+static void count_in(tow_write_t *write)
+{
+    write->bounds.count = write->count;
+    write->bounds.bytes = write->list.len;
 }
 
 static void tag_next(tow_write_t *write, void *tag, char key[16], const char **out_key)
@@ -82,11 +107,18 @@ static void append_update(tow_write_t *write, tow_value_t id, const bson_t *upda
     if (upsert)
         bson_append_bool(&statement, "upsert", 6, true);
     bson_append_document_end(&write->list, &statement);
+    count_in(write);
 }
 
 void tow_write_replace(tow_write_t *write, tow_value_t id, const bson_t *document, void *tag)
 {
     append_update(write, id, document, false, true, tag);
+}
+
+void tow_write_replace_present(tow_write_t *write, tow_value_t id, const bson_t *document,
+                               void *tag)
+{
+    append_update(write, id, document, false, false, tag);
 }
 
 void tow_write_literal(tow_write_t *write, tow_value_t id, const bson_t *document, void *tag)
@@ -125,6 +157,87 @@ bool tow_has_empty_timestamp(const bson_t *document)
     return false;
 }
 
+/* A name that $set takes for the field itself, and for no path. */
+static bool is_plain_name(const char *name)
+{
+    return *name && *name != '$' && !strchr(name, '.');
+}
+
+void tow_write_timestamps(tow_write_t *write, tow_value_t id, const bson_t *document, void *tag)
+{
+    bson_t update = BSON_INITIALIZER, set;
+    bool plain = true;
+    bson_iter_t iter;
+
+    bson_append_document_begin(&update, "$set", 4, &set);
+    if (bson_iter_init(&iter, document))
+        while (bson_iter_next(&iter))
+            if (is_empty_timestamp(&iter)) {
+                plain = plain && is_plain_name(bson_iter_key(&iter));
+                bson_append_timestamp(&set, bson_iter_key(&iter), -1, 0, 0);
+            }
+    bson_append_document_end(&update, &set);
+    if (plain)
+        append_update(write, id, &update, false, false, tag);
+    else
+        tow_write_literal(write, id, document, tag);
+    bson_destroy(&update);
+}
+
+/* {$ref: …, $id: …, $db: …}, in this order: what servers of every version take as it is. */
+static bool is_reference(const bson_iter_t *field, const char *before)
+{
+    const char *name = bson_iter_key(field);
+    bson_iter_t next = *field;
+
+    if (!strcmp(name, "$ref"))
+        return BSON_ITER_HOLDS_UTF8(field) && bson_iter_next(&next) &&
+               !strcmp(bson_iter_key(&next), "$id");
+    return !strcmp(name, "$id") ? !strcmp(before, "$ref")
+                                : !strcmp(name, "$db") && !strcmp(before, "$id");
+}
+
+/* Whether a name begins with a dollar, at any depth. Deeper than servers go nobody looks. */
+static bool has_dollar(const bson_iter_t *fields, unsigned depth)
+{
+    bson_iter_t iter = *fields, child;
+    const char *before = "";
+
+    while (bson_iter_next(&iter)) {
+        const char *name = bson_iter_key(&iter);
+
+        if (name[0] == '$' && (!depth || !is_reference(&iter, before)))
+            return true;
+        if ((BSON_ITER_HOLDS_DOCUMENT(&iter) || BSON_ITER_HOLDS_ARRAY(&iter)) &&
+            depth < DEPTH_MOST && bson_iter_recurse(&iter, &child) && has_dollar(&child, depth + 1))
+            return true;
+        before = name;
+    }
+    return false;
+}
+
+static bool has_top_dollar(const bson_iter_t *fields)
+{
+    bson_iter_t iter = *fields;
+
+    while (bson_iter_next(&iter))
+        if (bson_iter_key(&iter)[0] == '$')
+            return true;
+    return false;
+}
+
+bool tow_is_replaceable(const bson_t *document, const tow_facts_t *facts)
+{
+    bson_iter_t iter;
+    tow_value_t id;
+
+    if (!bson_iter_init(&iter, document) ||
+        (tow_value_id(document, &id) && (size_t)id.length + document->len > UPDATE_BYTES))
+        return false;
+    return tow_server_can(facts, TOW_NESTED_DOLLAR) ? !has_top_dollar(&iter)
+                                                    : !has_dollar(&iter, 0);
+}
+
 bool tow_is_updatable(const bson_t *document)
 {
     bson_iter_t iter;
@@ -148,6 +261,7 @@ void tow_write_delete(tow_write_t *write, tow_value_t id, void *tag)
     append_query(&statement, id);
     bson_append_int32(&statement, "limit", 5, 1);
     bson_append_document_end(&write->list, &statement);
+    count_in(write);
 }
 
 void tow_write_insert(tow_write_t *write, const bson_t *document, void *tag)
@@ -157,6 +271,7 @@ void tow_write_insert(tow_write_t *write, const bson_t *document, void *tag)
 
     tag_next(write, tag, buffer, &key);
     bson_append_document(&write->list, key, -1, document);
+    count_in(write);
 }
 
 /* Ends the list and adds what all statements share. */

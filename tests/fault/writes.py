@@ -13,10 +13,12 @@ import threading
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 sys.dont_write_bytecode = True
 
+import bson
 from bson.son import SON
 
 import corpus
-from proxy import behind
+from job import source_time, stamp
+from proxy import Proxied, behind
 from scenario import Scenario, wait_until
 
 WRITES = ("insert", "update", "delete")
@@ -245,15 +247,188 @@ def shard_away(scenario, pair):
     sides.destination.close()
 
 
+UNIQUE = {"partial": dict(partialFilterExpression={"active": True}),
+          "collated": dict(collation={"locale": "en", "strength": 2}),
+          "sparse": dict(sparse=True), "plain": {}}
+
+
+def of_value(kind, turn):
+    """A document that holds the value of its collection's index, as the one of the turn before does."""
+    value = {"collated": "Value" if turn % 2 else "vALUE", "sparse": None, "plain": []}.get(kind, "value")
+    return {"_id": "holder %d" % turn, "value": value, "active": True}
+
+
+def say_nothing(request, document):
+    """A mongos says which statement, and neither index nor value; beyond 1 MB no server says a word."""
+    for error in document.get("writeErrors", ()):
+        for name in ("keyPattern", "keyValue", "collation", "hexEncoded"):
+            error.pop(name, None)
+        if error["code"] == 11000:
+            error["errmsg"] = ""
+
+
+def statements(job):
+    return job.now()["statementsApplied"]
+
+
+def values_move(scenario, pair, silent):
+    """The value of a unique index goes from document to document, which are in different lanes: while they are
+    followed, and with all of it waiting. The index stays, and nobody but the holders is touched."""
+    scenario.reset(*pair)
+    source, destination = (server.client["data"] for server in pair)
+    for kind, options in UNIQUE.items():
+        source[kind].create_index("value", unique=True, **options)
+        source[kind].insert_many([{"_id": n, "n": n} if kind == "sparse" else
+                                  {"_id": n, "value": "value"} if kind == "partial" else
+                                  {"_id": n, "value": n} for n in range(3000)])
+        source[kind].insert_one(of_value(kind, 0))
+    sides = Sides(pair)
+    if silent:
+        for name in ("insert", "update"):
+            sides.destination.script.on(name, when=of_data, times=None).change(say_nothing)
+    job = scenario.job(sides)
+    job.wait_in_sync()
+    turn, sent = 0, statements(job)
+    for waits in (False, True):
+        if waits:
+            job.pause()
+        for turn in range(turn, turn + 40):
+            for kind in UNIQUE:
+                source[kind].delete_one({"_id": "holder %d" % turn})
+                source[kind].insert_one(of_value(kind, turn + 1))
+        turn += 1
+        # Two that wait for each other, and can only go together.
+        for kind in UNIQUE:
+            source[kind].insert_one({"_id": "second", "value": "second", "active": True})
+        if waits:
+            job.resume()
+        job.wait_caught_up(pair.source.client, timeout=40)
+        for kind in UNIQUE:
+            source[kind].delete_one({"_id": "second"})
+        job.wait_caught_up(pair.source.client, timeout=40)
+        for kind in UNIQUE:
+            expect_same(scenario, kind, source[kind], destination[kind])
+            scenario.expect("value_1" in destination[kind].index_information(), "%s: no index" % kind)
+    scenario.expect("index_broken" not in job.tail(400), "an index was taken for broken")
+    scenario.expect(statements(job) - sent < 3000, lambda: "%d statements for some 660 events" % (
+        statements(job) - sent))
+    job.wait_in_sync()
+    job.finish()
+    scenario.expect_equal(pair)
+    sides.destination.close()
+
+
+def swap_values(scenario, pair):
+    """Documents that exchange their values in one go, under a collation: no order of single writes does it."""
+    scenario.reset(*pair)
+    source, destination = (server.client["data"]["collated"] for server in pair)
+    source.create_index("value", unique=True, collation={"locale": "en", "strength": 2})
+    source.insert_many([{"_id": n, "value": "Name %d" % n} for n in range(50)])
+    sides = Sides(pair)
+    job = scenario.job(sides)
+    job.wait_in_sync()
+    for turn in range(2):
+        job.pause()
+        source.update_many({}, [{"$set": {"value": {"$concat": ["spare ", {"$toString": "$_id"}]}}}])
+        for number in range(50):
+            source.update_one({"_id": number}, {"$set": {"value": ("NAME %d", "name %d")[turn] % (
+                (number + 1 + turn) % 50)}})
+        job.resume()
+        job.wait_caught_up(pair.source.client, timeout=40)
+        expect_same(scenario, "swapped", source, destination)
+    scenario.expect("index_broken" not in job.tail(400), "an index was taken for broken")
+    job.wait_in_sync()
+    job.finish()
+    scenario.expect_equal(pair)
+    sides.destination.close()
+
+
+def large_ids(scenario, pair):
+    """145 _ids of 120 KB: no request is larger than a server takes."""
+    scenario.reset(*pair)
+    data = pair.source.client["data"]["large"]
+    sides, sent = Proxied(pair), []
+    for side in sides:
+        side.script.on("*", when=lambda request: sent.append(len(request.message))).delay(0)
+    data.insert_many([{"_id": "%03d %s" % (n, "x" * 120000), "k": n} for n in range(145)])
+    job = scenario.job(sides, workers=1)
+    job.wait_in_sync()
+    job.pause()
+    for first in range(0, 145, 73):  # the test server puts all that it has into one reply
+        data.delete_many({"k": {"$gte": first, "$lt": first + 73}})
+        goal = source_time(pair.source.client)
+        job.wait_for("the events", lambda progress: stamp(progress["positions"]["read"]) >= goal)
+    job.resume()
+    job.wait_caught_up(pair.source.client, timeout=60)
+    expect_same(scenario, "large", data, pair.destination.client["data"]["large"])
+    scenario.expect(max(sent) < 16793600, lambda: "a request of %d bytes" % max(sent))
+    data.insert_one({"_id": 1})
+    job.wait_in_sync()
+    job.finish()
+    scenario.expect_equal(pair)
+    sides.close()
+
+
+def has_dollar(value):
+    if isinstance(value, dict):
+        return any(name.startswith("$") or has_dollar(child) for name, child in value.items())
+    return isinstance(value, list) and any(map(has_dollar, value))
+
+
+def nested_dollars(scenario, pair):
+    """A destination before 5.0 refuses a replacement with a nested $x (52), and takes an insert."""
+    scenario.reset(*pair)
+    data = pair.source.client["data"]["a"]
+    sides = Sides(pair)
+    script, seen = sides.destination.script, []
+
+    def refused(request):
+        seen.append(1)
+        return SON([("ok", 1.0), ("n", 0), ("writeErrors", [
+            SON([("index", index), ("code", 52), ("errmsg", "scripted: the dollar ($) prefixed field")])
+            for index, raw in enumerate(request.list_of("updates"))])])
+    script.on("buildInfo", times=None).change(lambda request, document: document.update(
+        version="4.4.6", versionArray=[4, 4, 6, 0]))
+    script.on("update", when=lambda request: of_data(request) and any(
+        has_dollar(bson.decode(raw)["u"]) for raw in request.list_of("updates")), times=None).reply(refused)
+    data.insert_many([{"_id": n, "a": [{"b": {"$x": n}}], "t": bson.Timestamp(0, 0)} for n in range(100)])
+    job = scenario.job(sides)
+    job.wait_in_sync()
+    for waits in (False, True):
+        if waits:
+            job.pause()
+        data.update_many({}, {"$inc": {"n": 1}})
+        data.insert_many([{"_id": "%s %d" % (waits, n), "a": {"$y": n}} for n in range(50)])
+        if waits:
+            job.resume()
+        job.wait_caught_up(pair.source.client, timeout=40)
+        expect_same(scenario, "dollars", data, pair.destination.client["data"]["a"])
+    scenario.expect(not seen, "a replacement was sent that the server refuses")
+    job.wait_in_sync()
+    job.finish()
+    scenario.expect_equal(pair)
+    sides.destination.close()
+
+
+CASES = [
+    ("a write that arrives late", stragglers),
+    ("a write arrives when its process was killed", stragglers_of_the_killed),
+    ("a shard has no primary for a while", shard_away),
+    ("values of unique indexes move", lambda scenario, pair: values_move(scenario, pair, False)),
+    ("values move, and the server does not say which", lambda scenario, pair: values_move(scenario, pair, True)),
+    ("values are swapped under a collation", swap_values),
+    ("large _ids", large_ids),
+    ("nested dollars on an old destination", nested_dollars),
+]
+
+
 def main():
-    with Scenario(__doc__) as scenario:
+    with Scenario(__doc__, [("--only", {"default": ""})]) as scenario:
         pair = scenario.pair()
         # The driver looks for a new primary for two seconds after each change of roles.
         cases = [(name, one_fault, (plant, ("update",) if "roles" in name else WRITES))
                  for name, plant in FAULTS]
-        cases += [("a write that arrives late", stragglers, ()),
-                  ("a write arrives when its process was killed", stragglers_of_the_killed, ()),
-                  ("a shard has no primary for a while", shard_away, ())]
+        cases += [(name, case, ()) for name, case in CASES]
         for name, case, arguments in cases:
             if scenario.arguments.only not in name:
                 continue

@@ -102,7 +102,7 @@ static tow_dirty_key_t *take_one(bench_t *bench)
 {
     tow_dirty_key_t *key;
 
-    assert_int_equal(tow_dirty_take(bench->dirty, &key, 1), 1);
+    assert_int_equal(tow_dirty_take(bench->dirty, &key, 1, 0), 1);
     return key;
 }
 
@@ -204,12 +204,12 @@ static void collections_take_turns(void **state)
     for (int i = 0; i < 5; i++)
         mark(&bench, 0, i, 10, block);
     mark(&bench, 1, 0, 10, block);
-    assert_int_equal(tow_dirty_take(bench.dirty, keys, 2), 2);
+    assert_int_equal(tow_dirty_take(bench.dirty, keys, 2, 0), 2);
     assert_ptr_equal(keys[0]->collection, bench.collections[0]);
-    assert_int_equal(tow_dirty_take(bench.dirty, keys, 2), 1);
+    assert_int_equal(tow_dirty_take(bench.dirty, keys, 2, 0), 1);
     assert_ptr_equal(keys[0]->collection, bench.collections[1]);
-    assert_int_equal(tow_dirty_take(bench.dirty, keys, 10), 3);
-    assert_int_equal(tow_dirty_take(bench.dirty, keys, 10), 0);
+    assert_int_equal(tow_dirty_take(bench.dirty, keys, 10, 0), 3);
+    assert_int_equal(tow_dirty_take(bench.dirty, keys, 10, 0), 0);
     end(&bench);
 }
 
@@ -446,7 +446,7 @@ static void step(bench_t *bench, model_t *model, uint64_t *random)
         model_mark(model, &model->keys[collection][number], model->now);
         mark(bench, collection, number, model->now, block_of(bench, model->now, 1));
     } else if (dice == 5) {
-        count = tow_dirty_take(bench->dirty, keys, 1 + random_below(random, 3));
+        count = tow_dirty_take(bench->dirty, keys, 1 + random_below(random, 3), 0);
         for (uint32_t i = 0; i < count; i++) {
             expected_t *wanted = expected_of(bench, model, keys[i]);
 

@@ -294,7 +294,27 @@ static bool holds(const bson_iter_t *condition, tow_value_t value)
     return !strcmp(name, "$eq") ? !order : !strcmp(name, "$gte") ? order >= 0 : order < 0;
 }
 
-/* {field: {$operator: value, …}, …} */
+static bool takes(const bson_t *filter, const bson_t *document);
+
+/* Each filter of an $and. */
+static bool takes_all(const bson_iter_t *list, const bson_t *document)
+{
+    const uint8_t *data;
+    uint32_t length;
+    bson_iter_t iter;
+    bson_t filter;
+
+    if (!bson_iter_recurse(list, &iter))
+        return false;
+    while (bson_iter_next(&iter)) {
+        bson_iter_document(&iter, &length, &data);
+        if (!bson_init_static(&filter, data, length) || !takes(&filter, document))
+            return false;
+    }
+    return true;
+}
+
+/* Whether a filter of the engine's takes a document: {field: {$operator: value, …}, …}, $and of such. */
 static bool takes(const bson_t *filter, const bson_t *document)
 {
     bson_iter_t iter, condition, field;
@@ -302,6 +322,11 @@ static bool takes(const bson_t *filter, const bson_t *document)
     if (!bson_iter_init(&iter, filter))
         return false;
     while (bson_iter_next(&iter)) {
+        if (!strcmp(bson_iter_key(&iter), "$and")) {
+            if (!takes_all(&iter, document))
+                return false;
+            continue;
+        }
         if (!bson_iter_init_find(&field, document, bson_iter_key(&iter)) ||
             !bson_iter_recurse(&iter, &condition))
             return false;
@@ -474,6 +499,29 @@ static void do_list_collections(double_server_t *server, const char *database,
     bson_append_document_end(reply, &child);
     append_time(reply, server->now);
     bson_destroy(&ids);
+}
+
+/* The one on _id, and the unique one. */
+static void do_list_indexes(double_server_t *server, bson_t *reply)
+{
+    const char *const fields[] = {"_id", server->unique};
+    bson_t child, batch, entry, key;
+
+    bson_append_document_begin(reply, "cursor", -1, &child);
+    bson_append_array_begin(&child, "firstBatch", -1, &batch);
+    for (int i = 0; i < 2 && fields[i]; i++) {
+        bson_append_document_begin(&batch, i ? "1" : "0", -1, &entry);
+        bson_append_document_begin(&entry, "key", -1, &key);
+        bson_append_int32(&key, fields[i], -1, 1);
+        bson_append_document_end(&entry, &key);
+        bson_append_utf8(&entry, "name", -1, i ? "unique" : "_id_", -1);
+        bson_append_bool(&entry, "unique", -1, i);
+        bson_append_document_end(&batch, &entry);
+    }
+    bson_append_array_end(&child, &batch);
+    bson_append_int64(&child, "id", -1, 0);
+    bson_append_document_end(reply, &child);
+    append_time(reply, server->now);
 }
 
 /* Writes ------------------------------------------------------------------------------------------*/
@@ -764,6 +812,8 @@ static bool execute(double_server_t *server, const char *database, const bson_t 
         do_get_more(server, command, reply);
     else if (!strcmp(name, "listCollections"))
         do_list_collections(server, database, command, reply);
+    else if (!strcmp(name, "listIndexes"))
+        do_list_indexes(server, reply);
     else if (!strcmp(name, "killCursors"))
         append_time(reply, server->now);
     else if (!strcmp(name, "insert") || !strcmp(name, "update") || !strcmp(name, "delete"))

@@ -1,0 +1,58 @@
+/* knot.h: documents that a unique index does not let in one by one, while they are untangled
+ * together. */
+#ifndef TOW_OPLOG_KNOT_H
+#define TOW_OPLOG_KNOT_H
+
+#include "engine/link/catalog.h"
+#include "oplog/replay_internal.h"
+
+enum { TOW_KNOT_MOST = 20000 }; /* keys that may be involved in one knot */
+
+typedef struct {
+    UT_hash_handle hh;
+    bson_t id;        /* {_id: …} */
+    bson_t *document; /* as the source has it, while it is written; NULL: gone */
+    bool written, refused;
+    tow_optime_t lo, hi;
+    tow_buffer_t identity; /* canonical _id */
+} tow_member_t;
+
+typedef struct {
+    tow_lane_t *lane;
+    tow_namespace_t *collection;
+    tow_block_t *block; /* of a key that is dirty: holds the floor for all of them */
+    tow_member_t *members;
+    tow_indexes_t indexes; /* of the destination, once they were needed */
+    bool has_indexes;
+    bool grew; /* a document in the way was added in this round */
+    uint32_t errors;
+    char message[600];   /* of the last refusal, with both documents */
+    tow_error_t failure; /* while handling a refusal */
+    bool failed;
+    bool id_refused; /* an _id that no document there holds */
+    char *suspect;   /* the index that refused a value which no document holds, and is plain … */
+    bson_t suspect_filter; /* … and how that was looked for */
+} tow_knot_t;
+
+static inline tow_value_t tow_member_id(const tow_member_t *member)
+{
+    tow_value_t id = {0};
+
+    tow_value_id(&member->id, &id);
+    return id;
+}
+
+/* knot.c */
+void tow_knot_add(tow_knot_t *knot, tow_value_t id); /* nothing for one that is in it */
+/* Finds the documents of the destination that hold what it refused of the member, and adds them.
+ * Where the server does not tell which index it was, all unique ones are asked. Failures are the
+ * knot's. */
+void tow_knot_add_holders(tow_knot_t *knot, const tow_member_t *member,
+                          const tow_write_error_t *refusal);
+/* Adds what the destination has for a filter; `scan`: by a look at every document; *out_held:
+ * anything. */
+bool tow_knot_add_found(tow_knot_t *knot, const bson_t *filter, const bson_t *collation, bool scan,
+                        bool *out_held);
+void tow_knot_forget_suspect(tow_knot_t *knot);
+
+#endif
