@@ -86,7 +86,8 @@ static void a_log_that_nobody_reads_holds_up_nobody(void **state)
     assert_int_equal(pthread_create(&log.writer, NULL, write_lines, &log), 0);
     pthread_detach(log.writer);
     for (int i = 0; i < EVENTS; i++)
-        cmd_log_event(&log, TOW_LEVEL_WARNING, "event", "one of very many that nobody reads, with some words");
+        cmd_log_event(&log, TOW_LEVEL_WARNING, "event",
+                      "one of very many that nobody reads, with some words");
     cmd_log_finish(&log); /* gives up */
     assert_true(cmd_is_blocked(ends[1]));
     cmd_say("the last word does not wait for long, either");
