@@ -93,7 +93,9 @@ static void a_log_that_nobody_reads_holds_up_nobody(void **state)
     cmd_say("the last word does not wait for long, either");
     assert_int_equal(dup2(stderr_before, STDERR_FILENO), STDERR_FILENO);
     assert_in_range(tow_now_ms() - began_ms, 0, 10000);
+    pthread_mutex_lock(&log.lock);
     assert_true(log.waiting.length <= WAITING_MOST);
+    pthread_mutex_unlock(&log.lock);
     assert_int_equal(count_lines(ends[0], &lost) + lost, EVENTS);
     assert_true(lost > 1000);
     cmd_log_event(&log, TOW_LEVEL_WARNING, "event", "after that it goes on");
