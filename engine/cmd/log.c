@@ -89,7 +89,6 @@ bool cmd_log_open(cmd_log_t *log, const tow_options_t *options, tow_error_t *err
     if (pthread_create(&log->writer, NULL, write_lines, log))
         return tow_fail(error, TOW_ERROR_INTERNAL,
                         "cannot start a thread; see `ulimit -u` and `ulimit -v`");
-    pthread_detach(log->writer); /* it may never come back from a write */
     return true;
 }
 
