@@ -44,15 +44,16 @@ static char *temporary_name(const char *path)
     unsigned char random[8];
 
     tow_random(random, sizeof random);
-    return tow_format("%s.%02x%02x%02x%02x%02x%02x%02x%02x.tmp", path, random[0], random[1], random[2],
-                      random[3], random[4], random[5], random[6], random[7]);
+    return tow_format("%s.%02x%02x%02x%02x%02x%02x%02x%02x.tmp", path, random[0], random[1],
+                      random[2], random[3], random[4], random[5], random[6], random[7]);
 }
 
 void tow_draft_open(tow_draft_t *draft, const char *path)
 {
     draft->path = tow_strdup(path);
     draft->temporary = temporary_name(path);
-    draft->file = open(draft->temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    draft->file =
+        open(draft->temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     draft->error = draft->file < 0 ? errno : 0;
 }
 
@@ -90,8 +91,8 @@ static bool finish(tow_draft_t *draft, int (*place)(const char *, const char *))
     int error = draft->error;
     bool made = draft->file >= 0;
 
-    if (!error && (fsync(draft->file) || (place(draft->temporary, draft->path) &&
-                                          !(place == link && errno == EEXIST)) ||
+    if (!error && (fsync(draft->file) ||
+                   (place(draft->temporary, draft->path) && !(place == link && errno == EEXIST)) ||
                    !sync_folder_of(draft->path)))
         error = errno;
     if (made)
@@ -154,17 +155,20 @@ bool tow_secret_check(int file, const char *option, const char *path, tow_error_
     if (fstat(file, &facts))
         return tow_fail_errno(error, TOW_ERROR_OPTION, "--%s: cannot read %s", option, path);
     if (!S_ISREG(facts.st_mode) && !S_ISFIFO(facts.st_mode))
-        return tow_fail(error, TOW_ERROR_OPTION, "--%s: %s is not a regular file; give one that holds the "
-                                                 "secret", option, path);
-    if (!is_ours(&facts))
         return tow_fail(error, TOW_ERROR_OPTION,
-                        "--%s: %s belongs to another user (uid %u), who may change it; make it yours with "
-                        "chown, or give a file of your own",
-                        option, path, (unsigned)facts.st_uid);
+                        "--%s: %s is not a regular file; give one that holds the "
+                        "secret",
+                        option, path);
+    if (!is_ours(&facts))
+        return tow_fail(
+            error, TOW_ERROR_OPTION,
+            "--%s: %s belongs to another user (uid %u), who may change it; make it yours with "
+            "chown, or give a file of your own",
+            option, path, (unsigned)facts.st_uid);
     if (is_open_to_others(&facts, 077, 040))
         return tow_fail(error, TOW_ERROR_OPTION,
-                        "--%s: others may read %s; make it yours alone with chmod 600 %s", option, path,
-                        path);
+                        "--%s: others may read %s; make it yours alone with chmod 600 %s", option,
+                        path, path);
     return true;
 }
 
@@ -181,13 +185,16 @@ static bool read_all(int file, const char *option, const char *path, char *out, 
     }
     out[*length] = '\0';
     if (*length > SECRET_MOST)
-        return tow_fail(error, TOW_ERROR_OPTION, "--%s: %s is over 1 MB; give the right file", option, path);
+        return tow_fail(error, TOW_ERROR_OPTION, "--%s: %s is over 1 MB; give the right file",
+                        option, path);
     if (strlen(out) != *length)
-        return tow_fail(error, TOW_ERROR_OPTION, "--%s: %s holds a zero byte; expected text", option, path);
+        return tow_fail(error, TOW_ERROR_OPTION, "--%s: %s holds a zero byte; expected text",
+                        option, path);
     return true;
 }
 
-static bool read_text(const char *option, const char *path, bool secret, char **out, tow_error_t *error)
+static bool read_text(const char *option, const char *path, bool secret, char **out,
+                      tow_error_t *error)
 {
     int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     size_t length;
@@ -220,8 +227,8 @@ bool tow_file_read(const char *option, const char *path, char **out, tow_error_t
 
 /* Folders ---------------------------------------------------------------------------------------*/
 
-/* Whoever may write a folder, or owns it, may put another in the place of what is in it; in a sticky one,
- * as /tmp is, only of what is his own. */
+/* Whoever may write a folder, or owns it, may put another in the place of what is in it; in a
+ * sticky one, as /tmp is, only of what is his own. */
 static bool check_folder(const char *path, bool last, tow_error_t *error)
 {
     struct stat facts, link;
@@ -229,16 +236,19 @@ static bool check_folder(const char *path, bool last, tow_error_t *error)
     if (stat(path, &facts) || lstat(path, &link))
         return tow_fail_errno(error, TOW_ERROR_OPTION, "cannot look at the folder %s", path);
     if (!S_ISDIR(facts.st_mode))
-        return tow_fail(error, TOW_ERROR_OPTION, "%s is not a folder; remove it, or give another", path);
+        return tow_fail(error, TOW_ERROR_OPTION, "%s is not a folder; remove it, or give another",
+                        path);
     if (!is_ours(&facts) || !is_ours(&link))
-        return tow_fail(error, TOW_ERROR_OPTION,
-                        "the folder %s belongs to another user (uid %u), who may change what is in it; give "
-                        "one of your own",
-                        path, (unsigned)(is_ours(&facts) ? link : facts).st_uid);
+        return tow_fail(
+            error, TOW_ERROR_OPTION,
+            "the folder %s belongs to another user (uid %u), who may change what is in it; give "
+            "one of your own",
+            path, (unsigned)(is_ours(&facts) ? link : facts).st_uid);
     if (last ? is_open_to_others(&facts, 022, 020)
              : (facts.st_mode & S_IWOTH) && !(facts.st_mode & S_ISVTX))
         return tow_fail(error, TOW_ERROR_OPTION,
-                        "others may write the folder %s; make it yours alone with chmod go-w %s", path, path);
+                        "others may write the folder %s; make it yours alone with chmod go-w %s",
+                        path, path);
     return true;
 }
 

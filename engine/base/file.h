@@ -1,9 +1,9 @@
-/* file.h: files and folders that are ours alone: made private, whole or not at all, and without following
- * anybody's links; what others may have written is not trusted, and a secret that others may read is
- * refused.
+/* file.h: files and folders that are ours alone: made private, whole or not at all, and without
+ * following anybody's links; what others may have written is not trusted, and a secret that others
+ * may read is refused.
  *
- * "Ours" is what our user owns, or root. What root owns may be open to one group, as a secret or a volume
- * that a container is given is; what our own user owns may not. */
+ * "Ours" is what our user owns, or root. What root owns may be open to one group, as a secret or a
+ * volume that a container is given is; what our own user owns may not. */
 #ifndef TOW_BASE_FILE_H
 #define TOW_BASE_FILE_H
 
@@ -14,10 +14,11 @@
 /* From the kernel; aborts where that is not possible. */
 void tow_random(void *out, size_t length);
 
-/* A file that is being written beside its place, with mode 0600. Errors are kept until it is finished. */
+/* A file that is being written beside its place, with mode 0600. Errors are kept until it is
+ * finished. */
 typedef struct {
-    int file;        /* -1: there is none */
-    int error;       /* errno of the first failure, 0: none yet */
+    int file;  /* -1: there is none */
+    int error; /* errno of the first failure, 0: none yet */
     char *path, *temporary;
 } tow_draft_t;
 
@@ -28,27 +29,29 @@ bool tow_draft_finish(tow_draft_t *draft) TOW_CHECK;
 
 /* The same in one step. False with errno. */
 bool tow_file_replace(const char *path, const void *data, size_t length) TOW_CHECK;
-/* Never replaces: of several processes that make it one wins, and that too is true. False with errno. */
+/* Never replaces: of several processes that make it one wins, and that too is true. False with
+ * errno. */
 bool tow_file_create(const char *path, const void *data, size_t length) TOW_CHECK;
 
-/* open(2) of a regular file of ours; with O_CREAT it is made with mode 0600. -1 with errno: ELOOP for a
- * link, EPERM for what is no regular file or is another user's. */
+/* open(2) of a regular file of ours; with O_CREAT it is made with mode 0600. -1 with errno: ELOOP
+ * for a link, EPERM for what is no regular file or is another user's. */
 int tow_file_open(const char *path, int flags) TOW_CHECK;
 
 /* The text of a file, or of a pipe, that nobody else may read; at most 1 MB. Owned by the caller.
  * TOW_ERROR_OPTION names --option, the file, and what to do. */
-bool tow_secret_read(const char *option, const char *path, char **out, tow_error_t *error) TOW_CHECK;
+bool tow_secret_read(const char *option, const char *path, char **out,
+                     tow_error_t *error) TOW_CHECK;
 /* Whether an open file is such a one. TOW_ERROR_OPTION, likewise. */
 bool tow_secret_check(int file, const char *option, const char *path, tow_error_t *error) TOW_CHECK;
 /* As tow_secret_read, of a file that others may read. */
 bool tow_file_read(const char *option, const char *path, char **out, tow_error_t *error) TOW_CHECK;
 
-/* Makes a folder and those above it, what is new with mode 0700. TOW_ERROR_OPTION: it cannot be made, or
- * others own or may write it, or may replace one of those above it. */
+/* Makes a folder and those above it, what is new with mode 0700. TOW_ERROR_OPTION: it cannot be
+ * made, or others own or may write it, or may replace one of those above it. */
 bool tow_folder_make(const char *path, tow_error_t *error) TOW_CHECK;
 
-/* Where our user's state is: $XDG_STATE_HOME/towline, or ~/.local/state/towline, where ~ is $HOME or what
- * the user database says. NULL: there is no such place. Owned by the caller. */
+/* Where our user's state is: $XDG_STATE_HOME/towline, or ~/.local/state/towline, where ~ is $HOME
+ * or what the user database says. NULL: there is no such place. Owned by the caller. */
 char *tow_state_folder(void);
 
 #endif

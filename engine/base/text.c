@@ -13,7 +13,12 @@
 static size_t decode(const unsigned char *at, uint32_t *out)
 {
     static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    size_t length = at[0] < 0x80 ? 1 : at[0] < 0xc2 ? 0 : at[0] < 0xe0 ? 2 : at[0] < 0xf0 ? 3 : at[0] < 0xf5 ? 4 : 0;
+    size_t length = at[0] < 0x80   ? 1
+                    : at[0] < 0xc2 ? 0
+                    : at[0] < 0xe0 ? 2
+                    : at[0] < 0xf0 ? 3
+                    : at[0] < 0xf5 ? 4
+                                   : 0;
     uint32_t code = length == 1 ? at[0] : length ? at[0] & (0x7fu >> length) : 0;
 
     for (size_t i = 1; i < length; i++) {
@@ -22,15 +27,16 @@ static size_t decode(const unsigned char *at, uint32_t *out)
         code = code << 6 | (at[i] & 0x3f);
     }
     *out = code;
-    return code < least[length] || code > 0x10ffff || (code >= 0xd800 && code < 0xe000) ? 0 : length;
+    return code < least[length] || code > 0x10ffff || (code >= 0xd800 && code < 0xe000) ? 0
+                                                                                        : length;
 }
 
 static bool is_plain(uint32_t code)
 {
     if (code < 0x20 || (code >= 0x7f && code < 0xa0))
         return false;
-    return code != 0x61c && code != 0x200e && code != 0x200f && !(code >= 0x2028 && code <= 0x202e) &&
-           !(code >= 0x2066 && code <= 0x2069);
+    return code != 0x61c && code != 0x200e && code != 0x200f &&
+           !(code >= 0x2028 && code <= 0x202e) && !(code >= 0x2066 && code <= 0x2069);
 }
 
 char *tow_printable(const char *text)
@@ -69,8 +75,8 @@ static const unsigned char *append_json(tow_buffer_t *out, const unsigned char *
     if (length && is_plain(code))
         tow_buffer_append(out, at, length);
     else
-        tow_buffer_append(out, shown, (size_t)snprintf(shown, sizeof shown, "\\u%04x",
-                                                       length ? code : 0xfffd));
+        tow_buffer_append(out, shown,
+                          (size_t)snprintf(shown, sizeof shown, "\\u%04x", length ? code : 0xfffd));
     return at + (length ? length : 1);
 }
 
@@ -106,8 +112,9 @@ char *tow_json_printable(const char *json)
 
 /* Credentials -----------------------------------------------------------------------------------*/
 
-/* The last @ of an address; NULL: it has none. A password of a connection string may hold a slash that is
- * not encoded; in other addresses (of documents, of pages) what follows the first slash is no secret. */
+/* The last @ of an address; NULL: it has none. A password of a connection string may hold a slash
+ * that is not encoded; in other addresses (of documents, of pages) what follows the first slash is
+ * no secret. */
 static char *credentials_end(const char *text, char *address)
 {
     static const char *const schemes[] = {"mongodb", "mongodb+srv", "smtp", "smtps"};
@@ -117,7 +124,8 @@ static char *credentials_end(const char *text, char *address)
     for (size_t i = 0; i < sizeof schemes / sizeof *schemes; i++) {
         size_t length = strlen(schemes[i]) + 3;
 
-        if ((size_t)(address - text) >= length && !strncasecmp(address - length, schemes[i], length - 3))
+        if ((size_t)(address - text) >= length &&
+            !strncasecmp(address - length, schemes[i], length - 3))
             stop = " \t\r\n\"";
     }
     for (char *at = address; *at && !strchr(stop, *at) && strncmp(at, "://", 3) != 0; at++)

@@ -1,20 +1,22 @@
-/* text.h: foreign text, such as names, documents and messages of servers, on its way to a terminal, a log
- * line, a table or a mail. Everything of that kind goes through tow_printable. */
+/* text.h: foreign text, such as names, documents and messages of servers, on its way to a terminal,
+ * a log line, a table or a mail. Everything of that kind goes through tow_printable. */
 #ifndef TOW_BASE_TEXT_H
 #define TOW_BASE_TEXT_H
 
-/* One line that moves no cursor, changes no colour, and reads in the order in which it is written: control
- * characters (below 0x20, 0x7f, U+0080 to U+009f), line and paragraph separators, marks of direction and
- * bytes that are not UTF-8 become \xNN, byte by byte. Owned by the caller. */
+/* One line that moves no cursor, changes no colour, and reads in the order in which it is written:
+ * control characters (below 0x20, 0x7f, U+0080 to U+009f), line and paragraph separators, marks of
+ * direction and bytes that are not UTF-8 become \xNN, byte by byte. Owned by the caller. */
 char *tow_printable(const char *text);
 
-/* A text as a JSON string with its quotes, and JSON as it is: the same characters become \uNNNN, and bytes
- * that are not UTF-8, as of a message that was cut where its room ended, \ufffd. Owned by the caller. */
+/* A text as a JSON string with its quotes, and JSON as it is: the same characters become \uNNNN,
+ * and bytes that are not UTF-8, as of a message that was cut where its room ended, \ufffd. Owned by
+ * the caller. */
 char *tow_json_text(const char *text);
 char *tow_json_printable(const char *json);
 
-/* In every address of the text (SCHEME://USER:PASSWORD@HOST) what stands before the @ becomes asterisks, in place.
- * A net below those who are to print none: it knows nothing of what a URI may look like otherwise. */
+/* In every address of the text (SCHEME://USER:PASSWORD@HOST) what stands before the @ becomes
+ * asterisks, in place. A net below those who are to print none: it knows nothing of what a URI may
+ * look like otherwise. */
 void tow_hide_credentials(char *text);
 
 #endif

@@ -9,24 +9,68 @@
 
 #include "engine/base/memory.h"
 
-/* Options whose values are no secrets: those of the drivers' specification and of libmongoc, but for
- * authMechanismProperties and the passwords. */
-static const char *const harmless[] = {
-    "appName", "authMechanism", "authSource", "canonicalizeHostname", "compressors", "connect",
-    "connectTimeoutMS", "directConnection", "gssapiServiceName", "heartbeatFrequencyMS", "j", "journal",
-    "loadBalanced", "localThresholdMS", "maxConnecting", "maxIdleTimeMS", "maxPoolSize",
-    "maxStalenessSeconds", "minPoolSize", "proxyHost", "proxyPort", "readConcernLevel", "readPreference",
-    "readPreferenceTags", "replicaSet", "retryReads", "retryWrites", "safe", "serverMonitoringMode",
-    "serverSelectionTimeoutMS", "serverSelectionTryOnce", "slaveOk", "socketCheckIntervalMS",
-    "socketTimeoutMS", "srvMaxHosts", "srvServiceName", "ssl", "sslAllowInvalidCertificates",
-    "sslAllowInvalidHostnames", "sslCertificateAuthorityFile", "sslClientCertificateKeyFile", "timeoutMS",
-    "tls", "tlsAllowInvalidCertificates", "tlsAllowInvalidHostnames", "tlsCAFile",
-    "tlsCertificateKeyFile", "tlsDisableCertificateRevocationCheck", "tlsDisableOCSPEndpointCheck",
-    "tlsInsecure", "uuidRepresentation", "w", "waitQueueMultiple", "waitQueueTimeoutMS", "wtimeoutMS",
-    "zlibCompressionLevel"};
+/* Options whose values are no secrets: those of the drivers' specification and of libmongoc, but
+ * for authMechanismProperties and the passwords. */
+static const char *const harmless[] = {"appName",
+                                       "authMechanism",
+                                       "authSource",
+                                       "canonicalizeHostname",
+                                       "compressors",
+                                       "connect",
+                                       "connectTimeoutMS",
+                                       "directConnection",
+                                       "gssapiServiceName",
+                                       "heartbeatFrequencyMS",
+                                       "j",
+                                       "journal",
+                                       "loadBalanced",
+                                       "localThresholdMS",
+                                       "maxConnecting",
+                                       "maxIdleTimeMS",
+                                       "maxPoolSize",
+                                       "maxStalenessSeconds",
+                                       "minPoolSize",
+                                       "proxyHost",
+                                       "proxyPort",
+                                       "readConcernLevel",
+                                       "readPreference",
+                                       "readPreferenceTags",
+                                       "replicaSet",
+                                       "retryReads",
+                                       "retryWrites",
+                                       "safe",
+                                       "serverMonitoringMode",
+                                       "serverSelectionTimeoutMS",
+                                       "serverSelectionTryOnce",
+                                       "slaveOk",
+                                       "socketCheckIntervalMS",
+                                       "socketTimeoutMS",
+                                       "srvMaxHosts",
+                                       "srvServiceName",
+                                       "ssl",
+                                       "sslAllowInvalidCertificates",
+                                       "sslAllowInvalidHostnames",
+                                       "sslCertificateAuthorityFile",
+                                       "sslClientCertificateKeyFile",
+                                       "timeoutMS",
+                                       "tls",
+                                       "tlsAllowInvalidCertificates",
+                                       "tlsAllowInvalidHostnames",
+                                       "tlsCAFile",
+                                       "tlsCertificateKeyFile",
+                                       "tlsDisableCertificateRevocationCheck",
+                                       "tlsDisableOCSPEndpointCheck",
+                                       "tlsInsecure",
+                                       "uuidRepresentation",
+                                       "w",
+                                       "waitQueueMultiple",
+                                       "waitQueueTimeoutMS",
+                                       "wtimeoutMS",
+                                       "zlibCompressionLevel"};
 
 /* What a value of them is made of; another character may begin something else. */
-static const char *const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.,:/@+%~ ";
+static const char *const plain =
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.,:/@+%~ ";
 
 static bool is_harmless(const char *name, size_t length, size_t value)
 {
@@ -36,7 +80,8 @@ static bool is_harmless(const char *name, size_t length, size_t value)
     return false;
 }
 
-/* Hosts ------------------------------------------------------------------------------------------*/
+/* Hosts
+ * ------------------------------------------------------------------------------------------*/
 
 /* Whether a colon in it begins something else than a port: perhaps a password. */
 static bool may_hold_password(const char *text, size_t length)
@@ -47,8 +92,9 @@ static bool may_hold_password(const char *text, size_t length)
     return false;
 }
 
-/* The @ after user and password: the last, which is where a password that is not encoded ends too, but for
- * those in values of options, such as a file in /home/me@example.com. NULL: there is none. */
+/* The @ after user and password: the last, which is where a password that is not encoded ends too,
+ * but for those in values of options, such as a file in /home/me@example.com. NULL: there is none.
+ */
 static const char *credentials_end(const char *authority)
 {
     const char *slash = strchr(authority, '/'), *options = slash ? strchr(slash, '?') : NULL;
@@ -79,7 +125,8 @@ static bool is_port(const char *text, size_t length)
 /* NAME, NAME:PORT, [ADDRESS], [ADDRESS]:PORT, or a socket's path, encoded. */
 static bool is_host(const char *text, size_t length)
 {
-    static const char *const name = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._%";
+    static const char *const name =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._%";
     size_t used = 0;
 
     if (*text == '[') {
@@ -109,7 +156,8 @@ static bool are_hosts(const char *text, size_t length)
     }
 }
 
-/* The whole --------------------------------------------------------------------------------------*/
+/* The whole
+ * --------------------------------------------------------------------------------------*/
 
 /* What is not to be shown keeps a name that looks like one. */
 static void append_option(tow_buffer_t *out, const char *name, size_t pair, size_t word, bool shown)

@@ -2,9 +2,11 @@
 #ifndef TOW_BASE_URI_H
 #define TOW_BASE_URI_H
 
-/* Both are for anything that somebody took for a URI. Only hosts, database and such options and values are
- * let through as are known to be harmless; what cannot be read as SCHEME://[USER:PASSWORD@]HOST[:PORT],…
- * [/DATABASE][?OPTIONS] is hidden as a whole, since a part of it may be a password. Owned by the caller. */
+/* Both are for anything that somebody took for a URI. Only hosts, database and such options and
+ * values are let through as are known to be harmless; what cannot be read as
+ * SCHEME://[USER:PASSWORD@]HOST[:PORT],…
+ * [/DATABASE][?OPTIONS] is hidden as a whole, since a part of it may be a password. Owned by the
+ * caller. */
 /* What is left out is marked with three asterisks: before an @, as a value, or for all of it. */
 char *tow_uri_shown(const char *uri);
 /* What is left out leaves no trace: to copy, and to connect to. */

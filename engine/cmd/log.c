@@ -1,8 +1,9 @@
 /* log.c: one event a line on stderr, or in the file of --log-path.
  *
- * The job's threads only append to a bounded buffer. One thread writes, and whoever reads at its own pace,
- * or not at all (a stopped terminal, a frozen ssh, a stuck collector), holds up that thread and nothing
- * else; what does not fit is counted, and the log says how many lines are missing. */
+ * The job's threads only append to a bounded buffer. One thread writes, and whoever reads at its
+ * own pace, or not at all (a stopped terminal, a frozen ssh, a stuck collector), holds up that
+ * thread and nothing else; what does not fit is counted, and the log says how many lines are
+ * missing. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -27,12 +28,14 @@ static void append_lost(cmd_log_t *log)
 
     if (!log->lost)
         return;
-    line = log->json ? tow_format("{\"level\":\"warning\",\"event\":\"log_lost\",\"message\":\"%llu log "
-                                  "lines were lost: they were not read fast enough\"}\n",
-                                  (unsigned long long)log->lost)
-                     : tow_format("                         warning log_lost: %llu log lines were lost: they "
-                                  "were not read fast enough\n",
-                                  (unsigned long long)log->lost);
+    line = log->json
+               ? tow_format("{\"level\":\"warning\",\"event\":\"log_lost\",\"message\":\"%llu log "
+                            "lines were lost: they were not read fast enough\"}\n",
+                            (unsigned long long)log->lost)
+               : tow_format(
+                     "                         warning log_lost: %llu log lines were lost: they "
+                     "were not read fast enough\n",
+                     (unsigned long long)log->lost);
     tow_buffer_append(&log->waiting, line, strlen(line));
     log->lost = 0;
     free(line);
@@ -77,19 +80,20 @@ bool cmd_log_open(cmd_log_t *log, const tow_options_t *options, tow_error_t *err
         snprintf(path, sizeof path, "%s/towline.log", folder);
         log->file = tow_file_open(path, O_WRONLY | O_APPEND | O_CREAT);
         if (log->file < 0)
-            return tow_fail_errno(error, TOW_ERROR_OPTION,
-                                  "--log-path: cannot write %.600s; give a folder of your own that exists",
-                                  path);
+            return tow_fail_errno(
+                error, TOW_ERROR_OPTION,
+                "--log-path: cannot write %.600s; give a folder of your own that exists", path);
     }
     pthread_mutex_init(&log->lock, NULL);
     tow_condition_init(&log->changed);
     if (pthread_create(&log->writer, NULL, write_lines, log))
-        return tow_fail(error, TOW_ERROR_INTERNAL, "cannot start a thread; see `ulimit -u` and `ulimit -v`");
-    pthread_detach(log->writer); /* it may never come back from a write */
+        return tow_fail(error, TOW_ERROR_INTERNAL,
+                        "cannot start a thread; see `ulimit -u` and `ulimit -v`");
     return true;
 }
 
-static char *format_line(const cmd_log_t *log, tow_level_t level, const char *name, const char *message)
+static char *format_line(const cmd_log_t *log, tow_level_t level, const char *name,
+                         const char *message)
 {
     struct timeval now;
     struct tm parts;
@@ -102,8 +106,8 @@ static char *format_line(const cmd_log_t *log, tow_level_t level, const char *na
     line = log->json ? tow_format("{\"time\":\"%s.%03dZ\",\"level\":\"%s\",\"event\":\"%s\","
                                   "\"message\":%s}\n",
                                   stamp, (int)(now.tv_usec / 1000), levels[level], name, shown)
-                     : tow_format("%s.%03dZ %-7s %s: %s\n", stamp, (int)(now.tv_usec / 1000), levels[level],
-                                  name, shown);
+                     : tow_format("%s.%03dZ %-7s %s: %s\n", stamp, (int)(now.tv_usec / 1000),
+                                  levels[level], name, shown);
     free(shown);
     return line;
 }

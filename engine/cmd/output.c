@@ -76,7 +76,7 @@ int cmd_end(int status)
     errno = 0;
     if (fflush(stdout) == 0 && !ferror(stdout))
         return status;
-    cmd_say("the result cannot be written to standard output%s%s; it is not whole", errno ? ": " : "",
-            errno ? strerror(errno) : "");
+    cmd_say("the result cannot be written to standard output%s%s; it is not whole",
+            errno ? ": " : "", errno ? strerror(errno) : "");
     return status ? status : TOW_ERROR_INTERNAL;
 }

@@ -1,5 +1,5 @@
-/* process.c: what the program makes of its process before all else: no core files, no passwords in its words,
- * bounds for memory. */
+/* process.c: what the program makes of its process before all else: no core files, no passwords in
+ * its words, bounds for memory. */
 #include <malloc.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -15,9 +15,9 @@
 
 enum { STACK_BYTES = 1024 * 1024, SPACE_GOOD = 1024 /* MB of addresses */ };
 
-/* The driver's counters, which nobody reads, and which it makes in /dev/shm while it is loaded, before any
- * variable could be set: a process that is killed would leave them there, and one that gets the same id
- * later be warned of them. They work on without the name. */
+/* The driver's counters, which nobody reads, and which it makes in /dev/shm while it is loaded,
+ * before any variable could be set: a process that is killed would leave them there, and one that
+ * gets the same id later be warned of them. They work on without the name. */
 static void remove_counters(void)
 {
     char name[32];
@@ -26,8 +26,8 @@ static void remove_counters(void)
     shm_unlink(name);
 }
 
-/* No core file: it would hold connection strings, the token and documents. Nor may another process of this
- * user look into our memory, except for debugging. */
+/* No core file: it would hold connection strings, the token and documents. Nor may another process
+ * of this user look into our memory, except for debugging. */
 static void keep_secrets(void)
 {
     const char *core = getenv("TOWLINE_CORE");
@@ -38,8 +38,8 @@ static void keep_secrets(void)
     prctl(PR_SET_DUMPABLE, 0);
 }
 
-/* A copy of the words, whose connection strings are then overwritten where everybody's `ps` shows them: by
- * themselves without passwords, as far as there is room. */
+/* A copy of the words, whose connection strings are then overwritten where everybody's `ps` shows
+ * them: by themselves without passwords, as far as there is room. */
 static char **take_words(int argc, char **argv)
 {
     char **words = tow_alloc(((size_t)argc + 1) * sizeof *words);
@@ -64,12 +64,14 @@ unsigned long long cmd_address_space(void)
 {
     struct rlimit limit;
 
-    return getrlimit(RLIMIT_AS, &limit) || limit.rlim_cur == RLIM_INFINITY ? 0 : limit.rlim_cur >> 20;
+    return getrlimit(RLIMIT_AS, &limit) || limit.rlim_cur == RLIM_INFINITY ? 0
+                                                                           : limit.rlim_cur >> 20;
 }
 
-/* Batches of many megabytes come and go. Mapped anew each time, their pages would cost more than all else
- * that the engine does; kept without bound, they would be the peak of memory. Each arena reserves 64 MB of
- * addresses, and 30 threads of the usual 8 MB would take 240 more: most of what a job needs of them. */
+/* Batches of many megabytes come and go. Mapped anew each time, their pages would cost more than
+ * all else that the engine does; kept without bound, they would be the peak of memory. Each arena
+ * reserves 64 MB of addresses, and 30 threads of the usual 8 MB would take 240 more: most of what a
+ * job needs of them. */
 static void limit_memory(void)
 {
     unsigned long long space = cmd_address_space();

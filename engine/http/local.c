@@ -1,5 +1,6 @@
-/* local.c: whose process is at the other end of a connection over loopback. The kernel knows the user of
- * each socket of this host: /proc/net/tcp has a line for each, with both addresses as it stores them. */
+/* local.c: whose process is at the other end of a connection over loopback. The kernel knows the
+ * user of each socket of this host: /proc/net/tcp has a line for each, with both addresses as it
+ * stores them. */
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,16 +29,16 @@ static bool address_text(const struct sockaddr_storage *address, char out[ADDRES
     return address->ss_family == AF_INET || address->ss_family == AF_INET6;
 }
 
-/* A socket that its process has closed has no user any more, which shows as root's, and no inode: whoever
- * closes before the answer is nobody. */
+/* A socket that its process has closed has no user any more, which shows as root's, and no inode:
+ * whoever closes before the answer is nobody. */
 static bool read_owner(const char *line, const char *local, const char *remote, uid_t *out)
 {
     char addresses[2][ADDRESS_TEXT];
     unsigned state, user;
     unsigned long inode;
 
-    if (sscanf(line, " %*d: %47s %47s %x %*s %*s %*s %u %*u %lu", addresses[0], addresses[1], &state, &user,
-               &inode) != 5 ||
+    if (sscanf(line, " %*d: %47s %47s %x %*s %*s %*s %u %*u %lu", addresses[0], addresses[1],
+               &state, &user, &inode) != 5 ||
         strcmp(addresses[0], local) != 0 || strcmp(addresses[1], remote) != 0)
         return false;
     *out = state == ESTABLISHED && inode ? (uid_t)user : (uid_t)-1;
@@ -46,7 +47,8 @@ static bool read_owner(const char *line, const char *local, const char *remote, 
 
 bool tow_peer_is_ours(struct MHD_Connection *connection)
 {
-    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
     struct sockaddr_storage ours = {0}, theirs = {0};
     socklen_t our_size = sizeof ours, their_size = sizeof theirs;
     char local[ADDRESS_TEXT], remote[ADDRESS_TEXT], *line = NULL;

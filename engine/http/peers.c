@@ -11,22 +11,22 @@
 #include "engine/base/memory.h"
 
 enum {
-    MOST = 512,                  /* where no limit of the process is lower */
+    MOST = 512, /* where no limit of the process is lower */
     LEAST = 32,
     STRANGERS_MOST = 128,
-    FILES_PART = 4,              /* a quarter of the files; the job needs the others */
-    BYTES_EACH = 16 << 20,       /* of address space, of which a thread is the most */
-    REQUEST_MS = 5000,           /* for head and body, from the first moment on */
-    REPLY_MS = 10000,            /* for a stranger to take the reply */
-    IDLE_MS = 15000              /* for the next request of who may ask */
+    FILES_PART = 4,        /* a quarter of the files; the job needs the others */
+    BYTES_EACH = 16 << 20, /* of address space, of which a thread is the most */
+    REQUEST_MS = 5000,     /* for head and body, from the first moment on */
+    REPLY_MS = 10000,      /* for a stranger to take the reply */
+    IDLE_MS = 15000        /* for the next request of who may ask */
 };
 
 typedef struct peer peer_t;
 struct peer {
     peer_t *before, *after; /* in the list, whose first was there longest */
     int socket;
-    int64_t until_ms;       /* when it is cut; INT64_MAX: never, or it was */
-    bool known;             /* has shown once that it may ask */
+    int64_t until_ms; /* when it is cut; INT64_MAX: never, or it was */
+    bool known;       /* has shown once that it may ask */
 };
 
 struct tow_peers {
@@ -119,7 +119,8 @@ static unsigned least_of(unsigned most, int resource, rlim_t each)
 {
     struct rlimit limit;
 
-    if (getrlimit(resource, &limit) || limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur / each >= most)
+    if (getrlimit(resource, &limit) || limit.rlim_cur == RLIM_INFINITY ||
+        limit.rlim_cur / each >= most)
         return most;
     return limit.rlim_cur / each < LEAST ? LEAST : (unsigned)(limit.rlim_cur / each);
 }
@@ -164,7 +165,8 @@ unsigned tow_peers_most(const tow_peers_t *peers)
 
 static int socket_of(struct MHD_Connection *connection)
 {
-    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
 
     return info ? info->connect_fd : -1;
 }

@@ -22,7 +22,8 @@ static char *own_path(tow_error_t *error)
     free(folder);
     if (!path)
         tow_fail(error, TOW_ERROR_OPTION,
-                 "there is no folder for the token: this user has no home; set HOME or XDG_STATE_HOME, or "
+                 "there is no folder for the token: this user has no home; set HOME or "
+                 "XDG_STATE_HOME, or "
                  "give --token-file FILE");
     return path;
 }
@@ -35,7 +36,8 @@ static bool check_word(const char *path, char *text, tow_error_t *error)
     if (length >= TOKEN_LEAST && length <= TOKEN_MOST && !strpbrk(text, "\v\f\x1b\x7f"))
         return true;
     return tow_fail(error, TOW_ERROR_OPTION,
-                    "--token-file: the first word of %s is no token; expected 16 to 512 letters", path);
+                    "--token-file: the first word of %s is no token; expected 16 to 512 letters",
+                    path);
 }
 
 /* True with NULL: there is no such file. */
@@ -53,7 +55,8 @@ static bool read_token(const char *path, char **out, tow_error_t *error)
     return false;
 }
 
-/* In a folder of ours alone, and whole from the first moment on: of two processes that make it one wins. */
+/* In a folder of ours alone, and whole from the first moment on: of two processes that make it one
+ * wins. */
 static bool make_token(const char *path, tow_error_t *error)
 {
     unsigned char random[TOKEN_BYTES];
@@ -65,9 +68,10 @@ static bool make_token(const char *path, tow_error_t *error)
     text[2 * TOKEN_BYTES] = '\n';
     return tow_file_create(path, text, 2 * TOKEN_BYTES + 1)
                ? true
-               : tow_fail_errno(error, TOW_ERROR_CONTROL,
-                                "cannot write the token %s; give --token-file FILE, or set XDG_STATE_HOME",
-                                path);
+               : tow_fail_errno(
+                     error, TOW_ERROR_CONTROL,
+                     "cannot write the token %s; give --token-file FILE, or set XDG_STATE_HOME",
+                     path);
 }
 
 static bool own_token(const char *path, char **out, tow_error_t *error)
@@ -96,8 +100,10 @@ bool tow_token_load(const tow_options_t *options, char **out, tow_error_t *error
         return true;
     if (given)
         return read_token(given, out, error) &&
-               (*out || tow_fail(error, TOW_ERROR_OPTION, "--token-file: there is no %s; write a secret of "
-                                                          "16 letters or more into it", given));
+               (*out || tow_fail(error, TOW_ERROR_OPTION,
+                                 "--token-file: there is no %s; write a secret of "
+                                 "16 letters or more into it",
+                                 given));
     path = own_path(error);
     ok = path && own_token(path, out, error);
     free(path);

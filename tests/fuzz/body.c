@@ -1,5 +1,5 @@
-/* body.c: any bytes as the body of a start. They are refused with a message, or become options that leave the
- * sides and the notices of the process as they were. */
+/* body.c: any bytes as the body of a start. They are refused with a message, or become options that
+ * leave the sides and the notices of the process as they were. */
 #include "engine/http/server.h"
 #include "tests/fuzz/fuzz.h"
 

@@ -1,5 +1,5 @@
-/* uri.c: any text as a connection string. What may be shown of it holds no password, is made of what is
- * harmless, and shown again is the same. */
+/* uri.c: any text as a connection string. What may be shown of it holds no password, is made of
+ * what is harmless, and shown again is the same. */
 #include <ctype.h>
 
 #include "engine/base/text.h"
@@ -9,7 +9,7 @@
 static const char secret[] = "hunter2secret";
 
 /* A part of the input as text without the characters of `not`. */
-static void take(fuzz_bytes_t *bytes, const char *not, char *out, size_t size)
+static void take(fuzz_bytes_t *bytes, const char * not, char *out, size_t size)
 {
     const uint8_t *part;
     size_t length = fuzz_part(bytes, size - 1, &part), used = 0;
@@ -62,7 +62,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         snprintf(text, sizeof text, "mongodb+srv://%s:%s%s%s", user, secret, rest, after);
         break;
     case 2: /* an option that nobody knows */
-        snprintf(text, sizeof text, "mongodb://h/?x%s=%s&%s", secret[0] == *user ? "" : "y", secret, rest);
+        snprintf(text, sizeof text, "mongodb://h/?x%s=%s&%s", secret[0] == *user ? "" : "y", secret,
+                 rest);
         break;
     default: /* anything */
         snprintf(text, sizeof text, "%s%s", kind & 4 ? "mongodb://" : "", after);

@@ -1,4 +1,5 @@
-/* file.c: files are made private, exclusively and whole; what others could have written is refused. */
+/* file.c: files are made private, exclusively and whole; what others could have written is refused.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -88,7 +89,8 @@ static void a_file_is_private_and_replaced_whole(void **state)
     assert_int_equal(errno, ENOENT);
 }
 
-/* In a folder that others may write they may plant links: what these point to must stay as it is. */
+/* In a folder that others may write they may plant links: what these point to must stay as it is.
+ */
 static void a_link_in_its_place_is_replaced_and_not_followed(void **state)
 {
     struct stat facts;

@@ -1,4 +1,5 @@
-/* text.c: foreign text is shown without effect on a terminal, a log or a mail, and without passwords. */
+/* text.c: foreign text is shown without effect on a terminal, a log or a mail, and without
+ * passwords. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -20,17 +21,29 @@ static void foreign_text_has_no_effect(void **state)
         {"a\nb\rc\td", "a\\x0ab\\x0dc\\x09d"},
         {"\033]0;pwned\a\033[31m", "\\x1b]0;pwned\\x07\\x1b[31m"},
         {"a\177b", "a\\x7fb"},
-        {"\302\233" "31m", "\\xc2\\x9b" "31m"},       /* CSI as U+009b */
-        {"\233" "31m", "\\x9b" "31m"},                /* and as a byte */
-        {"\302\240", "\302\240"},                     /* U+00a0 is none of them */
+        {"\302\233"
+         "31m",
+         "\\xc2\\x9b"
+         "31m"}, /* CSI as U+009b */
+        {"\233"
+         "31m",
+         "\\x9b"
+         "31m"},                  /* and as a byte */
+        {"\302\240", "\302\240"}, /* U+00a0 is none of them */
         {"\xff\xfe", "\\xff\\xfe"},
-        {"\xc0\x8a", "\\xc0\\x8a"},                   /* a newline, overlong */
+        {"\xc0\x8a", "\\xc0\\x8a"}, /* a newline, overlong */
         {"\xe0\x80\x8a", "\\xe0\\x80\\x8a"},
         {"\xed\xa0\x80", "\\xed\\xa0\\x80"},          /* half a pair */
         {"\xf4\x90\x80\x80", "\\xf4\\x90\\x80\\x80"}, /* beyond the last */
         {"\xe2\x82", "\\xe2\\x82"},                   /* cut off */
-        {"\xe2\x80\xae" "x", "\\xe2\\x80\\xae" "x"},  /* right to left */
-        {"\xe2\x80\xa8" "x", "\\xe2\\x80\\xa8" "x"}}; /* a line separator */
+        {"\xe2\x80\xae"
+         "x",
+         "\\xe2\\x80\\xae"
+         "x"}, /* right to left */
+        {"\xe2\x80\xa8"
+         "x",
+         "\\xe2\\x80\\xa8"
+         "x"}}; /* a line separator */
 
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         char *shown = tow_printable(texts[i][0]);
@@ -46,7 +59,8 @@ static void credentials_are_hidden(void **state)
         {"no address", "no address"},
         {"'mongodb://u:p@h:1/' is no name", "'mongodb://***@h:1/' is no name"},
         {"mongodb://u:p@ss/w@h, mongodb+srv://u@g", "mongodb://***@h, mongodb+srv://*@g"},
-        {"_id \"https://x.example/@me\" at https://u:p@h/", "_id \"https://x.example/@me\" at https://***@h/"},
+        {"_id \"https://x.example/@me\" at https://u:p@h/",
+         "_id \"https://x.example/@me\" at https://***@h/"},
         {"mongodb://h/ and me@example.com", "mongodb://h/ and me@example.com"},
         {"://@", "://@"},
         {"://a@", "://*@"}};
