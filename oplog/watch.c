@@ -196,14 +196,17 @@ static bool is_ended(tow_watch_t *watch)
     return tow_stop_requested(watch->end) || tow_stop_requested(watch->options.stop);
 }
 
-/* After an error: goes on after the last token, or from now on with a gap (`lost`: the server no longer has
- * that position); waits between attempts. */
-static void reopen(tow_watch_t *watch, bool lost)
+/* After an error: goes on after the last token, or from now on with a gap; waits between attempts. `failures`: how often in
+ * a row the stream has failed, although it was opened: a mongod finds out by the first getMore that the position is
+ * gone. */
+static void reopen(tow_watch_t *watch, int failures)
 {
     tow_error_t error;
 
-    for (int attempt = lost ? ATTEMPTS_MOST : 0; !is_ended(watch); attempt++) {
-        bool resume = attempt < ATTEMPTS_MOST && !bson_empty(&watch->token);
+    if (failures > 1 && tow_stop_wait(watch->end, AGAIN_MS))
+        return;
+    for (int attempt = failures; !is_ended(watch); attempt++) {
+        bool resume = attempt <= ATTEMPTS_MOST && !bson_empty(&watch->token);
 
         if (open_stream(watch, resume, &error)) {
             /* The gap is told when the new stream is open, so that nothing falls between. */
@@ -212,7 +215,7 @@ static void reopen(tow_watch_t *watch, bool lost)
             return;
         }
         if (tow_error_history_lost(&error))
-            attempt = ATTEMPTS_MOST;
+            attempt = ATTEMPTS_MOST + 1;
         tow_stop_wait(watch->end, AGAIN_MS);
     }
 }
@@ -221,10 +224,19 @@ static void *run(void *data)
 {
     tow_watch_t *watch = data;
     tow_error_t error;
+    int failures = 0;
 
-    while (!is_ended(watch))
-        if (!read_more(watch, &error) && !is_ended(watch))
-            reopen(watch, tow_error_history_lost(&error));
+    while (!is_ended(watch)) {
+        if (read_more(watch, &error)) {
+            failures = 0;
+            continue;
+        }
+        failures = tow_error_history_lost(&error) ? ATTEMPTS_MOST + 1 : failures + 1;
+        if (!is_ended(watch))
+            reopen(watch, failures);
+        if (failures > ATTEMPTS_MOST)
+            failures = 0;
+    }
     return NULL;
 }
 

@@ -434,7 +434,7 @@ def sharded_rename(scenario, destination):
         fake.tick(1)
         caught_up(job, fake)
         job.wait_in_sync()
-        scenario.expect("again" not in job.tail(400), "it was copied again")
+        scenario.expect("copy_again" not in job.tail(400), "it was copied again")
 
 
 def large_through_mongos(scenario, destination):

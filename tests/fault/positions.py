@@ -145,6 +145,21 @@ def of_nothing(scenario, destination):
     end(scenario, sides, job)
 
 
+def watch_lost(scenario, destination):
+    """The position of the watch on the destination is gone, which a mongod finds out by a getMore: everything is
+    compared again, and the watch goes on from now."""
+    sides = Through(scenario, destination)
+    job = scenario.job(sides, verify_rate=100)
+    job.wait_in_sync()
+    job.wait_for("all is compared", lambda now: now["positions"]["verified"])
+    sides.proxy.script.on("getMore", when=Fake.is_stream).error(286, "ChangeStreamHistoryLost")
+    wait_until("the reset", lambda: logged(job, "verify_reset"), 20)
+    change(sides.source, 1)
+    sides.source.tick(1)
+    caught_up(job, sides.source)
+    end(scenario, sides, job)
+
+
 def told_with_its_time(scenario, destination):
     """A server refuses an afterClusterTime that it has not heard of. One client of the engine hears of an event's
     time, and another one reads after it: the newest $clusterTime goes with the read."""
@@ -325,6 +340,7 @@ def main():
                  ("a getMore longer than the socket time-out", long_look, {}),
                  ("stopped while the source looks for long", stopped_while_looking, {}),
                  ("an event without a namespace", of_nothing, {}),
+                 ("a watch whose position is gone", watch_lost, {}),
                  ("a time that another client heard of", told_with_its_time, {}),
                  ("system.js is read again at the end", functions, {}),
                  ("dropDatabase with system.js", functions_dropped, {}),

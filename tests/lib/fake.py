@@ -62,7 +62,8 @@ class Shard:
 
     def next(self, after=None):
         """The time of a new entry; after: a time that it has been told of."""
-        floor = max(self.now, after) if after else self.now
+        # What it is sent through the mongos tells it of the newest time.
+        floor = max(self.now, after or self.now, getattr(self.fake, "known", self.now))
         self.now = (Timestamp(self.fake.seconds, 1) if floor.time < self.fake.seconds
                     else Timestamp(floor.time, floor.inc + 1))
         self.wrote = time.monotonic()

@@ -149,6 +149,13 @@ class Answers(Peer):
             if not self.changed.wait(max(0, deadline - time.monotonic())):
                 raise Refused(50, "MaxTimeMSExpired", "operation exceeded time limit")
 
+    def _config_reaches(self, request):
+        """The config server's time, after its no-op where it is behind."""
+        after = request.body.get("readConcern", {}).get("afterClusterTime")
+        if after is not None and self._config_time() < after:
+            self.config = Timestamp(after.time, after.inc + 1)
+        return self._config_time()
+
     def _asked(self, request):
         """The shards that a command on a collection goes to; nobody where the database is missing."""
         if not self.sharded:
@@ -225,15 +232,17 @@ class Answers(Peer):
         a mongod."""
         with self.changed:
             self._reach(request, self.shards)
+            heard = self._heard(self.shards)
+            if self.sharded:  # the config server is asked, too
+                heard = self.known = max(heard, self._config_reaches(request), self.known)
             names = sorted({ns.split(".", 1)[0] for ns in self.collections})
             names += ["admin", "config"] + ([] if self.sharded else ["local"])
             size = 8192 if self.sharded else 8192.0
             entries = [SON([("name", name), ("sizeOnDisk", size), ("empty", False)]) for name in names]
             if request.body.get("nameOnly"):
                 return SON([("databases", [SON(name=name) for name in names]),
-                            ("operationTime", self._heard(self.shards))])
-            return SON([("databases", entries), ("totalSize", size),
-                        ("operationTime", self._heard(self.shards))])
+                            ("operationTime", heard)])
+            return SON([("databases", entries), ("totalSize", size), ("operationTime", heard)])
 
     def do_listCollections(self, request):
         wanted = request.body.get("filter", {}).get("name")
