@@ -17,7 +17,7 @@ from table import MUTANTS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 README = ROOT / "tests" / "mutants" / "README.md"
-UNIT_SECONDS, PROGRAM_SECONDS = 120, 500
+UNIT_SECONDS, PROGRAM_SECONDS = 300, 500
 FAILED = re.compile(r"\[  FAILED  \] ([a-z]\w+)$|^not ok (.*)|Assertion `(.*)' failed|ERROR: AddressSanitizer")
 
 INTRO = """# Mutants

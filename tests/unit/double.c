@@ -949,3 +949,33 @@ bool __wrap_mongoc_collection_insert_many(mongoc_collection_t *handle, const bso
     bson_destroy(&command);
     return ok;
 }
+
+/* Calls without a time-out --------------------------------------------------------------------------*/
+
+tow_patient_t *__wrap_tow_patient_new(const tow_link_t *link, tow_error_t *error);
+void __wrap_tow_patient_free(tow_patient_t *patient);
+bool __wrap_tow_patient_call(tow_link_t *link, tow_patient_t *patient, const tow_stop_t *stop,
+                             const char *database, const bson_t *command, const bson_t *opts,
+                             bson_t *reply, tow_error_t *error);
+
+tow_patient_t *__wrap_tow_patient_new(const tow_link_t *link, tow_error_t *error)
+{
+    return (tow_patient_t *)link->pool; /* the server */
+}
+
+void __wrap_tow_patient_free(tow_patient_t *patient)
+{
+}
+
+bool __wrap_tow_patient_call(tow_link_t *link, tow_patient_t *patient, const tow_stop_t *stop,
+                             const char *database, const bson_t *command, const bson_t *opts,
+                             bson_t *reply, tow_error_t *error)
+{
+    bson_error_t driver;
+
+    if (__wrap_mongoc_client_command_with_opts((mongoc_client_t *)patient, database, command, NULL,
+                                               opts, reply, &driver))
+        return true;
+    tow_classify(&driver, reply, link->side, error);
+    return false;
+}
