@@ -141,7 +141,8 @@ static const char *type_name(const tow_collection_info_t *info)
 {
     static const char *const names[] = {[TOW_COLLECTION] = "a collection",
                                         [TOW_VIEW] = "a view",
-                                        [TOW_TIMESERIES] = "a time-series collection"};
+                                        [TOW_TIMESERIES] = "a time-series collection",
+                                        [TOW_UNKNOWN_KIND] = "of an unknown kind"};
 
     return names[info->type];
 }
@@ -196,11 +197,11 @@ static void compare_types(tow_verify_run_t *run, tow_verify_item_t *item)
     bool tell = !run->options->documents_only;
     char *text;
 
-    if (source && source->type == TOW_TIMESERIES) {
+    if (source && !tow_kind_is_supported(source->type)) {
         item->unsupported = true;
         if (tell)
             tow_emit(&run->options->sink, TOW_LEVEL_WARNING, "verify_unsupported",
-                 "%s is a time-series collection, which is not compared", item->ns);
+                 "%s is %s, which is not compared", item->ns, type_name(source));
         return;
     }
     if (!source || !destination) {

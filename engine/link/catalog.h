@@ -4,7 +4,12 @@
 
 #include "engine/link/link.h"
 
-typedef enum { TOW_COLLECTION, TOW_VIEW, TOW_TIMESERIES } tow_collection_type_t;
+/* TOW_UNKNOWN_KIND: of a type that this version does not know, which is copied as little as time series. */
+typedef enum { TOW_COLLECTION, TOW_VIEW, TOW_TIMESERIES, TOW_UNKNOWN_KIND } tow_collection_type_t;
+static inline bool tow_kind_is_supported(tow_collection_type_t type)
+{
+    return type == TOW_COLLECTION || type == TOW_VIEW;
+}
 
 typedef struct {
     char *database, *name;      /* owned */

@@ -12,6 +12,11 @@ typedef struct {
     size_t count, capacity;
 } samples_t;
 
+static bool has_id(const bson_t *entry)
+{
+    return bson_has_field(entry, "_id");
+}
+
 static void take_sample(void *data, const bson_t *entry)
 {
     samples_t *samples = data;
@@ -97,7 +102,7 @@ static bool read_samples(tow_conn_t *conn, const tow_collection_info_t *info, ui
         build_scan(info->name, &command);
     else
         build_sample(info->name, sample_size(documents, wanted), &command);
-    ok = tow_cursor_each(conn, info->database, &command, take_sample, out, error);
+    ok = tow_cursor_each(conn, info->database, &command, has_id, take_sample, out, error);
     bson_destroy(&command);
     /* The count is an estimate and may be far too low after a crash of the server. */
     if (ok && scan && out->count == SCAN_MOST) {

@@ -267,7 +267,7 @@ static bool read_all(tow_store_t *store, const char *collection, const char *fie
     bson_append_document_begin(&command, "readConcern", -1, &part);
     bson_append_utf8(&part, "level", -1, "majority", -1);
     bson_append_document_end(&command, &part);
-    ok = tow_cursor_each(store->conn, store->database, &command, take_document, out, error);
+    ok = tow_cursor_each(store->conn, store->database, &command, NULL, take_document, out, error);
     bson_destroy(&command);
     return ok ? true : tow_fail_context(error, "the job's state (%s)", store->database);
 }
