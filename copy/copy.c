@@ -5,6 +5,7 @@
 
 #include "copy/internal.h"
 #include "engine/base/clock.h"
+#include "engine/link/reply.h"
 
 tow_copy_t *tow_copy_new(const tow_copy_options_t *options)
 {
@@ -226,20 +227,14 @@ static void parse_info(const bson_t *document, tow_collection_info_t *out,
                        tow_optime_t *out_read_time)
 {
     bson_iter_t iter, locale;
-    const uint8_t *data;
-    uint32_t length;
+    bson_t options;
 
     *out = (tow_collection_info_t){.database = tow_strdup(text_of(document, "db")),
                                    .name = tow_strdup(text_of(document, "name")),
                                    .ns = tow_strdup(text_of(document, "_id"))};
     bson_init(&out->options);
-    if (bson_iter_init_find(&iter, document, "options") && BSON_ITER_HOLDS_DOCUMENT(&iter)) {
-        bson_t raw;
-
-        bson_iter_document(&iter, &length, &data);
-        if (bson_init_static(&raw, data, length))
-            bson_concat(&out->options, &raw);
-    }
+    if (tow_field_document(document, "options", &options))
+        bson_concat(&out->options, &options);
     out->capped = is_true(&out->options, "capped");
     out->clustered = bson_has_field(&out->options, "clusteredIndex");
     out->collated = bson_iter_init(&iter, &out->options) &&

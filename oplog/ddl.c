@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/link/reply.h"
 #include "oplog/replay_internal.h"
 
 enum { NAMESPACE_NOT_FOUND = 26 };
@@ -235,21 +236,9 @@ static void give_moved(ddl_t *ddl, moved_t *list, tow_namespace_t *to)
 
 static bool parse_target(const ddl_t *ddl, const char **out_database, const char **out_name)
 {
-    bson_iter_t iter, child;
-
     *out_database = *out_name = "";
-    if (!bson_iter_init_find(&iter, ddl->event, "to") || !BSON_ITER_HOLDS_DOCUMENT(&iter) ||
-        !bson_iter_recurse(&iter, &child))
-        return false;
-    while (bson_iter_next(&child)) {
-        if (!BSON_ITER_HOLDS_UTF8(&child))
-            continue;
-        if (!strcmp(bson_iter_key(&child), "db"))
-            *out_database = bson_iter_utf8(&child, NULL);
-        else if (!strcmp(bson_iter_key(&child), "coll"))
-            *out_name = bson_iter_utf8(&child, NULL);
-    }
-    return **out_database && **out_name;
+    return tow_field_text(ddl->event, "to.db", out_database) &&
+           tow_field_text(ddl->event, "to.coll", out_name) && **out_database && **out_name;
 }
 
 /* Too many reads to remember one by one may have been made since the rename. */
@@ -389,7 +378,7 @@ static bool change_indexes(ddl_t *ddl, bool create, tow_error_t *error)
     const tow_ddl_handler_t *handler = &ddl->replay->options.ddl;
     const char *database = ddl->parsed.database, *collection = ddl->parsed.collection;
     tow_namespace_t *known = find(ddl, database, collection);
-    bson_iter_t iter, list, name;
+    bson_iter_t iter, list;
     bool ok = true;
 
     if (!known || !tow_namespaces_copied(ddl->replay->options.namespaces, known))
@@ -400,32 +389,36 @@ static bool change_indexes(ddl_t *ddl, bool create, tow_error_t *error)
         return handler->reconcile(handler->data, database, collection, error);
     while (ok && bson_iter_next(&list)) {
         bson_t specification;
-        const uint8_t *data;
-        uint32_t length;
+        const char *name;
 
-        if (!BSON_ITER_HOLDS_DOCUMENT(&list))
-            continue;
-        bson_iter_document(&list, &length, &data);
-        bson_init_static(&specification, data, length);
+        /* What the event does not say readably is in the source's catalog. */
+        if (!tow_iter_document(&list, &specification) || !tow_field_text(&specification, "name", &name))
+            return handler->reconcile(handler->data, database, collection, error);
         if (create)
             handler->index(handler->data, database, collection, &specification);
-        else if (bson_iter_init_find(&name, &specification, "name") && BSON_ITER_HOLDS_UTF8(&name))
-            ok = handler->index_drop(handler->data, database, collection,
-                                     bson_iter_utf8(&name, NULL), error);
+        else
+            ok = handler->index_drop(handler->data, database, collection, name, error);
     }
-    return ok;
+    return ok && !tow_iter_complete(&list)
+               ? handler->reconcile(handler->data, database, collection, error)
+               : ok;
 }
 
 static bool create(ddl_t *ddl, tow_error_t *error)
 {
     const char *database = ddl->parsed.database, *name = ddl->parsed.collection;
-    bson_iter_t type;
+    const char *type;
 
     if (!takes(ddl, database, name) || find(ddl, database, name))
         return true;
-    if (bson_iter_init_find(&type, ddl->event, "nsType") && BSON_ITER_HOLDS_UTF8(&type) &&
-        strcmp(bson_iter_utf8(&type, NULL), "collection"))
+    if (tow_field_text(ddl->event, "nsType", &type) && strcmp(type, "collection") != 0) {
+        if (strcmp(type, "view") != 0)
+            tow_emit(&ddl->replay->options.sink, TOW_LEVEL_WARNING, "left_out",
+                     "%s.%s was created at the source, a %s: it has no change stream and is not "
+                     "copied; the cutover waits until it is copied by hand or dropped at the source",
+                     database, name, type);
         return true; /* views are made at the end */
+    }
     return tow_replay_ensure(ddl->replay, database, name, error) != NULL;
 }
 

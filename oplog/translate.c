@@ -3,18 +3,13 @@
 
 #include <string.h>
 
+#include "engine/link/reply.h"
 #include "engine/state/write.h"
 
 /* A document that `update` writes as it stands. */
 static tow_statement_t translate_document(const bson_iter_t *field, bson_t *document)
 {
-    const uint8_t *data;
-    uint32_t length;
-
-    if (!BSON_ITER_HOLDS_DOCUMENT(field))
-        return TOW_STATEMENT_REFETCH;
-    bson_iter_document(field, &length, &data);
-    if (!bson_init_static(document, data, length) || !tow_is_updatable(document))
+    if (!tow_iter_document(field, document) || !tow_is_updatable(document))
         return TOW_STATEMENT_REFETCH;
     return TOW_STATEMENT_REPLACE;
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "engine/link/reader.h"
+#include "engine/link/reply.h"
 #include "engine/state/selection.h"
 #include "oplog/replay_internal.h"
 
@@ -137,11 +138,9 @@ static bool read_chunk(knot_t *knot, member_t **from, tow_error_t *error)
 
 static bson_t *copy_pattern(const bson_iter_t *pattern)
 {
-    const uint8_t *data;
-    uint32_t length;
+    bson_t document;
 
-    bson_iter_document(pattern, &length, &data);
-    return bson_new_from_data(data, length);
+    return tow_iter_document(pattern, &document) ? bson_copy(&document) : NULL;
 }
 
 /* An index of the destination that refuses a value which no document there holds is broken. It goes;

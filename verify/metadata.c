@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/link/reply.h"
 #include "verify/internal.h"
 
 typedef struct {
@@ -102,14 +103,7 @@ char *tow_verify_index_difference(const bson_t *source, const bson_t *destinatio
 
 static bool find_document(const bson_t *document, const char *name, bson_t *out)
 {
-    bson_iter_t iter;
-    const uint8_t *data;
-    uint32_t length;
-
-    if (!bson_iter_init_find(&iter, document, name) || !BSON_ITER_HOLDS_DOCUMENT(&iter))
-        return false;
-    bson_iter_document(&iter, &length, &data);
-    return bson_init_static(out, data, length);
+    return tow_field_document(document, name, out);
 }
 
 char *tow_verify_options_difference(const bson_t *source, const bson_t *destination,

@@ -5,6 +5,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/memory.h"
 #include "engine/link/internal.h"
+#include "engine/link/reply.h"
 
 enum { TRANSACTION_TOO_OLD = 225 };
 
@@ -185,6 +186,18 @@ static void append_server(tow_conn_t *conn, mongoc_client_t *client, uint32_t wa
         bson_append_int32(opts, "serverId", -1, (int32_t)wanted);
 }
 
+static bool is_write(const bson_t *command)
+{
+    static const char *const names[] = {"insert", "update", "delete"};
+    bson_iter_t iter;
+
+    if (bson_iter_init(&iter, command) && bson_iter_next(&iter))
+        for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+            if (!strcmp(bson_iter_key(&iter), names[i]))
+                return true;
+    return false;
+}
+
 static bool send_once(tow_conn_t *conn, const char *database, const bson_t *command,
                       const tow_send_options_t *options, int64_t number, bson_t *reply,
                       tow_error_t *error)
@@ -215,6 +228,11 @@ static bool send_once(tow_conn_t *conn, const char *database, const bson_t *comm
         bson_init(reply);
     }
     bson_destroy(&opts);
+    if (ok && is_write(command) && !tow_reply_is_write(command, reply)) {
+        tow_fail_reply(error, conn->link->side, "its answer to a write cannot be read");
+        error->retry = TOW_RETRY_RECONNECT; /* what it did is not known */
+        return false;
+    }
     if (ok && bson_iter_init_find(&iter, reply, "writeConcernError"))
         return tow_fail_write_concern(conn->link, &iter, error);
     if (ok && tow_fail_passing(conn->link->side, reply, error))
@@ -258,13 +276,12 @@ uint32_t tow_conn_server(const tow_conn_t *conn)
 
 tow_optime_t tow_reply_time(const bson_t *reply)
 {
+    tow_optime_t time = 0;
     bson_iter_t iter;
-    uint32_t seconds, increment;
 
-    if (!bson_iter_init_find(&iter, reply, "operationTime") || !BSON_ITER_HOLDS_TIMESTAMP(&iter))
-        return 0;
-    bson_iter_timestamp(&iter, &seconds, &increment);
-    return TOW_OPTIME(seconds, increment);
+    if (bson_iter_init_find(&iter, reply, "operationTime"))
+        tow_iter_time(&iter, &time);
+    return time;
 }
 
 void tow_link_take_time(tow_link_t *link, const bson_t *reply)

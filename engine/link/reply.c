@@ -151,14 +151,13 @@ static bool is_document_change(const char *operation)
            !strcmp(operation, "replace") || !strcmp(operation, "delete");
 }
 
-static bool names_collection(const bson_t *event, const char *field)
+static bool names_collection(const bson_iter_t *field)
 {
-    bson_iter_t iter, part;
+    bson_iter_t part;
     const char *text;
     bool database = false, collection = false;
 
-    if (!bson_iter_init_find(&iter, event, field) || !BSON_ITER_HOLDS_DOCUMENT(&iter) ||
-        !bson_iter_recurse(&iter, &part))
+    if (!BSON_ITER_HOLDS_DOCUMENT(field) || !bson_iter_recurse(field, &part))
         return false;
     while (bson_iter_next(&part)) {
         if (!strcmp(bson_iter_key(&part), "db"))
@@ -169,26 +168,65 @@ static bool names_collection(const bson_t *event, const char *field)
     return database && collection && tow_iter_complete(&part);
 }
 
+/* What tow_reply_is_event looks for, in one pass: a source sends a great many. */
+typedef struct {
+    const char *operation;
+    bool token, time, ns, to, key, database;
+} seen_t;
+
+static void look_at(bson_iter_t *field, seen_t *seen)
+{
+    const char *name = bson_iter_key(field), *text;
+    bson_iter_t child;
+    tow_optime_t time;
+    bson_t document;
+
+    if (!strcmp(name, "operationType")) {
+        tow_iter_text(field, &seen->operation);
+    } else if (!strcmp(name, "_id")) {
+        seen->token = tow_iter_document(field, &document) && !bson_empty(&document);
+    } else if (!strcmp(name, "clusterTime")) {
+        seen->time = tow_iter_time(field, &time) && time;
+    } else if (!strcmp(name, "ns")) {
+        seen->ns = names_collection(field);
+        seen->database = tow_iter_document(field, &document) && tow_field_text(&document, "db", &text) && *text;
+    } else if (!strcmp(name, "to")) {
+        seen->to = names_collection(field);
+    } else if (!strcmp(name, "documentKey")) {
+        seen->key = BSON_ITER_HOLDS_DOCUMENT(field) && bson_iter_recurse(field, &child) &&
+                    bson_iter_find(&child, "_id");
+    }
+}
+
 bool tow_reply_is_event(const bson_t *event)
 {
-    const char *operation, *text;
+    seen_t seen = {.operation = ""};
     bson_iter_t iter;
-    tow_optime_t time;
-    bson_t token;
 
-    if (!tow_field_text(event, "operationType", &operation) || !*operation ||
-        !tow_field_document(event, "_id", &token) || bson_empty(&token) ||
-        !find(event, "clusterTime", &iter) || !tow_iter_time(&iter, &time) || !time)
+    if (!bson_iter_init(&iter, event))
         return false;
-    if (is_document_change(operation))
-        return names_collection(event, "ns") && find(event, "documentKey._id", &iter);
-    if (!strcmp(operation, "drop"))
-        return names_collection(event, "ns");
-    if (!strcmp(operation, "rename"))
-        return names_collection(event, "ns") && names_collection(event, "to");
-    if (!strcmp(operation, "dropDatabase"))
-        return tow_field_text(event, "ns.db", &text) && *text;
-    return true;
+    while (bson_iter_next(&iter))
+        look_at(&iter, &seen);
+    if (!tow_iter_complete(&iter) || !*seen.operation || !seen.token || !seen.time)
+        return false;
+    if (is_document_change(seen.operation))
+        return seen.ns && seen.key;
+    if (!strcmp(seen.operation, "drop"))
+        return seen.ns;
+    if (!strcmp(seen.operation, "rename"))
+        return seen.ns && seen.to;
+    return strcmp(seen.operation, "dropDatabase") != 0 || seen.database;
+}
+
+bool tow_reply_are_events(bson_iter_t batch)
+{
+    bson_t event;
+    bool broken;
+
+    while (tow_batch_document(&batch, &event, &broken))
+        if (!tow_reply_is_event(&event))
+            return false;
+    return !broken;
 }
 
 /* Asking ----------------------------------------------------------------------------------------*/

@@ -40,6 +40,12 @@ bool tow_batch_document(bson_iter_t *batch, bson_t *out, bool *out_broken);
 /* A change event that the engine may act on: operation, time and resume token are there, a change of a document
  * has its key, and every DDL event that is about a namespace names it. */
 bool tow_reply_is_event(const bson_t *event);
+/* All of a batch, of which nothing may be taken when one is not. */
+bool tow_reply_are_events(bson_iter_t batch);
+
+/* The reply to insert, update or delete: it counts, and every refusal it lists can be read and is about a
+ * statement of the command (insert.c). */
+bool tow_reply_is_write(const bson_t *command, const bson_t *reply);
 
 /* "SIDE: WHAT", of class SAME: asked again, and with status 8 when that does not help. Returns false. */
 bool tow_fail_reply(tow_error_t *error, const char *side, const char *what);

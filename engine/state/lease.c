@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "engine/base/clock.h"
+#include "engine/link/reply.h"
 
 static void read_line(const char *path, char *out, size_t size)
 {
@@ -350,15 +351,11 @@ static bool close_sessions(tow_store_t *store, tow_error_t *error)
     ok = conn != NULL;
     if (ok && found && bson_iter_init_find(&iter, &document, "sessions") && bson_iter_recurse(&iter, &list))
         while (ok && bson_iter_next(&list)) {
-            const uint8_t *data;
-            uint32_t length;
             bson_t session;
 
-            if (!BSON_ITER_HOLDS_DOCUMENT(&list))
-                continue;
-            bson_iter_document(&list, &length, &data);
-            if (bson_init_static(&session, data, length))
-                ok = tow_store_keep(store, error) && close_session(store, conn, &session, error);
+            ok = tow_iter_document(&list, &session)
+                     ? tow_store_keep(store, error) && close_session(store, conn, &session, error)
+                     : tow_fail(error, TOW_ERROR_SERVER, "a session of an earlier process cannot be read");
         }
     tow_conn_close(conn);
     if (found)
