@@ -5,6 +5,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/job/internal.h"
+#include "engine/job/same.h"
 #include "engine/job/validate.h"
 
 enum { LEASE_WAIT_MS = 20000 };
@@ -406,6 +407,22 @@ static bool prepare_resumed(tow_job_t *job, const tow_checkpoint_t *checkpoint,
            tow_replay_start(job->replay, now, checkpoint->ddl_time, error);
 }
 
+/* Before anything is cleared or written but the job's state. Destroys the store when it is false; where
+ * both sides are one, a new job's state must not stay there. */
+static bool prove_different(tow_job_t *job, tow_store_t *store, bool resumed, tow_error_t *error)
+{
+    tow_error_t ignored;
+
+    if (tow_prove_different(job->source, job->destination, tow_store_database(store), error))
+        return true;
+    if (tow_stop_requested(job->stop))
+        tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped while preparing; run the same command again to go on");
+    if (resumed || !tow_store_drop(store, &ignored))
+        resumed = !tow_store_release(store, &ignored);
+    tow_store_destroy(store);
+    return false;
+}
+
 bool tow_job_prepare(tow_job_t *job, tow_error_t *error)
 {
     tow_settings_t settings = {tow_link_facts(job->source)->identity,
@@ -416,7 +433,7 @@ bool tow_job_prepare(tow_job_t *job, tow_error_t *error)
     tow_store_t *store = tow_store_open(job->destination, job->config.name, &settings,
                                         LEASE_WAIT_MS, &resumed, error);
 
-    if (!store)
+    if (!store || !prove_different(job, store, resumed, error))
         return false;
     pthread_mutex_lock(&job->lock);
     job->store = store;

@@ -73,7 +73,7 @@ static bool share_host(const parsed_t *a, const parsed_t *b)
     return false;
 }
 
-tow_identity_t tow_identity_compare(const char *a, const char *b)
+tow_relation_t tow_identity_compare(const char *a, const char *b)
 {
     parsed_t x, y;
 

@@ -17,11 +17,11 @@ typedef enum {
     TOW_IDENTITY_SAME,
     TOW_IDENTITY_DIFFERENT, /* for certain */
     TOW_IDENTITY_OPEN       /* what they say allows both: only a look at the data decides */
-} tow_identity_t;
+} tow_relation_t;
 
 /* Same: equal ids; or, where one of them is not known, the same set name and a member in common (of a cluster
  * a mongos in common). Different: other ids, or sets of other names. */
-tow_identity_t tow_identity_compare(const char *a, const char *b);
+tow_relation_t tow_identity_compare(const char *a, const char *b);
 
 /* Writes the text. `kind`: "set", "cluster" or "standalone"; id "": not known; hosts separated by commas, of
  * which as many are kept as fit. */
