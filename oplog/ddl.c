@@ -113,13 +113,9 @@ static bool run_on_destination(ddl_t *ddl, const char *database, const bson_t *c
 static bool drop_on_destination(ddl_t *ddl, const char *database, const char *name,
                                 tow_error_t *error)
 {
-    bson_t command = BSON_INITIALIZER;
-    bool ok;
+    const tow_ddl_handler_t *handler = &ddl->replay->options.ddl;
 
-    bson_append_utf8(&command, "drop", -1, name, -1);
-    ok = run_on_destination(ddl, database, &command, error) || is_not_found(error);
-    bson_destroy(&command);
-    return ok ? true : tow_fail_context(error, "drop %s.%s", database, name);
+    return handler->dropped(handler->data, ddl->replay->destination, database, name, error);
 }
 
 static bool copy_again(ddl_t *ddl, const char *database, const char *name, tow_error_t *error)
@@ -250,24 +246,32 @@ static bool horizon_passed(const ddl_t *ddl)
     return false;
 }
 
-/* renameCollection on the destination. *out_found false: the old name is not there. */
-static bool rename_on_destination(ddl_t *ddl, const tow_namespace_t *from, const char *to,
-                                  bool *out_found, tow_error_t *error)
+/* renameCollection on the destination. *out_found false: the old name is not there, or not the job's. */
+static bool rename_on_destination(ddl_t *ddl, const tow_namespace_t *from, const char *database,
+                                  const char *name, bool *out_found, tow_error_t *error)
 {
-    bson_t command = BSON_INITIALIZER;
+    const tow_ddl_handler_t *handler = &ddl->replay->options.ddl;
+    bson_t command;
+    char to[512];
     bool ok;
 
+    if (!handler->may_rename(handler->data, ddl->replay->destination, from, database, name, out_found, error))
+        return false;
+    if (!*out_found)
+        return true;
+    snprintf(to, sizeof to, "%s.%s", database, name);
+    bson_init(&command);
     bson_append_utf8(&command, "renameCollection", -1, from->ns, -1);
     bson_append_utf8(&command, "to", -1, to, -1);
     bson_append_bool(&command, "dropTarget", -1, true);
-    *out_found = true;
     ok = run_on_destination(ddl, "admin", &command, error);
     bson_destroy(&command);
     if (!ok && is_not_found(error)) {
         *out_found = false;
         return true;
     }
-    return ok ? true : tow_fail_context(error, "rename %s to %s", from->ns, to);
+    return ok ? handler->renamed(handler->data, ddl->replay->destination, from->ns, database, name, error)
+              : tow_fail_context(error, "rename %s to %s", from->ns, to);
 }
 
 static tow_namespace_t *add_renamed(ddl_t *ddl, const tow_namespace_t *from, const char *database,
@@ -303,7 +307,7 @@ static bool rename_exactly(ddl_t *ddl, tow_namespace_t *from, const char *databa
     if (target)
         discard_keys(ddl, target);
     take_moved(ddl, from, &moved);
-    ok = rename_on_destination(ddl, from, ns, &found, error);
+    ok = rename_on_destination(ddl, from, database, name, &found, error);
     if (ok && found) {
         to = add_renamed(ddl, from, database, name);
         tow_namespaces_drop(ddl->replay->options.namespaces, from);

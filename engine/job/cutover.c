@@ -250,8 +250,10 @@ bool tow_job_hold_off_ttl(tow_job_t *job, tow_error_t *error)
  * know. A collection that only a new copy makes equal is copied first. */
 static tow_finalized_t reconcile(tow_job_t *job, tow_error_t *error)
 {
-    tow_finalized_t result;
+    tow_finalized_t result = tow_job_check_gaps(job, error);
 
+    if (result != TOW_FINALIZE_DONE)
+        return result;
     if (!store_ttl(job, true, error) || !tow_copy_reconcile(job->copy, NULL, NULL, true, error))
         return TOW_FINALIZE_FAILED;
     if (!tow_copy_finished(job->copy)) {

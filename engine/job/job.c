@@ -25,6 +25,7 @@ static void forward_event(void *data, tow_level_t level, const char *name, const
 
     pthread_mutex_lock(&job->event_lock);
     if ((!strcmp(name, "reconciled") || !strcmp(name, "rollover") ||
+         !strcmp(name, "foreign") || !strcmp(name, "left_out") ||
          !strcmp(name, "cutover_called_off")) &&
         job->note_count < sizeof job->notes / sizeof *job->notes)
         job->notes[job->note_count++] = tow_strdup(message);

@@ -104,7 +104,26 @@ static bool ddl_copying(void *data)
 static bool ddl_create(void *data, tow_conn_t *destination, const tow_collection_info_t *info,
                        tow_error_t *error)
 {
-    return tow_copy_create(destination, info, error);
+    return tow_copy_make(((tow_job_t *)data)->copy, destination, info, error);
+}
+
+static bool ddl_dropped(void *data, tow_conn_t *destination, const char *database, const char *name,
+                        tow_error_t *error)
+{
+    return tow_copy_dropped(((tow_job_t *)data)->copy, destination, database, name, error);
+}
+
+static bool ddl_may_rename(void *data, tow_conn_t *destination, const tow_namespace_t *from,
+                           const char *to_database, const char *to_name, bool *out_ours, tow_error_t *error)
+{
+    return tow_copy_may_rename(((tow_job_t *)data)->copy, destination, from->database, from->name,
+                               to_database, to_name, out_ours, error);
+}
+
+static bool ddl_renamed(void *data, tow_conn_t *destination, const char *from_ns, const char *database,
+                        const char *name, tow_error_t *error)
+{
+    return tow_copy_renamed(((tow_job_t *)data)->copy, destination, from_ns, database, name, error);
 }
 
 static bool ddl_copy_again(void *data, const char *database, const char *name, bool *out_found,
@@ -171,6 +190,7 @@ static bool make_components(tow_job_t *job, const char *series, tow_error_t *err
     tow_copy_options_t copy = {.source = job->source,
                                .destination = job->destination,
                                .store = job->store,
+                               .claims = job->claims,
                                .filter = job->filter,
                                .stop = job->stop,
                                .sink = job->sink,
@@ -200,11 +220,13 @@ static bool make_components(tow_job_t *job, const char *series, tow_error_t *err
         .dirty_bytes = config->memory_bytes * 3 / 5,
         .retry_window_ms = config->retry_window_ms,
         .touched = tow_job_verifies_online(job) ? touched : NULL,
-        .ddl = {job, ddl_copying, ddl_create, ddl_copy_again, ddl_index, ddl_index_drop,
+        .ddl = {job, ddl_copying, ddl_create, ddl_copy_again, ddl_dropped, ddl_may_rename, ddl_renamed, ddl_index, ddl_index_drop,
                 ddl_reconcile, ddl_forget, ddl_save_time}};
 
-    if (!spool)
+    if (!spool || !tow_claims_load(job->claims, error)) {
+        tow_spool_close(spool);
         return false;
+    }
     pthread_mutex_lock(&job->lock);
     job->track = replay.track_data = tow_track_new();
     job->spool = spool;
@@ -437,6 +459,7 @@ bool tow_job_prepare(tow_job_t *job, tow_error_t *error)
         return false;
     pthread_mutex_lock(&job->lock);
     job->store = store;
+    job->claims = tow_claims_new(store);
     job->before = resumed ? TOW_BEFORE_BEGUN : TOW_BEFORE_NONE;
     pthread_mutex_unlock(&job->lock);
     if (!remember(job, &remembered, error))
@@ -487,7 +510,9 @@ void tow_job_teardown(tow_job_t *job)
     tow_ledger_destroy(job->ledger);
     tow_namespaces_destroy(job->namespaces);
     tow_spool_close(job->spool);
+    tow_claims_destroy(job->claims);
     tow_store_destroy(job->store);
+    job->claims = NULL;
     job->tail = NULL;
     job->replay = NULL;
     job->copy = NULL;

@@ -243,6 +243,18 @@ static void sort_catalog(tow_catalog_t *catalog)
     catalog->items = items;
 }
 
+static int compare_ns(const void *key, const void *item)
+{
+    return strcmp(key, ((const tow_collection_info_t *)item)->ns);
+}
+
+const tow_collection_info_t *tow_catalog_get(const tow_catalog_t *catalog, const char *ns)
+{
+    return catalog->count
+               ? bsearch(ns, catalog->items, catalog->count, sizeof *catalog->items, compare_ns)
+               : NULL;
+}
+
 bool tow_catalog_read(tow_conn_t *conn, const char *database, tow_catalog_t *out,
                       tow_error_t *error)
 {

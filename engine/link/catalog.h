@@ -35,6 +35,7 @@ bool tow_catalog_find(tow_conn_t *conn, const char *database, const char *name,
                       tow_collection_info_t *out, bool *out_found, tow_error_t *error) TOW_CHECK;
 void tow_collection_info_clear(tow_collection_info_t *info);
 void tow_catalog_clear(tow_catalog_t *catalog);
+const tow_collection_info_t *tow_catalog_get(const tow_catalog_t *catalog, const char *ns); /* NULL: not listed */
 
 /* Raw index specifications without `ns` and without the _id index (on clustered collections: without
  * the clustered one), as far as the link shows them. A collection that does not exist has none. */

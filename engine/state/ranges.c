@@ -50,9 +50,8 @@ static void append_range(bson_t *out, const char *ns, const tow_range_t *range)
     bson_append_int64(out, "bytes", -1, (int64_t)range->bytes);
 }
 
-/* deleteMany by one field. */
-static bool delete_by(tow_store_t *store, const char *collection, const char *field,
-                      const char *value, tow_error_t *error)
+bool tow_store_delete_by(tow_store_t *store, const char *collection, const char *field,
+                         const char *value, tow_error_t *error)
 {
     bson_t command = BSON_INITIALIZER, list, statement, filter, reply;
     tow_write_error_t failure;
@@ -80,8 +79,8 @@ static bool delete_by(tow_store_t *store, const char *collection, const char *fi
 static bool remove_collection(tow_store_t *store, const char *ns, tow_error_t *error)
 {
     /* The collection first: ranges without one mean nothing. */
-    return delete_by(store, "collections", "_id", ns, error) &&
-           delete_by(store, "ranges", "ns", ns, error);
+    return tow_store_delete_by(store, "collections", "_id", ns, error) &&
+           tow_store_delete_by(store, "ranges", "ns", ns, error);
 }
 
 static bool insert_ranges(tow_store_t *store, const char *ns, const tow_range_t *ranges,
@@ -170,7 +169,7 @@ bool tow_store_put_collection(tow_store_t *store, const tow_collection_info_t *i
         return true;
     pthread_mutex_lock(&store->lock);
     ok = tow_store_keep(store, error) && record(store, info, 0, 0, error) &&
-         delete_by(store, "ranges", "ns", info->ns, error) &&
+         tow_store_delete_by(store, "ranges", "ns", info->ns, error) &&
          insert_ranges(store, info->ns, ranges, count, error) &&
          (!count || record(store, info, read_at, count, error));
     pthread_mutex_unlock(&store->lock);
