@@ -114,8 +114,16 @@ static bool drop_on_destination(ddl_t *ddl, const char *database, const char *na
                                 tow_error_t *error)
 {
     const tow_ddl_handler_t *handler = &ddl->replay->options.ddl;
+    bson_t command;
+    bool ok;
 
-    return handler->dropped(handler->data, ddl->replay->destination, database, name, error);
+    if (handler->dropped)
+        return handler->dropped(handler->data, ddl->replay->destination, database, name, error);
+    bson_init(&command);
+    bson_append_utf8(&command, "drop", -1, name, -1);
+    ok = run_on_destination(ddl, database, &command, error) || is_not_found(error);
+    bson_destroy(&command);
+    return ok ? true : tow_fail_context(error, "drop %s.%s", database, name);
 }
 
 static bool copy_again(ddl_t *ddl, const char *database, const char *name, tow_error_t *error)
@@ -255,7 +263,8 @@ static bool rename_on_destination(ddl_t *ddl, const tow_namespace_t *from, const
     char to[512];
     bool ok;
 
-    if (!handler->may_rename(handler->data, ddl->replay->destination, from, database, name, out_found, error))
+    *out_found = true;
+    if (handler->may_rename && !handler->may_rename(handler->data, ddl->replay->destination, from, database, name, out_found, error))
         return false;
     if (!*out_found)
         return true;
@@ -270,8 +279,10 @@ static bool rename_on_destination(ddl_t *ddl, const tow_namespace_t *from, const
         *out_found = false;
         return true;
     }
-    return ok ? handler->renamed(handler->data, ddl->replay->destination, from->ns, database, name, error)
-              : tow_fail_context(error, "rename %s to %s", from->ns, to);
+    if (!ok)
+        return tow_fail_context(error, "rename %s to %s", from->ns, to);
+    return !handler->renamed ||
+           handler->renamed(handler->data, ddl->replay->destination, from->ns, database, name, error);
 }
 
 static tow_namespace_t *add_renamed(ddl_t *ddl, const tow_namespace_t *from, const char *database,

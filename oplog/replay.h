@@ -22,7 +22,7 @@ typedef struct {
                    tow_error_t *error);
     bool (*copy_again)(void *data, const char *database, const char *name, bool *out_found,
                        tow_error_t *error);
-    /* Of what the job made on the destination; NULL: there are no such events. */
+    /* About what the job made on the destination, which alone may go; NULL: all that is there is the job's. */
     bool (*dropped)(void *data, tow_conn_t *destination, const char *database, const char *name,
                     tow_error_t *error);
     bool (*may_rename)(void *data, tow_conn_t *destination, const tow_namespace_t *from,

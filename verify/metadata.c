@@ -198,6 +198,12 @@ static void compare_types(tow_verify_run_t *run, tow_verify_item_t *item)
                  "%s is %s, which is not compared", item->ns, type_name(source));
         return;
     }
+    if (!any) {
+        if (tell)
+            add_text(run, item, TOW_DIFFERENCE_OPTIONS,
+                     tow_strdup("copied by this job, and listed by neither side"));
+        return;
+    }
     if (!source || !destination) {
         if (tell)
             add_text(run, item, TOW_DIFFERENCE_OPTIONS,

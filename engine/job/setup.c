@@ -21,12 +21,17 @@ static bool drop_all(tow_job_t *job, tow_conn_t *conn, const tow_catalog_t *cata
     for (int views = 1; views >= 0; views--)
         for (size_t i = 0; i < catalog->count; i++) {
             const tow_collection_info_t *info = &catalog->items[i];
-            bson_t command = BSON_INITIALIZER, reply;
-            bool ok;
+            bson_t command, reply;
+            bool ok, state;
 
             if ((info->type == TOW_VIEW) != (views == 1) ||
                 !tow_filter_takes(job->filter, info->database, info->name))
                 continue;
+            if (!tow_is_job_state(conn, info->database, &state, error))
+                return tow_fail_context(error, "look for another job's state in %s", info->database);
+            if (state)
+                continue;
+            bson_init(&command);
             bson_append_utf8(&command, "drop", -1, info->name, -1);
             ok = tow_conn_command(conn, info->database, &command, &send, &reply, error) ||
                  error->server_code == 26;
@@ -39,7 +44,8 @@ static bool drop_all(tow_job_t *job, tow_conn_t *conn, const tow_catalog_t *cata
     return true;
 }
 
-/* Drops what a new job would write; --clear-destination was given, and every check passed. */
+/* Drops what a new job would write; --clear-destination was given, every check passed, the job's lease is held
+ * and both sides are proven to be two. */
 static bool clear_destination(tow_job_t *job, tow_error_t *error)
 {
     tow_conn_t *destination = tow_conn_open(job->destination, error);
@@ -86,8 +92,6 @@ bool tow_job_validate(tow_job_t *job, tow_error_t *error)
                  tow_link_facts(job->source)->version, tow_link_hosts(job->destination),
                  tow_link_facts(job->destination)->version);
     }
-    if (ok && !checked.exists && job->config.clear_destination)
-        ok = clear_destination(job, error);
     job->survey = checked.survey; /* the copy need not ask again */
     checked.survey = (tow_survey_t){0};
     tow_checked_clear(&checked);
@@ -463,6 +467,8 @@ bool tow_job_prepare(tow_job_t *job, tow_error_t *error)
     job->before = resumed ? TOW_BEFORE_BEGUN : TOW_BEFORE_NONE;
     pthread_mutex_unlock(&job->lock);
     if (!remember(job, &remembered, error))
+        return false;
+    if (!remembered.prepared && job->config.clear_destination && !clear_destination(job, error))
         return false;
     job->ttl_restored = remembered.ttl_restored;
     if (remembered.blocked) {

@@ -426,6 +426,7 @@ void tow_job_check(tow_job_t *job, bool starting, tow_checked_t *out)
     for (size_t i = 0; i < later.count; i++)
         out->findings.items[out->findings.count++] = later.items[i];
     tow_check_supported(&run);
+    tow_check_left_out(&run);
     tow_check_filter(&run);
     tow_check_indexes(&run);
     tow_check_conflicts(&run);

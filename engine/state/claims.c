@@ -289,6 +289,18 @@ tow_claim_t tow_claims_of(tow_claims_t *claims, const char *ns, const uint8_t uu
     return state;
 }
 
+bool tow_claims_has(tow_claims_t *claims, const char *ns)
+{
+    entry_t *entry;
+    bool has;
+
+    pthread_mutex_lock(&claims->lock);
+    entry = find(claims, ns);
+    has = entry && entry->state == TOW_CLAIM_MADE;
+    pthread_mutex_unlock(&claims->lock);
+    return has;
+}
+
 bool tow_claims_first_told(tow_claims_t *claims, const char *ns)
 {
     entry_t *entry;
