@@ -218,11 +218,10 @@ typedef struct {
 
 static const char *text_of(const bson_t *document, const char *name)
 {
-    bson_iter_t iter;
+    const char *text = "";
 
-    return bson_iter_init_find(&iter, document, name) && BSON_ITER_HOLDS_UTF8(&iter)
-               ? bson_iter_utf8(&iter, NULL)
-               : "";
+    tow_field_text(document, name, &text);
+    return text;
 }
 
 static bool is_true(const bson_t *document, const char *name)
@@ -236,7 +235,8 @@ static bool is_true(const bson_t *document, const char *name)
 static void parse_info(const bson_t *document, tow_collection_info_t *out,
                        tow_optime_t *out_read_time)
 {
-    bson_iter_t iter, locale;
+    const char *locale;
+    bson_iter_t iter;
     bson_t options;
 
     *out = (tow_collection_info_t){.database = tow_strdup(text_of(document, "db")),
@@ -247,17 +247,11 @@ static void parse_info(const bson_t *document, tow_collection_info_t *out,
         bson_concat(&out->options, &options);
     out->capped = is_true(&out->options, "capped");
     out->clustered = bson_has_field(&out->options, "clusteredIndex");
-    out->collated = bson_iter_init(&iter, &out->options) &&
-                    bson_iter_find_descendant(&iter, "collation.locale", &locale) &&
-                    BSON_ITER_HOLDS_UTF8(&locale) &&
-                    strcmp(bson_iter_utf8(&locale, NULL), "simple") != 0;
+    out->collated = tow_field_text(&out->options, "collation.locale", &locale) &&
+                    strcmp(locale, "simple") != 0;
     *out_read_time = 0;
-    if (bson_iter_init_find(&iter, document, "readTime") && BSON_ITER_HOLDS_TIMESTAMP(&iter)) {
-        uint32_t seconds, increment;
-
-        bson_iter_timestamp(&iter, &seconds, &increment);
-        *out_read_time = TOW_OPTIME(seconds, increment);
-    }
+    if (bson_iter_init_find(&iter, document, "readTime"))
+        tow_iter_time(&iter, out_read_time);
 }
 
 static bool restore_collection(void *data, const bson_t *document, tow_range_t *ranges,

@@ -4,6 +4,7 @@
 #include <utlist.h>
 
 #include "copy/internal.h"
+#include "engine/link/reply.h"
 
 enum {
     NAMESPACE_NOT_FOUND = 26,
@@ -40,11 +41,10 @@ void tow_index_held_off(const bson_t *specification, bson_t *out)
 
 static const char *name_of(const bson_t *specification)
 {
-    bson_iter_t iter;
+    const char *name = "?";
 
-    return bson_iter_init_find(&iter, specification, "name") && BSON_ITER_HOLDS_UTF8(&iter)
-               ? bson_iter_utf8(&iter, NULL)
-               : "?";
+    tow_field_text(specification, "name", &name);
+    return name;
 }
 
 /* Failures --------------------------------------------------------------------------------------*/

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "copy/internal.h"
+#include "engine/link/reply.h"
 
 typedef struct {
     tow_copy_t *copy;
@@ -183,11 +184,10 @@ static bool make_alike(task_t *task, const tow_collection_info_t *ours,
 
 static const char *name_of(const bson_t *specification)
 {
-    bson_iter_t iter;
+    const char *name = "";
 
-    return bson_iter_init_find(&iter, specification, "name") && BSON_ITER_HOLDS_UTF8(&iter)
-               ? bson_iter_utf8(&iter, NULL)
-               : "";
+    tow_field_text(specification, "name", &name);
+    return name;
 }
 
 static const bson_t *find_index(const tow_indexes_t *indexes, const char *name)

@@ -305,7 +305,7 @@ static bool take_reply(tow_tail_t *tail, bson_t *reply, tow_optime_t known, tow_
 
     if (!tow_reply_cursor(reply, &cursor))
         return fail_stream("it answered getMore without a batch", error);
-    if (!tow_reply_are_events(cursor.batch))
+    if (!tow_reply_are_events(&cursor.batch))
         return fail_stream("it sent a change event that cannot be read", error);
     tail->cursor = cursor.id;
     batch = cursor.batch;

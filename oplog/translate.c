@@ -16,12 +16,11 @@ static tow_statement_t translate_document(const bson_iter_t *field, bson_t *docu
 
 tow_statement_t tow_translate(const bson_t *event, bson_t *document)
 {
-    bson_iter_t iter, field;
     const char *operation;
+    bson_iter_t field;
 
-    if (!bson_iter_init_find(&iter, event, "operationType") || !BSON_ITER_HOLDS_UTF8(&iter))
+    if (!tow_field_text(event, "operationType", &operation))
         return TOW_STATEMENT_REFETCH;
-    operation = bson_iter_utf8(&iter, NULL);
     if (!strcmp(operation, "delete"))
         return TOW_STATEMENT_DELETE;
     if ((!strcmp(operation, "insert") || !strcmp(operation, "replace")) &&

@@ -98,7 +98,7 @@ static bool take_reply(tow_watch_t *watch, const bson_t *reply, tow_error_t *err
     watch->cursor = 0;
     if (!tow_reply_cursor(reply, &cursor))
         return tow_fail(error, TOW_ERROR_SERVER, "a change stream answered without a cursor");
-    if (!tow_reply_are_events(cursor.batch))
+    if (!tow_reply_are_events(&cursor.batch))
         return tow_fail(error, TOW_ERROR_SERVER, "a change stream sent a broken event");
     watch->cursor = cursor.id;
     batch = cursor.batch;

@@ -44,14 +44,14 @@ static bool is_default(const bson_iter_t *option)
 {
     static const char *const values[][2] = {{"validationLevel", "strict"},
                                             {"validationAction", "error"}};
-    const char *name = bson_iter_key(option);
+    const char *name = bson_iter_key(option), *text;
     bson_iter_t inner;
 
     if (BSON_ITER_HOLDS_BOOL(option))
         return !bson_iter_bool(option);
     for (size_t i = 0; i < sizeof values / sizeof *values; i++)
-        if (!strcmp(name, values[i][0]) && BSON_ITER_HOLDS_UTF8(option))
-            return !strcmp(bson_iter_utf8(option, NULL), values[i][1]);
+        if (!strcmp(name, values[i][0]) && tow_iter_text(option, &text))
+            return !strcmp(text, values[i][1]);
     if (!BSON_ITER_HOLDS_DOCUMENT(option) || !bson_iter_recurse(option, &inner))
         return false;
     if (!strcmp(name, "changeStreamPreAndPostImages"))
@@ -232,11 +232,10 @@ static void compare_types(tow_verify_run_t *run, tow_verify_item_t *item)
 
 static const char *index_name(const bson_t *index)
 {
-    bson_iter_t iter;
+    const char *name = "";
 
-    return bson_iter_init_find(&iter, index, "name") && BSON_ITER_HOLDS_UTF8(&iter)
-               ? bson_iter_utf8(&iter, NULL)
-               : "";
+    tow_field_text(index, "name", &name);
+    return name;
 }
 
 static const bson_t *find_index(const tow_indexes_t *indexes, const char *name)

@@ -25,11 +25,9 @@ static bool is_internal(const char *name)
 /* A collation other than simple. */
 static bool is_collated(const bson_t *options)
 {
-    bson_iter_t iter, locale;
+    const char *locale;
 
-    return bson_iter_init(&iter, options) &&
-           bson_iter_find_descendant(&iter, "collation.locale", &locale) &&
-           BSON_ITER_HOLDS_UTF8(&locale) && strcmp(bson_iter_utf8(&locale, NULL), "simple") != 0;
+    return tow_field_text(options, "collation.locale", &locale) && strcmp(locale, "simple") != 0;
 }
 
 static bool is_uuid(const bson_iter_t *iter, const uint8_t **out)
@@ -335,13 +333,14 @@ static bool is_id_index(const bson_t *specification)
 
 static bool is_hashed(const bson_t *specification)
 {
-    bson_iter_t iter, key;
+    const char *kind;
     bool hashed = false;
+    bson_iter_t key;
+    bson_t keys;
 
-    if (bson_iter_init_find(&iter, specification, "key") && BSON_ITER_HOLDS_DOCUMENT(&iter) &&
-        bson_iter_recurse(&iter, &key))
+    if (tow_field_document(specification, "key", &keys) && bson_iter_init(&key, &keys))
         while (!hashed && bson_iter_next(&key))
-            hashed = BSON_ITER_HOLDS_UTF8(&key) && !strcmp(bson_iter_utf8(&key, NULL), "hashed");
+            hashed = tow_iter_text(&key, &kind) && !strcmp(kind, "hashed");
     return hashed;
 }
 

@@ -54,15 +54,16 @@ static bool fail_unreadable(listing_t *listing, const char *what, tow_error_t *e
 }
 
 /* Every entry is a document that its reader can use: what is passed over would count as not there. */
-static bool check_entries(listing_t *listing, bson_iter_t documents, bool *out_any, tow_error_t *error)
+static bool check_entries(listing_t *listing, const bson_iter_t *batch, bool *out_any, tow_error_t *error)
 {
+    bson_iter_t documents = *batch;
     bson_t document;
     bool broken;
 
     *out_any = false;
     while (tow_batch_document(&documents, &document, &broken)) {
         *out_any = true;
-        if (!bson_validate(&document, BSON_VALIDATE_NONE, NULL) ||
+        if (!tow_is_readable(&document) ||
             (listing->is_whole && !listing->is_whole(&document)))
             return fail_unreadable(listing, "an entry of its answer cannot be read", error);
     }
@@ -87,7 +88,7 @@ static bool take_reply(listing_t *listing, batch_t *batch, tow_error_t *error)
     }
     if (cursor.id && !listing->collection)
         return fail_unreadable(listing, "its answer does not name the collection of its cursor", error);
-    if (!check_entries(listing, cursor.batch, &any, error))
+    if (!check_entries(listing, &cursor.batch, &any, error))
         return false;
     listing->empty = any ? 0 : listing->empty + 1;
     listing->bytes += batch->reply.len;

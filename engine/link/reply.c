@@ -6,6 +6,8 @@
 
 #include "engine/link/internal.h"
 
+enum { DEPTH_MOST = 250 }; /* servers take 180 */
+
 bool tow_iter_document(const bson_iter_t *iter, bson_t *out)
 {
     const uint8_t *data;
@@ -69,6 +71,38 @@ bool tow_iter_number(const bson_iter_t *iter, int64_t *out)
 bool tow_iter_complete(const bson_iter_t *iter)
 {
     return iter->err_off == 0;
+}
+
+/* A document or an array ends where its length says, with a zero: iterating alone does not look there. */
+static bool is_closed(const bson_iter_t *iter)
+{
+    const uint8_t *data;
+    uint32_t length;
+
+    if (BSON_ITER_HOLDS_ARRAY(iter))
+        bson_iter_array(iter, &length, &data);
+    else
+        bson_iter_document(iter, &length, &data);
+    return data && length >= 5 && data[length - 1] == 0;
+}
+
+static bool is_readable(bson_iter_t *iter, unsigned depth)
+{
+    bson_iter_t child;
+
+    while (bson_iter_next(iter))
+        if ((BSON_ITER_HOLDS_DOCUMENT(iter) || BSON_ITER_HOLDS_ARRAY(iter)) &&
+            (depth == DEPTH_MOST || !is_closed(iter) || !bson_iter_recurse(iter, &child) ||
+             !is_readable(&child, depth + 1)))
+            return false;
+    return tow_iter_complete(iter);
+}
+
+bool tow_is_readable(const bson_t *document)
+{
+    bson_iter_t iter;
+
+    return bson_iter_init(&iter, document) && is_readable(&iter, 0);
 }
 
 static bool find(const bson_t *reply, const char *path, bson_iter_t *out)
@@ -218,8 +252,9 @@ bool tow_reply_is_event(const bson_t *event)
     return strcmp(seen.operation, "dropDatabase") != 0 || seen.database;
 }
 
-bool tow_reply_are_events(bson_iter_t batch)
+bool tow_reply_are_events(const bson_iter_t *of)
 {
+    bson_iter_t batch = *of;
     bson_t event;
     bool broken;
 
@@ -258,7 +293,7 @@ bool tow_conn_ask(tow_conn_t *conn, const char *database, const bson_t *command,
 
     snprintf(text, sizeof text, "its answer to %s cannot be read", what);
     while ((ok = tow_conn_command(conn, database, command, &send, reply, error)) &&
-           !(bson_validate(reply, BSON_VALIDATE_NONE, NULL) && is_whole(reply))) {
+           !(tow_is_readable(reply) && is_whole(reply))) {
         ok = tow_fail_reply(error, conn->link->side, text);
         if (!tow_retrying_reply(&retrying, &unreadable, error))
             break;

@@ -16,6 +16,9 @@ bool tow_iter_number(const bson_iter_t *iter, int64_t *out); /* a whole number o
 /* A list or document that was iterated to its end: it was not something unreadable that ended it. */
 bool tow_iter_complete(const bson_iter_t *iter);
 
+/* The whole of a document, at every depth. bson_validate lets pass what copying then aborts at. */
+bool tow_is_readable(const bson_t *document);
+
 /* The same by path ("cursor.firstBatch.0"). */
 bool tow_field_document(const bson_t *reply, const char *path, bson_t *out);
 bool tow_field_list(const bson_t *reply, const char *path, bson_iter_t *out);
@@ -41,7 +44,7 @@ bool tow_batch_document(bson_iter_t *batch, bson_t *out, bool *out_broken);
  * has its key, and every DDL event that is about a namespace names it. */
 bool tow_reply_is_event(const bson_t *event);
 /* All of a batch, of which nothing may be taken when one is not. */
-bool tow_reply_are_events(bson_iter_t batch);
+bool tow_reply_are_events(const bson_iter_t *batch);
 
 /* The reply to insert, update or delete: it counts, and every refusal it lists can be read and is about a
  * statement of the command (insert.c). */

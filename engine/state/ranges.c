@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/link/reply.h"
 #include "engine/state/key.h"
 
 enum { RANGES_A_MESSAGE = 1000, NAMESPACE_NOT_FOUND = 26 };
@@ -287,6 +288,7 @@ static void parse_bounds(bson_iter_t *iter, tow_range_t *out)
 static bool parse_range(const bson_t *document, tow_range_t *out)
 {
     bson_iter_t iter, child;
+    const char *state;
 
     *out = (tow_range_t){0};
     if (!bson_iter_init(&iter, document))
@@ -299,9 +301,7 @@ static bool parse_range(const bson_t *document, tow_range_t *out)
             out->number = (uint32_t)bson_iter_as_int64(&child);
         } else if (!strcmp(name, "bounds") && bson_iter_recurse(&iter, &child)) {
             parse_bounds(&child, out);
-        } else if (!strcmp(name, "state") && BSON_ITER_HOLDS_UTF8(&iter)) {
-            const char *state = bson_iter_utf8(&iter, NULL);
-
+        } else if (!strcmp(name, "state") && tow_iter_text(&iter, &state)) {
             out->state = !strcmp(state, "done")      ? TOW_RANGE_DONE
                          : !strcmp(state, "started") ? TOW_RANGE_STARTED
                                                      : TOW_RANGE_OPEN;
@@ -330,16 +330,19 @@ static bool hand_over(tow_store_t *store, const bson_t *collection, tow_store_ea
 {
     documents_t documents;
     tow_range_t *ranges;
+    const char *ns;
     bson_iter_t iter;
     uint32_t count = 0, expected = 0;
     bool ok;
 
     if (bson_iter_init_find(&iter, collection, "ranges"))
         expected = (uint32_t)bson_iter_as_int64(&iter);
-    bson_iter_init_find(&iter, collection, "_id");
+    if (!tow_field_text(collection, "_id", &ns))
+        return tow_fail(error, TOW_ERROR_SERVER, "the job's state (%s) has a collection without a name",
+                        store->database);
     pthread_mutex_lock(&store->lock);
     ok = tow_store_keep(store, error) &&
-         read_all(store, "ranges", "ns", bson_iter_utf8(&iter, NULL), &documents, error);
+         read_all(store, "ranges", "ns", ns, &documents, error);
     pthread_mutex_unlock(&store->lock);
     if (!ok)
         return false;
