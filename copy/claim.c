@@ -1,12 +1,12 @@
-/* claim.c: creating and dropping under the job's claims (engine/state/claims.h). A repair without a job has
- * none: there the operator's own command says what may be replaced. */
+/* claim.c: creating and dropping under the job's claims (engine/state/claims.h). A repair without a
+ * job has none: there the operator's own command says what may be replaced. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "copy/internal.h"
 
-bool tow_copy_whose(tow_copy_t *copy, tow_conn_t *destination, const char *database, const char *name,
-                    tow_whose_t *out, tow_error_t *error)
+bool tow_copy_whose(tow_copy_t *copy, tow_conn_t *destination, const char *database,
+                    const char *name, tow_whose_t *out, tow_error_t *error)
 {
     tow_collection_info_t there;
     bool found;
@@ -33,10 +33,11 @@ bool tow_copy_is_ours(tow_copy_t *copy, const tow_collection_info_t *there)
 
 bool tow_copy_fail_foreign(const char *ns, tow_error_t *error)
 {
-    return tow_fail(error, TOW_ERROR_CONFLICT,
-                    "%s on the destination was not made by this job, and the source has a namespace of that "
-                    "name too; rename or drop the one on the destination, and run the same command again",
-                    ns);
+    return tow_fail(
+        error, TOW_ERROR_CONFLICT,
+        "%s on the destination was not made by this job, and the source has a namespace of that "
+        "name too; rename or drop the one on the destination, and run the same command again",
+        ns);
 }
 
 void tow_copy_tell_foreign(tow_copy_t *copy, const char *ns)
@@ -62,8 +63,9 @@ static bool claim(tow_copy_t *copy, tow_conn_t *destination, const char *databas
     return ok;
 }
 
-/* Somebody else's that is there already must not be taken for what we create. A mongos answers that it was
- * created where it was there with equal options, and a mongod does where the command had to be sent again. */
+/* Somebody else's that is there already must not be taken for what we create. A mongos answers that
+ * it was created where it was there with equal options, and a mongod does where the command had to
+ * be sent again. */
 static bool check_free(tow_copy_t *copy, tow_conn_t *destination, const tow_collection_info_t *info,
                        tow_error_t *error)
 {
@@ -79,7 +81,8 @@ static bool check_free(tow_copy_t *copy, tow_conn_t *destination, const tow_coll
     if (ours)
         return true;
     /* What was only meant would pass for ours after a restart. */
-    return tow_claims_end(copy->options.claims, info->ns, error) && tow_copy_fail_foreign(info->ns, error);
+    return tow_claims_end(copy->options.claims, info->ns, error) &&
+           tow_copy_fail_foreign(info->ns, error);
 }
 
 bool tow_copy_make(tow_copy_t *copy, tow_conn_t *destination, const tow_collection_info_t *info,
@@ -95,8 +98,8 @@ bool tow_copy_make(tow_copy_t *copy, tow_conn_t *destination, const tow_collecti
            claim(copy, destination, info->database, info->name, error);
 }
 
-bool tow_copy_unmake(tow_copy_t *copy, tow_conn_t *destination, const char *database, const char *name,
-                     tow_whose_t *out, tow_error_t *error)
+bool tow_copy_unmake(tow_copy_t *copy, tow_conn_t *destination, const char *database,
+                     const char *name, tow_whose_t *out, tow_error_t *error)
 {
     char *ns;
     bool ok;
@@ -116,8 +119,8 @@ bool tow_copy_unmake(tow_copy_t *copy, tow_conn_t *destination, const char *data
     return ok;
 }
 
-bool tow_copy_dropped(tow_copy_t *copy, tow_conn_t *destination, const char *database, const char *name,
-                      tow_error_t *error)
+bool tow_copy_dropped(tow_copy_t *copy, tow_conn_t *destination, const char *database,
+                      const char *name, tow_error_t *error)
 {
     tow_whose_t whose;
     char *ns;
@@ -133,8 +136,8 @@ bool tow_copy_dropped(tow_copy_t *copy, tow_conn_t *destination, const char *dat
 }
 
 bool tow_copy_may_rename(tow_copy_t *copy, tow_conn_t *destination, const char *from_database,
-                         const char *from_name, const char *to_database, const char *to_name, bool *out_ours,
-                         tow_error_t *error)
+                         const char *from_name, const char *to_database, const char *to_name,
+                         bool *out_ours, tow_error_t *error)
 {
     tow_whose_t from, to;
     char *ns;
@@ -155,8 +158,8 @@ bool tow_copy_may_rename(tow_copy_t *copy, tow_conn_t *destination, const char *
     return ok;
 }
 
-bool tow_copy_renamed(tow_copy_t *copy, tow_conn_t *destination, const char *from_ns, const char *database,
-                      const char *name, tow_error_t *error)
+bool tow_copy_renamed(tow_copy_t *copy, tow_conn_t *destination, const char *from_ns,
+                      const char *database, const char *name, tow_error_t *error)
 {
     return !copy->options.claims || (claim(copy, destination, database, name, error) &&
                                      tow_claims_end(copy->options.claims, from_ns, error));

@@ -1,5 +1,5 @@
-/* gaps.c: what the two catalogs say that no event explains: before a cutover, which would drop or leave out what
- * it does not understand. */
+/* gaps.c: what the two catalogs say that no event explains: before a cutover, which would drop or
+ * leave out what it does not understand. */
 #include <stdlib.h>
 
 #include "copy/internal.h"
@@ -30,7 +30,8 @@ static void look_at_source(tow_copy_t *copy, const tow_catalog_t *ours, const to
                            tow_gaps_t *out)
 {
     for (size_t i = 0; i < ours->count; i++) {
-        const tow_collection_info_t *info = &ours->items[i], *there = tow_catalog_get(theirs, info->ns);
+        const tow_collection_info_t *info = &ours->items[i],
+                                    *there = tow_catalog_get(theirs, info->ns);
 
         if (!tow_filter_takes(copy->options.filter, info->database, info->name))
             continue;

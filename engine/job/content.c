@@ -53,7 +53,8 @@ void tow_check_supported(tow_check_run_t *run)
         tow_find_failure(
             run->findings, "unsupported", TOW_ERROR_UNSUITABLE,
             tow_format("leave %s out with --exclude", names.count == 1 ? "it" : "them"),
-            "%zu collection%s that %s no change stream (time series, or of a kind that this version does not "
+            "%zu collection%s that %s no change stream (time series, or of a kind that this "
+            "version does not "
             "know) and cannot be followed: %s",
             names.count, names.count == 1 ? "" : "s", names.count == 1 ? "has" : "have",
             names.text);
@@ -61,7 +62,8 @@ void tow_check_supported(tow_check_run_t *run)
         tow_find_pass(run->findings, "unsupported", "every collection can be copied");
 }
 
-/* What the source has and the job leaves out without being asked to: only what is named like its own state. */
+/* What the source has and the job leaves out without being asked to: only what is named like its
+ * own state. */
 void tow_check_left_out(tow_check_run_t *run)
 {
     const tow_catalog_t *catalog = &run->out->survey.catalog;
@@ -74,13 +76,16 @@ void tow_check_left_out(tow_check_run_t *run)
             add_name(&names, catalog->items[i].ns);
     if (names.count)
         tow_find_warning(run->findings, "left_out",
-                         tow_format("give another --job if %s to be copied", names.count == 1 ? "it is" : "they are"),
-                         "%zu collection%s of the source %s in the database towline_%s, which is this job's own on "
+                         tow_format("give another --job if %s to be copied",
+                                    names.count == 1 ? "it is" : "they are"),
+                         "%zu collection%s of the source %s in the database towline_%s, which is "
+                         "this job's own on "
                          "the destination, and %s not copied: %s",
                          names.count, names.count == 1 ? "" : "s", names.count == 1 ? "is" : "are",
                          run->job->config.name, names.count == 1 ? "is" : "are", names.text);
     else
-        tow_find_pass(run->findings, "left_out", "nothing but the server's own databases and what the filter says");
+        tow_find_pass(run->findings, "left_out",
+                      "nothing but the server's own databases and what the filter says");
 }
 
 /* Whether anything of the source fits one --include. */
@@ -174,8 +179,8 @@ static bool has_database(const tow_catalog_t *catalog, const char *database)
 }
 
 /* The destination's namespaces that a new job would write. */
-static bool find_conflicts(tow_check_run_t *run, const tow_catalog_t *there, names_t *out, names_t *out_states,
-                           tow_error_t *error)
+static bool find_conflicts(tow_check_run_t *run, const tow_catalog_t *there, names_t *out,
+                           names_t *out_states, tow_error_t *error)
 {
     const tow_catalog_t *ours = &run->out->survey.catalog;
     const char *last = "";
@@ -201,11 +206,12 @@ static bool find_conflicts(tow_check_run_t *run, const tow_catalog_t *there, nam
 /* Another job's state is neither dropped nor written over, whatever was asked for. */
 static void fail_states(tow_check_run_t *run, const names_t *states)
 {
-    tow_find_failure(run->findings, "destination_empty", TOW_ERROR_CONFLICT,
-                     tow_format("exclude %s with --exclude, or end that job first",
-                                states->count == 1 ? "it" : "them"),
-                     "the source has a database with the name of another job's state on the destination: %s",
-                     states->text);
+    tow_find_failure(
+        run->findings, "destination_empty", TOW_ERROR_CONFLICT,
+        tow_format("exclude %s with --exclude, or end that job first",
+                   states->count == 1 ? "it" : "them"),
+        "the source has a database with the name of another job's state on the destination: %s",
+        states->text);
 }
 
 void tow_check_conflicts(tow_check_run_t *run)

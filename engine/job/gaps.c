@@ -1,5 +1,5 @@
-/* gaps.c: the last look at both catalogs before a cutover changes anything: what no event explains is asked about
- * instead of being dropped, copied or left out in silence. */
+/* gaps.c: the last look at both catalogs before a cutover changes anything: what no event explains
+ * is asked about instead of being dropped, copied or left out in silence. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,8 +28,8 @@ static bool is_stopped(tow_job_t *job)
     return tow_stop_requested(job->stop);
 }
 
-/* What was dropped since the last drain has an event on its way: once that is settled, the job no longer
- * knows the collection. */
+/* What was dropped since the last drain has an event on its way: once that is settled, the job no
+ * longer knows the collection. */
 static bool read_settled(tow_job_t *job, tow_gaps_t *out, tow_error_t *error)
 {
     tow_optime_t now;
@@ -42,11 +42,13 @@ static bool read_settled(tow_job_t *job, tow_gaps_t *out, tow_error_t *error)
     if (!tow_job_source_time(job, &now, error))
         return false;
     if (!tow_job_wait_settled(job, now, is_stopped))
-        return tow_stop_error(job->stop, error) ? false : tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped");
+        return tow_stop_error(job->stop, error) ? false
+                                                : tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped");
     return tow_copy_gaps(job->copy, out, error);
 }
 
-/* Asks for the first of them by name: what a list leaves out may still be there, or the user may no longer ask. */
+/* Asks for the first of them by name: what a list leaves out may still be there, or the user may no
+ * longer ask. */
 static bool ask_for(tow_job_t *job, const char *ns, char *out, size_t size, tow_error_t *error)
 {
     tow_conn_t *source = tow_conn_open(job->source, error);
@@ -57,7 +59,9 @@ static bool ask_for(tow_job_t *job, const char *ns, char *out, size_t size, tow_
     *dot = '\0';
     ok = source && tow_catalog_find(source, database, dot + 1, &info, &found, error);
     if (ok)
-        snprintf(out, size, "%s", found ? "it is still there when asked for by name" : "it is not there when asked for by name");
+        snprintf(out, size, "%s",
+                 found ? "it is still there when asked for by name"
+                       : "it is not there when asked for by name");
     else
         snprintf(out, size, "asked for by name: %.400s", error->message);
     if (found)
@@ -73,11 +77,15 @@ static bool fail_lost(tow_job_t *job, const tow_names_t *lost, tow_error_t *erro
 
     if (ask_for(job, lost->names[0], answer, sizeof answer, error))
         tow_fail(error, TOW_ERROR_SERVER,
-                 "the source no longer lists %zu namespace%s that this job copied, and its change stream did not "
-                 "report that %s dropped: %s (the first: %s); nothing was dropped on the destination. Look at "
-                 "the roles of the source's user, which sees only what it may read; if %s really gone, drop %s "
+                 "the source no longer lists %zu namespace%s that this job copied, and its change "
+                 "stream did not "
+                 "report that %s dropped: %s (the first: %s); nothing was dropped on the "
+                 "destination. Look at "
+                 "the roles of the source's user, which sees only what it may read; if %s really "
+                 "gone, drop %s "
                  "on the destination as well; then ask for the cutover again",
-                 lost->count, lost->count == 1 ? "" : "s", lost->count == 1 ? "it was" : "they were", names, answer,
+                 lost->count, lost->count == 1 ? "" : "s",
+                 lost->count == 1 ? "it was" : "they were", names, answer,
                  lost->count == 1 ? "it is" : "they are", lost->count == 1 ? "it" : "them");
     free(names);
     return false;
@@ -88,11 +96,14 @@ static bool fail_left_out(const tow_names_t *left_out, tow_error_t *error)
     char *names = join(left_out);
 
     tow_fail(error, TOW_ERROR_UNSUITABLE,
-             "the source has %zu collection%s that cannot be followed (time series, or of a kind that this version "
-             "does not know), made while the job ran: %s; copy %s to the destination by hand once writes have "
-             "stopped (mongodump and mongorestore), or drop %s at the source, and ask for the cutover again",
-             left_out->count, left_out->count == 1 ? "" : "s", names, left_out->count == 1 ? "it" : "them",
-             left_out->count == 1 ? "it" : "them");
+             "the source has %zu collection%s that cannot be followed (time series, or of a kind "
+             "that this version "
+             "does not know), made while the job ran: %s; copy %s to the destination by hand once "
+             "writes have "
+             "stopped (mongodump and mongorestore), or drop %s at the source, and ask for the "
+             "cutover again",
+             left_out->count, left_out->count == 1 ? "" : "s", names,
+             left_out->count == 1 ? "it" : "them", left_out->count == 1 ? "it" : "them");
     free(names);
     return false;
 }
@@ -105,7 +116,8 @@ static void note_by_hand(tow_job_t *job, const tow_names_t *by_hand)
         return;
     names = join(by_hand);
     tow_emit(&job->sink, TOW_LEVEL_WARNING, "left_out",
-             "not copied and not compared, since no change stream follows them: %s; the destination has collections "
+             "not copied and not compared, since no change stream follows them: %s; the "
+             "destination has collections "
              "of these names, copied by hand",
              names);
     free(names);
@@ -123,10 +135,12 @@ static bool check(tow_job_t *job, const tow_gaps_t *gaps, bool *out_asks, tow_er
         char *names = join(&gaps->foreign);
 
         tow_fail(error, TOW_ERROR_CONFLICT,
-                 "the destination has %zu namespace%s that this job did not make, and the source has %s too: %s; "
+                 "the destination has %zu namespace%s that this job did not make, and the source "
+                 "has %s too: %s; "
                  "rename or drop %s on the destination, and ask for the cutover again",
-                 gaps->foreign.count, gaps->foreign.count == 1 ? "" : "s", gaps->foreign.count == 1 ? "it" : "them",
-                 names, gaps->foreign.count == 1 ? "it" : "them");
+                 gaps->foreign.count, gaps->foreign.count == 1 ? "" : "s",
+                 gaps->foreign.count == 1 ? "it" : "them", names,
+                 gaps->foreign.count == 1 ? "it" : "them");
         free(names);
         return false;
     }

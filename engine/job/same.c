@@ -9,8 +9,9 @@
 #include "engine/link/reply.h"
 
 enum {
-    LOOK_MS = 30000,        /* how long a source that is no primary may take to see the mark's time */
-    FOUND_LATER_MS = 5000,  /* how long a mongos may not know yet of a database that its shards have */
+    LOOK_MS = 30000, /* how long a source that is no primary may take to see the mark's time */
+    FOUND_LATER_MS =
+        5000, /* how long a mongos may not know yet of a database that its shards have */
     READ_MS = 10000,
     NOT_PRIMARY = 10107,
     NOT_PRIMARY_NO_SECONDARY_OK = 13435
@@ -25,22 +26,24 @@ static bool fail_same(tow_link_t *source, tow_error_t *error)
                     tow_link_hosts(source));
 }
 
-/* Two sets with one name and a common member by name: one deployment, or two whose members are called alike,
- * as in two container networks. */
+/* Two sets with one name and a common member by name: one deployment, or two whose members are
+ * called alike, as in two container networks. */
 static bool fail_names(tow_link_t *source, tow_link_t *destination, tow_error_t *error)
 {
-    const char *left = tow_link_facts(source)->identity, *right = tow_link_facts(destination)->identity;
+    const char *left = tow_link_facts(source)->identity,
+               *right = tow_link_facts(destination)->identity;
     char ids[2][25];
 
     tow_identity_id(left, ids[0]);
     tow_identity_id(right, ids[1]);
     if (ids[0][0] && ids[1][0])
         return fail_same(source, error);
-    return tow_fail(error, TOW_ERROR_UNSUITABLE,
-                    "source and destination are the same deployment by the names of their members (%s); give "
-                    "two different ones, or, if they are two, allow the %s's user to read its id "
-                    "(clusterMonitor)",
-                    tow_link_hosts(source), ids[0][0] ? "destination" : "source");
+    return tow_fail(
+        error, TOW_ERROR_UNSUITABLE,
+        "source and destination are the same deployment by the names of their members (%s); give "
+        "two different ones, or, if they are two, allow the %s's user to read its id "
+        "(clusterMonitor)",
+        tow_link_hosts(source), ids[0][0] ? "destination" : "source");
 }
 
 /* The id of the cluster that a shard belongs to; "" when it does not say. */
@@ -75,14 +78,17 @@ static tow_sides_t compare_shard(tow_link_t *source, tow_link_t *destination, to
         return TOW_SIDES_OPEN;
     if (cluster[0] && other[0])
         tow_fail(error, TOW_ERROR_UNSUITABLE,
-                 "the source (%s) is a shard of the destination's cluster; give two different deployments",
+                 "the source (%s) is a shard of the destination's cluster; give two different "
+                 "deployments",
                  tow_link_hosts(source));
     else
-        tow_fail(error, TOW_ERROR_UNSUITABLE,
-                 "the source (%s) is a shard of a cluster, and whether that is the destination's cannot be "
-                 "read; give a mongos as the source, or allow the %s's user to read the cluster's id "
-                 "(clusterMonitor)",
-                 tow_link_hosts(source), cluster[0] ? "destination" : "source");
+        tow_fail(
+            error, TOW_ERROR_UNSUITABLE,
+            "the source (%s) is a shard of a cluster, and whether that is the destination's cannot "
+            "be "
+            "read; give a mongos as the source, or allow the %s's user to read the cluster's id "
+            "(clusterMonitor)",
+            tow_link_hosts(source), cluster[0] ? "destination" : "source");
     return TOW_SIDES_SHARD;
 }
 
@@ -118,8 +124,8 @@ tow_sides_t tow_sides_compare(tow_link_t *source, tow_link_t *destination, tow_e
 typedef struct {
     tow_conn_t *source, *destination;
     const char *database;
-    bson_oid_t value;   /* random and, since it holds a time, never used before */
-    tow_optime_t time;  /* of the destination, with the mark */
+    bson_oid_t value;  /* random and, since it holds a time, never used before */
+    tow_optime_t time; /* of the destination, with the mark */
 } mark_t;
 
 static bool write_mark(mark_t *mark, tow_error_t *error)
@@ -143,7 +149,9 @@ static bool write_mark(mark_t *mark, tow_error_t *error)
     mark->time = tow_reply_time(&reply);
     bson_destroy(&reply);
     bson_destroy(&command);
-    return ok ? true : tow_fail_context(error, "write a mark to %s.proof on the destination", mark->database);
+    return ok ? true
+              : tow_fail_context(error, "write a mark to %s.proof on the destination",
+                                 mark->database);
 }
 
 static void remove_mark(mark_t *mark)
@@ -184,7 +192,8 @@ static bool look(const mark_t *mark, const char *level, bool *out_found, tow_err
     if (ok) {
         *out_found = tow_batch_document(&cursor.batch, &document, &broken);
         if (broken)
-            ok = tow_fail_reply(error, "source", "its answer to the look for the mark cannot be read");
+            ok = tow_fail_reply(error, "source",
+                                "its answer to the look for the mark cannot be read");
     }
     bson_destroy(&reply);
     bson_destroy(&command);
@@ -198,8 +207,8 @@ static bool is_database(const bson_t *reply)
     return tow_field_list(reply, "databases", &list);
 }
 
-/* Whether the shards behind a mongos have the mark's database: that is asked of each of them, whereas where a
- * database lives each mongos learns in its own time. */
+/* Whether the shards behind a mongos have the mark's database: that is asked of each of them,
+ * whereas where a database lives each mongos learns in its own time. */
 static bool shards_have(const mark_t *mark, bool *out, tow_error_t *error)
 {
     bson_t command = BSON_INITIALIZER, filter, reply;
@@ -211,7 +220,8 @@ static bool shards_have(const mark_t *mark, bool *out, tow_error_t *error)
     bson_append_document_begin(&command, "filter", -1, &filter);
     bson_append_utf8(&filter, "name", -1, mark->database, -1);
     bson_append_document_end(&command, &filter);
-    ok = tow_conn_ask(mark->source, "admin", &command, 0, is_database, "listDatabases", &reply, error);
+    ok = tow_conn_ask(mark->source, "admin", &command, 0, is_database, "listDatabases", &reply,
+                      error);
     *out = ok && tow_field_list(&reply, "databases", &list) && bson_iter_next(&list);
     bson_destroy(&reply);
     bson_destroy(&command);
@@ -224,8 +234,9 @@ static bool wait_a_little(const mark_t *mark, int64_t until_ms)
     return tow_backoff(tow_conn_link(mark->source), 2, until_ms);
 }
 
-/* Looks until it is there or the time is over; errors of the moment are waited out as well. `until`: 0, or a
- * time of the source from which on the mark would be there. *out_certain: it was reached. */
+/* Looks until it is there or the time is over; errors of the moment are waited out as well.
+ * `until`: 0, or a time of the source from which on the mark would be there. *out_certain: it was
+ * reached. */
 static bool look_on(const mark_t *mark, const char *level, int64_t until_ms, tow_optime_t until,
                     bool *out_found, bool *out_certain, tow_error_t *error)
 {
@@ -251,8 +262,10 @@ static bool is_not_primary(const tow_error_t *error)
     return error->server_code == NOT_PRIMARY || error->server_code == NOT_PRIMARY_NO_SECONDARY_OK;
 }
 
-/* A linearizable read at the primary sees every write that a majority acknowledged before it, or fails. */
-static bool look_at_primary(const mark_t *mark, bool *out_found, bool *out_no_primary, tow_error_t *error)
+/* A linearizable read at the primary sees every write that a majority acknowledged before it, or
+ * fails. */
+static bool look_at_primary(const mark_t *mark, bool *out_found, bool *out_no_primary,
+                            tow_error_t *error)
 {
     const char *level = "linearizable";
     int64_t until_ms = tow_now_ms() + LOOK_MS;
@@ -263,7 +276,8 @@ static bool look_at_primary(const mark_t *mark, bool *out_found, bool *out_no_pr
             *out_no_primary = true;
             return true;
         }
-        /* A server that knows no such reads; in a majority read at its primary the write is seen as well. */
+        /* A server that knows no such reads; in a majority read at its primary the write is seen as
+         * well. */
         if (error->retry == TOW_RETRY_NEVER && !strcmp(level, "linearizable"))
             level = "majority";
         else if (error->retry == TOW_RETRY_NEVER || !wait_a_little(mark, until_ms))
@@ -274,11 +288,12 @@ static bool look_at_primary(const mark_t *mark, bool *out_found, bool *out_no_pr
 
 static bool fail_unproven(const mark_t *mark, tow_error_t *error)
 {
-    return tow_fail(error, TOW_ERROR_UNSUITABLE,
-                    "nothing proves that source and destination are two deployments: the source (%s) is not a "
-                    "primary, and did not reach the time of a mark on the destination within %d s; give a URI "
-                    "of the source that reaches its primary",
-                    tow_link_hosts(tow_conn_link(mark->source)), LOOK_MS / 1000);
+    return tow_fail(
+        error, TOW_ERROR_UNSUITABLE,
+        "nothing proves that source and destination are two deployments: the source (%s) is not a "
+        "primary, and did not reach the time of a mark on the destination within %d s; give a URI "
+        "of the source that reaches its primary",
+        tow_link_hosts(tow_conn_link(mark->source)), LOOK_MS / 1000);
 }
 
 static bool is_found(const mark_t *mark, tow_sides_t sides, bool *out_found, tow_error_t *error)
@@ -288,9 +303,11 @@ static bool is_found(const mark_t *mark, tow_sides_t sides, bool *out_found, tow
     if (!look_at_primary(mark, out_found, &no_primary, error))
         return false;
     if (no_primary) {
-        if (sides == TOW_SIDES_DIFFERENT) /* and nothing that a secondary may not have seen yet changes that */
+        if (sides == TOW_SIDES_DIFFERENT) /* and nothing that a secondary may not have seen yet
+                                             changes that */
             return true;
-        if (!look_on(mark, "majority", tow_now_ms() + LOOK_MS, mark->time, out_found, &certain, error))
+        if (!look_on(mark, "majority", tow_now_ms() + LOOK_MS, mark->time, out_found, &certain,
+                     error))
             return false;
         return *out_found || certain || fail_unproven(mark, error);
     }
@@ -302,7 +319,8 @@ static bool is_found(const mark_t *mark, tow_sides_t sides, bool *out_found, tow
            look_on(mark, "majority", tow_now_ms() + FOUND_LATER_MS, 0, out_found, &certain, error);
 }
 
-bool tow_prove_different(tow_link_t *source, tow_link_t *destination, const char *database, tow_error_t *error)
+bool tow_prove_different(tow_link_t *source, tow_link_t *destination, const char *database,
+                         tow_error_t *error)
 {
     tow_sides_t sides = tow_sides_compare(source, destination, error);
     mark_t mark = {.database = database};

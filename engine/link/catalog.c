@@ -41,8 +41,8 @@ static bool is_uuid(const bson_iter_t *iter, const uint8_t **out)
     return length == 16;
 }
 
-/* What listCollections says of one: name, type and options are always there, an identity where there is
- * one. */
+/* What listCollections says of one: name, type and options are always there, an identity where
+ * there is one. */
 static bool is_collection(const bson_t *entry)
 {
     const char *name, *type;
@@ -309,8 +309,9 @@ bool tow_catalog_find(tow_conn_t *conn, const char *database, const char *name,
     if (finding.foreign) {
         if (finding.found)
             tow_collection_info_clear(out);
-        return tow_fail(error, TOW_ERROR_SERVER, "the %s was asked for %s.%s and lists another collection",
-                        conn->link->side, database, name);
+        return tow_fail(error, TOW_ERROR_SERVER,
+                        "the %s was asked for %s.%s and lists another collection", conn->link->side,
+                        database, name);
     }
     *out_found = finding.found;
     return true;
@@ -355,8 +356,8 @@ static bool is_index(const bson_t *specification)
     const char *name;
     bson_t key;
 
-    return tow_field_text(specification, "name", &name) && tow_field_document(specification, "key", &key) &&
-           !bson_empty(&key);
+    return tow_field_text(specification, "name", &name) &&
+           tow_field_document(specification, "key", &key) && !bson_empty(&key);
 }
 
 typedef struct {
@@ -427,7 +428,8 @@ static bool read_stats(const bson_t *reply, const char *documents_path, const ch
 
 static bool is_shard_stats(const bson_t *entry)
 {
-    return read_stats(entry, "storageStats.count", "storageStats.size", &(tow_collection_stats_t){0});
+    return read_stats(entry, "storageStats.count", "storageStats.size",
+                      &(tow_collection_stats_t){0});
 }
 
 /* On a sharded collection one document a shard. */
@@ -490,9 +492,8 @@ bool tow_collection_stats(tow_conn_t *conn, const char *database, const char *co
     ok = tow_link_facts(tow_conn_link(conn))->sharded
              ? ask_shards(conn, database, collection, out, error)
              : ask_size(conn, database, collection, out, error);
-    if (!ok &&
-        (error->server_code == NAMESPACE_NOT_FOUND || error->server_code == VIEW_NOT_SUPPORTED ||
-         error->server_code == NO_STORAGE_STATS))
+    if (!ok && (error->server_code == NAMESPACE_NOT_FOUND ||
+                error->server_code == VIEW_NOT_SUPPORTED || error->server_code == NO_STORAGE_STATS))
         ok = true;
     if (out->documents)
         out->average_bytes = out->bytes / out->documents;

@@ -23,10 +23,10 @@ typedef struct {
     tow_is_whole_fn is_whole;
     batch_t *first, **last;
     int64_t cursor;
-    char *collection;  /* for getMore */
+    char *collection; /* for getMore */
     uint64_t bytes;
-    unsigned empty;    /* batches without a document, one after another */
-    bool unreadable;   /* the error is about an answer that came */
+    unsigned empty;  /* batches without a document, one after another */
+    bool unreadable; /* the error is about an answer that came */
 } listing_t;
 
 static void forget(listing_t *listing)
@@ -53,8 +53,10 @@ static bool fail_unreadable(listing_t *listing, const char *what, tow_error_t *e
     return tow_fail_reply(error, listing->conn->link->side, what);
 }
 
-/* Every entry is a document that its reader can use: what is passed over would count as not there. */
-static bool check_entries(listing_t *listing, const bson_iter_t *batch, bool *out_any, tow_error_t *error)
+/* Every entry is a document that its reader can use: what is passed over would count as not there.
+ */
+static bool check_entries(listing_t *listing, const bson_iter_t *batch, bool *out_any,
+                          tow_error_t *error)
 {
     bson_iter_t documents = *batch;
     bson_t document;
@@ -63,8 +65,7 @@ static bool check_entries(listing_t *listing, const bson_iter_t *batch, bool *ou
     *out_any = false;
     while (tow_batch_document(&documents, &document, &broken)) {
         *out_any = true;
-        if (!tow_is_readable(&document) ||
-            (listing->is_whole && !listing->is_whole(&document)))
+        if (!tow_is_readable(&document) || (listing->is_whole && !listing->is_whole(&document)))
             return fail_unreadable(listing, "an entry of its answer cannot be read", error);
     }
     return broken ? fail_unreadable(listing, "an entry of its answer is no document", error) : true;
@@ -87,14 +88,16 @@ static bool take_reply(listing_t *listing, batch_t *batch, tow_error_t *error)
         listing->collection = tow_strdup(dot ? dot + 1 : "");
     }
     if (cursor.id && !listing->collection)
-        return fail_unreadable(listing, "its answer does not name the collection of its cursor", error);
+        return fail_unreadable(listing, "its answer does not name the collection of its cursor",
+                               error);
     if (!check_entries(listing, &cursor.batch, &any, error))
         return false;
     listing->empty = any ? 0 : listing->empty + 1;
     listing->bytes += batch->reply.len;
     if (listing->bytes <= LISTING_BYTES_MOST && listing->empty <= EMPTY_BATCHES_MOST)
         return true;
-    return tow_fail(error, TOW_ERROR_SERVER, "the %s: a listing of %s does not end, or is larger than %d MB",
+    return tow_fail(error, TOW_ERROR_SERVER,
+                    "the %s: a listing of %s does not end, or is larger than %d MB",
                     listing->conn->link->side, listing->database, LISTING_BYTES_MOST >> 20);
 }
 
@@ -114,10 +117,12 @@ static bool gather(listing_t *listing, const bson_t *command, tow_error_t *error
 
             bson_append_int64(&more, "getMore", -1, listing->cursor);
             bson_append_utf8(&more, "collection", -1, listing->collection, -1);
-            ok = tow_conn_command(listing->conn, listing->database, &more, &send, &batch->reply, error);
+            ok = tow_conn_command(listing->conn, listing->database, &more, &send, &batch->reply,
+                                  error);
             bson_destroy(&more);
         } else {
-            ok = tow_conn_command(listing->conn, listing->database, command, &send, &batch->reply, error);
+            ok = tow_conn_command(listing->conn, listing->database, command, &send, &batch->reply,
+                                  error);
             send.server_id = tow_conn_server(listing->conn);
         }
         *listing->last = batch;

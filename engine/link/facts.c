@@ -48,8 +48,8 @@ static size_t add_members(const bson_t *hello, const char *list, const char **me
     return count;
 }
 
-/* "h1:1,h2:2", sorted: the same from whichever member it is read. Hidden ones are in no list, but say who
- * they are. */
+/* "h1:1,h2:2", sorted: the same from whichever member it is read. Hidden ones are in no list, but
+ * say who they are. */
 static char *list_members(const bson_t *hello)
 {
     const char *members[MEMBERS_MOST + 1];
@@ -71,8 +71,8 @@ static char *list_members(const bson_t *hello)
     return (char *)text.data;
 }
 
-/* Whether a question failed because the server will not answer it, not because it could not: then it is
- * not asked again. */
+/* Whether a question failed because the server will not answer it, not because it could not: then
+ * it is not asked again. */
 static bool is_refused(const tow_error_t *error)
 {
     return error->server_code != 0 && error->retry == TOW_RETRY_NEVER;
@@ -292,7 +292,8 @@ bool tow_facts_read(tow_link_t *link, tow_conn_t *conn, tow_error_t *error)
         return false;
     /* Every decision about a server rests on it: an answer without one is not version 0. */
     if (sscanf(facts->version, "%d.%d.%d", &facts->major, &facts->minor, &facts->patch) < 2)
-        return tow_fail(error, TOW_ERROR_SERVER, "the %s does not say which version it runs", link->side);
+        return tow_fail(error, TOW_ERROR_SERVER, "the %s does not say which version it runs",
+                        link->side);
     ok = ask_hello(link, conn, &reply, error);
     if (ok) {
         take_hello(facts, &reply);

@@ -79,18 +79,20 @@ tow_relation_t tow_identity_compare(const char *a, const char *b)
 
     if (!parse(a, &x) || !parse(b, &y))
         return *a && !strcmp(a, b) ? TOW_IDENTITY_SAME : TOW_IDENTITY_OPEN;
-    /* A set may be a shard of a cluster, and a standalone server a member that was started without its set. */
+    /* A set may be a shard of a cluster, and a standalone server a member that was started without
+     * its set. */
     if (!same_piece(x.kind, x.kind_length, y.kind, y.kind_length))
         return TOW_IDENTITY_OPEN;
     if (is_known(&x) && is_known(&y))
-        return same_piece(x.id, x.id_length, y.id, y.id_length) ? TOW_IDENTITY_SAME : TOW_IDENTITY_DIFFERENT;
+        return same_piece(x.id, x.id_length, y.id, y.id_length) ? TOW_IDENTITY_SAME
+                                                                : TOW_IDENTITY_DIFFERENT;
     if (strcmp(x.name, y.name) != 0)
         return TOW_IDENTITY_DIFFERENT;
     return share_host(&x, &y) ? TOW_IDENTITY_SAME : TOW_IDENTITY_OPEN;
 }
 
-void tow_identity_write(const char *kind, const char *id, const char *hosts, const char *name, char *out,
-                        size_t size)
+void tow_identity_write(const char *kind, const char *id, const char *hosts, const char *name,
+                        char *out, size_t size)
 {
     size_t room = size - strlen(kind) - strlen(name) - 64, length = strlen(hosts);
 
@@ -98,7 +100,8 @@ void tow_identity_write(const char *kind, const char *id, const char *hosts, con
     while (length > room)
         while (length > 0 && hosts[--length] != ',')
             ;
-    snprintf(out, size, "%s id=%s hosts=%.*s name=%s", kind, *id ? id : "-", (int)length, hosts, name);
+    snprintf(out, size, "%s id=%s hosts=%.*s name=%s", kind, *id ? id : "-", (int)length, hosts,
+             name);
 }
 
 void tow_identity_id(const char *text, char *out)

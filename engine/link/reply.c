@@ -73,7 +73,8 @@ bool tow_iter_complete(const bson_iter_t *iter)
     return iter->err_off == 0;
 }
 
-/* A document or an array ends where its length says, with a zero: iterating alone does not look there. */
+/* A document or an array ends where its length says, with a zero: iterating alone does not look
+ * there. */
 static bool is_closed(const bson_iter_t *iter)
 {
     const uint8_t *data;
@@ -223,7 +224,8 @@ static void look_at(bson_iter_t *field, seen_t *seen)
         seen->time = tow_iter_time(field, &time) && time;
     } else if (!strcmp(name, "ns")) {
         seen->ns = names_collection(field);
-        seen->database = tow_iter_document(field, &document) && tow_field_text(&document, "db", &text) && *text;
+        seen->database =
+            tow_iter_document(field, &document) && tow_field_text(&document, "db", &text) && *text;
     } else if (!strcmp(name, "to")) {
         seen->to = names_collection(field);
     } else if (!strcmp(name, "documentKey")) {

@@ -15,8 +15,8 @@ typedef struct {
     tow_claim_t state;
     uint8_t uuid[16]; /* of a made one */
     bool told;
-    bool by_build;    /* a build made it, and since then it was not made otherwise */
-    unsigned builds;  /* under way */
+    bool by_build;   /* a build made it, and since then it was not made otherwise */
+    unsigned builds; /* under way */
     UT_hash_handle hh;
 } entry_t;
 
@@ -41,8 +41,7 @@ void tow_claims_destroy(tow_claims_t *claims)
 
     if (!claims)
         return;
-    HASH_ITER(hh, claims->entries, entry, next)
-    {
+    HASH_ITER (hh, claims->entries, entry, next) {
         HASH_DELETE(hh, claims->entries, entry);
         free(entry->ns);
         free(entry);
@@ -116,7 +115,8 @@ static void take_collection(void *data, const bson_t *document)
         entry->state = TOW_CLAIM_MAYBE;
 }
 
-static bool read_names(tow_claims_t *claims, const char *collection, tow_each_fn take, tow_error_t *error)
+static bool read_names(tow_claims_t *claims, const char *collection, tow_each_fn take,
+                       tow_error_t *error)
 {
     tow_store_t *store = claims->store;
     bson_t command = BSON_INITIALIZER, part;
@@ -137,7 +137,8 @@ bool tow_claims_load(tow_claims_t *claims, tow_error_t *error)
 
     pthread_mutex_lock(&claims->store->lock);
     pthread_mutex_lock(&claims->lock);
-    ok = read_names(claims, "made", take_claim, error) && read_names(claims, "collections", take_collection, error);
+    ok = read_names(claims, "made", take_claim, error) &&
+         read_names(claims, "collections", take_collection, error);
     pthread_mutex_unlock(&claims->lock);
     pthread_mutex_unlock(&claims->store->lock);
     return ok;
@@ -146,7 +147,8 @@ bool tow_claims_load(tow_claims_t *claims, tow_error_t *error)
 /* Recording -------------------------------------------------------------------------------------*/
 
 /* Inserts {_id: ns} for some; one that is there already stays. The store's lock is held. */
-static bool insert_names(tow_store_t *store, const char *const *ns, size_t count, tow_error_t *error)
+static bool insert_names(tow_store_t *store, const char *const *ns, size_t count,
+                         tow_error_t *error)
 {
     bson_t command = BSON_INITIALIZER, list, document, reply;
     tow_write_error_t refusal;
@@ -169,7 +171,8 @@ static bool insert_names(tow_store_t *store, const char *const *ns, size_t count
     ok = tow_store_run(store, &command, TOW_SEND_WRITE, &reply, error);
     while (ok && tow_reply_write_error(&reply, &position, &refusal))
         if (refusal.code != TOW_DUPLICATE_KEY)
-            ok = tow_fail(error, TOW_ERROR_SERVER, "the job's state (%s): %s", store->database, refusal.message);
+            ok = tow_fail(error, TOW_ERROR_SERVER, "the job's state (%s): %s", store->database,
+                          refusal.message);
     bson_destroy(&reply);
     bson_destroy(&command);
     return ok;
@@ -190,7 +193,8 @@ bool tow_claims_mean(tow_claims_t *claims, const char *const *ns, size_t count, 
         size_t part = left - i < CLAIMS_A_MESSAGE ? left - i : CLAIMS_A_MESSAGE;
 
         pthread_mutex_lock(&claims->store->lock);
-        ok = tow_store_keep(claims->store, error) && insert_names(claims->store, fresh + i, part, error);
+        ok = tow_store_keep(claims->store, error) &&
+             insert_names(claims->store, fresh + i, part, error);
         pthread_mutex_unlock(&claims->store->lock);
     }
     pthread_mutex_lock(&claims->lock);
@@ -201,7 +205,8 @@ bool tow_claims_mean(tow_claims_t *claims, const char *const *ns, size_t count, 
     return ok;
 }
 
-bool tow_claims_make(tow_claims_t *claims, const char *ns, const uint8_t uuid[16], tow_error_t *error)
+bool tow_claims_make(tow_claims_t *claims, const char *ns, const uint8_t uuid[16],
+                     tow_error_t *error)
 {
     bson_t filter = BSON_INITIALIZER, update = BSON_INITIALIZER, set;
     int64_t matched;
@@ -214,7 +219,8 @@ bool tow_claims_make(tow_claims_t *claims, const char *ns, const uint8_t uuid[16
     bson_append_binary(&set, "uuid", -1, BSON_SUBTYPE_UUID, uuid, 16);
     bson_append_document_end(&update, &set);
     pthread_mutex_lock(&claims->store->lock);
-    ok = tow_store_update_one(claims->store, "made", &filter, &update, true, &matched, &code, error);
+    ok =
+        tow_store_update_one(claims->store, "made", &filter, &update, true, &matched, &code, error);
     pthread_mutex_unlock(&claims->store->lock);
     bson_destroy(&filter);
     bson_destroy(&update);
@@ -283,7 +289,8 @@ tow_claim_t tow_claims_of(tow_claims_t *claims, const char *ns, const uint8_t uu
         state = entry->state;
     if (state == TOW_CLAIM_MADE && memcmp(entry->uuid, uuid, sizeof entry->uuid) != 0)
         state = TOW_CLAIM_NONE;
-    if (entry && (state == TOW_CLAIM_NONE || state == TOW_CLAIM_MEANT) && (entry->builds || entry->by_build))
+    if (entry && (state == TOW_CLAIM_NONE || state == TOW_CLAIM_MEANT) &&
+        (entry->builds || entry->by_build))
         state = TOW_CLAIM_MAYBE;
     pthread_mutex_unlock(&claims->lock);
     return state;

@@ -1,6 +1,7 @@
-/* replies.c: any document as the answer of a server, to every reader of answers that the engine has. Commands are
- * not sent: what tow_conn_command would have brought is the input. Whatever it is, it is taken or refused with a
- * message; what is handed on can be used. The first byte chooses the reader. */
+/* replies.c: any document as the answer of a server, to every reader of answers that the engine
+ * has. Commands are not sent: what tow_conn_command would have brought is the input. Whatever it
+ * is, it is taken or refused with a message; what is handed on can be used. The first byte chooses
+ * the reader. */
 #include <pthread.h>
 
 #include "engine/base/memory.h"
@@ -98,7 +99,8 @@ static void read_catalog(tow_conn_t *conn)
 
 static void read_sizes(tow_conn_t *conn)
 {
-    tow_collection_info_t info = {.database = (char *)"d", .name = (char *)"c", .ns = (char *)"d.c"};
+    tow_collection_info_t info = {
+        .database = (char *)"d", .name = (char *)"c", .ns = (char *)"d.c"};
     tow_collection_stats_t stats;
     tow_shard_keys_t keys;
     tow_indexes_t indexes;
@@ -135,7 +137,8 @@ static void read_facts(tow_link_t *link, tow_conn_t *conn)
         return;
     }
     HOLDS(link->facts.max_write_batch > 0 && link->facts.max_message_bytes > 0);
-    HOLDS(tow_identity_compare(link->facts.identity, link->facts.identity) != TOW_IDENTITY_DIFFERENT);
+    HOLDS(tow_identity_compare(link->facts.identity, link->facts.identity) !=
+          TOW_IDENTITY_DIFFERENT);
     tow_identity_id(link->facts.identity, id);
     tow_identity_hosts(link->facts.identity, hosts, sizeof hosts);
 }
@@ -233,7 +236,8 @@ static bool take_ranges(void *data, const bson_t *collection, tow_range_t *range
 static void read_state(tow_link_t *link, tow_conn_t *conn)
 {
     tow_settings_t settings = {"set id=- hosts=h:1 name=rs", "set id=- hosts=g:1 name=rs", "{ }"};
-    tow_store_t store = {.conn = conn, .database = (char *)"towline_fuzz", .renewed_ms = INT64_MAX / 2};
+    tow_store_t store = {
+        .conn = conn, .database = (char *)"towline_fuzz", .renewed_ms = INT64_MAX / 2};
     tow_checkpoint_t checkpoint;
     tow_store_view_t view;
     tow_error_t error = {0};
@@ -288,14 +292,30 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         answer = &reply;
         calls = 0;
         switch (data[0] & 7) {
-        case 0: read_catalog(&conn); break;
-        case 1: read_sizes(&conn); break;
-        case 2: read_facts(link, &conn); break;
-        case 3: read_batches(&conn); break;
-        case 4: read_events(&reply); break;
-        case 5: read_refusals(&reply); break;
-        case 6: read_state(link, &conn); break;
-        default: read_rest(&reply); break;
+        case 0:
+            read_catalog(&conn);
+            break;
+        case 1:
+            read_sizes(&conn);
+            break;
+        case 2:
+            read_facts(link, &conn);
+            break;
+        case 3:
+            read_batches(&conn);
+            break;
+        case 4:
+            read_events(&reply);
+            break;
+        case 5:
+            read_refusals(&reply);
+            break;
+        case 6:
+            read_state(link, &conn);
+            break;
+        default:
+            read_rest(&reply);
+            break;
         }
         free_link(link);
     }

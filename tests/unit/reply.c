@@ -22,7 +22,8 @@ static bson_t *json(const char *text)
 
 static void a_value_of_another_type_is_refused(void **state)
 {
-    bson_t *reply = json("{\"n\": 1, \"d\": 2.5, \"inf\": {\"$numberDouble\": \"Infinity\"}, \"t\": \"x\", \"nul\": \"a\\u0000b\","
+    bson_t *reply = json("{\"n\": 1, \"d\": 2.5, \"inf\": {\"$numberDouble\": \"Infinity\"}, "
+                         "\"t\": \"x\", \"nul\": \"a\\u0000b\","
                          " \"o\": {}, \"l\": [1], \"z\": null}");
     const char *text = "kept";
     bson_iter_t list;
@@ -70,7 +71,9 @@ static void an_entry_that_is_no_document_breaks_its_batch(void **state)
 
 static void a_cursor_has_an_id_and_a_batch(void **state)
 {
-    static const char *const bad[] = {"{}", "{\"cursor\": 1}", "{\"cursor\": {\"id\": 0}}",
+    static const char *const bad[] = {"{}",
+                                      "{\"cursor\": 1}",
+                                      "{\"cursor\": {\"id\": 0}}",
                                       "{\"cursor\": {\"nextBatch\": []}}",
                                       "{\"cursor\": {\"id\": \"x\", \"nextBatch\": []}}",
                                       "{\"cursor\": {\"id\": 0, \"nextBatch\": 5}}",
@@ -85,7 +88,8 @@ static void a_cursor_has_an_id_and_a_batch(void **state)
     }
 }
 
-#define HEAD "\"_id\": {\"_data\": \"82\"}, \"clusterTime\": {\"$timestamp\": {\"t\": 1, \"i\": 1}}, "
+#define HEAD                                                                                       \
+    "\"_id\": {\"_data\": \"82\"}, \"clusterTime\": {\"$timestamp\": {\"t\": 1, \"i\": 1}}, "
 #define NS "\"ns\": {\"db\": \"d\", \"coll\": \"c\"}"
 
 static void an_event_has_what_its_kind_needs(void **state)
@@ -97,19 +101,26 @@ static void an_event_has_what_its_kind_needs(void **state)
         {true, "{" HEAD "\"operationType\": \"insert\", " NS ", \"documentKey\": {\"_id\": 1}}"},
         {true, "{" HEAD "\"operationType\": \"drop\", " NS "}"},
         {true, "{" HEAD "\"operationType\": \"dropDatabase\", \"ns\": {\"db\": \"d\"}}"},
-        {true, "{" HEAD "\"operationType\": \"rename\", " NS ", \"to\": {\"db\": \"d\", \"coll\": \"e\"}}"},
+        {true, "{" HEAD "\"operationType\": \"rename\", " NS
+               ", \"to\": {\"db\": \"d\", \"coll\": \"e\"}}"},
         {true, "{" HEAD "\"operationType\": \"invalidate\"}"},
         {true, "{" HEAD "\"operationType\": \"of a later version\"}"},
         {false, "{" HEAD NS ", \"documentKey\": {\"_id\": 1}}"},
         {false, "{" HEAD "\"operationType\": 1}"},
         {false, "{" HEAD "\"operationType\": \"insert\", " NS "}"},
         {false, "{" HEAD "\"operationType\": \"insert\", " NS ", \"documentKey\": {}}"},
-        {false, "{" HEAD "\"operationType\": \"insert\", \"ns\": [], \"documentKey\": {\"_id\": 1}}"},
-        {false, "{" HEAD "\"operationType\": \"update\", \"ns\": {\"db\": \"d\"}, \"documentKey\": {\"_id\": 1}}"},
+        {false,
+         "{" HEAD "\"operationType\": \"insert\", \"ns\": [], \"documentKey\": {\"_id\": 1}}"},
+        {false,
+         "{" HEAD
+         "\"operationType\": \"update\", \"ns\": {\"db\": \"d\"}, \"documentKey\": {\"_id\": 1}}"},
         {false, "{" HEAD "\"operationType\": \"rename\", " NS "}"},
         {false, "{" HEAD "\"operationType\": \"dropDatabase\"}"},
-        {false, "{\"_id\": {}, \"clusterTime\": {\"$timestamp\": {\"t\": 1, \"i\": 1}}, \"operationType\": \"drop\", " NS "}"},
-        {false, "{\"_id\": {\"_data\": \"82\"}, \"clusterTime\": 3, \"operationType\": \"drop\", " NS "}"}};
+        {false, "{\"_id\": {}, \"clusterTime\": {\"$timestamp\": {\"t\": 1, \"i\": 1}}, "
+                "\"operationType\": \"drop\", " NS "}"},
+        {false,
+         "{\"_id\": {\"_data\": \"82\"}, \"clusterTime\": 3, \"operationType\": \"drop\", " NS
+         "}"}};
 
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         bson_t *event = json(rows[i].text);
@@ -157,16 +168,21 @@ static void an_identity_is_exact_or_open(void **state)
         const char *a, *b;
     } rows[] = {
         {TOW_IDENTITY_SAME, "set id=" ID " hosts=a:1 name=rs", "set id=" ID " hosts=b:1 name=rs"},
-        {TOW_IDENTITY_DIFFERENT, "set id=" ID " hosts=a:1 name=rs", "set id=" OTHER " hosts=a:1 name=rs"},
+        {TOW_IDENTITY_DIFFERENT, "set id=" ID " hosts=a:1 name=rs",
+         "set id=" OTHER " hosts=a:1 name=rs"},
         /* The id is readable on one side only, which the documented roles make the usual case. */
-        {TOW_IDENTITY_SAME, "set id=" ID " hosts=a:1,b:1 name=rs", "set id=- hosts=b:1,c:1 name=rs"},
-        {TOW_IDENTITY_SAME, "set id=- hosts=A.example:1 name=rs", "set id=- hosts=a.example:1 name=rs"},
+        {TOW_IDENTITY_SAME, "set id=" ID " hosts=a:1,b:1 name=rs",
+         "set id=- hosts=b:1,c:1 name=rs"},
+        {TOW_IDENTITY_SAME, "set id=- hosts=A.example:1 name=rs",
+         "set id=- hosts=a.example:1 name=rs"},
         {TOW_IDENTITY_OPEN, "set id=" ID " hosts=a:1 name=rs", "set id=- hosts=b:1 name=rs"},
         {TOW_IDENTITY_OPEN, "set id=- hosts=a:1 name=rs", "set id=- hosts=a:11 name=rs"},
         {TOW_IDENTITY_DIFFERENT, "set id=- hosts=a:1 name=rs", "set id=- hosts=a:1 name=other"},
         /* A shard and the cluster's mongos. */
-        {TOW_IDENTITY_OPEN, "set id=" ID " hosts=a:1 name=rs", "cluster id=" OTHER " hosts=a:1 name="},
-        {TOW_IDENTITY_SAME, "cluster id=- hosts=m:1,n:1 name=", "cluster id=" ID " hosts=n:1 name="},
+        {TOW_IDENTITY_OPEN, "set id=" ID " hosts=a:1 name=rs",
+         "cluster id=" OTHER " hosts=a:1 name="},
+        {TOW_IDENTITY_SAME,
+         "cluster id=- hosts=m:1,n:1 name=", "cluster id=" ID " hosts=n:1 name="},
         {TOW_IDENTITY_OPEN, "", ""},
         {TOW_IDENTITY_SAME, "of an older version", "of an older version"}};
 
@@ -180,13 +196,14 @@ static void an_identity_keeps_whole_hosts(void **state)
 {
     char out[120], hosts[120], id[25];
 
-    tow_identity_write("set", ID, "first.example:27017,second.example:27017", "rs 0", out, sizeof out);
+    tow_identity_write("set", ID, "first.example:27017,second.example:27017", "rs 0", out,
+                       sizeof out);
     tow_identity_hosts(out, hosts, sizeof hosts);
     assert_string_equal(hosts, "first.example:27017,second.example:27017");
     tow_identity_id(out, id);
     assert_string_equal(id, ID);
-    tow_identity_write("set", "", "first.example:27017,second.example:27017", "a name that takes much room", out,
-                       sizeof out);
+    tow_identity_write("set", "", "first.example:27017,second.example:27017",
+                       "a name that takes much room", out, sizeof out);
     tow_identity_hosts(out, hosts, sizeof hosts);
     assert_string_equal(hosts, "first.example:27017");
     tow_identity_id(out, id);
