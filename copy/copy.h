@@ -111,6 +111,9 @@ typedef struct {
 } tow_gaps_t;
 bool tow_copy_gaps(tow_copy_t *copy, tow_gaps_t *out, tow_error_t *error) TOW_CHECK;
 void tow_gaps_clear(tow_gaps_t *gaps);
+/* Of the lost ones drops what the source, asked for it by name, does not have: where the stream lost its history,
+ * and no event can say so. */
+bool tow_copy_drop_gone(tow_copy_t *copy, tow_error_t *error) TOW_CHECK;
 
 typedef struct {
     uint64_t documents, bytes;

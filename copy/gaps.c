@@ -1,6 +1,7 @@
 /* gaps.c: what the two catalogs say that no event explains: before a cutover, which would drop or
  * leave out what it does not understand. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "copy/internal.h"
 
@@ -67,5 +68,38 @@ bool tow_copy_gaps(tow_copy_t *copy, tow_gaps_t *out, tow_error_t *error)
     tow_catalog_clear(&theirs);
     tow_conn_close(source);
     tow_conn_close(destination);
+    return ok;
+}
+
+static bool drop_if_gone(tow_copy_t *copy, tow_conn_t *source, const char *ns, tow_error_t *error)
+{
+    char *database = tow_strdup(ns), *name = strchr(database, '.');
+    tow_collection_info_t info;
+    bool found, ok;
+
+    *name++ = '\0';
+    ok = tow_catalog_find(source, database, name, &info, &found, error);
+    if (ok && found)
+        tow_collection_info_clear(&info);
+    else if (ok) /* it also forgets what the job knows of it */
+        ok = tow_copy_again(copy, database, name, &found, error);
+    free(database);
+    return ok;
+}
+
+bool tow_copy_drop_gone(tow_copy_t *copy, tow_error_t *error)
+{
+    tow_conn_t *source = tow_conn_open(copy->options.source, error);
+    tow_gaps_t gaps = {0};
+    bool ok = source && tow_copy_gaps(copy, &gaps, error);
+
+    for (size_t i = 0; ok && i < gaps.lost.count; i++) {
+        ok = drop_if_gone(copy, source, gaps.lost.names[i], error);
+        if (ok)
+            tow_emit(&copy->options.sink, TOW_LEVEL_INFO, "reconciled",
+                     "%s: looked for at the source, which lost its history", gaps.lost.names[i]);
+    }
+    tow_gaps_clear(&gaps);
+    tow_conn_close(source);
     return ok;
 }
