@@ -345,7 +345,7 @@ class Fake(Peer):
         if request.database == "config" and request.collection == "collections":
             return self._cursor(request, self.shard_keys, "collections")
         known = {"find", "filter", "projection", "hint", "min", "max", "batchSize", "limit", "lsid",
-                 "singleBatch", "noCursorTimeout", "readConcern", "$db", "$clusterTime", "sort",
+                 "singleBatch", "noCursorTimeout", "readConcern", "maxTimeMS", "$db", "$clusterTime", "sort",
                  "$readPreference"}
         if set(body) - known:
             return failure(40415, "Location40415", "unknown field %s" % (set(body) - known))
