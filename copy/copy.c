@@ -5,6 +5,7 @@
 
 #include "copy/internal.h"
 #include "engine/base/clock.h"
+#include "engine/link/reply.h"
 
 tow_copy_t *tow_copy_new(const tow_copy_options_t *options)
 {
@@ -120,7 +121,7 @@ static bool begin_collection(tow_copy_t *copy, tow_conn_t *source, tow_conn_t *d
     tow_range_t *ranges;
     uint32_t count;
 
-    if (!tow_copy_create(destination, info, error) ||
+    if (!tow_copy_make(copy, destination, info, error) ||
         (copy->options.indexes_first &&
          !tow_copy_build_early(copy, source, destination, info, error)) ||
         !tow_copy_plan(copy, source, info, stats, &ranges, &count, error))
@@ -162,11 +163,11 @@ static bool check_supported(const tow_copy_t *copy, const tow_catalog_t *catalog
     for (size_t i = 0; i < catalog->count; i++) {
         const tow_collection_info_t *info = &catalog->items[i];
 
-        if (info->type == TOW_TIMESERIES &&
+        if (!tow_kind_is_supported(info->type) &&
             tow_filter_takes(copy->options.filter, info->database, info->name))
             return tow_fail(error, TOW_ERROR_UNSUITABLE,
-                            "%s is a time-series collection, which has no change stream and cannot "
-                            "be followed; leave it out with --exclude %s",
+                            "%s is a time-series collection, or of a kind that this version does not "
+                            "know, and cannot be followed; leave it out with --exclude %s",
                             info->ns, info->ns);
     }
     return true;
@@ -176,12 +177,22 @@ bool tow_copy_prepare(tow_copy_t *copy, tow_copy_size_fn known, const void *data
 {
     conns_t conns = {0};
     tow_catalog_t catalog = {0};
+    const char **names;
+    size_t count = 0;
     /* Known before the catalog is read: every DDL event up to it is reflected there. */
     tow_optime_t read_time = tow_link_time(copy->options.source);
     bool ok = open_conns(copy, &conns, error) &&
               tow_catalog_read(conns.source, NULL, &catalog, error) &&
               check_supported(copy, &catalog, error);
 
+    /* All claims in one message: each alone would cost a write more for every collection. */
+    names = tow_alloc((catalog.count + 1) * sizeof *names);
+    for (size_t i = 0; i < catalog.count; i++)
+        if (catalog.items[i].type == TOW_COLLECTION &&
+            tow_filter_takes(copy->options.filter, catalog.items[i].database, catalog.items[i].name))
+            names[count++] = catalog.items[i].ns;
+    ok = ok && (!copy->options.claims || tow_claims_mean(copy->options.claims, names, count, error));
+    free(names);
     for (size_t i = 0; ok && i < catalog.count; i++) {
         const tow_collection_info_t *info = &catalog.items[i];
         tow_collection_stats_t stats;
@@ -207,11 +218,10 @@ typedef struct {
 
 static const char *text_of(const bson_t *document, const char *name)
 {
-    bson_iter_t iter;
+    const char *text = "";
 
-    return bson_iter_init_find(&iter, document, name) && BSON_ITER_HOLDS_UTF8(&iter)
-               ? bson_iter_utf8(&iter, NULL)
-               : "";
+    tow_field_text(document, name, &text);
+    return text;
 }
 
 static bool is_true(const bson_t *document, const char *name)
@@ -225,34 +235,23 @@ static bool is_true(const bson_t *document, const char *name)
 static void parse_info(const bson_t *document, tow_collection_info_t *out,
                        tow_optime_t *out_read_time)
 {
-    bson_iter_t iter, locale;
-    const uint8_t *data;
-    uint32_t length;
+    const char *locale;
+    bson_iter_t iter;
+    bson_t options;
 
     *out = (tow_collection_info_t){.database = tow_strdup(text_of(document, "db")),
                                    .name = tow_strdup(text_of(document, "name")),
                                    .ns = tow_strdup(text_of(document, "_id"))};
     bson_init(&out->options);
-    if (bson_iter_init_find(&iter, document, "options") && BSON_ITER_HOLDS_DOCUMENT(&iter)) {
-        bson_t raw;
-
-        bson_iter_document(&iter, &length, &data);
-        if (bson_init_static(&raw, data, length))
-            bson_concat(&out->options, &raw);
-    }
+    if (tow_field_document(document, "options", &options))
+        bson_concat(&out->options, &options);
     out->capped = is_true(&out->options, "capped");
     out->clustered = bson_has_field(&out->options, "clusteredIndex");
-    out->collated = bson_iter_init(&iter, &out->options) &&
-                    bson_iter_find_descendant(&iter, "collation.locale", &locale) &&
-                    BSON_ITER_HOLDS_UTF8(&locale) &&
-                    strcmp(bson_iter_utf8(&locale, NULL), "simple") != 0;
+    out->collated = tow_field_text(&out->options, "collation.locale", &locale) &&
+                    strcmp(locale, "simple") != 0;
     *out_read_time = 0;
-    if (bson_iter_init_find(&iter, document, "readTime") && BSON_ITER_HOLDS_TIMESTAMP(&iter)) {
-        uint32_t seconds, increment;
-
-        bson_iter_timestamp(&iter, &seconds, &increment);
-        *out_read_time = TOW_OPTIME(seconds, increment);
-    }
+    if (bson_iter_init_find(&iter, document, "readTime"))
+        tow_iter_time(&iter, out_read_time);
 }
 
 static bool restore_collection(void *data, const bson_t *document, tow_range_t *ranges,
@@ -405,13 +404,30 @@ static bool record_again(tow_copy_t *copy, const char *database, const char *nam
 static bool drop_withdrawn(tow_copy_t *copy, tow_conn_t *destination,
                            const tow_namespace_t *collection, tow_error_t *error)
 {
+    tow_whose_t whose;
+
+    if (!tow_copy_whose(copy, destination, collection->database, collection->name, &whose, error))
+        return false;
+    if (whose == TOW_WHOSE_FOREIGN)
+        return tow_copy_fail_foreign(collection->ns, error);
     if (!tow_copy_drop(destination, collection->database, collection->name, error) &&
         error->server_code != TOW_BACKGROUND_OPERATION)
         return false;
     pthread_mutex_lock(&copy->lock);
     wait_for(copy, copy->index_workers, copy->options.index_workers, collection);
     pthread_mutex_unlock(&copy->lock);
-    return tow_copy_drop(destination, collection->database, collection->name, error);
+    return tow_copy_drop(destination, collection->database, collection->name, error) &&
+           (!copy->options.claims || tow_claims_end(copy->options.claims, collection->ns, error));
+}
+
+/* What has the name on the destination, which no worker is at. */
+static bool drop_unknown(tow_copy_t *copy, tow_conn_t *destination, const char *database, const char *name,
+                         const char *ns, tow_error_t *error)
+{
+    tow_whose_t whose;
+
+    return tow_copy_unmake(copy, destination, database, name, &whose, error) &&
+           (whose != TOW_WHOSE_FOREIGN || tow_copy_fail_foreign(ns, error));
 }
 
 bool tow_copy_again(tow_copy_t *copy, const char *database, const char *name, bool *out_found,
@@ -436,7 +452,7 @@ bool tow_copy_again(tow_copy_t *copy, const char *database, const char *name, bo
     planned = announce(copy, old, database, name);
     ok = open_conns(copy, &conns, error) && record_again(copy, database, name, error) &&
          (old ? drop_withdrawn(copy, conns.destination, old, error)
-              : tow_copy_drop(conns.destination, database, name, error));
+              : drop_unknown(copy, conns.destination, database, name, ns, error));
     read_time = tow_link_time(copy->options.source);
     ok = ok && tow_catalog_find(conns.source, database, name, &info, out_found, error);
     if (ok && *out_found) {

@@ -3,6 +3,7 @@
 #ifndef TOW_COPY_COPY_H
 #define TOW_COPY_COPY_H
 
+#include "engine/state/claims.h"
 #include "engine/state/filter.h"
 #include "engine/state/namespaces.h"
 #include "engine/state/store.h"
@@ -13,6 +14,7 @@ typedef struct {
     tow_link_t *source, *destination;
     tow_namespaces_t *namespaces;
     tow_store_t *store;
+    tow_claims_t *claims;          /* what may be dropped; NULL, of a repair without a job: everything */
     const tow_filter_t *filter;
     tow_stop_t *stop;
     tow_sink_t sink;
@@ -41,6 +43,20 @@ uint32_t tow_copy_wanted_ranges(uint64_t bytes, uint64_t range_bytes);
  * `TOW_ERROR_CONFLICT` when it exists with other options. NamespaceExists with equal options is fine. */
 bool tow_copy_create(tow_conn_t *destination, const tow_collection_info_t *info,
                      tow_error_t *error) TOW_CHECK;
+
+/* The same under the job's claims: what is there and is not the job's is TOW_ERROR_CONFLICT. */
+bool tow_copy_make(tow_copy_t *copy, tow_conn_t *destination, const tow_collection_info_t *info,
+                   tow_error_t *error) TOW_CHECK;
+/* What the source dropped goes on the destination too, if it is the job's; else that is told once. */
+bool tow_copy_dropped(tow_copy_t *copy, tow_conn_t *destination, const char *database, const char *name,
+                      tow_error_t *error) TOW_CHECK;
+/* Before a rename on the destination, which drops what has the new name: TOW_ERROR_CONFLICT when that is not
+ * the job's. *out_ours false: what has the old name is not the job's, or is not there. And after it. */
+bool tow_copy_may_rename(tow_copy_t *copy, tow_conn_t *destination, const char *from_database,
+                         const char *from_name, const char *to_database, const char *to_name, bool *out_ours,
+                         tow_error_t *error) TOW_CHECK;
+bool tow_copy_renamed(tow_copy_t *copy, tow_conn_t *destination, const char *from_ns, const char *database,
+                      const char *name, tow_error_t *error) TOW_CHECK;
 
 /* Reads the source's catalog (filtered), creates the collections on the destination, samples range
  * bounds, records all in namespaces and store. Views are left for tow_copy_views. */
@@ -81,6 +97,23 @@ bool tow_copy_index_drop(tow_copy_t *copy, const char *database, const char *nam
  * off. */
 bool tow_copy_reconcile(tow_copy_t *copy, const char *database, const char *name, bool final,
                         tow_error_t *error) TOW_CHECK;
+
+/* What the two catalogs say that no event explains; namespaces within the filter, each list sorted. */
+typedef struct {
+    char **names;
+    size_t count;
+} tow_names_t;
+typedef struct {
+    tow_names_t lost;     /* the job copied them, the destination has them, the source does not list them */
+    tow_names_t left_out; /* of a kind that cannot be copied, and not on the destination either */
+    tow_names_t by_hand;  /* the same, on the destination: somebody copied them */
+    tow_names_t foreign;  /* on both sides, and the destination's was not made by the job */
+} tow_gaps_t;
+bool tow_copy_gaps(tow_copy_t *copy, tow_gaps_t *out, tow_error_t *error) TOW_CHECK;
+void tow_gaps_clear(tow_gaps_t *gaps);
+/* Of the lost ones drops what the source, asked for it by name, does not have: where the stream lost its history,
+ * and no event can say so. */
+bool tow_copy_drop_gone(tow_copy_t *copy, tow_error_t *error) TOW_CHECK;
 
 typedef struct {
     uint64_t documents, bytes;

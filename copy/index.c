@@ -4,6 +4,7 @@
 #include <utlist.h>
 
 #include "copy/internal.h"
+#include "engine/link/reply.h"
 
 enum {
     NAMESPACE_NOT_FOUND = 26,
@@ -40,11 +41,10 @@ void tow_index_held_off(const bson_t *specification, bson_t *out)
 
 static const char *name_of(const bson_t *specification)
 {
-    bson_iter_t iter;
+    const char *name = "?";
 
-    return bson_iter_init_find(&iter, specification, "name") && BSON_ITER_HOLDS_UTF8(&iter)
-               ? bson_iter_utf8(&iter, NULL)
-               : "?";
+    tow_field_text(specification, "name", &name);
+    return name;
 }
 
 /* Failures --------------------------------------------------------------------------------------*/
@@ -84,9 +84,21 @@ const tow_index_failure_t *tow_copy_index_failures(tow_copy_t *copy, uint32_t *o
 
 /* Building --------------------------------------------------------------------------------------*/
 
-static bool send_build(tow_conn_t *destination, const char *database, const char *name,
+/* Whether a build made its collection, which was dropped meanwhile; without an answer it may have. */
+static bool made_collection(bool answered, const bson_t *reply)
+{
+    bson_iter_t iter;
+
+    return !answered ||
+           (bson_iter_init_find(&iter, reply, "createdCollectionAutomatically") && bson_iter_as_bool(&iter));
+}
+
+/* Under the job's claims, where there are any. */
+static bool send_build(tow_claims_t *claims, tow_conn_t *destination, const char *database, const char *name,
                        const bson_t *specifications, uint32_t count, tow_error_t *error)
 {
+    char *ns = tow_format("%s.%s", database, name);
+    tow_error_t problem;
     tow_send_options_t send = {.flags = TOW_SEND_WRITE | TOW_SEND_RETRY | TOW_SEND_NO_TIMEOUT};
     bson_t command = BSON_INITIALIZER, list, reply;
     bool ok;
@@ -101,9 +113,16 @@ static bool send_build(tow_conn_t *destination, const char *database, const char
         bson_append_document(&list, key, -1, &specifications[i]);
     }
     bson_append_array_end(&command, &list);
+    if (claims)
+        tow_claims_build_begins(claims, ns);
     ok = tow_conn_command(destination, database, &command, &send, &reply, error);
+    if (claims && !tow_claims_build_ended(claims, ns, made_collection(ok, &reply), &problem) && ok) {
+        *error = problem;
+        ok = false;
+    }
     bson_destroy(&reply);
     bson_destroy(&command);
+    free(ns);
     return ok;
 }
 
@@ -122,7 +141,7 @@ bool tow_copy_build(tow_copy_t *copy, tow_conn_t *destination, const char *datab
     *out_built = 0;
     if (!count)
         return true;
-    if (send_build(destination, database, name, specifications, count, error)) {
+    if (send_build(copy->options.claims, destination, database, name, specifications, count, error)) {
         *out_built = count;
         return true;
     }

@@ -107,6 +107,17 @@ bool tow_copy_drop(tow_conn_t *destination, const char *database, const char *na
 /* Fields equal whatever their order; `except`: names that do not count, NULL at the end. */
 bool tow_copy_same_fields(const bson_t *a, const bson_t *b, const char *const *except);
 
+/* claim.c */
+typedef enum { TOW_WHOSE_NONE, TOW_WHOSE_OURS, TOW_WHOSE_FOREIGN } tow_whose_t; /* NONE: it is not there */
+bool tow_copy_whose(tow_copy_t *copy, tow_conn_t *destination, const char *database, const char *name,
+                    tow_whose_t *out, tow_error_t *error);
+bool tow_copy_is_ours(tow_copy_t *copy, const tow_collection_info_t *there);
+/* Drops what is ours and ends its claim; what is foreign stays. */
+bool tow_copy_unmake(tow_copy_t *copy, tow_conn_t *destination, const char *database, const char *name,
+                     tow_whose_t *out, tow_error_t *error);
+bool tow_copy_fail_foreign(const char *ns, tow_error_t *error);
+void tow_copy_tell_foreign(tow_copy_t *copy, const char *ns);
+
 /* worker.c */
 void *tow_copy_worker(void *data);
 bool tow_pass_given_up(const tow_pass_t *pass);

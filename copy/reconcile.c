@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "copy/internal.h"
+#include "engine/link/reply.h"
 
 typedef struct {
     tow_copy_t *copy;
@@ -183,11 +184,10 @@ static bool make_alike(task_t *task, const tow_collection_info_t *ours,
 
 static const char *name_of(const bson_t *specification)
 {
-    bson_iter_t iter;
+    const char *name = "";
 
-    return bson_iter_init_find(&iter, specification, "name") && BSON_ITER_HOLDS_UTF8(&iter)
-               ? bson_iter_utf8(&iter, NULL)
-               : "";
+    tow_field_text(specification, "name", &name);
+    return name;
 }
 
 static const bson_t *find_index(const tow_indexes_t *indexes, const char *name)
@@ -324,6 +324,11 @@ static bool reconcile_collection(task_t *task, const tow_collection_info_t *ours
 {
     bool alike = false, found;
 
+    if (theirs && !tow_copy_is_ours(task->copy, theirs)) {
+        /* The cutover asks; until then somebody may put it right. */
+        tow_copy_tell_foreign(task->copy, ours->ns);
+        return !task->final || tow_copy_fail_foreign(ours->ns, error);
+    }
     if (theirs && theirs->type == TOW_COLLECTION && !make_alike(task, ours, theirs, &alike, error))
         return false;
     if (alike)
@@ -356,28 +361,19 @@ static bool reconcile_one(task_t *task, const char *database, const char *name, 
 static bool reconcile_view(task_t *task, const tow_collection_info_t *ours,
                            const tow_collection_info_t *theirs, bool *out_done, tow_error_t *error)
 {
+    tow_whose_t whose;
+
     *out_done = theirs && theirs->type == TOW_VIEW &&
                 tow_copy_same_fields(&ours->options, &theirs->options, NULL);
     if (*out_done)
         return true;
-    if (theirs && !tow_copy_drop(task->destination, ours->database, ours->name, error))
+    if (theirs && (!tow_copy_unmake(task->copy, task->destination, ours->database, ours->name, &whose, error) ||
+                   (whose == TOW_WHOSE_FOREIGN && !tow_copy_fail_foreign(ours->ns, error))))
         return false;
-    *out_done = tow_copy_create(task->destination, ours, error);
+    *out_done = tow_copy_make(task->copy, task->destination, ours, error);
     if (*out_done)
         tell(task, ours->ns, theirs ? "view made anew" : "view made");
     return *out_done || error->retry == TOW_RETRY_NEVER;
-}
-
-static int by_ns(const void *key, const void *item)
-{
-    return strcmp(key, ((const tow_collection_info_t *)item)->ns);
-}
-
-static const tow_collection_info_t *find_info(const tow_catalog_t *catalog, const char *ns)
-{
-    return catalog->count ? bsearch(ns, catalog->items, catalog->count, sizeof *catalog->items,
-                                    by_ns)
-                          : NULL;
 }
 
 /* Views may stand on views: rounds until none is left, or none can be made. */
@@ -395,7 +391,7 @@ static bool reconcile_views(task_t *task, const tow_catalog_t *ours, const tow_c
             if (done[i] || info->type != TOW_VIEW ||
                 !tow_filter_takes(task->copy->options.filter, info->database, info->name))
                 continue;
-            ok = reconcile_view(task, info, find_info(theirs, info->ns), &done[i], error);
+            ok = reconcile_view(task, info, tow_catalog_get(theirs, info->ns), &done[i], error);
             progress = progress || done[i];
             left = left || !done[i];
         }
@@ -404,22 +400,54 @@ static bool reconcile_views(task_t *task, const tow_catalog_t *ours, const tow_c
     return ok && !left;
 }
 
-/* The filter's namespaces were empty when the job began, so what is too much there is ours. */
+/* A list may be short, above all where a role was taken away: each is asked for by name before it counts as
+ * gone. */
+static bool is_gone(task_t *task, const tow_collection_info_t *info, bool *out, tow_error_t *error)
+{
+    tow_collection_info_t ours;
+    bool found;
+
+    if (!tow_catalog_find(task->source, info->database, info->name, &ours, &found, error))
+        return false;
+    if (found)
+        tow_collection_info_clear(&ours);
+    *out = !found;
+    return true;
+}
+
+/* Drops one that the source does not list: never without a claim of the job's own records. A collection that
+ * is still in the table is left to its event; the cutover asks about one that has none (tow_copy_gaps). */
+static bool drop_one_extra(task_t *task, const tow_collection_info_t *info, tow_error_t *error)
+{
+    tow_copy_t *copy = task->copy;
+    tow_whose_t whose;
+    bool gone;
+
+    if (!tow_copy_is_ours(copy, info)) {
+        tow_copy_tell_foreign(copy, info->ns);
+        return true;
+    }
+    if (copy->options.claims && tow_namespaces_find(copy->options.namespaces, info->database, info->name))
+        return true;
+    if (!is_gone(task, info, &gone, error))
+        return false;
+    if (!gone)
+        return true;
+    if (!tow_copy_unmake(copy, task->destination, info->database, info->name, &whose, error))
+        return false;
+    if (whose != TOW_WHOSE_FOREIGN)
+        tell(task, info->ns, "dropped: the source does not have it any more");
+    return true;
+}
+
 static bool drop_extra(task_t *task, const tow_catalog_t *ours, const tow_catalog_t *theirs,
                        tow_error_t *error)
 {
     for (size_t i = 0; i < theirs->count; i++) {
         const tow_collection_info_t *info = &theirs->items[i];
-        bool found;
 
-        if (!tow_filter_takes(task->copy->options.filter, info->database, info->name) ||
-            find_info(ours, info->ns))
-            continue;
-        tell(task, info->ns, "dropped: the source does not have it");
-        /* Copying again also forgets what the job knows of it. */
-        if (tow_namespaces_find(task->copy->options.namespaces, info->database, info->name)
-                ? !tow_copy_again(task->copy, info->database, info->name, &found, error)
-                : !tow_copy_drop(task->destination, info->database, info->name, error))
+        if (tow_filter_takes(task->copy->options.filter, info->database, info->name) &&
+            !tow_catalog_get(ours, info->ns) && !drop_one_extra(task, info, error))
             return false;
     }
     return true;
@@ -439,7 +467,7 @@ static bool reconcile_whole(task_t *task, tow_error_t *error)
             tow_filter_takes(task->copy->options.filter, ours.items[i].database,
                              ours.items[i].name))
             ok = reconcile_collection(task, &ours.items[i],
-                                      find_info(&theirs, ours.items[i].ns), error);
+                                      tow_catalog_get(&theirs, ours.items[i].ns), error);
     if (ok && task->final)
         ok = reconcile_views(task, &ours, &theirs, error);
     tow_catalog_clear(&ours);

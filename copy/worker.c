@@ -102,8 +102,14 @@ static bool empty_by_drop(tow_pass_t *pass, tow_error_t *error)
                                   .options = pass->collection->options,
                                   .capped = true};
 
-    return tow_copy_drop(pass->worker->destination, info.database, info.name, error) &&
-           tow_copy_create(pass->worker->destination, &info, error);
+    tow_copy_t *copy = pass->worker->copy;
+    tow_conn_t *destination = pass->worker->destination;
+    tow_whose_t whose;
+
+    if (!tow_copy_unmake(copy, destination, info.database, info.name, &whose, error))
+        return false;
+    return whose == TOW_WHOSE_FOREIGN ? tow_copy_fail_foreign(info.ns, error)
+                                      : tow_copy_make(copy, destination, &info, error);
 }
 
 static bool empty_range(tow_pass_t *pass, tow_error_t *error)

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/link/reply.h"
 #include "oplog/replay_internal.h"
 
 enum { NAMESPACE_NOT_FOUND = 26 };
@@ -136,6 +137,16 @@ static bool has_uuid(const tow_namespace_t *collection, const uint8_t uuid[16])
     return collection && memcmp(uuid, none, 16) != 0 && !memcmp(collection->uuid, uuid, 16);
 }
 
+static bool drop_on_destination(ddl_t *ddl, const char *database, const char *name,
+                                tow_error_t *error)
+{
+    const tow_ddl_handler_t *handler = &ddl->replay->options.ddl;
+
+    return handler->dropped
+               ? handler->dropped(handler->data, ddl->replay->destination, database, name, error)
+               : tow_collection_drop(ddl->replay->destination, database, name, error);
+}
+
 static bool copy_again(ddl_t *ddl, const char *database, const char *name, tow_error_t *error)
 {
     const tow_ddl_handler_t *handler = &ddl->replay->options.ddl;
@@ -185,7 +196,7 @@ static bool drop(ddl_t *ddl, const char *database, const char *name, tow_error_t
         return true;
     if (collection)
         discard_keys(ddl, collection);
-    if (!tow_collection_drop(ddl->replay->destination, database, name, error))
+    if (!drop_on_destination(ddl, database, name, error))
         return false;
     snprintf(ns, sizeof ns, "%s.%s", database, name);
     if (collection)
@@ -272,21 +283,9 @@ static void give_moved(ddl_t *ddl, moved_t *list, tow_namespace_t *to)
 
 static bool parse_target(const ddl_t *ddl, const char **out_database, const char **out_name)
 {
-    bson_iter_t iter, child;
-
     *out_database = *out_name = "";
-    if (!bson_iter_init_find(&iter, ddl->event, "to") || !BSON_ITER_HOLDS_DOCUMENT(&iter) ||
-        !bson_iter_recurse(&iter, &child))
-        return false;
-    while (bson_iter_next(&child)) {
-        if (!BSON_ITER_HOLDS_UTF8(&child))
-            continue;
-        if (!strcmp(bson_iter_key(&child), "db"))
-            *out_database = bson_iter_utf8(&child, NULL);
-        else if (!strcmp(bson_iter_key(&child), "coll"))
-            *out_name = bson_iter_utf8(&child, NULL);
-    }
-    return **out_database && **out_name;
+    return tow_field_text(ddl->event, "to.db", out_database) &&
+           tow_field_text(ddl->event, "to.coll", out_name) && **out_database && **out_name;
 }
 
 /* Too many reads to remember one by one may have been made since the rename. */
@@ -298,27 +297,37 @@ static bool horizon_passed(const ddl_t *ddl)
     return false;
 }
 
-/* renameCollection on the destination. *out_found false: the old name is not there. That is also what a server
- * says whose first answer was lost: then the new name has what the old one had. */
+/* renameCollection on the destination. *out_found false: the old name is not there, or not the job's. That it is
+ * not there is also what a server says whose first answer was lost: then the new name has what the old one had. */
 static bool rename_on_destination(ddl_t *ddl, const tow_namespace_t *from, const char *database,
                                   const char *name, bool *out_found, tow_error_t *error)
 {
-    bson_t command = BSON_INITIALIZER;
-    char *to = tow_format("%s.%s", database, name);
+    const tow_ddl_handler_t *handler = &ddl->replay->options.ddl;
+    tow_conn_t *destination = ddl->replay->destination;
     uint8_t before[16], after[16];
+    bson_t command;
     bool ok, known, there;
+    char *to;
 
-    ok = read_uuid(ddl->replay->destination, from->database, from->name, before, &known, error);
+    *out_found = true;
+    if (handler->may_rename &&
+        !handler->may_rename(handler->data, destination, from, database, name, out_found, error))
+        return false;
+    if (!*out_found)
+        return true;
+    to = tow_format("%s.%s", database, name);
+    bson_init(&command);
+    ok = read_uuid(destination, from->database, from->name, before, &known, error);
     bson_append_utf8(&command, "renameCollection", -1, from->ns, -1);
     bson_append_utf8(&command, "to", -1, to, -1);
     bson_append_bool(&command, "dropTarget", -1, true);
-    *out_found = true;
     if (ok && !run_on_destination(ddl, "admin", &command, error)) {
-        ok = is_not_found(error) &&
-             read_uuid(ddl->replay->destination, database, name, after, &there, error);
+        ok = is_not_found(error) && read_uuid(destination, database, name, after, &there, error);
         *out_found = ok && known && there && !memcmp(before, after, sizeof after);
     }
     bson_destroy(&command);
+    if (ok && *out_found && handler->renamed)
+        ok = handler->renamed(handler->data, destination, from->ns, database, name, error);
     if (!ok)
         tow_fail_context(error, "rename %s to %s", from->ns, to);
     free(to);
@@ -455,7 +464,7 @@ static bool change_indexes(ddl_t *ddl, bool create, tow_error_t *error)
     const tow_ddl_handler_t *handler = &ddl->replay->options.ddl;
     const char *database = ddl->parsed.database, *collection = ddl->parsed.collection;
     tow_namespace_t *known = find(ddl, database, collection);
-    bson_iter_t iter, list, name;
+    bson_iter_t iter, list;
     bool ok = true;
 
     if (!known || !tow_namespaces_copied(ddl->replay->options.namespaces, known))
@@ -466,32 +475,36 @@ static bool change_indexes(ddl_t *ddl, bool create, tow_error_t *error)
         return handler->reconcile(handler->data, database, collection, error);
     while (ok && bson_iter_next(&list)) {
         bson_t specification;
-        const uint8_t *data;
-        uint32_t length;
+        const char *name;
 
-        if (!BSON_ITER_HOLDS_DOCUMENT(&list))
-            continue;
-        bson_iter_document(&list, &length, &data);
-        bson_init_static(&specification, data, length);
+        /* What the event does not say readably is in the source's catalog. */
+        if (!tow_iter_document(&list, &specification) || !tow_field_text(&specification, "name", &name))
+            return handler->reconcile(handler->data, database, collection, error);
         if (create)
             handler->index(handler->data, database, collection, &specification);
-        else if (bson_iter_init_find(&name, &specification, "name") && BSON_ITER_HOLDS_UTF8(&name))
-            ok = handler->index_drop(handler->data, database, collection,
-                                     bson_iter_utf8(&name, NULL), error);
+        else
+            ok = handler->index_drop(handler->data, database, collection, name, error);
     }
-    return ok;
+    return ok && !tow_iter_complete(&list)
+               ? handler->reconcile(handler->data, database, collection, error)
+               : ok;
 }
 
 static bool create(ddl_t *ddl, tow_error_t *error)
 {
     const char *database = ddl->parsed.database, *name = ddl->parsed.collection;
-    bson_iter_t type;
+    const char *type;
 
     if (!takes(ddl, database, name) || find(ddl, database, name))
         return true;
-    if (bson_iter_init_find(&type, ddl->event, "nsType") && BSON_ITER_HOLDS_UTF8(&type) &&
-        strcmp(bson_iter_utf8(&type, NULL), "collection"))
+    if (tow_field_text(ddl->event, "nsType", &type) && strcmp(type, "collection") != 0) {
+        if (strcmp(type, "view") != 0)
+            tow_emit(&ddl->replay->options.sink, TOW_LEVEL_WARNING, "left_out",
+                     "%s.%s was created at the source, a %s: it has no change stream and is not "
+                     "copied; the cutover waits until it is copied by hand or dropped at the source",
+                     database, name, type);
         return true; /* views are made at the end */
+    }
     return tow_replay_ensure(ddl->replay, database, name, error) != NULL;
 }
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/link/reply.h"
 #include "engine/state/key.h"
 
 enum { UNDEFINED_TYPE = 6 };
@@ -169,14 +170,9 @@ static void add_undefined(conditions_t *conditions, const char *path)
 static void add_any(conditions_t *conditions, conditions_t *any)
 {
     bson_t condition = BSON_INITIALIZER, only;
-    bson_iter_t iter;
-    const uint8_t *data;
-    uint32_t length;
 
-    if (any->count == 1 && bson_iter_init_find(&iter, &any->list, "0")) {
-        bson_iter_document(&iter, &length, &data);
-        if (bson_init_static(&only, data, length))
-            add_condition(conditions, &only);
+    if (any->count == 1 && tow_field_document(&any->list, "0", &only)) {
+        add_condition(conditions, &only);
     } else {
         bson_append_array(&condition, "$or", -1, &any->list);
         add_condition(conditions, &condition);
@@ -223,18 +219,6 @@ static void add_values(conditions_t *conditions, const char *path, const bson_t 
     bson_destroy(&condition);
 }
 
-static bool find_document(const bson_t *index, const char *name, bson_t *out)
-{
-    bson_iter_t iter;
-    const uint8_t *data;
-    uint32_t length;
-
-    if (!bson_iter_init_find(&iter, index, name) || !BSON_ITER_HOLDS_DOCUMENT(&iter))
-        return false;
-    bson_iter_document(&iter, &length, &data);
-    return bson_init_static(out, data, length);
-}
-
 static bool is_true(const bson_t *index, const char *name)
 {
     bson_iter_t iter;
@@ -249,7 +233,7 @@ bool tow_holders_filter(const bson_t *index, const bson_t *document, bson_t *out
     bson_t key, partial;
     bson_iter_t field, fields;
 
-    if (!find_document(index, "key", &key) || !bson_iter_init(&field, &key))
+    if (!tow_field_document(index, "key", &key) || !bson_iter_init(&field, &key))
         taken = false;
     else
         while (bson_iter_next(&field)) {
@@ -268,7 +252,7 @@ bool tow_holders_filter(const bson_t *index, const bson_t *document, bson_t *out
         add_any(&all, &exists);
     else
         bson_destroy(&exists.list);
-    if (find_document(index, "partialFilterExpression", &partial))
+    if (tow_field_document(index, "partialFilterExpression", &partial))
         add_condition(&all, &partial);
     bson_init(out_filter);
     bson_append_array(out_filter, "$and", -1, &all.list);
@@ -283,7 +267,7 @@ void tow_holders_collation(const bson_t *index, bool collated, bson_t *out)
     bson_t own;
 
     bson_init(out);
-    if (find_document(index, "collation", &own))
+    if (tow_field_document(index, "collation", &own))
         bson_concat(out, &own);
     else if (collated)
         bson_append_utf8(out, "locale", -1, "simple", -1);
@@ -299,7 +283,7 @@ bool tow_index_has_key(const bson_t *index, const bson_t *key)
     bson_iter_t left, right;
     bson_t own;
 
-    if (!find_document(index, "key", &own) || !bson_iter_init(&left, &own) ||
+    if (!tow_field_document(index, "key", &own) || !bson_iter_init(&left, &own) ||
         !bson_iter_init(&right, key))
         return false;
     for (;;) {

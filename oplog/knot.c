@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "engine/link/reader.h"
+#include "engine/link/reply.h"
 #include "engine/state/selection.h"
 #include "oplog/holders.h"
 
@@ -82,12 +83,11 @@ void tow_knot_forget_suspect(tow_knot_t *knot)
 
 static void note_suspect(tow_knot_t *knot, const bson_t *index, const bson_t *filter)
 {
-    bson_iter_t name;
+    const char *name;
 
-    if (knot->suspect || !tow_index_is_plain(index) || !bson_iter_init_find(&name, index, "name") ||
-        !BSON_ITER_HOLDS_UTF8(&name))
+    if (knot->suspect || !tow_index_is_plain(index) || !tow_field_text(index, "name", &name))
         return;
-    knot->suspect = tow_strdup(bson_iter_utf8(&name, NULL));
+    knot->suspect = tow_strdup(name);
     bson_copy_to(filter, &knot->suspect_filter);
 }
 
@@ -135,13 +135,7 @@ static bool is_id_key(const bson_t *key)
 
 static bool pattern_of(const tow_write_error_t *refusal, bson_t *out)
 {
-    const uint8_t *data;
-    uint32_t length;
-
-    if (!refusal->key_pattern.raw || !BSON_ITER_HOLDS_DOCUMENT(&refusal->key_pattern))
-        return false;
-    bson_iter_document(&refusal->key_pattern, &length, &data);
-    return bson_init_static(out, data, length);
+    return refusal->key_pattern.raw && tow_iter_document(&refusal->key_pattern, out);
 }
 
 void tow_knot_add_holders(tow_knot_t *knot, const tow_member_t *member,

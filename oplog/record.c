@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "engine/link/reply.h"
+
 typedef struct {
     uint8_t kind, type;
     uint16_t database_length, collection_length, zero;
@@ -101,12 +103,10 @@ static void parse_namespace(bson_iter_t *field, tow_event_t *out)
     if (!BSON_ITER_HOLDS_DOCUMENT(field) || !bson_iter_recurse(field, &child))
         return;
     while (bson_iter_next(&child)) {
-        if (!BSON_ITER_HOLDS_UTF8(&child))
-            continue;
         if (!strcmp(bson_iter_key(&child), "db"))
-            out->database = bson_iter_utf8(&child, NULL);
+            tow_iter_text(&child, &out->database);
         else if (!strcmp(bson_iter_key(&child), "coll"))
-            out->collection = bson_iter_utf8(&child, NULL);
+            tow_iter_text(&child, &out->collection);
     }
 }
 
@@ -120,13 +120,10 @@ void tow_event_parse(const bson_t *event, tow_event_t *out)
     while (bson_iter_next(&iter)) {
         const char *name = bson_iter_key(&iter);
 
-        if (!strcmp(name, "operationType") && BSON_ITER_HOLDS_UTF8(&iter)) {
-            out->operation = bson_iter_utf8(&iter, NULL);
-        } else if (!strcmp(name, "clusterTime") && BSON_ITER_HOLDS_TIMESTAMP(&iter)) {
-            uint32_t seconds, increment;
-
-            bson_iter_timestamp(&iter, &seconds, &increment);
-            out->time = TOW_OPTIME(seconds, increment);
+        if (!strcmp(name, "operationType")) {
+            tow_iter_text(&iter, &out->operation);
+        } else if (!strcmp(name, "clusterTime")) {
+            tow_iter_time(&iter, &out->time);
         } else if (!strcmp(name, "ns")) {
             parse_namespace(&iter, out);
         } else if (!strcmp(name, "wallTime") && BSON_ITER_HOLDS_DATE_TIME(&iter)) {

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/link/reply.h"
 #include "oplog/replay_internal.h"
 
 tow_replay_t *tow_replay_new(const tow_replay_options_t *options)
@@ -175,21 +176,15 @@ static bool dispatch_keys(tow_replay_t *replay, tow_block_t *block, tow_error_t 
 
 static bool dispatch_events(tow_replay_t *replay, tow_block_t *block, tow_error_t *error)
 {
-    bson_iter_t iter, batch;
+    bson_iter_t batch;
+    bson_t event;
+    bool broken;
 
-    if (!bson_iter_init(&iter, &block->reply) ||
-        !bson_iter_find_descendant(&iter, "cursor.nextBatch", &batch) ||
-        !bson_iter_recurse(&batch, &batch))
+    if (!tow_field_list(&block->reply, "cursor.nextBatch", &batch))
         return tow_fail(error, TOW_ERROR_SERVER, "a block of events has no batch");
-    while (bson_iter_next(&batch)) {
-        const uint8_t *data;
-        uint32_t length;
-        bson_t event;
+    while (tow_batch_document(&batch, &event, &broken)) {
         tow_event_t parsed;
 
-        bson_iter_document(&batch, &length, &data);
-        if (!bson_init_static(&event, data, length))
-            return tow_fail(error, TOW_ERROR_SERVER, "a block of events holds a broken one");
         tow_event_parse(&event, &parsed);
         if (parsed.change && parsed.has_id) {
             tow_record_t record = {parsed.operation[0] == 'i' ? 'i' : 'c', parsed.database,
@@ -201,7 +196,7 @@ static bool dispatch_events(tow_replay_t *replay, tow_block_t *block, tow_error_
             return false;
         }
     }
-    return true;
+    return broken ? tow_fail(error, TOW_ERROR_SERVER, "a block of events holds a broken one") : true;
 }
 
 /* Waits while the dirty keys fill their memory: meanwhile the tail goes on into the spool. */

@@ -22,6 +22,13 @@ typedef struct {
                    tow_error_t *error);
     bool (*copy_again)(void *data, const char *database, const char *name, bool *out_found,
                        tow_error_t *error);
+    /* About what the job made on the destination, which alone may go; NULL: all that is there is the job's. */
+    bool (*dropped)(void *data, tow_conn_t *destination, const char *database, const char *name,
+                    tow_error_t *error);
+    bool (*may_rename)(void *data, tow_conn_t *destination, const tow_namespace_t *from,
+                       const char *to_database, const char *to_name, bool *out_ours, tow_error_t *error);
+    bool (*renamed)(void *data, tow_conn_t *destination, const char *from_ns, const char *database,
+                    const char *name, tow_error_t *error);
     void (*index)(void *data, const char *database, const char *name, const bson_t *specification);
     bool (*index_drop)(void *data, const char *database, const char *name, const char *index,
                        tow_error_t *error);

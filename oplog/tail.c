@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "engine/base/clock.h"
+#include "engine/link/reply.h"
 #include "engine/link/versions.h"
 #include "oplog/record.h"
 #include "oplog/token.h"
@@ -161,32 +162,12 @@ static tow_optime_t token_time(const bson_t *token, tow_optime_t other)
     return tow_token_time(token, &time) || tow_token_embedded_time(token, &time) ? time : other;
 }
 
-/* Finds cursor.id, the batch and postBatchResumeToken of a reply. */
-static bool read_cursor(const bson_t *reply, int64_t *out_id, bson_iter_t *out_batch,
-                        bson_t *out_token, bool *out_has_token)
+/* A stream that answers so is opened again after the last position: what is read again is the same. */
+static bool fail_stream(const char *what, tow_error_t *error)
 {
-    bson_iter_t iter, child;
-    bool batch = false;
-    const uint8_t *data;
-    uint32_t length;
-
-    *out_has_token = false;
-    if (!bson_iter_init_find(&iter, reply, "cursor") || !BSON_ITER_HOLDS_DOCUMENT(&iter) ||
-        !bson_iter_recurse(&iter, &child))
-        return false;
-    while (bson_iter_next(&child)) {
-        const char *name = bson_iter_key(&child);
-
-        if (!strcmp(name, "id")) {
-            *out_id = bson_iter_as_int64(&child);
-        } else if (!strcmp(name, "firstBatch") || !strcmp(name, "nextBatch")) {
-            batch = BSON_ITER_HOLDS_ARRAY(&child) && bson_iter_recurse(&child, out_batch);
-        } else if (!strcmp(name, "postBatchResumeToken") && BSON_ITER_HOLDS_DOCUMENT(&child)) {
-            bson_iter_document(&child, &length, &data);
-            *out_has_token = bson_init_static(out_token, data, length);
-        }
-    }
-    return batch;
+    tow_fail_reply(error, "source", what);
+    error->retry = TOW_RETRY_RECONNECT;
+    return false;
 }
 
 /* A mongod answers a getMore only when it has found something or has looked through all of its oplog, which may take
@@ -201,9 +182,9 @@ static bool open_stream(tow_tail_t *tail, const bson_t *resume, bool direct, int
                         bson_t *reply, tow_error_t *error)
 {
     tow_send_options_t send = {.flags = TOW_SEND_READ | flags};
-    bson_t command, token;
-    bson_iter_t batch;
-    bool has_token, ok;
+    tow_reply_cursor_t cursor;
+    bson_t command;
+    bool ok;
 
     if (!tail->conn && !(tail->conn = tow_conn_open(tail->options.source, error))) {
         bson_init(reply);
@@ -217,8 +198,9 @@ static bool open_stream(tow_tail_t *tail, const bson_t *resume, bool direct, int
         return tow_fail_context(error, "open the change stream");
     tail->server = tow_conn_server(tail->conn);
     tail->cursor = 0;
-    if (!read_cursor(reply, &tail->cursor, &batch, &token, &has_token) || !tail->cursor)
-        return tow_fail(error, TOW_ERROR_SERVER, "the source opened a change stream without a cursor");
+    if (!tow_reply_cursor(reply, &cursor) || !cursor.id)
+        return fail_stream("it opened a change stream without a cursor", error);
+    tail->cursor = cursor.id;
     atomic_store(&tail->direct, direct);
     if (direct)
         atomic_store(&tail->large, false);
@@ -240,10 +222,9 @@ bool tow_tail_try(tow_link_t *source, const tow_filter_t *filter, tow_error_t *e
 bool tow_tail_open(tow_tail_t *tail, const bson_t *token, tow_optime_t time, bson_t *out_token,
                    tow_optime_t *out_time, tow_error_t *error)
 {
-    bson_t reply, found;
-    bson_iter_t batch;
-    int64_t id;
-    bool has_token = false, ok;
+    tow_reply_cursor_t cursor;
+    bson_t reply;
+    bool ok;
     /* Known before the request: everything up to it lies before the stream's first position. */
     tow_optime_t before = tow_link_time(tail->options.source);
 
@@ -252,12 +233,12 @@ bool tow_tail_open(tow_tail_t *tail, const bson_t *token, tow_optime_t time, bso
     if (ok && token) {
         move_token(tail, token, time);
     } else if (ok) {
-        if (!read_cursor(&reply, &id, &batch, &found, &has_token) || !has_token)
+        if (!tow_reply_cursor(&reply, &cursor) || !cursor.has_token)
             ok = tow_fail(error, TOW_ERROR_SERVER,
                           "the source gave no resume token when the stream was opened; a server of "
                           "4.2 or newer does");
         else
-            move_token(tail, &found, token_time(&found, before));
+            move_token(tail, &cursor.token, token_time(&cursor.token, before));
     }
     bson_destroy(&reply);
     if (ok) {
@@ -356,48 +337,44 @@ static void note_time(tow_tail_t *tail, tow_optime_t time)
  * becomes a block (then *reply is empty). */
 static bool take_reply(tow_tail_t *tail, bson_t *reply, tow_optime_t known, tow_error_t *error)
 {
-    bool direct = atomic_load(&tail->direct), has_token;
-    bson_t token = BSON_INITIALIZER, event, last = BSON_INITIALIZER;
+    bool direct = atomic_load(&tail->direct), broken;
+    tow_reply_cursor_t cursor;
+    bson_t event, last = BSON_INITIALIZER;
+    const bson_t *token;
     bson_iter_t batch;
     uint32_t count = 0;
     tow_optime_t time = 0;
-    const uint8_t *data;
-    uint32_t length;
 
-    if (!read_cursor(reply, &tail->cursor, &batch, &token, &has_token))
-        return tow_fail(error, TOW_ERROR_SERVER, "the source answered getMore without a batch");
-    while (bson_iter_next(&batch)) {
+    if (!tow_reply_cursor(reply, &cursor))
+        return fail_stream("it answered getMore without a batch", error);
+    if (!tow_reply_are_events(&cursor.batch))
+        return fail_stream("it sent a change event that cannot be read", error);
+    tail->cursor = cursor.id;
+    batch = cursor.batch;
+    while (tow_batch_document(&batch, &event, &broken)) {
         tow_event_t parsed;
-        bson_iter_t id;
 
-        bson_iter_document(&batch, &length, &data);
-        if (!bson_init_static(&event, data, length))
-            return tow_fail(error, TOW_ERROR_SERVER, "the source sent a broken change event");
         tow_event_parse(&event, &parsed);
         if (parsed.time > time)
             time = parsed.time;
         note_time(tail, parsed.time);
         if (!direct)
             add_record(tail, &event, &parsed);
-        if (bson_iter_init_find(&id, &event, "_id") && BSON_ITER_HOLDS_DOCUMENT(&id)) {
-            bson_iter_document(&id, &length, &data);
-            bson_init_static(&last, data, length);
-        }
+        tow_field_document(&event, "_id", &last);
         count++;
     }
+    if (!count && !cursor.has_token)
+        return fail_stream("it answered getMore without a resume token", error);
+    token = cursor.has_token ? &cursor.token : &last;
     if (time)
         atomic_store(&tail->certain_time, time);
     tow_link_note_event(tail->options.source, time,
-                        has_token && !tow_token_time(&token, &(tow_optime_t){0}));
+                        cursor.has_token && !tow_token_time(token, &(tow_optime_t){0}));
     tail->last_events = count;
-    if (!has_token && count == 0)
-        return true;
-    if (!has_token)
-        token = last;
     if (count == 0) {
         if (!seal(tail, error))
             return false;
-        move_token(tail, &token, token_time(&token, known));
+        move_token(tail, token, token_time(token, known));
         /* Nothing found, and still far behind: the time was too short to look through the oplog. */
         tail->await_ms = (known >> 32) > (tail->time >> 32) + 2 ? tail->await_ms * 2 : AWAIT_MS;
         if (tail->await_ms > AWAIT_MOST_MS)
@@ -406,7 +383,7 @@ static bool take_reply(tow_tail_t *tail, bson_t *reply, tow_optime_t known, tow_
         atomic_fetch_add(&tail->idle_replies, 1);
         return true;
     }
-    move_token(tail, &token, token_time(&token, time));
+    move_token(tail, token, token_time(token, time));
     tail->await_ms = AWAIT_MS;
     atomic_fetch_add(&tail->events, count);
     if (direct) {
@@ -515,10 +492,9 @@ static bool read_once(tow_tail_t *tail, bson_t *reply, tow_error_t *error)
 bool tow_tail_open_anew(tow_tail_t *tail, tow_error_t *error)
 {
     const tow_tail_options_t *options = &tail->options;
-    bson_t reply = BSON_INITIALIZER, token;
-    bson_iter_t batch;
-    int64_t id;
-    bool has_token = false, ok;
+    bson_t reply = BSON_INITIALIZER;
+    tow_reply_cursor_t cursor;
+    bool ok;
     tow_optime_t before = tow_link_time(options->source);
 
     ok = options->lost(options->data, false, error) && seal(tail, error);
@@ -526,10 +502,10 @@ bool tow_tail_open_anew(tow_tail_t *tail, tow_error_t *error)
         bson_destroy(&reply);
         ok = open_stream(tail, NULL, false, TOW_SEND_RETRY | patience(options->source), &reply, error);
     }
-    if (ok && (!read_cursor(&reply, &id, &batch, &token, &has_token) || !has_token))
+    if (ok && (!tow_reply_cursor(&reply, &cursor) || !cursor.has_token))
         ok = tow_fail(error, TOW_ERROR_SERVER, "the source gave no resume token");
     if (ok) {
-        move_token(tail, &token, token_time(&token, before));
+        move_token(tail, &cursor.token, token_time(&cursor.token, before));
         tow_ledger_idle(options->ledger, &tail->token, tail->time);
         atomic_store(&tail->appended_time, tail->time);
         /* What was lost is missing at the destination; whoever was told wishes refetch mode soon. */

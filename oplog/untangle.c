@@ -15,6 +15,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/link/reader.h"
+#include "engine/link/reply.h"
 #include "engine/state/selection.h"
 #include "oplog/knot.h"
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "engine/base/clock.h"
+#include "engine/link/reply.h"
 #include "oplog/record.h"
 #include "oplog/token.h"
 
@@ -57,13 +58,10 @@ static void append_stages(const tow_watch_t *watch, bool resume, bson_t *stages)
 /* The new name of a renamed collection. */
 static void tell_target(const tow_watch_options_t *options, const bson_t *event)
 {
-    bson_iter_t iter, database, collection;
+    const char *database, *collection;
 
-    if (bson_iter_init(&iter, event) && bson_iter_find_descendant(&iter, "to.db", &database) &&
-        bson_iter_init(&iter, event) && bson_iter_find_descendant(&iter, "to.coll", &collection) &&
-        BSON_ITER_HOLDS_UTF8(&database) && BSON_ITER_HOLDS_UTF8(&collection))
-        options->gone(options->data, bson_iter_utf8(&database, NULL),
-                      bson_iter_utf8(&collection, NULL));
+    if (tow_field_text(event, "to.db", &database) && tow_field_text(event, "to.coll", &collection))
+        options->gone(options->data, database, collection);
 }
 
 static void tell(tow_watch_t *watch, const bson_t *event)
@@ -83,19 +81,12 @@ static void tell(tow_watch_t *watch, const bson_t *event)
     }
 }
 
-static void keep_token(tow_watch_t *watch, const bson_iter_t *found)
+static void keep_token(tow_watch_t *watch, const bson_t *token)
 {
-    const uint8_t *data;
-    uint32_t length;
-    bson_t token;
-
-    bson_iter_document(found, &length, &data);
-    if (!bson_init_static(&token, data, length))
-        return;
     pthread_mutex_lock(&watch->lock);
     bson_destroy(&watch->token);
-    bson_copy_to(&token, &watch->token);
-    if (!tow_token_time(&token, &watch->time))
+    bson_copy_to(token, &watch->token);
+    if (!tow_token_time(token, &watch->time))
         watch->time = 0;
     pthread_mutex_unlock(&watch->lock);
 }
@@ -105,40 +96,28 @@ static void keep_token(tow_watch_t *watch, const bson_iter_t *found)
  * first getMore only. */
 static bool take_reply(tow_watch_t *watch, const bson_t *reply, bool resumed, tow_error_t *error)
 {
-    bson_iter_t iter, child, batch;
-    bool found = false;
+    tow_reply_cursor_t cursor;
+    bson_iter_t batch;
+    bson_t event, token;
     uint32_t count = 0;
+    bool broken;
 
-    if (!bson_iter_init_find(&iter, reply, "cursor") || !BSON_ITER_HOLDS_DOCUMENT(&iter) ||
-        !bson_iter_recurse(&iter, &child))
-        return tow_fail(error, TOW_ERROR_SERVER, "a change stream answered without a cursor");
     watch->cursor = 0;
-    while (bson_iter_next(&child)) {
-        const char *name = bson_iter_key(&child);
-
-        if (!strcmp(name, "id"))
-            watch->cursor = bson_iter_as_int64(&child);
-        else if (!strcmp(name, "firstBatch") || !strcmp(name, "nextBatch"))
-            found = BSON_ITER_HOLDS_ARRAY(&child) && bson_iter_recurse(&child, &batch);
-    }
-    while (found && bson_iter_next(&batch)) {
-        const uint8_t *data;
-        uint32_t length;
-        bson_t event;
-        bson_iter_t id;
-
-        bson_iter_document(&batch, &length, &data);
-        if (!bson_init_static(&event, data, length))
-            return tow_fail(error, TOW_ERROR_SERVER, "a change stream sent a broken event");
+    if (!tow_reply_cursor(reply, &cursor))
+        return tow_fail(error, TOW_ERROR_SERVER, "a change stream answered without a cursor");
+    if (!tow_reply_are_events(&cursor.batch))
+        return tow_fail(error, TOW_ERROR_SERVER, "a change stream sent a broken event");
+    watch->cursor = cursor.id;
+    batch = cursor.batch;
+    while (tow_batch_document(&batch, &event, &broken)) {
         tell(watch, &event);
-        if (bson_iter_init_find(&id, &event, "_id") && BSON_ITER_HOLDS_DOCUMENT(&id))
-            keep_token(watch, &id);
+        if (tow_field_document(&event, "_id", &token))
+            keep_token(watch, &token);
         count++;
     }
     /* Only once all of the batch was told may the stream go on behind it. */
-    if (!resumed && bson_iter_recurse(&iter, &child) && bson_iter_find(&child, "postBatchResumeToken") &&
-        BSON_ITER_HOLDS_DOCUMENT(&child))
-        keep_token(watch, &child);
+    if (cursor.has_token && !resumed)
+        keep_token(watch, &cursor.token);
     pthread_mutex_lock(&watch->lock);
     if (!count && !resumed)
         atomic_fetch_add(&watch->idle, 1);

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "engine/link/reply.h"
+
 void tow_track_entry_to_bson(const tow_track_entry_t *entry, tow_verify_mode_t mode, uint64_t seed,
                              bson_t *out)
 {
@@ -45,13 +47,13 @@ static bool parse_binary(const bson_iter_t *iter, void *out, uint32_t size)
 static bool parse_id(const bson_iter_t *iter, tow_track_entry_t *out)
 {
     bson_iter_t child;
+    const char *ns;
 
     if (!BSON_ITER_HOLDS_DOCUMENT(iter) || !bson_iter_recurse(iter, &child))
         return false;
     while (bson_iter_next(&child)) {
-        if (!strcmp(bson_iter_key(&child), "ns") && BSON_ITER_HOLDS_UTF8(&child) &&
-            !out->ns)
-            out->ns = tow_strdup(bson_iter_utf8(&child, NULL));
+        if (!strcmp(bson_iter_key(&child), "ns") && !out->ns && tow_iter_text(&child, &ns))
+            out->ns = tow_strdup(ns);
         else if (!strcmp(bson_iter_key(&child), "n"))
             out->range = (uint32_t)bson_iter_as_int64(&child);
     }

@@ -48,6 +48,8 @@ typedef struct {
     uint64_t seed;
     tow_optime_t after; /* the source is read at or after this */
     tow_catalog_t source, destination;
+    const char **states;            /* databases of the destination with a job's state; borrowed */
+    size_t state_count;
     tow_shard_keys_t shard_keys[2]; /* of source and destination; none unless both are sharded */
     bool sharded;                   /* both are: shard keys are compared */
     tow_verify_item_t *items;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/link/reply.h"
 #include "verify/internal.h"
 
 typedef struct {
@@ -43,14 +44,14 @@ static bool is_default(const bson_iter_t *option)
 {
     static const char *const values[][2] = {{"validationLevel", "strict"},
                                             {"validationAction", "error"}};
-    const char *name = bson_iter_key(option);
+    const char *name = bson_iter_key(option), *text;
     bson_iter_t inner;
 
     if (BSON_ITER_HOLDS_BOOL(option))
         return !bson_iter_bool(option);
     for (size_t i = 0; i < sizeof values / sizeof *values; i++)
-        if (!strcmp(name, values[i][0]) && BSON_ITER_HOLDS_UTF8(option))
-            return !strcmp(bson_iter_utf8(option, NULL), values[i][1]);
+        if (!strcmp(name, values[i][0]) && tow_iter_text(option, &text))
+            return !strcmp(text, values[i][1]);
     if (!BSON_ITER_HOLDS_DOCUMENT(option) || !bson_iter_recurse(option, &inner))
         return false;
     if (!strcmp(name, "changeStreamPreAndPostImages"))
@@ -102,14 +103,7 @@ char *tow_verify_index_difference(const bson_t *source, const bson_t *destinatio
 
 static bool find_document(const bson_t *document, const char *name, bson_t *out)
 {
-    bson_iter_t iter;
-    const uint8_t *data;
-    uint32_t length;
-
-    if (!bson_iter_init_find(&iter, document, name) || !BSON_ITER_HOLDS_DOCUMENT(&iter))
-        return false;
-    bson_iter_document(&iter, &length, &data);
-    return bson_init_static(out, data, length);
+    return tow_field_document(document, name, out);
 }
 
 char *tow_verify_options_difference(const bson_t *source, const bson_t *destination,
@@ -141,7 +135,8 @@ static const char *type_name(const tow_collection_info_t *info)
 {
     static const char *const names[] = {[TOW_COLLECTION] = "a collection",
                                         [TOW_VIEW] = "a view",
-                                        [TOW_TIMESERIES] = "a time-series collection"};
+                                        [TOW_TIMESERIES] = "a time-series collection",
+                                        [TOW_UNKNOWN_KIND] = "of an unknown kind"};
 
     return names[info->type];
 }
@@ -196,11 +191,17 @@ static void compare_types(tow_verify_run_t *run, tow_verify_item_t *item)
     bool tell = !run->options->documents_only;
     char *text;
 
-    if (source && source->type == TOW_TIMESERIES) {
+    if (source && !tow_kind_is_supported(source->type)) {
         item->unsupported = true;
         if (tell)
             tow_emit(&run->options->sink, TOW_LEVEL_WARNING, "verify_unsupported",
-                 "%s is a time-series collection, which is not compared", item->ns);
+                 "%s is %s, which is not compared", item->ns, type_name(source));
+        return;
+    }
+    if (!any) {
+        if (tell)
+            add_text(run, item, TOW_DIFFERENCE_OPTIONS,
+                     tow_strdup("copied by this job, and listed by neither side"));
         return;
     }
     if (!source || !destination) {
@@ -232,11 +233,10 @@ static void compare_types(tow_verify_run_t *run, tow_verify_item_t *item)
 
 static const char *index_name(const bson_t *index)
 {
-    bson_iter_t iter;
+    const char *name = "";
 
-    return bson_iter_init_find(&iter, index, "name") && BSON_ITER_HOLDS_UTF8(&iter)
-               ? bson_iter_utf8(&iter, NULL)
-               : "";
+    tow_field_text(index, "name", &name);
+    return name;
 }
 
 static const bson_t *find_index(const tow_indexes_t *indexes, const char *name)

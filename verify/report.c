@@ -150,7 +150,7 @@ void tow_verify_report_finish(tow_verify_run_t *run)
             continue;
         out = &report->collections[report->collection_count++];
         out->ns = tow_strdup(item->ns);
-        out->view = info->type == TOW_VIEW;
+        out->view = info && info->type == TOW_VIEW;
         out->differences = item->differences;
         out->repaired = item->repaired;
         out->equal = item->differences == item->repaired;

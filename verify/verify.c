@@ -166,30 +166,70 @@ static int by_ns(const void *left, const void *right)
     return strcmp((*a)->ns, (*b)->ns);
 }
 
+/* What is on the destination alone and nobody means to compare: another job's state, and in a job what it did
+ * not make. */
+static bool is_aside(tow_verify_run_t *run, const tow_collection_info_t *info)
+{
+    tow_claims_t *claims = run->options->claims;
+
+    if (tow_catalog_get(&run->source, info->ns))
+        return false;
+    for (size_t i = 0; i < run->state_count; i++)
+        if (!strcmp(run->states[i], info->database))
+            return true;
+    return claims && tow_claims_of(claims, info->ns, info->uuid) == TOW_CLAIM_NONE;
+}
+
 /* The entries that the filter takes, sorted. */
-static const tow_collection_info_t **select_entries(const tow_filter_t *filter,
-                                                    const tow_catalog_t *catalog, size_t *out_count)
+static const tow_collection_info_t **select_entries(tow_verify_run_t *run, const tow_catalog_t *catalog,
+                                                    bool destination, size_t *out_count)
 {
     const tow_collection_info_t **entries = tow_alloc((catalog->count + 1) * sizeof *entries);
     size_t count = 0;
 
     for (size_t i = 0; i < catalog->count; i++)
-        if (tow_filter_takes(filter, catalog->items[i].database, catalog->items[i].name))
+        if (tow_filter_takes(run->options->filter, catalog->items[i].database, catalog->items[i].name) &&
+            !(destination && is_aside(run, &catalog->items[i])))
             entries[count++] = &catalog->items[i];
     qsort(entries, count, sizeof *entries, by_ns);
     *out_count = count;
     return entries;
 }
 
+static void add_item(tow_verify_run_t *run, const char *database, const char *name, const char *ns,
+                     const tow_collection_info_t *source, const tow_collection_info_t *destination)
+{
+    run->items[run->item_count++] = (tow_verify_item_t){.database = tow_strdup(database),
+                                                        .name = tow_strdup(name),
+                                                        .ns = tow_strdup(ns),
+                                                        .source = source,
+                                                        .destination = destination};
+}
+
+/* Those that neither catalog lists. */
+static void add_expected(tow_verify_run_t *run)
+{
+    for (size_t i = 0; i < run->options->expected_count; i++) {
+        const char *ns = run->options->expected[i], *dot = strchr(ns, '.');
+        char *database;
+
+        if (!dot || tow_catalog_get(&run->source, ns) || tow_catalog_get(&run->destination, ns))
+            continue;
+        database = tow_format("%.*s", (int)(dot - ns), ns);
+        add_item(run, database, dot + 1, ns, NULL, NULL);
+        free(database);
+    }
+}
+
 static void join_catalogs(tow_verify_run_t *run)
 {
     size_t source_count, destination_count, i = 0, j = 0;
-    const tow_collection_info_t **source =
-        select_entries(run->options->filter, &run->source, &source_count);
+    const tow_collection_info_t **source = select_entries(run, &run->source, false, &source_count);
     const tow_collection_info_t **destination =
-        select_entries(run->options->filter, &run->destination, &destination_count);
+        select_entries(run, &run->destination, true, &destination_count);
 
-    run->items = tow_alloc((source_count + destination_count + 1) * sizeof *run->items);
+    run->items = tow_alloc((source_count + destination_count + run->options->expected_count + 1) *
+                           sizeof *run->items);
     while (i < source_count || j < destination_count) {
         int order = i == source_count        ? 1
                     : j == destination_count ? -1
@@ -198,14 +238,32 @@ static void join_catalogs(tow_verify_run_t *run)
         const tow_collection_info_t *right = order >= 0 ? destination[j++] : NULL;
         const tow_collection_info_t *any = left ? left : right;
 
-        run->items[run->item_count++] = (tow_verify_item_t){.database = tow_strdup(any->database),
-                                                            .name = tow_strdup(any->name),
-                                                            .ns = tow_strdup(any->ns),
-                                                            .source = left,
-                                                            .destination = right};
+        add_item(run, any->database, any->name, any->ns, left, right);
     }
+    add_expected(run);
     free(source);
     free(destination);
+}
+
+/* Databases of the destination that hold a job's state. */
+static bool read_states(tow_verify_run_t *run, tow_conn_t *destination, tow_error_t *error)
+{
+    const tow_catalog_t *catalog = &run->destination;
+
+    for (size_t i = 0; i < catalog->count; i++) {
+        const char *database = catalog->items[i].database;
+        bool state;
+
+        if (strcmp(catalog->items[i].name, "job") != 0)
+            continue;
+        if (!tow_is_job_state(destination, database, &state, error))
+            return false;
+        if (!state)
+            continue;
+        run->states = tow_realloc(run->states, (run->state_count + 1) * sizeof *run->states);
+        run->states[run->state_count++] = database;
+    }
+    return true;
 }
 
 /* A login that may not read them is no reason to compare nothing. */
@@ -236,7 +294,8 @@ static bool read_catalogs(tow_verify_run_t *run, tow_error_t *error)
          (destination = tow_conn_open(options->destination, error)) &&
          tow_link_poll_time(source, &polled, error) &&
          tow_catalog_read(source, NULL, &run->source, error) &&
-         tow_catalog_read(destination, NULL, &run->destination, error);
+         tow_catalog_read(destination, NULL, &run->destination, error) &&
+         read_states(run, destination, error);
     if (ok)
         read_shard_keys(run, source, destination);
     if (source)
@@ -275,6 +334,7 @@ static void clear_run(tow_verify_run_t *run)
         free(run->items[i].ns);
     }
     free(run->items);
+    free(run->states);
     tow_catalog_clear(&run->source);
     tow_catalog_clear(&run->destination);
     for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++)

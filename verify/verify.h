@@ -3,6 +3,7 @@
 #define TOW_VERIFY_VERIFY_H
 
 #include "engine/link/link.h"
+#include "engine/state/claims.h"
 #include "engine/state/filter.h"
 #include "engine/state/key.h"
 #include "verify/track.h"
@@ -75,6 +76,9 @@ typedef bool (*tow_pace_fn)(void *data, uint64_t bytes);
 typedef struct {
     tow_link_t *source, *destination;
     const tow_filter_t *filter;
+    const char *const *expected;   /* namespaces that a job copied, sorted; what neither side lists of them is a
+                                      difference: both lists may be short */
+    size_t expected_count;
     tow_stop_t *stop;
     tow_sink_t sink;
     uint32_t workers;              /* pairs of readers */
@@ -91,6 +95,8 @@ typedef struct {
     tow_track_t *track;            /* NULL: everything is read. Otherwise only what it does not say is equal
                                       is, and it learns what is; borrowed */
     bool documents_only;           /* collections that both sides have; the catalogs may differ yet */
+    tow_claims_t *claims;          /* of a job: what only the destination has and the job did not make is no
+                                      difference; NULL: it is one */
     bool sharding_aside;           /* shard keys that differ give an event, and no difference */
     _Atomic uint64_t *documents, *bytes, *total_documents; /* progress, may be NULL */
 } tow_verify_options_t;

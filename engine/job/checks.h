@@ -26,6 +26,7 @@ void tow_check_rehearsal(tow_check_run_t *run);
 /* content.c: reads what is to be copied, and judges it; one finding each. */
 void tow_survey_source(tow_check_run_t *run);
 void tow_check_supported(tow_check_run_t *run);
+void tow_check_left_out(tow_check_run_t *run);
 void tow_check_filter(tow_check_run_t *run);
 void tow_check_indexes(tow_check_run_t *run);
 void tow_check_conflicts(tow_check_run_t *run);

@@ -47,18 +47,45 @@ void tow_check_supported(tow_check_run_t *run)
     if (tow_skip_without_survey(run, "unsupported"))
         return;
     for (size_t i = 0; i < run->out->survey.count; i++)
-        if (run->out->survey.items[i].info->type == TOW_TIMESERIES)
+        if (!tow_kind_is_supported(run->out->survey.items[i].info->type))
             add_name(&names, run->out->survey.items[i].info->ns);
     if (names.count)
         tow_find_failure(
             run->findings, "unsupported", TOW_ERROR_UNSUITABLE,
             tow_format("leave %s out with --exclude", names.count == 1 ? "it" : "them"),
-            "%zu time-series collection%s, which %s no change stream and cannot be "
-            "followed: %s",
+            "%zu collection%s that %s no change stream (time series, or of a kind that this "
+            "version does not "
+            "know) and cannot be followed: %s",
             names.count, names.count == 1 ? "" : "s", names.count == 1 ? "has" : "have",
             names.text);
     else
         tow_find_pass(run->findings, "unsupported", "every collection can be copied");
+}
+
+/* What the source has and the job leaves out without being asked to: only what is named like its
+ * own state. */
+void tow_check_left_out(tow_check_run_t *run)
+{
+    const tow_catalog_t *catalog = &run->out->survey.catalog;
+    names_t names = {0};
+
+    if (tow_skip_without_survey(run, "left_out"))
+        return;
+    for (size_t i = 0; i < catalog->count; i++)
+        if (tow_filter_is_own(run->job->filter, catalog->items[i].database))
+            add_name(&names, catalog->items[i].ns);
+    if (names.count)
+        tow_find_warning(run->findings, "left_out",
+                         tow_format("give another --job if %s to be copied",
+                                    names.count == 1 ? "it is" : "they are"),
+                         "%zu collection%s of the source %s in the database towline_%s, which is "
+                         "this job's own on "
+                         "the destination, and %s not copied: %s",
+                         names.count, names.count == 1 ? "" : "s", names.count == 1 ? "is" : "are",
+                         run->job->config.name, names.count == 1 ? "is" : "are", names.text);
+    else
+        tow_find_pass(run->findings, "left_out",
+                      "nothing but the server's own databases and what the filter says");
 }
 
 /* Whether anything of the source fits one --include. */
@@ -85,11 +112,11 @@ void tow_check_filter(tow_check_run_t *run)
     if (tow_skip_without_survey(run, "filter"))
         return;
     for (size_t i = 0; i < run->out->survey.catalog.count; i++)
-        data += strncmp(run->out->survey.catalog.items[i].database, "towline_", 8) != 0;
+        data += !tow_filter_is_own(run->job->filter, run->out->survey.catalog.items[i].database);
     for (size_t i = 0; (pattern = tow_filter_included(run->job->filter, i)); i++)
         if (!matches(run, pattern))
             add_name(&names, pattern);
-    if (!run->out->survey.count && (data || names.count))
+    if (!run->out->survey.count && data)
         tow_find_failure(run->findings, "filter", TOW_ERROR_OPTION,
                          tow_format("check the spelling of --include and --exclude; names are "
                                     "case-sensitive"),
@@ -97,7 +124,8 @@ void tow_check_filter(tow_check_run_t *run)
     else if (names.count)
         tow_find_warning(run->findings, "filter",
                          tow_format("check the spelling; names are case-sensitive"),
-                         "nothing of the source matches --include %s", names.text);
+                         "nothing of the source matches --include %s%s", names.text,
+                         data ? "" : ": it has no collection yet");
     else if (!run->out->survey.count)
         tow_find_warning(run->findings, "filter",
                          tow_format("make sure that this is the right deployment"),
@@ -142,12 +170,57 @@ void tow_check_indexes(tow_check_run_t *run)
                       run->out->survey.indexes, most);
 }
 
+static bool has_database(const tow_catalog_t *catalog, const char *database)
+{
+    for (size_t i = 0; i < catalog->count; i++)
+        if (!strcmp(catalog->items[i].database, database))
+            return true;
+    return false;
+}
+
+/* The destination's namespaces that a new job would write. */
+static bool find_conflicts(tow_check_run_t *run, const tow_catalog_t *there, names_t *out,
+                           names_t *out_states, tow_error_t *error)
+{
+    const tow_catalog_t *ours = &run->out->survey.catalog;
+    const char *last = "";
+    bool state = false;
+
+    for (size_t i = 0; i < there->count; i++) {
+        const tow_collection_info_t *info = &there->items[i];
+
+        if (!tow_filter_takes(run->job->filter, info->database, info->name))
+            continue;
+        if (strcmp(info->database, last) != 0 &&
+            !tow_is_job_state(run->destination, info->database, &state, error))
+            return false;
+        last = info->database;
+        if (!state)
+            add_name(out, info->ns);
+        else if (!strcmp(info->name, "job") && has_database(ours, info->database))
+            add_name(out_states, info->database);
+    }
+    return true;
+}
+
+/* Another job's state is neither dropped nor written over, whatever was asked for. */
+static void fail_states(tow_check_run_t *run, const names_t *states)
+{
+    tow_find_failure(
+        run->findings, "destination_empty", TOW_ERROR_CONFLICT,
+        tow_format("exclude %s with --exclude, or end that job first",
+                   states->count == 1 ? "it" : "them"),
+        "the source has a database with the name of another job's state on the destination: %s",
+        states->text);
+}
+
 void tow_check_conflicts(tow_check_run_t *run)
 {
     tow_catalog_t there;
     tow_error_t error;
-    names_t names = {0};
+    names_t names = {0}, states = {0};
     const char *one, *it;
+    bool known;
 
     if (run->viewed && run->view.exists) {
         tow_find_pass(run->findings, "destination_empty",
@@ -156,17 +229,18 @@ void tow_check_conflicts(tow_check_run_t *run)
     }
     if (tow_skip_without(run, "destination_empty", false, true))
         return;
-    if (!tow_catalog_read(run->destination, NULL, &there, &error)) {
+    known = tow_catalog_read(run->destination, NULL, &there, &error) &&
+            find_conflicts(run, &there, &names, &states, &error);
+    tow_catalog_clear(&there);
+    if (!known) {
         tow_find_error(run->findings, "destination_empty", &error);
         return;
     }
-    for (size_t i = 0; i < there.count; i++)
-        if (tow_filter_takes(run->job->filter, there.items[i].database, there.items[i].name))
-            add_name(&names, there.items[i].ns);
-    tow_catalog_clear(&there);
     one = names.count == 1 ? "" : "s";
     it = names.count == 1 ? "it" : "them";
-    if (!names.count)
+    if (states.count)
+        fail_states(run, &states);
+    else if (!names.count)
         tow_find_pass(run->findings, "destination_empty", "nothing is in the way");
     else if (run->job->config.clear_destination)
         tow_find_warning(run->findings, "destination_empty", NULL,

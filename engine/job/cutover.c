@@ -171,6 +171,7 @@ void tow_job_verify_options(tow_job_t *job, tow_track_t *track, tow_verify_optio
                                   .mode = job->config.verify_mode,
                                   .repair = job->config.verify_repair ? tow_job_repair : NULL,
                                   .settle = settle,
+                                  .claims = job->claims,
                                   .sharding_aside = true, /* the copy does not shard */
                                   .data = job,
                                   .documents = &job->verified_documents,
@@ -251,8 +252,10 @@ bool tow_job_hold_off_ttl(tow_job_t *job, tow_error_t *error)
  * know. A collection that only a new copy makes equal is copied first. */
 static tow_finalized_t reconcile(tow_job_t *job, tow_error_t *error)
 {
-    tow_finalized_t result;
+    tow_finalized_t result = tow_job_check_gaps(job, error);
 
+    if (result != TOW_FINALIZE_DONE)
+        return result;
     if (!store_ttl(job, true, error) || !tow_copy_reconcile(job->copy, NULL, NULL, true, error))
         return TOW_FINALIZE_FAILED;
     if (!tow_copy_finished(job->copy)) {
@@ -288,16 +291,38 @@ static bool copy_unstreamed(tow_job_t *job, tow_error_t *error)
     return ok && (!any || tow_copy_wait(job->copy) || stopped(job, error));
 }
 
+/* What the job copied and still knows: the comparison must not rest on the two catalogs alone. */
+static const char **list_copied(tow_job_t *job, size_t *out_count)
+{
+    uint32_t count;
+    tow_namespace_t **list = tow_namespaces_list(job->namespaces, &count);
+    const char **names = tow_alloc((count + 1) * sizeof *names);
+
+    *out_count = 0;
+    for (uint32_t i = 0; i < count; i++)
+        if (list[i]->type == TOW_COLLECTION && tow_claims_has(job->claims, list[i]->ns))
+            names[(*out_count)++] = list[i]->ns;
+    free(list);
+    return names;
+}
+
 static bool verify(tow_job_t *job, tow_verify_report_t **out, tow_error_t *error)
 {
     tow_verify_options_t options;
+    const char **copied;
+    size_t count;
+    bool ok;
 
     atomic_store(&job->verified_documents, 0);
     atomic_store(&job->verified_bytes, 0);
     atomic_store(&job->verify_total, 0);
     tow_job_begin_effort(job, TOW_EFFORT_VERIFY);
     tow_job_verify_options(job, tow_job_watched_track(job), &options);
-    return tow_verify_run(&options, out, error) || tow_fail_context(error, "verify");
+    options.expected = copied = list_copied(job, &count);
+    options.expected_count = count;
+    ok = tow_verify_run(&options, out, error) || tow_fail_context(error, "verify");
+    free(copied);
+    return ok;
 }
 
 /* One round: everything up to `stop` is on the destination and compared. *out_late: and more was, or may

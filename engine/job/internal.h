@@ -141,6 +141,7 @@ struct tow_job {
     /* Made by the supervisor while it alone runs, constant until it tears them down under the lock. */
     tow_link_t *source, *destination;
     tow_store_t *store;
+    tow_claims_t *claims;        /* what the job made on the destination */
     tow_namespaces_t *namespaces;
     tow_copy_t *copy;
     tow_spool_t *spool;
@@ -205,6 +206,8 @@ typedef enum {
     TOW_FINALIZE_FAILED      /* *error is filled */
 } tow_finalized_t;
 tow_finalized_t tow_job_finalize(tow_job_t *job, tow_error_t *error) TOW_CHECK;
+/* gaps.c: CALLED_OFF where only an operator can say what is right. */
+tow_finalized_t tow_job_check_gaps(tow_job_t *job, tow_error_t *error) TOW_CHECK;
 /* What a cutover restored, which did not come to its end: documents are the source's to expire. */
 bool tow_job_hold_off_ttl(tow_job_t *job, tow_error_t *error) TOW_CHECK;
 /* A time of the source with all that was written before the call; false with *error. */

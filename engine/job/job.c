@@ -25,6 +25,7 @@ static void forward_event(void *data, tow_level_t level, const char *name, const
 
     pthread_mutex_lock(&job->event_lock);
     if ((!strcmp(name, "reconciled") || !strcmp(name, "rollover") ||
+         !strcmp(name, "foreign") || !strcmp(name, "left_out") ||
          !strcmp(name, "cutover_called_off")) &&
         job->note_count < sizeof job->notes / sizeof *job->notes)
         job->notes[job->note_count++] = tow_strdup(message);
@@ -69,7 +70,10 @@ static bool read_filter(const tow_options_t *options, tow_filter_t *filter, tow_
 static bool read_config(tow_job_t *job, const tow_options_t *options, tow_error_t *error)
 {
     tow_config_t *config = &job->config;
+    char *own = tow_format("towline_%s", tow_options_get(options, "job", 0));
 
+    tow_filter_set_own(job->filter, own);
+    free(own);
     if (!tow_options_uri(options, "source", &config->source_uri, error) ||
         !tow_options_uri(options, "destination", &config->destination_uri, error) ||
         !read_filter(options, job->filter, error))

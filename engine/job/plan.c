@@ -29,7 +29,8 @@ static void append_outcome(const tow_job_t *job, const tow_checked_t *checked, b
 static void append_collection(bson_t *list, size_t index, const tow_surveyed_t *item)
 {
     static const char *const types[] = {
-        [TOW_COLLECTION] = "collection", [TOW_VIEW] = "view", [TOW_TIMESERIES] = "timeseries"};
+        [TOW_COLLECTION] = "collection", [TOW_VIEW] = "view", [TOW_TIMESERIES] = "timeseries",
+        [TOW_UNKNOWN_KIND] = "unknown"};
     char key[24];
     bson_t entry;
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/link/reply.h"
 #include "engine/base/memory.h"
 #include "engine/job/validate.h"
 
@@ -73,12 +74,12 @@ static const struct {
 
 static const char *text_at(const bson_iter_t *document, const char *name)
 {
+    const char *text = NULL;
     bson_iter_t iter;
 
-    return bson_iter_recurse(document, &iter) && bson_iter_find(&iter, name) &&
-                   BSON_ITER_HOLDS_UTF8(&iter)
-               ? bson_iter_utf8(&iter, NULL)
-               : NULL;
+    if (bson_iter_recurse(document, &iter) && bson_iter_find(&iter, name))
+        tow_iter_text(&iter, &text);
+    return text;
 }
 
 static bool flag_at(const bson_iter_t *document, const char *name)
@@ -108,6 +109,7 @@ static bool covers(const bson_iter_t *resource, place_t place, const char *datab
 static bool privilege_grants(const bson_iter_t *privilege, const need_t *need, const char *database)
 {
     bson_iter_t resource, actions, action;
+    const char *text;
 
     if (!bson_iter_recurse(privilege, &resource) || !bson_iter_find(&resource, "resource") ||
         !BSON_ITER_HOLDS_DOCUMENT(&resource) || !covers(&resource, need->place, database) ||
@@ -115,9 +117,7 @@ static bool privilege_grants(const bson_iter_t *privilege, const need_t *need, c
         !BSON_ITER_HOLDS_ARRAY(&actions) || !bson_iter_recurse(&actions, &action))
         return false;
     while (bson_iter_next(&action))
-        if (BSON_ITER_HOLDS_UTF8(&action) &&
-            (!strcmp(bson_iter_utf8(&action, NULL), need->action) ||
-             !strcmp(bson_iter_utf8(&action, NULL), "anyAction")))
+        if (tow_iter_text(&action, &text) && (!strcmp(text, need->action) || !strcmp(text, "anyAction")))
             return true;
     return false;
 }

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "engine/job/internal.h"
+#include "engine/link/reply.h"
 #include "engine/link/reader.h"
 #include "engine/state/write.h"
 #include "verify/entry.h"
@@ -182,20 +183,13 @@ bool tow_job_restore_track(tow_job_t *job, tow_error_t *error)
 {
     tow_track_changes_t list = {0};
     uint64_t seed = tow_track_seed(job->track);
-    bson_iter_t iter, child;
-    bson_t document;
+    bson_t document, token;
     bool ok = read_stored(job, &list, &seed, error);
 
     if (ok) {
         ok = tow_store_get(job->store, &document, error);
-        if (ok && bson_iter_init_find(&iter, &document, "watchToken") &&
-            BSON_ITER_HOLDS_DOCUMENT(&iter) && bson_iter_recurse(&iter, &child)) {
-            const uint8_t *data;
-            uint32_t length;
-
-            bson_iter_document(&iter, &length, &data);
-            job->watch_token = bson_new_from_data(data, length);
-        }
+        if (ok && tow_field_document(&document, "watchToken", &token))
+            job->watch_token = bson_copy(&token);
         bson_destroy(&document);
     }
     /* Without the position of the watch nobody knows what was written since. */

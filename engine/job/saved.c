@@ -14,6 +14,8 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/file.h"
+#include "engine/link/identity.h"
+#include "engine/link/reply.h"
 #include "oplog/watch.h"
 #include "verify/entry.h"
 
@@ -216,6 +218,16 @@ static void build_settings(tow_saved_t *saved)
     free(filter);
 }
 
+static bool is_same_setting(const bson_iter_t *ours, const bson_iter_t *theirs)
+{
+    const char *name = bson_iter_key(ours), *now, *before;
+
+    if ((!strcmp(name, "source") || !strcmp(name, "destination")) && tow_iter_text(ours, &now) &&
+        tow_iter_text(theirs, &before))
+        return tow_identity_compare(before, now) == TOW_IDENTITY_SAME;
+    return tow_value_compare(tow_value_of(ours), tow_value_of(theirs)) == 0;
+}
+
 /* The first setting that is another one, borrowed; NULL: all are the same. */
 static const char *differing_setting(const tow_saved_t *saved, const bson_t *stored)
 {
@@ -223,8 +235,7 @@ static const char *differing_setting(const tow_saved_t *saved, const bson_t *sto
 
     bson_iter_init(&ours, &saved->settings);
     while (bson_iter_next(&ours))
-        if (!bson_iter_init_find(&theirs, stored, bson_iter_key(&ours)) ||
-            tow_value_compare(tow_value_of(&ours), tow_value_of(&theirs)) != 0)
+        if (!bson_iter_init_find(&theirs, stored, bson_iter_key(&ours)) || !is_same_setting(&ours, &theirs))
             return bson_iter_key(&ours);
     return NULL;
 }

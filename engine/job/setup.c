@@ -5,6 +5,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/job/internal.h"
+#include "engine/job/same.h"
 #include "engine/job/validate.h"
 
 enum { LEASE_WAIT_MS = 20000 };
@@ -18,9 +19,14 @@ static bool drop_all(tow_job_t *job, tow_conn_t *conn, const tow_catalog_t *cata
     for (int views = 1; views >= 0; views--)
         for (size_t i = 0; i < catalog->count; i++) {
             const tow_collection_info_t *info = &catalog->items[i];
+            bool state;
 
             if ((info->type == TOW_VIEW) != (views == 1) ||
                 !tow_filter_takes(job->filter, info->database, info->name))
+                continue;
+            if (!tow_is_job_state(conn, info->database, &state, error))
+                return tow_fail_context(error, "look for another job's state in %s", info->database);
+            if (state)
                 continue;
             if (!tow_collection_drop(conn, info->database, info->name, error))
                 return false;
@@ -29,7 +35,8 @@ static bool drop_all(tow_job_t *job, tow_conn_t *conn, const tow_catalog_t *cata
     return true;
 }
 
-/* Drops what a new job would write; --clear-destination was given, and every check passed. */
+/* Drops what a new job would write; --clear-destination was given, every check passed, the job's lease is held
+ * and both sides are proven to be two. */
 static bool clear_destination(tow_job_t *job, tow_error_t *error)
 {
     tow_conn_t *destination = tow_conn_open(job->destination, error);
@@ -76,8 +83,6 @@ bool tow_job_validate(tow_job_t *job, tow_error_t *error)
                  tow_link_facts(job->source)->version, tow_link_hosts(job->destination),
                  tow_link_facts(job->destination)->version);
     }
-    if (ok && !checked.exists && job->config.clear_destination)
-        ok = clear_destination(job, error);
     job->survey = checked.survey; /* the copy need not ask again */
     checked.survey = (tow_survey_t){0};
     tow_checked_clear(&checked);
@@ -94,7 +99,26 @@ static bool ddl_copying(void *data)
 static bool ddl_create(void *data, tow_conn_t *destination, const tow_collection_info_t *info,
                        tow_error_t *error)
 {
-    return tow_copy_create(destination, info, error);
+    return tow_copy_make(((tow_job_t *)data)->copy, destination, info, error);
+}
+
+static bool ddl_dropped(void *data, tow_conn_t *destination, const char *database, const char *name,
+                        tow_error_t *error)
+{
+    return tow_copy_dropped(((tow_job_t *)data)->copy, destination, database, name, error);
+}
+
+static bool ddl_may_rename(void *data, tow_conn_t *destination, const tow_namespace_t *from,
+                           const char *to_database, const char *to_name, bool *out_ours, tow_error_t *error)
+{
+    return tow_copy_may_rename(((tow_job_t *)data)->copy, destination, from->database, from->name,
+                               to_database, to_name, out_ours, error);
+}
+
+static bool ddl_renamed(void *data, tow_conn_t *destination, const char *from_ns, const char *database,
+                        const char *name, tow_error_t *error)
+{
+    return tow_copy_renamed(((tow_job_t *)data)->copy, destination, from_ns, database, name, error);
 }
 
 static bool ddl_copy_again(void *data, const char *database, const char *name, bool *out_found,
@@ -161,6 +185,7 @@ static bool make_components(tow_job_t *job, const char *series, tow_error_t *err
     tow_copy_options_t copy = {.source = job->source,
                                .destination = job->destination,
                                .store = job->store,
+                               .claims = job->claims,
                                .filter = job->filter,
                                .stop = job->stop,
                                .sink = job->sink,
@@ -190,11 +215,13 @@ static bool make_components(tow_job_t *job, const char *series, tow_error_t *err
         .dirty_bytes = config->memory_bytes * 3 / 5,
         .retry_window_ms = config->retry_window_ms,
         .touched = tow_job_verifies_online(job) ? touched : NULL,
-        .ddl = {job, ddl_copying, ddl_create, ddl_copy_again, ddl_index, ddl_index_drop,
+        .ddl = {job, ddl_copying, ddl_create, ddl_copy_again, ddl_dropped, ddl_may_rename, ddl_renamed, ddl_index, ddl_index_drop,
                 ddl_reconcile, ddl_forget, ddl_save_time}};
 
-    if (!spool)
+    if (!spool || !tow_claims_load(job->claims, error)) {
+        tow_spool_close(spool);
         return false;
+    }
     pthread_mutex_lock(&job->lock);
     job->track = replay.track_data = tow_track_new();
     job->spool = spool;
@@ -397,6 +424,22 @@ static bool prepare_resumed(tow_job_t *job, const tow_checkpoint_t *checkpoint,
            tow_replay_start(job->replay, now, checkpoint->ddl_time, error);
 }
 
+/* Before anything is cleared or written but the job's state. Destroys the store when it is false; where
+ * both sides are one, a new job's state must not stay there. */
+static bool prove_different(tow_job_t *job, tow_store_t *store, bool resumed, tow_error_t *error)
+{
+    tow_error_t ignored;
+
+    if (tow_prove_different(job->source, job->destination, tow_store_database(store), error))
+        return true;
+    if (tow_stop_requested(job->stop))
+        tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped while preparing; run the same command again to go on");
+    if (resumed || !tow_store_drop(store, &ignored))
+        resumed = !tow_store_release(store, &ignored);
+    tow_store_destroy(store);
+    return false;
+}
+
 bool tow_job_prepare(tow_job_t *job, tow_error_t *error)
 {
     tow_settings_t settings = {tow_link_facts(job->source)->identity,
@@ -407,13 +450,16 @@ bool tow_job_prepare(tow_job_t *job, tow_error_t *error)
     tow_store_t *store = tow_store_open(job->destination, job->config.name, &settings,
                                         LEASE_WAIT_MS, &resumed, error);
 
-    if (!store)
+    if (!store || !prove_different(job, store, resumed, error))
         return false;
     pthread_mutex_lock(&job->lock);
     job->store = store;
+    job->claims = tow_claims_new(store);
     job->before = resumed ? TOW_BEFORE_BEGUN : TOW_BEFORE_NONE;
     pthread_mutex_unlock(&job->lock);
     if (!remember(job, &remembered, error))
+        return false;
+    if (!remembered.prepared && job->config.clear_destination && !clear_destination(job, error))
         return false;
     job->ttl_restored = remembered.ttl_restored;
     if (remembered.blocked) {
@@ -461,7 +507,9 @@ void tow_job_teardown(tow_job_t *job)
     tow_ledger_destroy(job->ledger);
     tow_namespaces_destroy(job->namespaces);
     tow_spool_close(job->spool);
+    tow_claims_destroy(job->claims);
     tow_store_destroy(job->store);
+    job->claims = NULL;
     job->tail = NULL;
     job->replay = NULL;
     job->copy = NULL;

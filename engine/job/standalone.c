@@ -4,6 +4,7 @@
 
 #include "engine/job/internal.h"
 #include "engine/job/repair.h"
+#include "engine/job/same.h"
 #include "engine/job/saved.h"
 
 static uint32_t integer(const tow_options_t *options, const char *name)
@@ -246,6 +247,17 @@ static void close_sides(standalone_t *run)
         tow_link_destroy(run->source);
 }
 
+/* What only reads is satisfied with what both sides say of themselves. */
+static bool check_sides(standalone_t *run, bool writes, tow_error_t *error)
+{
+    tow_sides_t sides;
+
+    if (writes)
+        return tow_prove_different(run->source, run->destination, "towline_verify", error);
+    sides = tow_sides_compare(run->source, run->destination, error);
+    return sides != TOW_SIDES_SAME && sides != TOW_SIDES_SHARD;
+}
+
 bool tow_verify_watched(const tow_options_t *options, const tow_verify_watch_t *watch,
                         char **out_report_json, tow_error_t *error)
 {
@@ -260,11 +272,7 @@ bool tow_verify_watched(const tow_options_t *options, const tow_verify_watch_t *
     ok = read_filter(options, run->filter, error) &&
          (run->source = connect_side(options, "source", sink, run->stop, error)) &&
          (run->destination = connect_side(options, "destination", sink, run->stop, error));
-    if (ok && !strcmp(tow_link_facts(run->source)->identity,
-                      tow_link_facts(run->destination)->identity))
-        ok = tow_fail(error, TOW_ERROR_UNSUITABLE,
-                      "source and destination are the same deployment (%s); give two different ones",
-                      tow_link_hosts(run->source));
+    ok = ok && check_sides(run, flag(options, "repair"), error);
     ok = ok && (!flag(options, "repair") || start_repair(run, options, sink, error));
     if (ok) {
         fill_verify(run, options, sink);

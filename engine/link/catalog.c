@@ -6,11 +6,12 @@
 
 #include "engine/base/memory.h"
 #include "engine/link/internal.h"
+#include "engine/link/reply.h"
 
 enum {
     NAMESPACE_NOT_FOUND = 26,
     VIEW_NOT_SUPPORTED = 166,
-    NO_STORAGE_STATS = 40280 /* $collStats of a collection that is not there, through a mongos */
+    NO_STORAGE_STATS = 40280 /* $collStats of a collection that does not exist */
 };
 
 /* Collections -----------------------------------------------------------------------------------*/
@@ -29,68 +30,80 @@ bool tow_collection_is_streamed(const char *name)
 /* A collation other than simple. */
 static bool is_collated(const bson_t *options)
 {
-    bson_iter_t iter, locale;
+    const char *locale;
 
-    return bson_iter_init(&iter, options) &&
-           bson_iter_find_descendant(&iter, "collation.locale", &locale) &&
-           BSON_ITER_HOLDS_UTF8(&locale) && strcmp(bson_iter_utf8(&locale, NULL), "simple") != 0;
+    return tow_field_text(options, "collation.locale", &locale) && strcmp(locale, "simple") != 0;
 }
 
-static void parse_options(tow_collection_info_t *info, bson_iter_t *options)
+static bool is_uuid(const bson_iter_t *iter, const uint8_t **out)
+{
+    bson_subtype_t subtype;
+    uint32_t length = 0;
+
+    if (!BSON_ITER_HOLDS_BINARY(iter))
+        return false;
+    bson_iter_binary(iter, &subtype, &length, out);
+    return length == 16;
+}
+
+/* What listCollections says of one: name, type and options are always there, an identity where
+ * there is one. */
+static bool is_collection(const bson_t *entry)
+{
+    const char *name, *type;
+    const uint8_t *uuid;
+    bson_iter_t iter, found;
+    bson_t options;
+
+    return tow_field_text(entry, "name", &name) && *name && tow_field_text(entry, "type", &type) &&
+           tow_field_document(entry, "options", &options) && bson_iter_init(&iter, entry) &&
+           (!bson_iter_find_descendant(&iter, "info.uuid", &found) || is_uuid(&found, &uuid));
+}
+
+static tow_collection_type_t parse_type(const char *type)
+{
+    return !strcmp(type, "collection")   ? TOW_COLLECTION
+           : !strcmp(type, "view")       ? TOW_VIEW
+           : !strcmp(type, "timeseries") ? TOW_TIMESERIES
+                                         : TOW_UNKNOWN_KIND;
+}
+
+static void parse_options(tow_collection_info_t *info, const bson_t *options)
 {
     bson_iter_t iter;
-    const uint8_t *bytes;
-    uint32_t length;
-    bson_t raw;
 
-    bson_iter_document(options, &length, &bytes);
-    if (!bson_init_static(&raw, bytes, length))
-        return;
-    bson_destroy(&info->options);
-    bson_init(&info->options);
-    bson_copy_to_excluding_noinit(&raw, &info->options, "uuid", NULL);
+    bson_copy_to_excluding_noinit(options, &info->options, "uuid", NULL);
     info->collated = is_collated(&info->options);
-    if (bson_iter_init_find(&iter, &raw, "capped"))
+    if (bson_iter_init_find(&iter, options, "capped"))
         info->capped = bson_iter_as_bool(&iter);
-    info->clustered = bson_iter_init_find(&iter, &raw, "clusteredIndex");
+    info->clustered = bson_has_field(options, "clusteredIndex");
 }
 
+/* An entry that is_collection. False: it is one of the server's own. */
 static bool parse_info(const char *database, const bson_t *entry, tow_collection_info_t *out)
 {
-    bson_iter_t iter, child;
+    const char *name = "", *type = "";
+    const uint8_t *uuid;
+    bson_iter_t iter, found;
+    bson_t options;
 
-    *out = (tow_collection_info_t){.database = tow_strdup(database)};
+    *out = (tow_collection_info_t){0};
     bson_init(&out->options);
-    bson_iter_init(&iter, entry);
-    while (bson_iter_next(&iter)) {
-        const char *name = bson_iter_key(&iter);
-
-        if (!strcmp(name, "name") && BSON_ITER_HOLDS_UTF8(&iter)) {
-            out->name = tow_strdup(bson_iter_utf8(&iter, NULL));
-        } else if (!strcmp(name, "type") && BSON_ITER_HOLDS_UTF8(&iter)) {
-            const char *type = bson_iter_utf8(&iter, NULL);
-
-            out->type = !strcmp(type, "view")         ? TOW_VIEW
-                        : !strcmp(type, "timeseries") ? TOW_TIMESERIES
-                                                      : TOW_COLLECTION;
-        } else if (!strcmp(name, "options") && BSON_ITER_HOLDS_DOCUMENT(&iter)) {
-            parse_options(out, &iter);
-        } else if (!strcmp(name, "info") && bson_iter_recurse(&iter, &child) &&
-                   bson_iter_find(&child, "uuid") && BSON_ITER_HOLDS_BINARY(&child)) {
-            const uint8_t *bytes;
-            bson_subtype_t subtype;
-            uint32_t length;
-
-            bson_iter_binary(&child, &subtype, &length, &bytes);
-            if (length == sizeof out->uuid)
-                memcpy(out->uuid, bytes, length);
-        }
-    }
-    if (!out->name || is_internal(out->name)) {
+    tow_field_text(entry, "name", &name);
+    tow_field_text(entry, "type", &type);
+    if (is_internal(name)) {
         tow_collection_info_clear(out);
         return false;
     }
-    out->ns = tow_format("%s.%s", database, out->name);
+    out->database = tow_strdup(database);
+    out->name = tow_strdup(name);
+    out->ns = tow_format("%s.%s", database, name);
+    out->type = parse_type(type);
+    if (tow_field_document(entry, "options", &options))
+        parse_options(out, &options);
+    if (bson_iter_init(&iter, entry) && bson_iter_find_descendant(&iter, "info.uuid", &found) &&
+        is_uuid(&found, &uuid))
+        memcpy(out->uuid, uuid, sizeof out->uuid);
     return true;
 }
 
@@ -148,29 +161,46 @@ typedef struct {
     size_t count;
 } databases_t;
 
+static bool is_database(const bson_iter_t *entry, const char **out_name)
+{
+    bson_t document;
+
+    return tow_iter_document(entry, &document) && tow_field_text(&document, "name", out_name) &&
+           **out_name;
+}
+
+/* The answer to listDatabases: a list, and every entry of it has a name. */
+static bool lists_databases(const bson_t *reply)
+{
+    const char *name;
+    bson_iter_t list;
+
+    if (!tow_field_list(reply, "databases", &list))
+        return false;
+    while (bson_iter_next(&list))
+        if (!is_database(&list, &name))
+            return false;
+    return tow_iter_complete(&list);
+}
+
 static bool read_databases(tow_conn_t *conn, databases_t *out, tow_error_t *error)
 {
-    tow_send_options_t send = {.flags = TOW_SEND_RETRY};
     bson_t command = BSON_INITIALIZER, reply;
-    bson_iter_t iter, list, name;
+    const char *name;
+    bson_iter_t list;
     bool ok;
 
     *out = (databases_t){0};
     bson_append_int32(&command, "listDatabases", -1, 1);
     bson_append_bool(&command, "nameOnly", -1, true);
-    ok = tow_conn_command(conn, "admin", &command, &send, &reply, error);
-    if (ok && bson_iter_init_find(&iter, &reply, "databases") && bson_iter_recurse(&iter, &list))
+    ok = tow_conn_ask(conn, "admin", &command, 0, lists_databases, "listDatabases", &reply, error);
+    if (ok && tow_field_list(&reply, "databases", &list))
         while (bson_iter_next(&list)) {
-            const char *text;
-
-            if (!bson_iter_recurse(&list, &name) || !bson_iter_find(&name, "name") ||
-                !BSON_ITER_HOLDS_UTF8(&name))
-                continue;
-            text = bson_iter_utf8(&name, NULL);
-            if (!strcmp(text, "admin") || !strcmp(text, "local") || !strcmp(text, "config"))
+            if (!is_database(&list, &name) || !strcmp(name, "admin") || !strcmp(name, "local") ||
+                !strcmp(name, "config"))
                 continue;
             out->names = tow_realloc(out->names, (out->count + 1) * sizeof *out->names);
-            out->names[out->count++] = tow_strdup(text);
+            out->names[out->count++] = tow_strdup(name);
         }
     bson_destroy(&reply);
     bson_destroy(&command);
@@ -189,7 +219,7 @@ static bool list_collections(tow_conn_t *conn, const char *database, const char 
         bson_append_utf8(&filter, "name", -1, name, -1);
         bson_append_document_end(&command, &filter);
     }
-    ok = tow_cursor_each(conn, database, &command, each, data, error);
+    ok = tow_cursor_each(conn, database, &command, is_collection, each, data, error);
     bson_destroy(&command);
     return ok ? true : tow_fail_context(error, "list the collections of %s", database);
 }
@@ -214,6 +244,18 @@ static void sort_catalog(tow_catalog_t *catalog)
     free(order);
     free(catalog->items);
     catalog->items = items;
+}
+
+static int compare_ns(const void *key, const void *item)
+{
+    return strcmp(key, ((const tow_collection_info_t *)item)->ns);
+}
+
+const tow_collection_info_t *tow_catalog_get(const tow_catalog_t *catalog, const char *ns)
+{
+    return catalog->count
+               ? bsearch(ns, catalog->items, catalog->count, sizeof *catalog->items, compare_ns)
+               : NULL;
 }
 
 bool tow_catalog_read(tow_conn_t *conn, const char *database, tow_catalog_t *out,
@@ -245,26 +287,37 @@ bool tow_catalog_read(tow_conn_t *conn, const char *database, tow_catalog_t *out
 }
 
 typedef struct {
-    const char *database;
+    const char *database, *name;
     tow_collection_info_t *out;
-    bool found;
+    bool found, foreign; /* foreign: the answer is about another collection */
 } finding_t;
 
-static void take_first(void *data, const bson_t *entry)
+static void take_named(void *data, const bson_t *entry)
 {
     finding_t *finding = data;
+    const char *name = "";
 
-    if (!finding->found)
+    tow_field_text(entry, "name", &name);
+    if (strcmp(name, finding->name) != 0)
+        finding->foreign = true;
+    else if (!finding->found)
         finding->found = parse_info(finding->database, entry, finding->out);
 }
 
 bool tow_catalog_find(tow_conn_t *conn, const char *database, const char *name,
                       tow_collection_info_t *out, bool *out_found, tow_error_t *error)
 {
-    finding_t finding = {.database = database, .out = out};
+    finding_t finding = {.database = database, .name = name, .out = out};
 
-    if (!list_collections(conn, database, name, take_first, &finding, error))
+    if (!list_collections(conn, database, name, take_named, &finding, error))
         return false;
+    if (finding.foreign) {
+        if (finding.found)
+            tow_collection_info_clear(out);
+        return tow_fail(error, TOW_ERROR_SERVER,
+                        "the %s was asked for %s.%s and lists another collection", conn->link->side,
+                        database, name);
+    }
     *out_found = finding.found;
     return true;
 }
@@ -286,13 +339,14 @@ static bool is_id_index(const bson_t *specification)
 
 static bool is_hashed(const bson_t *specification)
 {
-    bson_iter_t iter, key;
+    const char *kind;
     bool hashed = false;
+    bson_iter_t key;
+    bson_t keys;
 
-    if (bson_iter_init_find(&iter, specification, "key") && BSON_ITER_HOLDS_DOCUMENT(&iter) &&
-        bson_iter_recurse(&iter, &key))
+    if (tow_field_document(specification, "key", &keys) && bson_iter_init(&key, &keys))
         while (!hashed && bson_iter_next(&key))
-            hashed = BSON_ITER_HOLDS_UTF8(&key) && !strcmp(bson_iter_utf8(&key, NULL), "hashed");
+            hashed = tow_iter_text(&key, &kind) && !strcmp(kind, "hashed");
     return hashed;
 }
 
@@ -300,6 +354,15 @@ bool tow_index_is_shown(const tow_link_t *link, const bson_t *specification)
 {
     return link->options.indexes == TOW_INDEXES_ALL ||
            (link->options.indexes == TOW_INDEXES_NOT_HASHED && !is_hashed(specification));
+}
+
+static bool is_index(const bson_t *specification)
+{
+    const char *name;
+    bson_t key;
+
+    return tow_field_text(specification, "name", &name) &&
+           tow_field_document(specification, "key", &key) && !bson_empty(&key);
 }
 
 typedef struct {
@@ -334,7 +397,7 @@ bool tow_indexes_read(tow_conn_t *conn, const char *database, const char *collec
 
     *out = (tow_indexes_t){0};
     bson_append_utf8(&command, "listIndexes", -1, collection, -1);
-    ok = tow_cursor_each(conn, database, &command, take_index, &listing, error);
+    ok = tow_cursor_each(conn, database, &command, is_index, take_index, &listing, error);
     bson_destroy(&command);
     if (!ok && error->server_code == NAMESPACE_NOT_FOUND)
         ok = true;
@@ -355,18 +418,34 @@ void tow_indexes_clear(tow_indexes_t *indexes)
 
 /* Sizes -----------------------------------------------------------------------------------------*/
 
+static bool read_stats(const bson_t *reply, const char *documents_path, const char *bytes_path,
+                       tow_collection_stats_t *out)
+{
+    int64_t documents, bytes;
+
+    if (!tow_field_number(reply, documents_path, &documents) || documents < 0 ||
+        !tow_field_number(reply, bytes_path, &bytes) || bytes < 0)
+        return false;
+    out->documents += (uint64_t)documents;
+    out->bytes += (uint64_t)bytes;
+    return true;
+}
+
+static bool is_shard_stats(const bson_t *entry)
+{
+    return read_stats(entry, "storageStats.count", "storageStats.size",
+                      &(tow_collection_stats_t){0});
+}
+
+/* On a sharded collection one document a shard. */
 static void take_stats(void *data, const bson_t *entry)
 {
-    tow_collection_stats_t *stats = data;
-    bson_iter_t iter, value;
+    read_stats(entry, "storageStats.count", "storageStats.size", data);
+}
 
-    /* On a sharded collection one document a shard. */
-    if (bson_iter_init(&iter, entry) &&
-        bson_iter_find_descendant(&iter, "storageStats.count", &value))
-        stats->documents += (uint64_t)bson_iter_as_int64(&value);
-    if (bson_iter_init(&iter, entry) &&
-        bson_iter_find_descendant(&iter, "storageStats.size", &value))
-        stats->bytes += (uint64_t)bson_iter_as_int64(&value);
+static bool is_size(const bson_t *reply)
+{
+    return read_stats(reply, "numObjects", "size", &(tow_collection_stats_t){0});
 }
 
 /* A mongos has several of everything. */
@@ -385,7 +464,7 @@ static bool ask_shards(tow_conn_t *conn, const char *database, const char *colle
     bson_append_document_end(&stages, &stage);
     bson_append_array_end(&command, &stages);
     bson_append_document(&command, "cursor", -1, &empty);
-    ok = tow_cursor_each(conn, database, &command, take_stats, out, error);
+    ok = tow_cursor_each(conn, database, &command, is_shard_stats, take_stats, out, error);
     bson_destroy(&command);
     bson_destroy(&empty);
     return ok;
@@ -395,19 +474,14 @@ static bool ask_shards(tow_conn_t *conn, const char *database, const char *colle
 static bool ask_size(tow_conn_t *conn, const char *database, const char *collection,
                      tow_collection_stats_t *out, tow_error_t *error)
 {
-    tow_send_options_t options = {.flags = TOW_SEND_RETRY};
     char *ns = tow_format("%s.%s", database, collection);
     bson_t command = BSON_INITIALIZER, reply;
-    bson_iter_t iter;
     bool ok;
 
     bson_append_utf8(&command, "dataSize", -1, ns, -1);
     bson_append_bool(&command, "estimate", -1, true);
-    ok = tow_conn_command(conn, database, &command, &options, &reply, error);
-    if (ok && bson_iter_init_find(&iter, &reply, "numObjects"))
-        out->documents = (uint64_t)bson_iter_as_int64(&iter);
-    if (ok && bson_iter_init_find(&iter, &reply, "size"))
-        out->bytes = (uint64_t)bson_iter_as_int64(&iter);
+    ok = tow_conn_ask(conn, database, &command, 0, is_size, "dataSize", &reply, error) &&
+         read_stats(&reply, "numObjects", "size", out);
     bson_destroy(&command);
     bson_destroy(&reply);
     free(ns);
@@ -423,9 +497,8 @@ bool tow_collection_stats(tow_conn_t *conn, const char *database, const char *co
     ok = tow_link_facts(tow_conn_link(conn))->sharded
              ? ask_shards(conn, database, collection, out, error)
              : ask_size(conn, database, collection, out, error);
-    if (!ok &&
-        (error->server_code == NAMESPACE_NOT_FOUND || error->server_code == VIEW_NOT_SUPPORTED ||
-         error->server_code == NO_STORAGE_STATS))
+    if (!ok && (error->server_code == NAMESPACE_NOT_FOUND ||
+                error->server_code == VIEW_NOT_SUPPORTED || error->server_code == NO_STORAGE_STATS))
         ok = true;
     if (out->documents)
         out->average_bytes = out->bytes / out->documents;

@@ -4,7 +4,12 @@
 
 #include "engine/link/link.h"
 
-typedef enum { TOW_COLLECTION, TOW_VIEW, TOW_TIMESERIES } tow_collection_type_t;
+/* TOW_UNKNOWN_KIND: of a type that this version does not know, which is copied as little as time series. */
+typedef enum { TOW_COLLECTION, TOW_VIEW, TOW_TIMESERIES, TOW_UNKNOWN_KIND } tow_collection_type_t;
+static inline bool tow_kind_is_supported(tow_collection_type_t type)
+{
+    return type == TOW_COLLECTION || type == TOW_VIEW;
+}
 
 typedef struct {
     char *database, *name;      /* owned */
@@ -37,6 +42,7 @@ bool tow_collection_drop(tow_conn_t *conn, const char *database, const char *nam
                          tow_error_t *error) TOW_CHECK;
 void tow_collection_info_clear(tow_collection_info_t *info);
 void tow_catalog_clear(tow_catalog_t *catalog);
+const tow_collection_info_t *tow_catalog_get(const tow_catalog_t *catalog, const char *ns); /* NULL: not listed */
 
 /* Raw index specifications without `ns` and without the _id index (on clustered collections: without
  * the clustered one), as far as the link shows them. A collection that does not exist has none. */

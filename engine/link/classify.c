@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "engine/link/internal.h"
+#include "engine/link/reply.h"
 
 static const struct {
     int number;
@@ -108,13 +109,13 @@ static tow_retry_t retry_of(int number)
 
 static bool has_label(const bson_t *reply, const char *label)
 {
-    bson_iter_t iter, list;
+    const char *text;
+    bson_iter_t list;
 
-    if (!reply || !bson_iter_init_find(&iter, reply, "errorLabels") ||
-        !BSON_ITER_HOLDS_ARRAY(&iter) || !bson_iter_recurse(&iter, &list))
+    if (!reply || !tow_field_list(reply, "errorLabels", &list))
         return false;
     while (bson_iter_next(&list))
-        if (BSON_ITER_HOLDS_UTF8(&list) && !strcmp(bson_iter_utf8(&list, NULL), label))
+        if (tow_iter_text(&list, &text) && !strcmp(text, label))
             return true;
     return false;
 }
@@ -261,8 +262,8 @@ bool tow_fail_write_concern(const tow_link_t *link, const bson_iter_t *found, to
         while (bson_iter_next(&child)) {
             if (!strcmp(bson_iter_key(&child), "code"))
                 number = (int)bson_iter_as_int64(&child);
-            else if (!strcmp(bson_iter_key(&child), "errmsg") && BSON_ITER_HOLDS_UTF8(&child))
-                message = bson_iter_utf8(&child, NULL);
+            else if (!strcmp(bson_iter_key(&child), "errmsg"))
+                tow_iter_text(&child, &message);
         }
     }
     tow_fail(error, TOW_ERROR_SERVER, "%s: write concern majority: %s", link->side, message);

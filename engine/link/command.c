@@ -5,6 +5,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/memory.h"
 #include "engine/link/internal.h"
+#include "engine/link/reply.h"
 
 enum { TRANSACTION_TOO_OLD = 225 };
 
@@ -164,6 +165,18 @@ static void append_server(tow_conn_t *conn, mongoc_client_t *client, uint32_t wa
         bson_append_int32(opts, "serverId", -1, (int32_t)wanted);
 }
 
+static bool is_write(const bson_t *command)
+{
+    static const char *const names[] = {"insert", "update", "delete"};
+    bson_iter_t iter;
+
+    if (bson_iter_init(&iter, command) && bson_iter_next(&iter))
+        for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+            if (!strcmp(bson_iter_key(&iter), names[i]))
+                return true;
+    return false;
+}
+
 /* The session is told the newest $clusterTime that any connection of this side has heard: each client of the
  * driver passes on only what it heard itself, and a time that another one brought may be news to the
  * server. */
@@ -244,6 +257,11 @@ static bool send_once(tow_conn_t *conn, const char *database, const bson_t *comm
     ok = patient ? send_patiently(conn, database, command, reply, error)
                  : send_pooled(conn, database, command, options, reply, error);
     tow_link_take_time(conn->link, reply);
+    if (ok && is_write(command) && !tow_reply_is_write(command, reply)) {
+        tow_fail_reply(error, conn->link->side, "its answer to a write cannot be read");
+        error->retry = TOW_RETRY_RECONNECT; /* what it did is not known */
+        return false;
+    }
     if (ok && bson_iter_init_find(&iter, reply, "writeConcernError"))
         return tow_fail_write_concern(conn->link, &iter, error);
     return ok && !tow_fail_passing(conn->link->side, reply, error);
@@ -280,31 +298,24 @@ uint32_t tow_conn_server(const tow_conn_t *conn)
 
 tow_optime_t tow_reply_time(const bson_t *reply)
 {
+    tow_optime_t time = 0;
     bson_iter_t iter;
-    uint32_t seconds, increment;
 
-    if (!bson_iter_init_find(&iter, reply, "operationTime") || !BSON_ITER_HOLDS_TIMESTAMP(&iter))
-        return 0;
-    bson_iter_timestamp(&iter, &seconds, &increment);
-    return TOW_OPTIME(seconds, increment);
+    if (bson_iter_init_find(&iter, reply, "operationTime"))
+        tow_iter_time(&iter, &time);
+    return time;
 }
 
 /* The time of a reply's $clusterTime, 0 when it has none; *out_document is borrowed. */
 static tow_optime_t cluster_time(const bson_t *reply, bson_t *out_document)
 {
-    bson_iter_t iter, child;
-    uint32_t seconds, increment, length;
-    const uint8_t *data;
+    tow_optime_t time = 0;
+    bson_iter_t iter;
 
-    if (!bson_iter_init_find(&iter, reply, "$clusterTime") || !BSON_ITER_HOLDS_DOCUMENT(&iter) ||
-        !bson_iter_recurse(&iter, &child) || !bson_iter_find(&child, "clusterTime") ||
-        !BSON_ITER_HOLDS_TIMESTAMP(&child))
+    if (!tow_field_document(reply, "$clusterTime", out_document) ||
+        !bson_iter_init_find(&iter, out_document, "clusterTime") || !tow_iter_time(&iter, &time))
         return 0;
-    bson_iter_document(&iter, &length, &data);
-    if (!bson_init_static(out_document, data, length))
-        return 0;
-    bson_iter_timestamp(&child, &seconds, &increment);
-    return TOW_OPTIME(seconds, increment);
+    return time;
 }
 
 tow_optime_t tow_reply_newest_time(const bson_t *reply)

@@ -3,7 +3,10 @@
 #include <string.h>
 
 #include "engine/base/clock.h"
+#include "engine/base/memory.h"
+#include "engine/link/identity.h"
 #include "engine/link/internal.h"
+#include "engine/link/reply.h"
 #include "engine/link/versions.h"
 
 static bool ask(tow_conn_t *conn, const char *database, const char *name, bson_t *reply,
@@ -21,10 +24,10 @@ static bool ask(tow_conn_t *conn, const char *database, const char *name, bson_t
 
 static void copy_text(const bson_t *reply, const char *name, char *out, size_t size)
 {
-    bson_iter_t iter;
+    const char *text;
 
-    if (bson_iter_init_find(&iter, reply, name) && BSON_ITER_HOLDS_UTF8(&iter))
-        snprintf(out, size, "%s", bson_iter_utf8(&iter, NULL));
+    if (tow_field_text(reply, name, &text))
+        snprintf(out, size, "%s", text);
 }
 
 static int by_text(const void *left, const void *right)
@@ -32,59 +35,73 @@ static int by_text(const void *left, const void *right)
     return strcmp(*(const char *const *)left, *(const char *const *)right);
 }
 
-/* "set/h1:1,h2:2" with the members sorted: the same from whichever member it is read. */
-static void name_members(const bson_t *hello, const char *set_name, char *out, size_t size)
-{
-    const char *members[64];
-    size_t count = 0, used;
-    bson_iter_t iter, list;
+enum { MEMBERS_MOST = 64 }; /* a set has at most 50 */
 
-    if (bson_iter_init_find(&iter, hello, "hosts") && BSON_ITER_HOLDS_ARRAY(&iter) &&
-        bson_iter_recurse(&iter, &list))
-        while (count < 64 && bson_iter_next(&list))
-            if (BSON_ITER_HOLDS_UTF8(&list))
-                members[count++] = bson_iter_utf8(&list, NULL);
-    qsort(members, count, sizeof *members, by_text);
-    used = (size_t)snprintf(out, size, "%s/", set_name);
-    for (size_t i = 0; i < count && used < size; i++)
-        used += (size_t)snprintf(out + used, size - used, "%s%s", i ? "," : "", members[i]);
+/* The members of a list that hello has, or none of it. */
+static size_t add_members(const bson_t *hello, const char *list, const char **members, size_t count)
+{
+    bson_iter_t iter;
+
+    if (tow_field_list(hello, list, &iter))
+        while (count < MEMBERS_MOST && bson_iter_next(&iter))
+            count += tow_iter_text(&iter, &members[count]);
+    return count;
 }
 
-/* Whether a question failed because the server will not answer it, not because it could not. The
- * other way of naming a deployment is only for the former: a job must find it under one name. */
+/* "h1:1,h2:2", sorted: the same from whichever member it is read. Hidden ones are in no list, but
+ * say who they are. */
+static char *list_members(const bson_t *hello)
+{
+    const char *members[MEMBERS_MOST + 1];
+    tow_buffer_t text = {0};
+    size_t count;
+
+    count = add_members(hello, "hosts", members, 0);
+    count = add_members(hello, "passives", members, count);
+    count += tow_field_text(hello, "me", &members[count]);
+    qsort(members, count, sizeof *members, by_text);
+    for (size_t i = 0; i < count; i++) {
+        if (i && !strcmp(members[i - 1], members[i]))
+            continue;
+        if (text.length)
+            tow_buffer_append(&text, ",", 1);
+        tow_buffer_append(&text, members[i], strlen(members[i]));
+    }
+    tow_buffer_append(&text, "", 1);
+    return (char *)text.data;
+}
+
+/* Whether a question failed because the server will not answer it, not because it could not: then
+ * it is not asked again. */
 static bool is_refused(const tow_error_t *error)
 {
     return error->server_code != 0 && error->retry == TOW_RETRY_NEVER;
 }
 
-static void name_by_id(const bson_t *reply, const char *path, const char *kind, char *out,
-                       size_t size)
+static void read_oid(const bson_t *reply, const char *path, char out[25])
 {
     bson_iter_t iter, id;
-    char text[25];
 
-    if (!bson_iter_init(&iter, reply) || !bson_iter_find_descendant(&iter, path, &id) ||
-        !BSON_ITER_HOLDS_OID(&id))
-        return;
-    bson_oid_to_string(bson_iter_oid(&id), text);
-    snprintf(out, size, "%s %s", kind, text);
+    if (bson_iter_init(&iter, reply) && bson_iter_find_descendant(&iter, path, &id) &&
+        BSON_ITER_HOLDS_OID(&id))
+        bson_oid_to_string(bson_iter_oid(&id), out);
 }
 
-/* The replica set's own id, which members and names may change around; leaves `out` where the
- * server does not tell. */
-static bool read_set_id(tow_conn_t *conn, char *out, size_t size, tow_error_t *error)
+/* The replica set's own id, which members and names may change around; "" where the server does not
+ * tell. */
+static bool read_set_id(tow_conn_t *conn, char out[25], tow_error_t *error)
 {
     bson_t reply;
     bool ok = ask(conn, "admin", "replSetGetConfig", &reply, error);
 
     if (ok)
-        name_by_id(&reply, "config.settings.replicaSetId", "replica set", out, size);
+        read_oid(&reply, "config.settings.replicaSetId", out);
     bson_destroy(&reply);
     return ok || is_refused(error);
 }
 
 /* A cluster's id: config.version. */
-static bool read_cluster_id(tow_conn_t *conn, char *out, size_t size, tow_error_t *error)
+static bool read_cluster_id(tow_conn_t *conn, char out[25], tow_error_t *error)
 {
     tow_send_options_t send = {.flags = TOW_SEND_RETRY};
     bson_t command = BSON_INITIALIZER, reply;
@@ -94,7 +111,7 @@ static bool read_cluster_id(tow_conn_t *conn, char *out, size_t size, tow_error_
     bson_append_int32(&command, "limit", -1, 1);
     ok = tow_conn_command(conn, "config", &command, &send, &reply, error);
     if (ok)
-        name_by_id(&reply, "cursor.firstBatch.0.clusterId", "cluster", out, size);
+        read_oid(&reply, "cursor.firstBatch.0.clusterId", out);
     bson_destroy(&reply);
     bson_destroy(&command);
     return ok || is_refused(error);
@@ -104,30 +121,30 @@ static bool name_deployment(tow_link_t *link, tow_conn_t *conn, const bson_t *he
                             tow_error_t *error)
 {
     tow_facts_t *facts = &link->facts;
-    char *out = facts->identity;
     size_t size = sizeof facts->identity;
-    bson_iter_t iter;
+    bson_iter_t hosts;
+    char id[25] = "", *members;
 
     if (facts->standalone) {
-        snprintf(out, size, "standalone %s", link->hosts);
+        tow_identity_write("standalone", "", link->hosts, "", facts->identity, size);
         return true;
     }
     if (facts->sharded) {
-        if (!read_cluster_id(conn, out, size, error))
+        if (!read_cluster_id(conn, id, error))
             return false;
-        if (!out[0])
-            snprintf(out, size, "mongos/%s", link->hosts);
+        tow_identity_write("cluster", id, link->hosts, "", facts->identity, size);
         return true;
     }
     /* Only a member that is up answers; one in its initial sync has no hosts to tell. */
-    if (!read_set_id(conn, out, size, error))
+    if (!read_set_id(conn, id, error))
         return false;
-    if (!out[0] && !bson_iter_init_find(&iter, hello, "hosts"))
+    if (!tow_field_list(hello, "hosts", &hosts))
         return tow_fail(error, TOW_ERROR_UNREACHABLE,
                         "the %s names no members of its replica set; wait until it is started",
                         link->side);
-    if (!out[0])
-        name_members(hello, facts->set_name, out, size);
+    members = list_members(hello);
+    tow_identity_write("set", id, members, facts->set_name, facts->identity, size);
+    free(members);
     return true;
 }
 
@@ -197,22 +214,79 @@ static bool is_primary(const bson_t *reply)
            bson_iter_as_bool(&iter);
 }
 
+static bool is_text_list(const bson_t *reply, const char *name)
+{
+    const char *text;
+    bson_iter_t list;
+
+    if (!bson_has_field(reply, name))
+        return true;
+    if (!tow_field_list(reply, name, &list))
+        return false;
+    while (bson_iter_next(&list))
+        if (!tow_iter_text(&list, &text))
+            return false;
+    return tow_iter_complete(&list);
+}
+
+static bool is_text(const bson_t *reply, const char *name)
+{
+    const char *text;
+
+    return !bson_has_field(reply, name) || tow_field_text(reply, name, &text);
+}
+
+/* A limit of messages that no server has would be divided by, or allocated. */
+static bool is_limit(const bson_t *reply, const char *name, int64_t least)
+{
+    int64_t limit;
+
+    return !bson_has_field(reply, name) ||
+           (tow_field_number(reply, name, &limit) && limit >= least && limit <= INT32_MAX);
+}
+
+enum { LEAST_BATCH = 1000, LEAST_MESSAGE_BYTES = 16 << 20 };
+
+/* What decides how a server is talked to; a field that is not there has its meaning as well. */
+static bool is_hello(const bson_t *reply)
+{
+    return is_text(reply, "msg") && is_text(reply, "setName") && is_text(reply, "me") &&
+           is_text_list(reply, "hosts") && is_text_list(reply, "passives") &&
+           is_limit(reply, "maxWriteBatchSize", LEAST_BATCH) &&
+           is_limit(reply, "maxMessageSizeBytes", LEAST_MESSAGE_BYTES);
+}
+
 static void take_hello(tow_facts_t *facts, const bson_t *reply)
 {
     char message[32] = "";
-    bson_iter_t iter;
+    int64_t number;
 
     copy_text(reply, "msg", message, sizeof message);
     copy_text(reply, "setName", facts->set_name, sizeof facts->set_name);
+    read_oid(reply, "topologyVersion.processId", facts->process);
     facts->sharded = !strcmp(message, "isdbgrid");
     facts->standalone = !facts->sharded && !facts->set_name[0];
     facts->secondary = facts->set_name[0] && !is_primary(reply);
+    /* Shards add their cluster's state to what they answer. */
+    facts->shard = !facts->sharded && bson_has_field(reply, "$configServerState");
     facts->max_write_batch = 100000;
     facts->max_message_bytes = 48000000;
-    if (bson_iter_init_find(&iter, reply, "maxWriteBatchSize"))
-        facts->max_write_batch = (int32_t)bson_iter_as_int64(&iter);
-    if (bson_iter_init_find(&iter, reply, "maxMessageSizeBytes"))
-        facts->max_message_bytes = (int32_t)bson_iter_as_int64(&iter);
+    if (tow_field_number(reply, "maxWriteBatchSize", &number))
+        facts->max_write_batch = (int32_t)number;
+    if (tow_field_number(reply, "maxMessageSizeBytes", &number))
+        facts->max_message_bytes = (int32_t)number;
+}
+
+static bool ask_hello(tow_link_t *link, tow_conn_t *conn, bson_t *reply, tow_error_t *error)
+{
+    bson_t command = BSON_INITIALIZER;
+    const char *name = tow_server_can(&link->facts, TOW_HELLO) ? "hello" : "isMaster";
+    bool ok;
+
+    bson_append_int32(&command, name, -1, 1);
+    ok = tow_conn_ask(conn, "admin", &command, 0, is_hello, name, reply, error);
+    bson_destroy(&command);
+    return ok;
 }
 
 bool tow_facts_read(tow_link_t *link, tow_conn_t *conn, tow_error_t *error)
@@ -226,8 +300,11 @@ bool tow_facts_read(tow_link_t *link, tow_conn_t *conn, tow_error_t *error)
     bson_destroy(&reply);
     if (!ok)
         return false;
-    sscanf(facts->version, "%d.%d.%d", &facts->major, &facts->minor, &facts->patch);
-    ok = ask(conn, "admin", tow_server_can(facts, TOW_HELLO) ? "hello" : "isMaster", &reply, error);
+    /* Every decision about a server rests on it: an answer without one is not version 0. */
+    if (sscanf(facts->version, "%d.%d.%d", &facts->major, &facts->minor, &facts->patch) < 2)
+        return tow_fail(error, TOW_ERROR_SERVER, "the %s does not say which version it runs",
+                        link->side);
+    ok = ask_hello(link, conn, &reply, error);
     if (ok) {
         take_hello(facts, &reply);
         ok = name_deployment(link, conn, &reply, error);

@@ -1,6 +1,7 @@
 /* health.c: what a server tells of its oplog and its clock, for the checks before a start. */
 #include "engine/base/clock.h"
 #include "engine/link/internal.h"
+#include "engine/link/reply.h"
 #include "engine/link/versions.h"
 
 /* The first document of a find, or 0: its "ts". */
@@ -9,7 +10,6 @@ static bool oldest_entry(tow_conn_t *conn, tow_optime_t *out, tow_error_t *error
     tow_send_options_t send = {.flags = TOW_SEND_RETRY};
     bson_t command = BSON_INITIALIZER, part, reply;
     bson_iter_t iter, time;
-    uint32_t seconds, increment;
     bool ok;
 
     *out = 0;
@@ -21,11 +21,8 @@ static bool oldest_entry(tow_conn_t *conn, tow_optime_t *out, tow_error_t *error
     bson_append_bool(&command, "singleBatch", -1, true);
     ok = tow_conn_command(conn, "local", &command, &send, &reply, error);
     if (ok && bson_iter_init(&iter, &reply) &&
-        bson_iter_find_descendant(&iter, "cursor.firstBatch.0.ts", &time) &&
-        BSON_ITER_HOLDS_TIMESTAMP(&time)) {
-        bson_iter_timestamp(&time, &seconds, &increment);
-        *out = TOW_OPTIME(seconds, increment);
-    }
+        bson_iter_find_descendant(&iter, "cursor.firstBatch.0.ts", &time))
+        tow_iter_time(&time, out);
     bson_destroy(&reply);
     bson_destroy(&command);
     return ok;

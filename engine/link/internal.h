@@ -93,6 +93,10 @@ tow_retrying_t tow_retrying_begin(tow_link_t *link, int64_t window_ms);
  * (TOW_ERROR_INTERRUPTED when the stop ended the wait). */
 bool tow_retrying_wait(tow_retrying_t *retrying, tow_error_t *error);
 void tow_retrying_end(tow_retrying_t *retrying);
+/* The same after an answer that could not be read, of which there were *unreadable before: a few are asked
+ * for again. */
+enum { TOW_UNREADABLE_MOST = 5 };
+bool tow_retrying_reply(tow_retrying_t *retrying, unsigned *unreadable, tow_error_t *error);
 void tow_link_take_time(tow_link_t *link, const bson_t *reply);
 bool tow_facts_read(tow_link_t *link, tow_conn_t *conn, tow_error_t *error);
 

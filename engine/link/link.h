@@ -29,8 +29,9 @@ typedef struct {
     int major, minor, patch;
     bool sharded;                  /* a mongos */
     char set_name[128];            /* "" on a mongos */
-    char identity[256];            /* same for every way to reach one deployment: set name and sorted
-                                      hosts with the replica set id where readable, or the cluster id */
+    char identity[2048];           /* who it is: see identity.h */
+    char process[25];              /* of the process that answered, hex; "": the server does not say */
+    bool shard;                    /* a member of a cluster's shard, asked directly */
     int32_t max_write_batch;       /* operations a message, 100,000 */
     int32_t max_message_bytes;     /* 48,000,000 */
     bool standalone;               /* neither a replica set nor a mongos */
@@ -143,10 +144,14 @@ typedef struct {
 bool tow_conn_command(tow_conn_t *conn, const char *database, const bson_t *command,
                       const tow_send_options_t *options, bson_t *reply, tow_error_t *error) TOW_CHECK;
 /* Runs a command that answers with a cursor, reads it to its end and then calls `each` for every
- * document, borrowed. The whole is retried within the window. */
+ * document, borrowed. The whole is retried within the window. Each document must pass `is_whole` (NULL: any
+ * does): an answer with one that does not, or that cannot be read, is asked for again a few times and then an
+ * error, TOW_ERROR_SERVER; so is one of more than 512 MB. */
+typedef bool (*tow_is_whole_fn)(const bson_t *document);
 typedef void (*tow_each_fn)(void *data, const bson_t *document);
 bool tow_cursor_each(tow_conn_t *conn, const char *database, const bson_t *command,
-                     tow_each_fn each, void *data, tow_error_t *error) TOW_CHECK;
+                     tow_is_whole_fn is_whole, tow_each_fn each, void *data,
+                     tow_error_t *error) TOW_CHECK;
 /* The server that the last command went to. */
 uint32_t tow_conn_server(const tow_conn_t *conn);
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "engine/base/memory.h"
+#include "engine/link/reply.h"
 
 enum { NAMESPACE_NOT_FOUND = 26 };
 
@@ -116,21 +117,12 @@ static bool fail_malformed(const tow_reader_t *reader, const char *what, tow_err
 /* Sets the batch's iterator; *out_cursor when not NULL. False: the reply is malformed. */
 static bool open_batch(tow_batch_t *batch, int64_t *out_cursor)
 {
-    bson_iter_t iter, child;
+    tow_reply_cursor_t cursor;
 
-    batch->open = false;
-    if (!bson_iter_init_find(&iter, &batch->reply, "cursor") || !BSON_ITER_HOLDS_DOCUMENT(&iter) ||
-        !bson_iter_recurse(&iter, &child))
-        return false;
-    while (bson_iter_next(&child)) {
-        const char *name = bson_iter_key(&child);
-
-        if (!strcmp(name, "id") && out_cursor)
-            *out_cursor = bson_iter_as_int64(&child);
-        else if ((!strcmp(name, "firstBatch") || !strcmp(name, "nextBatch")) &&
-                 BSON_ITER_HOLDS_ARRAY(&child))
-            batch->open = bson_iter_recurse(&child, &batch->iter);
-    }
+    batch->open = tow_reply_cursor(&batch->reply, &cursor);
+    batch->iter = cursor.batch;
+    if (batch->open && out_cursor)
+        *out_cursor = cursor.id;
     return batch->open;
 }
 
@@ -176,21 +168,13 @@ tow_reader_t *tow_reader_open(tow_conn_t *conn, const tow_read_t *what, tow_erro
 
 bool tow_batch_next(tow_batch_t *batch, bson_t *out)
 {
-    const uint8_t *data;
-    uint32_t length;
+    bool broken;
 
     if (!batch->open)
         return false;
-    if (bson_iter_next(&batch->iter)) {
-        if (BSON_ITER_HOLDS_DOCUMENT(&batch->iter)) {
-            bson_iter_document(&batch->iter, &length, &data);
-            if (bson_init_static(out, data, length))
-                return true;
-        }
-        batch->broken = true;
-    } else if (batch->iter.err_off) {
-        batch->broken = true;
-    }
+    if (tow_batch_document(&batch->iter, out, &broken))
+        return true;
+    batch->broken = batch->broken || broken;
     /* A batch that cannot be read to its end must not pass for a short one. */
     batch->open = false;
     return false;

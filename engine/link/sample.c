@@ -19,6 +19,11 @@ typedef struct {
     size_t count, capacity;
 } samples_t;
 
+static bool has_id(const bson_t *entry)
+{
+    return bson_has_field(entry, "_id");
+}
+
 static void take_sample(void *data, const bson_t *entry)
 {
     samples_t *samples = data;
@@ -116,7 +121,7 @@ static bool count_shards(tow_conn_t *conn, const tow_collection_info_t *info, ui
         bson_append_document_end(&stages, &stage);
         bson_append_array_end(&command, &stages);
         bson_append_document(&command, "cursor", -1, &empty);
-        ok = tow_cursor_each(conn, info->database, &command, count_shard, out, error);
+        ok = tow_cursor_each(conn, info->database, &command, NULL, count_shard, out, error);
     } else {
         ok = true;
     }
@@ -138,7 +143,7 @@ static bool draw(tow_conn_t *conn, const tow_collection_info_t *info, uint32_t s
         bson_t command;
 
         build_sample(info->name, size, &command);
-        ok = tow_cursor_each(conn, info->database, &command, take_sample, out, error);
+        ok = tow_cursor_each(conn, info->database, &command, has_id, take_sample, out, error);
         bson_destroy(&command);
         if (!ok && error->server_code != NO_SAMPLE)
             return false;
@@ -157,7 +162,7 @@ static bool read_samples(tow_conn_t *conn, const tow_collection_info_t *info, ui
         return count_shards(conn, info, &shards, error) &&
                draw(conn, info, sample_size(documents / shards, wanted), out, error);
     build_scan(info->name, &command);
-    ok = tow_cursor_each(conn, info->database, &command, take_sample, out, error);
+    ok = tow_cursor_each(conn, info->database, &command, has_id, take_sample, out, error);
     bson_destroy(&command);
     /* The count is an estimate and may be far too low after a crash of the server. */
     if (ok && out->count == SCAN_MOST) {

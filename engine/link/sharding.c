@@ -6,6 +6,7 @@
 
 #include "engine/base/memory.h"
 #include "engine/link/reader.h"
+#include "engine/link/reply.h"
 
 static bool is_true(const bson_t *entry, const char *name)
 {
@@ -16,26 +17,22 @@ static bool is_true(const bson_t *entry, const char *name)
 
 /* Servers before 5.0 keep the entries of dropped collections; newer ones also know collections that are
  * not sharded and live on a shard of their own choice (`unsplittable`). */
-static void take_entry(tow_shard_keys_t *keys, const bson_t *entry)
+static bool take_entry(tow_shard_keys_t *keys, const bson_t *entry)
 {
-    bson_iter_t id, key;
-    const uint8_t *data;
-    uint32_t length;
     tow_shard_key_t *item;
+    const char *ns;
     bson_t pattern;
 
-    if (is_true(entry, "dropped") || is_true(entry, "unsplittable") ||
-        !bson_iter_init_find(&id, entry, "_id") || !BSON_ITER_HOLDS_UTF8(&id) ||
-        !bson_iter_init_find(&key, entry, "key") || !BSON_ITER_HOLDS_DOCUMENT(&key))
-        return;
-    bson_iter_document(&key, &length, &data);
-    if (!bson_init_static(&pattern, data, length))
-        return;
+    if (is_true(entry, "dropped") || is_true(entry, "unsplittable"))
+        return true;
+    if (!tow_field_text(entry, "_id", &ns) || !tow_field_document(entry, "key", &pattern))
+        return false;
     item = tow_alloc(sizeof *item);
-    item->ns = tow_strdup(bson_iter_utf8(&id, NULL));
+    item->ns = tow_strdup(ns);
     item->unique = is_true(entry, "unique");
     bson_copy_to(&pattern, &item->key);
     HASH_ADD_KEYPTR(hh, *keys, item->ns, strlen(item->ns), item);
+    return true;
 }
 
 static bool read_entries(tow_conn_t *conn, tow_shard_keys_t *out, tow_error_t *error)
@@ -46,9 +43,10 @@ static bool read_entries(tow_conn_t *conn, tow_shard_keys_t *out, tow_error_t *e
     bson_t entry;
 
     while (ok && more) {
-        while (tow_reader_next(reader, &entry))
-            take_entry(out, &entry);
-        ok = tow_reader_next_batch(reader, &more, error);
+        while (ok && tow_reader_next(reader, &entry))
+            ok = take_entry(out, &entry) ||
+                 tow_fail(error, TOW_ERROR_SERVER, "an entry of config.collections cannot be read");
+        ok = ok && tow_reader_next_batch(reader, &more, error);
     }
     tow_reader_close(reader);
     return ok;

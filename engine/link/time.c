@@ -4,6 +4,7 @@
  * is asked for something after a time that it has not reached writes a no-op into its oplog by itself. */
 #include "engine/base/clock.h"
 #include "engine/link/internal.h"
+#include "engine/link/reply.h"
 #include "engine/link/versions.h"
 
 #define PROBE "towline_probe" /* a database that nobody has */
@@ -68,18 +69,14 @@ static bool ask_last_write(tow_conn_t *conn, const char *path, int flags, tow_op
     tow_send_options_t send = {.flags = flags};
     bson_t command = BSON_INITIALIZER, reply;
     bson_iter_t iter, time;
-    uint32_t seconds, increment;
     bool ok;
 
     *out = 0;
     bson_append_int32(&command,
                       tow_server_can(&conn->link->facts, TOW_HELLO) ? "hello" : "isMaster", -1, 1);
     ok = tow_conn_command(conn, "admin", &command, &send, &reply, error);
-    if (ok && bson_iter_init(&iter, &reply) && bson_iter_find_descendant(&iter, path, &time) &&
-        BSON_ITER_HOLDS_TIMESTAMP(&time)) {
-        bson_iter_timestamp(&time, &seconds, &increment);
-        *out = TOW_OPTIME(seconds, increment);
-    }
+    if (ok && bson_iter_init(&iter, &reply) && bson_iter_find_descendant(&iter, path, &time))
+        tow_iter_time(&time, out);
     bson_destroy(&reply);
     bson_destroy(&command);
     return ok;

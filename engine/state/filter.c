@@ -11,18 +11,12 @@
 
 #include "engine/base/memory.h"
 
-/* What tow_filter_takes refuses by name: some names, and all with a prefix. A range from the prefix to
- * its successor says the latter to the server, which is several times faster there than a regex. */
-typedef struct {
-    const char *const *names; /* NULL at the end */
-    const char *prefix, *behind;
-} internal_t;
-
-static const internal_t internal_databases = {(const char *const[]){"admin", "local", "config", NULL},
-                                              "towline_", "towline`"};
-static const internal_t internal_collections = {
-    (const char *const[]){"system.profile", "system.views", NULL}, "system.buckets.",
-    "system.buckets/"};
+/* What tow_filter_takes refuses by name. */
+static const char *const internal_databases[] = {"admin", "local", "config", NULL};
+static const char *const internal_collections[] = {"system.profile", "system.views", NULL};
+/* A range from the prefix to its successor says it to the server, which is several times faster there than a
+ * regex. */
+static const char internal_prefix[] = "system.buckets.", behind_prefix[] = "system.buckets/";
 
 /* A name, or a regular expression for names; neither: every name. */
 typedef struct {
@@ -42,14 +36,26 @@ typedef struct {
 
 struct tow_filter {
     patterns_t include, exclude;
+    char *own; /* NULL: none */
 };
 
-static bool is_internal(const internal_t *internal, const char *name)
+static bool is_among(const char *name, const char *const *names)
 {
-    for (size_t i = 0; internal->names[i]; i++)
-        if (!strcmp(name, internal->names[i]))
+    for (; *names; names++)
+        if (!strcmp(name, *names))
             return true;
-    return !strncmp(name, internal->prefix, strlen(internal->prefix));
+    return false;
+}
+
+static bool is_internal_database(const tow_filter_t *filter, const char *name)
+{
+    return is_among(name, internal_databases) || tow_filter_is_own(filter, name);
+}
+
+static bool is_internal_collection(const char *name)
+{
+    return is_among(name, internal_collections) ||
+           !strncmp(name, internal_prefix, sizeof internal_prefix - 1);
 }
 
 static bool is_any(const name_t *name)
@@ -102,7 +108,19 @@ void tow_filter_destroy(tow_filter_t *filter)
         return;
     clear_patterns(&filter->include);
     clear_patterns(&filter->exclude);
+    free(filter->own);
     free(filter);
+}
+
+void tow_filter_set_own(tow_filter_t *filter, const char *database)
+{
+    free(filter->own);
+    filter->own = tow_strdup(database);
+}
+
+bool tow_filter_is_own(const tow_filter_t *filter, const char *database)
+{
+    return filter->own && !strcmp(filter->own, database);
 }
 
 /* "/expression/flags" up to a dot or the end; *at moves behind it. False: it is no such thing, or *error
@@ -150,7 +168,7 @@ static bool parse_regex(const char **at, name_t *out, bool *failed, tow_error_t 
     return true;
 }
 
-static bool parse_database(const char **at, name_t *out, tow_error_t *error)
+static bool parse_database(const tow_filter_t *filter, const char **at, name_t *out, tow_error_t *error)
 {
     bool failed;
 
@@ -160,9 +178,9 @@ static bool parse_database(const char **at, name_t *out, tow_error_t *error)
         return false;
     out->name = tow_format("%.*s", (int)strcspn(*at, "."), *at);
     *at += strlen(out->name);
-    if (is_internal(&internal_databases, out->name))
+    if (is_internal_database(filter, out->name))
         return tow_fail(error, TOW_ERROR_OPTION,
-                        "'%s' is a server's or Towline's own database, which is never synced; leave it out",
+                        "'%s' is a server's or this job's own database, which is never synced; leave it out",
                         out->name);
     return true;
 }
@@ -186,13 +204,13 @@ static bool has_dollar(const name_t *name)
     return name->name && strchr(name->name, '$');
 }
 
-static bool parse(const char *text, pattern_t *out, tow_error_t *error)
+static bool parse(const tow_filter_t *filter, const char *text, pattern_t *out, tow_error_t *error)
 {
     const char *at = text;
     bool ok;
 
     *out = (pattern_t){0};
-    ok = parse_database(&at, &out->database, error);
+    ok = parse_database(filter, &at, &out->database, error);
     if (ok && ((out->database.name && !*out->database.name) || (*at && !at[1])))
         ok = tow_fail(error, TOW_ERROR_OPTION,
                       "'%s' is not a namespace: expected db, db.* or db.collection, or regular "
@@ -210,12 +228,12 @@ static bool parse(const char *text, pattern_t *out, tow_error_t *error)
     return ok;
 }
 
-static bool add(patterns_t *patterns, const char *text, tow_error_t *error)
+static bool add(const tow_filter_t *filter, patterns_t *patterns, const char *text, tow_error_t *error)
 {
     pattern_t pattern;
     size_t at = 0;
 
-    if (!parse(text, &pattern, error))
+    if (!parse(filter, text, &pattern, error))
         return false;
     while (at < patterns->count && strcmp(patterns->items[at].text, pattern.text) < 0)
         at++;
@@ -233,12 +251,12 @@ static bool add(patterns_t *patterns, const char *text, tow_error_t *error)
 
 bool tow_filter_include(tow_filter_t *filter, const char *pattern, tow_error_t *error)
 {
-    return add(&filter->include, pattern, error);
+    return add(filter, &filter->include, pattern, error);
 }
 
 bool tow_filter_exclude(tow_filter_t *filter, const char *pattern, tow_error_t *error)
 {
-    return add(&filter->exclude, pattern, error);
+    return add(filter, &filter->exclude, pattern, error);
 }
 
 static bool matches(const patterns_t *patterns, const char *database, const char *collection)
@@ -264,7 +282,7 @@ static bool matches_whole(const patterns_t *patterns, const char *database)
 
 bool tow_filter_takes(const tow_filter_t *filter, const char *database, const char *collection)
 {
-    if (is_internal(&internal_databases, database) || is_internal(&internal_collections, collection))
+    if (is_internal_database(filter, database) || is_internal_collection(collection))
         return false;
     if (matches(&filter->exclude, database, collection))
         return false;
@@ -273,7 +291,7 @@ bool tow_filter_takes(const tow_filter_t *filter, const char *database, const ch
 
 bool tow_filter_takes_database(const tow_filter_t *filter, const char *database)
 {
-    if (is_internal(&internal_databases, database) || matches_whole(&filter->exclude, database))
+    if (is_internal_database(filter, database) || matches_whole(&filter->exclude, database))
         return false;
     if (filter->include.count == 0 || matches_whole(&filter->include, database))
         return true;
@@ -301,24 +319,39 @@ static void append_next(bson_t *array, uint32_t *index, bson_t *child)
     bson_append_document_begin(array, key, (int)length, child);
 }
 
-static void append_not_internal(bson_t *document, const char *field, const internal_t *internal)
+static void append_name(bson_t *list, uint32_t *index, const char *name)
+{
+    char room[16];
+    const char *key;
+
+    bson_uint32_to_string((*index)++, &key, room, sizeof room);
+    BSON_APPEND_UTF8(list, key, name);
+}
+
+static void append_not_internal(bson_t *document, const tow_filter_t *filter, const char *database,
+                                const char *collection)
 {
     bson_t condition, list, range;
     uint32_t index = 0;
 
-    bson_append_document_begin(document, field, -1, &condition);
+    bson_append_document_begin(document, database, -1, &condition);
     bson_append_array_begin(&condition, "$nin", -1, &list);
-    for (; internal->names[index]; index++) {
-        char room[16];
-        const char *key;
+    for (size_t i = 0; internal_databases[i]; i++)
+        append_name(&list, &index, internal_databases[i]);
+    if (filter->own)
+        append_name(&list, &index, filter->own);
+    bson_append_array_end(&condition, &list);
+    bson_append_document_end(document, &condition);
 
-        bson_uint32_to_string(index, &key, room, sizeof room);
-        BSON_APPEND_UTF8(&list, key, internal->names[index]);
-    }
+    index = 0;
+    bson_append_document_begin(document, collection, -1, &condition);
+    bson_append_array_begin(&condition, "$nin", -1, &list);
+    for (size_t i = 0; internal_collections[i]; i++)
+        append_name(&list, &index, internal_collections[i]);
     bson_append_array_end(&condition, &list);
     bson_append_document_begin(&condition, "$not", -1, &range);
-    BSON_APPEND_UTF8(&range, "$gte", internal->prefix);
-    BSON_APPEND_UTF8(&range, "$lt", internal->behind);
+    BSON_APPEND_UTF8(&range, "$gte", internal_prefix);
+    BSON_APPEND_UTF8(&range, "$lt", behind_prefix);
     bson_append_document_end(&condition, &range);
     bson_append_document_end(document, &condition);
 }
@@ -383,8 +416,7 @@ static void append_takes(bson_t *document, const tow_filter_t *filter, const cha
 
     snprintf(database, sizeof database, "%s.db", side);
     snprintf(collection, sizeof collection, "%s.coll", side);
-    append_not_internal(document, database, &internal_databases);
-    append_not_internal(document, collection, &internal_collections);
+    append_not_internal(document, filter, database, collection);
     append_includes(document, filter, database, collection);
     append_excludes(document, filter, database, collection);
 }

@@ -10,6 +10,8 @@
 #include <unistd.h>
 
 #include "engine/base/clock.h"
+#include "engine/link/identity.h"
+#include "engine/link/reply.h"
 
 static void read_line(const char *path, char *out, size_t size)
 {
@@ -132,15 +134,25 @@ static bool holder_is_gone(const lease_t *lease)
     return process_start(lease->pid) != lease->pid_start;
 }
 
+/* Members come and go, and so may the right to read an id. `here`: only an id that is another one says
+ * that it is another deployment. */
+static bool is_same_deployment(const char *before, const char *now, bool here)
+{
+    tow_relation_t identity = tow_identity_compare(before, now);
+
+    return identity == TOW_IDENTITY_SAME || (here && identity == TOW_IDENTITY_OPEN);
+}
+
 /* Compares what must not change. */
 static bool check_settings(const bson_t *document, const tow_settings_t *settings,
                            tow_error_t *error)
 {
     const struct {
         const char *field, *what, *now;
-    } checks[] = {{"source", "the source", settings->source_identity},
-                  {"destination", "the destination", settings->destination_identity},
-                  {"filter", "the filter", settings->filter}};
+        bool identity, here; /* here: the job's document is on it */
+    } checks[] = {{"source", "the source", settings->source_identity, true, false},
+                  {"destination", "the destination", settings->destination_identity, true, true},
+                  {"filter", "the filter", settings->filter, false, false}};
 
     for (size_t i = 0; i < sizeof checks / sizeof *checks; i++) {
         bson_iter_t iter;
@@ -148,7 +160,8 @@ static bool check_settings(const bson_t *document, const tow_settings_t *setting
 
         if (bson_iter_init_find(&iter, document, checks[i].field) && BSON_ITER_HOLDS_UTF8(&iter))
             before = bson_iter_utf8(&iter, NULL);
-        if (strcmp(before, checks[i].now) != 0)
+        if (checks[i].identity ? !is_same_deployment(before, checks[i].now, checks[i].here)
+                               : strcmp(before, checks[i].now) != 0)
             return tow_fail(error, TOW_ERROR_SETTINGS,
                             "%s differs from the one this job began with: it was '%s' and is now "
                             "'%s'; give the same options again, or another --job for a new job",
@@ -350,15 +363,11 @@ static bool close_sessions(tow_store_t *store, tow_error_t *error)
     ok = conn != NULL;
     if (ok && found && bson_iter_init_find(&iter, &document, "sessions") && bson_iter_recurse(&iter, &list))
         while (ok && bson_iter_next(&list)) {
-            const uint8_t *data;
-            uint32_t length;
             bson_t session;
 
-            if (!BSON_ITER_HOLDS_DOCUMENT(&list))
-                continue;
-            bson_iter_document(&list, &length, &data);
-            if (bson_init_static(&session, data, length))
-                ok = tow_store_keep(store, error) && close_session(store, conn, &session, error);
+            ok = tow_iter_document(&list, &session)
+                     ? tow_store_keep(store, error) && close_session(store, conn, &session, error)
+                     : tow_fail(error, TOW_ERROR_SERVER, "a session of an earlier process cannot be read");
         }
     tow_conn_close(conn);
     if (found)

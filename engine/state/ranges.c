@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "engine/base/bounds.h"
+#include "engine/link/reply.h"
 #include "engine/state/key.h"
 
 enum { RANGES_A_MESSAGE = 1000, NAMESPACE_NOT_FOUND = 26 };
@@ -51,9 +52,8 @@ static void append_range(bson_t *out, const char *ns, const tow_range_t *range)
     bson_append_int64(out, "bytes", -1, (int64_t)range->bytes);
 }
 
-/* deleteMany by one field. */
-static bool delete_by(tow_store_t *store, const char *collection, const char *field,
-                      const char *value, tow_error_t *error)
+bool tow_store_delete_by(tow_store_t *store, const char *collection, const char *field,
+                         const char *value, tow_error_t *error)
 {
     bson_t command = BSON_INITIALIZER, list, statement, filter, reply;
     tow_write_error_t failure;
@@ -81,8 +81,8 @@ static bool delete_by(tow_store_t *store, const char *collection, const char *fi
 static bool remove_collection(tow_store_t *store, const char *ns, tow_error_t *error)
 {
     /* The collection first: ranges without one mean nothing. */
-    return delete_by(store, "collections", "_id", ns, error) &&
-           delete_by(store, "ranges", "ns", ns, error);
+    return tow_store_delete_by(store, "collections", "_id", ns, error) &&
+           tow_store_delete_by(store, "ranges", "ns", ns, error);
 }
 
 /* Appends as many ranges as one message holds, from `from` on; returns where the next one begins.
@@ -186,7 +186,7 @@ bool tow_store_put_collection(tow_store_t *store, const tow_collection_info_t *i
         return true;
     pthread_mutex_lock(&store->lock);
     ok = tow_store_keep(store, error) && record(store, info, 0, 0, error) &&
-         delete_by(store, "ranges", "ns", info->ns, error) &&
+         tow_store_delete_by(store, "ranges", "ns", info->ns, error) &&
          insert_ranges(store, info->ns, ranges, count, error) &&
          (!count || record(store, info, read_at, count, error));
     pthread_mutex_unlock(&store->lock);
@@ -283,7 +283,7 @@ static bool read_all(tow_store_t *store, const char *collection, const char *fie
     bson_append_document_begin(&command, "readConcern", -1, &part);
     bson_append_utf8(&part, "level", -1, "majority", -1);
     bson_append_document_end(&command, &part);
-    ok = tow_cursor_each(store->conn, store->database, &command, take_document, out, error);
+    ok = tow_cursor_each(store->conn, store->database, &command, NULL, take_document, out, error);
     bson_destroy(&command);
     return ok ? true : tow_fail_context(error, "the job's state (%s)", store->database);
 }
@@ -304,6 +304,7 @@ static void parse_bounds(bson_iter_t *iter, tow_range_t *out)
 static bool parse_range(const bson_t *document, tow_range_t *out)
 {
     bson_iter_t iter, child;
+    const char *state;
 
     *out = (tow_range_t){0};
     if (!bson_iter_init(&iter, document))
@@ -316,9 +317,7 @@ static bool parse_range(const bson_t *document, tow_range_t *out)
             out->number = (uint32_t)bson_iter_as_int64(&child);
         } else if (!strcmp(name, "bounds") && bson_iter_recurse(&iter, &child)) {
             parse_bounds(&child, out);
-        } else if (!strcmp(name, "state") && BSON_ITER_HOLDS_UTF8(&iter)) {
-            const char *state = bson_iter_utf8(&iter, NULL);
-
+        } else if (!strcmp(name, "state") && tow_iter_text(&iter, &state)) {
             out->state = !strcmp(state, "done")      ? TOW_RANGE_DONE
                          : !strcmp(state, "started") ? TOW_RANGE_STARTED
                                                      : TOW_RANGE_OPEN;
@@ -347,16 +346,19 @@ static bool hand_over(tow_store_t *store, const bson_t *collection, tow_store_ea
 {
     documents_t documents;
     tow_range_t *ranges;
+    const char *ns;
     bson_iter_t iter;
     uint32_t count = 0, expected = 0;
     bool ok;
 
     if (bson_iter_init_find(&iter, collection, "ranges"))
         expected = (uint32_t)bson_iter_as_int64(&iter);
-    bson_iter_init_find(&iter, collection, "_id");
+    if (!tow_field_text(collection, "_id", &ns))
+        return tow_fail(error, TOW_ERROR_SERVER, "the job's state (%s) has a collection without a name",
+                        store->database);
     pthread_mutex_lock(&store->lock);
     ok = tow_store_keep(store, error) &&
-         read_all(store, "ranges", "ns", bson_iter_utf8(&iter, NULL), &documents, error);
+         read_all(store, "ranges", "ns", ns, &documents, error);
     pthread_mutex_unlock(&store->lock);
     if (!ok)
         return false;

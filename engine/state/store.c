@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "engine/base/clock.h"
+#include "engine/link/reply.h"
 
 bool tow_store_run(tow_store_t *store, const bson_t *command, int flags, bson_t *reply,
                    tow_error_t *error)
@@ -50,12 +51,26 @@ bool tow_store_update_one(tow_store_t *store, const char *collection, const bson
     return ok;
 }
 
+/* No answer is not the answer that there is no job. */
+static bool holds_documents(const bson_t *reply)
+{
+    tow_reply_cursor_t cursor;
+    bson_t document;
+    bool broken;
+
+    if (!tow_reply_cursor(reply, &cursor))
+        return false;
+    while (tow_batch_document(&cursor.batch, &document, &broken))
+        continue;
+    return !broken;
+}
+
 bool tow_store_find_one(tow_store_t *store, const char *collection, const char *id, bson_t *out,
                         bool *out_found, tow_error_t *error)
 {
-    bson_t command = BSON_INITIALIZER, filter, reply;
-    bson_iter_t iter, first;
-    bool ok;
+    bson_t command = BSON_INITIALIZER, filter, reply, first;
+    tow_reply_cursor_t cursor;
+    bool ok, broken;
 
     *out_found = false;
     bson_append_utf8(&command, "find", -1, collection, -1);
@@ -64,19 +79,12 @@ bool tow_store_find_one(tow_store_t *store, const char *collection, const char *
     bson_append_document_end(&command, &filter);
     bson_append_int32(&command, "limit", -1, 1);
     bson_append_bool(&command, "singleBatch", -1, true);
-    ok = tow_store_run(store, &command, TOW_SEND_READ, &reply, error);
-    if (ok && bson_iter_init(&iter, &reply) &&
-        bson_iter_find_descendant(&iter, "cursor.firstBatch.0", &first) &&
-        BSON_ITER_HOLDS_DOCUMENT(&first)) {
-        const uint8_t *data;
-        uint32_t length;
-        bson_t found;
-
-        bson_iter_document(&first, &length, &data);
-        if (bson_init_static(&found, data, length)) {
-            bson_copy_to(&found, out);
-            *out_found = true;
-        }
+    ok = tow_conn_ask(store->conn, store->database, &command, TOW_SEND_READ, holds_documents, "find", &reply,
+                      error) ||
+         tow_fail_context(error, "the job's state (%s)", store->database);
+    if (ok && tow_reply_cursor(&reply, &cursor) && tow_batch_document(&cursor.batch, &first, &broken)) {
+        bson_copy_to(&first, out);
+        *out_found = true;
     }
     bson_destroy(&reply);
     bson_destroy(&command);
@@ -125,12 +133,10 @@ void tow_store_append_time(bson_t *out, const char *name, tow_optime_t time)
 
 tow_optime_t tow_store_read_time(const bson_iter_t *iter)
 {
-    uint32_t seconds, increment;
+    tow_optime_t time = 0;
 
-    if (!BSON_ITER_HOLDS_TIMESTAMP(iter))
-        return 0;
-    bson_iter_timestamp(iter, &seconds, &increment);
-    return TOW_OPTIME(seconds, increment);
+    tow_iter_time(iter, &time);
+    return time;
 }
 
 bool tow_store_set(tow_store_t *store, const bson_t *fields, tow_error_t *error)
@@ -178,7 +184,7 @@ bool tow_store_save_checkpoint(tow_store_t *store, const tow_checkpoint_t *check
 bool tow_store_load_checkpoint(tow_store_t *store, tow_checkpoint_t *out, bool *out_found,
                                tow_error_t *error)
 {
-    bson_t document;
+    bson_t document, token;
     bson_iter_t iter, field;
     bool ok = tow_store_get(store, &document, error);
 
@@ -189,16 +195,9 @@ bool tow_store_load_checkpoint(tow_store_t *store, tow_checkpoint_t *out, bool *
         while (bson_iter_next(&field)) {
             const char *name = bson_iter_key(&field);
 
-            if (!strcmp(name, "token") && BSON_ITER_HOLDS_DOCUMENT(&field) && !*out_found) {
-                const uint8_t *data;
-                uint32_t length;
-                bson_t token;
-
-                bson_iter_document(&field, &length, &data);
-                if (bson_init_static(&token, data, length)) {
-                    bson_copy_to(&token, &out->token);
-                    *out_found = true;
-                }
+            if (!strcmp(name, "token") && !*out_found && tow_iter_document(&field, &token)) {
+                bson_copy_to(&token, &out->token);
+                *out_found = true;
             } else if (!strcmp(name, "time")) {
                 out->time = tow_store_read_time(&field);
             } else if (!strcmp(name, "ddlTime")) {

@@ -32,6 +32,9 @@ bool tow_store_update_one(tow_store_t *store, const char *collection, const bson
 /* A document by its _id; *out is the caller's when *out_found. */
 bool tow_store_find_one(tow_store_t *store, const char *collection, const char *id, bson_t *out,
                         bool *out_found, tow_error_t *error) TOW_CHECK;
+/* Deletes every document whose field has that value. */
+bool tow_store_delete_by(tow_store_t *store, const char *collection, const char *field,
+                         const char *value, tow_error_t *error) TOW_CHECK;
 /* Updates the job's document while the lease is ours; TOW_ERROR_LEASE when it is not. */
 bool tow_store_update_guarded(tow_store_t *store, const bson_t *update,
                               tow_error_t *error) TOW_CHECK;

@@ -1,0 +1,166 @@
+/* claim.c: creating and dropping under the job's claims (engine/state/claims.h). A repair without a
+ * job has none: there the operator's own command says what may be replaced. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "copy/internal.h"
+
+bool tow_copy_whose(tow_copy_t *copy, tow_conn_t *destination, const char *database,
+                    const char *name, tow_whose_t *out, tow_error_t *error)
+{
+    tow_collection_info_t there;
+    bool found;
+
+    *out = TOW_WHOSE_NONE;
+    if (!tow_catalog_find(destination, database, name, &there, &found, error))
+        return false;
+    if (!found)
+        return true;
+    *out = tow_copy_is_ours(copy, &there) ? TOW_WHOSE_OURS : TOW_WHOSE_FOREIGN;
+    tow_collection_info_clear(&there);
+    return true;
+}
+
+bool tow_copy_is_ours(tow_copy_t *copy, const tow_collection_info_t *there)
+{
+    tow_claim_t claim;
+
+    if (!copy->options.claims)
+        return true;
+    claim = tow_claims_of(copy->options.claims, there->ns, there->uuid);
+    return claim == TOW_CLAIM_MADE || claim == TOW_CLAIM_MAYBE;
+}
+
+bool tow_copy_fail_foreign(const char *ns, tow_error_t *error)
+{
+    return tow_fail(
+        error, TOW_ERROR_CONFLICT,
+        "%s on the destination was not made by this job, and the source has a namespace of that "
+        "name too; rename or drop the one on the destination, and run the same command again",
+        ns);
+}
+
+void tow_copy_tell_foreign(tow_copy_t *copy, const char *ns)
+{
+    if (tow_claims_first_told(copy->options.claims, ns))
+        tow_emit(&copy->options.sink, TOW_LEVEL_WARNING, "foreign",
+                 "%s is on the destination, and this job did not make it: it is left alone", ns);
+}
+
+/* Records what was made, with the identity that the destination gave it. */
+static bool claim(tow_copy_t *copy, tow_conn_t *destination, const char *database, const char *name,
+                  tow_error_t *error)
+{
+    tow_collection_info_t there;
+    bool found, ok;
+
+    if (!tow_catalog_find(destination, database, name, &there, &found, error))
+        return false;
+    if (!found) /* dropped again: whoever did that goes on */
+        return true;
+    ok = tow_claims_make(copy->options.claims, there.ns, there.uuid, error);
+    tow_collection_info_clear(&there);
+    return ok;
+}
+
+/* Somebody else's that is there already must not be taken for what we create. A mongos answers that
+ * it was created where it was there with equal options, and a mongod does where the command had to
+ * be sent again. */
+static bool check_free(tow_copy_t *copy, tow_conn_t *destination, const tow_collection_info_t *info,
+                       tow_error_t *error)
+{
+    tow_collection_info_t there;
+    bool found, ours;
+
+    if (!tow_catalog_find(destination, info->database, info->name, &there, &found, error))
+        return false;
+    if (!found)
+        return true;
+    ours = tow_copy_is_ours(copy, &there);
+    tow_collection_info_clear(&there);
+    if (ours)
+        return true;
+    /* What was only meant would pass for ours after a restart. */
+    return tow_claims_end(copy->options.claims, info->ns, error) &&
+           tow_copy_fail_foreign(info->ns, error);
+}
+
+bool tow_copy_make(tow_copy_t *copy, tow_conn_t *destination, const tow_collection_info_t *info,
+                   tow_error_t *error)
+{
+    const char *ns = info->ns;
+
+    if (!copy->options.claims)
+        return tow_copy_create(destination, info, error);
+    return check_free(copy, destination, info, error) &&
+           tow_claims_mean(copy->options.claims, &ns, 1, error) &&
+           tow_copy_create(destination, info, error) &&
+           claim(copy, destination, info->database, info->name, error);
+}
+
+bool tow_copy_unmake(tow_copy_t *copy, tow_conn_t *destination, const char *database,
+                     const char *name, tow_whose_t *out, tow_error_t *error)
+{
+    char *ns;
+    bool ok;
+
+    if (!copy->options.claims) {
+        *out = TOW_WHOSE_OURS;
+        return tow_copy_drop(destination, database, name, error);
+    }
+    if (!tow_copy_whose(copy, destination, database, name, out, error))
+        return false;
+    if (*out == TOW_WHOSE_FOREIGN)
+        return true;
+    ns = tow_format("%s.%s", database, name);
+    ok = (*out == TOW_WHOSE_NONE || tow_copy_drop(destination, database, name, error)) &&
+         tow_claims_end(copy->options.claims, ns, error);
+    free(ns);
+    return ok;
+}
+
+bool tow_copy_dropped(tow_copy_t *copy, tow_conn_t *destination, const char *database,
+                      const char *name, tow_error_t *error)
+{
+    tow_whose_t whose;
+    char *ns;
+
+    if (!tow_copy_unmake(copy, destination, database, name, &whose, error))
+        return false;
+    if (whose == TOW_WHOSE_FOREIGN) {
+        ns = tow_format("%s.%s", database, name);
+        tow_copy_tell_foreign(copy, ns);
+        free(ns);
+    }
+    return true;
+}
+
+bool tow_copy_may_rename(tow_copy_t *copy, tow_conn_t *destination, const char *from_database,
+                         const char *from_name, const char *to_database, const char *to_name,
+                         bool *out_ours, tow_error_t *error)
+{
+    tow_whose_t from, to;
+    char *ns;
+    bool ok;
+
+    *out_ours = true;
+    if (!copy->options.claims)
+        return true;
+    if (!tow_copy_whose(copy, destination, from_database, from_name, &from, error) ||
+        !tow_copy_whose(copy, destination, to_database, to_name, &to, error))
+        return false;
+    *out_ours = from == TOW_WHOSE_OURS;
+    if (to != TOW_WHOSE_FOREIGN)
+        return true;
+    ns = tow_format("%s.%s", to_database, to_name);
+    ok = tow_copy_fail_foreign(ns, error);
+    free(ns);
+    return ok;
+}
+
+bool tow_copy_renamed(tow_copy_t *copy, tow_conn_t *destination, const char *from_ns,
+                      const char *database, const char *name, tow_error_t *error)
+{
+    return !copy->options.claims || (claim(copy, destination, database, name, error) &&
+                                     tow_claims_end(copy->options.claims, from_ns, error));
+}

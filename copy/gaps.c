@@ -1,0 +1,105 @@
+/* gaps.c: what the two catalogs say that no event explains: before a cutover, which would drop or
+ * leave out what it does not understand. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "copy/internal.h"
+
+static void add_name(tow_names_t *names, const char *ns)
+{
+    names->names = tow_realloc(names->names, (names->count + 1) * sizeof *names->names);
+    names->names[names->count++] = tow_strdup(ns);
+}
+
+static void clear_names(tow_names_t *names)
+{
+    for (size_t i = 0; i < names->count; i++)
+        free(names->names[i]);
+    free(names->names);
+    *names = (tow_names_t){0};
+}
+
+void tow_gaps_clear(tow_gaps_t *gaps)
+{
+    clear_names(&gaps->lost);
+    clear_names(&gaps->left_out);
+    clear_names(&gaps->by_hand);
+    clear_names(&gaps->foreign);
+}
+
+static void look_at_source(tow_copy_t *copy, const tow_catalog_t *ours, const tow_catalog_t *theirs,
+                           tow_gaps_t *out)
+{
+    for (size_t i = 0; i < ours->count; i++) {
+        const tow_collection_info_t *info = &ours->items[i],
+                                    *there = tow_catalog_get(theirs, info->ns);
+
+        if (!tow_filter_takes(copy->options.filter, info->database, info->name))
+            continue;
+        if (!tow_kind_is_supported(info->type))
+            add_name(there && there->type == info->type ? &out->by_hand : &out->left_out, info->ns);
+        else if (there && info->type == TOW_COLLECTION && !tow_copy_is_ours(copy, there))
+            add_name(&out->foreign, info->ns);
+    }
+}
+
+bool tow_copy_gaps(tow_copy_t *copy, tow_gaps_t *out, tow_error_t *error)
+{
+    tow_conn_t *source = tow_conn_open(copy->options.source, error);
+    tow_conn_t *destination = source ? tow_conn_open(copy->options.destination, error) : NULL;
+    tow_catalog_t ours = {0}, theirs = {0};
+    tow_namespace_t **list;
+    uint32_t count;
+    bool ok;
+
+    *out = (tow_gaps_t){0};
+    ok = destination && tow_catalog_read(source, NULL, &ours, error) &&
+         tow_catalog_read(destination, NULL, &theirs, error);
+    if (ok) {
+        look_at_source(copy, &ours, &theirs, out);
+        list = tow_namespaces_list(copy->options.namespaces, &count);
+        for (uint32_t i = 0; i < count; i++)
+            if (list[i]->type == TOW_COLLECTION && !tow_catalog_get(&ours, list[i]->ns) &&
+                tow_catalog_get(&theirs, list[i]->ns))
+                add_name(&out->lost, list[i]->ns);
+        free(list);
+    }
+    tow_catalog_clear(&ours);
+    tow_catalog_clear(&theirs);
+    tow_conn_close(source);
+    tow_conn_close(destination);
+    return ok;
+}
+
+static bool drop_if_gone(tow_copy_t *copy, tow_conn_t *source, const char *ns, tow_error_t *error)
+{
+    char *database = tow_strdup(ns), *name = strchr(database, '.');
+    tow_collection_info_t info;
+    bool found, ok;
+
+    *name++ = '\0';
+    ok = tow_catalog_find(source, database, name, &info, &found, error);
+    if (ok && found)
+        tow_collection_info_clear(&info);
+    else if (ok) /* it also forgets what the job knows of it */
+        ok = tow_copy_again(copy, database, name, &found, error);
+    free(database);
+    return ok;
+}
+
+bool tow_copy_drop_gone(tow_copy_t *copy, tow_error_t *error)
+{
+    tow_conn_t *source = tow_conn_open(copy->options.source, error);
+    tow_gaps_t gaps = {0};
+    bool ok = source && tow_copy_gaps(copy, &gaps, error);
+
+    for (size_t i = 0; ok && i < gaps.lost.count; i++) {
+        ok = drop_if_gone(copy, source, gaps.lost.names[i], error);
+        if (ok)
+            tow_emit(&copy->options.sink, TOW_LEVEL_INFO, "reconciled",
+                     "%s: looked for at the source, which lost its history", gaps.lost.names[i]);
+    }
+    tow_gaps_clear(&gaps);
+    tow_conn_close(source);
+    return ok;
+}

@@ -1,0 +1,337 @@
+/* claims.c: see claims.h. */
+#include "engine/state/claims.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <uthash.h>
+
+#include "engine/link/reply.h"
+#include "engine/state/store_internal.h"
+
+enum { CLAIMS_A_MESSAGE = 1000 };
+
+typedef struct {
+    char *ns;
+    tow_claim_t state;
+    uint8_t uuid[16]; /* of a made one */
+    bool told;
+    bool by_build;   /* a build made it, and since then it was not made otherwise */
+    unsigned builds; /* under way */
+    UT_hash_handle hh;
+} entry_t;
+
+struct tow_claims {
+    tow_store_t *store;
+    pthread_mutex_t lock; /* guards the table; not held while the store is written */
+    entry_t *entries;
+};
+
+tow_claims_t *tow_claims_new(tow_store_t *store)
+{
+    tow_claims_t *claims = tow_alloc(sizeof *claims);
+
+    claims->store = store;
+    pthread_mutex_init(&claims->lock, NULL);
+    return claims;
+}
+
+void tow_claims_destroy(tow_claims_t *claims)
+{
+    entry_t *entry, *next;
+
+    if (!claims)
+        return;
+    HASH_ITER (hh, claims->entries, entry, next) {
+        HASH_DELETE(hh, claims->entries, entry);
+        free(entry->ns);
+        free(entry);
+    }
+    pthread_mutex_destroy(&claims->lock);
+    free(claims);
+}
+
+/* The lock is held. */
+static entry_t *find(tow_claims_t *claims, const char *ns)
+{
+    entry_t *entry;
+
+    HASH_FIND(hh, claims->entries, ns, strlen(ns), entry);
+    return entry;
+}
+
+static entry_t *ensure(tow_claims_t *claims, const char *ns)
+{
+    entry_t *entry = find(claims, ns);
+
+    if (entry)
+        return entry;
+    entry = tow_alloc(sizeof *entry);
+    entry->ns = tow_strdup(ns);
+    HASH_ADD_KEYPTR(hh, claims->entries, entry->ns, strlen(entry->ns), entry);
+    return entry;
+}
+
+/* Loading ---------------------------------------------------------------------------------------*/
+
+static bool has_name(const bson_t *document)
+{
+    const char *ns;
+
+    return tow_field_text(document, "_id", &ns);
+}
+
+static void take_claim(void *data, const bson_t *document)
+{
+    tow_claims_t *claims = data;
+    const char *ns = "";
+    const uint8_t *bytes;
+    bson_subtype_t subtype;
+    bson_iter_t iter;
+    uint32_t length = 0;
+    entry_t *entry;
+
+    tow_field_text(document, "_id", &ns);
+    entry = ensure(claims, ns);
+    entry->state = TOW_CLAIM_MAYBE;
+    if (!bson_iter_init_find(&iter, document, "uuid") || !BSON_ITER_HOLDS_BINARY(&iter))
+        return;
+    bson_iter_binary(&iter, &subtype, &length, &bytes);
+    if (length != sizeof entry->uuid)
+        return;
+    memcpy(entry->uuid, bytes, length);
+    entry->state = TOW_CLAIM_MADE;
+}
+
+/* A collection that is being copied is the job's: also where a version before this one began. */
+static void take_collection(void *data, const bson_t *document)
+{
+    tow_claims_t *claims = data;
+    const char *ns = "";
+    entry_t *entry;
+
+    tow_field_text(document, "_id", &ns);
+    entry = ensure(claims, ns);
+    if (entry->state == TOW_CLAIM_NONE)
+        entry->state = TOW_CLAIM_MAYBE;
+}
+
+static bool read_names(tow_claims_t *claims, const char *collection, tow_each_fn take,
+                       tow_error_t *error)
+{
+    tow_store_t *store = claims->store;
+    bson_t command = BSON_INITIALIZER, part;
+    bool ok;
+
+    bson_append_utf8(&command, "find", -1, collection, -1);
+    bson_append_document_begin(&command, "readConcern", -1, &part);
+    bson_append_utf8(&part, "level", -1, "majority", -1);
+    bson_append_document_end(&command, &part);
+    ok = tow_cursor_each(store->conn, store->database, &command, has_name, take, claims, error);
+    bson_destroy(&command);
+    return ok ? true : tow_fail_context(error, "the job's state (%s)", store->database);
+}
+
+bool tow_claims_load(tow_claims_t *claims, tow_error_t *error)
+{
+    bool ok;
+
+    pthread_mutex_lock(&claims->store->lock);
+    pthread_mutex_lock(&claims->lock);
+    ok = read_names(claims, "made", take_claim, error) &&
+         read_names(claims, "collections", take_collection, error);
+    pthread_mutex_unlock(&claims->lock);
+    pthread_mutex_unlock(&claims->store->lock);
+    return ok;
+}
+
+/* Recording -------------------------------------------------------------------------------------*/
+
+/* Inserts {_id: ns} for some; one that is there already stays. The store's lock is held. */
+static bool insert_names(tow_store_t *store, const char *const *ns, size_t count,
+                         tow_error_t *error)
+{
+    bson_t command = BSON_INITIALIZER, list, document, reply;
+    tow_write_error_t refusal;
+    uint32_t position = 0;
+    bool ok;
+
+    bson_append_utf8(&command, "insert", -1, "made", -1);
+    bson_append_array_begin(&command, "documents", -1, &list);
+    for (size_t i = 0; i < count; i++) {
+        char buffer[16];
+        const char *key;
+
+        bson_uint32_to_string((uint32_t)i, &key, buffer, sizeof buffer);
+        bson_append_document_begin(&list, key, -1, &document);
+        bson_append_utf8(&document, "_id", -1, ns[i], -1);
+        bson_append_document_end(&list, &document);
+    }
+    bson_append_array_end(&command, &list);
+    bson_append_bool(&command, "ordered", -1, false);
+    ok = tow_store_run(store, &command, TOW_SEND_WRITE, &reply, error);
+    while (ok && tow_reply_write_error(&reply, &position, &refusal))
+        if (refusal.code != TOW_DUPLICATE_KEY)
+            ok = tow_fail(error, TOW_ERROR_SERVER, "the job's state (%s): %s", store->database,
+                          refusal.message);
+    bson_destroy(&reply);
+    bson_destroy(&command);
+    return ok;
+}
+
+bool tow_claims_mean(tow_claims_t *claims, const char *const *ns, size_t count, tow_error_t *error)
+{
+    const char **fresh = tow_alloc((count + 1) * sizeof *fresh);
+    size_t left = 0;
+    bool ok = true;
+
+    pthread_mutex_lock(&claims->lock);
+    for (size_t i = 0; i < count; i++)
+        if (ensure(claims, ns[i])->state == TOW_CLAIM_NONE)
+            fresh[left++] = ns[i];
+    pthread_mutex_unlock(&claims->lock);
+    for (size_t i = 0; ok && i < left; i += CLAIMS_A_MESSAGE) {
+        size_t part = left - i < CLAIMS_A_MESSAGE ? left - i : CLAIMS_A_MESSAGE;
+
+        pthread_mutex_lock(&claims->store->lock);
+        ok = tow_store_keep(claims->store, error) &&
+             insert_names(claims->store, fresh + i, part, error);
+        pthread_mutex_unlock(&claims->store->lock);
+    }
+    pthread_mutex_lock(&claims->lock);
+    for (size_t i = 0; ok && i < left; i++)
+        ensure(claims, fresh[i])->state = TOW_CLAIM_MEANT;
+    pthread_mutex_unlock(&claims->lock);
+    free(fresh);
+    return ok;
+}
+
+bool tow_claims_make(tow_claims_t *claims, const char *ns, const uint8_t uuid[16],
+                     tow_error_t *error)
+{
+    bson_t filter = BSON_INITIALIZER, update = BSON_INITIALIZER, set;
+    int64_t matched;
+    entry_t *entry;
+    int code;
+    bool ok;
+
+    bson_append_utf8(&filter, "_id", -1, ns, -1);
+    bson_append_document_begin(&update, "$set", -1, &set);
+    bson_append_binary(&set, "uuid", -1, BSON_SUBTYPE_UUID, uuid, 16);
+    bson_append_document_end(&update, &set);
+    pthread_mutex_lock(&claims->store->lock);
+    ok =
+        tow_store_update_one(claims->store, "made", &filter, &update, true, &matched, &code, error);
+    pthread_mutex_unlock(&claims->store->lock);
+    bson_destroy(&filter);
+    bson_destroy(&update);
+    if (!ok)
+        return false;
+    pthread_mutex_lock(&claims->lock);
+    entry = ensure(claims, ns);
+    entry->state = TOW_CLAIM_MADE;
+    memcpy(entry->uuid, uuid, sizeof entry->uuid);
+    entry->by_build = entry->by_build && entry->builds;
+    pthread_mutex_unlock(&claims->lock);
+    return true;
+}
+
+void tow_claims_build_begins(tow_claims_t *claims, const char *ns)
+{
+    pthread_mutex_lock(&claims->lock);
+    ensure(claims, ns)->builds++;
+    pthread_mutex_unlock(&claims->lock);
+}
+
+bool tow_claims_build_ended(tow_claims_t *claims, const char *ns, bool made_it, tow_error_t *error)
+{
+    entry_t *entry;
+
+    pthread_mutex_lock(&claims->lock);
+    entry = ensure(claims, ns);
+    entry->builds--;
+    entry->by_build = entry->by_build || made_it;
+    pthread_mutex_unlock(&claims->lock);
+    return !made_it || tow_claims_mean(claims, &ns, 1, error);
+}
+
+bool tow_claims_end(tow_claims_t *claims, const char *ns, tow_error_t *error)
+{
+    bool known, ok = true;
+    entry_t *entry;
+
+    pthread_mutex_lock(&claims->lock);
+    entry = find(claims, ns);
+    known = entry && entry->state != TOW_CLAIM_NONE;
+    pthread_mutex_unlock(&claims->lock);
+    if (!known)
+        return true;
+    pthread_mutex_lock(&claims->store->lock);
+    ok = tow_store_delete_by(claims->store, "made", "_id", ns, error);
+    pthread_mutex_unlock(&claims->store->lock);
+    if (!ok)
+        return false;
+    pthread_mutex_lock(&claims->lock);
+    entry->state = TOW_CLAIM_NONE; /* entries live as long as the table */
+    pthread_mutex_unlock(&claims->lock);
+    return true;
+}
+
+/* Asking ----------------------------------------------------------------------------------------*/
+
+tow_claim_t tow_claims_of(tow_claims_t *claims, const char *ns, const uint8_t uuid[16])
+{
+    tow_claim_t state = TOW_CLAIM_NONE;
+    entry_t *entry;
+
+    pthread_mutex_lock(&claims->lock);
+    entry = find(claims, ns);
+    if (entry)
+        state = entry->state;
+    if (state == TOW_CLAIM_MADE && memcmp(entry->uuid, uuid, sizeof entry->uuid) != 0)
+        state = TOW_CLAIM_NONE;
+    if (entry && (state == TOW_CLAIM_NONE || state == TOW_CLAIM_MEANT) &&
+        (entry->builds || entry->by_build))
+        state = TOW_CLAIM_MAYBE;
+    pthread_mutex_unlock(&claims->lock);
+    return state;
+}
+
+bool tow_claims_has(tow_claims_t *claims, const char *ns)
+{
+    entry_t *entry;
+    bool has;
+
+    pthread_mutex_lock(&claims->lock);
+    entry = find(claims, ns);
+    has = entry && entry->state == TOW_CLAIM_MADE;
+    pthread_mutex_unlock(&claims->lock);
+    return has;
+}
+
+bool tow_claims_first_told(tow_claims_t *claims, const char *ns)
+{
+    entry_t *entry;
+    bool told;
+
+    pthread_mutex_lock(&claims->lock);
+    entry = ensure(claims, ns);
+    told = entry->told;
+    entry->told = true;
+    pthread_mutex_unlock(&claims->lock);
+    return !told;
+}
+
+bool tow_is_job_state(tow_conn_t *conn, const char *database, bool *out, tow_error_t *error)
+{
+    tow_store_t store = {.conn = conn, .database = (char *)database};
+    bson_t document;
+    bool ok;
+
+    *out = false;
+    if (strncmp(database, "towline_", 8) != 0)
+        return true;
+    ok = tow_store_find_one(&store, "job", "job", &document, out, error);
+    if (ok && *out)
+        bson_destroy(&document);
+    return ok;
+}
