@@ -163,7 +163,7 @@ void tow_check_conflicts(tow_check_run_t *run)
     for (size_t i = 0; i < there.count; i++)
         if (tow_filter_takes(run->job->filter, there.items[i].database, there.items[i].name))
             add_name(&names, there.items[i].ns);
-    tow_catalog_clear(&there);
+    run->out->in_the_way = there;
     one = names.count == 1 ? "" : "s";
     it = names.count == 1 ? "it" : "them";
     if (!names.count)

@@ -288,7 +288,9 @@ static bool copy_unstreamed(tow_job_t *job, tow_error_t *error)
     return ok && (!any || tow_copy_wait(job->copy) || stopped(job, error));
 }
 
-static bool verify(tow_job_t *job, tow_verify_report_t **out, tow_error_t *error)
+/* `filter`: what is compared where the job compares nothing by itself; NULL: everything. */
+static bool verify(tow_job_t *job, const tow_filter_t *filter, tow_verify_report_t **out,
+                   tow_error_t *error)
 {
     tow_verify_options_t options;
 
@@ -296,8 +298,24 @@ static bool verify(tow_job_t *job, tow_verify_report_t **out, tow_error_t *error
     atomic_store(&job->verified_bytes, 0);
     atomic_store(&job->verify_total, 0);
     tow_job_begin_effort(job, TOW_EFFORT_VERIFY);
-    tow_job_verify_options(job, tow_job_watched_track(job), &options);
+    tow_job_verify_options(job, filter ? NULL : tow_job_watched_track(job), &options);
+    if (filter)
+        options.filter = filter;
     return tow_verify_run(&options, out, error) || tow_fail_context(error, "verify");
+}
+
+static bool verify_wanted(tow_job_t *job, tow_verify_report_t **out, tow_error_t *error)
+{
+    tow_filter_t *late;
+    bool ok, all;
+
+    if (job->config.verify)
+        return verify(job, NULL, out, error);
+    if (!tow_job_find_late(job, &late, &all, error))
+        return false;
+    ok = (!late && !all) || verify(job, late, out, error);
+    tow_filter_destroy(late);
+    return ok;
 }
 
 /* One round: everything up to `stop` is on the destination and compared. *out_late: and more was, or may
@@ -323,7 +341,7 @@ static tow_finalized_t finalize_once(tow_job_t *job, tow_verify_report_t **out_r
     if (result != TOW_FINALIZE_DONE)
         return result;
     /* The last look at the source comes behind the verification, which may take hours. */
-    if ((job->config.verify && !verify(job, out_report, error)) || !drain(job, error))
+    if (!verify_wanted(job, out_report, error) || !drain(job, error))
         return TOW_FINALIZE_FAILED;
     *out_late = wrote_since(job, stop) || atomic_load(&job->rollover);
     return TOW_FINALIZE_DONE;

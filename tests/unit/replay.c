@@ -40,6 +40,9 @@ typedef struct {
     uint64_t random;
     int32_t unique; /* the last value that was given out */
     atomic_uint copied_again;
+    bson_t ddl_token; /* as the replay saved it last */
+    tow_optime_t ddl_time;
+    uint32_t ddl_saved;
 } bench_t;
 
 /* What the layers beside do ------------------------------------------------------------------------*/
@@ -67,31 +70,42 @@ static bool forget(void *data, const char *ns, tow_error_t *error)
     return true;
 }
 
-static bool save_ddl_time(void *data, tow_optime_t time, tow_error_t *error)
+static bool save_ddl(void *data, const bson_t *token, tow_optime_t time, tow_error_t *error)
 {
+    bench_t *bench = data;
+
+    bson_reinit(&bench->ddl_token);
+    bson_concat(&bench->ddl_token, token);
+    bench->ddl_time = time;
+    bench->ddl_saved++;
     return true;
 }
 
-static void start_replay(bench_t *bench, tow_optime_t horizon, tow_optime_t ddl_time)
+/* As a process that goes on where the one before saved its last DDL event. */
+static void start_replay(bench_t *bench, tow_optime_t horizon)
 {
-    tow_replay_options_t options = {
-        .source = double_link(bench->source),
-        .destination = double_link(bench->destination),
-        .namespaces = bench->table,
-        .filter = bench->filter,
-        .ledger = bench->ledger,
-        .stop = bench->stop,
-        .lanes = 3,
-        .dirty_bytes = 1 << 20,
-        .retry_window_ms = 5000,
-        .ddl = {.data = bench, .copying = is_copying, .create = create, .copy_again = copy_again,
-                .forget = forget, .save_ddl_time = save_ddl_time}};
+    tow_replay_options_t options = {.source = double_link(bench->source),
+                                    .destination = double_link(bench->destination),
+                                    .namespaces = bench->table,
+                                    .filter = bench->filter,
+                                    .ledger = bench->ledger,
+                                    .stop = bench->stop,
+                                    .lanes = 3,
+                                    .dirty_bytes = 1 << 20,
+                                    .retry_window_ms = 5000,
+                                    .ddl = {.data = bench,
+                                            .copying = is_copying,
+                                            .create = create,
+                                            .copy_again = copy_again,
+                                            .forget = forget,
+                                            .save_ddl = save_ddl}};
     tow_error_t error;
 
     double_stop(bench->source, bench->stop);
     double_stop(bench->destination, bench->stop);
     bench->replay = tow_replay_new(&options);
-    assert_true(tow_replay_start(bench->replay, horizon, ddl_time, &error));
+    assert_true(
+        tow_replay_start(bench->replay, horizon, &bench->ddl_token, bench->ddl_time, &error));
 }
 
 static bson_t *token_of(tow_optime_t time)
@@ -140,6 +154,7 @@ static bench_t *begin(uint64_t seed)
     bench_t *bench = tow_alloc(sizeof *bench);
 
     bench->random = seed;
+    bson_init(&bench->ddl_token);
     bench->stop = tow_stop_new();
     bench->source = double_new("source", true);
     bench->destination = double_new("destination", false);
@@ -166,6 +181,7 @@ static void end(bench_t *bench)
     tow_namespaces_destroy(bench->table);
     tow_filter_destroy(bench->filter);
     tow_stop_destroy(bench->stop);
+    bson_destroy(&bench->ddl_token);
     for (uint32_t i = 0; i < bench->told; i++)
         if (bench->history[i].document)
             bson_destroy(bench->history[i].document);
@@ -246,6 +262,19 @@ static void write_something(bench_t *bench)
         bson_destroy(there);
 }
 
+/* A KeyString: the time, that it is an event's, and which of those of one time. */
+static void append_token(bson_t *event, const told_t *told)
+{
+    char text[80];
+    bson_t token;
+
+    snprintf(text, sizeof text, "82%08X%08X2B042C0100296E5A1004%08X04",
+             1500000000 + (uint32_t)(told->time >> 32), (uint32_t)told->time, (uint32_t)told->id);
+    bson_append_document_begin(event, "_id", -1, &token);
+    bson_append_utf8(&token, "_data", -1, text, -1);
+    bson_append_document_end(event, &token);
+}
+
 static void append_event(bson_t *batch, uint32_t number, const told_t *told)
 {
     char room[16];
@@ -254,6 +283,7 @@ static void append_event(bson_t *batch, uint32_t number, const told_t *told)
 
     bson_uint32_to_string(number, &key, room, sizeof room);
     bson_append_document_begin(batch, key, -1, &event);
+    append_token(&event, told);
     bson_append_utf8(&event, "operationType", -1, told->operation, -1);
     bson_append_timestamp(&event, "clusterTime", -1, (uint32_t)(told->time >> 32),
                           (uint32_t)told->time);
@@ -422,7 +452,7 @@ static void copy_all(bench_t *bench)
     tow_link_note_time(double_link(bench->source), double_now(bench->source));
     atomic_store(&bench->copying, true);
     plan_ranges(bench);
-    start_replay(bench, 0, 0);
+    start_replay(bench, 0);
     for (uint32_t range = 0; range < RANGES;) {
         write_and_tell(bench, 2);
         range += copy_range(bench, range);
@@ -444,7 +474,7 @@ static void restart(bench_t *bench)
     bench->stop = tow_stop_new();
     start_ledger(bench, floor.time);
     tow_link_note_time(double_link(bench->source), double_now(bench->source));
-    start_replay(bench, double_now(bench->source), 0);
+    start_replay(bench, double_now(bench->source));
     bench->delivered = 0;
     while (bench->delivered < bench->told && bench->history[bench->delivered].time <= floor.time)
         bench->delivered++;
@@ -507,7 +537,7 @@ static bench_t *in_sync(void)
     tow_link_note_time(double_link(bench->source), double_now(bench->source));
     tow_namespaces_set_ranges(bench->table, bench->collection, NULL, 0);
     double_unique(bench->destination, "u");
-    start_replay(bench, 0, 0);
+    start_replay(bench, 0);
     return bench;
 }
 
@@ -668,6 +698,81 @@ static void a_drop_ends_the_keys_before_it(void **state)
     }
 }
 
+/* Three collections, each with one document on either side. */
+static void add_three(bench_t *bench, tow_namespace_t *out[3])
+{
+    static const char *const names[] = {"x", "y", "z"};
+
+    for (int i = 0; i < 3; i++) {
+        char ns[8];
+        bson_t *document = BCON_NEW("_id", BCON_INT32(1));
+
+        snprintf(ns, sizeof ns, "d.%s", names[i]);
+        double_put(bench->destination, ns, document);
+        bson_destroy(document);
+        out[i] = add_collection(bench, names[i]);
+        tow_namespaces_set_ranges(bench->table, out[i], NULL, 0);
+    }
+}
+
+/* Drops of one cluster time, which several shards may have, told in this order. */
+static void tell_drops(bench_t *bench, const char *names, tow_optime_t time)
+{
+    for (int32_t i = 0; names[i]; i++) {
+        told_t *told = tell(bench, "drop", i, time);
+
+        snprintf(told->collection, sizeof told->collection, "%c", names[i]);
+    }
+}
+
+static void drops_of_one_time_are_two_drops(void **state)
+{
+    bench_t *bench = in_sync();
+    tow_namespace_t *three[3];
+
+    add_three(bench, three);
+    tell_drops(bench, "xyz", double_now(bench->source) + 1);
+    put(bench, "insert", 100, 100, 0);
+    put(bench, "update", 100, 100, 1);
+    deliver(bench, false);
+    catch_up(bench);
+    for (int i = 0; i < 3; i++)
+        assert_true(three[i]->dropped);
+    assert_int_equal(bench->ddl_saved, 3);
+    end(bench);
+}
+
+/* The process before carried out the first two of three drops of one time. What has their names now
+ * are later collections, and the third is still to go. */
+static void drops_before_a_restart_are_known_by_their_tokens(void **state)
+{
+    bench_t *bench = in_sync();
+    tow_namespace_t *three[3];
+    bson_t event = BSON_INITIALIZER;
+    bson_iter_t iter;
+
+    add_three(bench, three);
+    tell_drops(bench, "xyz", double_now(bench->source) + 1);
+    append_token(&event, &bench->history[bench->told - 2]);
+    bson_iter_init_find(&iter, &event, "_id");
+    bson_reinit(&bench->ddl_token);
+    bson_iter_recurse(&iter, &iter);
+    bson_iter_next(&iter);
+    bson_append_iter(&bench->ddl_token, NULL, 0, &iter);
+    bench->ddl_time = bench->history[bench->told - 2].time;
+    put(bench, "insert", 100, 100, 0);
+    put(bench, "update", 100, 100, 1);
+    restart(bench);
+    deliver(bench, false);
+    catch_up(bench);
+    assert_false(three[0]->dropped);
+    assert_false(three[1]->dropped);
+    assert_true(three[2]->dropped);
+    assert_int_equal(bench->ddl_saved, 1);
+    bson_destroy(&event);
+    end(bench);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -678,6 +783,8 @@ int main(void)
         cmocka_unit_test(a_refused_key_holds_the_floor_until_it_is_untangled),
         cmocka_unit_test(a_lost_answer_does_no_harm),
         cmocka_unit_test(a_drop_ends_the_keys_before_it),
+        cmocka_unit_test(drops_of_one_time_are_two_drops),
+        cmocka_unit_test(drops_before_a_restart_are_known_by_their_tokens),
         cmocka_unit_test(whatever_happens_both_sides_become_equal),
     };
 
