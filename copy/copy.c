@@ -70,12 +70,7 @@ void tow_copy_destroy(tow_copy_t *copy)
         DL_DELETE(copy->builds, build);
         tow_build_free(build);
     }
-    for (uint32_t i = 0; i < copy->failure_count; i++) {
-        free(copy->failures[i].ns);
-        free(copy->failures[i].name);
-        free(copy->failures[i].message);
-    }
-    free(copy->failures);
+    tow_copy_index_failures_free(copy->failures, copy->failure_count);
     pthread_cond_destroy(&copy->changed);
     pthread_mutex_destroy(&copy->lock);
     pthread_mutex_destroy(&copy->again);

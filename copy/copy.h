@@ -125,6 +125,8 @@ void tow_copy_progress(tow_copy_t *copy, tow_copy_progress_t *out);
 typedef struct {
     char *ns, *name, *message;
 } tow_index_failure_t;
-const tow_index_failure_t *tow_copy_index_failures(tow_copy_t *copy, uint32_t *out_count);
+/* A copy of the list, since index workers may still add to it. */
+tow_index_failure_t *tow_copy_index_failures(tow_copy_t *copy, uint32_t *out_count);
+void tow_copy_index_failures_free(tow_index_failure_t *failures, uint32_t count);
 
 #endif

@@ -71,15 +71,29 @@ static void record_failure(tow_copy_t *copy, const char *database, const char *c
     free(ns);
 }
 
-const tow_index_failure_t *tow_copy_index_failures(tow_copy_t *copy, uint32_t *out_count)
+tow_index_failure_t *tow_copy_index_failures(tow_copy_t *copy, uint32_t *out_count)
 {
-    const tow_index_failure_t *failures;
+    tow_index_failure_t *failures;
 
     pthread_mutex_lock(&copy->lock);
-    failures = copy->failures;
     *out_count = copy->failure_count;
+    failures = tow_alloc((copy->failure_count + 1) * sizeof *failures);
+    for (uint32_t i = 0; i < copy->failure_count; i++)
+        failures[i] = (tow_index_failure_t){tow_strdup(copy->failures[i].ns),
+                                            tow_strdup(copy->failures[i].name),
+                                            tow_strdup(copy->failures[i].message)};
     pthread_mutex_unlock(&copy->lock);
     return failures;
+}
+
+void tow_copy_index_failures_free(tow_index_failure_t *failures, uint32_t count)
+{
+    for (uint32_t i = 0; failures && i < count; i++) {
+        free(failures[i].ns);
+        free(failures[i].name);
+        free(failures[i].message);
+    }
+    free(failures);
 }
 
 /* Building --------------------------------------------------------------------------------------*/

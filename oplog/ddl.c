@@ -9,6 +9,7 @@
 
 #include "engine/link/reply.h"
 #include "oplog/replay_internal.h"
+#include "oplog/token.h"
 
 enum { NAMESPACE_NOT_FOUND = 26 };
 
@@ -18,6 +19,8 @@ typedef struct {
     tow_event_t parsed;
     tow_block_t *block;
     tow_optime_t time;
+    bson_t token;     /* borrowed from the event; empty: it has none */
+    bool done_before; /* by an earlier process */
 } ddl_t;
 
 /* Keys on their way from the old name to the new one. */
@@ -188,7 +191,7 @@ static bool drop(ddl_t *ddl, const char *database, const char *name, tow_error_t
         return true;
     if (answer == TOW_GATE_DIRTY)
         return copy_again(ddl, database, name, error);
-    if (ddl->time <= atomic_load(&ddl->replay->ddl_time))
+    if (ddl->done_before)
         return true; /* done before the restart; what has that name now is a later collection */
     if (!keep_living(ddl, collection, database, name, &kept, error))
         return false;
@@ -441,7 +444,7 @@ static bool rename_collection(ddl_t *ddl, tow_error_t *error)
     to = find(ddl, database, name);
     if (to && gate(ddl, to) == TOW_GATE_SKIP)
         return takes_old ? drop(ddl, old_database, old_name, error) : true;
-    if (ddl->time <= atomic_load(&ddl->replay->ddl_time))
+    if (ddl->done_before)
         return from && gate(ddl, from) != TOW_GATE_SKIP ? rename_keys(ddl, from, database, name, error)
                                                         : true;
     if (from)
@@ -554,6 +557,31 @@ bool tow_ddl_is_barrier(const tow_event_t *event)
            strcmp(event->operation, "dropIndexes") != 0;
 }
 
+/* Whether a process before carried the event out: then it came at or before the last that one did.
+ * Events are known by their tokens; several, of different shards, may share one cluster time. */
+static bool is_done_before(ddl_t *ddl)
+{
+    tow_replay_t *replay = ddl->replay;
+    bool known, reached;
+
+    if (bson_empty(&replay->ddl_token))
+        return false;
+    reached = tow_token_reached(&ddl->token, &replay->ddl_token, &known);
+    if (known)
+        return reached;
+    if (bson_equal(&ddl->token, &replay->ddl_token)) {
+        replay->ddl_found = true;
+        return true;
+    }
+    return ddl->time < replay->ddl_time || (ddl->time == replay->ddl_time && !replay->ddl_found);
+}
+
+static void find_token(ddl_t *ddl)
+{
+    if (!tow_field_document(ddl->event, "_id", &ddl->token))
+        bson_init(&ddl->token);
+}
+
 bool tow_replay_ddl(tow_replay_t *replay, const bson_t *event, tow_optime_t time,
                     tow_block_t *block, tow_error_t *error)
 {
@@ -563,14 +591,14 @@ bool tow_replay_ddl(tow_replay_t *replay, const bson_t *event, tow_optime_t time
     tow_event_parse(event, &ddl.parsed);
     if (!ddl.parsed.database[0])
         return true;
+    find_token(&ddl);
+    ddl.done_before = is_done_before(&ddl);
     barrier = tow_ddl_is_barrier(&ddl.parsed);
     if (barrier)
         pthread_rwlock_wrlock(&replay->exclusive);
     ok = dispatch(&ddl, error);
-    if (ok && barrier && time > atomic_load(&replay->ddl_time)) {
-        ok = replay->options.ddl.save_ddl_time(replay->options.ddl.data, time, error);
-        atomic_store(&replay->ddl_time, time);
-    }
+    if (ok && barrier && !ddl.done_before)
+        ok = replay->options.ddl.save_ddl(replay->options.ddl.data, &ddl.token, time, error);
     if (barrier)
         pthread_rwlock_unlock(&replay->exclusive);
     if (ok)

@@ -14,6 +14,7 @@ tow_replay_t *tow_replay_new(const tow_replay_options_t *options)
 
     replay->options = *options;
     bson_init(&replay->unknown);
+    bson_init(&replay->ddl_token);
     replay->lane_count = options->lanes;
     replay->merged = tow_link_facts(options->source)->sharded;
     replay->lanes = tow_alloc(options->lanes * sizeof *replay->lanes);
@@ -56,6 +57,7 @@ void tow_replay_destroy(tow_replay_t *replay)
     tow_logs_free(replay);
     pthread_mutex_destroy(&replay->logs_lock);
     bson_destroy(&replay->unknown);
+    bson_destroy(&replay->ddl_token);
     free(replay->lanes);
     free(replay->outboxes);
     free(replay);
@@ -236,11 +238,13 @@ static void *run(void *data)
     return NULL;
 }
 
-bool tow_replay_start(tow_replay_t *replay, tow_optime_t horizon, tow_optime_t ddl_time,
-                      tow_error_t *error)
+bool tow_replay_start(tow_replay_t *replay, tow_optime_t horizon, const bson_t *ddl_token,
+                      tow_optime_t ddl_time, tow_error_t *error)
 {
     replay->horizon = horizon;
-    atomic_store(&replay->ddl_time, ddl_time);
+    if (ddl_token)
+        bson_concat(&replay->ddl_token, ddl_token);
+    replay->ddl_time = ddl_time;
     if (!(replay->source = tow_conn_open(replay->options.source, error)) ||
         !(replay->destination = tow_conn_open(replay->options.destination, error)))
         return false;
@@ -277,7 +281,6 @@ void tow_replay_progress(tow_replay_t *replay, tow_replay_progress_t *out)
     out->statements = atomic_load(&replay->statements);
     out->dirty_keys = atomic_load(&replay->dirty_keys);
     out->dirty_bytes = atomic_load(&replay->dirty_bytes);
-    out->ddl_time = atomic_load(&replay->ddl_time);
 }
 
 bool tow_replay_settled(tow_replay_t *replay)

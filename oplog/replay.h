@@ -34,7 +34,8 @@ typedef struct {
                        tow_error_t *error);
     bool (*reconcile)(void *data, const char *database, const char *name, tow_error_t *error);
     bool (*forget)(void *data, const char *ns, tow_error_t *error); /* the store's collection */
-    bool (*save_ddl_time)(void *data, tow_optime_t time, tow_error_t *error);
+    /* The barrier of this token was carried out. */
+    bool (*save_ddl)(void *data, const bson_t *token, tow_optime_t time, tow_error_t *error);
 } tow_ddl_handler_t;
 
 typedef struct {
@@ -61,9 +62,10 @@ tow_replay_t *tow_replay_new(const tow_replay_options_t *options);
 void tow_replay_end(tow_replay_t *replay);
 void tow_replay_destroy(tow_replay_t *replay); /* the same, and frees it */
 /* `horizon`: every event up to it becomes a dirty key (the source's time at a restart, or 0);
- * `ddl_time`: DDL events up to it were applied before. */
-bool tow_replay_start(tow_replay_t *replay, tow_optime_t horizon, tow_optime_t ddl_time,
-                      tow_error_t *error) TOW_CHECK;
+ * `ddl_token`, `ddl_time`: of the last DDL event that a process before carried out; NULL or empty:
+ * none. */
+bool tow_replay_start(tow_replay_t *replay, tow_optime_t horizon, const bson_t *ddl_token,
+                      tow_optime_t ddl_time, tow_error_t *error) TOW_CHECK;
 /* While ranges are copied keys are only collected. A pause does the same, and DDL waits as well. */
 void tow_replay_pause(tow_replay_t *replay, bool paused);
 
@@ -80,7 +82,6 @@ bool tow_replay_repair(tow_replay_t *replay, const char *database, const char *c
 
 typedef struct {
     uint64_t skipped, applied, refetched, statements, dirty_keys, dirty_bytes;
-    tow_optime_t ddl_time;
 } tow_replay_progress_t;
 void tow_replay_progress(tow_replay_t *replay, tow_replay_progress_t *out);
 /* All that was read is settled: no backlog and no dirty key. */

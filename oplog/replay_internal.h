@@ -69,7 +69,9 @@ struct tow_replay {
     pthread_rwlock_t exclusive;
     atomic_bool paused;
     _Atomic tow_optime_t dispatched_time; /* every event before it is in a lane's inbox or further */
-    _Atomic tow_optime_t ddl_time;
+    bson_t ddl_token; /* the last DDL event that a process before carried out; empty: none. The */
+    tow_optime_t ddl_time; /* dispatcher's alone, as are its time and */
+    bool ddl_found;        /* whether it came by again */
     _Atomic uint64_t skipped, applied, refetched, statements;
     _Atomic uint64_t dirty_keys, dirty_bytes;
     pthread_mutex_t logs_lock; /* held while a capped collection is continued: one writer */

@@ -64,14 +64,20 @@ tow_tail_t *tow_tail_new(const tow_tail_options_t *options)
     return tail;
 }
 
-void tow_tail_destroy(tow_tail_t *tail)
+void tow_tail_end(tow_tail_t *tail)
 {
-    if (!tail)
-        return;
     if (tail->started) {
         pthread_join(tail->thread, NULL);
         pthread_join(tail->syncer, NULL);
     }
+    tail->started = false;
+}
+
+void tow_tail_destroy(tow_tail_t *tail)
+{
+    if (!tail)
+        return;
+    tow_tail_end(tail);
     tow_conn_close(tail->conn);
     bson_destroy(&tail->token);
     bson_destroy(&tail->record_token);

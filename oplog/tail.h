@@ -29,7 +29,8 @@ typedef struct {
 } tow_tail_options_t;
 
 tow_tail_t *tow_tail_new(const tow_tail_options_t *options);
-void tow_tail_destroy(tow_tail_t *tail); /* joins; the stop was requested before */
+void tow_tail_end(tow_tail_t *tail);     /* joins; the stop was requested before; idempotent */
+void tow_tail_destroy(tow_tail_t *tail); /* the same, and frees it */
 
 /* Whether a stream can be opened there; it is closed again. */
 bool tow_tail_try(tow_link_t *source, const tow_filter_t *filter, tow_error_t *error) TOW_CHECK;

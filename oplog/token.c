@@ -2,6 +2,7 @@
 #include "oplog/token.h"
 
 #include <string.h>
+#include <strings.h>
 
 enum {
     HEAD_DIGITS = 18,           /* type byte, seconds, increment */
@@ -80,4 +81,17 @@ bool tow_token_embedded_time(const bson_t *token, tow_optime_t *out)
             return seconds != 0;
         }
     return false;
+}
+
+bool tow_token_reached(const bson_t *a, const bson_t *b, bool *out_known)
+{
+    tow_optime_t time;
+    bson_iter_t x, y;
+
+    *out_known = tow_token_time(a, &time) && tow_token_time(b, &time);
+    /* Hex digits compare as what they stand for does, and that is made to compare as events follow.
+     */
+    return *out_known && bson_iter_init_find(&x, a, "_data") &&
+           bson_iter_init_find(&y, b, "_data") &&
+           strcasecmp(bson_iter_utf8(&x, NULL), bson_iter_utf8(&y, NULL)) <= 0;
 }

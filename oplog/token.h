@@ -16,4 +16,8 @@ bool tow_token_time(const bson_t *token, tow_optime_t *out);
  * only the token itself tells how far it has come. */
 bool tow_token_embedded_time(const bson_t *token, tow_optime_t *out);
 
+/* Whether the event of token `a` came at or before that of `b` in one deployment's stream. False
+ * with *out_known false: they are not ordered, since one of them is opaque. */
+bool tow_token_reached(const bson_t *a, const bson_t *b, bool *out_known);
+
 #endif

@@ -86,6 +86,12 @@ char *cmd_bytes(double bytes, char out[32]); /* "1.5 GB" */
 char *cmd_count(double count, char out[32]); /* "1,234,567" */
 char *cmd_duration(double seconds, char out[32]); /* "3 h 20 min" */
 
+/* room.c: room on the disk for a file that is written at the end, in PATH.room until then. *out is
+ * NULL where there is no path, or it is no regular file's. TOW_ERROR_OPTION: it cannot be written
+ * there. */
+bool cmd_take_room(const char *path, char **out, tow_error_t *error);
+void cmd_free_room(char *room); /* takes it; NULL is fine */
+
 /* summary.c */
 void cmd_print_summary(const char *json);
 void cmd_print_report(const char *json);

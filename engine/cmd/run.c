@@ -34,26 +34,25 @@ static bool serve(tow_job_t *job, const tow_options_t *options, cmd_log_t *log,
     return true;
 }
 
-/* Summary on stdout and in its file, in every ending. */
-static int report(tow_job_t *job, const tow_options_t *options, int status)
+/* Summary on stdout and in its file, in every ending. A file that cannot be written does not change
+ * how the job ended: the summary goes to stderr then. */
+static void report(tow_job_t *job, const tow_options_t *options, char *room)
 {
     const char *path = tow_options_get(options, "summary", 0);
     const char *form = tow_options_get(options, "progress", 0);
     char *summary = tow_job_summary_json(job);
     tow_error_t error;
 
+    cmd_free_room(room);
     if (!summary)
-        return status;
+        return;
     if (!strcmp(form, "bar"))
         cmd_print_summary(summary);
     if (path && !cmd_write_file(path, summary, &error)) {
-        int written = cmd_fail(&error);
-
-        if (!status)
-            status = written;
+        cmd_fail(&error);
+        fprintf(stderr, "%s\n", summary);
     }
     tow_free(summary);
-    return status;
 }
 
 int cmd_run(tow_options_t *options)
@@ -64,25 +63,32 @@ int cmd_run(tow_options_t *options)
     tow_job_t *job;
     static cmd_stoppable_t stoppable = {.stop = stop, .ended = has_ended};
     int status = 0;
+    char *room; /* for the summary, taken before the job can come to depend on it */
 
     cmd_block_signals();
-    if (!cmd_log_open(&log, options, &error))
+    if (!cmd_log_open(&log, options, &error) ||
+        !cmd_take_room(tow_options_get(options, "summary", 0), &room, &error))
         return cmd_fail(&error);
     job = tow_job_new(options, &error);
-    if (!job)
+    if (!job) {
+        cmd_free_room(room);
         return cmd_fail(&error);
+    }
     tow_job_on_event(job, cmd_log_event, &log);
     if (!serve(job, options, &log, &server, &error)) {
+        cmd_free_room(room);
         tow_job_destroy(job);
         return cmd_fail(&error);
     }
     stoppable.data = job;
     if (!cmd_watch_signals(&stoppable, &error)) {
+        cmd_free_room(room);
         tow_server_destroy(server);
         tow_job_destroy(job);
         return cmd_fail(&error);
     }
     if (!tow_job_start(job, &error)) {
+        cmd_free_room(room);
         tow_server_destroy(server);
         /* The watcher may look at the job: it goes with the process. */
         cmd_log_finish(&log);
@@ -91,7 +97,7 @@ int cmd_run(tow_options_t *options)
     cmd_show_progress(job, tow_options_get(options, "progress", 0));
     if (!tow_job_wait(job, &error))
         status = (int)error.code;
-    status = report(job, options, status);
+    report(job, options, room);
     cmd_log_finish(&log);
     status = cmd_end(status);
     if (status && error.message[0])

@@ -208,7 +208,7 @@ void cmd_print_summary(const char *json)
 /* A device, a pipe or a link of ours or root's, such as /dev/stdout, is written to and not replaced. */
 static bool write_in_place(const char *path, const char *text)
 {
-    int file = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+    int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600); /* a link may point nowhere yet */
     bool ok = file >= 0 && cmd_write(file, text, strlen(text), -1) && cmd_write(file, "\n", 1, -1);
     int error = errno;
 

@@ -16,10 +16,13 @@ enum { COLLECTIONS_SHOWN = 100, COLLECTIONS_MOST = 10000 };
 /* The job of the moment, locked for reading; NULL (and nothing is locked): none was started. */
 static tow_job_t *hold_job(tow_server_t *server)
 {
+    tow_job_t *job;
+
     pthread_rwlock_rdlock(&server->lock);
-    if (!server->job)
-        pthread_rwlock_unlock(&server->lock);
-    return server->job;
+    job = server->job;
+    if (!job)
+        pthread_rwlock_unlock(&server->lock); /* there may be one at once */
+    return job;
 }
 
 static void let_go(tow_server_t *server)
@@ -43,9 +46,38 @@ static enum MHD_Result command(tow_request_t *request, bool (*act)(tow_job_t *, 
     return ok ? tow_reply_done(request) : tow_reply_error(request, &error);
 }
 
+/* Whoever reads the end of a job that the server started was told of it; a process that runs one
+ * job tells by its exit status. */
+static void note_told(tow_request_t *request, bool shown)
+{
+    tow_job_t *job = hold_job(request->server);
+
+    if (!job)
+        return;
+    if (shown && request->server->own)
+        tow_job_told(job);
+    let_go(request->server);
+}
+
+static bool has_committed(tow_request_t *request)
+{
+    tow_progress_t progress = {.phase = TOW_PHASE_NEW};
+    tow_job_t *job = hold_job(request->server);
+
+    if (!job)
+        return false;
+    tow_job_progress(job, &progress);
+    let_go(request->server);
+    return progress.phase == TOW_PHASE_DONE;
+}
+
 static enum MHD_Result get_progress(tow_request_t *request)
 {
-    return tow_reply_with(request, "progress", tow_server_progress(request->server));
+    bool committed = has_committed(request);
+    char *progress = tow_server_progress(request->server);
+
+    note_told(request, committed);
+    return tow_reply_with(request, "progress", progress);
 }
 
 static enum MHD_Result post_pause(tow_request_t *request)
@@ -157,10 +189,9 @@ static enum MHD_Result get_summary(tow_request_t *request)
         tow_fail(&error, TOW_ERROR_STATE, "the job has not ended yet; GET progress tells how far it is");
     else
         summary = tow_job_summary_json(job);
-    if (summary)
-        tow_job_told(job);
     if (job)
         let_go(request->server);
+    note_told(request, summary != NULL);
     return summary ? tow_reply_with(request, "summary", summary) : tow_reply_error(request, &error);
 }
 

@@ -203,18 +203,23 @@ bool tow_job_start_verifier(tow_job_t *job, tow_error_t *error)
     job->pace = tow_pace_new(job->config.verify_rate);
     if (pthread_create(&job->verifier, NULL, verifier, job))
         return tow_fail(error, TOW_ERROR_INTERNAL, "cannot start a thread");
+    pthread_mutex_lock(&job->lock);
     job->verifier_started = true;
+    pthread_mutex_unlock(&job->lock);
     return true;
 }
 
 void tow_job_end_verifier(tow_job_t *job)
 {
-    if (!job->verifier_started)
-        return;
+    bool started;
+
     pthread_mutex_lock(&job->lock);
-    atomic_store(&job->verifier_quit, true);
+    started = job->verifier_started;
+    job->verifier_started = false; /* nobody asks it for anything any more */
+    if (started)
+        atomic_store(&job->verifier_quit, true);
     pthread_cond_broadcast(&job->changed);
     pthread_mutex_unlock(&job->lock);
-    pthread_join(job->verifier, NULL);
-    job->verifier_started = false;
+    if (started)
+        pthread_join(job->verifier, NULL);
 }

@@ -231,11 +231,12 @@ void tow_check_conflicts(tow_check_run_t *run)
         return;
     known = tow_catalog_read(run->destination, NULL, &there, &error) &&
             find_conflicts(run, &there, &names, &states, &error);
-    tow_catalog_clear(&there);
     if (!known) {
+        tow_catalog_clear(&there);
         tow_find_error(run->findings, "destination_empty", &error);
         return;
     }
+    run->out->in_the_way = there;
     one = names.count == 1 ? "" : "s";
     it = names.count == 1 ? "it" : "them";
     if (states.count)

@@ -306,22 +306,40 @@ static const char **list_copied(tow_job_t *job, size_t *out_count)
     return names;
 }
 
-static bool verify(tow_job_t *job, tow_verify_report_t **out, tow_error_t *error)
+/* `filter`: what is compared where the job compares nothing by itself; NULL: everything. */
+static bool verify(tow_job_t *job, const tow_filter_t *filter, tow_verify_report_t **out,
+                   tow_error_t *error)
 {
     tow_verify_options_t options;
     const char **copied;
-    size_t count;
+    size_t count = 0;
     bool ok;
 
     atomic_store(&job->verified_documents, 0);
     atomic_store(&job->verified_bytes, 0);
     atomic_store(&job->verify_total, 0);
     tow_job_begin_effort(job, TOW_EFFORT_VERIFY);
-    tow_job_verify_options(job, tow_job_watched_track(job), &options);
-    options.expected = copied = list_copied(job, &count);
+    tow_job_verify_options(job, filter ? NULL : tow_job_watched_track(job), &options);
+    if (filter)
+        options.filter = filter;
+    options.expected = copied = filter ? NULL : list_copied(job, &count);
     options.expected_count = count;
     ok = tow_verify_run(&options, out, error) || tow_fail_context(error, "verify");
     free(copied);
+    return ok;
+}
+
+static bool verify_wanted(tow_job_t *job, tow_verify_report_t **out, tow_error_t *error)
+{
+    tow_filter_t *late;
+    bool ok, all;
+
+    if (job->config.verify)
+        return verify(job, NULL, out, error);
+    if (!tow_job_find_late(job, &late, &all, error))
+        return false;
+    ok = (!late && !all) || verify(job, late, out, error);
+    tow_filter_destroy(late);
     return ok;
 }
 
@@ -348,7 +366,7 @@ static tow_finalized_t finalize_once(tow_job_t *job, tow_verify_report_t **out_r
     if (result != TOW_FINALIZE_DONE)
         return result;
     /* The last look at the source comes behind the verification, which may take hours. */
-    if ((job->config.verify && !verify(job, out_report, error)) || !drain(job, error))
+    if (!verify_wanted(job, out_report, error) || !drain(job, error))
         return TOW_FINALIZE_FAILED;
     *out_late = wrote_since(job, stop) || atomic_load(&job->rollover);
     return TOW_FINALIZE_DONE;

@@ -1,63 +1,289 @@
 /* done.c: the record of a good end: SPOOL/towline-JOB.done, a line of JSON
- * {job, source, destination, filter, summary}, the addresses without credentials.
+ * {job, source, destination, filter, deployment, endedAt, collections, summary}, the addresses
+ * without credentials; and, as long as the job's state is there, its field `ended` {at,
+ * collections, summary}.
  *
- * It stands from before the job's state is removed until the end was told. A process that is killed in
- * between leaves it, and the same command ends well by it instead of finding its own collections in the
- * way, also with --clear-destination, which would drop them. It lies on this machine and not on the
- * destination, where no trace of the migration is to stay: asked from another machine, or with another
- * --spool, the same command finds a conflict. */
+ * It is there from before the job's state is removed until the end was told. A process that is
+ * killed in between leaves it, and the same command ends well by it instead of finding its own
+ * collections in the way, also with --clear-destination, which would drop them. The file lies on
+ * this machine and not on the destination, where no trace of the migration is to stay: asked from
+ * another machine, or with another
+ * --spool, the same command finds a conflict.
+ *
+ * `collections` are those that the job made, {ns, uuid}: it is believed only while the destination
+ * still has them. Room for the file is taken at the start; where it cannot be written at the end,
+ * the state stays. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/base/clock.h"
 #include "engine/base/file.h"
 #include "engine/job/internal.h"
+
+enum {
+    ROOM_BYTES = 256 * 1024, /* of the file, */
+    ROOM_EACH = 600,         /* and for each collection */
+    LISTED_MOST = 20000,     /* collections: they are to fit into one document */
+    SUMMARY_MOST = 8 << 20
+};
 
 static char *path_of(const tow_job_t *job)
 {
     return tow_format("%s/towline-%s.done", job->config.spool, job->config.name);
 }
 
-static bool write_file(const tow_job_t *job, const char *text, tow_error_t *error)
-{
-    char *path = path_of(job);
-    bool ok = tow_file_replace(path, text, strlen(text));
+/* The file --------------------------------------------------------------------------------------*/
 
-    if (!ok)
+static bool sync_folder(const char *path)
+{
+    int file = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool ok = file >= 0 && fsync(file) == 0;
+
+    if (file >= 0)
+        close(file);
+    return ok;
+}
+
+static int make_file(const tow_job_t *job)
+{
+    char *path = path_of(job), *temporary = tow_format("%s.tmp", path);
+    int file;
+
+    unlink(temporary); /* a killed process's, or nobody's business here */
+    file = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    free(temporary);
+    free(path);
+    return file;
+}
+
+bool tow_job_reserve_done(tow_job_t *job, tow_error_t *error)
+{
+    off_t bytes = ROOM_BYTES + (off_t)ROOM_EACH * (off_t)job->survey.count;
+    int code;
+
+    job->done_file = make_file(job);
+    if (job->done_file < 0)
+        return tow_fail_errno(error, TOW_ERROR_SPOOL,
+                              "the record of the job's end cannot be made in %s",
+                              job->config.spool);
+    code = posix_fallocate(job->done_file, 0, bytes);
+    if (!code)
+        return true;
+    return tow_fail(error, TOW_ERROR_SPOOL,
+                    "%s has no room for the record of the job's end: %s; make room, or "
+                    "give another --spool",
+                    job->config.spool, strerror(code));
+}
+
+void tow_job_unreserve_done(tow_job_t *job)
+{
+    char *path, *temporary;
+
+    if (job->done_file < 0)
+        return;
+    path = path_of(job);
+    temporary = tow_format("%s.tmp", path);
+    close(job->done_file);
+    job->done_file = -1;
+    unlink(temporary);
+    free(temporary);
+    free(path);
+}
+
+static bool write_all(int file, const char *text, size_t length)
+{
+    while (length) {
+        ssize_t written = write(file, text, length);
+
+        if (written < 0)
+            return false;
+        text += written;
+        length -= (size_t)written;
+    }
+    return true;
+}
+
+static bool write_file(tow_job_t *job, const char *text, tow_error_t *error)
+{
+    char *path = path_of(job), *temporary = tow_format("%s.tmp", path);
+    size_t length = strlen(text);
+    bool ok;
+
+    if (job->done_file < 0)
+        job->done_file = make_file(job);
+    ok = job->done_file >= 0 && write_all(job->done_file, text, length) &&
+         ftruncate(job->done_file, (off_t)length) == 0 && fsync(job->done_file) == 0 &&
+         rename(temporary, path) == 0 && sync_folder(job->config.spool);
+    if (!ok) {
         tow_fail_errno(error, TOW_ERROR_SPOOL, "%s cannot be written", path);
+        tow_job_unreserve_done(job);
+    } else {
+        close(job->done_file);
+        job->done_file = -1;
+    }
+    free(temporary);
     free(path);
     return ok;
 }
 
-void tow_job_record_done(tow_job_t *job)
+/* Proof -----------------------------------------------------------------------------------------*/
+
+/* The collections that the job made, as the destination has them. */
+static bool append_collections(tow_job_t *job, bson_t *out, tow_error_t *error)
+{
+    tow_conn_t *conn = tow_conn_open(job->destination, error);
+    tow_catalog_t there = {0};
+    bool ok = conn && tow_catalog_read(conn, NULL, &there, error);
+    uint32_t count = 0;
+    bson_t list;
+
+    bson_append_array_begin(out, "collections", -1, &list);
+    for (size_t i = 0; ok && i < there.count && count < LISTED_MOST; i++) {
+        const tow_collection_info_t *info = &there.items[i];
+        char buffer[16];
+        const char *key;
+        bson_t entry;
+
+        if (info->type != TOW_COLLECTION ||
+            !tow_namespaces_find(job->namespaces, info->database, info->name))
+            continue;
+        bson_uint32_to_string(count++, &key, buffer, sizeof buffer);
+        bson_append_document_begin(&list, key, -1, &entry);
+        bson_append_utf8(&entry, "ns", -1, info->ns, -1);
+        bson_append_binary(&entry, "uuid", -1, BSON_SUBTYPE_UUID, info->uuid, sizeof info->uuid);
+        bson_append_document_end(&list, &entry);
+    }
+    bson_append_array_end(out, &list);
+    tow_catalog_clear(&there);
+    tow_conn_close(conn);
+    return ok;
+}
+
+typedef struct {
+    uint32_t listed, held;
+} proof_t;
+
+static int by_ns(const void *key, const void *item)
+{
+    return strcmp(key, ((const tow_collection_info_t *)item)->ns);
+}
+
+static bool is_held(const tow_catalog_t *there, bson_iter_t *entry)
+{
+    const tow_collection_info_t *info = NULL;
+    const uint8_t *uuid = NULL;
+    bson_subtype_t type;
+    uint32_t length = 0;
+
+    while (bson_iter_next(entry)) {
+        if (!strcmp(bson_iter_key(entry), "ns") && BSON_ITER_HOLDS_UTF8(entry) && there->count)
+            info = bsearch(bson_iter_utf8(entry, NULL), there->items, there->count,
+                           sizeof *there->items, by_ns);
+        else if (!strcmp(bson_iter_key(entry), "uuid") && BSON_ITER_HOLDS_BINARY(entry))
+            bson_iter_binary(entry, &type, &length, &uuid);
+    }
+    return info && uuid && length == sizeof info->uuid && !memcmp(info->uuid, uuid, length);
+}
+
+/* How much of what the record speaks of the destination has. */
+static bool prove(tow_job_t *job, const bson_t *record, proof_t *out, tow_error_t *error)
+{
+    tow_conn_t *conn = tow_conn_open(job->destination, error);
+    tow_catalog_t there = {0};
+    bool ok = conn && tow_catalog_read(conn, NULL, &there, error);
+    bson_iter_t iter, list, entry;
+
+    *out = (proof_t){0};
+    if (ok && bson_iter_init_find(&iter, record, "collections") && BSON_ITER_HOLDS_ARRAY(&iter) &&
+        bson_iter_recurse(&iter, &list))
+        while (bson_iter_next(&list)) {
+            out->listed++;
+            out->held += BSON_ITER_HOLDS_DOCUMENT(&list) && bson_iter_recurse(&list, &entry) &&
+                         is_held(&there, &entry);
+        }
+    tow_catalog_clear(&there);
+    tow_conn_close(conn);
+    return ok;
+}
+
+/* Recording -------------------------------------------------------------------------------------*/
+
+/* A summary that is too long for a document is cut down to what it comes to. */
+static void append_summary(tow_job_t *job, bson_t *out)
+{
+    char *brief = tow_format("{\"job\":\"%s\",\"state\":\"done\"}", job->config.name);
+
+    pthread_mutex_lock(&job->lock);
+    bson_append_utf8(out, "summary", -1,
+                     strlen(job->summary_json) <= SUMMARY_MOST ? job->summary_json : brief, -1);
+    pthread_mutex_unlock(&job->lock);
+    free(brief);
+}
+
+static bool mark_ended(tow_job_t *job, const bson_t *end, tow_error_t *error)
+{
+    bson_t fields = BSON_INITIALIZER;
+    bool ok;
+
+    bson_append_document(&fields, "ended", -1, end);
+    ok = tow_store_set(job->store, &fields, error);
+    bson_destroy(&fields);
+    return ok;
+}
+
+static bool write_record(tow_job_t *job, const bson_t *end, tow_error_t *error)
 {
     char *source = tow_uri_address(job->config.source_uri), *text;
     bson_t record = BSON_INITIALIZER;
-    tow_error_t error;
+    bool ok;
 
     bson_append_utf8(&record, "job", -1, job->config.name, -1);
     bson_append_utf8(&record, "source", -1, source, -1);
     bson_append_utf8(&record, "destination", -1, job->config.destination_address, -1);
     bson_append_utf8(&record, "filter", -1, job->filter_text, -1);
-    pthread_mutex_lock(&job->lock);
-    bson_append_utf8(&record, "summary", -1, job->summary_json, -1);
-    pthread_mutex_unlock(&job->lock);
+    bson_append_utf8(&record, "deployment", -1, tow_link_facts(job->destination)->identity, -1);
+    bson_concat(&record, end);
     text = bson_as_relaxed_extended_json(&record, NULL);
-    if (!write_file(job, text, &error))
-        tow_emit(&job->sink, TOW_LEVEL_WARNING, "end_not_recorded",
-                 "%s: killed from here on, the job could not tell that it is done", error.message);
+    ok = write_file(job, text, error);
     bson_free(text);
     bson_destroy(&record);
     free(source);
+    return ok;
 }
+
+bool tow_job_record_done(tow_job_t *job, bool *out_recorded, tow_error_t *error)
+{
+    bson_t end = BSON_INITIALIZER;
+    tow_error_t problem;
+    char at[32];
+    bool ok;
+
+    tow_wall_text(tow_wall_ms(), at);
+    bson_append_utf8(&end, "endedAt", -1, at, -1);
+    ok = append_collections(job, &end, error);
+    append_summary(job, &end);
+    ok = ok && mark_ended(job, &end, error);
+    *out_recorded = ok && write_record(job, &end, &problem);
+    if (ok && !*out_recorded)
+        tow_emit(&job->sink, TOW_LEVEL_WARNING, "end_not_recorded",
+                 "%s: the job's state stays on the destination, marked as ended, so that the same "
+                 "command "
+                 "knows of it",
+                 problem.message);
+    bson_destroy(&end);
+    return ok;
+}
+
+/* Believing -------------------------------------------------------------------------------------*/
 
 static bson_t *read_record(const tow_job_t *job)
 {
     char *path = path_of(job), *line = NULL;
-    int opened = tow_file_open(path, O_RDONLY);
-    FILE *file = opened >= 0 ? fdopen(opened, "r") : NULL;
+    int descriptor = tow_file_open(path, O_RDONLY);
+    FILE *file = descriptor >= 0 ? fdopen(descriptor, "r") : NULL;
     bson_t *record = NULL;
     size_t size = 0;
 
@@ -79,9 +305,58 @@ static const char *text_of(const bson_t *record, const char *name)
                : "";
 }
 
-/* The kill may have come before the state was removed. What cannot be reached, perhaps since its user was
- * removed, is let be. */
-static void find_state(tow_job_t *job)
+/* The earlier process's end is this one's; its summary says whose it is. */
+static void believe(tow_job_t *job, const bson_t *record)
+{
+    const char *at = text_of(record, "endedAt"), *summary = text_of(record, "summary");
+
+    tow_emit(&job->sink, TOW_LEVEL_INFO, "done_before",
+             "done at %s by an earlier process, which ended before it said so", at);
+    pthread_mutex_lock(&job->lock);
+    job->told_before = true;
+    snprintf(job->reason, sizeof job->reason, "done at %.32s by an earlier process", at);
+    free(job->summary_json);
+    job->summary_json = *summary == '{'
+                            ? tow_format("{\"doneBefore\":\"%.32s\",%s", at, summary + 1)
+                            : tow_format("{\"doneBefore\":\"%.32s\",\"state\":\"done\"}", at);
+    pthread_mutex_unlock(&job->lock);
+}
+
+/* *out_done: all of what it speaks of is there. Nothing of it is there: it is of another time. Some
+ * is: nobody but a person knows what became of it. */
+static bool judge(tow_job_t *job, const bson_t *record, const char *where, bool *out_done,
+                  tow_error_t *error)
+{
+    proof_t proof;
+
+    *out_done = false;
+    if (!prove(job, record, &proof, error))
+        return tow_fail_context(
+            error,
+            "%s says that the job was done at %s, and whether the destination is still "
+            "as it was then cannot be found out",
+            where, text_of(record, "endedAt"));
+    if (proof.held && proof.held < proof.listed)
+        return tow_fail(error, TOW_ERROR_CONFLICT,
+                        "the job was done at %s (%s), and of the %u collections that it made the "
+                        "destination has "
+                        "%u: they are in use; to migrate once more, remove that record",
+                        text_of(record, "endedAt"), where, proof.listed, proof.held);
+    if (!proof.held) {
+        tow_emit(&job->sink, TOW_LEVEL_WARNING, "done_ignored",
+                 "%s says that the job was done at %s, but the destination has nothing of what it "
+                 "made: it begins "
+                 "from the start",
+                 where, text_of(record, "endedAt"));
+        return true;
+    }
+    believe(job, record);
+    *out_done = true;
+    return true;
+}
+
+/* The kill may have come before the state was removed. The source may be gone by now. */
+static bool connect_both(tow_job_t *job, tow_error_t *error)
 {
     tow_link_options_t options = {.side = "source",
                                   .max_connections = tow_job_connections(job),
@@ -92,38 +367,104 @@ static void find_state(tow_job_t *job)
 
     source = tow_link_new(job->config.source_uri, &options, &ignored);
     options.side = "destination";
-    destination = tow_link_new(job->config.destination_uri, &options, &ignored);
+    destination = tow_link_new(job->config.destination_uri, &options, error);
     pthread_mutex_lock(&job->lock);
     job->source = source;
     job->destination = destination;
     pthread_mutex_unlock(&job->lock);
-    if (!tow_job_open_state(job, false))
+    return destination != NULL;
+}
+
+static void disconnect(tow_job_t *job)
+{
+    tow_link_t *source, *destination;
+
+    pthread_mutex_lock(&job->lock);
+    source = job->source;
+    destination = job->destination;
+    job->source = job->destination = NULL;
+    pthread_mutex_unlock(&job->lock);
+    tow_link_destroy(source);
+    tow_link_destroy(destination);
+}
+
+static bool judge_file(tow_job_t *job, const bson_t *record, bool *out_done, tow_error_t *error)
+{
+    char *path = path_of(job);
+    bool ok = connect_both(job, error) ||
+              tow_fail_context(
+                  error, "%s says that the job was done at %s, and the destination cannot be asked",
+                  path, text_of(record, "endedAt"));
+
+    if (ok &&
+        strcmp(text_of(record, "deployment"), tow_link_facts(job->destination)->identity) != 0)
+        tow_emit(&job->sink, TOW_LEVEL_WARNING, "done_ignored",
+                 "%s is of another deployment, which had the same address", path);
+    else if (ok)
+        ok = judge(job, record, path, out_done, error);
+    job->end_recorded = ok && *out_done;
+    if (job->end_recorded && !tow_job_open_state(job, false))
         tow_emit(&job->sink, TOW_LEVEL_WARNING, "state_kept",
                  "the job's database towline_%s could not be opened to be removed",
                  job->config.name);
+    if (ok && !*out_done)
+        unlink(path);
+    if (!*out_done)
+        disconnect(job); /* the validation connects, and says more */
+    free(path);
+    return ok;
 }
 
-bool tow_job_done_before(tow_job_t *job)
+bool tow_job_done_before(tow_job_t *job, bool *out_done, tow_error_t *error)
 {
     bson_t *record = read_record(job);
     char *source = tow_uri_address(job->config.source_uri);
-    bool same = record && !strcmp(text_of(record, "source"), source) &&
-                !strcmp(text_of(record, "destination"), job->config.destination_address) &&
-                !strcmp(text_of(record, "filter"), job->filter_text) && *text_of(record, "summary");
+    bool ok = true;
 
-    if (same) {
-        tow_emit(&job->sink, TOW_LEVEL_INFO, "done_before",
-                 "an earlier process did all of it, and was killed before it said so");
-        find_state(job);
-        pthread_mutex_lock(&job->lock);
-        job->told_before = true;
-        job->summary_json = tow_strdup(text_of(record, "summary"));
-        pthread_mutex_unlock(&job->lock);
-    }
+    *out_done = false;
+    if (record && !strcmp(text_of(record, "source"), source) &&
+        !strcmp(text_of(record, "destination"), job->config.destination_address) &&
+        !strcmp(text_of(record, "filter"), job->filter_text) && *text_of(record, "summary"))
+        ok = judge_file(job, record, out_done, error);
     if (record)
         bson_destroy(record);
     free(source);
-    return same;
+    return ok;
+}
+
+bool tow_job_ended_before(tow_job_t *job, bool *out_ended, bool *out_done, tow_error_t *error)
+{
+    bson_t document, end;
+    bson_iter_t iter;
+    const uint8_t *data;
+    uint32_t length;
+    char *where = tow_format("the job's state, towline_%s,", job->config.name);
+    tow_error_t problem;
+    bool ok = tow_store_get(job->store, &document, error);
+
+    *out_ended = *out_done = false;
+    if (ok && bson_iter_init_find(&iter, &document, "ended") && BSON_ITER_HOLDS_DOCUMENT(&iter)) {
+        bson_iter_document(&iter, &length, &data);
+        *out_ended = bson_init_static(&end, data, length);
+    }
+    if (*out_ended)
+        ok = judge(job, &end, where, out_done, error);
+    if (*out_done)
+        job->end_recorded = write_record(job, &end, &problem);
+    bson_destroy(&document);
+    free(where);
+    return ok;
+}
+
+void tow_job_tell_late(tow_job_t *job)
+{
+    bool told;
+
+    pthread_mutex_lock(&job->lock);
+    told = job->told;
+    pthread_mutex_unlock(&job->lock);
+    if (told)
+        tow_job_told(job);
 }
 
 void tow_job_told(tow_job_t *job)
@@ -132,6 +473,7 @@ void tow_job_told(tow_job_t *job)
     bool done;
 
     pthread_mutex_lock(&job->lock);
+    job->told = true;
     done = job->stopped && job->ok;
     pthread_mutex_unlock(&job->lock);
     if (done)

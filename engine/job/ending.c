@@ -97,6 +97,8 @@ static void remove_user(tow_job_t *job)
     tow_error_t error;
     tow_conn_t *conn = tow_conn_open(job->destination, &error);
 
+    if (conn)
+        tow_conn_unguarded(conn); /* the lease proved who we are, and is gone with the state */
     if (conn && find_user(conn, user, database, &error) &&
         drop_user(conn, user, database, &error)) {
         pthread_mutex_lock(&job->lock);
@@ -118,21 +120,28 @@ static void remove_user(tow_job_t *job)
 
 /* State -----------------------------------------------------------------------------------------*/
 
-/* What this process has under way comes to its end before the job is another one's: a write of it behind a
- * newer one of that would put old content over new, and a range that is recorded would make a database anew
- * that was removed. An index that is being built does neither. */
-static void end_writers(tow_job_t *job)
+void tow_job_end_writers(tow_job_t *job)
 {
     tow_job_end_verifier(job);
     if (job->replay)
         tow_replay_end(job->replay);
     if (job->copy)
         tow_copy_end(job->copy);
-    if (job->store)
-        tow_store_guard(job->store, false); /* the job's end writes, too */
 }
 
-/* A checkpoint that is being written comes before the drop: behind it, it would make the database anew. */
+/* The job turns out to be another process's, whatever this one believed. */
+static void lose(tow_job_t *job, const tow_error_t *error)
+{
+    pthread_mutex_lock(&job->lock);
+    job->ok = false;
+    job->error = *error;
+    job->cutover = TOW_CUTOVER_NONE;
+    snprintf(job->reason, sizeof job->reason, "%.*s", REASON_SIZE - 1, error->message);
+    pthread_mutex_unlock(&job->lock);
+}
+
+/* A checkpoint that is being written comes before the drop: after it, it would make the database
+ * again. */
 static bool drop_database(tow_job_t *job, tow_error_t *error)
 {
     bool ok;
@@ -144,12 +153,19 @@ static bool drop_database(tow_job_t *job, tow_error_t *error)
     return ok;
 }
 
+/* Nothing of this process is under way before the job's state goes: a write of it after a newer one
+ * of the next process would put old content over new, and a range that is recorded would make a
+ * database again that was removed. An index that is being built does neither. */
 static void drop_state(tow_job_t *job)
 {
     tow_error_t error;
 
-    end_writers(job);
+    tow_job_end_writers(job);
     if (job->store && !drop_database(job, &error)) {
+        if (error.code == TOW_ERROR_LEASE) {
+            lose(job, &error);
+            return;
+        }
         tow_emit(&job->sink, TOW_LEVEL_WARNING, "state_kept",
                  "the job's database could not be removed: %s", error.message);
         tow_job_remains_add(job,
@@ -165,7 +181,7 @@ static void keep_state(tow_job_t *job)
 {
     tow_error_t error;
 
-    end_writers(job);
+    tow_job_end_writers(job);
     if ((job->monitor_started && !tow_job_checkpoint(job, &error)) ||
         !tow_job_save_window(job, &error) || !tow_store_release(job->store, &error))
         tow_emit(&job->sink, TOW_LEVEL_WARNING, "checkpoint_failed", "%s", error.message);
@@ -176,31 +192,77 @@ static void keep_state(tow_job_t *job)
                             job->config.name);
 }
 
+tow_store_options_t tow_job_store_options(tow_job_t *job)
+{
+    return (tow_store_options_t){
+        .destination = job->destination,
+        .job = job->config.name,
+        .settings = {job->source ? tow_link_facts(job->source)->identity : "",
+                     tow_link_facts(job->destination)->identity, job->filter_text},
+        .lease_ms = job->config.lease_ms,
+        .wait = true,
+        .sink = job->sink,
+        .stop = job->stop};
+}
+
+/* The job has stopped, or is about to: what is left to do has a stop of its own. */
 bool tow_job_open_state(tow_job_t *job, bool blocked)
 {
     tow_store_view_t view = {0};
-    tow_settings_t settings;
+    tow_store_options_t options;
     tow_error_t ignored;
     tow_store_t *store;
     bool resumed;
 
     if (!job->source || !job->destination)
         return true;
-    settings = (tow_settings_t){tow_link_facts(job->source)->identity,
-                                tow_link_facts(job->destination)->identity, job->filter_text};
-    if (!tow_store_peek(job->destination, job->config.name, &settings, &view, &ignored))
+    options = tow_job_store_options(job);
+    options.stop = job->late_stop;
+    if (!tow_store_peek(job->destination, job->config.name, &options.settings, &view, &ignored))
         return true;
     pthread_mutex_lock(&job->lock);
     job->before = view.exists ? TOW_BEFORE_BEGUN : TOW_BEFORE_NONE;
     pthread_mutex_unlock(&job->lock);
     if (!view.exists || (blocked && !view.writes_blocked))
         return true;
-    store = tow_store_open(job->destination, job->config.name, &settings, 0, &resumed, &ignored);
+    store = tow_store_open(&options, &resumed, &ignored);
+    job->begun = true;
     pthread_mutex_lock(&job->lock);
     job->store = store;
     job->writes_blocked = store && view.writes_blocked;
     pthread_mutex_unlock(&job->lock);
     return store != NULL;
+}
+
+/* What proves the end comes before the state goes, and only whose the job is removes it. */
+static void remove_done(tow_job_t *job)
+{
+    tow_error_t error;
+    bool recorded = job->end_recorded;
+
+    if (!job->told_before) {
+        pthread_mutex_lock(&job->lock);
+        tow_job_make_summary(job, TOW_PHASE_DONE);
+        pthread_mutex_unlock(&job->lock);
+    }
+    tow_job_end_writers(job);
+    if (job->store && !job->told_before && !tow_job_record_done(job, &recorded, &error)) {
+        if (error.code == TOW_ERROR_LEASE) {
+            lose(job, &error);
+            return;
+        }
+        tow_emit(&job->sink, TOW_LEVEL_WARNING, "end_not_recorded", "%s", error.message);
+    }
+    if (recorded || !job->store) {
+        drop_state(job);
+        return;
+    }
+    keep_state(job);
+    tow_job_remains_add(
+        job,
+        "the job's state, marked as ended, in the destination's database towline_%s: the "
+        "same command removes it once the spool's folder can be written",
+        job->config.name);
 }
 
 static void settle_done(tow_job_t *job)
@@ -212,15 +274,9 @@ static void settle_done(tow_job_t *job)
         tow_job_leave_block(job);
         keep_state(job);
     } else {
-        if (!job->told_before) {
-            pthread_mutex_lock(&job->lock);
-            tow_job_make_summary(job, TOW_PHASE_DONE);
-            pthread_mutex_unlock(&job->lock);
-            tow_job_record_done(job);
-        }
-        drop_state(job);
+        remove_done(job);
     }
-    if (job->config.remove_user && job->destination)
+    if (job->ok && job->config.remove_user && job->destination)
         remove_user(job);
 }
 
@@ -238,18 +294,27 @@ static void settle_cancelled(tow_job_t *job)
     drop_state(job);
 }
 
+static void settle_failed(tow_job_t *job)
+{
+    if (!job->store && (!tow_job_open_state(job, true) || !job->store))
+        return;
+    tow_job_unblock_writes(job);
+    if (job->begun)
+        keep_state(job);
+    else
+        drop_state(job); /* nothing was written yet but that this process looked */
+}
+
 void tow_job_settle_state(tow_job_t *job)
 {
-    if (job->ok) {
+    if (job->ok)
         settle_done(job);
-    } else if (job->error.code == TOW_ERROR_LEASE) {
-        return; /* it is another process's now, and so is a block of the source's writes */
-    } else if (job->error.code == TOW_ERROR_CANCELLED) {
+    else if (job->error.code == TOW_ERROR_CANCELLED)
         settle_cancelled(job);
-    } else if (job->store || (tow_job_open_state(job, true) && job->store)) {
-        tow_job_unblock_writes(job);
-        keep_state(job);
-    }
+    else if (job->error.code !=
+             TOW_ERROR_LEASE) /* else it is another process's, and so is a block */
+        settle_failed(job);
+    tow_job_unreserve_done(job);
 }
 
 /* Summary ---------------------------------------------------------------------------------------*/
@@ -276,6 +341,7 @@ void tow_job_make_summary(tow_job_t *job, tow_phase_t phase)
                              .remains = (const char *const *)job->remains,
                              .remains_count = job->remains_count};
     tow_summary_index_failure_t *failures = NULL;
+    tow_index_failure_t *list = NULL;
     tow_progress_t progress;
     int64_t now = tow_now_ms();
 
@@ -301,9 +367,7 @@ void tow_job_make_summary(tow_job_t *job, tow_phase_t phase)
     summary.keys_refetched = progress.keys_refetched;
     summary.statements_applied = progress.statements_applied;
     if (job->copy) {
-        const tow_index_failure_t *list =
-            tow_copy_index_failures(job->copy, &summary.index_failure_count);
-
+        list = tow_copy_index_failures(job->copy, &summary.index_failure_count);
         failures = tow_alloc((summary.index_failure_count + 1) * sizeof *failures);
         for (uint32_t i = 0; i < summary.index_failure_count; i++)
             failures[i] = (tow_summary_index_failure_t){list[i].ns, list[i].name, list[i].message};
@@ -311,6 +375,7 @@ void tow_job_make_summary(tow_job_t *job, tow_phase_t phase)
     }
     free(job->summary_json);
     job->summary_json = tow_summary_to_json(&summary);
+    tow_copy_index_failures_free(list, summary.index_failure_count);
     free(failures);
 }
 

@@ -59,7 +59,7 @@ typedef struct {
     char *source_uri, *destination_uri, *name, *spool, *summary;
     uint32_t workers;
     uint64_t range_bytes, memory_bytes;
-    int64_t retry_window_ms;
+    int64_t retry_window_ms, lease_ms;
     int64_t window_ms, extend_ms;
     uint32_t max_differences;
     tow_verify_mode_t verify_mode;
@@ -82,13 +82,19 @@ struct tow_job {
     pthread_mutex_t event_lock; /* one event at a time */
     tow_sink_t sink;
     tow_notices_t *notices;     /* NULL: nobody wants any */
-    tow_stop_t *stop;
-    tow_survey_t survey;        /* from the validation to the copy's preparation; the supervisor's own */
+    tow_stop_t *stop, *late_stop; /* late_stop: of what is done when the job has stopped */
+    /* From the validation to the preparation; the supervisor's own, as is what follows. */
+    tow_survey_t survey;
+    tow_catalog_t in_the_way;   /* what the destination held */
+    bool begun;                 /* the job's state says so: it is kept for the next process */
+    bool end_recorded;          /* by an earlier process, in a file */
+    int done_file;              /* the record of a good end, reserved; -1: it is not */
     pthread_t supervisor, monitor, checkpointer, verifier;
-    bool supervisor_started, monitor_started, checkpointer_started, verifier_started;
+    bool supervisor_started, monitor_started, checkpointer_started;
 
-    pthread_mutex_t checkpoint_lock; /* guards the order of checkpoints, ddl_time and state_removed */
+    pthread_mutex_t checkpoint_lock; /* guards the order of checkpoints and what follows */
     bool state_removed;              /* there is no database any more to keep a checkpoint in */
+    bson_t ddl_token;                /* of the last DDL event carried out; empty: none */
     tow_optime_t ddl_time;
     uint32_t losses;             /* of the stream's position in this process, likewise */
 
@@ -102,7 +108,10 @@ struct tow_job {
     char reason[REASON_SIZE];
     tow_error_t error;
     bool ok;
-    tow_progress_t last;         /* once ended: the final progress */
+    tow_progress_t last;         /* once ended: the final progress, */
+    tow_namespace_state_t *last_states; /* and the collections */
+    uint32_t last_state_count;
+    bool verifier_started;
     int64_t started_ms, ended_ms, phase_since_ms;
     tow_cutover_step_t cutover;
     bool block_wished;           /* by whoever asked for the cutover */
@@ -111,6 +120,7 @@ struct tow_job {
     bool late_told;
     bool closed;                 /* how it ends is decided: too late to cancel */
     bool told_before;            /* by a record: an earlier process did it all */
+    bool told;                   /* the end; the record goes when the job has stopped */
     tow_before_t before;
     int64_t confirmed_ms, confirmed_wall_ms; /* 0: no cutover was confirmed, or it was called off */
     uint64_t late_writes;        /* before the last cutover was called off */
@@ -138,7 +148,7 @@ struct tow_job {
     tow_pace_t pace;             /* of the verification in the background */
     char *summary_json;
 
-    /* Made by the supervisor while it alone runs, constant until it tears them down under the lock. */
+    /* Made by the supervisor while it alone runs, constant until it takes them away under the lock. */
     tow_link_t *source, *destination;
     tow_store_t *store;
     tow_claims_t *claims;        /* what the job made on the destination */
@@ -178,8 +188,12 @@ const char *tow_job_state_name(const tow_job_t *job); /* for a refusal, likewise
 bool tow_job_validate(tow_job_t *job, tow_error_t *error) TOW_CHECK;
 /* Size of each side's pool. */
 uint32_t tow_job_connections(const tow_job_t *job);
-bool tow_job_prepare(tow_job_t *job, tow_error_t *error) TOW_CHECK;
+/* *out_done: an earlier process came to a good end. */
+bool tow_job_prepare(tow_job_t *job, bool *out_done, tow_error_t *error) TOW_CHECK;
 void tow_job_teardown(tow_job_t *job);
+
+/* claim.c: drops what is in the way of a new job where that was asked for, and begins it. Under the lease. */
+bool tow_job_claim(tow_job_t *job, tow_error_t *error) TOW_CHECK;
 
 /* expiry.c. watch and restore: false with TOW_ERROR_EXPIRED when the window is over. save stores what
  * changed; begin does nothing once it was begun. */
@@ -196,7 +210,9 @@ void tow_job_notify_end(tow_job_t *job);
 /* monitor.c */
 bool tow_job_start_monitor(tow_job_t *job, tow_error_t *error) TOW_CHECK;
 bool tow_job_checkpoint(tow_job_t *job, tow_error_t *error) TOW_CHECK;
-bool tow_job_save_ddl_time(tow_job_t *job, tow_optime_t time, tow_error_t *error) TOW_CHECK;
+/* The DDL event of that token was carried out. */
+bool tow_job_save_ddl(tow_job_t *job, const bson_t *token, tow_optime_t time, tow_error_t *error) TOW_CHECK;
+void tow_job_restore_ddl(tow_job_t *job, const bson_t *token, tow_optime_t time); /* at a restart */
 bool tow_job_start_checkpointer(tow_job_t *job, tow_error_t *error) TOW_CHECK;
 
 /* cutover.c */
@@ -235,19 +251,35 @@ void tow_job_leave_block(tow_job_t *job); /* it stays, and the next process does
 /* Opens the state of an earlier process where there is any; `blocked`: only when that process left the
  * source's writes blocked. False: there is, and it cannot be opened. */
 bool tow_job_open_state(tow_job_t *job, bool blocked);
-/* Leaves the job's state as its end demands: removed, or with a last checkpoint and without a lease. */
+tow_store_options_t tow_job_store_options(tow_job_t *job);
+/* What this process has under way comes to its end; index builds are not waited for. Idempotent. */
+void tow_job_end_writers(tow_job_t *job);
+/* Leaves the job's state as its end demands: removed, or with a last checkpoint and without a lease. The
+ * job fails by it when it turns out to be another process's by now. */
 void tow_job_settle_state(tow_job_t *job);
 void tow_job_remains_add(tow_job_t *job, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 /* As of a job that ends in that phase; the lock is held. */
 void tow_job_make_summary(tow_job_t *job, tow_phase_t phase);
 
-/* done.c: the record of a good end in the spool's folder, from before the job's state is removed until
- * the end was told. */
-void tow_job_record_done(tow_job_t *job);
-/* Whether an earlier process with the same source, destination and filter left a record: then its
- * summary is this job's. */
-bool tow_job_done_before(tow_job_t *job);
+/* done.c: the record of a good end, from before the job's state is removed until the end was told: in the
+ * spool's folder, and in the state as long as that is there. */
+/* Room for the file. */
+bool tow_job_reserve_done(tow_job_t *job, tow_error_t *error) TOW_CHECK;
+/* Marks the state as ended, which proves that it is ours, and writes the file. *out_recorded false: the file
+ * could not be written, and the state has to stay. */
+bool tow_job_record_done(tow_job_t *job, bool *out_recorded, tow_error_t *error) TOW_CHECK;
+/* Whether an earlier process left a file for this source, destination and filter, and the destination still
+ * holds what it speaks of: then its summary is this job's. TOW_ERROR_CONFLICT: it holds some of that. */
+bool tow_job_done_before(tow_job_t *job, bool *out_done, tow_error_t *error) TOW_CHECK;
+/* The same by the job's state, of which this process has the lease. */
+bool tow_job_ended_before(tow_job_t *job, bool *out_ended, bool *out_done, tow_error_t *error) TOW_CHECK;
+void tow_job_unreserve_done(tow_job_t *job); /* the job came to no good end */
+void tow_job_tell_late(tow_job_t *job);      /* once it has stopped: the end may have been told before */
+
+/* late.c: the namespaces that drops and renames may still hit, or have hit late, as a filter, which is the
+ * caller's; NULL: none, or with *out_all any. */
+bool tow_job_find_late(tow_job_t *job, tow_filter_t **out, bool *out_all, tow_error_t *error) TOW_CHECK;
 
 /* estimate.c */
 void tow_job_begin_effort(tow_job_t *job, tow_effort_t kind);

@@ -89,6 +89,7 @@ static bool read_config(tow_job_t *job, const tow_options_t *options, tow_error_
     config->memory_bytes = integer(options, "memory") << 20;
     config->retry_window_ms = (int64_t)integer(options, "retry-window") * 1000;
     tow_duration_parse(tow_options_get(options, "window", 0), &config->window_ms);
+    tow_duration_parse(tow_options_get(options, "lease", 0), &config->lease_ms);
     if (tow_options_get(options, "extend", 0))
         tow_duration_parse(tow_options_get(options, "extend", 0), &config->extend_ms);
     job->window = tow_window_new(config->window_ms);
@@ -129,6 +130,9 @@ tow_job_t *tow_job_new(const tow_options_t *options, tow_error_t *error)
     tow_condition_init(&job->changed);
     job->sink = (tow_sink_t){forward_event, job};
     job->stop = tow_stop_new();
+    job->late_stop = tow_stop_new();
+    job->done_file = -1;
+    bson_init(&job->ddl_token);
     job->filter = tow_filter_new();
     job->lag_ms = -1;
     if (!read_config(job, options, error) ||
@@ -151,6 +155,7 @@ void tow_job_destroy(tow_job_t *job)
         tow_job_told(job);
     tow_notices_destroy(job->notices);
     tow_survey_clear(&job->survey);
+    tow_catalog_clear(&job->in_the_way);
     tow_link_destroy(job->source); /* takes the driver up to half a second: not before the end is told */
     tow_link_destroy(job->destination);
     for (uint32_t i = 0; i < job->note_count; i++)
@@ -169,6 +174,9 @@ void tow_job_destroy(tow_job_t *job)
     free(job->filter_text);
     tow_filter_destroy(job->filter);
     tow_stop_destroy(job->stop);
+    tow_stop_destroy(job->late_stop);
+    bson_destroy(&job->ddl_token);
+    tow_namespaces_states_free(job->last_states, job->last_state_count);
     pthread_cond_destroy(&job->changed);
     pthread_mutex_destroy(&job->lock);
     pthread_mutex_destroy(&job->checkpoint_lock);
@@ -338,15 +346,20 @@ static bool reach_cutover(tow_job_t *job, tow_error_t *error)
 static bool run_phases(tow_job_t *job, tow_error_t *error)
 {
     tow_finalized_t result;
+    bool done;
 
     tow_job_move(job, TOW_PHASE_VALIDATING);
-    if (tow_job_done_before(job))
+    if (!tow_job_done_before(job, &done, error))
+        return false;
+    if (done)
         return true;
     if (!tow_job_validate(job, error))
         return false;
     tow_job_move(job, TOW_PHASE_PREPARING);
-    if (!tow_job_prepare(job, error))
+    if (!tow_job_prepare(job, &done, error))
         return false;
+    if (done)
+        return true;
     tow_job_move(job, TOW_PHASE_COPYING);
     do {
         if (!reach_cutover(job, error))
@@ -417,7 +430,7 @@ static void *supervise(void *data)
         snprintf(job->reason, sizeof job->reason, "%.*s", REASON_SIZE - 1, error.message);
     pthread_mutex_unlock(&job->lock);
     tow_job_settle_state(job);
-    tow_job_move(job, final_phase(job, ok));
+    tow_job_move(job, final_phase(job, job->ok));
     pthread_mutex_lock(&job->lock);
     if (!job->told_before)
         tow_job_make_summary(job, job->phase);
@@ -428,6 +441,7 @@ static void *supervise(void *data)
     job->stopped = true;
     pthread_cond_broadcast(&job->changed);
     pthread_mutex_unlock(&job->lock);
+    tow_job_tell_late(job);
     return NULL;
 }
 

@@ -10,7 +10,6 @@ enum {
     PUSH_MS = 500,             /* between two pushes of shards that hold back the stream */
     REFUSED_MS = 5000,         /* how long the source may refuse to tell its time */
     CHECKPOINT_MS = 1000,
-    RENEW_MS = 3000,
     CLOSE_EVENTS = 2000,       /* backlog at which direct mode begins … */
     FAR_EVENTS = 20000,        /* … and ends */
     FAR_BYTES = 32 * 1024 * 1024,
@@ -134,6 +133,7 @@ static bool store_floor(tow_job_t *job, tow_error_t *error)
     tow_ledger_floor(job->ledger, &floor);
     checkpoint.token = floor.token;
     checkpoint.time = floor.time;
+    checkpoint.ddl_token = job->ddl_token;
     checkpoint.ddl_time = job->ddl_time;
     ok = tow_job_save_track(job, error) &&
          tow_store_save_checkpoint(job->store, &checkpoint, error);
@@ -158,13 +158,21 @@ bool tow_job_checkpoint(tow_job_t *job, tow_error_t *error)
     return ok;
 }
 
-bool tow_job_save_ddl_time(tow_job_t *job, tow_optime_t time, tow_error_t *error)
+void tow_job_restore_ddl(tow_job_t *job, const bson_t *token, tow_optime_t time)
+{
+    pthread_mutex_lock(&job->checkpoint_lock);
+    bson_reinit(&job->ddl_token);
+    bson_concat(&job->ddl_token, token);
+    job->ddl_time = time;
+    pthread_mutex_unlock(&job->checkpoint_lock);
+}
+
+bool tow_job_save_ddl(tow_job_t *job, const bson_t *token, tow_optime_t time, tow_error_t *error)
 {
     bool ok;
 
+    tow_job_restore_ddl(job, token, time);
     pthread_mutex_lock(&job->checkpoint_lock);
-    if (time > job->ddl_time)
-        job->ddl_time = time;
     ok = store_floor(job, error);
     pthread_mutex_unlock(&job->checkpoint_lock);
     return ok;
@@ -174,10 +182,8 @@ static void *checkpointer(void *data)
 {
     tow_job_t *job = data;
     tow_optime_t stored = 0;
-    int64_t renewed_ms = tow_now_ms() - RENEW_MS; /* preparing may have taken long */
     tow_error_t error;
 
-    tow_store_guard(job->store, true);
     while (!tow_stop_wait(job->stop, CHECKPOINT_MS)) {
         bool ok = true;
 
@@ -186,11 +192,6 @@ static void *checkpointer(void *data)
             stored = ok ? tow_ledger_floor_time(job->ledger) : 0;
         }
         ok = ok && tow_job_save_window(job, &error);
-        if (ok && tow_now_ms() - renewed_ms >= RENEW_MS) {
-            ok = tow_store_renew(job->store, &error);
-            if (ok)
-                renewed_ms = tow_now_ms();
-        }
         if (ok || tow_stop_requested(job->stop))
             continue;
         if (error.code == TOW_ERROR_LEASE || error.retry == TOW_RETRY_NEVER) {

@@ -86,6 +86,9 @@ static const tow_option_t table[] = {
      "folder for changes beyond the memory; survives a restart"},
     {"retry-window", "TOWLINE_RETRY_WINDOW", TOW_OPTION_INTEGER, "s", "0..86400", "600",
      "run check plan verify", "how long a server may be away before the job gives up (resumable)"},
+    {"lease", "TOWLINE_LEASE", TOW_OPTION_DURATION, "DURATION", "3s..10m", "15s", "run check plan",
+     "how long a job stays with a process that no longer renews it: short for a quick takeover after a crash, "
+     "long for a slow network"},
     {"keep-state", "TOWLINE_KEEP_STATE", TOW_OPTION_FLAG, "", "", "false", "run",
      "keep the job's database on the destination after a successful end"},
     {"listen", "TOWLINE_LISTEN", TOW_OPTION_STRING, "HOST:PORT", "", "127.0.0.1:27182",
@@ -221,8 +224,16 @@ static bool check_integer(const tow_option_t *option, const char *value, tow_err
 
 static bool check_duration(const tow_option_t *option, const char *value, tow_error_t *error)
 {
-    int64_t ms;
+    int64_t ms, least = 0, most = INT64_MAX;
+    char first[16], last[16];
 
+    if (sscanf(option->range, "%15[^.]..%15s", first, last) == 2) {
+        tow_duration_parse(first, &least);
+        tow_duration_parse(last, &most);
+    }
+    if (tow_duration_parse(value, &ms) && (ms < least || ms > most))
+        return tow_fail(error, TOW_ERROR_OPTION, "--%s: '%s' is not within %s", option->name, value,
+                        option->range);
     return tow_duration_parse(value, &ms)
                ? true
                : tow_fail(error, TOW_ERROR_OPTION,

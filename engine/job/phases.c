@@ -10,7 +10,7 @@ static const struct {
 } phases[] = {
     [TOW_PHASE_NEW] = {"new", BIT(VALIDATING) | ENDS},
     [TOW_PHASE_VALIDATING] = {"validating", BIT(PREPARING) | BIT(DONE) | ENDS},
-    [TOW_PHASE_PREPARING] = {"preparing", BIT(COPYING) | ENDS},
+    [TOW_PHASE_PREPARING] = {"preparing", BIT(COPYING) | BIT(DONE) | ENDS},
     [TOW_PHASE_COPYING] = {"copying", BIT(CATCHING_UP) | BIT(PAUSED) | ENDS},
     [TOW_PHASE_CATCHING_UP] = {"catching-up", BIT(IN_SYNC) | BIT(COPYING) | BIT(PAUSED) | ENDS},
     [TOW_PHASE_IN_SYNC] = {"in-sync", BIT(FINALIZING) | BIT(CATCHING_UP) | BIT(PAUSED) | ENDS},

@@ -5,8 +5,8 @@
  *             copying, catching-up, in-sync ⇄ paused
  *             in-sync → catching-up (fell behind, or a collection is copied again)
  *             finalizing → catching-up (the cutover was called off)
- *             validating → done (an earlier process did it all, and was killed before it said so)
- *             new → copying, catching-up … only through validating and preparing                    */
+ *             validating, preparing → done (an earlier process did it all, and ended before it said
+ * so) new → copying, catching-up … only through validating and preparing                    */
 #ifndef TOW_JOB_PHASES_H
 #define TOW_JOB_PHASES_H
 

@@ -137,8 +137,9 @@ char *tow_job_collections_json(tow_job_t *job, uint32_t limit)
     pthread_mutex_lock(&job->lock);
     if (job->namespaces)
         states = tow_namespaces_states(job->namespaces, &count);
+    json = job->ended ? tow_collections_to_json(job->last_states, job->last_state_count, limit)
+                      : tow_collections_to_json(states, count, limit);
     pthread_mutex_unlock(&job->lock);
-    json = tow_collections_to_json(states, count, limit);
     tow_namespaces_states_free(states, count);
     return json;
 }

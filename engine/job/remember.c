@@ -105,7 +105,6 @@ static bool store_changes(tow_job_t *job, const tow_track_changes_t *changes, to
         return true;
     if (!job->remember_conn && !(job->remember_conn = tow_conn_open(job->destination, error)))
         return false;
-    tow_conn_unlimited(job->remember_conn); /* the checkpointer renews the lease behind this */
     return (!changes->all || remove_all(job, error)) &&
            write_entries(job, changes->removed, changes->removed_count, TOW_WRITE_DELETE, error) &&
            write_entries(job, changes->added, changes->added_count, TOW_WRITE_UPDATE, error);

@@ -76,7 +76,8 @@ tow_repair_t *tow_repair_new(const tow_repair_options_t *options, tow_error_t *e
 
     repair->options = *options;
     make_components(repair);
-    if (!tow_copy_start(repair->copy, error) || !tow_replay_start(repair->replay, 0, 0, error)) {
+    if (!tow_copy_start(repair->copy, error) ||
+        !tow_replay_start(repair->replay, 0, NULL, 0, error)) {
         tow_stop_request(options->stop, error);
         tow_repair_destroy(repair);
         return NULL;

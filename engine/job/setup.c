@@ -8,46 +8,7 @@
 #include "engine/job/same.h"
 #include "engine/job/validate.h"
 
-enum { LEASE_WAIT_MS = 20000 };
-
 /* Validation ------------------------------------------------------------------------------------*/
-
-static bool drop_all(tow_job_t *job, tow_conn_t *conn, const tow_catalog_t *catalog,
-                     tow_error_t *error)
-{
-    /* Views first: a view's collection may go at any time, but not the other way round. */
-    for (int views = 1; views >= 0; views--)
-        for (size_t i = 0; i < catalog->count; i++) {
-            const tow_collection_info_t *info = &catalog->items[i];
-            bool state;
-
-            if ((info->type == TOW_VIEW) != (views == 1) ||
-                !tow_filter_takes(job->filter, info->database, info->name))
-                continue;
-            if (!tow_is_job_state(conn, info->database, &state, error))
-                return tow_fail_context(error, "look for another job's state in %s", info->database);
-            if (state)
-                continue;
-            if (!tow_collection_drop(conn, info->database, info->name, error))
-                return false;
-            tow_emit(&job->sink, TOW_LEVEL_INFO, "cleared", "dropped %s on the destination", info->ns);
-        }
-    return true;
-}
-
-/* Drops what a new job would write; --clear-destination was given, every check passed, the job's lease is held
- * and both sides are proven to be two. */
-static bool clear_destination(tow_job_t *job, tow_error_t *error)
-{
-    tow_conn_t *destination = tow_conn_open(job->destination, error);
-    tow_catalog_t there = {0};
-    bool ok = destination && tow_catalog_read(destination, NULL, &there, error) &&
-              drop_all(job, destination, &there, error);
-
-    tow_catalog_clear(&there);
-    tow_conn_close(destination);
-    return ok;
-}
 
 static void tell_warnings(tow_job_t *job, const tow_findings_t *findings)
 {
@@ -85,6 +46,8 @@ bool tow_job_validate(tow_job_t *job, tow_error_t *error)
     }
     job->survey = checked.survey; /* the copy need not ask again */
     checked.survey = (tow_survey_t){0};
+    job->in_the_way = checked.in_the_way; /* what is dropped has to be exactly that */
+    checked.in_the_way = (tow_catalog_t){0};
     tow_checked_clear(&checked);
     return ok;
 }
@@ -160,9 +123,9 @@ static bool ddl_forget(void *data, const char *ns, tow_error_t *error)
     return tow_store_remove_collection(((tow_job_t *)data)->store, ns, error);
 }
 
-static bool ddl_save_time(void *data, tow_optime_t time, tow_error_t *error)
+static bool ddl_save(void *data, const bson_t *token, tow_optime_t time, tow_error_t *error)
 {
-    return tow_job_save_ddl_time(data, time, error);
+    return tow_job_save_ddl(data, token, time, error);
 }
 
 /* What the source writes is to be compared again. */
@@ -216,7 +179,7 @@ static bool make_components(tow_job_t *job, const char *series, tow_error_t *err
         .retry_window_ms = config->retry_window_ms,
         .touched = tow_job_verifies_online(job) ? touched : NULL,
         .ddl = {job, ddl_copying, ddl_create, ddl_copy_again, ddl_dropped, ddl_may_rename, ddl_renamed, ddl_index, ddl_index_drop,
-                ddl_reconcile, ddl_forget, ddl_save_time}};
+                ddl_reconcile, ddl_forget, ddl_save}};
 
     if (!spool || !tow_claims_load(job->claims, error)) {
         tow_spool_close(spool);
@@ -306,7 +269,7 @@ static bool resume_tail(tow_job_t *job, const tow_checkpoint_t *checkpoint, tow_
 
 static bool begin_tail(tow_job_t *job, tow_error_t *error)
 {
-    tow_checkpoint_t start = {0};
+    tow_checkpoint_t start = {.ddl_token = BSON_INITIALIZER};
     bool ok;
 
     if (!tow_spool_clear(job->spool, error) ||
@@ -397,7 +360,7 @@ static bool prepare_new(tow_job_t *job, tow_error_t *error)
     bson_append_bool(&fields, "prepared", -1, true);
     ok = ok && tow_store_set(job->store, &fields, error);
     bson_destroy(&fields);
-    return ok && tow_replay_start(job->replay, 0, 0, error);
+    return ok && tow_replay_start(job->replay, 0, NULL, 0, error);
 }
 
 static bool prepare_resumed(tow_job_t *job, const tow_checkpoint_t *checkpoint,
@@ -410,7 +373,7 @@ static bool prepare_resumed(tow_job_t *job, const tow_checkpoint_t *checkpoint,
     tow_conn_close(source);
     if (!ok)
         return false;
-    job->ddl_time = checkpoint->ddl_time;
+    tow_job_restore_ddl(job, &checkpoint->ddl_token, checkpoint->ddl_time);
     if (remembered->rollover)
         atomic_store(&job->rollover, TOW_ROLLOVER_OPENED);
     pthread_mutex_lock(&job->lock);
@@ -421,7 +384,7 @@ static bool prepare_resumed(tow_job_t *job, const tow_checkpoint_t *checkpoint,
     tow_emit(&job->sink, TOW_LEVEL_INFO, "resumed", "the job goes on from its checkpoint");
     return tow_copy_restore(job->copy, error) && tow_job_restore_track(job, error) &&
            resume_tail(job, checkpoint, error) &&
-           tow_replay_start(job->replay, now, checkpoint->ddl_time, error);
+           tow_replay_start(job->replay, now, &checkpoint->ddl_token, checkpoint->ddl_time, error);
 }
 
 /* Before anything is cleared or written but the job's state. Destroys the store when it is false; where
@@ -440,26 +403,69 @@ static bool prove_different(tow_job_t *job, tow_store_t *store, bool resumed, to
     return false;
 }
 
-bool tow_job_prepare(tow_job_t *job, tow_error_t *error)
+static bool open_store(tow_job_t *job, bool *out_resumed, tow_error_t *error)
 {
-    tow_settings_t settings = {tow_link_facts(job->source)->identity,
-                               tow_link_facts(job->destination)->identity, job->filter_text};
-    tow_checkpoint_t checkpoint;
-    remembered_t remembered;
-    bool resumed, found = false, ok;
-    tow_store_t *store = tow_store_open(job->destination, job->config.name, &settings,
-                                        LEASE_WAIT_MS, &resumed, error);
+    tow_store_options_t options = tow_job_store_options(job);
+    tow_store_t *store;
 
-    if (!store || !prove_different(job, store, resumed, error))
+    options.wait = true;
+    store = tow_store_open(&options, out_resumed, error);
+    if (!store || !prove_different(job, store, *out_resumed, error))
         return false;
     pthread_mutex_lock(&job->lock);
     job->store = store;
     job->claims = tow_claims_new(store);
-    job->before = resumed ? TOW_BEFORE_BEGUN : TOW_BEFORE_NONE;
+    job->before = *out_resumed ? TOW_BEFORE_BEGUN : TOW_BEFORE_NONE;
     pthread_mutex_unlock(&job->lock);
-    if (!remember(job, &remembered, error))
+    return true;
+}
+
+/* What an earlier process ended is done, or, where nothing of it is left, begun from the start. */
+static bool take_ended(tow_job_t *job, bool *resumed, bool *out_done, tow_error_t *error)
+{
+    tow_claims_t *claims;
+    tow_store_t *store;
+    bool ended, ok;
+
+    job->begun = *resumed;
+    if (!tow_job_ended_before(job, &ended, out_done, error))
         return false;
-    if (!remembered.prepared && job->config.clear_destination && !clear_destination(job, error))
+    if (!ended || *out_done)
+        return true;
+    ok = tow_store_drop(job->store, error);
+    pthread_mutex_lock(&job->lock);
+    store = job->store;
+    claims = job->claims;
+    job->store = NULL;
+    job->claims = NULL;
+    pthread_mutex_unlock(&job->lock);
+    tow_claims_destroy(claims);
+    tow_store_destroy(store);
+    job->begun = false;
+    return ok && open_store(job, resumed, error);
+}
+
+static bool start_threads(tow_job_t *job, tow_error_t *error)
+{
+    return tow_tail_start(job->tail, error) && tow_copy_start(job->copy, error) &&
+           tow_job_start_monitor(job, error) && tow_job_start_checkpointer(job, error) &&
+           tow_job_start_verifier(job, error);
+}
+
+bool tow_job_prepare(tow_job_t *job, bool *out_done, tow_error_t *error)
+{
+    tow_checkpoint_t checkpoint;
+    remembered_t remembered;
+    bool resumed, found = false, ok;
+
+    if (!open_store(job, &resumed, error) || !take_ended(job, &resumed, out_done, error))
+        return false;
+    if (*out_done)
+        return true;
+    if (!resumed && !tow_job_claim(job, error))
+        return false;
+    job->begun = true;
+    if (!remember(job, &remembered, error))
         return false;
     job->ttl_restored = remembered.ttl_restored;
     if (remembered.blocked) {
@@ -468,53 +474,81 @@ bool tow_job_prepare(tow_job_t *job, tow_error_t *error)
         pthread_mutex_unlock(&job->lock);
         tow_job_unblock_writes(job);
     }
-    if (!make_components(job, remembered.series, error) ||
+    if (!make_components(job, remembered.series, error) || !tow_job_reserve_done(job, error) ||
         !tow_store_load_checkpoint(job->store, &checkpoint, &found, error))
         return false;
     ok = found && remembered.prepared ? prepare_resumed(job, &checkpoint, &remembered, error)
                                       : prepare_new(job, error);
-    if (found)
-        bson_destroy(&checkpoint.token);
-    return ok && tow_tail_start(job->tail, error) && tow_copy_start(job->copy, error) &&
-           tow_job_start_monitor(job, error) && tow_job_start_checkpointer(job, error) &&
-           tow_job_start_verifier(job, error);
+    tow_checkpoint_clear(&checkpoint);
+    return ok && start_threads(job, error);
 }
 
+/* The job's parts, out of reach of everybody else. */
+typedef struct {
+    tow_store_t *store;
+    tow_claims_t *claims;
+    tow_namespaces_t *namespaces;
+    tow_copy_t *copy;
+    tow_spool_t *spool;
+    tow_ledger_t *ledger;
+    tow_tail_t *tail;
+    tow_replay_t *replay;
+    tow_track_t *track;
+    bson_t *watch_token;
+    tow_conn_t *remember_conn;
+} parts_t;
+
+/* From here on the job shows what it was last; the lock is held. */
+static void detach(tow_job_t *job, parts_t *out)
+{
+    tow_job_collect(job, &job->last);
+    if (job->namespaces)
+        job->last_states = tow_namespaces_states(job->namespaces, &job->last_state_count);
+    job->ended = true;
+    *out = (parts_t){job->store,  job->claims, job->namespaces, job->copy,        job->spool,        job->ledger,
+                     job->tail,   job->replay, job->track,      job->watch_token, job->remember_conn};
+    job->store = NULL;
+    job->claims = NULL;
+    job->namespaces = NULL;
+    job->copy = NULL;
+    job->spool = NULL;
+    job->ledger = NULL;
+    job->tail = NULL;
+    job->replay = NULL;
+    job->track = NULL;
+    job->watch_token = NULL;
+    job->remember_conn = NULL;
+}
+
+/* A request may be looking at the job: what is destroyed is out of its reach before. The threads
+ * that end here do not ask the job for these parts any more. */
 void tow_job_teardown(tow_job_t *job)
 {
+    parts_t parts;
+
     if (job->monitor_started)
         pthread_join(job->monitor, NULL);
     if (job->checkpointer_started)
         pthread_join(job->checkpointer, NULL);
     job->monitor_started = job->checkpointer_started = false;
-    tow_job_end_verifier(job);
+    tow_job_end_writers(job);
+    if (job->tail)
+        tow_tail_end(job->tail);
+    tow_watch_destroy(
+        atomic_exchange(&job->watch, NULL)); /* its thread asks the job for the track */
     pthread_mutex_lock(&job->lock);
-    tow_job_collect(job, &job->last);
-    job->ended = true; /* from here on progress tells `last` */
+    detach(job, &parts);
     pthread_mutex_unlock(&job->lock);
-    tow_watch_destroy(job->watch);
-    tow_tail_destroy(job->tail);
-    tow_replay_destroy(job->replay);
-    tow_track_destroy(job->track);
-    tow_conn_close(job->remember_conn);
-    if (job->watch_token)
-        bson_destroy(job->watch_token);
-    job->watch_token = NULL;
-    job->remember_conn = NULL;
-    job->watch = NULL;
-    job->track = NULL;
-    tow_copy_destroy(job->copy);
-    tow_ledger_destroy(job->ledger);
-    tow_namespaces_destroy(job->namespaces);
-    tow_spool_close(job->spool);
-    tow_claims_destroy(job->claims);
-    tow_store_destroy(job->store);
-    job->claims = NULL;
-    job->tail = NULL;
-    job->replay = NULL;
-    job->copy = NULL;
-    job->ledger = NULL;
-    job->namespaces = NULL;
-    job->spool = NULL;
-    job->store = NULL;
+    tow_tail_destroy(parts.tail);
+    tow_replay_destroy(parts.replay);
+    tow_track_destroy(parts.track);
+    tow_conn_close(parts.remember_conn);
+    if (parts.watch_token)
+        bson_destroy(parts.watch_token);
+    tow_copy_destroy(parts.copy);
+    tow_ledger_destroy(parts.ledger);
+    tow_namespaces_destroy(parts.namespaces);
+    tow_spool_close(parts.spool);
+    tow_claims_destroy(parts.claims);
+    tow_store_destroy(parts.store);
 }

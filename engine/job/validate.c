@@ -472,4 +472,5 @@ void tow_checked_clear(tow_checked_t *checked)
 {
     tow_findings_clear(&checked->findings);
     tow_survey_clear(&checked->survey);
+    tow_catalog_clear(&checked->in_the_way);
 }

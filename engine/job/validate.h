@@ -10,6 +10,7 @@ typedef struct {
     tow_findings_t findings;
     tow_survey_t survey;        /* valid when `surveyed` */
     bool surveyed, exists;      /* exists: the job was begun before */
+    tow_catalog_t in_the_way;   /* the destination's, where the job was not begun */
     double window_seconds, full_window_seconds; /* of the source's oplog; -1: not known */
 } tow_checked_t;
 

@@ -45,10 +45,10 @@ void tow_conn_forget_session(tow_conn_t *conn)
     conn->gossiped = 0;
 }
 
-void tow_link_note_sessions(tow_link_t *link, tow_session_note_fn note, void *data)
+void tow_link_guard(tow_link_t *link, const tow_write_guard_t *guard, void *data)
 {
-    link->note_data = data;
-    link->note = note;
+    link->guard_data = data;
+    link->guard = guard;
 }
 
 const bson_t *tow_conn_session(tow_conn_t *conn, tow_error_t *error)
@@ -60,9 +60,10 @@ bool tow_conn_note(tow_conn_t *conn, int64_t number, tow_error_t *error)
 {
     const tow_link_t *link = conn->link;
 
-    if (!number || conn->noted || !link->note || conn->unlimited || conn->adopted)
+    if (!number || conn->noted || conn->unguarded || !link->guard)
         return true;
-    conn->noted = link->note(link->note_data, mongoc_client_session_get_lsid(conn->session), error);
+    conn->noted = link->guard->session(link->guard_data,
+                                       mongoc_client_session_get_lsid(conn->session), error);
     return conn->noted;
 }
 
@@ -97,16 +98,16 @@ void tow_link_limit_writes(tow_link_t *link, int64_t until_ms)
     atomic_store(&link->writes_until_ms, until_ms);
 }
 
-void tow_conn_unlimited(tow_conn_t *conn)
+void tow_conn_unguarded(tow_conn_t *conn)
 {
-    conn->unlimited = true;
+    conn->unguarded = true;
 }
 
 bool tow_conn_may_write(const tow_conn_t *conn, tow_error_t *error)
 {
     int64_t until_ms = atomic_load(&conn->link->writes_until_ms);
 
-    if (!until_ms || conn->unlimited || tow_boot_ms() < until_ms)
+    if (!until_ms || conn->unguarded || tow_boot_ms() < until_ms)
         return true;
     tow_fail(error, TOW_ERROR_UNREACHABLE,
              "writes to the %s wait until the job's lease is renewed there", conn->link->side);
@@ -267,8 +268,18 @@ static bool send_once(tow_conn_t *conn, const char *database, const bson_t *comm
     return ok && !tow_fail_passing(conn->link->side, reply, error);
 }
 
-bool tow_conn_command(tow_conn_t *conn, const char *database, const bson_t *command,
-                      const tow_send_options_t *options, bson_t *reply, tow_error_t *error)
+/* Whether the command is a write that no number keeps from arriving late, and somebody is to know
+ * of it. */
+static bool is_announced(const tow_conn_t *conn, const tow_send_options_t *options)
+{
+    return !conn->unguarded && options->flags & TOW_SEND_WRITE &&
+           !(options->flags & TOW_SEND_ONCE) && conn->link->guard;
+}
+
+/* Sends it, again where that is allowed. */
+static bool send_command(tow_conn_t *conn, const char *database, const bson_t *command,
+                         const tow_send_options_t *options, unsigned *out_again, bson_t *reply,
+                         tow_error_t *error)
 {
     tow_retrying_t retrying = tow_retrying_begin(conn->link, conn->link->options.retry_window_ms);
     int64_t number = options->flags & TOW_SEND_ONCE ? tow_conn_number(conn) : 0;
@@ -288,6 +299,25 @@ bool tow_conn_command(tow_conn_t *conn, const char *database, const bson_t *comm
     if (!ok)
         tow_conn_explain(conn, number, error);
     bson_destroy(&complete_command);
+    *out_again = retrying.attempt;
+    return ok;
+}
+
+bool tow_conn_command(tow_conn_t *conn, const char *database, const bson_t *command,
+                      const tow_send_options_t *options, bson_t *reply, tow_error_t *error)
+{
+    const tow_link_t *link = conn->link;
+    bool announced = is_announced(conn, options), ok;
+    unsigned again;
+    uint32_t slot;
+
+    if (announced && !link->guard->begin(link->guard_data, database, command, &slot, error)) {
+        bson_init(reply);
+        return false;
+    }
+    ok = send_command(conn, database, command, options, &again, reply, error);
+    if (announced)
+        link->guard->end(link->guard_data, slot, !again && (ok || error->retry == TOW_RETRY_NEVER));
     return ok;
 }
 

@@ -24,8 +24,8 @@ struct tow_link {
     _Atomic int64_t writes_until_ms; /* tow_boot_ms; 0: no limit */
     _Atomic int64_t numbers;       /* of retryable writes: the driver may give a session to one connection
                                       after another, and its numbers must only grow */
-    tow_session_note_fn note;      /* NULL: sessions are told to nobody */
-    void *note_data;
+    const tow_write_guard_t *guard; /* NULL: nobody is asked before a write */
+    void *guard_data;
     bool discovers;                /* of one host of the URI it is to find the other members */
     int64_t connect_ms;            /* how long the first connection may take */
     pthread_mutex_t lock;          /* guards what follows */
@@ -46,9 +46,9 @@ struct tow_conn {
     uint32_t server;
     mongoc_client_t *apart;        /* where `client` is no pooled one */
     bool numbered;                 /* the session has sent retryable writes */
-    bool noted;                    /* and was told to the link's note */
+    bool noted;                    /* and was told to the link's guard */
     bool adopted;                  /* it was another process's */
-    bool unlimited;
+    bool unguarded;
     tow_optime_t gossiped;         /* up to which the session knows the cluster time */
 };
 
@@ -78,7 +78,8 @@ void tow_conn_forget_session(tow_conn_t *conn);
 bool tow_conn_may_write(const tow_conn_t *conn, tow_error_t *error);
 /* Before a write of that number: the session has been noted. */
 bool tow_conn_note(tow_conn_t *conn, int64_t number, tow_error_t *error);
-/* After a failed write of that number, when its session was closed: *error tells what that means. */
+/* After a failed write of that number, when its session was fenced: *error tells what that means.
+ */
 void tow_conn_explain(const tow_conn_t *conn, int64_t number, tow_error_t *error);
 /* The number of the connection's next retryable write; 0 where the server knows none. */
 int64_t tow_conn_number(tow_conn_t *conn);

@@ -101,13 +101,23 @@ tow_link_t *tow_conn_link(tow_conn_t *conn);
 void tow_link_limit_writes(tow_link_t *link, int64_t until_ms);
 /* Calls without a time-out end when that stop is requested, too; borrowed for the connection's life. */
 void tow_conn_heed(tow_conn_t *conn, const tow_stop_t *stop);
-void tow_conn_unlimited(tow_conn_t *conn); /* the limit is not for this connection */
 
-/* Calls `note` before a connection sends its first retryable write in a session (its `lsid`, borrowed), from
- * that connection's thread; when it fails, nothing is sent. Set it before any connection is used, and NULL
- * behind the last. */
-typedef bool (*tow_session_note_fn)(void *data, const bson_t *session, tow_error_t *error);
-void tow_link_note_sessions(tow_link_t *link, tow_session_note_fn note, void *data);
+/* Who is asked before a write, from the writing connection's thread; when that fails, nothing is
+ * sent. */
+typedef struct {
+    /* Before the first retryable write in a session (its `lsid`, borrowed). */
+    bool (*session)(void *data, const bson_t *session, tow_error_t *error);
+    /* Before a command with TOW_SEND_WRITE that is no retryable write: of these a server takes each
+     * that arrives, however late. *out_slot is handed to `end`. */
+    bool (*begin)(void *data, const char *database, const bson_t *command, uint32_t *out_slot,
+                  tow_error_t *error);
+    /* After it. `settled`: it was sent once, and answered; else it may still arrive, once more or
+     * at all. */
+    void (*end)(void *data, uint32_t slot, bool settled);
+} tow_write_guard_t;
+/* Set it before any connection is used, and NULL after the last. */
+void tow_link_guard(tow_link_t *link, const tow_write_guard_t *guard, void *data);
+void tow_conn_unguarded(tow_conn_t *conn); /* neither limit nor guard are for this connection */
 const bson_t *tow_conn_session(tow_conn_t *conn, tow_error_t *error); /* borrowed; NULL: *error */
 /* A connection with a client of its own, for tow_conn_adopt. */
 tow_conn_t *tow_conn_open_apart(tow_link_t *link, tow_error_t *error);
@@ -126,7 +136,7 @@ typedef enum {
                                 such calls share a session, and a client of their own */
     TOW_SEND_ONCE = 16       /* a retryable write (inserts, updates and deletes of one document each):
                                 sent again while its end is not known, within the window, it takes effect
-                                once; and never behind a later one of this connection, however long it
+                                once; and never after a later one of this connection, however long it
                                 was under way. Plain on a standalone, which knows no such writes. */
 } tow_send_t;
 

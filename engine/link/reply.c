@@ -287,8 +287,15 @@ bool tow_retrying_reply(tow_retrying_t *retrying, unsigned *unreadable, tow_erro
 bool tow_conn_ask(tow_conn_t *conn, const char *database, const bson_t *command, int flags,
                   tow_is_whole_fn is_whole, const char *what, bson_t *reply, tow_error_t *error)
 {
+    return tow_conn_ask_after(conn, database, command, flags, 0, is_whole, what, reply, error);
+}
+
+bool tow_conn_ask_after(tow_conn_t *conn, const char *database, const bson_t *command, int flags,
+                        tow_optime_t after, tow_is_whole_fn is_whole, const char *what,
+                        bson_t *reply, tow_error_t *error)
+{
     tow_retrying_t retrying = tow_retrying_begin(conn->link, conn->link->options.retry_window_ms);
-    tow_send_options_t send = {.flags = flags | TOW_SEND_RETRY};
+    tow_send_options_t send = {.flags = flags | TOW_SEND_RETRY, .after = after};
     unsigned unreadable = 0;
     char text[128];
     bool ok;

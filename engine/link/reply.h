@@ -64,5 +64,9 @@ bool tow_fail_reply(tow_error_t *error, const char *side, const char *what);
 bool tow_conn_ask(tow_conn_t *conn, const char *database, const bson_t *command, int flags,
                   tow_is_whole_fn is_whole, const char *what, bson_t *reply,
                   tow_error_t *error) TOW_CHECK;
+/* The same of a state no older than `after`; 0: any. */
+bool tow_conn_ask_after(tow_conn_t *conn, const char *database, const bson_t *command, int flags,
+                        tow_optime_t after, tow_is_whole_fn is_whole, const char *what,
+                        bson_t *reply, tow_error_t *error) TOW_CHECK;
 
 #endif

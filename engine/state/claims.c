@@ -193,8 +193,7 @@ bool tow_claims_mean(tow_claims_t *claims, const char *const *ns, size_t count, 
         size_t part = left - i < CLAIMS_A_MESSAGE ? left - i : CLAIMS_A_MESSAGE;
 
         pthread_mutex_lock(&claims->store->lock);
-        ok = tow_store_keep(claims->store, error) &&
-             insert_names(claims->store, fresh + i, part, error);
+        ok = insert_names(claims->store, fresh + i, part, error);
         pthread_mutex_unlock(&claims->store->lock);
     }
     pthread_mutex_lock(&claims->lock);
@@ -219,8 +218,8 @@ bool tow_claims_make(tow_claims_t *claims, const char *ns, const uint8_t uuid[16
     bson_append_binary(&set, "uuid", -1, BSON_SUBTYPE_UUID, uuid, 16);
     bson_append_document_end(&update, &set);
     pthread_mutex_lock(&claims->store->lock);
-    ok =
-        tow_store_update_one(claims->store, "made", &filter, &update, true, &matched, &code, error);
+    ok = tow_store_update_one(claims->store, "made", &filter, &update, false, true, &matched, &code,
+                              error);
     pthread_mutex_unlock(&claims->store->lock);
     bson_destroy(&filter);
     bson_destroy(&update);

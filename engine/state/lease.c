@@ -1,9 +1,12 @@
-/* lease.c: a job belongs to one process at a time. */
+/* lease.c: a job belongs to one process at a time.
+ *
+ * The lease {holder, expires, …} is a part of the job's document, and the document's `epoch` counts
+ * how often it was taken. It is taken and renewed by one guarded update each, in which the server
+ * compares the expiry with its own clock; on a mongos that is the clock of the mongos. A holder
+ * counts its time from before the renewal was sent, by its own monotonic clock, less a margin. */
 #include "engine/state/store_internal.h"
 
-#include <errno.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,45 +16,9 @@
 #include "engine/link/identity.h"
 #include "engine/link/reply.h"
 
-static void read_line(const char *path, char *out, size_t size)
-{
-    FILE *file = fopen(path, "r");
+enum { LOOK_MS = 500, TELL_MS = 10000 };
 
-    out[0] = '\0';
-    if (!file)
-        return;
-    if (!fgets(out, (int)size, file))
-        out[0] = '\0';
-    out[strcspn(out, "\n")] = '\0';
-    fclose(file);
-}
-
-/* Which process ids these are: the containers of a machine have the boot id in common, and each its own ids. */
-static void read_pid_space(char out[64])
-{
-    ssize_t length = readlink("/proc/self/ns/pid", out, 63);
-
-    out[length > 0 ? length : 0] = '\0';
-}
-
-/* Field 22 of /proc/PID/stat: when the process started, so that a reused id is not taken for it. */
-static int64_t process_start(int64_t pid)
-{
-    char path[64], text[1024];
-    char *at;
-    long long start = 0;
-
-    snprintf(path, sizeof path, "/proc/%" PRId64 "/stat", pid);
-    read_line(path, text, sizeof text);
-    at = strrchr(text, ')');
-    for (int field = 2; at && field < 22; field++)
-        at = strchr(at + 1, ' ');
-    if (at)
-        sscanf(at, "%lld", &start);
-    return start;
-}
-
-/* The server's clock decides about leases, not ours. */
+/* What the waiting process shows; the server itself decides when the lease has run out. */
 static bool server_now(tow_store_t *store, int64_t *out_ms, tow_error_t *error)
 {
     bson_t command = BSON_INITIALIZER, reply;
@@ -68,70 +35,49 @@ static bool server_now(tow_store_t *store, int64_t *out_ms, tow_error_t *error)
     return ok;
 }
 
-static void append_lease(bson_t *out, const tow_store_t *store, int64_t now_ms)
-{
-    char host[256] = "", boot[64], space[64];
-    bson_t lease;
+/* Reading ---------------------------------------------------------------------------------------*/
 
-    gethostname(host, sizeof host - 1);
-    read_line("/proc/sys/kernel/random/boot_id", boot, sizeof boot);
-    read_pid_space(space);
-    bson_append_document_begin(out, "lease", -1, &lease);
-    bson_append_utf8(&lease, "holder", -1, store->holder, -1);
-    bson_append_utf8(&lease, "host", -1, host, -1);
-    bson_append_utf8(&lease, "bootId", -1, boot, -1);
-    bson_append_utf8(&lease, "pidSpace", -1, space, -1);
-    bson_append_int64(&lease, "pid", -1, getpid());
-    bson_append_int64(&lease, "pidStart", -1, process_start(getpid()));
-    bson_append_date_time(&lease, "expires", -1, now_ms + TOW_LEASE_MS);
-    bson_append_document_end(out, &lease);
+static void parse_field(const bson_iter_t *field, tow_lease_t *out)
+{
+    const char *name = bson_iter_key(field);
+
+    if (!strcmp(name, "holder") && BSON_ITER_HOLDS_UTF8(field))
+        snprintf(out->holder, sizeof out->holder, "%s", bson_iter_utf8(field, NULL));
+    else if (!strcmp(name, "host") && BSON_ITER_HOLDS_UTF8(field))
+        snprintf(out->host, sizeof out->host, "%s", bson_iter_utf8(field, NULL));
+    else if (!strcmp(name, "pid") && BSON_ITER_HOLDS_NUMBER(field))
+        out->pid = bson_iter_as_int64(field);
+    else if (!strcmp(name, "expires") && BSON_ITER_HOLDS_DATE_TIME(field))
+        out->expires_ms = bson_iter_date_time(field);
+    else if (!strcmp(name, "expires") && BSON_ITER_HOLDS_NUMBER(field))
+        out->expires_ms = bson_iter_as_int64(field);
 }
 
-typedef struct {
-    char holder[64], host[256], boot[64], space[64];
-    int64_t pid, pid_start, expires_ms;
-} lease_t;
-
-static void parse_lease(const bson_t *document, lease_t *out)
+void tow_lease_parse(const bson_t *document, tow_lease_t *out)
 {
     bson_iter_t iter, field;
 
-    *out = (lease_t){0};
-    if (!bson_iter_init_find(&iter, document, "lease") || !BSON_ITER_HOLDS_DOCUMENT(&iter) ||
-        !bson_iter_recurse(&iter, &field))
-        return;
-    while (bson_iter_next(&field)) {
-        const char *name = bson_iter_key(&field);
-
-        if (!strcmp(name, "holder") && BSON_ITER_HOLDS_UTF8(&field))
-            snprintf(out->holder, sizeof out->holder, "%s", bson_iter_utf8(&field, NULL));
-        else if (!strcmp(name, "host") && BSON_ITER_HOLDS_UTF8(&field))
-            snprintf(out->host, sizeof out->host, "%s", bson_iter_utf8(&field, NULL));
-        else if (!strcmp(name, "bootId") && BSON_ITER_HOLDS_UTF8(&field))
-            snprintf(out->boot, sizeof out->boot, "%s", bson_iter_utf8(&field, NULL));
-        else if (!strcmp(name, "pidSpace") && BSON_ITER_HOLDS_UTF8(&field))
-            snprintf(out->space, sizeof out->space, "%s", bson_iter_utf8(&field, NULL));
-        else if (!strcmp(name, "pid"))
-            out->pid = bson_iter_as_int64(&field);
-        else if (!strcmp(name, "pidStart"))
-            out->pid_start = bson_iter_as_int64(&field);
-        else if (!strcmp(name, "expires") && BSON_ITER_HOLDS_DATE_TIME(&field))
-            out->expires_ms = bson_iter_date_time(&field);
-    }
+    *out = (tow_lease_t){0};
+    if (bson_iter_init_find(&iter, document, "epoch") && BSON_ITER_HOLDS_NUMBER(&iter))
+        out->epoch = bson_iter_as_int64(&iter);
+    if (bson_iter_init_find(&iter, document, "user") && BSON_ITER_HOLDS_UTF8(&iter))
+        snprintf(out->user, sizeof out->user, "%s", bson_iter_utf8(&iter, NULL));
+    if (bson_iter_init_find(&iter, document, "lease") && BSON_ITER_HOLDS_DOCUMENT(&iter) &&
+        bson_iter_recurse(&iter, &field))
+        while (bson_iter_next(&field))
+            parse_field(&field, out);
 }
 
-/* On this host, since this boot, among the processes that we see, and its process is there no more. */
-static bool holder_is_gone(const lease_t *lease)
+static bool is_true(const bson_t *document, const char *name)
 {
-    char boot[64], space[64];
+    bson_iter_t iter;
 
-    read_line("/proc/sys/kernel/random/boot_id", boot, sizeof boot);
-    read_pid_space(space);
-    if (!boot[0] || strcmp(boot, lease->boot) != 0 || !space[0] || strcmp(space, lease->space) != 0)
-        return false;
-    if (kill((pid_t)lease->pid, 0) && errno == ESRCH)
-        return true;
-    return process_start(lease->pid) != lease->pid_start;
+    return bson_iter_init_find(&iter, document, name) && bson_iter_as_bool(&iter);
+}
+
+static bool is_begun(const bson_t *document)
+{
+    return is_true(document, "begun") || is_true(document, "prepared");
 }
 
 /* Members come and go, and so may the right to read an id. `here`: only an id that is another one says
@@ -170,247 +116,333 @@ static bool check_settings(const bson_t *document, const tow_settings_t *setting
     return true;
 }
 
-/* Tries to create the job's document. *out_code TOW_DUPLICATE_KEY: it exists. */
-static bool create_job(tow_store_t *store, const tow_settings_t *settings, int64_t now_ms,
-                       bool *out_created, tow_error_t *error)
+/* Who we are logged in as: "name@database", several with a comma; "" without a login. */
+static bool read_user(tow_store_t *store, char out[512], tow_error_t *error)
+{
+    tow_send_options_t send = {.flags = TOW_SEND_RETRY};
+    bson_t command = BSON_INITIALIZER, reply;
+    bson_iter_t iter, list, user;
+    size_t length = 0;
+    bool ok;
+
+    out[0] = '\0';
+    bson_append_int32(&command, "connectionStatus", -1, 1);
+    ok = tow_conn_command(store->conn, "admin", &command, &send, &reply, error);
+    if (ok && bson_iter_init(&iter, &reply) &&
+        bson_iter_find_descendant(&iter, "authInfo.authenticatedUsers", &list) &&
+        BSON_ITER_HOLDS_ARRAY(&list) && bson_iter_recurse(&list, &list))
+        while (bson_iter_next(&list) && length < 500) {
+            const char *name = "", *database = "";
+
+            if (!BSON_ITER_HOLDS_DOCUMENT(&list) || !bson_iter_recurse(&list, &user))
+                continue;
+            while (bson_iter_next(&user))
+                if (BSON_ITER_HOLDS_UTF8(&user))
+                    *(strcmp(bson_iter_key(&user), "db") ? &name : &database) =
+                        bson_iter_utf8(&user, NULL);
+            length += (size_t)snprintf(out + length, 512 - length, "%s%s@%s", length ? "," : "",
+                                       name, database);
+        }
+    bson_destroy(&reply);
+    bson_destroy(&command);
+    return ok;
+}
+
+/* A session belongs to its user: nobody else can end what another user's holds. */
+static bool check_user(const bson_t *document, const tow_lease_t *lease, const char *user,
+                       tow_error_t *error)
+{
+    bson_iter_t iter, list;
+
+    if (!bson_iter_init_find(&iter, document, "sessions") || !BSON_ITER_HOLDS_ARRAY(&iter) ||
+        !bson_iter_recurse(&iter, &list) || !bson_iter_next(&list) || !strcmp(lease->user, user))
+        return true;
+    return tow_fail(
+        error, TOW_ERROR_SETTINGS,
+        "the destination's user differs from the one that the job's last process logged in "
+        "with: it was '%s' and is now '%s'; only the same user can end what that process "
+        "may still have under way there",
+        lease->user, user);
+}
+
+/* Taking ----------------------------------------------------------------------------------------*/
+
+void tow_store_append_expiry(bson_t *out, const char *name, int64_t length_ms)
+{
+    bson_t sum, list, now;
+
+    bson_append_document_begin(out, name, -1, &sum);
+    bson_append_array_begin(&sum, "$add", -1, &list);
+    bson_append_document_begin(&list, "0", 1, &now);
+    bson_append_utf8(&now, "$toLong", -1, "$$NOW", -1);
+    bson_append_document_end(&list, &now);
+    bson_append_int64(&list, "1", 1, length_ms);
+    bson_append_array_end(&sum, &list);
+    bson_append_document_end(out, &sum);
+}
+
+/* {name: {$literal: text}}: no text is taken for an expression. */
+static void append_literal(bson_t *out, const char *name, const char *text)
+{
+    bson_t literal;
+
+    bson_append_document_begin(out, name, -1, &literal);
+    bson_append_utf8(&literal, "$literal", -1, text, -1);
+    bson_append_document_end(out, &literal);
+}
+
+void tow_store_stage(bson_t *out, const bson_t *fields)
+{
+    bson_t stage;
+
+    bson_init(out);
+    bson_append_document_begin(out, "0", 1, &stage);
+    bson_append_document(&stage, "$set", -1, fields);
+    bson_append_document_end(out, &stage);
+}
+
+/* Host and process are for people alone. */
+static void append_lease(bson_t *out, const tow_store_t *store)
+{
+    char host[256] = "";
+    bson_t lease;
+
+    gethostname(host, sizeof host - 1);
+    bson_append_document_begin(out, "lease", -1, &lease);
+    append_literal(&lease, "holder", store->holder);
+    append_literal(&lease, "host", host);
+    bson_append_int64(&lease, "pid", -1, getpid());
+    bson_append_utf8(&lease, "taken", -1, "$$NOW", -1);
+    tow_store_append_expiry(&lease, "expires", store->options.lease_ms);
+    bson_append_document_end(out, &lease);
+}
+
+/* Nobody holds it, or exactly the lease that was read has run out by the server's clock. */
+static void append_takeable(bson_t *out, const tow_lease_t *old)
+{
+    bson_t compare, list, part;
+
+    bson_append_utf8(out, "_id", -1, "job", -1);
+    bson_append_int64(out, "epoch", -1, old->epoch);
+    if (!old->holder[0]) {
+        bson_append_null(out, "lease", -1);
+        return;
+    }
+    bson_append_utf8(out, "lease.holder", -1, old->holder, -1);
+    bson_append_document_begin(out, "$expr", -1, &compare);
+    bson_append_array_begin(&compare, "$lte", -1, &list);
+    bson_append_document_begin(&list, "0", 1, &part);
+    bson_append_utf8(&part, "$toLong", -1, "$lease.expires", -1);
+    bson_append_document_end(&list, &part);
+    bson_append_document_begin(&list, "1", 1, &part);
+    bson_append_utf8(&part, "$toLong", -1, "$$NOW", -1);
+    bson_append_document_end(&list, &part);
+    bson_append_array_end(&compare, &list);
+    bson_append_document_end(out, &compare);
+}
+
+/* Of two who try, one finds another epoch. A job that was not begun has no settings yet but ours.
+ */
+static bool try_take(tow_store_t *store, const tow_lease_t *old, bool begun, const char *user,
+                     bool *out_taken, tow_error_t *error)
+{
+    const tow_settings_t *settings = &store->options.settings;
+    bson_t filter = BSON_INITIALIZER, fields = BSON_INITIALIZER, update;
+    int64_t matched;
+    int code;
+    bool ok;
+
+    append_takeable(&filter, old);
+    append_lease(&fields, store);
+    bson_append_int64(&fields, "epoch", -1, old->epoch + 1);
+    append_literal(&fields, "user", user);
+    if (!begun) {
+        append_literal(&fields, "source", settings->source_identity);
+        append_literal(&fields, "destination", settings->destination_identity);
+        append_literal(&fields, "filter", settings->filter);
+    }
+    tow_store_stage(&update, &fields);
+    ok = tow_store_update_one(store, "job", &filter, &update, true, false, &matched, &code, error);
+    *out_taken = ok && matched == 1;
+    if (*out_taken)
+        store->epoch = old->epoch + 1;
+    bson_destroy(&filter);
+    bson_destroy(&fields);
+    bson_destroy(&update);
+    return ok;
+}
+
+/* The document, without a lease: that is taken in one way only. It may be there by now. */
+static bool create_job(tow_store_t *store, tow_error_t *error)
 {
     bson_t command = BSON_INITIALIZER, list, document, reply;
     tow_write_error_t failure;
     uint32_t position = 0;
     bool ok;
 
-    *out_created = false;
     bson_append_utf8(&command, "insert", -1, "job", -1);
     bson_append_array_begin(&command, "documents", -1, &list);
     bson_append_document_begin(&list, "0", -1, &document);
     bson_append_utf8(&document, "_id", -1, "job", -1);
-    bson_append_utf8(&document, "source", -1, settings->source_identity, -1);
-    bson_append_utf8(&document, "destination", -1, settings->destination_identity, -1);
-    bson_append_utf8(&document, "filter", -1, settings->filter, -1);
-    append_lease(&document, store, now_ms);
+    bson_append_int64(&document, "epoch", -1, 0);
     bson_append_document_end(&list, &document);
     bson_append_array_end(&command, &list);
     ok = tow_store_run(store, &command, TOW_SEND_WRITE, &reply, error);
-    if (ok) {
-        *out_created = !tow_reply_write_error(&reply, &position, &failure);
-        if (!*out_created && failure.code != TOW_DUPLICATE_KEY)
-            ok = tow_fail(error, TOW_ERROR_SERVER, "the job's state (%s): %s", store->database,
-                          failure.message);
-    }
+    if (ok && tow_reply_write_error(&reply, &position, &failure) &&
+        failure.code != TOW_DUPLICATE_KEY)
+        ok = tow_fail(error, TOW_ERROR_SERVER, "the job's state (%s): %s", store->database,
+                      failure.message);
     bson_destroy(&reply);
     bson_destroy(&command);
     return ok;
 }
 
-/* Replaces exactly the lease that was read: of two who try, one finds another holder. */
-static bool take_over(tow_store_t *store, const lease_t *old, int64_t now_ms, bool *out_taken,
-                      tow_error_t *error)
+static bool fail_held(const tow_lease_t *lease, double left_s, const char *why, tow_error_t *error)
 {
-    bson_t filter = BSON_INITIALIZER, update = BSON_INITIALIZER, set;
-    int64_t matched;
-    int code;
-    bool ok;
-
-    bson_append_utf8(&filter, "_id", -1, "job", -1);
-    if (old->holder[0]) {
-        bson_append_utf8(&filter, "lease.holder", -1, old->holder, -1);
-        bson_append_date_time(&filter, "lease.expires", -1, old->expires_ms);
-    } else {
-        bson_append_null(&filter, "lease", -1);
-    }
-    bson_append_document_begin(&update, "$set", -1, &set);
-    append_lease(&set, store, now_ms);
-    bson_append_document_end(&update, &set);
-    ok = tow_store_update_one(store, "job", &filter, &update, false, &matched, &code, error);
-    *out_taken = matched == 1;
-    bson_destroy(&filter);
-    bson_destroy(&update);
-    return ok;
+    return tow_fail(error, TOW_ERROR_LEASE,
+                    "the job is held by process %" PRId64
+                    " on %s, %s, and runs out in %.0f s; stop that "
+                    "process, or give another --job",
+                    lease->pid, lease->host, why, left_s > 0 ? left_s : 0);
 }
 
-/* *out_began_ms: tow_boot_ms before the lease's time begins. */
-static bool take_lease(tow_store_t *store, const tow_settings_t *settings, int64_t wait_ms,
-                       int64_t *out_began_ms, bool *out_resumed, tow_error_t *error)
+/* What a start knows while it waits. */
+typedef struct {
+    tow_lease_t first; /* the lease that it found; no holder: none yet */
+    int64_t told_ms;
+    unsigned looks;
+} waiting_t;
+
+/* Waits a little for a lease that is not renewed. False: it is, or nobody wants to wait. */
+static bool wait_for(tow_store_t *store, waiting_t *waiting, const tow_lease_t *lease,
+                     tow_error_t *error)
 {
-    int64_t until_ms = tow_now_ms() + wait_ms, seen_expires_ms = 0;
-    tow_link_t *link = tow_conn_link(store->conn);
+    int64_t now_ms, left_ms;
 
+    if (!server_now(store, &now_ms, error))
+        return false;
+    left_ms = lease->expires_ms - now_ms;
+    if (!store->options.wait)
+        return fail_held(lease, (double)left_ms / 1000, "whose lease has not run out", error);
+    if (waiting->first.holder[0] &&
+        (strcmp(waiting->first.holder, lease->holder) != 0 ||
+         waiting->first.epoch != lease->epoch || waiting->first.expires_ms != lease->expires_ms))
+        return fail_held(lease, (double)left_ms / 1000, "which renews its lease", error);
+    waiting->first = *lease;
+    if (!waiting->told_ms || tow_now_ms() - waiting->told_ms >= TELL_MS) {
+        waiting->told_ms = tow_now_ms();
+        tow_emit(&store->options.sink, TOW_LEVEL_INFO, "lease_waited",
+                 "waiting for the lease of process %" PRId64 " on %s to run out, %.0f s",
+                 lease->pid, lease->host, (double)(left_ms > 0 ? left_ms : 0) / 1000);
+    }
+    if (store->options.stop && tow_stop_wait(store->options.stop, LOOK_MS))
+        return tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped while waiting for the job's lease");
+    return true;
+}
+
+/* *out_document: the job's, as it was just before the lease was taken; the caller's when true.
+ * store->renewed_ms: before the lease's time began. */
+static bool take(tow_store_t *store, bson_t *out_document, tow_error_t *error)
+{
+    waiting_t waiting = {0};
+    char user[512];
+    tow_lease_t lease;
+
+    if (!read_user(store, user, error))
+        return false;
     for (;;) {
-        bool created, found, taken = false, ok;
-        bson_t document;
-        lease_t lease;
-        int64_t now_ms;
+        bool found, taken = false, ok;
 
-        *out_began_ms = tow_boot_ms();
-        if (!server_now(store, &now_ms, error) ||
-            !create_job(store, settings, now_ms, &created, error))
-            return false;
-        *out_resumed = !created;
-        if (created)
-            return true;
-        if (!tow_store_find_one(store, "job", "job", &document, &found, error))
+        if (!tow_store_find_one(store, "job", "job", out_document, &found, error) ||
+            (!found && !create_job(store, error)))
             return false;
         if (!found)
-            continue; /* removed just now */
-        parse_lease(&document, &lease);
-        ok = check_settings(&document, settings, error);
-        bson_destroy(&document);
+            continue;
+        tow_lease_parse(out_document, &lease);
+        ok = (!is_begun(out_document) ||
+              check_settings(out_document, &store->options.settings, error)) &&
+             check_user(out_document, &lease, user, error);
+        if (ok) {
+            atomic_store(&store->renewed_ms, tow_boot_ms());
+            ok = try_take(store, &lease, is_begun(out_document), user, &taken, error);
+        }
+        if (taken)
+            return true;
+        ok = ok && (!lease.holder[0] || wait_for(store, &waiting, &lease, error));
+        bson_destroy(out_document);
         if (!ok)
             return false;
-        if (!strcmp(lease.holder, store->holder))
-            return true; /* our insert was done although its reply was lost */
-        if (!lease.holder[0] || lease.expires_ms <= now_ms || holder_is_gone(&lease)) {
-            if (!take_over(store, &lease, now_ms, &taken, error))
-                return false;
-            if (taken)
-                return true;
-            continue;
-        }
-        /* A holder that renews is alive: no use in waiting. One that does not may be dead. */
-        if (seen_expires_ms && lease.expires_ms > seen_expires_ms)
-            wait_ms = 0;
-        seen_expires_ms = lease.expires_ms;
-        if (tow_now_ms() >= until_ms || wait_ms == 0 || !tow_backoff(link, 6, until_ms))
-            return tow_fail(error, TOW_ERROR_LEASE,
-                            "the job is held by process %" PRId64 " on %s, whose lease runs out in "
-                            "%.0f s; stop that process, or give another --job",
-                            lease.pid, lease.host, (double)(lease.expires_ms - now_ms) / 1000);
     }
 }
 
-bool tow_store_peek(tow_link_t *destination, const char *job, const tow_settings_t *settings,
-                    tow_store_view_t *out, tow_error_t *error)
+static bool open_conns(tow_store_t *store, tow_error_t *error)
 {
-    tow_store_t store = {.database = tow_format("towline_%s", job)};
-    bson_t document;
-    bson_iter_t iter;
-    int64_t now_ms;
-    lease_t lease;
-    bool ok;
+    tow_link_t *link = store->options.destination;
 
-    *out = (tow_store_view_t){0};
-    store.conn = tow_conn_open(destination, error);
-    ok = store.conn && server_now(&store, &now_ms, error) &&
-         tow_store_find_one(&store, "job", "job", &document, &out->exists, error);
-    if (ok && out->exists) {
-        parse_lease(&document, &lease);
-        out->writes_blocked =
-            bson_iter_init_find(&iter, &document, "writesBlocked") && bson_iter_as_bool(&iter);
-        out->held = lease.holder[0] && lease.expires_ms > now_ms && !holder_is_gone(&lease);
-        memcpy(out->host, lease.host, sizeof out->host);
-        out->pid = lease.pid;
-        out->expires_seconds = (double)(lease.expires_ms - now_ms) / 1000;
-        ok = check_settings(&document, settings, error);
-        bson_destroy(&document);
-    }
-    tow_conn_close(store.conn);
-    free(store.database);
-    return ok;
-}
-
-/* The sessions of the processes before ---------------------------------------------------------*/
-
-/* Called by connections before their first numbered write; also for the store's own. */
-static bool note_session(void *data, const bson_t *session, tow_error_t *error)
-{
-    tow_store_t *store = data;
-    bson_t update = BSON_INITIALIZER, set;
-    bool ok;
-
-    bson_append_document_begin(&update, "$addToSet", -1, &set);
-    bson_append_document(&set, "sessions", -1, session);
-    bson_append_document_end(&update, &set);
-    pthread_mutex_lock(&store->lock);
-    ok = tow_store_update_guarded(store, &update, error);
-    pthread_mutex_unlock(&store->lock);
-    bson_destroy(&update);
-    return ok;
-}
-
-/* The update that forgets it is also the write that nothing in it can follow. */
-static bool close_session(tow_store_t *store, tow_conn_t *conn, const bson_t *session,
-                          tow_error_t *error)
-{
-    bson_t update = BSON_INITIALIZER, pull;
-    tow_conn_t *own = store->conn;
-    bool ok;
-
-    bson_append_document_begin(&update, "$pull", -1, &pull);
-    bson_append_document(&pull, "sessions", -1, session);
-    bson_append_document_end(&update, &pull);
-    store->conn = conn;
-    ok = tow_conn_adopt(conn, session, error) && tow_store_update_guarded(store, &update, error);
-    store->conn = own;
-    bson_destroy(&update);
-    return ok;
-}
-
-/* A process that is gone may have left writes on their way, in a network or in the server, that would put
- * old content over what this one is going to write. */
-static bool close_sessions(tow_store_t *store, tow_error_t *error)
-{
-    tow_link_t *link = tow_conn_link(store->conn);
-    bson_iter_t iter, list;
-    tow_conn_t *conn;
-    bson_t document;
-    bool found, ok;
-
-    if (tow_link_facts(link)->standalone)
-        return true;
-    if (!tow_store_find_one(store, "job", "job", &document, &found, error))
+    store->conn = tow_conn_open(link, error);
+    store->keeper.conn = store->conn ? tow_conn_open(link, error) : NULL;
+    if (!store->keeper.conn)
         return false;
-    conn = tow_conn_open_apart(link, error);
-    ok = conn != NULL;
-    if (ok && found && bson_iter_init_find(&iter, &document, "sessions") && bson_iter_recurse(&iter, &list))
-        while (ok && bson_iter_next(&list)) {
-            bson_t session;
-
-            ok = tow_iter_document(&list, &session)
-                     ? tow_store_keep(store, error) && close_session(store, conn, &session, error)
-                     : tow_fail(error, TOW_ERROR_SERVER, "a session of an earlier process cannot be read");
-        }
-    tow_conn_close(conn);
-    if (found)
-        bson_destroy(&document);
-    return ok ? true : tow_fail_context(error, "end what an earlier process of this job has under way");
+    /* They write nothing but the state, each time only where it is ours. */
+    tow_conn_unguarded(store->conn);
+    tow_conn_unguarded(store->keeper.conn);
+    return true;
 }
 
-static bool begin_sessions(tow_store_t *store, bool resumed, tow_error_t *error)
+static bool is_removed(const bson_t *document)
 {
-    const bson_t *own;
-
-    if (resumed && !close_sessions(store, error))
-        return false;
-    tow_link_note_sessions(tow_conn_link(store->conn), note_session, store);
-    if (tow_link_facts(tow_conn_link(store->conn))->standalone)
-        return true;
-    own = tow_conn_session(store->conn, error);
-    return own && note_session(store, own, error);
+    return is_true(document, "removing") && !bson_has_field(document, "ended");
 }
 
-tow_store_t *tow_store_open(tow_link_t *destination, const char *job,
-                            const tow_settings_t *settings, int64_t wait_ms, bool *out_resumed,
-                            tow_error_t *error)
+/* Takes the job's lease, and ends what its former holders may have under way. *out_removed: a
+ * process before was about to remove the state, and could not; that is done now, and the job is
+ * new. */
+static bool take_over(tow_store_t *store, bool *out_resumed, bool *out_removed, tow_error_t *error)
+{
+    bson_t document;
+    bool ok;
+
+    if (!take(store, &document, error))
+        return false;
+    *out_removed = is_removed(&document);
+    *out_resumed = is_begun(&document);
+    tow_lease_limit(store, atomic_load(&store->renewed_ms));
+    ok = tow_keeper_start(store, error) && tow_fence(store, &document, error);
+    bson_destroy(&document);
+    return ok && (!*out_removed || tow_store_drop(store, error));
+}
+
+static tow_store_t *make(const tow_store_options_t *options)
 {
     tow_store_t *store = tow_alloc(sizeof *store);
     bson_oid_t oid;
-    int64_t began_ms;
 
-    store->database = tow_format("towline_%s", job);
+    store->options = *options;
+    store->database = tow_format("towline_%s", options->job);
     pthread_mutex_init(&store->lock, NULL);
+    pthread_mutex_init(&store->keeper.lock, NULL);
+    tow_condition_init(&store->keeper.changed);
     bson_oid_init(&oid, NULL);
     bson_oid_to_string(&oid, store->holder);
-    store->conn = tow_conn_open(destination, error);
-    if (!store->conn || !take_lease(store, settings, wait_ms, &began_ms, out_resumed, error)) {
+    return store;
+}
+
+tow_store_t *tow_store_open(const tow_store_options_t *options, bool *out_resumed,
+                            tow_error_t *error)
+{
+    bool removed = true;
+    tow_store_t *store = NULL;
+
+    while (removed) {
         tow_store_destroy(store);
-        return NULL;
+        store = make(options);
+        if (!open_conns(store, error) || !take_over(store, out_resumed, &removed, error)) {
+            tow_store_destroy(store);
+            return NULL;
+        }
     }
-    tow_conn_unlimited(store->conn);
-    store->renewed_ms = began_ms;
-    if (!begin_sessions(store, *out_resumed, error)) {
-        tow_store_destroy(store);
-        return NULL;
-    }
+    store->options.settings = (tow_settings_t){0}; /* they were borrowed */
+    store->options.job = NULL;
     return store;
 }
 
@@ -418,84 +450,48 @@ void tow_store_destroy(tow_store_t *store)
 {
     if (!store)
         return;
+    tow_keeper_end(store);
     if (store->conn)
-        tow_link_note_sessions(tow_conn_link(store->conn), NULL, NULL);
+        tow_link_guard(store->options.destination, NULL, NULL);
+    tow_conn_close(store->keeper.conn);
     tow_conn_close(store->conn);
+    pthread_cond_destroy(&store->keeper.changed);
+    pthread_mutex_destroy(&store->keeper.lock);
     pthread_mutex_destroy(&store->lock);
+    free(store->slots);
     free(store->database);
     free(store);
 }
 
-const char *tow_store_database(const tow_store_t *store)
-{
-    return store->database;
-}
+/* Looking ---------------------------------------------------------------------------------------*/
 
-static bool renew(tow_store_t *store, tow_error_t *error)
+bool tow_store_peek(tow_link_t *destination, const char *job, const tow_settings_t *settings,
+                    tow_store_view_t *out, tow_error_t *error)
 {
-    bson_t update = BSON_INITIALIZER, set;
-    int64_t now_ms, before_ms = tow_boot_ms();
-    bool ok = server_now(store, &now_ms, error);
+    tow_store_t store = {.options.destination = destination,
+                         .database = tow_format("towline_%s", job)};
+    bool found = false, ok;
+    bson_t document;
+    tow_lease_t lease;
+    int64_t now_ms;
 
-    if (ok) {
-        bson_append_document_begin(&update, "$set", -1, &set);
-        bson_append_date_time(&set, "lease.expires", -1, now_ms + TOW_LEASE_MS);
-        bson_append_document_end(&update, &set);
-        ok = tow_store_update_guarded(store, &update, error);
+    *out = (tow_store_view_t){0};
+    store.conn = tow_conn_open(destination, error);
+    ok = store.conn && server_now(&store, &now_ms, error) &&
+         tow_store_find_one(&store, "job", "job", &document, &found, error);
+    if (ok && found) {
+        tow_lease_parse(&document, &lease);
+        out->exists = is_begun(&document) && !is_removed(&document);
+        out->writes_blocked = is_true(&document, "writesBlocked");
+        out->held = lease.holder[0] && lease.expires_ms > now_ms;
+        memcpy(out->host, lease.host, sizeof out->host);
+        out->pid = lease.pid;
+        out->expires_seconds = (double)(lease.expires_ms - now_ms) / 1000;
+        ok = !out->exists || check_settings(&document, settings, error);
     }
-    if (ok)
-        store->renewed_ms = before_ms;
-    if (ok && store->guarding)
-        tow_link_limit_writes(tow_conn_link(store->conn), before_ms + TOW_LEASE_MS);
-    bson_destroy(&update);
-    return ok;
-}
-
-bool tow_store_renew(tow_store_t *store, tow_error_t *error)
-{
-    bool ok;
-
-    pthread_mutex_lock(&store->lock);
-    ok = renew(store, error);
-    pthread_mutex_unlock(&store->lock);
-    return ok;
-}
-
-bool tow_store_keep(tow_store_t *store, tow_error_t *error)
-{
-    return tow_boot_ms() - store->renewed_ms < TOW_LEASE_MS / 3 || renew(store, error);
-}
-
-void tow_store_guard(tow_store_t *store, bool guarding)
-{
-    pthread_mutex_lock(&store->lock);
-    store->guarding = guarding;
-    tow_link_limit_writes(tow_conn_link(store->conn),
-                          guarding ? store->renewed_ms + TOW_LEASE_MS : 0);
-    pthread_mutex_unlock(&store->lock);
-}
-
-bool tow_store_lease_valid(tow_store_t *store)
-{
-    bool valid;
-
-    pthread_mutex_lock(&store->lock);
-    valid = tow_boot_ms() - store->renewed_ms < TOW_LEASE_MS;
-    pthread_mutex_unlock(&store->lock);
-    return valid;
-}
-
-bool tow_store_release(tow_store_t *store, tow_error_t *error)
-{
-    bson_t update = BSON_INITIALIZER, unset;
-    bool ok;
-
-    bson_append_document_begin(&update, "$unset", -1, &unset);
-    bson_append_utf8(&unset, "lease", -1, "", -1);
-    bson_append_document_end(&update, &unset);
-    pthread_mutex_lock(&store->lock);
-    ok = tow_store_update_guarded(store, &update, error);
-    pthread_mutex_unlock(&store->lock);
-    bson_destroy(&update);
+    if (found)
+        bson_destroy(&document);
+    tow_conn_close(store.conn);
+    free(store.database);
     return ok;
 }

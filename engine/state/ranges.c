@@ -52,29 +52,111 @@ static void append_range(bson_t *out, const char *ns, const tow_range_t *range)
     bson_append_int64(out, "bytes", -1, (int64_t)range->bytes);
 }
 
+typedef struct {
+    bson_t **items;
+    size_t count;
+} documents_t;
+
+static void free_documents(documents_t *documents)
+{
+    for (size_t i = 0; i < documents->count; i++)
+        bson_destroy(documents->items[i]);
+    free(documents->items);
+    *documents = (documents_t){0};
+}
+
+static void take_document(void *data, const bson_t *document)
+{
+    documents_t *documents = data;
+
+    documents->items =
+        tow_realloc(documents->items, (documents->count + 1) * sizeof *documents->items);
+    documents->items[documents->count++] = bson_copy(document);
+}
+
+/* All documents of a collection that match {field: value}, or all with NULL. */
+static bool read_all(tow_store_t *store, const char *collection, const char *field,
+                     const char *value, documents_t *out, tow_error_t *error)
+{
+    tow_optime_t after = tow_link_time(store->options.destination);
+    bson_t command = BSON_INITIALIZER, part;
+    bool ok;
+
+    *out = (documents_t){0};
+    bson_append_utf8(&command, "find", -1, collection, -1);
+    if (field) {
+        bson_append_document_begin(&command, "filter", -1, &part);
+        bson_append_utf8(&part, field, -1, value, -1);
+        bson_append_document_end(&command, &part);
+    }
+    bson_append_document_begin(&command, "readConcern", -1, &part);
+    bson_append_utf8(&part, "level", -1, "majority", -1);
+    if (after && !tow_link_facts(store->options.destination)->standalone)
+        bson_append_timestamp(&part, "afterClusterTime", -1, (uint32_t)(after >> 32),
+                              (uint32_t)after);
+    bson_append_document_end(&command, &part);
+    ok = tow_cursor_each(store->conn, store->database, &command, NULL, take_document, out, error);
+    bson_destroy(&command);
+    return ok ? true : tow_fail_context(error, "the job's state (%s)", store->database);
+}
+
+/* Removing --------------------------------------------------------------------------------------*/
+
+/* What a reply says of documents that were refused. */
+static bool check_reply(const tow_store_t *store, const bson_t *reply, tow_error_t *error)
+{
+    tow_write_error_t failure;
+    uint32_t position = 0;
+
+    return !tow_reply_write_error(reply, &position, &failure) ||
+           tow_fail(error, TOW_ERROR_SERVER, "the job's state (%s): %s", store->database,
+                    failure.message);
+}
+
+/* Deletes the given documents by their _ids, each by a statement of its own: a deleteMany is no
+ * retryable write, and could arrive when another process has the job. */
+static bool delete_documents(tow_store_t *store, const char *collection, bson_t *const *documents,
+                             size_t count, tow_error_t *error)
+{
+    bool ok = true;
+
+    for (size_t from = 0; ok && from < count; from += RANGES_A_MESSAGE) {
+        bson_t command = BSON_INITIALIZER, list, statement, filter, reply;
+
+        bson_append_utf8(&command, "delete", -1, collection, -1);
+        bson_append_array_begin(&command, "deletes", -1, &list);
+        for (size_t i = from; i < count && i < from + RANGES_A_MESSAGE; i++) {
+            char buffer[16];
+            const char *key;
+            bson_iter_t id;
+
+            if (!bson_iter_init_find(&id, documents[i], "_id"))
+                continue;
+            bson_uint32_to_string((uint32_t)(i - from), &key, buffer, sizeof buffer);
+            bson_append_document_begin(&list, key, -1, &statement);
+            bson_append_document_begin(&statement, "q", -1, &filter);
+            bson_append_iter(&filter, "_id", 3, &id);
+            bson_append_document_end(&statement, &filter);
+            bson_append_int32(&statement, "limit", -1, 1);
+            bson_append_document_end(&list, &statement);
+        }
+        bson_append_array_end(&command, &list);
+        ok = tow_store_run(store, &command, TOW_SEND_WRITE | TOW_SEND_ONCE, &reply, error) &&
+             check_reply(store, &reply, error);
+        bson_destroy(&reply);
+        bson_destroy(&command);
+    }
+    return ok;
+}
+
 bool tow_store_delete_by(tow_store_t *store, const char *collection, const char *field,
                          const char *value, tow_error_t *error)
 {
-    bson_t command = BSON_INITIALIZER, list, statement, filter, reply;
-    tow_write_error_t failure;
-    uint32_t position = 0;
-    bool ok;
+    documents_t documents;
+    bool ok = read_all(store, collection, field, value, &documents, error);
 
-    bson_append_utf8(&command, "delete", -1, collection, -1);
-    bson_append_array_begin(&command, "deletes", -1, &list);
-    bson_append_document_begin(&list, "0", -1, &statement);
-    bson_append_document_begin(&statement, "q", -1, &filter);
-    bson_append_utf8(&filter, field, -1, value, -1);
-    bson_append_document_end(&statement, &filter);
-    bson_append_int32(&statement, "limit", -1, 0);
-    bson_append_document_end(&list, &statement);
-    bson_append_array_end(&command, &list);
-    ok = tow_store_run(store, &command, TOW_SEND_WRITE, &reply, error);
-    if (ok && tow_reply_write_error(&reply, &position, &failure))
-        ok = tow_fail(error, TOW_ERROR_SERVER, "the job's state (%s): %s", store->database,
-                      failure.message);
-    bson_destroy(&reply);
-    bson_destroy(&command);
+    ok = ok && delete_documents(store, collection, documents.items, documents.count, error);
+    free_documents(&documents);
     return ok;
 }
 
@@ -108,13 +190,28 @@ static uint32_t append_ranges(bson_t *list, const char *ns, const tow_range_t *r
     return i;
 }
 
+/* Recording -------------------------------------------------------------------------------------*/
+
+/* On a standalone, which knows no retryable writes, an insert that was sent again finds its own
+ * work. */
+static bool check_inserted(const tow_store_t *store, const bson_t *reply, tow_error_t *error)
+{
+    tow_write_error_t failure;
+    uint32_t position = 0;
+
+    while (tow_reply_write_error(reply, &position, &failure))
+        if (failure.code != TOW_DUPLICATE_KEY ||
+            !tow_link_facts(store->options.destination)->standalone)
+            return tow_fail(error, TOW_ERROR_SERVER, "the job's state (%s): %s", store->database,
+                            failure.message);
+    return true;
+}
+
 static bool insert_ranges(tow_store_t *store, const char *ns, const tow_range_t *ranges,
                           uint32_t count, tow_error_t *error)
 {
     for (uint32_t from = 0; from < count;) {
         bson_t command = BSON_INITIALIZER, list, reply;
-        tow_write_error_t failure;
-        uint32_t position = 0;
         bool ok;
 
         bson_append_utf8(&command, "insert", -1, "ranges", -1);
@@ -122,11 +219,8 @@ static bool insert_ranges(tow_store_t *store, const char *ns, const tow_range_t 
         from = append_ranges(&list, ns, ranges, from, count);
         bson_append_array_end(&command, &list);
         bson_append_bool(&command, "ordered", -1, false);
-        ok = tow_store_run(store, &command, TOW_SEND_WRITE, &reply, error);
-        while (ok && tow_reply_write_error(&reply, &position, &failure))
-            if (failure.code != TOW_DUPLICATE_KEY) /* a retried insert finds its own work */
-                ok = tow_fail(error, TOW_ERROR_SERVER, "the job's state (%s): %s", store->database,
-                              failure.message);
+        ok = tow_store_run(store, &command, TOW_SEND_WRITE | TOW_SEND_ONCE, &reply, error) &&
+             check_inserted(store, &reply, error);
         bson_destroy(&reply);
         bson_destroy(&command);
         if (!ok)
@@ -146,7 +240,8 @@ static bool replace(tow_store_t *store, const char *collection, const bson_t *do
 
     if (bson_iter_init_find(&iter, document, "_id"))
         bson_append_iter(&filter, "_id", 3, &iter);
-    ok = tow_store_update_one(store, collection, &filter, document, true, &matched, &code, error);
+    ok = tow_store_update_one(store, collection, &filter, document, false, true, &matched, &code,
+                              error);
     bson_destroy(&filter);
     return ok;
 }
@@ -185,7 +280,7 @@ bool tow_store_put_collection(tow_store_t *store, const tow_collection_info_t *i
     if (!store)
         return true;
     pthread_mutex_lock(&store->lock);
-    ok = tow_store_keep(store, error) && record(store, info, 0, 0, error) &&
+    ok = record(store, info, 0, 0, error) &&
          tow_store_delete_by(store, "ranges", "ns", info->ns, error) &&
          insert_ranges(store, info->ns, ranges, count, error) &&
          (!count || record(store, info, read_at, count, error));
@@ -203,7 +298,7 @@ bool tow_store_put_range(tow_store_t *store, const char *ns, const tow_range_t *
         return true;
     append_range(&document, ns, range);
     pthread_mutex_lock(&store->lock);
-    ok = tow_store_keep(store, error) && replace(store, "ranges", &document, error);
+    ok = replace(store, "ranges", &document, error);
     pthread_mutex_unlock(&store->lock);
     bson_destroy(&document);
     return ok;
@@ -222,8 +317,8 @@ bool tow_store_set_collection(tow_store_t *store, const char *ns, const bson_t *
     bson_append_utf8(&filter, "_id", -1, ns, -1);
     bson_append_document(&update, "$set", -1, fields);
     pthread_mutex_lock(&store->lock);
-    ok =
-        tow_store_update_one(store, "collections", &filter, &update, false, &matched, &code, error);
+    ok = tow_store_update_one(store, "collections", &filter, &update, false, false, &matched, &code,
+                              error);
     pthread_mutex_unlock(&store->lock);
     bson_destroy(&filter);
     bson_destroy(&update);
@@ -243,50 +338,6 @@ bool tow_store_remove_collection(tow_store_t *store, const char *ns, tow_error_t
 }
 
 /* Restart ---------------------------------------------------------------------------------------*/
-
-typedef struct {
-    bson_t **items;
-    size_t count;
-} documents_t;
-
-static void free_documents(documents_t *documents)
-{
-    for (size_t i = 0; i < documents->count; i++)
-        bson_destroy(documents->items[i]);
-    free(documents->items);
-    *documents = (documents_t){0};
-}
-
-static void take_document(void *data, const bson_t *document)
-{
-    documents_t *documents = data;
-
-    documents->items =
-        tow_realloc(documents->items, (documents->count + 1) * sizeof *documents->items);
-    documents->items[documents->count++] = bson_copy(document);
-}
-
-/* All documents of a collection that match {field: value}, or all with NULL. */
-static bool read_all(tow_store_t *store, const char *collection, const char *field,
-                     const char *value, documents_t *out, tow_error_t *error)
-{
-    bson_t command = BSON_INITIALIZER, part;
-    bool ok;
-
-    *out = (documents_t){0};
-    bson_append_utf8(&command, "find", -1, collection, -1);
-    if (field) {
-        bson_append_document_begin(&command, "filter", -1, &part);
-        bson_append_utf8(&part, field, -1, value, -1);
-        bson_append_document_end(&command, &part);
-    }
-    bson_append_document_begin(&command, "readConcern", -1, &part);
-    bson_append_utf8(&part, "level", -1, "majority", -1);
-    bson_append_document_end(&command, &part);
-    ok = tow_cursor_each(store->conn, store->database, &command, NULL, take_document, out, error);
-    bson_destroy(&command);
-    return ok ? true : tow_fail_context(error, "the job's state (%s)", store->database);
-}
 
 static void parse_bounds(bson_iter_t *iter, tow_range_t *out)
 {
@@ -357,8 +408,7 @@ static bool hand_over(tow_store_t *store, const bson_t *collection, tow_store_ea
         return tow_fail(error, TOW_ERROR_SERVER, "the job's state (%s) has a collection without a name",
                         store->database);
     pthread_mutex_lock(&store->lock);
-    ok = tow_store_keep(store, error) &&
-         read_all(store, "ranges", "ns", ns, &documents, error);
+    ok = read_all(store, "ranges", "ns", ns, &documents, error);
     pthread_mutex_unlock(&store->lock);
     if (!ok)
         return false;
@@ -389,5 +439,26 @@ bool tow_store_each_collection(tow_store_t *store, tow_store_each_fn each, void 
     for (size_t i = 0; ok && i < collections.count; i++)
         ok = hand_over(store, collections.items[i], each, data, error);
     free_documents(&collections);
+    return ok;
+}
+
+/* Cleared ---------------------------------------------------------------------------------------*/
+
+bool tow_store_record_cleared(tow_store_t *store, const tow_collection_info_t *const *items,
+                              size_t count, tow_error_t *error)
+{
+    bool ok = true;
+
+    pthread_mutex_lock(&store->lock);
+    for (size_t i = 0; ok && i < count; i++) {
+        bson_t document = BSON_INITIALIZER;
+
+        bson_append_utf8(&document, "_id", -1, items[i]->ns, -1);
+        bson_append_binary(&document, "uuid", -1, BSON_SUBTYPE_UUID, items[i]->uuid,
+                           sizeof items[i]->uuid);
+        ok = replace(store, "cleared", &document, error);
+        bson_destroy(&document);
+    }
+    pthread_mutex_unlock(&store->lock);
     return ok;
 }

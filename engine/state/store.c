@@ -1,6 +1,7 @@
 /* store.c: commands on the job's database, the job's document and its checkpoint. */
 #include "engine/state/store_internal.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 #include "engine/base/clock.h"
@@ -16,15 +17,30 @@ bool tow_store_run(tow_store_t *store, const bson_t *command, int flags, bson_t 
     return tow_fail_context(error, "the job's state (%s)", store->database);
 }
 
-/* update one document; *out_matched: how many the filter found (or were inserted). */
-bool tow_store_update_one(tow_store_t *store, const char *collection, const bson_t *filter,
-                          const bson_t *update, bool upsert, int64_t *out_matched, int *out_code,
-                          tow_error_t *error)
+/* The reply of an update of one document. */
+static bool read_update(const tow_store_t *store, const bson_t *reply, int64_t *out_matched,
+                        int *out_code, tow_error_t *error)
 {
-    bson_t command = BSON_INITIALIZER, list, statement, reply;
     tow_write_error_t failure;
-    bson_iter_t iter;
     uint32_t position = 0;
+    bson_iter_t iter;
+
+    if (bson_iter_init_find(&iter, reply, "n"))
+        *out_matched = bson_iter_as_int64(&iter);
+    if (!tow_reply_write_error(reply, &position, &failure))
+        return true;
+    *out_code = failure.code;
+    return failure.code == TOW_DUPLICATE_KEY ||
+           tow_fail(error, TOW_ERROR_SERVER, "the job's state (%s): %s", store->database,
+                    failure.message);
+}
+
+static bool update_with(tow_store_t *store, tow_conn_t *conn, const char *collection,
+                        const bson_t *filter, const bson_t *update, bool pipeline, bool upsert,
+                        int64_t *out_matched, int *out_code, tow_error_t *error)
+{
+    tow_send_options_t send = {.flags = TOW_SEND_WRITE | TOW_SEND_ONCE | TOW_SEND_RETRY};
+    bson_t command = BSON_INITIALIZER, list, statement, reply;
     bool ok;
 
     *out_matched = 0;
@@ -33,19 +49,16 @@ bool tow_store_update_one(tow_store_t *store, const char *collection, const bson
     bson_append_array_begin(&command, "updates", -1, &list);
     bson_append_document_begin(&list, "0", -1, &statement);
     bson_append_document(&statement, "q", -1, filter);
-    bson_append_document(&statement, "u", -1, update);
+    if (pipeline)
+        bson_append_array(&statement, "u", -1, update);
+    else
+        bson_append_document(&statement, "u", -1, update);
     bson_append_bool(&statement, "upsert", -1, upsert);
     bson_append_document_end(&list, &statement);
     bson_append_array_end(&command, &list);
-    ok = tow_store_run(store, &command, TOW_SEND_WRITE | TOW_SEND_ONCE, &reply, error);
-    if (ok && bson_iter_init_find(&iter, &reply, "n"))
-        *out_matched = bson_iter_as_int64(&iter);
-    if (ok && tow_reply_write_error(&reply, &position, &failure)) {
-        *out_code = failure.code;
-        if (failure.code != TOW_DUPLICATE_KEY)
-            ok = tow_fail(error, TOW_ERROR_SERVER, "the job's state (%s): %s", store->database,
-                          failure.message);
-    }
+    ok = tow_conn_command(conn, store->database, &command, &send, &reply, error) ||
+         tow_fail_context(error, "the job's state (%s)", store->database);
+    ok = ok && read_update(store, &reply, out_matched, out_code, error);
     bson_destroy(&reply);
     bson_destroy(&command);
     return ok;
@@ -65,9 +78,21 @@ static bool holds_documents(const bson_t *reply)
     return !broken;
 }
 
-bool tow_store_find_one(tow_store_t *store, const char *collection, const char *id, bson_t *out,
-                        bool *out_found, tow_error_t *error)
+bool tow_store_update_one(tow_store_t *store, const char *collection, const bson_t *filter,
+                          const bson_t *update, bool pipeline, bool upsert, int64_t *out_matched,
+                          int *out_code, tow_error_t *error)
 {
+    return update_with(store, store->conn, collection, filter, update, pipeline, upsert,
+                       out_matched, out_code, error);
+}
+
+/* A document by its _id, as of all that this side is known to have done: a majority read alone may
+ * see less after an election. */
+static bool find_with(tow_store_t *store, tow_conn_t *conn, const char *collection, const char *id,
+                      bson_t *out, bool *out_found, tow_error_t *error)
+{
+    tow_link_t *link = store->options.destination;
+    tow_optime_t after = tow_link_facts(link)->standalone ? 0 : tow_link_time(link);
     bson_t command = BSON_INITIALIZER, filter, reply, first;
     tow_reply_cursor_t cursor;
     bool ok, broken;
@@ -79,8 +104,8 @@ bool tow_store_find_one(tow_store_t *store, const char *collection, const char *
     bson_append_document_end(&command, &filter);
     bson_append_int32(&command, "limit", -1, 1);
     bson_append_bool(&command, "singleBatch", -1, true);
-    ok = tow_conn_ask(store->conn, store->database, &command, TOW_SEND_READ, holds_documents, "find", &reply,
-                      error) ||
+    ok = tow_conn_ask_after(conn, store->database, &command, TOW_SEND_READ, after, holds_documents, "find",
+                            &reply, error) ||
          tow_fail_context(error, "the job's state (%s)", store->database);
     if (ok && tow_reply_cursor(&reply, &cursor) && tow_batch_document(&cursor.batch, &first, &broken)) {
         bson_copy_to(&first, out);
@@ -91,7 +116,44 @@ bool tow_store_find_one(tow_store_t *store, const char *collection, const char *
     return ok;
 }
 
-bool tow_store_update_guarded(tow_store_t *store, const bson_t *update, tow_error_t *error)
+bool tow_store_find_one(tow_store_t *store, const char *collection, const char *id, bson_t *out,
+                        bool *out_found, tow_error_t *error)
+{
+    return find_with(store, store->conn, collection, id, out, out_found, error);
+}
+
+/* Why no document of the job is ours any more. */
+static bool fail_lost(tow_store_t *store, tow_conn_t *conn, tow_error_t *error)
+{
+    tow_lease_t lease = {0};
+    bson_t document;
+    bool found;
+
+    if (!find_with(store, conn, "job", "job", &document, &found, error))
+        return false;
+    if (!found)
+        return tow_fail(
+            error, TOW_ERROR_LEASE,
+            "the job's state (%s) was removed from the destination; this process stops. What it "
+            "copied is still there, but where it stood is lost: a new job begins from the start "
+            "(towline run --clear-destination drops what was copied first)",
+            store->database);
+    tow_lease_parse(&document, &lease);
+    bson_destroy(&document);
+    if (!lease.holder[0])
+        return tow_fail(
+            error, TOW_ERROR_LEASE,
+            "another process took this job over and gave it back (%s); this one stops, the same "
+            "command goes on from there",
+            store->database);
+    return tow_fail(error, TOW_ERROR_LEASE,
+                    "process %" PRId64
+                    " on %s took this job over (%s); this one stops, and nothing is lost",
+                    lease.pid, lease.host, store->database);
+}
+
+bool tow_store_update_by(tow_store_t *store, tow_conn_t *conn, const bson_t *update, bool pipeline,
+                         tow_error_t *error)
 {
     bson_t filter = BSON_INITIALIZER;
     int64_t matched;
@@ -100,13 +162,28 @@ bool tow_store_update_guarded(tow_store_t *store, const bson_t *update, tow_erro
 
     bson_append_utf8(&filter, "_id", -1, "job", -1);
     bson_append_utf8(&filter, "lease.holder", -1, store->holder, -1);
-    ok = tow_store_update_one(store, "job", &filter, update, false, &matched, &code, error);
+    bson_append_int64(&filter, "epoch", -1, store->epoch);
+    ok = update_with(store, conn, "job", &filter, update, pipeline, false, &matched, &code, error);
     bson_destroy(&filter);
-    if (ok && !matched)
-        return tow_fail(error, TOW_ERROR_LEASE,
-                        "another process took this job over, or its state (%s) was removed; this "
-                        "one stops, nothing is lost",
-                        store->database);
+    return ok && !matched ? fail_lost(store, conn, error) : ok;
+}
+
+bool tow_store_update_guarded(tow_store_t *store, const bson_t *update, tow_error_t *error)
+{
+    return tow_store_update_by(store, store->conn, update, false, error);
+}
+
+/* {$set: {removing: true}}: whoever takes the job over from here on ends it, too. */
+static bool mark_removing(tow_store_t *store, tow_error_t *error)
+{
+    bson_t update = BSON_INITIALIZER, set;
+    bool ok;
+
+    bson_append_document_begin(&update, "$set", -1, &set);
+    bson_append_bool(&set, "removing", -1, true);
+    bson_append_document_end(&update, &set);
+    ok = tow_store_update_guarded(store, &update, error);
+    bson_destroy(&update);
     return ok;
 }
 
@@ -117,10 +194,39 @@ bool tow_store_drop(tow_store_t *store, tow_error_t *error)
 
     bson_append_int32(&command, "dropDatabase", -1, 1);
     pthread_mutex_lock(&store->lock);
-    ok = tow_store_run(store, &command, TOW_SEND_WRITE, &reply, error);
+    ok = mark_removing(store, error);
     pthread_mutex_unlock(&store->lock);
-    bson_destroy(&reply);
+    tow_keeper_end(store); /* nothing is left to be renewed; the lease lasts for the drop */
+    pthread_mutex_lock(&store->lock);
+    if (ok && !tow_store_lease_valid(store))
+        ok = tow_fail(error, TOW_ERROR_LEASE,
+                      "the job's lease ran out before its state (%s) was removed; the same command "
+                      "removes it",
+                      store->database);
+    if (ok) {
+        ok = tow_store_run(store, &command, TOW_SEND_WRITE, &reply, error);
+        bson_destroy(&reply);
+    }
+    pthread_mutex_unlock(&store->lock);
+    tow_link_limit_writes(store->options.destination, 1); /* long ago: this process is done */
     bson_destroy(&command);
+    return ok;
+}
+
+bool tow_store_release(tow_store_t *store, tow_error_t *error)
+{
+    bson_t update = BSON_INITIALIZER, unset;
+    bool ok;
+
+    bson_append_document_begin(&update, "$unset", -1, &unset);
+    bson_append_utf8(&unset, "lease", -1, "", -1);
+    bson_append_document_end(&update, &unset);
+    tow_keeper_end(store);
+    tow_link_limit_writes(store->options.destination, 1); /* long ago */
+    pthread_mutex_lock(&store->lock);
+    ok = tow_store_update_guarded(store, &update, error);
+    pthread_mutex_unlock(&store->lock);
+    bson_destroy(&update);
     return ok;
 }
 
@@ -164,7 +270,31 @@ bool tow_store_get(tow_store_t *store, bson_t *out, tow_error_t *error)
     return ok;
 }
 
-/* The checkpoint stands in the job's document, so that one guarded write stores it. */
+const char *tow_store_database(const tow_store_t *store)
+{
+    return store->database;
+}
+
+bool tow_store_begin(tow_store_t *store, tow_error_t *error)
+{
+    bson_t fields = BSON_INITIALIZER;
+    bool ok;
+
+    bson_append_bool(&fields, "begun", -1, true);
+    ok = tow_store_set(store, &fields, error);
+    bson_destroy(&fields);
+    return ok;
+}
+
+/* Checkpoint ------------------------------------------------------------------------------------*/
+
+void tow_checkpoint_clear(tow_checkpoint_t *checkpoint)
+{
+    bson_destroy(&checkpoint->token);
+    bson_destroy(&checkpoint->ddl_token);
+}
+
+/* The checkpoint is stored in the job's document, so that one guarded write stores it. */
 bool tow_store_save_checkpoint(tow_store_t *store, const tow_checkpoint_t *checkpoint,
                                tow_error_t *error)
 {
@@ -174,35 +304,46 @@ bool tow_store_save_checkpoint(tow_store_t *store, const tow_checkpoint_t *check
     bson_append_document_begin(&fields, "checkpoint", -1, &part);
     bson_append_document(&part, "token", -1, &checkpoint->token);
     tow_store_append_time(&part, "time", checkpoint->time);
-    tow_store_append_time(&part, "ddlTime", checkpoint->ddl_time);
+    if (!bson_empty(&checkpoint->ddl_token)) {
+        bson_append_document(&part, "ddlToken", -1, &checkpoint->ddl_token);
+        tow_store_append_time(&part, "ddlTime", checkpoint->ddl_time);
+    }
     bson_append_document_end(&fields, &part);
     ok = tow_store_set(store, &fields, error);
     bson_destroy(&fields);
     return ok;
 }
 
+/* Copies a document into *out, which is empty. False: it is none. */
+static bool copy_document(const bson_iter_t *field, bson_t *out)
+{
+    bson_t document;
+
+    return tow_iter_document(field, &document) && bson_concat(out, &document);
+}
+
 bool tow_store_load_checkpoint(tow_store_t *store, tow_checkpoint_t *out, bool *out_found,
                                tow_error_t *error)
 {
-    bson_t document, token;
+    bson_t document;
     bson_iter_t iter, field;
     bool ok = tow_store_get(store, &document, error);
 
     *out_found = false;
-    *out = (tow_checkpoint_t){0};
+    *out = (tow_checkpoint_t){.token = BSON_INITIALIZER, .ddl_token = BSON_INITIALIZER};
     if (ok && bson_iter_init_find(&iter, &document, "checkpoint") &&
         BSON_ITER_HOLDS_DOCUMENT(&iter) && bson_iter_recurse(&iter, &field))
         while (bson_iter_next(&field)) {
             const char *name = bson_iter_key(&field);
 
-            if (!strcmp(name, "token") && !*out_found && tow_iter_document(&field, &token)) {
-                bson_copy_to(&token, &out->token);
-                *out_found = true;
-            } else if (!strcmp(name, "time")) {
+            if (!strcmp(name, "token") && !*out_found)
+                *out_found = copy_document(&field, &out->token);
+            else if (!strcmp(name, "ddlToken"))
+                copy_document(&field, &out->ddl_token);
+            else if (!strcmp(name, "time"))
                 out->time = tow_store_read_time(&field);
-            } else if (!strcmp(name, "ddlTime")) {
+            else if (!strcmp(name, "ddlTime"))
                 out->ddl_time = tow_store_read_time(&field);
-            }
         }
     bson_destroy(&document);
     return ok;

@@ -16,17 +16,31 @@ typedef struct {
     const char *filter;                                  /* tow_filter_text */
 } tow_settings_t;
 
-/* Takes the lease (creates the job's document when it is new). TOW_ERROR_LEASE names the holder and
- * when the lease runs out; a holder on this host (same boot id, same container) whose process is gone is
- * replaced at once, otherwise an unexpired lease is waited for no longer than `wait_ms`. TOW_ERROR_SETTINGS says
- * which setting differs and both values. *out_resumed: the job existed already: behind the call no write of an
- * earlier process of it comes into effect any more. */
-tow_store_t *tow_store_open(tow_link_t *destination, const char *job, const tow_settings_t *settings,
-                            int64_t wait_ms, bool *out_resumed, tow_error_t *error);
+typedef struct {
+    tow_link_t *destination;
+    const char *job;         /* its name; copied */
+    tow_settings_t settings; /* borrowed for the call */
+    int64_t lease_ms;
+    bool wait;        /* for a lease that is not renewed, until it has run out */
+    tow_sink_t sink;  /* is told of that wait */
+    tow_stop_t *stop; /* gets the error when the lease is lost; ends the wait; borrowed */
+} tow_store_options_t;
+
+/* Takes the lease (creates the job's document when it is new) and keeps it until it is given back.
+ * Nothing but the destination's clock decides whether a lease has run out. TOW_ERROR_LEASE: it is
+ * held, by whom. TOW_ERROR_SETTINGS says which setting differs and both values, or that another
+ * user began the job. *out_resumed: the job was begun (tow_store_begin). After the call no
+ * retryable write of an earlier process of the job comes into effect any more, and the destination
+ * takes writes of this link only under the lease: until it has run out by our clock, or after a
+ * guarded update that names the write. */
+tow_store_t *tow_store_open(const tow_store_options_t *options, bool *out_resumed,
+                            tow_error_t *error);
+/* The destination holds nothing but what is this job's: from now on it is resumed. */
+bool tow_store_begin(tow_store_t *store, tow_error_t *error) TOW_CHECK;
 /* What the destination holds of a job, without taking its lease or writing anything. */
 typedef struct {
     bool exists;           /* the job was begun */
-    bool held;             /* its lease has not run out, and its holder may be alive */
+    bool held;             /* its lease has not run out */
     char host[256];        /* of the holder */
     int64_t pid;
     double expires_seconds;
@@ -36,15 +50,15 @@ typedef struct {
 bool tow_store_peek(tow_link_t *destination, const char *job, const tow_settings_t *settings,
                     tow_store_view_t *out, tow_error_t *error) TOW_CHECK;
 void tow_store_destroy(tow_store_t *store); /* keeps state and lease; takes NULL */
-bool tow_store_release(tow_store_t *store, tow_error_t *error) TOW_CHECK; /* gives the lease back */
-bool tow_store_drop(tow_store_t *store, tow_error_t *error) TOW_CHECK;    /* removes the database */
-/* Extends the lease (15 s); TOW_ERROR_LEASE when another process took it. */
-bool tow_store_renew(tow_store_t *store, tow_error_t *error) TOW_CHECK;
-/* While guarding, the destination takes no writes (tow_link_limit_writes) but of the state itself as soon as
- * the lease has run out by this process's clock, until it is renewed. */
-void tow_store_guard(tow_store_t *store, bool guarding);
+/* Gives the lease back; nothing may be under way any more, and nothing is written after it. */
+bool tow_store_release(tow_store_t *store, tow_error_t *error) TOW_CHECK;
+/* Removes the database, once the destination has confirmed that it is ours; TOW_ERROR_LEASE. */
+bool tow_store_drop(tow_store_t *store, tow_error_t *error) TOW_CHECK;
 /* Tells whether a lease that this process believes to hold has run out by its own clock. */
 bool tow_store_lease_valid(tow_store_t *store);
+/* Records namespaces that are about to be dropped, so that the state says whose doing it was. */
+bool tow_store_record_cleared(tow_store_t *store, const tow_collection_info_t *const *items,
+                              size_t count, tow_error_t *error) TOW_CHECK;
 const char *tow_store_database(const tow_store_t *store);
 
 /* The job's own fields: a small document merged ($set) into / read from the job document:
@@ -52,12 +66,15 @@ const char *tow_store_database(const tow_store_t *store);
 bool tow_store_set(tow_store_t *store, const bson_t *fields, tow_error_t *error) TOW_CHECK;
 bool tow_store_get(tow_store_t *store, bson_t *out, tow_error_t *error) TOW_CHECK; /* whole document */
 
-/* checkpoint {token, time, ddlTime}: guarded by the lease like set. *out_found false: none yet. */
+/* checkpoint {token, time, ddlToken, ddlTime}: guarded by the lease like set. *out_found false:
+ * none yet. */
 typedef struct {
     bson_t token;          /* resume token document, owned */
     tow_optime_t time;
-    tow_optime_t ddl_time; /* time of the last DDL event applied */
+    bson_t ddl_token;      /* of the last DDL event carried out, owned; empty: none after `token` */
+    tow_optime_t ddl_time; /* and its time */
 } tow_checkpoint_t;
+void tow_checkpoint_clear(tow_checkpoint_t *checkpoint);
 bool tow_store_save_checkpoint(tow_store_t *store, const tow_checkpoint_t *checkpoint,
                                tow_error_t *error) TOW_CHECK;
 bool tow_store_load_checkpoint(tow_store_t *store, tow_checkpoint_t *out, bool *out_found,
@@ -77,8 +94,7 @@ typedef struct {
 } tow_range_t;
 void tow_range_clear(tow_range_t *range);
 
-/* A NULL store keeps nothing: these four are also called for a repair that belongs to no job. The first
- * two, and reading all for a restart, renew the lease when that is due: TOW_ERROR_LEASE. */
+/* A NULL store keeps nothing: these four are also called for a repair that belongs to no job. */
 /* Replaces a collection's document and all its ranges (a new copy of it begins). */
 bool tow_store_put_collection(tow_store_t *store, const tow_collection_info_t *info,
                               tow_optime_t read_time, const tow_range_t *ranges, uint32_t count,
@@ -93,5 +109,11 @@ typedef bool (*tow_store_each_fn)(void *data, const bson_t *collection, tow_rang
                                   uint32_t count, tow_error_t *error);
 bool tow_store_each_collection(tow_store_t *store, tow_store_each_fn each, void *data,
                                tow_error_t *error) TOW_CHECK;
+
+/* What was sent that no number keeps from arriving, and whose end was not seen, as the job's whole
+ * document names it: what ("drop", …), namespace, and the new name of a rename. */
+void tow_store_each_late(const bson_t *document,
+                         void (*each)(void *data, const char *what, const char *ns, const char *to),
+                         void *data);
 
 #endif

@@ -3,20 +3,52 @@
 #define TOW_STATE_STORE_INTERNAL_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "engine/base/memory.h"
 #include "engine/state/store.h"
 
-enum { TOW_LEASE_MS = 15000, TOW_DUPLICATE_KEY = 11000 };
+enum { TOW_DUPLICATE_KEY = 11000 };
+
+/* The keeper: a thread with a connection that renews the lease, whatever the store is busy with. */
+typedef struct {
+    pthread_t thread;
+    bool started;
+    tow_conn_t *conn;
+    pthread_mutex_t lock; /* guards what follows */
+    pthread_cond_t changed;
+    bool quit;
+} tow_keeper_t;
 
 struct tow_store {
+    tow_store_options_t options;
     char *database;
-    char holder[25];      /* random, new for every process */
+    char holder[25];            /* random, new for every process */
+    int64_t epoch;              /* of our lease; constant once it is taken */
+    _Atomic int64_t renewed_ms; /* tow_boot_ms before the last renewal that succeeded was sent */
+    tow_keeper_t keeper;
     pthread_mutex_t lock; /* guards what follows */
     tow_conn_t *conn;
-    int64_t renewed_ms; /* tow_boot_ms when the lease was last known to be ours */
-    bool guarding;
+    bool *slots; /* of operations: taken */
+    uint32_t slot_count;
 };
+
+/* Who a document says holds the job. */
+typedef struct {
+    char holder[64], host[256], user[512];
+    int64_t pid, epoch, expires_ms; /* by the server's clock */
+} tow_lease_t;
+void tow_lease_parse(const bson_t *document, tow_lease_t *out);
+
+/* keeper.c. Stops writes as soon as the lease has run out by our clock, until it is renewed. */
+void tow_lease_limit(tow_store_t *store, int64_t renewed_ms);
+bool tow_keeper_start(tow_store_t *store, tow_error_t *error) TOW_CHECK;
+void tow_keeper_end(tow_store_t *store); /* joins; idempotent */
+
+/* fence.c: what the processes before may have under way, and what this one has. */
+/* Ends the sessions that `document`, the job's, names; then notes our own, and guards the link's
+ * writes. */
+bool tow_fence(tow_store_t *store, const bson_t *document, tow_error_t *error) TOW_CHECK;
 
 /* All of these want the lock to be held. */
 
@@ -24,11 +56,11 @@ struct tow_store {
  * caller's. */
 bool tow_store_run(tow_store_t *store, const bson_t *command, int flags, bson_t *reply,
                    tow_error_t *error) TOW_CHECK;
-/* Updates one document. *out_matched: how many the filter found (or were inserted); *out_code: of
- * the write error, 0 when there was none. */
+/* Updates one document; `pipeline`: by an array of stages. *out_matched: how many the filter found
+ * (or were inserted); *out_code: of the write error, 0 when there was none. */
 bool tow_store_update_one(tow_store_t *store, const char *collection, const bson_t *filter,
-                          const bson_t *update, bool upsert, int64_t *out_matched, int *out_code,
-                          tow_error_t *error) TOW_CHECK;
+                          const bson_t *update, bool pipeline, bool upsert, int64_t *out_matched,
+                          int *out_code, tow_error_t *error) TOW_CHECK;
 /* A document by its _id; *out is the caller's when *out_found. */
 bool tow_store_find_one(tow_store_t *store, const char *collection, const char *id, bson_t *out,
                         bool *out_found, tow_error_t *error) TOW_CHECK;
@@ -38,9 +70,14 @@ bool tow_store_delete_by(tow_store_t *store, const char *collection, const char 
 /* Updates the job's document while the lease is ours; TOW_ERROR_LEASE when it is not. */
 bool tow_store_update_guarded(tow_store_t *store, const bson_t *update,
                               tow_error_t *error) TOW_CHECK;
-/* Renews the lease when that was not done for a while: before the job's threads run nobody else does, and
- * what is prepared or restored may take hours. TOW_ERROR_LEASE when it is not ours. */
-bool tow_store_keep(tow_store_t *store, tow_error_t *error) TOW_CHECK;
+/* The same with another connection, and without the lock. `pipeline`: the update is an array of
+ * stages. */
+bool tow_store_update_by(tow_store_t *store, tow_conn_t *conn, const bson_t *update, bool pipeline,
+                         tow_error_t *error) TOW_CHECK;
+/* One stage {$set: fields} of a pipeline; expressions are those of an aggregation. */
+void tow_store_stage(bson_t *out, const bson_t *fields);
+/* {$add: [{$toLong: "$$NOW"}, length]}: date arithmetic is not what every server has. */
+void tow_store_append_expiry(bson_t *out, const char *name, int64_t length_ms);
 
 /* No time is no field: a server puts its own time in the place of an empty timestamp. */
 void tow_store_append_time(bson_t *out, const char *name, tow_optime_t time);

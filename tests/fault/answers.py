@@ -624,7 +624,7 @@ def forgotten(scenario, _):
 
 
 def main():
-    with Scenario(__doc__, [("--only", {"help": "cases whose name holds this"})]) as scenario:
+    with Scenario(__doc__) as scenario:
         destination = scenario.server()
         cases = [("KeyString tokens, from start to cutover", whole_job, {}),
                  *[("a mongos of %s" % version, whole_job, {"sharded": True, "version": version})

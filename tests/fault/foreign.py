@@ -463,7 +463,7 @@ def at_random(scenario, pair):
 
 
 def main():
-    with Scenario(__doc__, [("--only", {"default": "", "help": "only cases whose name has this text"})]) as scenario:
+    with Scenario(__doc__) as scenario:
         pair = scenario.pair()
         cases = [("one deployment, by the names of its members", lambda *sides: one_deployment(*sides, False)),
                  ("one deployment under other names", lambda *sides: one_deployment(*sides, True)),

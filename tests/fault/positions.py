@@ -334,7 +334,7 @@ def documented_roles(scenario):
 
 
 def main():
-    with Scenario(__doc__, [("--only", {"help": "cases whose name holds this"})]) as scenario:
+    with Scenario(__doc__) as scenario:
         destination = scenario.server()
         cases = [("a stream that breaks behind unsealed keys", unsealed, {}),
                  ("a getMore longer than the socket time-out", long_look, {}),

@@ -103,7 +103,7 @@ class Job:
         self.options = {"cutover": cutover, "range-size": 1,  # many ranges also of little data
                         "verify_repair": "no", "no_verify": not self._verifies(options),
                         "spool": os.path.join(self.folder, "spool"),
-                        "summary": self.summary_file, "progress": "json",
+                        "summary": self.summary_file, "progress": "json", "lease": "3s",
                         "listen": "127.0.0.1:%d" % self.port, **options}
         self.process = self.status = None
         self.ended = threading.Event()

@@ -293,7 +293,7 @@ CASES = [
 
 
 def main():
-    with Scenario(__doc__, [("--only", {"default": ""})]) as scenario:
+    with Scenario(__doc__) as scenario:
         pair = scenario.pair()
         for name, case in CASES:
             if scenario.arguments.only not in name:

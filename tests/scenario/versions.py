@@ -365,7 +365,6 @@ def while_building(scenario, pair):
 
 def main():
     arguments = [("--root", {"action": "store_true", "help": "the job's users may do everything"}),
-                 ("--only", {"help": "cases whose name holds this", "default": ""}),
                  ("--part", {"help": "one part of the catalog: %s" % ", ".join(PARTS)})]
     with Scenario(__doc__, arguments) as scenario:
         pair = scenario.pair()

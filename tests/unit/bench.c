@@ -37,12 +37,18 @@ static bool forget(void *data, const char *ns, tow_error_t *error)
     return true;
 }
 
-static bool save_ddl_time(void *data, tow_optime_t time, tow_error_t *error)
+static bool save_ddl(void *data, const bson_t *token, tow_optime_t time, tow_error_t *error)
 {
+    bench_t *bench = data;
+
+    bson_reinit(&bench->ddl_token);
+    bson_concat(&bench->ddl_token, token);
+    bench->ddl_time = time;
+    bench->ddl_saved++;
     return true;
 }
 
-void bench_start_replay(bench_t *bench, tow_optime_t horizon, tow_optime_t ddl_time)
+void bench_start_replay(bench_t *bench, tow_optime_t horizon)
 {
     tow_replay_options_t options = {
         .source = double_link(bench->source),
@@ -55,13 +61,14 @@ void bench_start_replay(bench_t *bench, tow_optime_t horizon, tow_optime_t ddl_t
         .dirty_bytes = 1 << 20,
         .retry_window_ms = 5000,
         .ddl = {.data = bench, .copying = is_copying, .create = create, .copy_again = copy_again,
-                .forget = forget, .save_ddl_time = save_ddl_time}};
+                .forget = forget, .save_ddl = save_ddl}};
     tow_error_t error;
 
     double_stop(bench->source, bench->stop);
     double_stop(bench->destination, bench->stop);
     bench->replay = tow_replay_new(&options);
-    assert_true(tow_replay_start(bench->replay, horizon, ddl_time, &error));
+    assert_true(
+        tow_replay_start(bench->replay, horizon, &bench->ddl_token, bench->ddl_time, &error));
 }
 
 static bson_t *token_of(tow_optime_t time)
@@ -78,7 +85,7 @@ void bench_start_ledger(bench_t *bench, tow_optime_t time)
     bson_destroy(token);
 }
 
-static tow_namespace_t *add_collection(bench_t *bench, const char *name)
+tow_namespace_t *bench_add_collection(bench_t *bench, const char *name)
 {
     tow_collection_info_t info = {.database = (char *)"d", .name = (char *)name};
     tow_namespace_t *collection;
@@ -93,13 +100,14 @@ bench_t *bench_begin(uint64_t seed)
 {
     bench_t *bench = tow_alloc(sizeof *bench);
 
+    bson_init(&bench->ddl_token);
     bench->random = seed;
     bench->stop = tow_stop_new();
     bench->source = double_new("source", true);
     bench->destination = double_new("destination", false);
     double_seed(bench->source, seed);
     bench->table = tow_namespaces_new();
-    bench->collection = add_collection(bench, "a");
+    bench->collection = bench_add_collection(bench, "a");
     bench->filter = tow_filter_new();
     bench_start_ledger(bench, 0);
     return bench;
@@ -120,6 +128,7 @@ void bench_end(bench_t *bench)
     tow_namespaces_destroy(bench->table);
     tow_filter_destroy(bench->filter);
     tow_stop_destroy(bench->stop);
+    bson_destroy(&bench->ddl_token);
     for (uint32_t i = 0; i < bench->told; i++)
         if (bench->history[i].document)
             bson_destroy(bench->history[i].document);
@@ -174,6 +183,19 @@ void bench_swap(bench_t *bench, int32_t one, int32_t two)
         bson_destroy(second);
 }
 
+/* A KeyString: the time, that it is an event's, and which of those of one time. */
+void bench_append_token(bson_t *event, const told_t *told)
+{
+    char text[80];
+    bson_t token;
+
+    snprintf(text, sizeof text, "82%08X%08X2B042C0100296E5A1004%08X04",
+             1500000000 + (uint32_t)(told->time >> 32), (uint32_t)told->time, (uint32_t)told->id);
+    bson_append_document_begin(event, "_id", -1, &token);
+    bson_append_utf8(&token, "_data", -1, text, -1);
+    bson_append_document_end(event, &token);
+}
+
 static void append_event(bson_t *batch, uint32_t number, const told_t *told)
 {
     char room[16];
@@ -182,6 +204,7 @@ static void append_event(bson_t *batch, uint32_t number, const told_t *told)
 
     bson_uint32_to_string(number, &key, room, sizeof room);
     bson_append_document_begin(batch, key, -1, &event);
+    bench_append_token(&event, told);
     bson_append_utf8(&event, "operationType", -1, told->operation, -1);
     bson_append_timestamp(&event, "clusterTime", -1, (uint32_t)(told->time >> 32),
                           (uint32_t)told->time);
@@ -292,4 +315,21 @@ void bench_expect_equal(bench_t *bench)
     double_compare(bench->source, bench->destination, NS, different, sizeof different);
     if (different[0])
         fail_msg("_id %s differs", different);
+}
+
+void bench_restart(bench_t *bench)
+{
+    tow_floor_t floor;
+
+    tow_ledger_floor(bench->ledger, &floor);
+    bench_end_replay(bench);
+    tow_stop_destroy(bench->stop);
+    bench->stop = tow_stop_new();
+    bench_start_ledger(bench, floor.time);
+    tow_link_note_time(double_link(bench->source), double_now(bench->source));
+    bench_start_replay(bench, double_now(bench->source));
+    bench->delivered = 0;
+    while (bench->delivered < bench->told && bench->history[bench->delivered].time <= floor.time)
+        bench->delivered++;
+    bson_destroy(&floor.token);
 }

@@ -33,12 +33,21 @@ typedef struct {
     uint64_t random;
     int32_t unique; /* the last value that was given out */
     atomic_uint copied_again;
+    bson_t ddl_token; /* as the replay saved it last */
+    tow_optime_t ddl_time;
+    uint32_t ddl_saved;
 } bench_t;
 
 bench_t *bench_begin(uint64_t seed); /* without a replay: bench_start_replay */
 void bench_end(bench_t *bench);
 void bench_start_ledger(bench_t *bench, tow_optime_t time);
-void bench_start_replay(bench_t *bench, tow_optime_t horizon, tow_optime_t ddl_time);
+/* As a process that goes on where the one before saved its last DDL event. */
+void bench_start_replay(bench_t *bench, tow_optime_t horizon);
+/* A crash, and what a restart does: a new ledger at the floor, every event up to now a dirty key. */
+void bench_restart(bench_t *bench);
+tow_namespace_t *bench_add_collection(bench_t *bench, const char *name);
+/* The _id of an event. */
+void bench_append_token(bson_t *event, const told_t *told);
 void bench_end_replay(bench_t *bench); /* and its ledger */
 
 static inline tow_value_t value_of(const int32_t *id)

@@ -108,7 +108,7 @@ static void copy_all(bench_t *bench)
     tow_link_note_time(double_link(bench->source), double_now(bench->source));
     atomic_store(&bench->copying, true);
     plan_ranges(bench);
-    bench_start_replay(bench, 0, 0);
+    bench_start_replay(bench, 0);
     for (uint32_t range = 0; range < RANGES;) {
         write_and_tell(bench, 2);
         range += copy_range(bench, range);
@@ -117,24 +117,6 @@ static void copy_all(bench_t *bench)
     bench_catch_up(bench);
     bench_expect_equal(bench);
     double_unique(bench->destination, "u");
-}
-
-/* A crash, and what a restart does: a new ledger at the floor, every event up to now a dirty key. */
-static void restart(bench_t *bench)
-{
-    tow_floor_t floor;
-
-    tow_ledger_floor(bench->ledger, &floor);
-    bench_end_replay(bench);
-    tow_stop_destroy(bench->stop);
-    bench->stop = tow_stop_new();
-    bench_start_ledger(bench, floor.time);
-    tow_link_note_time(double_link(bench->source), double_now(bench->source));
-    bench_start_replay(bench, double_now(bench->source), 0);
-    bench->delivered = 0;
-    while (bench->delivered < bench->told && bench->history[bench->delivered].time <= floor.time)
-        bench->delivered++;
-    bson_destroy(&floor.token);
 }
 
 static void follow(bench_t *bench, uint32_t steps)
@@ -152,7 +134,7 @@ static void follow(bench_t *bench, uint32_t steps)
         else if (dice == 6)
             double_lose_answer(bench->destination, writes[random_below(&bench->random, 3)]);
         else if (dice == 7)
-            restart(bench);
+            bench_restart(bench);
         else if (dice == 8)
             bench_catch_up(bench);
     }
@@ -209,7 +191,7 @@ static void a_copy_under_writes_loses_nothing(void **state)
         tow_link_note_time(double_link(bench->source), double_now(bench->source));
         atomic_store(&bench->copying, true);
         plan_ranges(bench);
-        bench_start_replay(bench, 0, 0);
+        bench_start_replay(bench, 0);
         double_hook(bench->source, fail_some, NULL);
         assert_true(tow_copy_start(copy, &error));
         for (uint32_t range = 0; range < RANGES; range++)

@@ -16,7 +16,7 @@ static void bad_values_are_refused(void **state)
         {"cutover", "maybe"},  {"cutover", ""},    {"no-verify", "yes"}, {"job", "Job"},
         {"job", ""},           {"listen", "here"}, {"listen", "a:99999"}, {"include", ""},
         {"include", "admin"},  {"include", "a."},  {"exclude", "local.x"}, {"nonsense", "1"},
-        {"memory", "1"}};
+        {"memory", "1"},       {"lease", "2s"},    {"lease", "11m"}};
     tow_options_t *options = tow_options_new();
 
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {

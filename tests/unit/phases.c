@@ -13,7 +13,10 @@ static void moves(void **state)
     assert_true(tow_phase_may_move(TOW_PHASE_COPYING, TOW_PHASE_PAUSED));
     assert_true(tow_phase_may_move(TOW_PHASE_IN_SYNC, TOW_PHASE_FINALIZING));
     assert_true(tow_phase_may_move(TOW_PHASE_FINALIZING, TOW_PHASE_CATCHING_UP)); /* called off */
-    assert_true(tow_phase_may_move(TOW_PHASE_VALIDATING, TOW_PHASE_DONE));        /* done before */
+    assert_true(
+        tow_phase_may_move(TOW_PHASE_VALIDATING, TOW_PHASE_DONE)); /* done before, by a file */
+    assert_true(
+        tow_phase_may_move(TOW_PHASE_PREPARING, TOW_PHASE_DONE)); /* and by the job's state */
     assert_false(tow_phase_may_move(TOW_PHASE_COPYING, TOW_PHASE_DONE));
     assert_false(tow_phase_may_move(TOW_PHASE_FINALIZING, TOW_PHASE_IN_SYNC));
     assert_false(tow_phase_may_move(TOW_PHASE_COPYING, TOW_PHASE_FINALIZING));

@@ -29,7 +29,7 @@ static bench_t *in_sync(void)
     tow_link_note_time(double_link(bench->source), double_now(bench->source));
     tow_namespaces_set_ranges(bench->table, bench->collection, NULL, 0);
     double_unique(bench->destination, "u");
-    bench_start_replay(bench, 0, 0);
+    bench_start_replay(bench, 0);
     return bench;
 }
 
@@ -393,6 +393,81 @@ static void a_drop_ends_the_keys_before_it(void **state)
     }
 }
 
+/* Three collections, each with one document on either side. */
+static void add_three(bench_t *bench, tow_namespace_t *out[3])
+{
+    static const char *const names[] = {"x", "y", "z"};
+
+    for (int i = 0; i < 3; i++) {
+        char ns[8];
+        bson_t *document = BCON_NEW("_id", BCON_INT32(1));
+
+        snprintf(ns, sizeof ns, "d.%s", names[i]);
+        double_put(bench->destination, ns, document);
+        bson_destroy(document);
+        out[i] = bench_add_collection(bench, names[i]);
+        tow_namespaces_set_ranges(bench->table, out[i], NULL, 0);
+    }
+}
+
+/* Drops of one cluster time, which several shards may have, told in this order. */
+static void tell_drops(bench_t *bench, const char *names, tow_optime_t time)
+{
+    for (int32_t i = 0; names[i]; i++) {
+        told_t *told = bench_tell(bench, "drop", i, time);
+
+        snprintf(told->collection, sizeof told->collection, "%c", names[i]);
+    }
+}
+
+static void drops_of_one_time_are_two_drops(void **state)
+{
+    bench_t *bench = in_sync();
+    tow_namespace_t *three[3];
+
+    add_three(bench, three);
+    tell_drops(bench, "xyz", double_now(bench->source) + 1);
+    bench_put(bench, "insert", 100, 100, 0);
+    bench_put(bench, "update", 100, 100, 1);
+    bench_deliver(bench, false);
+    bench_catch_up(bench);
+    for (int i = 0; i < 3; i++)
+        assert_true(three[i]->dropped);
+    assert_int_equal(bench->ddl_saved, 3);
+    bench_end(bench);
+}
+
+/* The process before carried out the first two of three drops of one time. What has their names now
+ * are later collections, and the third is still to go. */
+static void drops_before_a_restart_are_known_by_their_tokens(void **state)
+{
+    bench_t *bench = in_sync();
+    tow_namespace_t *three[3];
+    bson_t event = BSON_INITIALIZER;
+    bson_iter_t iter;
+
+    add_three(bench, three);
+    tell_drops(bench, "xyz", double_now(bench->source) + 1);
+    bench_append_token(&event, &bench->history[bench->told - 2]);
+    bson_iter_init_find(&iter, &event, "_id");
+    bson_reinit(&bench->ddl_token);
+    bson_iter_recurse(&iter, &iter);
+    bson_iter_next(&iter);
+    bson_append_iter(&bench->ddl_token, NULL, 0, &iter);
+    bench->ddl_time = bench->history[bench->told - 2].time;
+    bench_put(bench, "insert", 100, 100, 0);
+    bench_put(bench, "update", 100, 100, 1);
+    bench_restart(bench);
+    bench_deliver(bench, false);
+    bench_catch_up(bench);
+    assert_false(three[0]->dropped);
+    assert_false(three[1]->dropped);
+    assert_true(three[2]->dropped);
+    assert_int_equal(bench->ddl_saved, 1);
+    bson_destroy(&event);
+    bench_end(bench);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -410,6 +485,8 @@ int main(void)
         cmocka_unit_test(a_key_that_is_settled_is_not_untangled),
         cmocka_unit_test(a_lost_answer_does_no_harm),
         cmocka_unit_test(a_drop_ends_the_keys_before_it),
+        cmocka_unit_test(drops_of_one_time_are_two_drops),
+        cmocka_unit_test(drops_before_a_restart_are_known_by_their_tokens),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

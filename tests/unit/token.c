@@ -79,12 +79,37 @@ static void test_order_is_that_of_time(void **state)
     assert_true(earlier < later);
 }
 
+static void test_tokens_of_one_time_are_ordered(void **state)
+{
+    static const char *const data[] = {"8263A1F2B5000000012B0429", "8263A1F2B5000000012B042C0100AA",
+                                       "8263A1F2B5000000012B042C0100AB",
+                                       "8263A1F2B5000000022B042C0100AA"};
+    bson_t tokens[4], opaque = BSON_INITIALIZER;
+    bool known;
+
+    for (int i = 0; i < 4; i++) {
+        bson_init(&tokens[i]);
+        BSON_APPEND_UTF8(&tokens[i], "_data", data[i]);
+    }
+    for (int i = 0; i < 4; i++)
+        for (int j = 0; j < 4; j++) {
+            assert_int_equal(tow_token_reached(&tokens[i], &tokens[j], &known), i <= j);
+            assert_true(known);
+        }
+    assert_false(tow_token_reached(&tokens[0], &opaque, &known));
+    assert_false(known);
+    for (int i = 0; i < 4; i++)
+        bson_destroy(&tokens[i]);
+    bson_destroy(&opaque);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_real_tokens),
         cmocka_unit_test(test_other_tokens_are_opaque),
         cmocka_unit_test(test_order_is_that_of_time),
+        cmocka_unit_test(test_tokens_of_one_time_are_ordered),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,108 @@
+/* claim.c: a new job makes sure that the destination holds nothing but what it writes.
+ *
+ * The checks before the start looked at the destination, but without the job's lease: another
+ * process of the same job may have copied everything since. So the lease comes first, then another
+ * look, and what --clear-destination drops is exactly what the checks found. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/job/internal.h"
+
+/* The namespaces of *catalog that this job would write, but for another job's state; the array is the
+ * caller's, sorted as the catalog is. NULL: *error. */
+static const tow_collection_info_t **choose(const tow_job_t *job, tow_conn_t *conn,
+                                            const tow_catalog_t *catalog, size_t *out_count,
+                                            tow_error_t *error)
+{
+    const tow_collection_info_t **chosen = tow_alloc((catalog->count + 1) * sizeof *chosen);
+    const char *last = "";
+    bool state = false;
+
+    *out_count = 0;
+    for (size_t i = 0; i < catalog->count; i++) {
+        const tow_collection_info_t *info = &catalog->items[i];
+
+        if (!tow_filter_takes(job->filter, info->database, info->name))
+            continue;
+        if (strcmp(info->database, last) != 0 &&
+            !tow_is_job_state(conn, info->database, &state, error)) {
+            free(chosen);
+            return NULL;
+        }
+        last = info->database;
+        if (!state)
+            chosen[(*out_count)++] = info;
+    }
+    return chosen;
+}
+
+static int by_ns(const void *key, const void *item)
+{
+    return strcmp(key, ((const tow_collection_info_t *)item)->ns);
+}
+
+/* Whether the checks saw this very namespace, so that its being dropped was announced. */
+static bool was_checked(const tow_job_t *job, const tow_collection_info_t *info)
+{
+    const tow_catalog_t *there = &job->in_the_way;
+    const tow_collection_info_t *found =
+        there->count ? bsearch(info->ns, there->items, there->count, sizeof *there->items, by_ns)
+                     : NULL;
+
+    return found && found->type == info->type &&
+           !memcmp(found->uuid, info->uuid, sizeof info->uuid);
+}
+
+static bool check_all(const tow_job_t *job, const tow_collection_info_t *const *items, size_t count,
+                      tow_error_t *error)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!job->config.clear_destination || !was_checked(job, items[i]))
+            return tow_fail(
+                error, TOW_ERROR_CONFLICT,
+                "the destination has %s by now, which it did not have when it was checked a "
+                "moment ago; make sure that nobody else writes there, and run the same command "
+                "again",
+                items[i]->ns);
+    return true;
+}
+
+static bool drop_one(tow_job_t *job, tow_conn_t *conn, const tow_collection_info_t *info,
+                     tow_error_t *error)
+{
+    if (!tow_collection_drop(conn, info->database, info->name, error))
+        return false;
+    tow_emit(&job->sink, TOW_LEVEL_INFO, "cleared", "dropped %s on the destination", info->ns);
+    return true;
+}
+
+/* Views first: a view's collection may go at any time, but not the other way round. */
+static bool drop_all(tow_job_t *job, tow_conn_t *conn, const tow_collection_info_t *const *items,
+                     size_t count, tow_error_t *error)
+{
+    for (int views = 1; views >= 0; views--)
+        for (size_t i = 0; i < count; i++)
+            if ((items[i]->type == TOW_VIEW) == (views == 1) &&
+                !drop_one(job, conn, items[i], error))
+                return false;
+    return true;
+}
+
+bool tow_job_claim(tow_job_t *job, tow_error_t *error)
+{
+    tow_conn_t *conn = tow_conn_open(job->destination, error);
+    const tow_collection_info_t **items = NULL;
+    tow_catalog_t catalog = {0};
+    size_t count = 0;
+    bool ok = conn && tow_catalog_read(conn, NULL, &catalog, error);
+
+    if (ok)
+        items = choose(job, conn, &catalog, &count, error);
+    ok = items && check_all(job, items, count, error) &&
+         tow_store_record_cleared(job->store, items, count, error) &&
+         drop_all(job, conn, items, count, error) && tow_store_begin(job->store, error);
+    free(items);
+    tow_catalog_clear(&catalog);
+    tow_conn_close(conn);
+    return ok;
+}

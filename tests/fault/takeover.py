@@ -1,0 +1,557 @@
+#!/usr/bin/env python3
+"""takeover.py: one job, several processes: whoever loses the job destroys nothing, and nothing that it sent
+arrives.
+
+The cases run without verification, so that nothing is put right behind the tests' back.
+
+  --only TEXT   the cases whose name holds it
+"""
+import os
+import pathlib
+import shutil
+import signal
+import sys
+import threading
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+sys.dont_write_bytecode = True
+
+from faults import faults
+from job import EXIT, ApiError, towline
+from proxy import Proxied
+from scenario import Scenario, wait_until
+from wire import Closed
+
+NAME = "over"
+
+
+class Hold:
+    """The next request that fits stops here, before it is done, until let go."""
+
+    def __init__(self, side, command, when=None, after=0):
+        self.reached, self.go = threading.Event(), threading.Event()
+
+        def perform(request, serve):
+            self.reached.set()
+            self.go.wait(60)
+            return serve(request)
+        side.script.on(command, when=when, after=after).act(perform, "a request is held")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.go.set()
+
+
+def of_state(request):
+    return request.database == "towline_" + NAME
+
+
+def state(pair):
+    return pair.destination.client["towline_" + NAME]["job"].find_one({"_id": "job"}) or {}
+
+
+def fill(scenario, pair, count=300):
+    scenario.reset(*pair)
+    for name in ("a", "b"):
+        pair.source.client["data"][name].insert_many([{"_id": n, "n": n} for n in range(count)])
+
+
+def expect_status(scenario, job, status, *words):
+    scenario.expect(job.wait() == EXIT[status], lambda: "it ended with %s: %s" % (job.status, job.error_line()))
+    for word in words:
+        scenario.expect(word in job.error_line(), lambda: "no %r in: %s" % (word, job.error_line()))
+
+
+def start(scenario, sides, **options):
+    return scenario.job(sides, name=NAME, no_verify=True, **options)
+
+
+# Clearing the destination -----------------------------------------------------------------------------
+
+def started_twice(scenario, pair):
+    """The second process passed all checks when the first had not begun; then the first copies."""
+    fill(scenario, pair)
+    pair.destination.client["data"]["a"].insert_one({"_id": "old"})
+    sides = Proxied(pair)
+    with Hold(sides.destination, "connectionStatus", after=1) as hold:  # the first is of the checks
+        second = start(scenario, sides, clear_destination=True)
+        wait_until("the second process checked", hold.reached.is_set)
+        first = start(scenario, pair, clear_destination=True)
+        first.wait_in_sync()
+        hold.go.set()
+        expect_status(scenario, second, "lease", "renews")
+        first.finish()
+        scenario.expect_equal(pair)
+    sides.close()
+
+
+def started_late(scenario, pair):
+    """The same, and the first process is done and gone: what it copied was in no check of the second."""
+    fill(scenario, pair)
+    sides = Proxied(pair)
+    with Hold(sides.destination, "connectionStatus", after=1) as hold:
+        second = start(scenario, sides, clear_destination=True)
+        wait_until("the second process checked", hold.reached.is_set)
+        start(scenario, pair, clear_destination=True).finish()
+        hold.go.set()
+        expect_status(scenario, second, "conflict", "run the same command again")
+        scenario.expect_equal(pair)
+        scenario.expect_no_state(pair, second)
+    sides.close()
+
+
+def killed_while_clearing(scenario, pair):
+    """Killed between two drops it has not begun: the next start looks again, and drops only when asked."""
+    fill(scenario, pair)
+    target = pair.destination.client["data"]
+    for name in ("a", "b"):
+        target[name].insert_one({"_id": "old"})
+    sides = Proxied(pair)
+
+    def kill(request):
+        job.signal(signal.SIGKILL)
+        raise Closed("killed")
+
+    sides.destination.script.on("drop", after=1).reply(kill)
+    job = start(scenario, sides, clear_destination=True)
+    job.wait()
+    scenario.expect([entry["_id"] for entry in pair.destination.client["towline_" + NAME]["cleared"].find(
+        sort=[("_id", 1)])] == ["data.a", "data.b"], "what is dropped was not recorded")
+    sides.destination.script.clear()
+    job.options["clear_destination"] = False
+    job.start()
+    expect_status(scenario, job, "conflict")
+    scenario.expect(sum(target[name].count_documents({}) for name in ("a", "b")) == 1, "it was dropped all the same")
+    job.options["clear_destination"] = True
+    job.start()
+    job.finish()
+    scenario.expect_equal(pair)
+    sides.close()
+
+
+# Losing the job ---------------------------------------------------------------------------------------
+
+def cancelled_late(scenario, pair):
+    """A cancel that waits for a process which stands still: by the time it is heard the job is another's."""
+    fill(scenario, pair)
+    first = start(scenario, pair)
+    first.wait_in_sync()
+    first.signal(signal.SIGSTOP)
+    asking = threading.Thread(target=lambda: swallow(first.api, "POST", "cancel"), daemon=True)
+    asking.start()
+    second = start(scenario, pair)
+    second.wait_in_sync()
+    first.signal(signal.SIGCONT)
+    expect_status(scenario, first, "lease", "nothing is lost")
+    scenario.expect(state(pair).get("lease"), "the state of the other process is gone")
+    pair.source.client["data"]["a"].insert_one({"_id": "more"})
+    second.wait_caught_up(pair.source.client)
+    second.finish()
+    scenario.expect_equal(pair)
+
+
+def swallow(act, *arguments):
+    try:
+        act(*arguments)
+    except (OSError, ApiError, ValueError):
+        pass
+
+
+def state_gone(scenario, pair):
+    """Somebody removed the state: that is not told as if nothing were lost."""
+    fill(scenario, pair)
+    job = start(scenario, pair)
+    job.wait_in_sync()
+    faults.injected("job's database dropped")
+    pair.destination.client.drop_database("towline_" + NAME)
+    expect_status(scenario, job, "lease", "was removed", "from the start")
+    scenario.expect("nothing is lost" not in job.error_line(), job.error_line())
+    scenario.expect_no_state(pair, job)
+
+
+def stopped_in(scenario, pair, phase):
+    """A process stands still over its lease in that phase and wakes when another has the job."""
+    fill(scenario, pair)
+    sides = Proxied(pair)
+    command = {"copying": "insert", "in-sync": "update", "finalizing": "update"}[phase]
+    first = start(scenario, sides)
+    if phase != "copying":
+        first.wait_in_sync()
+    with Hold(sides.destination, command, when=lambda request: request.database == "data") as hold:
+        pair.source.client["data"]["a"].update_one({"_id": 1}, {"$set": {"v": "old"}})
+        if phase == "finalizing":
+            swallow(first.api, "POST", "commit")
+        wait_until("a write on its way", hold.reached.is_set)
+        first.signal(signal.SIGSTOP)
+        second = start(scenario, pair)
+        second.wait_in_sync()
+        pair.source.client["data"]["a"].update_one({"_id": 1}, {"$set": {"v": "new"}})
+        second.wait_caught_up(pair.source.client)
+    first.signal(signal.SIGCONT)
+    expect_status(scenario, first, "lease")
+    second.finish()
+    scenario.expect_equal(pair)
+    sides.close()
+
+
+# Taking the job ---------------------------------------------------------------------------------------
+
+def waited_for(scenario, pair):
+    """Of a killed process nothing but its lease is believed: it is waited for, and that is said."""
+    fill(scenario, pair)
+    job = start(scenario, pair)
+    job.wait_in_sync()
+    job.kill()
+    before = state(pair)
+    job.start()
+    job.wait_in_sync()
+    after = state(pair)
+    scenario.expect("waiting for the lease of process" in job.tail(400), "nothing was said of the wait")
+    scenario.expect(after["epoch"] == before["epoch"] + 1, "epochs %s, %s" % (before["epoch"], after["epoch"]))
+    taken = after["lease"]["taken"].timestamp() * 1000
+    scenario.expect(taken >= before["lease"]["expires"], "it was taken %d ms early" % (
+        before["lease"]["expires"] - taken))
+    job.finish()
+    scenario.expect_equal(pair)
+
+
+def other_user(scenario, pair):
+    """Who cannot end the sessions of the process before does not take the job."""
+    fill(scenario, pair)
+    job = start(scenario, pair)
+    job.wait_in_sync()
+    job.kill()
+    pair.destination.client["towline_" + NAME]["job"].update_one({"_id": "job"}, {"$set": {"user": "somebody@admin"}})
+    job.start()
+    expect_status(scenario, job, "settings", "somebody@admin")
+
+
+def sessions_first(scenario, pair):
+    """A session is named in the state before any write of data in it."""
+    fill(scenario, pair)
+    sides, unnamed, seen = Proxied(pair), [], set()
+
+    def look(request, serve):
+        lsid = request.body["lsid"]
+        seen.add(bytes(lsid["id"]))
+        if lsid["id"] not in [session["id"] for session in state(pair).get("sessions", [])]:
+            unnamed.append(request.name)
+        return serve(request)
+    for command in ("insert", "update", "delete"):
+        sides.destination.script.on(command, when=lambda request: request.database == "data" and
+                                    "txnNumber" in request.body, times=None).act(look)
+    job = start(scenario, sides)
+    job.wait_in_sync()
+    pair.source.client["data"]["a"].update_many({}, {"$set": {"v": 1}})
+    pair.source.client["data"]["b"].delete_many({})
+    job.wait_caught_up(pair.source.client)
+    job.finish()
+    scenario.expect(seen and not unnamed, "%d sessions, writes in unnamed ones: %s" % (len(seen), unnamed))
+    scenario.expect_equal(pair)
+    sides.close()
+
+
+def straggler(scenario, pair, sides):
+    """A job in sync, and killed while a write of an old document is on its way."""
+    fill(scenario, pair)
+    released = threading.Event()
+    job = start(scenario, sides)
+    job.wait_in_sync()
+    script = sides.destination.script
+    answers = sides.destination.hold_back(script.on("update", when=lambda request: request.database == "data"),
+                                          released)
+    pair.source.client["data"]["a"].update_one({"_id": 1}, {"$set": {"v": "old"}})
+    wait_until("a write on its way", lambda: script.acted() > 0)
+    job.kill()
+    script.clear()
+    return job, released, answers
+
+
+def arrives(scenario, pair, job, released, answers):
+    pair.source.client["data"]["a"].update_one({"_id": 1}, {"$set": {"v": "new"}})
+    job.wait_caught_up(pair.source.client)
+    released.set()
+    wait_until("the straggler's answer", lambda: answers)
+    found = pair.destination.client["data"]["a"].find_one({"_id": 1})
+    scenario.expect(found["v"] == "new", "the destination has the %s document" % found["v"])
+    job.finish()
+    scenario.expect_equal(pair)
+
+
+def is_fencing(request):
+    return of_state(request) and any(b"$pull" in update and b"sessions" in update
+                                     for update in request.list_of("updates"))
+
+
+def fencing_killed(scenario, pair, step):
+    """The process that takes over is killed before the step-th session is fenced, and after the last."""
+    sides = Proxied(pair)
+    job, released, answers = straggler(scenario, pair, sides)
+
+    def kill(request):
+        job.signal(signal.SIGKILL)
+        raise Closed("killed")
+    sides.destination.script.on("update", when=is_fencing, after=step).reply(kill)
+    job.start()
+    job.wait()
+    scenario.expect(sides.destination.script.acted() == 1, "nothing was fenced")
+    sides.destination.script.clear()
+    job.start()
+    job.wait_in_sync()
+    arrives(scenario, pair, job, released, answers)
+    sides.close()
+
+
+def fencing_unanswered(scenario, pair):
+    """The answers to the fences are lost, and they are sent again."""
+    sides = Proxied(pair)
+    job, released, answers = straggler(scenario, pair, sides)
+    sides.destination.script.on("update", when=is_fencing, times=2).lost()
+    job.start()
+    job.wait_in_sync()
+    scenario.expect(sides.destination.script.acted() == 2, "no answer was lost")
+    scenario.expect(len(state(pair)["sessions"]) <= 4, "sessions were not forgotten: %s" % state(pair)["sessions"])
+    arrives(scenario, pair, job, released, answers)
+    sides.close()
+
+
+def killed_at(scenario, pair, steps):
+    """kill -9 at the k-th write to the state of a process that takes over, one after another."""
+    sides = Proxied(pair)
+    job, released, answers = straggler(scenario, pair, sides)
+    for step in steps:
+        def kill(request):
+            job.signal(signal.SIGKILL)
+            raise Closed("killed")
+        sides.destination.script.on("update", when=of_state, after=step).reply(kill)
+        job.start()
+        job.wait_or_end("in sync", lambda progress: progress["canCommit"])
+        scenario.expect(not job.running() or sides.destination.script.acted() == 0, "it was not killed")
+        sides.destination.script.clear()
+        if job.running():
+            job.kill()
+    job.start()
+    job.wait_in_sync()
+    arrives(scenario, pair, job, released, answers)
+    sides.close()
+
+
+def both_silent(scenario, pair):
+    """Both sides answer nothing for longer than the lease while the job is taken over."""
+    sides = Proxied(pair)
+    job, released, answers = straggler(scenario, pair, sides)
+    with Hold(sides.destination, "update", when=is_fencing) as hold:
+        job.start()
+        wait_until("the fence", hold.reached.is_set)
+        for side in sides:
+            side.stall(4)
+    job.wait_in_sync()
+    arrives(scenario, pair, job, released, answers)
+    sides.close()
+
+
+def late_drop(scenario, pair):
+    """A drop of the killed process arrives when its collection was made again and filled."""
+    fill(scenario, pair)
+    sides, released = Proxied(pair), threading.Event()
+    source, destination = (server.client["data"] for server in pair)
+    job = start(scenario, sides, verify_repair="yes")
+    job.wait_in_sync()
+    answers = sides.destination.hold_back(sides.destination.script.on(
+        "drop", when=lambda request: request.database == "data"), released)
+    source.drop_collection("a")
+    wait_until("a drop on its way", lambda: sides.destination.script.acted() > 0)
+    job.kill()
+    sides.destination.script.clear()
+    named = list(state(pair)["operations"].values())
+    scenario.expect([(entry["what"], entry["namespace"]) for entry in named] == [("drop", "data.a")],
+                    "operations: %s" % named)
+    source["a"].insert_many([{"_id": "again %d" % n} for n in range(50)])
+    job.start()
+    job.wait_in_sync()
+    job.wait_caught_up(pair.source.client)
+    scenario.expect(destination["a"].count_documents({}) == 50, "it was not made again")
+    released.set()
+    wait_until("the answer to the drop", lambda: answers)
+    scenario.expect(destination["a"].count_documents({}) == 0, "the drop was refused")
+    source["a"].insert_one({"_id": "and more"})
+    job.wait_caught_up(pair.source.client)
+    job.finish()
+    scenario.expect_equal(pair)
+    sides.close()
+
+
+# The end ----------------------------------------------------------------------------------------------
+
+def killed_before_told(scenario, pair, sides, **options):
+    """A job that came to a good end, killed when its state is gone and before it said so."""
+    fill(scenario, pair)
+    job = start(scenario, sides, **options)
+    job.wait_in_sync()
+    reached, go = threading.Event(), threading.Event()
+
+    def perform(request, serve):
+        answer = serve(request)
+        reached.set()
+        go.wait(60)
+        return answer
+    sides.destination.script.on("dropDatabase").act(perform)
+    job.commit()
+    wait_until("the end of the state", reached.is_set)
+    job.kill()
+    go.set()
+    return job
+
+
+def end_of_another_time(scenario, pair):
+    """The record of an end is believed only while the destination has what it speaks of."""
+    sides = Proxied(pair)
+    job = killed_before_told(scenario, pair, sides)
+    pair.destination.client.drop_database("data")  # the rehearsal is over
+    pair.source.client["data"]["a"].insert_many([{"_id": "new %d" % n} for n in range(20)])
+    job.start()
+    job.finish()
+    scenario.expect("done_ignored" in job.tail(400), "the record was not mentioned")
+    scenario.expect_equal(pair)
+    sides.close()
+
+
+def end_in_part(scenario, pair):
+    """Some of what was copied is in use, and some is gone: nothing is dropped, and a person is asked."""
+    sides = Proxied(pair)
+    job = killed_before_told(scenario, pair, sides, clear_destination=True)
+    pair.destination.client["data"].drop_collection("a")
+    pair.destination.client["data"]["b"].insert_one({"_id": "by the application"})
+    job.start()
+    expect_status(scenario, job, "conflict", "in use", ".done")
+    scenario.expect(pair.destination.client["data"]["b"].find_one({"_id": "by the application"}),
+                    "the application's collection was dropped")
+    sides.close()
+
+
+def end_of_before(scenario, pair):
+    """All of it is there: it is done, and says when and by whom."""
+    sides = Proxied(pair)
+    job = killed_before_told(scenario, pair, sides, clear_destination=True)
+    job.start()
+    summary = job.wait_done()
+    scenario.expect(summary["state"] == "done" and summary["doneBefore"].startswith("20"), str(summary)[:300])
+    scenario.expect("done at 20" in job.tail(400), "it does not say when")
+    scenario.expect_equal(pair)
+    sides.close()
+
+
+def nothing_recorded(scenario, pair):
+    """Neither record nor summary can be written at the end: it is a good end all the same, which the state
+    remembers, so that the same command drops nothing."""
+    fill(scenario, pair)
+    job = start(scenario, pair, clear_destination=True)
+    job.wait_in_sync()
+    record = pathlib.Path(job.options["spool"], "towline-%s.done" % NAME)
+    record.mkdir()
+    place = os.path.join(job.folder, "elsewhere")
+    scenario.expect(os.path.exists(job.summary_file + ".room"), "no room was taken for the summary")
+    os.mkdir(job.summary_file)
+    faults.injected("record and summary cannot be written")
+    job.commit()
+    scenario.expect(job.wait() == 0, lambda: "it ended with %s: %s" % (job.status, job.error_line()))
+    scenario.expect('"state":"done"' in job.tail(400), "the summary is nowhere")
+    scenario.expect("end_not_recorded" in job.tail(400), "nothing was said of the record")
+    scenario.expect(state(pair).get("ended"), "the state does not say that the job ended")
+    pair.destination.client["data"]["a"].insert_one({"_id": "by the application"})
+    record.rmdir()
+    job.options["summary"] = job.summary_file = place
+    job.start()
+    scenario.expect(job.wait_done()["doneBefore"], "it does not say that it was done before")
+    scenario.expect(pair.destination.client["data"]["a"].delete_one({"_id": "by the application"}).deleted_count,
+                    "the application's document is gone")
+    scenario.expect_equal(pair)
+    scenario.expect_no_state(pair, job)
+
+
+def no_room(scenario, pair):
+    """A summary that could not be written is refused before anything else."""
+    done = towline("run", "--source", pair.source.uri, "--destination", pair.destination.uri, "--job", NAME,
+                   "--listen", "none", "--spool", scenario.folder(), "--summary", "/nowhere/summary.json")
+    scenario.expect(done.returncode == EXIT["option"] and "/nowhere/summary.json" in done.stderr, done.stderr)
+    scenario.expect("phase:" not in done.stderr, "it began")
+
+
+def asked_to_the_end(scenario, pair, end):
+    """Progress and collections are asked for in a tight loop while the job ends."""
+    scenario.reset(*pair)
+    for number in range(200):
+        pair.source.client["data"]["c%d" % number].insert_one({"_id": 1})
+    job = start(scenario, pair)
+    if end == "cancel while copying":
+        job.wait_phase("copying", "catching-up", "in-sync")
+    else:
+        job.wait_in_sync()
+    over, lists = threading.Event(), []
+
+    def ask():
+        while not over.is_set():
+            for path in ("collections?limit=1000", "progress"):
+                try:
+                    answer = job.api("GET", path)
+                    if "total" in answer:
+                        lists.append(answer["total"])
+                except (OSError, ApiError, ValueError):
+                    pass
+    askers = [threading.Thread(target=ask, daemon=True) for _ in range(3)]
+    for asker in askers:
+        asker.start()
+    if end == "SIGTERM":
+        job.signal(signal.SIGTERM)
+    else:
+        job.api("POST", "commit" if end == "cutover" else "cancel")
+    status = job.wait()
+    over.set()
+    for asker in askers:
+        asker.join()
+    expected = {"cutover": "ok", "SIGTERM": "interrupted"}.get(end, "cancelled")
+    scenario.expect(status == EXIT[expected], lambda: "it ended with %s: %s" % (status, job.error_line()))
+    scenario.expect(len(lists) > 0 and lists[-1] == 200 or end == "cancel while copying",
+                    "lists of collections: %s" % lists[-5:])
+
+
+def main():
+    with Scenario(__doc__) as scenario:
+        pair = scenario.pair()
+        cases = [
+            ("two processes are started at once with --clear-destination", started_twice, ()),
+            ("a process that was checked long ago clears the destination", started_late, ()),
+            ("killed while the destination is cleared", killed_while_clearing, ()),
+            ("a cancel is heard when the job is another's", cancelled_late, ()),
+            ("the state is removed", state_gone, ()),
+            *(("a process stands still over its lease while %s" % phase, stopped_in, (phase,))
+              for phase in ("copying", "in-sync", "finalizing")),
+            ("the lease of a killed process is waited for", waited_for, ()),
+            ("another user takes the job over", other_user, ()),
+            ("sessions are named before they are used", sessions_first, ()),
+            *(("killed before session %d is fenced" % step, fencing_killed, (step,)) for step in (0, 2)),
+            ("the answers to fences are lost", fencing_unanswered, ()),
+            ("killed at each step of a takeover", killed_at, ((0, 1, 4, 7),)),
+            ("both sides are silent during a takeover", both_silent, ()),
+            ("a drop arrives late", late_drop, ()),
+            ("an end is recorded, and the destination emptied since", end_of_another_time, ()),
+            ("an end is recorded, and a part of the destination is gone", end_in_part, ()),
+            ("an end is recorded, and all is there", end_of_before, ()),
+            ("nothing can be recorded at the end", nothing_recorded, ()),
+            ("no room for the summary", no_room, ()),
+            *(("asked to the end: %s" % end, asked_to_the_end, (end,))
+              for end in ("cutover", "cancel while copying", "cancel in sync", "SIGTERM"))]
+        for name, case, given in cases:
+            if scenario.arguments.only not in name:
+                continue
+            with scenario.case(name):
+                case(scenario, pair, *given)
+            for job in scenario.jobs:
+                job.close()
+
+
+if __name__ == "__main__":
+    main()
