@@ -91,7 +91,7 @@ bool tow_store_update_one(tow_store_t *store, const char *collection, const bson
 static bool find_with(tow_store_t *store, tow_conn_t *conn, const char *collection, const char *id,
                       bson_t *out, bool *out_found, tow_error_t *error)
 {
-    tow_link_t *link = store->options.destination;
+    tow_link_t *link = tow_conn_link(conn);
     tow_optime_t after = tow_link_facts(link)->standalone ? 0 : tow_link_time(link);
     bson_t command = BSON_INITIALIZER, filter, reply, first;
     tow_reply_cursor_t cursor;
