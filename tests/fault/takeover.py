@@ -115,7 +115,7 @@ def killed_while_clearing(scenario, pair):
         job.signal(signal.SIGKILL)
         raise Closed("killed")
 
-    sides.destination.script.on("drop", after=1).reply(kill)
+    sides.destination.script.on("drop", when=lambda request: request.database == "data", after=1).reply(kill)
     job = start(scenario, sides, clear_destination=True)
     job.wait()
     scenario.expect([entry["_id"] for entry in pair.destination.client["towline_" + NAME]["cleared"].find(

@@ -237,6 +237,8 @@ class Answers(Peer):
                 heard = self.known = max(heard, self._config_reaches(request), self.known)
             names = sorted({ns.split(".", 1)[0] for ns in self.collections})
             names += ["admin", "config"] + ([] if self.sharded else ["local"])
+            wanted = request.body.get("filter", {}).get("name")
+            names = [name for name in names if wanted in (None, name)]
             size = 8192 if self.sharded else 8192.0
             entries = [SON([("name", name), ("sizeOnDisk", size), ("empty", False)]) for name in names]
             if request.body.get("nameOnly"):
