@@ -75,6 +75,7 @@ void tow_copy_destroy(tow_copy_t *copy)
         free(copy->failures[i].message);
     }
     free(copy->failures);
+    tow_copy_forget_ttl(copy);
     pthread_cond_destroy(&copy->changed);
     pthread_mutex_destroy(&copy->lock);
     pthread_mutex_destroy(&copy->again);
@@ -193,6 +194,8 @@ bool tow_copy_prepare(tow_copy_t *copy, tow_copy_size_fn known, const void *data
                  begin_collection(copy, conns.source, conns.destination, info, read_time, &stats,
                                   error);
     }
+    /* They hold nothing: one that the destination refuses is better known now than in the cutover. */
+    ok = ok && tow_copy_make_views(copy, conns.source, conns.destination, &catalog, error);
     tow_catalog_clear(&catalog);
     close_conns(&conns);
     return ok;
@@ -359,7 +362,7 @@ static void withdraw(tow_copy_t *copy, tow_namespace_t *collection)
         if (build->collection != collection)
             continue;
         DL_DELETE(copy->builds, build);
-        copy->unique_left -= build->unique;
+        copy->unique_left -= build->kind == TOW_BUILD_UNIQUE;
         tow_build_free(build);
     }
     wait_for(copy, copy->workers, copy->options.workers, collection);
