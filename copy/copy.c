@@ -229,19 +229,21 @@ static void parse_info(const bson_t *document, tow_collection_info_t *out,
                        tow_optime_t *out_read_time)
 {
     bson_iter_t iter, locale;
-    const uint8_t *data;
-    uint32_t length;
+    bson_t options;
 
     *out = (tow_collection_info_t){.database = tow_strdup(text_of(document, "db")),
                                    .name = tow_strdup(text_of(document, "name")),
                                    .ns = tow_strdup(text_of(document, "_id"))};
     bson_init(&out->options);
-    if (bson_iter_init_find(&iter, document, "options") && BSON_ITER_HOLDS_DOCUMENT(&iter)) {
-        bson_t raw;
+    if (bson_iter_init_find(&iter, document, "options") && tow_store_read_packed(&iter, &options))
+        bson_concat(&out->options, &options);
+    if (bson_iter_init_find(&iter, document, "uuid") && BSON_ITER_HOLDS_BINARY(&iter)) {
+        const uint8_t *uuid;
+        uint32_t length;
 
-        bson_iter_document(&iter, &length, &data);
-        if (bson_init_static(&raw, data, length))
-            bson_concat(&out->options, &raw);
+        bson_iter_binary(&iter, NULL, &length, &uuid);
+        if (length == sizeof out->uuid)
+            memcpy(out->uuid, uuid, length);
     }
     out->capped = is_true(&out->options, "capped");
     out->clustered = bson_has_field(&out->options, "clusteredIndex");

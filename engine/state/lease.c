@@ -132,6 +132,22 @@ static bool holder_is_gone(const lease_t *lease)
     return process_start(lease->pid) != lease->pid_start;
 }
 
+/* How the job's records are laid out; a job goes on in the format that it began with. */
+static bool check_format(const bson_t *document, tow_error_t *error)
+{
+    bson_iter_t iter;
+    int64_t format = 1; /* the first had no number */
+
+    if (bson_iter_init_find(&iter, document, "format") && BSON_ITER_HOLDS_NUMBER(&iter))
+        format = bson_iter_as_int64(&iter);
+    return format == TOW_STATE_FORMAT ||
+           tow_fail(error, TOW_ERROR_SETTINGS,
+                    "the job was begun by another version of Towline: its records have format %" PRId64
+                    ", this version reads %d; go on with that version, or begin a new job with another "
+                    "--job and an empty destination",
+                    format, TOW_STATE_FORMAT);
+}
+
 /* Compares what must not change. */
 static bool check_settings(const bson_t *document, const tow_settings_t *settings,
                            tow_error_t *error)
@@ -142,6 +158,8 @@ static bool check_settings(const bson_t *document, const tow_settings_t *setting
                   {"destination", "the destination", settings->destination_identity},
                   {"filter", "the filter", settings->filter}};
 
+    if (!check_format(document, error))
+        return false;
     for (size_t i = 0; i < sizeof checks / sizeof *checks; i++) {
         bson_iter_t iter;
         const char *before = "";
@@ -171,6 +189,7 @@ static bool create_job(tow_store_t *store, const tow_settings_t *settings, int64
     bson_append_array_begin(&command, "documents", -1, &list);
     bson_append_document_begin(&list, "0", -1, &document);
     bson_append_utf8(&document, "_id", -1, "job", -1);
+    bson_append_int32(&document, "format", -1, TOW_STATE_FORMAT);
     bson_append_utf8(&document, "source", -1, settings->source_identity, -1);
     bson_append_utf8(&document, "destination", -1, settings->destination_identity, -1);
     bson_append_utf8(&document, "filter", -1, settings->filter, -1);

@@ -7,7 +7,7 @@
 #include "engine/base/memory.h"
 #include "engine/state/store.h"
 
-enum { TOW_LEASE_MS = 15000, TOW_DUPLICATE_KEY = 11000 };
+enum { TOW_LEASE_MS = 15000, TOW_DUPLICATE_KEY = 11000, TOW_STATE_FORMAT = 2 };
 
 struct tow_store {
     char *database;
