@@ -6,6 +6,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/duration.h"
 #include "engine/job/internal.h"
+#include "engine/link/versions.h"
 
 enum {
     IN_SYNC_LAG_MS = 2000,
@@ -286,7 +287,7 @@ static bool is_quiet(tow_job_t *job)
 /* Before 6.0 no event tells of indexes and options; and once in any case, for what an earlier process left. */
 static void follow_catalog(tow_job_t *job)
 {
-    if (job->looked && tow_link_facts(job->source)->expanded_events)
+    if (job->looked && tow_server_can(tow_link_facts(job->source), TOW_EXPANDED_EVENTS))
         return;
     job->looked = true;
     tow_copy_look(job->copy);

@@ -11,6 +11,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/memory.h"
+#include "engine/link/versions.h"
 #include "engine/state/key.h"
 
 enum { DAY_SECONDS = 86400, NEVER_SECONDS = 1500000000 };
@@ -33,17 +34,15 @@ static bool is_among(const char *name, const char *const *names)
 
 tow_takes_t tow_takes_at(const tow_facts_t *facts, int64_t seconds)
 {
-    bool relaxed = facts->major > 6 || (facts->major == 6 && (facts->minor > 0 || facts->patch >= 2));
     int64_t most = seconds - DAY_SECONDS;
 
-    if (relaxed || most > INT32_MAX)
+    if (most > INT32_MAX || tow_server_can(facts, TOW_TTL_MAX))
         most = INT32_MAX;
-    return (tow_takes_t){
-        .ttl_most = most,
-        .images = facts->major >= 6,
-        .pre_images = !facts->sharded && (facts->major == 5 || (facts->major == 4 && facts->minor >= 4)),
-        .converts = facts->major >= 6,
-        .aborts = facts->major > 4 || (facts->major == 4 && facts->minor >= 4)};
+    return (tow_takes_t){.ttl_most = most,
+                         .images = tow_server_can(facts, TOW_PRE_AND_POST_IMAGES),
+                         .pre_images = tow_server_can(facts, TOW_RECORD_PRE_IMAGES),
+                         .converts = tow_server_can(facts, TOW_PREPARE_UNIQUE),
+                         .aborts = tow_server_can(facts, TOW_ABORT_BUILDS)};
 }
 
 tow_takes_t tow_takes(const tow_link_t *link)

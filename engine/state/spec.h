@@ -7,13 +7,13 @@
 
 #include "engine/link/link.h"
 
-/* What a server takes. */
+/* What a server takes; see engine/link/versions.h. */
 typedef struct {
     int64_t ttl_most;  /* the largest expireAfterSeconds of an index; a TTL that is held off has it */
-    bool images;       /* changeStreamPreAndPostImages: 6.0 and newer */
-    bool pre_images;   /* recordPreImages: 4.4 and 5.0, but not on a cluster */
-    bool converts;     /* collMod makes an index unique, or gives it a TTL: 6.0 and newer */
-    bool aborts;       /* dropIndexes ends a running build: 4.4 and newer */
+    bool images;       /* changeStreamPreAndPostImages */
+    bool pre_images;   /* recordPreImages */
+    bool converts;     /* collMod makes an index unique, or gives it a TTL */
+    bool aborts;       /* dropIndexes ends a running build */
 } tow_takes_t;
 
 /* `seconds`: since 1970, by the server's clock. */
