@@ -180,7 +180,7 @@ bool tow_reconcile_run(const tow_reconciling_t *task, const char *database, cons
                        tow_error_t *error);
 bool tow_reconcile_indexes(tow_reconciling_t *task, const tow_collection_info_t *info, tow_error_t *error);
 /* `wanted`: what would be sent; `there`: what is listed. */
-bool tow_index_is_same(const bson_t *wanted, const bson_t *there);
+bool tow_index_is_same(const bson_t *wanted, const bson_t *there, tow_reconcile_t how);
 
 /* reconcile.c: for the index workers. *out_again: only a new copy makes the collection alike. */
 bool tow_copy_alike(tow_worker_t *worker, const char *database, const char *name, bool *out_again,

@@ -497,7 +497,7 @@ static bool differs(task_t *task, const tow_collection_info_t *ours, const tow_c
         bson_t specification;
 
         tow_index_spec(&wanted.items[i], &task->takes, true, &specification);
-        *out = !other || !tow_index_is_same(&specification, other);
+        *out = !other || !tow_index_is_same(&specification, other, task->how);
         bson_destroy(&specification);
     }
     tow_indexes_clear(&wanted);

@@ -67,19 +67,30 @@ static bool change_unique(task_t *task, const tow_collection_info_t *info, const
     return prepare == prepared || modify_index(task, info, name, "prepareUnique", prepare, error);
 }
 
+/* One that is held off may be held off by another value. */
+static bool is_same_ttl(const bson_t *wanted, const bson_t *there, tow_reconcile_t how)
+{
+    bson_iter_t iter;
+    bool expires = bson_iter_init_find(&iter, wanted, "expireAfterSeconds"), does;
+    int64_t seconds = expires ? tow_ttl_seconds(&iter) : 0, has;
+
+    does = bson_iter_init_find(&iter, there, "expireAfterSeconds");
+    has = does ? tow_ttl_seconds(&iter) : 0;
+    return expires == does &&
+           (seconds == has ||
+            (how != TOW_RECONCILE_TTL && tow_ttl_is_never(seconds) && tow_ttl_is_never(has)));
+}
+
 /* Only what differs is sent: older servers know no more. */
 static bool change_index(task_t *task, const tow_collection_info_t *info, const bson_t *wanted,
                          const bson_t *there, tow_error_t *error)
 {
     const char *name = tow_index_name(wanted);
-    bson_iter_t ttl, other;
+    bson_iter_t ttl;
 
     if (!change_unique(task, info, wanted, there, error))
         return false;
-    if (bson_iter_init_find(&ttl, wanted, "expireAfterSeconds") &&
-        (!bson_iter_init_find(&other, there, "expireAfterSeconds") ||
-         (tow_ttl_seconds(&ttl) != tow_ttl_seconds(&other) &&
-          !(tow_ttl_is_never(tow_ttl_seconds(&ttl)) && tow_ttl_is_never(tow_ttl_seconds(&other))))) &&
+    if (!is_same_ttl(wanted, there, task->how) && bson_iter_init_find(&ttl, wanted, "expireAfterSeconds") &&
         !modify_index(task, info, name, "expireAfterSeconds", tow_ttl_seconds(&ttl), error))
         return false;
     if (is_set(wanted, "hidden") != is_set(there, "hidden") &&
@@ -98,13 +109,12 @@ static bool drop_index(task_t *task, const tow_collection_info_t *info, const ch
     return true;
 }
 
-/* The listings of all servers say the same in the same way but for a TTL, which may be held off or not. */
-bool tow_index_is_same(const bson_t *wanted, const bson_t *there)
+bool tow_index_is_same(const bson_t *wanted, const bson_t *there, tow_reconcile_t how)
 {
     char *name = tow_index_difference(wanted, there, false);
 
     free(name);
-    return !name && tow_index_has_ttl(wanted) == tow_index_has_ttl(there);
+    return !name && is_same_ttl(wanted, there, how);
 }
 
 /* While others' unique indexes are not there yet: it comes with them. */
@@ -136,7 +146,7 @@ static bool build_index(task_t *task, const tow_collection_info_t *info, const b
 static bool reconcile_index(task_t *task, const tow_collection_info_t *info, const bson_t *wanted,
                             const bson_t *there, tow_error_t *error)
 {
-    if (there && tow_index_is_same(wanted, there))
+    if (there && tow_index_is_same(wanted, there, task->how))
         return true;
     if (there && tow_index_is_modifiable(wanted, there, &task->takes)) {
         if (change_index(task, info, wanted, there, error))

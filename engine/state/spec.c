@@ -14,9 +14,11 @@
 #include "engine/link/versions.h"
 #include "engine/state/key.h"
 
-enum { DAY_SECONDS = 86400, NEVER_SECONDS = 1500000000 };
+/* Since 1970: what is held off in this program's time is more than the second. */
+enum { DAY_SECONDS = 86400, NEVER_SECONDS = 1700000000 };
 
-/* By value; those of `flags` are booleans, however they were given. */
+/* By value; those of `flags` are booleans, however they were given. `background` is sent, since old servers
+ * list it, but says nothing. */
 static const char *const values[] = {
     "v", "key", "name", "partialFilterExpression", "collation", "expireAfterSeconds", "weights",
     "default_language", "language_override", "textIndexVersion", "2dsphereIndexVersion",
@@ -134,7 +136,7 @@ void tow_index_spec(const bson_t *listed, const tow_takes_t *takes, bool hold_of
         collated = collated || !strcmp(name, "collation");
         if (!strcmp(name, "expireAfterSeconds"))
             append_ttl(&iter, takes, hold_off, out);
-        else if (is_among(name, flags) && bson_iter_as_bool(&iter))
+        else if ((is_among(name, flags) || !strcmp(name, "background")) && bson_iter_as_bool(&iter))
             bson_append_bool(out, name, -1, true);
         else if (is_among(name, values) && strcmp(name, "v") != 0)
             bson_append_iter(out, NULL, 0, &iter);

@@ -67,7 +67,7 @@ static void test_specifications(void **state)
         {7, false,
          "{\"v\":2,\"key\":{\"a\":1},\"name\":\"a\",\"ns\":\"d.c\",\"safe\":null,\"dropDups\":true,"
          "\"background\":\"true\",\"w\":1,\"sparse\":\"true\",\"unique\":1,\"hidden\":false}",
-         "{\"v\":2,\"key\":{\"a\":1},\"name\":\"a\",\"sparse\":true,\"unique\":true" SIMPLE},
+         "{\"v\":2,\"key\":{\"a\":1},\"name\":\"a\",\"background\":true,\"sparse\":true,\"unique\":true" SIMPLE},
         /* TTL, held off and as it is. */
         {7, true, "{\"v\":2,\"key\":{\"a\":1},\"name\":\"a\",\"expireAfterSeconds\":60}",
          "{\"v\":2,\"key\":{\"a\":1},\"name\":\"a\",\"expireAfterSeconds\":2147483647" SIMPLE},
