@@ -24,6 +24,7 @@ NAMES = ["source_uri", "source_name", "source_connection", "source_tls", "source
          "destination_uri", "destination_name", "destination_connection", "destination_tls",
          "destination_login", "source_kind", "same_deployment", "versions", "source_privileges",
          "destination_privileges", "job_settings", "job_lease", "unsupported", "filter", "indexes",
+         "options", "views",
          "destination_empty", "spool_disk", "destination_disk", "oplog_window", "clock_skew",
          "open_files"]
 USERS = {"root": ["root"], "full": ["readAnyDatabase", "clusterMonitor"],
