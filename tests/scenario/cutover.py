@@ -129,7 +129,10 @@ def late_writes(scenario, pair):
         with scenario.case("writes %s are applied, counted and reported" % label):
             job = scenario.job(proxied, name="late", verify_rate=0)
             job.wait_in_sync()
-            with Hold(list(proxied)[side], command, after=1 - side) as hold:
+            began = len(proxied.source.script.log)
+            # The destination's catalog is read before as well, when the job gets in sync.
+            with Hold(list(proxied)[side], command, after=1 - side, when=lambda request: not side or
+                      "appendOplogNote" in proxied.source.script.log[began:]) as hold:
                 job.commit()
                 hold.wait(scenario)
                 orders.insert_many([{"_id": "late %d" % n, "at": -n} for n in range(1, 8)])
