@@ -1,8 +1,8 @@
 /* builds.c: the queue of what is built and made alike in the background, and its workers.
  *
- * Each entry says what to look at, not what to do: whoever takes it reads the source's listing then. So it does
- * not matter how many events came between, nor in which order: an index that was dropped meanwhile is not
- * built. Of one collection only one entry is worked on at a time. */
+ * Each entry says what to look at, not what to do: whoever takes it reads the source's listing
+ * then. So it does not matter how many events came between, nor in which order: an index that was
+ * dropped meanwhile is not built. Of one collection only one entry is worked on at a time. */
 #include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
@@ -12,7 +12,8 @@
 
 enum {
     ABORT_MS = 500,
-    LOOK_MS = 20000, /* between two looks at the catalogs; and no more than a tenth of the time looks last */
+    LOOK_MS = 20000, /* between two looks at the catalogs; and no more than a tenth of the time
+                        looks last */
     LOOK_PART = 10
 };
 
@@ -29,19 +30,21 @@ void tow_build_free(tow_build_t *build)
     free(build);
 }
 
-static bool is_of(const char *database, const char *name, const char *other_database, const char *other_name)
+static bool is_of(const char *database, const char *name, const char *other_database,
+                  const char *other_name)
 {
     return !strcmp(database, other_database) && (!name || !strcmp(name, other_name));
 }
 
 /* The lock is held, here and below. */
-static bool is_queued(const tow_copy_t *copy, tow_build_kind_t kind, const char *database, const char *name)
+static bool is_queued(const tow_copy_t *copy, tow_build_kind_t kind, const char *database,
+                      const char *name)
 {
     const tow_build_t *build;
 
-    DL_FOREACH(copy->builds, build)
-    if (build->kind == kind && is_of(database, name, build->database, build->name))
-        return true;
+    DL_FOREACH (copy->builds, build)
+        if (build->kind == kind && is_of(database, name, build->database, build->name))
+            return true;
     return false;
 }
 
@@ -125,9 +128,9 @@ static bool is_held(const tow_copy_t *copy, const tow_build_t *build)
 {
     const struct tow_hold *hold;
 
-    DL_FOREACH(copy->holds, hold)
-    if (is_of(hold->database, hold->name, build->database, build->name))
-        return true;
+    DL_FOREACH (copy->holds, hold)
+        if (is_of(hold->database, hold->name, build->database, build->name))
+            return true;
     return false;
 }
 
@@ -142,24 +145,25 @@ static bool is_busy(const tow_copy_t *copy, const char *database, const char *na
         if (build && is_of(database, name, build->database, build->name))
             return true;
     }
-    DL_FOREACH(copy->running, running)
-    if (is_of(database, name, running->database, running->name))
-        return true;
+    DL_FOREACH (copy->running, running)
+        if (is_of(database, name, running->database, running->name))
+            return true;
     return false;
 }
 
-/* dropIndexes of exactly what one command builds ends it at once. *out_command is the caller's, and empty when
- * nothing is under way. */
-static void describe_abort(tow_copy_t *copy, const char *database, const char *name, bson_t *out_command)
+/* dropIndexes of exactly what one command builds ends it at once. *out_command is the caller's, and
+ * empty when nothing is under way. */
+static void describe_abort(tow_copy_t *copy, const char *database, const char *name,
+                           bson_t *out_command)
 {
     const tow_running_t *running;
     bson_t list;
 
     bson_init(out_command);
     pthread_mutex_lock(&copy->lock);
-    DL_FOREACH(copy->running, running)
-    if (is_of(database, name, running->database, running->name))
-        break;
+    DL_FOREACH (copy->running, running)
+        if (is_of(database, name, running->database, running->name))
+            break;
     if (running) {
         bson_append_utf8(out_command, "dropIndexes", -1, running->name, -1);
         bson_append_array_begin(out_command, "index", -1, &list);
@@ -176,7 +180,8 @@ static void describe_abort(tow_copy_t *copy, const char *database, const char *n
 }
 
 /* Whatever it answers: the build may have ended by itself, or not have begun. */
-static void abort_build(tow_copy_t *copy, tow_conn_t *destination, const char *database, const char *name)
+static void abort_build(tow_copy_t *copy, tow_conn_t *destination, const char *database,
+                        const char *name)
 {
     tow_send_options_t send = {.flags = TOW_SEND_WRITE};
     bson_t command, reply;
@@ -207,10 +212,11 @@ bool tow_copy_hold(tow_copy_t *copy, const char *database, const char *name, tow
         if (tow_now_ms() >= abort_ms) {
             pthread_mutex_unlock(&copy->lock);
             if (!told)
-                tow_emit(&copy->options.sink, TOW_LEVEL_INFO, "build_ended",
-                         "%s%s%s: a change of the source's catalog comes first; the destination's index "
-                         "builds of it end and begin again",
-                         database, name ? "." : "", name ? name : "");
+                tow_emit(
+                    &copy->options.sink, TOW_LEVEL_INFO, "build_ended",
+                    "%s%s%s: a change of the source's catalog comes first; the destination's index "
+                    "builds of it end and begin again",
+                    database, name ? "." : "", name ? name : "");
             told = true;
             if (tow_takes(copy->options.destination).aborts) {
                 ok = destination || (destination = tow_conn_open(copy->options.destination, error));
@@ -237,8 +243,7 @@ void tow_copy_release(tow_copy_t *copy, const char *database, const char *name, 
     if (again && name)
         tow_copy_make_alike(copy, database, name);
     pthread_mutex_lock(&copy->lock);
-    DL_FOREACH_SAFE(copy->holds, hold, next)
-    {
+    DL_FOREACH_SAFE (copy->holds, hold, next) {
         if (strcmp(hold->database, database) != 0 || !hold->name != !name ||
             (name && strcmp(hold->name, name) != 0))
             continue;
@@ -253,8 +258,8 @@ void tow_copy_release(tow_copy_t *copy, const char *database, const char *name, 
 
 /* Working ---------------------------------------------------------------------------------------*/
 
-/* All non-unique indexes of a collection whose copy has ended; the unique ones too, once the others' are
- * there. */
+/* All non-unique indexes of a collection whose copy has ended; the unique ones too, once the
+ * others' are there. */
 static bool build_copied(tow_worker_t *worker, const tow_build_t *build, tow_error_t *error)
 {
     tow_copy_t *copy = worker->copy;
@@ -265,9 +270,9 @@ static bool build_copied(tow_worker_t *worker, const tow_build_t *build, tow_err
         ok = tow_copy_build_kind(worker, build, true, error);
     bson_append_bool(&fields, "copied", -1, true);
     bson_append_bool(&fields, "indexed", -1, true);
-    ok = ok && (atomic_load(&build->collection->stale) ||
-                tow_store_set_collection(copy->options.store, build->collection->ns, &fields,
-                                         error));
+    ok = ok &&
+         (atomic_load(&build->collection->stale) ||
+          tow_store_set_collection(copy->options.store, build->collection->ns, &fields, error));
     bson_destroy(&fields);
     return ok;
 }
@@ -279,11 +284,11 @@ static bool make_alike(tow_worker_t *worker, tow_build_t *build, tow_error_t *er
     bool again = false, found;
 
     if (!tow_copy_alike(worker, build->database, build->name, &again, error)) {
-        if (tow_copy_ended(copy) || error->code == TOW_ERROR_INDEX || error->code == TOW_ERROR_LEASE ||
-            error->retry != TOW_RETRY_NEVER)
+        if (tow_copy_ended(copy) || error->code == TOW_ERROR_INDEX ||
+            error->code == TOW_ERROR_LEASE || error->retry != TOW_RETRY_NEVER)
             return false;
-        tow_emit(&copy->options.sink, TOW_LEVEL_WARNING, "reconcile_failed", "%s.%s: %s", build->database,
-                 build->name, error->message);
+        tow_emit(&copy->options.sink, TOW_LEVEL_WARNING, "reconcile_failed", "%s.%s: %s",
+                 build->database, build->name, error->message);
         return true;
     }
     if (!again)
@@ -337,10 +342,10 @@ static tow_build_t *next_build(const tow_copy_t *copy)
 {
     tow_build_t *build;
 
-    DL_FOREACH(copy->builds, build)
-    if (build->kind == TOW_BUILD_LOOK ||
-        (!is_held(copy, build) && !is_busy(copy, build->database, build->name)))
-        return build;
+    DL_FOREACH (copy->builds, build)
+        if (build->kind == TOW_BUILD_LOOK ||
+            (!is_held(copy, build) && !is_busy(copy, build->database, build->name)))
+            return build;
     return NULL;
 }
 

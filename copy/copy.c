@@ -194,7 +194,8 @@ bool tow_copy_prepare(tow_copy_t *copy, tow_copy_size_fn known, const void *data
                  begin_collection(copy, conns.source, conns.destination, info, read_time, &stats,
                                   error);
     }
-    /* They hold nothing: one that the destination refuses is better known now than in the cutover. */
+    /* They hold nothing: one that the destination refuses is better known now than in the cutover.
+     */
     ok = ok && tow_copy_make_views(copy, conns.source, conns.destination, &catalog, error);
     tow_catalog_clear(&catalog);
     close_conns(&conns);

@@ -70,11 +70,13 @@ const tow_index_failure_t *tow_copy_index_failures(tow_copy_t *copy, uint32_t *o
 /* Building --------------------------------------------------------------------------------------*/
 
 /* While it runs the build is among those that tow_copy_hold ends. */
-static bool send_build(tow_copy_t *copy, tow_conn_t *destination, const char *database, const char *name,
-                       const bson_t *specifications, uint32_t count, tow_error_t *error)
+static bool send_build(tow_copy_t *copy, tow_conn_t *destination, const char *database,
+                       const char *name, const bson_t *specifications, uint32_t count,
+                       tow_error_t *error)
 {
     tow_send_options_t send = {.flags = TOW_SEND_WRITE | TOW_SEND_RETRY | TOW_SEND_NO_TIMEOUT};
-    tow_running_t running = {.database = database, .name = name, .items = specifications, .count = count};
+    tow_running_t running = {
+        .database = database, .name = name, .items = specifications, .count = count};
     bson_t command = BSON_INITIALIZER, list, reply;
     bool ok;
 
@@ -102,7 +104,8 @@ static bool send_build(tow_copy_t *copy, tow_conn_t *destination, const char *da
     return ok;
 }
 
-/* The collection went away meanwhile, or a DDL event ended the build, after which it is queued again. */
+/* The collection went away meanwhile, or a DDL event ended the build, after which it is queued
+ * again. */
 static bool is_moot(tow_copy_t *copy, const char *database, const char *name,
                     const tow_error_t *error)
 {
@@ -187,15 +190,17 @@ bool tow_copy_build_early(tow_copy_t *copy, tow_conn_t *source, tow_conn_t *dest
 {
     uint32_t wanted, built;
 
-    return build_kind(copy, source, destination, info->database, info->name, false, &wanted, &built, error);
+    return build_kind(copy, source, destination, info->database, info->name, false, &wanted, &built,
+                      error);
 }
 
-bool tow_copy_build_kind(tow_worker_t *worker, const tow_build_t *build, bool unique, tow_error_t *error)
+bool tow_copy_build_kind(tow_worker_t *worker, const tow_build_t *build, bool unique,
+                         tow_error_t *error)
 {
     tow_copy_t *copy = worker->copy;
     uint32_t wanted = 0, built = 0;
-    bool ok = build_kind(copy, worker->source, worker->destination, build->database, build->name, unique,
-                         &wanted, &built, error);
+    bool ok = build_kind(copy, worker->source, worker->destination, build->database, build->name,
+                         unique, &wanted, &built, error);
 
     atomic_fetch_add(&copy->indexes, wanted);
     atomic_fetch_add(&copy->indexes_built, built);
@@ -220,8 +225,8 @@ static bool send_drop(tow_conn_t *destination, int flags, const char *database, 
     return ok ? true : tow_fail_context(error, "drop index %s of %s.%s", index, database, name);
 }
 
-bool tow_copy_index_drop(tow_copy_t *copy, const char *database, const char *name, const char *index,
-                         tow_error_t *error)
+bool tow_copy_index_drop(tow_copy_t *copy, const char *database, const char *name,
+                         const char *index, tow_error_t *error)
 {
     tow_conn_t *destination = tow_conn_open(copy->options.destination, error);
     bool ok = destination && send_drop(destination, TOW_SEND_RETRY, database, name, index, error);
@@ -245,8 +250,8 @@ static bool is_listed(tow_conn_t *conn, const char *database, const char *name, 
     return true;
 }
 
-/* A build of the same collection is in the way. Only a unique index cannot wait for its end: it goes on
- * refusing what the source accepts. */
+/* A build of the same collection is in the way. Only a unique index cannot wait for its end: it
+ * goes on refusing what the source accepts. */
 static bool drop_beside_build(tow_copy_t *copy, tow_conn_t *destination, const char *database,
                               const char *name, const char *index, tow_error_t *error)
 {
@@ -264,8 +269,8 @@ static bool drop_beside_build(tow_copy_t *copy, tow_conn_t *destination, const c
     return ok;
 }
 
-bool tow_copy_index_gone(tow_copy_t *copy, const char *database, const char *name, const char *index,
-                         tow_error_t *error)
+bool tow_copy_index_gone(tow_copy_t *copy, const char *database, const char *name,
+                         const char *index, tow_error_t *error)
 {
     tow_conn_t *source = tow_conn_open(copy->options.source, error);
     tow_conn_t *destination = source ? tow_conn_open(copy->options.destination, error) : NULL;

@@ -1,7 +1,7 @@
 /* internal.h: what the files of the copy share.
  *
- * Threads: `workers` read ranges, as many inserters write what they read, `index_workers` build indexes
- * and follow the source's catalog; all wait on one condition. */
+ * Threads: `workers` read ranges, as many inserters write what they read, `index_workers` build
+ * indexes and follow the source's catalog; all wait on one condition. */
 #ifndef TOW_COPY_INTERNAL_H
 #define TOW_COPY_INTERNAL_H
 
@@ -47,8 +47,8 @@ typedef struct {
     pthread_t thread;
     bool started;
     tow_conn_t *source, *destination;
-    tow_namespace_t *current;    /* guarded by the copy's lock, as is */
-    tow_build_t *build;          /* what an index worker is at */
+    tow_namespace_t *current; /* guarded by the copy's lock, as is */
+    tow_build_t *build;       /* what an index worker is at */
 } tow_worker_t;
 
 typedef enum {
@@ -100,9 +100,9 @@ struct tow_copy {
     tow_build_t *builds;
     tow_running_t *running;
     struct tow_hold *holds;
-    bool looking;                /* a look is queued or under way */
-    int64_t look_ms;             /* when the next may begin */
-    char **ttl;                  /* database and name of each collection whose TTL is held off, as the last */
+    bool looking;    /* a look is queued or under way */
+    int64_t look_ms; /* when the next may begin */
+    char **ttl;      /* database and name of each collection whose TTL is held off, as the last */
     uint32_t ttl_count;          /* reconciliation found it; of its caller alone */
     uint32_t building;           /* index builds under way */
     uint32_t unique_left;        /* builds of unique ones that are queued or under way */
@@ -144,18 +144,20 @@ tow_outcome_t tow_pass_settle(tow_pass_t *pass, tow_error_t *error);
 void tow_pass_count_refusal(void *data, void *tag, const tow_write_error_t *error);
 
 /* index.c */
-/* The non-unique indexes of a collection that is empty yet. They are counted when its copy has ended and
- * they are built once more, together with those that came since. */
+/* The non-unique indexes of a collection that is empty yet. They are counted when its copy has
+ * ended and they are built once more, together with those that came since. */
 bool tow_copy_build_early(tow_copy_t *copy, tow_conn_t *source, tow_conn_t *destination,
                           const tow_collection_info_t *info, tow_error_t *error);
-/* Builds the given indexes (tow_index_spec); what the destination refuses is recorded. *out_built: how many
- * it has now. False: stopped or *error. */
+/* Builds the given indexes (tow_index_spec); what the destination refuses is recorded. *out_built:
+ * how many it has now. False: stopped or *error. */
 bool tow_copy_build(tow_copy_t *copy, tow_conn_t *destination, const char *database,
                     const char *name, const bson_t *specifications, uint32_t count, bool final,
                     uint32_t *out_built, tow_error_t *error);
-/* Those of a collection that are unique, or not, as the source lists them now; TTL held off. Counted. */
-bool tow_copy_build_kind(tow_worker_t *worker, const tow_build_t *build, bool unique, tow_error_t *error);
-const char *tow_index_name(const bson_t *specification); /* "": none */
+/* Those of a collection that are unique, or not, as the source lists them now; TTL held off.
+ * Counted. */
+bool tow_copy_build_kind(tow_worker_t *worker, const tow_build_t *build, bool unique,
+                         tow_error_t *error);
+const char *tow_index_name(const bson_t *specification);                      /* "": none */
 const bson_t *tow_index_find(const tow_indexes_t *indexes, const char *name); /* NULL: none */
 
 /* builds.c */
@@ -178,7 +180,8 @@ void tow_copy_forget_ttl(tow_copy_t *copy);
 /* reindex.c */
 bool tow_reconcile_run(const tow_reconciling_t *task, const char *database, const bson_t *command,
                        tow_error_t *error);
-bool tow_reconcile_indexes(tow_reconciling_t *task, const tow_collection_info_t *info, tow_error_t *error);
+bool tow_reconcile_indexes(tow_reconciling_t *task, const tow_collection_info_t *info,
+                           tow_error_t *error);
 /* `wanted`: what would be sent; `there`: what is listed. */
 bool tow_index_is_same(const bson_t *wanted, const bson_t *there, tow_reconcile_t how);
 

@@ -16,18 +16,26 @@ static void tell(const task_t *task, const char *ns, const char *what)
 /* Options ---------------------------------------------------------------------------------------*/
 
 /* What collMod can change; everything else needs a new collection. */
-static const char *const modifiable[] = {"validator",          "validationLevel",
-                                         "validationAction",   "changeStreamPreAndPostImages",
-                                         "recordPreImages",    "expireAfterSeconds",
+static const char *const modifiable[] = {"validator",
+                                         "validationLevel",
+                                         "validationAction",
+                                         "changeStreamPreAndPostImages",
+                                         "recordPreImages",
+                                         "expireAfterSeconds",
                                          NULL};
 /* From 6.0 on collMod also changes the limits of a capped collection. */
-static const char *const modifiable_capped[] = {"validator",          "validationLevel",
-                                                "validationAction",   "changeStreamPreAndPostImages",
-                                                "recordPreImages",    "expireAfterSeconds",
-                                                "size",               "max",
+static const char *const modifiable_capped[] = {"validator",
+                                                "validationLevel",
+                                                "validationAction",
+                                                "changeStreamPreAndPostImages",
+                                                "recordPreImages",
+                                                "expireAfterSeconds",
+                                                "size",
+                                                "max",
                                                 NULL};
 
-static bool is_alike(const task_t *task, const bson_t *ours, const bson_t *theirs, const char *const *except)
+static bool is_alike(const task_t *task, const bson_t *ours, const bson_t *theirs,
+                     const char *const *except)
 {
     char *name = tow_options_difference(ours, theirs, &task->takes, except);
 
@@ -75,13 +83,15 @@ static void append_neutral(bson_t *command, const char *name)
 }
 
 /* The fields of collMod that make the options alike; how many. */
-static uint32_t append_changes(const task_t *task, const bson_t *ours, const bson_t *theirs, bson_t *command)
+static uint32_t append_changes(const task_t *task, const bson_t *ours, const bson_t *theirs,
+                               bson_t *command)
 {
     uint32_t changes = 0;
     bson_iter_t iter;
 
     for (size_t i = 0; modifiable[i]; i++) {
-        bool held_off = !strcmp(modifiable[i], "expireAfterSeconds") && task->how != TOW_RECONCILE_TTL;
+        bool held_off =
+            !strcmp(modifiable[i], "expireAfterSeconds") && task->how != TOW_RECONCILE_TTL;
 
         if (held_off ? !bson_has_field(theirs, modifiable[i])
                      : same_value(task, ours, theirs, modifiable[i]))
@@ -300,7 +310,8 @@ static bool reconcile_views(task_t *task, const tow_catalog_t *ours, const tow_c
 bool tow_copy_make_views(tow_copy_t *copy, tow_conn_t *source, tow_conn_t *destination,
                          const tow_catalog_t *ours, tow_error_t *error)
 {
-    task_t task = {copy, source, destination, tow_takes(copy->options.destination), TOW_RECONCILE_ALONG};
+    task_t task = {copy, source, destination, tow_takes(copy->options.destination),
+                   TOW_RECONCILE_ALONG};
     tow_catalog_t theirs;
     bool ok = tow_catalog_read(destination, NULL, &theirs, error) &&
               reconcile_views(&task, ours, &theirs, error);
@@ -356,8 +367,8 @@ static bool reconcile_whole(task_t *task, tow_error_t *error)
     return ok;
 }
 
-bool tow_copy_reconcile(tow_copy_t *copy, const char *database, const char *name, tow_reconcile_t how,
-                        tow_error_t *error)
+bool tow_copy_reconcile(tow_copy_t *copy, const char *database, const char *name,
+                        tow_reconcile_t how, tow_error_t *error)
 {
     task_t task = {.copy = copy, .takes = tow_takes(copy->options.destination), .how = how};
     bool ok;
@@ -403,7 +414,8 @@ static bool has_uuid(const uint8_t *uuid)
 /* The source's name still means the collection that the job knows, as far as anybody can tell. */
 static bool is_the_known(const tow_copy_t *copy, const tow_collection_info_t *info)
 {
-    const tow_namespace_t *known = tow_namespaces_find(copy->options.namespaces, info->database, info->name);
+    const tow_namespace_t *known =
+        tow_namespaces_find(copy->options.namespaces, info->database, info->name);
 
     return !known || !has_uuid(known->uuid) || !memcmp(known->uuid, info->uuid, sizeof info->uuid);
 }
@@ -463,7 +475,8 @@ bool tow_copy_alike(tow_worker_t *worker, const char *database, const char *name
 
 bool tow_copy_restore_ttl(tow_copy_t *copy, tow_error_t *error)
 {
-    task_t task = {.copy = copy, .takes = tow_takes(copy->options.destination), .how = TOW_RECONCILE_TTL};
+    task_t task = {
+        .copy = copy, .takes = tow_takes(copy->options.destination), .how = TOW_RECONCILE_TTL};
     bool ok, again;
 
     ok = (task.source = tow_conn_open(copy->options.source, error)) &&
@@ -476,8 +489,8 @@ bool tow_copy_restore_ttl(tow_copy_t *copy, tow_error_t *error)
 }
 
 /* Whether anything is to be changed; reads, and changes nothing. */
-static bool differs(task_t *task, const tow_collection_info_t *ours, const tow_collection_info_t *theirs,
-                    bool *out, tow_error_t *error)
+static bool differs(task_t *task, const tow_collection_info_t *ours,
+                    const tow_collection_info_t *theirs, bool *out, tow_error_t *error)
 {
     static const char *const held_off[] = {"expireAfterSeconds", NULL};
     tow_indexes_t wanted, there = {0};
@@ -505,8 +518,8 @@ static bool differs(task_t *task, const tow_collection_info_t *ours, const tow_c
     return ok;
 }
 
-static bool look_at(task_t *task, const tow_collection_info_t *ours, const tow_collection_info_t *theirs,
-                    tow_error_t *error)
+static bool look_at(task_t *task, const tow_collection_info_t *ours,
+                    const tow_collection_info_t *theirs, tow_error_t *error)
 {
     tow_copy_t *copy = task->copy;
     bool different;
@@ -532,7 +545,8 @@ bool tow_copy_look_around(tow_worker_t *worker, tow_error_t *error)
 
     ok = ok && tow_catalog_read(task.destination, NULL, &theirs, error) &&
          (atomic_load(&copy->look_ended) || reconcile_views(&task, &ours, &theirs, error));
-    for (size_t i = 0; ok && i < ours.count && !atomic_load(&copy->look_ended) && !tow_copy_ended(copy); i++)
+    for (size_t i = 0;
+         ok && i < ours.count && !atomic_load(&copy->look_ended) && !tow_copy_ended(copy); i++)
         ok = look_at(&task, &ours.items[i], find_info(&theirs, ours.items[i].ns), error);
     tow_catalog_clear(&ours);
     tow_catalog_clear(&theirs);

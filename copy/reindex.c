@@ -8,7 +8,8 @@ enum { NAMESPACE_NOT_FOUND = 26 };
 
 typedef tow_reconciling_t task_t;
 
-bool tow_reconcile_run(const tow_reconciling_t *task, const char *database, const bson_t *command, tow_error_t *error)
+bool tow_reconcile_run(const tow_reconciling_t *task, const char *database, const bson_t *command,
+                       tow_error_t *error)
 {
     tow_send_options_t send = {.flags = TOW_SEND_WRITE | TOW_SEND_RETRY};
     bson_t reply;
@@ -90,7 +91,8 @@ static bool change_index(task_t *task, const tow_collection_info_t *info, const 
 
     if (!change_unique(task, info, wanted, there, error))
         return false;
-    if (!is_same_ttl(wanted, there, task->how) && bson_iter_init_find(&ttl, wanted, "expireAfterSeconds") &&
+    if (!is_same_ttl(wanted, there, task->how) &&
+        bson_iter_init_find(&ttl, wanted, "expireAfterSeconds") &&
         !modify_index(task, info, name, "expireAfterSeconds", tow_ttl_seconds(&ttl), error))
         return false;
     if (is_set(wanted, "hidden") != is_set(there, "hidden") &&
@@ -124,8 +126,8 @@ static bool is_too_early(const task_t *task, const bson_t *wanted)
            !atomic_load(&task->copy->unique_built);
 }
 
-static bool build_index(task_t *task, const tow_collection_info_t *info, const bson_t *wanted, bool counted,
-                        tow_error_t *error)
+static bool build_index(task_t *task, const tow_collection_info_t *info, const bson_t *wanted,
+                        bool counted, tow_error_t *error)
 {
     uint32_t built;
 
@@ -142,7 +144,8 @@ static bool build_index(task_t *task, const tow_collection_info_t *info, const b
     return true;
 }
 
-/* `there` NULL: the destination does not have it. What it refuses to change is dropped and built. */
+/* `there` NULL: the destination does not have it. What it refuses to change is dropped and built.
+ */
 static bool reconcile_index(task_t *task, const tow_collection_info_t *info, const bson_t *wanted,
                             const bson_t *there, tow_error_t *error)
 {
@@ -162,7 +165,8 @@ static bool reconcile_index(task_t *task, const tow_collection_info_t *info, con
 bool tow_reconcile_indexes(task_t *task, const tow_collection_info_t *info, tow_error_t *error)
 {
     tow_indexes_t ours, theirs = {0};
-    bool expires = false, ok = tow_indexes_read(task->source, info->database, info->name, &ours, error);
+    bool expires = false,
+         ok = tow_indexes_read(task->source, info->database, info->name, &ours, error);
 
     if (!ok)
         return false;

@@ -113,8 +113,9 @@ static bool empty_range(tow_pass_t *pass, tow_error_t *error)
     return ok ? true : tow_fail_context(error, "empty what an earlier attempt left");
 }
 
-/* An error of a name is final only while the name still means the same collection. One that was dropped, and
- * whose name a view has now, reads as one that is gone: empty. The event that ended it is on its way. */
+/* An error of a name is final only while the name still means the same collection. One that was
+ * dropped, and whose name a view has now, reads as one that is gone: empty. The event that ended it
+ * is on its way. */
 static bool is_replaced(const tow_pass_t *pass)
 {
     static const uint8_t none[16];
@@ -123,8 +124,8 @@ static bool is_replaced(const tow_pass_t *pass)
     tow_error_t ignored;
     bool found, same;
 
-    if (!tow_catalog_find(pass->worker->source, collection->database, collection->name, &info, &found,
-                          &ignored))
+    if (!tow_catalog_find(pass->worker->source, collection->database, collection->name, &info,
+                          &found, &ignored))
         return false;
     if (!found)
         return true;
@@ -174,8 +175,10 @@ static tow_outcome_t read_range(tow_pass_t *pass, tow_optime_t lo, tow_optime_t 
         outcome = written;
         *error = failure;
     }
-    if (outcome == TOW_PASS_DONE) /* where it was gone: the time at which the catalog said so, or later */
-        *out_hi = gone ? tow_link_time(pass->worker->copy->options.source) : tow_reader_time(reader);
+    if (outcome ==
+        TOW_PASS_DONE) /* where it was gone: the time at which the catalog said so, or later */
+        *out_hi =
+            gone ? tow_link_time(pass->worker->copy->options.source) : tow_reader_time(reader);
     tow_reader_close(reader);
     return outcome;
 }

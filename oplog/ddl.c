@@ -57,9 +57,11 @@ static void add_placeholder(tow_replay_t *replay, const char *database, const ch
     bson_destroy(&info.options);
 }
 
-/* What was a collection may be a view at the source by now, which the destination has already: until the
- * collection's end is replayed it takes documents. The view is made again when catalogs are compared. */
-static bool clear_view(tow_replay_t *replay, const char *database, const char *name, tow_error_t *error)
+/* What was a collection may be a view at the source by now, which the destination has already:
+ * until the collection's end is replayed it takes documents. The view is made again when catalogs
+ * are compared. */
+static bool clear_view(tow_replay_t *replay, const char *database, const char *name,
+                       tow_error_t *error)
 {
     tow_send_options_t send = {.flags = TOW_SEND_WRITE | TOW_SEND_RETRY};
     bson_t command = BSON_INITIALIZER, reply;
@@ -432,13 +434,13 @@ static bool drop_indexes(ddl_t *ddl, tow_error_t *error)
     while (ok && bson_iter_next(&list))
         if (BSON_ITER_HOLDS_DOCUMENT(&list) && bson_iter_recurse(&list, &name) &&
             bson_iter_find(&name, "name") && BSON_ITER_HOLDS_UTF8(&name))
-            ok = handler->index_gone(handler->data, database, collection, bson_iter_utf8(&name, NULL),
-                                     error);
+            ok = handler->index_gone(handler->data, database, collection,
+                                     bson_iter_utf8(&name, NULL), error);
     return ok;
 }
 
-/* Indexes and options. The limits of a capped collection decide what it holds: they change in step with
- * its documents. */
+/* Indexes and options. The limits of a capped collection decide what it holds: they change in step
+ * with its documents. */
 static bool change(ddl_t *ddl, bool capped, tow_error_t *error)
 {
     const tow_ddl_handler_t *handler = &ddl->replay->options.ddl;
@@ -521,8 +523,8 @@ bool tow_ddl_is_barrier(tow_replay_t *replay, const tow_event_t *event)
     return known && known->capped;
 }
 
-/* Before the lanes are stopped: the destination refuses most DDL while it builds an index of the collection,
- * and that build's end must not hold up the others. */
+/* Before the lanes are stopped: the destination refuses most DDL while it builds an index of the
+ * collection, and that build's end must not hold up the others. */
 static bool hold_builds(ddl_t *ddl, tow_error_t *error)
 {
     const tow_ddl_handler_t *handler = &ddl->replay->options.ddl;
@@ -551,7 +553,8 @@ static void release_builds(ddl_t *ddl)
     }
     handler->release(handler->data, database, name, find(ddl, database, name) != NULL);
     if (!strcmp(ddl->parsed.operation, "rename") && parse_target(ddl, &to_database, &to_name))
-        handler->release(handler->data, to_database, to_name, find(ddl, to_database, to_name) != NULL);
+        handler->release(handler->data, to_database, to_name,
+                         find(ddl, to_database, to_name) != NULL);
 }
 
 static bool dispatch_alone(ddl_t *ddl, tow_error_t *error)
@@ -579,7 +582,8 @@ bool tow_replay_ddl(tow_replay_t *replay, const bson_t *event, tow_optime_t time
     bool ok;
 
     tow_event_parse(event, &ddl.parsed);
-    ok = tow_ddl_is_barrier(replay, &ddl.parsed) ? dispatch_alone(&ddl, error) : dispatch(&ddl, error);
+    ok = tow_ddl_is_barrier(replay, &ddl.parsed) ? dispatch_alone(&ddl, error)
+                                                 : dispatch(&ddl, error);
     if (ok)
         tow_emit(&replay->options.sink, TOW_LEVEL_INFO, "ddl", "%s %s.%s", ddl.parsed.operation,
                  ddl.parsed.database, ddl.parsed.collection);

@@ -26,8 +26,9 @@ typedef struct {
     void (*alike)(void *data, const char *database, const char *name);
     bool (*index_gone)(void *data, const char *database, const char *name, const char *index,
                        tow_error_t *error);
-    /* No index of the collection, or with no name of the database, is built until the release, which is due
-     * also after an error; waits for what is under way. `again`: it is made alike after that. */
+    /* No index of the collection, or with no name of the database, is built until the release,
+     * which is due also after an error; waits for what is under way. `again`: it is made alike
+     * after that. */
     bool (*hold)(void *data, const char *database, const char *name, tow_error_t *error);
     void (*release)(void *data, const char *database, const char *name, bool again);
     /* Options and indexes, before it returns. */

@@ -127,9 +127,9 @@ void tow_lane_succeeded(tow_lane_t *lane);
  * inserts what the source has. Takes the exclusive lock. */
 void tow_lane_untangle(tow_lane_t *lane);
 
-/* ddl.c: one DDL event. What gives a name another meaning is a barrier, and so are the limits of a capped
- * collection: the dispatcher has flushed everything before them, and they take the exclusive lock. Indexes and
- * options follow beside the replay. */
+/* ddl.c: one DDL event. What gives a name another meaning is a barrier, and so are the limits of a
+ * capped collection: the dispatcher has flushed everything before them, and they take the exclusive
+ * lock. Indexes and options follow beside the replay. */
 bool tow_ddl_is_barrier(tow_replay_t *replay, const tow_event_t *event);
 bool tow_replay_ddl(tow_replay_t *replay, const bson_t *event, tow_optime_t time,
                     tow_block_t *block, tow_error_t *error);

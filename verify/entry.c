@@ -99,8 +99,8 @@ bool tow_track_entry_from_bson(const bson_t *document, tow_track_entry_t *out,
         !parse_binary(&iter, halves, sizeof halves) || !parse_number(document, "mode", &mode) ||
         !parse_number(document, "seed", &seed) ||
         !parse_number(document, "documents", &documents) ||
-        !parse_number(document, "bytes", &bytes) ||
-        !bson_iter_init_find(&iter, document, "_id") || !parse_id(&iter, &entry))
+        !parse_number(document, "bytes", &bytes) || !bson_iter_init_find(&iter, document, "_id") ||
+        !parse_id(&iter, &entry))
         return false;
     copy_bounds(&bounds, &entry);
     entry.digest = (tow_digest_t){

@@ -1,5 +1,5 @@
-/* metadata.c: compares what collections are: type, options, a view's definition, indexes; what is equal
- * says engine/state/spec.h. */
+/* metadata.c: compares what collections are: type, options, a view's definition, indexes; what is
+ * equal says engine/state/spec.h. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,4 +1,5 @@
-/* acceptance.c: the checks of what the destination takes of the source's views and options, by asking it. */
+/* acceptance.c: the checks of what the destination takes of the source's views and options, by
+ * asking it. */
 #include <string.h>
 
 #include "engine/job/checks.h"
@@ -6,7 +7,8 @@
 
 enum { NAMESPACE_NOT_FOUND = 26, INDEX_NOT_FOUND = 27, NO_QUERY_PLANS = 291, MOST_MS = 2000 };
 
-/* The view's pipeline over a collection that is not there yet, so that it is parsed and reads nothing. */
+/* The view's pipeline over a collection that is not there yet, so that it is parsed and reads
+ * nothing. */
 static void append_pipeline(bson_t *command, const bson_t *options)
 {
     bson_iter_t iter, stages;
@@ -37,7 +39,8 @@ static bool is_refusal(const tow_error_t *error)
            error->server_code != INDEX_NOT_FOUND && error->server_code != NO_QUERY_PLANS;
 }
 
-static bool takes_view(tow_conn_t *destination, const tow_collection_info_t *view, tow_error_t *error)
+static bool takes_view(tow_conn_t *destination, const tow_collection_info_t *view,
+                       tow_error_t *error)
 {
     tow_send_options_t send = {.flags = TOW_SEND_PLAIN};
     bson_t command = BSON_INITIALIZER, cursor = BSON_INITIALIZER, reply;
@@ -48,7 +51,8 @@ static bool takes_view(tow_conn_t *destination, const tow_collection_info_t *vie
         bson_append_utf8(&command, "aggregate", -1, bson_iter_utf8(&iter, NULL), -1);
         append_pipeline(&command, &view->options);
         bson_append_document(&command, "cursor", -1, &cursor);
-        bson_append_int32(&command, "maxTimeMS", -1, MOST_MS); /* something may be there after all */
+        bson_append_int32(&command, "maxTimeMS", -1,
+                          MOST_MS); /* something may be there after all */
         ok = tow_conn_command(destination, view->database, &command, &send, &reply, error) ||
              !is_refusal(error);
         bson_destroy(&reply);
@@ -113,17 +117,19 @@ void tow_check_options(tow_check_run_t *run)
             images = item->info->ns;
     }
     if (never)
-        tow_find_warning(run->findings, "options",
-                         tow_format("set expireAfterSeconds at the source with collMod if they are to expire"),
-                         "the TTL index of %s, or of others too, has an expireAfterSeconds that is no number "
-                         "of seconds: nothing expires by it, at the destination neither",
-                         never);
+        tow_find_warning(
+            run->findings, "options",
+            tow_format("set expireAfterSeconds at the source with collMod if they are to expire"),
+            "the TTL index of %s, or of others too, has an expireAfterSeconds that is no number "
+            "of seconds: nothing expires by it, at the destination neither",
+            never);
     else if (images)
-        tow_find_warning(run->findings, "options",
-                         tow_format("set it again at the destination after an upgrade, if streams need it"),
-                         "%s, or others too, record the documents before a change; this destination cannot, "
-                         "and they arrive without",
-                         images);
+        tow_find_warning(
+            run->findings, "options",
+            tow_format("set it again at the destination after an upgrade, if streams need it"),
+            "%s, or others too, record the documents before a change; this destination cannot, "
+            "and they arrive without",
+            images);
     else
         tow_find_pass(run->findings, "options", "the destination has them all");
 }

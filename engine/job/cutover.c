@@ -248,8 +248,8 @@ bool tow_job_hold_off_ttl(tow_job_t *job, tow_error_t *error)
     return true;
 }
 
-/* Lets the destination expire documents, the last of all steps: what it does then no comparison sees. A
- * process that comes after a kill has to know. */
+/* Lets the destination expire documents, the last of all steps: what it does then no comparison
+ * sees. A process that comes after a kill has to know. */
 static bool restore_ttl(tow_job_t *job, tow_error_t *error)
 {
     if (!store_ttl(job, true, error))
@@ -258,8 +258,8 @@ static bool restore_ttl(tow_job_t *job, tow_error_t *error)
     return tow_copy_restore_ttl(job->copy, error);
 }
 
-/* Gives the destination the source's catalog, but for TTL. A collection that only a new copy makes equal is
- * copied first. */
+/* Gives the destination the source's catalog, but for TTL. A collection that only a new copy makes
+ * equal is copied first. */
 static tow_finalized_t reconcile(tow_job_t *job, tow_error_t *error)
 {
     tow_finalized_t result;
@@ -363,8 +363,8 @@ static tow_finalized_t finalize(tow_job_t *job, tow_error_t *error)
     return call_off(job, error);
 }
 
-/* The destination refuses most of the cutover's steps beside a build, and nothing is gained by waiting for it
- * later. */
+/* The destination refuses most of the cutover's steps beside a build, and nothing is gained by
+ * waiting for it later. */
 static bool await_builds(tow_job_t *job, tow_error_t *error)
 {
     tow_copy_end_look(job->copy);

@@ -284,7 +284,8 @@ static bool is_quiet(tow_job_t *job)
     return !job->called_off || tow_now_ms() - job->quiet_since_ms >= QUIET_MS;
 }
 
-/* Before 6.0 no event tells of indexes and options; and once in any case, for what an earlier process left. */
+/* Before 6.0 no event tells of indexes and options; and once in any case, for what an earlier
+ * process left. */
 static void follow_catalog(tow_job_t *job)
 {
     if (job->looked && tow_server_can(tow_link_facts(job->source), TOW_EXPANDED_EVENTS))

@@ -143,7 +143,8 @@ static void ddl_release(void *data, const char *database, const char *name, bool
 
 static bool ddl_reconcile(void *data, const char *database, const char *name, tow_error_t *error)
 {
-    return tow_copy_reconcile(((tow_job_t *)data)->copy, database, name, TOW_RECONCILE_ALONG, error);
+    return tow_copy_reconcile(((tow_job_t *)data)->copy, database, name, TOW_RECONCILE_ALONG,
+                              error);
 }
 
 static bool ddl_forget(void *data, const char *ns, tow_error_t *error)
@@ -194,19 +195,19 @@ static bool make_components(tow_job_t *job, const char *series, tow_error_t *err
                                .retry_window_ms = config->retry_window_ms,
                                .lost = tow_job_lost,
                                .data = job};
-    tow_replay_options_t replay = {
-        .source = job->source,
-        .destination = job->destination,
-        .filter = job->filter,
-        .spool = spool,
-        .stop = job->stop,
-        .sink = job->sink,
-        .lanes = config->workers,
-        .dirty_bytes = config->memory_bytes * 3 / 5,
-        .retry_window_ms = config->retry_window_ms,
-        .touched = tow_job_verifies_online(job) ? touched : NULL,
-        .ddl = {job, ddl_copying, ddl_create, ddl_copy_again, ddl_alike, ddl_index_gone, ddl_hold,
-                ddl_release, ddl_reconcile, ddl_forget, ddl_save_time}};
+    tow_replay_options_t replay = {.source = job->source,
+                                   .destination = job->destination,
+                                   .filter = job->filter,
+                                   .spool = spool,
+                                   .stop = job->stop,
+                                   .sink = job->sink,
+                                   .lanes = config->workers,
+                                   .dirty_bytes = config->memory_bytes * 3 / 5,
+                                   .retry_window_ms = config->retry_window_ms,
+                                   .touched = tow_job_verifies_online(job) ? touched : NULL,
+                                   .ddl = {job, ddl_copying, ddl_create, ddl_copy_again, ddl_alike,
+                                           ddl_index_gone, ddl_hold, ddl_release, ddl_reconcile,
+                                           ddl_forget, ddl_save_time}};
 
     if (!spool)
         return false;

@@ -289,8 +289,8 @@ static double number_at(const bson_t *reply, const char *path)
                : 0;
 }
 
-/* A mongos adds up all disks, but collections arrive on the primary shards of their databases: of whichever
- * has the least room all of it may be needed. */
+/* A mongos adds up all disks, but collections arrive on the primary shards of their databases: of
+ * whichever has the least room all of it may be needed. */
 static void read_room(const bson_t *reply, double *out_used, double *out_total)
 {
     bson_iter_t iter, shards;

@@ -328,7 +328,8 @@ bool tow_indexes_read(tow_conn_t *conn, const char *database, const char *collec
     ok = tow_cursor_each(conn, database, &command, take_index, &listing, error);
     bson_destroy(&command);
     /* A view took its name, which has none either. */
-    if (!ok && (error->server_code == NAMESPACE_NOT_FOUND || error->server_code == VIEW_NOT_SUPPORTED))
+    if (!ok &&
+        (error->server_code == NAMESPACE_NOT_FOUND || error->server_code == VIEW_NOT_SUPPORTED))
         ok = true;
     if (!ok) {
         tow_indexes_clear(out);

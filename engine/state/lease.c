@@ -141,11 +141,12 @@ static bool check_format(const bson_t *document, tow_error_t *error)
     if (bson_iter_init_find(&iter, document, "format") && BSON_ITER_HOLDS_NUMBER(&iter))
         format = bson_iter_as_int64(&iter);
     return format == TOW_STATE_FORMAT ||
-           tow_fail(error, TOW_ERROR_SETTINGS,
-                    "the job was begun by another version of Towline: its records have format %" PRId64
-                    ", this version reads %d; go on with that version, or begin a new job with another "
-                    "--job and an empty destination",
-                    format, TOW_STATE_FORMAT);
+           tow_fail(
+               error, TOW_ERROR_SETTINGS,
+               "the job was begun by another version of Towline: its records have format %" PRId64
+               ", this version reads %d; go on with that version, or begin a new job with another "
+               "--job and an empty destination",
+               format, TOW_STATE_FORMAT);
 }
 
 /* Compares what must not change. */

@@ -134,8 +134,8 @@ static bool insert_ranges(tow_store_t *store, const char *ns, const tow_range_t 
 
         bson_append_utf8(&command, "insert", -1, "ranges", -1);
         bson_append_array_begin(&command, "documents", -1, &list);
-        for (next = from; next < count && next < from + RANGES_A_MESSAGE && list.len < BYTES_A_MESSAGE;
-             next++) {
+        for (next = from;
+             next < count && next < from + RANGES_A_MESSAGE && list.len < BYTES_A_MESSAGE; next++) {
             char buffer[16];
             const char *key;
 
@@ -291,8 +291,8 @@ static void take_document(void *data, const bson_t *document)
 }
 
 /* All documents of a collection that match, or all with NULL. */
-static bool read_all(tow_store_t *store, const char *collection, const bson_t *filter, documents_t *out,
-                     tow_error_t *error)
+static bool read_all(tow_store_t *store, const char *collection, const bson_t *filter,
+                     documents_t *out, tow_error_t *error)
 {
     bson_t command = BSON_INITIALIZER, part;
     bool ok;
@@ -384,8 +384,7 @@ static bool hand_over(tow_store_t *store, const bson_t *collection, tow_store_ea
     bson_iter_init_find(&iter, collection, "_id");
     append_ranges_of(&filter, bson_iter_utf8(&iter, NULL));
     pthread_mutex_lock(&store->lock);
-    ok = tow_store_keep(store, error) &&
-         read_all(store, "ranges", &filter, &documents, error);
+    ok = tow_store_keep(store, error) && read_all(store, "ranges", &filter, &documents, error);
     pthread_mutex_unlock(&store->lock);
     bson_destroy(&filter);
     if (!ok)

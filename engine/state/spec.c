@@ -1,8 +1,8 @@
 /* spec.c: see spec.h.
  *
- * Which options an index has: src/mongo/db/catalog/index_key_validate.cpp of 4.2 to 8.x. Indexes of old
- * servers list others besides (`safe`, `dropDups`, `w`, `background: "true"`), which mean nothing, and which
- * createIndexes refuses. */
+ * Which options an index has: src/mongo/db/catalog/index_key_validate.cpp of 4.2 to 8.x. Indexes of
+ * old servers list others besides (`safe`, `dropDups`, `w`, `background: "true"`), which mean
+ * nothing, and which createIndexes refuses. */
 #include "engine/state/spec.h"
 
 #include <math.h>
@@ -17,14 +17,31 @@
 /* Since 1970: what is held off in this program's time is more than the second. */
 enum { DAY_SECONDS = 86400, NEVER_SECONDS = 1700000000 };
 
-/* By value; those of `flags` are booleans, however they were given. `background` is sent, since old servers
- * list it, but says nothing. */
-static const char *const values[] = {
-    "v", "key", "name", "partialFilterExpression", "collation", "expireAfterSeconds", "weights",
-    "default_language", "language_override", "textIndexVersion", "2dsphereIndexVersion",
-    "coarsestIndexedLevel", "finestIndexedLevel", "bits", "min", "max", "bucketSize",
-    "wildcardProjection", "columnstoreProjection", "storageEngine", NULL};
-static const char *const flags[] = {"unique", "sparse", "hidden", "prepareUnique", "clustered", NULL};
+/* By value; those of `flags` are booleans, however they were given. `background` is sent, since old
+ * servers list it, but says nothing. */
+static const char *const values[] = {"v",
+                                     "key",
+                                     "name",
+                                     "partialFilterExpression",
+                                     "collation",
+                                     "expireAfterSeconds",
+                                     "weights",
+                                     "default_language",
+                                     "language_override",
+                                     "textIndexVersion",
+                                     "2dsphereIndexVersion",
+                                     "coarsestIndexedLevel",
+                                     "finestIndexedLevel",
+                                     "bits",
+                                     "min",
+                                     "max",
+                                     "bucketSize",
+                                     "wildcardProjection",
+                                     "columnstoreProjection",
+                                     "storageEngine",
+                                     NULL};
+static const char *const flags[] = {"unique",        "sparse",    "hidden",
+                                    "prepareUnique", "clustered", NULL};
 
 static bool is_among(const char *name, const char *const *names)
 {
@@ -82,7 +99,8 @@ bool tow_index_has_ttl(const bson_t *specification)
     return bson_has_field(specification, "expireAfterSeconds");
 }
 
-static void append_ttl(const bson_iter_t *listed, const tow_takes_t *takes, bool hold_off, bson_t *out)
+static void append_ttl(const bson_iter_t *listed, const tow_takes_t *takes, bool hold_off,
+                       bson_t *out)
 {
     int64_t seconds = tow_ttl_seconds(listed);
 
@@ -234,7 +252,8 @@ char *tow_index_difference(const bson_t *a, const bson_t *b, bool ignore_ttl)
 bool tow_index_is_modifiable(const bson_t *a, const bson_t *b, const tow_takes_t *takes)
 {
     static const char *const always[] = {"expireAfterSeconds", "hidden", NULL};
-    static const char *const newer[] = {"expireAfterSeconds", "hidden", "unique", "prepareUnique", NULL};
+    static const char *const newer[] = {"expireAfterSeconds", "hidden", "unique", "prepareUnique",
+                                        NULL};
     char *name = index_difference(a, b, takes->converts ? newer : always);
     bool alike = !name;
 
@@ -246,8 +265,8 @@ bool tow_index_is_modifiable(const bson_t *a, const bson_t *b, const tow_takes_t
 
 /* Options ---------------------------------------------------------------------------------------*/
 
-/* `temp` marks what $out and mapReduce have under way, and no command may create that; the others mean
- * nothing any more, or are the server's own. */
+/* `temp` marks what $out and mapReduce have under way, and no command may create that; the others
+ * mean nothing any more, or are the server's own. */
 static const char *const passing[] = {"uuid", "temp", "autoIndexId", "flags", NULL};
 
 /* Whether changes are recorded with their documents, by either name. */
@@ -298,8 +317,8 @@ void tow_options_spec(const bson_t *listed, const tow_takes_t *takes, bson_t *ou
     }
 }
 
-/* An option that is listed with the value that it has when it is not: servers write some of them out when a
- * collection is changed. */
+/* An option that is listed with the value that it has when it is not: servers write some of them
+ * out when a collection is changed. */
 static bool is_default(const bson_iter_t *option)
 {
     static const char *const defaults[][2] = {{"validationLevel", "strict"},
@@ -374,7 +393,8 @@ static char *refine(const bson_t *a, const bson_t *b, char *name)
     bson_t left, right;
     char *inner, *refined;
 
-    if (!name || strcmp(name, "clusteredIndex") != 0 || !cluster_key(a, &left) || !cluster_key(b, &right))
+    if (!name || strcmp(name, "clusteredIndex") != 0 || !cluster_key(a, &left) ||
+        !cluster_key(b, &right))
         return name;
     inner = first_difference(&left, &right, NULL);
     if (!inner)

@@ -1,4 +1,5 @@
-/* Invariant: what a server lists is understood as that server means it, and sent as the other one takes it. */
+/* Invariant: what a server lists is understood as that server means it, and sent as the other one
+ * takes it. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -55,9 +56,12 @@ static void test_specifications(void **state)
         /* No collation means the simple one, in a listing. */
         {7, false, "{\"v\":2,\"key\":{\"a\":1},\"name\":\"a\"}",
          "{\"v\":2,\"key\":{\"a\":1},\"name\":\"a\"" SIMPLE},
-        {4, false, "{\"v\":2,\"key\":{\"_fts\":\"text\",\"_ftsx\":1},\"name\":\"t\",\"weights\":{\"t\":1}}",
-         "{\"v\":2,\"key\":{\"_fts\":\"text\",\"_ftsx\":1},\"name\":\"t\",\"weights\":{\"t\":1}" SIMPLE},
-        {7, false, "{\"key\":{\"a\":1},\"name\":\"a\"}", "{\"v\":2,\"key\":{\"a\":1},\"name\":\"a\"" SIMPLE},
+        {4, false,
+         "{\"v\":2,\"key\":{\"_fts\":\"text\",\"_ftsx\":1},\"name\":\"t\",\"weights\":{\"t\":1}}",
+         "{\"v\":2,\"key\":{\"_fts\":\"text\",\"_ftsx\":1},\"name\":\"t\",\"weights\":{\"t\":"
+         "1}" SIMPLE},
+        {7, false, "{\"key\":{\"a\":1},\"name\":\"a\"}",
+         "{\"v\":2,\"key\":{\"a\":1},\"name\":\"a\"" SIMPLE},
         {7, false, "{\"v\":2,\"key\":{\"a\":1},\"name\":\"a\",\"collation\":{\"locale\":\"de\"}}",
          "{\"v\":2,\"key\":{\"a\":1},\"name\":\"a\",\"collation\":{\"locale\":\"de\"}}"},
         /* Version 1 stays what it is, and has none. */
@@ -67,7 +71,8 @@ static void test_specifications(void **state)
         {7, false,
          "{\"v\":2,\"key\":{\"a\":1},\"name\":\"a\",\"ns\":\"d.c\",\"safe\":null,\"dropDups\":true,"
          "\"background\":\"true\",\"w\":1,\"sparse\":\"true\",\"unique\":1,\"hidden\":false}",
-         "{\"v\":2,\"key\":{\"a\":1},\"name\":\"a\",\"background\":true,\"sparse\":true,\"unique\":true" SIMPLE},
+         "{\"v\":2,\"key\":{\"a\":1},\"name\":\"a\",\"background\":true,\"sparse\":true,\"unique\":"
+         "true" SIMPLE},
         /* TTL, held off and as it is. */
         {7, true, "{\"v\":2,\"key\":{\"a\":1},\"name\":\"a\",\"expireAfterSeconds\":60}",
          "{\"v\":2,\"key\":{\"a\":1},\"name\":\"a\",\"expireAfterSeconds\":2147483647" SIMPLE},
@@ -75,12 +80,16 @@ static void test_specifications(void **state)
          "{\"v\":2,\"key\":{\"a\":1},\"name\":\"a\",\"expireAfterSeconds\":1795657445" SIMPLE},
         {4, false, "{\"v\":2,\"key\":{\"a\":1},\"name\":\"a\",\"expireAfterSeconds\":60.5}",
          "{\"v\":2,\"key\":{\"a\":1},\"name\":\"a\",\"expireAfterSeconds\":60" SIMPLE},
-        {7, false, "{\"v\":2,\"key\":{\"a\":1},\"name\":\"a\",\"expireAfterSeconds\":{\"$numberDouble\":\"NaN\"}}",
+        {7, false,
+         "{\"v\":2,\"key\":{\"a\":1},\"name\":\"a\",\"expireAfterSeconds\":{\"$numberDouble\":"
+         "\"NaN\"}}",
          "{\"v\":2,\"key\":{\"a\":1},\"name\":\"a\",\"expireAfterSeconds\":2147483647" SIMPLE},
         {7, false, "{\"v\":2,\"key\":{\"a\":1},\"name\":\"a\",\"expireAfterSeconds\":-1}",
          "{\"v\":2,\"key\":{\"a\":1},\"name\":\"a\",\"expireAfterSeconds\":2147483647" SIMPLE},
         /* No value of 4.4 spares a date of 1970, but an index without TTL does. */
-        {4, false, "{\"v\":2,\"key\":{\"a\":1},\"name\":\"a\",\"expireAfterSeconds\":{\"$numberDouble\":\"NaN\"}}",
+        {4, false,
+         "{\"v\":2,\"key\":{\"a\":1},\"name\":\"a\",\"expireAfterSeconds\":{\"$numberDouble\":"
+         "\"NaN\"}}",
          "{\"v\":2,\"key\":{\"a\":1},\"name\":\"a\"" SIMPLE},
         {4, true, "{\"v\":2,\"key\":{\"a\":1},\"name\":\"a\",\"expireAfterSeconds\":2147483647}",
          "{\"v\":2,\"key\":{\"a\":1},\"name\":\"a\"" SIMPLE},
@@ -152,7 +161,8 @@ static void expect_index(bool ignore_ttl, const char *left, const char *right, c
     bson_t *a = parse(left), *b = parse(right);
 
     for (int turn = 0; turn < 2; turn++) {
-        char *name = turn ? tow_index_difference(b, a, ignore_ttl) : tow_index_difference(a, b, ignore_ttl);
+        char *name =
+            turn ? tow_index_difference(b, a, ignore_ttl) : tow_index_difference(a, b, ignore_ttl);
 
         if (expected)
             assert_string_equal(name, expected);
@@ -169,23 +179,27 @@ static void test_index_differences(void **state)
     expect_index(false, "{\"v\":2,\"key\":{\"a\":1},\"name\":\"a_1\",\"ns\":\"x.y\"}",
                  "{\"name\":\"a_1\",\"key\":{\"a\":1},\"v\":1}", NULL);
     expect_index(false, "{\"key\":{\"a\":1,\"b\":1}}", "{\"key\":{\"b\":1,\"a\":1}}", "key");
-    expect_index(false, "{\"key\":{\"a\":1}}", "{\"key\":{\"a\":{\"$numberDouble\":\"1.0\"}}}", "key");
+    expect_index(false, "{\"key\":{\"a\":1}}", "{\"key\":{\"a\":{\"$numberDouble\":\"1.0\"}}}",
+                 "key");
     expect_index(false, "{\"unique\":true}", "{}", "unique");
     expect_index(false, "{\"unique\":1}", "{\"unique\":true}", NULL);
     expect_index(false, "{\"sparse\":\"true\"}", "{\"sparse\":true}", NULL);
     expect_index(false, "{\"hidden\":true}", "{\"hidden\":false}", "hidden");
-    expect_index(false, "{\"safe\":true,\"w\":1,\"dropDups\":true,\"background\":\"true\"}", "{}", NULL);
+    expect_index(false, "{\"safe\":true,\"w\":1,\"dropDups\":true,\"background\":\"true\"}", "{}",
+                 NULL);
     expect_index(false, "{\"collation\":{\"locale\":\"simple\"}}", "{}", NULL);
     expect_index(false, "{\"collation\":{\"locale\":\"en\"}}", "{}", "collation");
-    expect_index(false, "{\"expireAfterSeconds\":5}", "{\"expireAfterSeconds\":6}", "expireAfterSeconds");
+    expect_index(false, "{\"expireAfterSeconds\":5}", "{\"expireAfterSeconds\":6}",
+                 "expireAfterSeconds");
     expect_index(false, "{\"expireAfterSeconds\":5}", "{\"expireAfterSeconds\":5.0}", NULL);
     expect_index(false, "{\"expireAfterSeconds\":5}", "{}", "expireAfterSeconds");
     expect_index(false, "{\"expireAfterSeconds\":{\"$numberDouble\":\"NaN\"}}",
                  "{\"expireAfterSeconds\":2147483647}", NULL);
-    expect_index(false, "{\"expireAfterSeconds\":1795657445}", "{\"expireAfterSeconds\":2147483647}", NULL);
+    expect_index(false, "{\"expireAfterSeconds\":1795657445}",
+                 "{\"expireAfterSeconds\":2147483647}", NULL);
     expect_index(false, "{\"expireAfterSeconds\":-1}", "{}", NULL);
-    expect_index(false, "{\"expireAfterSeconds\":{\"$numberDouble\":\"NaN\"}}", "{\"expireAfterSeconds\":0}",
-                 "expireAfterSeconds");
+    expect_index(false, "{\"expireAfterSeconds\":{\"$numberDouble\":\"NaN\"}}",
+                 "{\"expireAfterSeconds\":0}", "expireAfterSeconds");
     expect_index(true, "{\"expireAfterSeconds\":5}", "{\"expireAfterSeconds\":2147483647}", NULL);
 }
 
@@ -236,30 +250,32 @@ static void expect_options(int major, const char *left, const char *right, const
 
 static void test_option_differences(void **state)
 {
-    expect_options(7, "{\"capped\":true,\"size\":{\"$numberLong\":\"4096\"}}", "{\"size\":4096,\"capped\":1}",
-                   NULL);
+    expect_options(7, "{\"capped\":true,\"size\":{\"$numberLong\":\"4096\"}}",
+                   "{\"size\":4096,\"capped\":1}", NULL);
     expect_options(7, "{\"capped\":true,\"size\":4096}", "{\"capped\":true}", "size");
     expect_options(7, "{\"validator\":{\"a\":1}}", "{\"validator\":{\"a\":2}}", "validator");
-    expect_options(7, "{\"validationLevel\":\"strict\",\"validator\":{},\"validationAction\":\"error\"}", "{}",
-                   NULL);
-    expect_options(7, "{\"viewOn\":\"a\",\"pipeline\":[]}", "{\"viewOn\":\"a\",\"pipeline\":[{}]}", "pipeline");
+    expect_options(
+        7, "{\"validationLevel\":\"strict\",\"validator\":{},\"validationAction\":\"error\"}", "{}",
+        NULL);
+    expect_options(7, "{\"viewOn\":\"a\",\"pipeline\":[]}", "{\"viewOn\":\"a\",\"pipeline\":[{}]}",
+                   "pipeline");
     expect_options(7, "{\"clusteredIndex\":{\"v\":2,\"unique\":true}}",
                    "{\"clusteredIndex\":{\"unique\":true,\"v\":1}}", NULL);
-    expect_options(7, "{\"clusteredIndex\":{\"name\":\"a\"}}", "{\"clusteredIndex\":{\"name\":\"b\"}}",
-                   "clusteredIndex.name");
+    expect_options(7, "{\"clusteredIndex\":{\"name\":\"a\"}}",
+                   "{\"clusteredIndex\":{\"name\":\"b\"}}", "clusteredIndex.name");
     expect_options(7, "{\"clusteredIndex\":{}}", "{}", "clusteredIndex");
     expect_options(7, "{\"expireAfterSeconds\":5}", "{}", "expireAfterSeconds");
     expect_options(7, "{\"temp\":true,\"autoIndexId\":true,\"flags\":1}", "{}", NULL);
     expect_options(7, "{\"collation\":{\"locale\":\"simple\"}}", "{}", NULL);
     /* One option under two names, which some servers do not have at all. */
-    expect_options(7, "{\"recordPreImages\":true}", "{\"changeStreamPreAndPostImages\":{\"enabled\":true}}",
-                   NULL);
-    expect_options(4, "{\"recordPreImages\":true}", "{\"changeStreamPreAndPostImages\":{\"enabled\":true}}",
-                   NULL);
+    expect_options(7, "{\"recordPreImages\":true}",
+                   "{\"changeStreamPreAndPostImages\":{\"enabled\":true}}", NULL);
+    expect_options(4, "{\"recordPreImages\":true}",
+                   "{\"changeStreamPreAndPostImages\":{\"enabled\":true}}", NULL);
     expect_options(4, "{\"recordPreImages\":true}", "{}", "recordPreImages");
     expect_options(7, "{\"recordPreImages\":true}", "{}", "changeStreamPreAndPostImages");
-    expect_options(7, "{\"recordPreImages\":false}", "{\"changeStreamPreAndPostImages\":{\"enabled\":false}}",
-                   NULL);
+    expect_options(7, "{\"recordPreImages\":false}",
+                   "{\"changeStreamPreAndPostImages\":{\"enabled\":false}}", NULL);
     expect_options(3, "{\"recordPreImages\":true}", "{}", NULL);
 }
 
@@ -270,14 +286,19 @@ static void test_options(void **state)
         bool sharded;
         const char *listed, *sent;
     } rows[] = {
-        {7, false, "{\"temp\":true,\"validator\":{\"$jsonSchema\":{}}}", "{\"validator\":{\"$jsonSchema\":{}}}"},
-        {7, false, "{\"recordPreImages\":true}", "{\"changeStreamPreAndPostImages\":{\"enabled\":true}}"},
+        {7, false, "{\"temp\":true,\"validator\":{\"$jsonSchema\":{}}}",
+         "{\"validator\":{\"$jsonSchema\":{}}}"},
+        {7, false, "{\"recordPreImages\":true}",
+         "{\"changeStreamPreAndPostImages\":{\"enabled\":true}}"},
         {7, false, "{\"recordPreImages\":false}", "{}"},
-        {5, false, "{\"changeStreamPreAndPostImages\":{\"enabled\":true}}", "{\"recordPreImages\":true}"},
+        {5, false, "{\"changeStreamPreAndPostImages\":{\"enabled\":true}}",
+         "{\"recordPreImages\":true}"},
         {5, true, "{\"changeStreamPreAndPostImages\":{\"enabled\":true}}", "{}"},
         {5, true, "{\"recordPreImages\":true}", "{}"},
-        {7, true, "{\"recordPreImages\":true}", "{\"changeStreamPreAndPostImages\":{\"enabled\":true}}"},
-        {7, false, "{\"clusteredIndex\":{\"v\":2},\"expireAfterSeconds\":5}", "{\"clusteredIndex\":{\"v\":2}}"},
+        {7, true, "{\"recordPreImages\":true}",
+         "{\"changeStreamPreAndPostImages\":{\"enabled\":true}}"},
+        {7, false, "{\"clusteredIndex\":{\"v\":2},\"expireAfterSeconds\":5}",
+         "{\"clusteredIndex\":{\"v\":2}}"},
     };
 
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -293,9 +314,9 @@ static void test_options(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_specifications),    cmocka_unit_test(test_ttl),
-        cmocka_unit_test(test_versions),          cmocka_unit_test(test_index_differences),
-        cmocka_unit_test(test_modifiable),        cmocka_unit_test(test_option_differences),
+        cmocka_unit_test(test_specifications), cmocka_unit_test(test_ttl),
+        cmocka_unit_test(test_versions),       cmocka_unit_test(test_index_differences),
+        cmocka_unit_test(test_modifiable),     cmocka_unit_test(test_option_differences),
         cmocka_unit_test(test_options)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
