@@ -248,11 +248,14 @@ static bool reconcile_one(task_t *task, const char *database, const char *name, 
     return ok;
 }
 
-/* A collection of that name is still being followed: the event that ends it comes first. */
-static bool is_taken(const task_t *task, const tow_collection_info_t *view)
+/* A collection of that name is still being followed, or is somebody else's: while the job goes on it
+ * stays. */
+static bool is_taken(const task_t *task, const tow_collection_info_t *view,
+                     const tow_collection_info_t *theirs)
 {
-    return tow_namespaces_find(task->copy->options.namespaces, view->database, view->name) &&
-           task->how == TOW_RECONCILE_ALONG;
+    return task->how == TOW_RECONCILE_ALONG &&
+           ((theirs && theirs->type != TOW_VIEW) ||
+            tow_namespaces_find(task->copy->options.namespaces, view->database, view->name));
 }
 
 /* Makes a view as at the source. *out_done false: it could not be made yet. */
@@ -295,7 +298,7 @@ static bool reconcile_views(task_t *task, const tow_catalog_t *ours, const tow_c
         for (size_t i = 0; ok && i < ours->count; i++) {
             const tow_collection_info_t *info = &ours->items[i];
 
-            if (done[i] || info->type != TOW_VIEW || is_taken(task, info) ||
+            if (done[i] || info->type != TOW_VIEW || is_taken(task, info, find_info(theirs, info->ns)) ||
                 !tow_filter_takes(task->copy->options.filter, info->database, info->name))
                 continue;
             ok = reconcile_view(task, info, find_info(theirs, info->ns), &done[i], error);

@@ -16,20 +16,20 @@ static const struct {
     [TOW_SUPPORTED] = {VERSION(4, 2), ALWAYS, ON_ALL},
     /* 5.0 db/repl/replication_info.cpp; patch releases of 4.2 and 4.4 have it too. */
     [TOW_HELLO] = {VERSION(5, 0), ALWAYS, ON_ALL},
-    /* Refused: 4.2 and 4.4 db/commands/create_indexes.cpp, v5.0 db/catalog/index_key_validate.cpp
-     * (also by collMod). SERVER-68477 allowed it from patch releases of 5.0 and 6.0 on. */
+    /* Refused: 4.2 and 4.4 db/commands/create_indexes.cpp, v5.0 db/catalog/index_key_validate.cpp (also by
+     * collMod). SERVER-68477 allowed it from patch releases of 5.0 and 6.0 on. */
     [TOW_TTL_MAX] = {VERSION(7, 0), ALWAYS, ON_ALL},
     /* 4.4 db/catalog/collection_impl.cpp: IllegalOperation (20); release notes of 5.0. */
     [TOW_CAPPED_DELETES] = {VERSION(5, 0), ALWAYS, ON_ALL},
-    /* 4.4 db/catalog/collection_options.cpp; refused (72) by shards and mongos: recorded. An
-     * unknown field from 6.0 on: db/commands/create.idl. */
+    /* 4.4 db/catalog/collection_options.cpp; refused (72) by shards and mongos: recorded. An unknown field
+     * from 6.0 on: db/commands/create.idl. */
     [TOW_RECORD_PRE_IMAGES] = {VERSION(4, 4), VERSION(6, 0), ON_SET},
     /* Release notes of 6.0, change streams. */
     [TOW_PRE_AND_POST_IMAGES] = {VERSION(6, 0), ALWAYS, ON_SET | ON_MONGOS},
     /* 4.4 db/commands/dbcommands.cpp: "the 'temp' field is an invalid option" (72). */
     [TOW_CREATE_TEMP] = {NEVER, ALWAYS, ON_ALL},
-    /* 4.4: DollarPrefixedFieldName (52), by update and replacement, not by insert: recorded.
-     * Release notes of 5.0, "field names with $". */
+    /* 4.4: DollarPrefixedFieldName (52), by update and replacement, not by insert: recorded. Release notes
+     * of 5.0, "field names with $". */
     [TOW_NESTED_DOLLAR] = {VERSION(5, 0), ALWAYS, ON_ALL},
     /* 8.0, and late patch releases of 5.0 to 7.0. */
     [TOW_BYPASS_EMPTY_TS] = {VERSION(5, 0), ALWAYS, ON_SET | ON_MONGOS},
@@ -41,8 +41,7 @@ static const struct {
     [TOW_ABORT_BUILDS] = {VERSION(4, 4), ALWAYS, ON_ALL},
     /* Release notes of 6.0. */
     [TOW_BLOCK_WRITES] = {VERSION(6, 0), ALWAYS, ON_SET | ON_MONGOS},
-    /* 4.4 db/repl/replication_coordinator_impl.cpp (enableMajorityReadConcern); release notes
-       of 5.0. */
+    /* 4.4 db/repl/replication_coordinator_impl.cpp (enableMajorityReadConcern); release notes of 5.0. */
     [TOW_ALWAYS_MAJORITY] = {VERSION(5, 0), ALWAYS, ON_ALL},
 };
 

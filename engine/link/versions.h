@@ -9,21 +9,20 @@
 #include "engine/link/link.h"
 
 typedef enum {
-    TOW_SUPPORTED, /* the version is one that this program works with */
-    TOW_HELLO,     /* the command hello; isMaster before */
-    TOW_TTL_MAX,   /* expireAfterSeconds may be 2147483647, and not just the seconds since 1970 */
+    TOW_SUPPORTED,           /* the version is one that this program works with */
+    TOW_HELLO,               /* the command hello; isMaster before */
+    TOW_TTL_MAX,             /* expireAfterSeconds may be 2147483647, and not just the seconds since 1970 */
     TOW_CAPPED_DELETES,      /* documents of a capped collection may be deleted */
     TOW_RECORD_PRE_IMAGES,   /* the option recordPreImages of create and collMod */
     TOW_PRE_AND_POST_IMAGES, /* the option changeStreamPreAndPostImages, which took its place */
     TOW_CREATE_TEMP,         /* the option temp of create, which listCollections shows */
     TOW_NESTED_DOLLAR,       /* names that begin with $ may stand below the top of a replacement */
     TOW_BYPASS_EMPTY_TS,     /* bypassEmptyTsReplacement may be known: worth asking */
-    TOW_PREPARE_UNIQUE,  /* collMod with prepareUnique and unique, or a TTL, of an index without */
-    TOW_EXPANDED_EVENTS, /* showExpandedEvents: create, createIndexes, dropIndexes, modify and more
-                          */
-    TOW_ABORT_BUILDS,    /* dropIndexes of all that one createIndexes builds ends it */
-    TOW_BLOCK_WRITES,    /* the command setUserWriteBlockMode */
-    TOW_ALWAYS_MAJORITY, /* majority reads cannot be switched off */
+    TOW_PREPARE_UNIQUE,      /* collMod with prepareUnique and unique, or a TTL, of an index without */
+    TOW_EXPANDED_EVENTS,     /* showExpandedEvents: create, createIndexes, dropIndexes, modify and more */
+    TOW_ABORT_BUILDS,        /* dropIndexes of all that one createIndexes builds ends it */
+    TOW_BLOCK_WRITES,        /* the command setUserWriteBlockMode */
+    TOW_ALWAYS_MAJORITY,     /* majority reads cannot be switched off */
     TOW_FEATURES
 } tow_feature_t;
 
