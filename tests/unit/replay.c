@@ -62,6 +62,16 @@ static bool copy_again(void *data, const char *database, const char *name, bool 
     return true;
 }
 
+/* Nobody builds indexes here. */
+static bool hold(void *data, const char *database, const char *name, tow_error_t *error)
+{
+    return true;
+}
+
+static void release(void *data, const char *database, const char *name, bool again)
+{
+}
+
 static bool forget(void *data, const char *ns, tow_error_t *error)
 {
     return true;
@@ -85,7 +95,7 @@ static void start_replay(bench_t *bench, tow_optime_t horizon, tow_optime_t ddl_
         .dirty_bytes = 1 << 20,
         .retry_window_ms = 5000,
         .ddl = {.data = bench, .copying = is_copying, .create = create, .copy_again = copy_again,
-                .forget = forget, .save_ddl_time = save_ddl_time}};
+                .hold = hold, .release = release, .forget = forget, .save_ddl_time = save_ddl_time}};
     tow_error_t error;
 
     double_stop(bench->source, bench->stop);
