@@ -3,7 +3,7 @@
 
 #include "copy/internal.h"
 
-enum { NAMESPACE_NOT_FOUND = 26, NAMESPACE_EXISTS = 48 };
+enum { NAMESPACE_EXISTS = 48 };
 
 /* TTL of a clustered collection is held off until the cutover, like that of an index. */
 static const char *const held_off[] = {"expireAfterSeconds", NULL};
@@ -62,14 +62,5 @@ bool tow_copy_create(tow_conn_t *destination, const tow_collection_info_t *info,
 bool tow_copy_drop(tow_conn_t *destination, const char *database, const char *name,
                    tow_error_t *error)
 {
-    tow_send_options_t send = {.flags = TOW_SEND_WRITE | TOW_SEND_RETRY};
-    bson_t command = BSON_INITIALIZER, reply;
-    bool ok;
-
-    bson_append_utf8(&command, "drop", -1, name, -1);
-    ok = tow_conn_command(destination, database, &command, &send, &reply, error) ||
-         error->server_code == NAMESPACE_NOT_FOUND;
-    bson_destroy(&reply);
-    bson_destroy(&command);
-    return ok ? true : tow_fail_context(error, "drop %s.%s", database, name);
+    return tow_collection_drop(destination, database, name, error);
 }

@@ -163,7 +163,7 @@ static void apply(batch_t *batch, const tow_item_t *item)
     tow_statement_t kind = TOW_STATEMENT_REFETCH;
 
     if (bson_init_static(&event, item->event, item->event_length))
-        kind = tow_translate(&event, &document);
+        kind = tow_translate(&event, &document, batch->lane->replay->merged);
     if (kind != TOW_STATEMENT_REFETCH && !item->collection->capped && !item->collection->collated) {
         add(batch, item, kind, &document);
         return;

@@ -63,24 +63,15 @@ static void add_placeholder(tow_replay_t *replay, const char *database, const ch
 static bool clear_view(tow_replay_t *replay, const char *database, const char *name,
                        tow_error_t *error)
 {
-    tow_send_options_t send = {.flags = TOW_SEND_WRITE | TOW_SEND_RETRY};
-    bson_t command = BSON_INITIALIZER, reply;
     tow_collection_info_t there;
-    bool found, is_view, ok = true;
+    bool found, is_view;
 
     if (!tow_catalog_find(replay->destination, database, name, &there, &found, error))
         return false;
     is_view = found && there.type == TOW_VIEW;
     if (found)
         tow_collection_info_clear(&there);
-    if (!is_view)
-        return true;
-    bson_append_utf8(&command, "drop", -1, name, -1);
-    ok = tow_conn_command(replay->destination, database, &command, &send, &reply, error) ||
-         is_not_found(error);
-    bson_destroy(&reply);
-    bson_destroy(&command);
-    return ok;
+    return !is_view || tow_collection_drop(replay->destination, database, name, error);
 }
 
 tow_namespace_t *tow_replay_ensure(tow_replay_t *replay, const char *database, const char *name,
@@ -137,16 +128,31 @@ static bool run_on_destination(ddl_t *ddl, const char *database, const bson_t *c
     return ok;
 }
 
-static bool drop_on_destination(ddl_t *ddl, const char *database, const char *name,
-                                tow_error_t *error)
+/* The uuid of what has that name on a side now; *out_found false: no collection has. */
+static bool read_uuid(tow_conn_t *conn, const char *database, const char *name, uint8_t out[16],
+                      bool *out_found, tow_error_t *error)
 {
-    bson_t command = BSON_INITIALIZER;
-    bool ok;
+    tow_collection_info_t info;
+    bool found;
 
-    bson_append_utf8(&command, "drop", -1, name, -1);
-    ok = run_on_destination(ddl, database, &command, error) || is_not_found(error);
-    bson_destroy(&command);
-    return ok ? true : tow_fail_context(error, "drop %s.%s", database, name);
+    *out_found = false;
+    memset(out, 0, 16);
+    if (!tow_catalog_find(conn, database, name, &info, &found, error))
+        return false;
+    if (found && info.type == TOW_COLLECTION) {
+        *out_found = true;
+        memcpy(out, info.uuid, 16);
+    }
+    if (found)
+        tow_collection_info_clear(&info);
+    return true;
+}
+
+static bool has_uuid(const tow_namespace_t *collection, const uint8_t uuid[16])
+{
+    static const uint8_t none[16];
+
+    return collection && memcmp(uuid, none, 16) != 0 && !memcmp(collection->uuid, uuid, 16);
 }
 
 static bool copy_again(ddl_t *ddl, const char *database, const char *name, tow_error_t *error)
@@ -160,6 +166,23 @@ static bool copy_again(ddl_t *ddl, const char *database, const char *name, tow_e
     return handler->copy_again(handler->data, database, name, &found, error);
 }
 
+/* A cluster tells of drops that are none: movePrimary drops what it left on the old shard, and each shard of a
+ * collection tells of its drop, the last perhaps when the name is in use again. So what the source has under
+ * that name now is kept: as it is when it is the collection that we know, else it is copied again. *out_kept
+ * false: it has none. */
+static bool keep_living(ddl_t *ddl, const tow_namespace_t *collection, const char *database,
+                        const char *name, bool *out_kept, tow_error_t *error)
+{
+    uint8_t uuid[16];
+
+    *out_kept = false;
+    if (!ddl->replay->merged)
+        return true;
+    if (!read_uuid(ddl->replay->source, database, name, uuid, out_kept, error))
+        return false;
+    return !*out_kept || has_uuid(collection, uuid) || copy_again(ddl, database, name, error);
+}
+
 /* The collection as we know it ends here. */
 static bool drop(ddl_t *ddl, const char *database, const char *name, tow_error_t *error)
 {
@@ -167,6 +190,7 @@ static bool drop(ddl_t *ddl, const char *database, const char *name, tow_error_t
     tow_namespace_t *collection = find(ddl, database, name);
     tow_gate_t answer = collection ? gate(ddl, collection) : TOW_GATE_APPLY;
     char ns[512];
+    bool kept;
 
     if (answer == TOW_GATE_SKIP)
         return true;
@@ -174,9 +198,13 @@ static bool drop(ddl_t *ddl, const char *database, const char *name, tow_error_t
         return copy_again(ddl, database, name, error);
     if (ddl->time <= atomic_load(&ddl->replay->ddl_time))
         return true; /* done before the restart; what has that name now is a later collection */
+    if (!keep_living(ddl, collection, database, name, &kept, error))
+        return false;
+    if (kept)
+        return true;
     if (collection)
         discard_keys(ddl, collection);
-    if (!drop_on_destination(ddl, database, name, error))
+    if (!tow_collection_drop(ddl->replay->destination, database, name, error))
         return false;
     snprintf(ns, sizeof ns, "%s.%s", database, name);
     if (collection)
@@ -289,34 +317,39 @@ static bool horizon_passed(const ddl_t *ddl)
     return false;
 }
 
-/* renameCollection on the destination. *out_found false: the old name is not there. */
+/* renameCollection on the destination. *out_found false: the old name is not there. That is also what a server
+ * says whose first answer was lost: then the new name has what the old one had. */
 static bool rename_on_destination(ddl_t *ddl, const tow_namespace_t *from, const char *database,
                                   const char *name, bool *out_found, tow_error_t *error)
 {
     bson_t command = BSON_INITIALIZER;
-    char to[512];
-    bool ok;
+    char *to = tow_format("%s.%s", database, name);
+    uint8_t before[16], after[16];
+    bool ok, known, there;
 
-    snprintf(to, sizeof to, "%s.%s", database, name);
+    ok = read_uuid(ddl->replay->destination, from->database, from->name, before, &known, error);
     bson_append_utf8(&command, "renameCollection", -1, from->ns, -1);
     bson_append_utf8(&command, "to", -1, to, -1);
     bson_append_bool(&command, "dropTarget", -1, true);
     *out_found = true;
-    ok = run_on_destination(ddl, "admin", &command, error);
     /* Only a view is not dropped with the rest: it was there before, or is there later. */
-    if (!ok && error->server_code == NAMESPACE_EXISTS)
-        ok = drop_on_destination(ddl, database, name, error) &&
-             run_on_destination(ddl, "admin", &command, error);
-    bson_destroy(&command);
-    if (!ok && is_not_found(error)) {
-        *out_found = false;
-        return true;
+    if (ok && !run_on_destination(ddl, "admin", &command, error) &&
+        !(error->server_code == NAMESPACE_EXISTS &&
+          tow_collection_drop(ddl->replay->destination, database, name, error) &&
+          run_on_destination(ddl, "admin", &command, error))) {
+        ok = is_not_found(error) &&
+             read_uuid(ddl->replay->destination, database, name, after, &there, error);
+        *out_found = ok && known && there && !memcmp(before, after, sizeof after);
     }
-    return ok ? true : tow_fail_context(error, "rename %s to %s", from->ns, to);
+    bson_destroy(&command);
+    if (!ok)
+        tow_fail_context(error, "rename %s to %s", from->ns, to);
+    free(to);
+    return ok;
 }
 
 static tow_namespace_t *add_renamed(ddl_t *ddl, const tow_namespace_t *from, const char *database,
-                                    const char *name)
+                                    const char *name, const uint8_t uuid[16])
 {
     tow_collection_info_t info = {.database = (char *)database,
                                   .name = (char *)name,
@@ -328,15 +361,16 @@ static tow_namespace_t *add_renamed(ddl_t *ddl, const tow_namespace_t *from, con
     tow_namespaces_t *table = ddl->replay->options.namespaces;
     tow_namespace_t *to;
 
-    memcpy(info.uuid, from->uuid, sizeof info.uuid);
+    memcpy(info.uuid, uuid, sizeof info.uuid);
     to = tow_namespaces_add(table, &info, ddl->time);
     tow_namespaces_set_ranges(table, to, NULL, 0);
     return to;
 }
 
-/* Both names are ours and the old one was copied before: the destination renames too. */
+/* Both names are ours and the old one was copied before: the destination renames too. `uuid`: of the source's
+ * collection under its new name. */
 static bool rename_exactly(ddl_t *ddl, tow_namespace_t *from, const char *database,
-                           const char *name, tow_error_t *error)
+                           const char *name, const uint8_t uuid[16], tow_error_t *error)
 {
     const tow_ddl_handler_t *handler = &ddl->replay->options.ddl;
     tow_namespace_t *target = find(ddl, database, name), *to = NULL;
@@ -350,7 +384,7 @@ static bool rename_exactly(ddl_t *ddl, tow_namespace_t *from, const char *databa
     take_moved(ddl, from, &moved);
     ok = rename_on_destination(ddl, from, database, name, &found, error);
     if (ok && found) {
-        to = add_renamed(ddl, from, database, name);
+        to = add_renamed(ddl, from, database, name, uuid);
         tow_namespaces_drop(ddl->replay->options.namespaces, from);
         ok = handler->forget(handler->data, from->ns, error) &&
              handler->forget(handler->data, ns, error);
@@ -391,12 +425,27 @@ static bool rename_keys(ddl_t *ddl, tow_namespace_t *from, const char *database,
     return true;
 }
 
+/* Each shard of a cluster tells of a rename, and sharded collections have another uuid behind it: what the source
+ * has under the new name says whether this one was carried out already. */
+static bool look_at_target(ddl_t *ddl, const char *database, const char *name, uint8_t out_uuid[16],
+                           bool *out_done, tow_error_t *error)
+{
+    bool found;
+
+    *out_done = false;
+    if (!read_uuid(ddl->replay->source, database, name, out_uuid, &found, error))
+        return false;
+    *out_done = has_uuid(find(ddl, database, name), out_uuid);
+    return true;
+}
+
 static bool rename_collection(ddl_t *ddl, tow_error_t *error)
 {
     const char *database, *name;
     const char *old_database = ddl->parsed.database, *old_name = ddl->parsed.collection;
     tow_namespace_t *from = find(ddl, old_database, old_name), *to;
-    bool takes_old = takes(ddl, old_database, old_name), takes_new;
+    bool takes_old = takes(ddl, old_database, old_name), takes_new, done = false;
+    uint8_t uuid[16] = {0};
 
     if (!parse_target(ddl, &database, &name))
         return tow_fail(error, TOW_ERROR_SERVER, "a rename event does not say the new name");
@@ -409,9 +458,15 @@ static bool rename_collection(ddl_t *ddl, tow_error_t *error)
     if (ddl->time <= atomic_load(&ddl->replay->ddl_time))
         return from && gate(ddl, from) != TOW_GATE_SKIP ? rename_keys(ddl, from, database, name, error)
                                                         : true;
+    if (from)
+        memcpy(uuid, from->uuid, sizeof uuid);
+    if (ddl->replay->merged && !look_at_target(ddl, database, name, uuid, &done, error))
+        return false;
+    if (done)
+        return takes_old ? drop(ddl, old_database, old_name, error) : true;
     if (takes_old && from && gate(ddl, from) == TOW_GATE_APPLY &&
         (!to || gate(ddl, to) == TOW_GATE_APPLY) && !horizon_passed(ddl))
-        return rename_exactly(ddl, from, database, name, error);
+        return rename_exactly(ddl, from, database, name, uuid, error);
     if (takes_old && !drop(ddl, old_database, old_name, error))
         return false;
     return copy_again(ddl, database, name, error);
@@ -582,6 +637,8 @@ bool tow_replay_ddl(tow_replay_t *replay, const bson_t *event, tow_optime_t time
     bool ok;
 
     tow_event_parse(event, &ddl.parsed);
+    if (!ddl.parsed.database[0])
+        return true; /* what concerns no namespace, such as endOfTransaction */
     ok = tow_ddl_is_barrier(replay, &ddl.parsed) ? dispatch_alone(&ddl, error)
                                                  : dispatch(&ddl, error);
     if (ok)

@@ -41,7 +41,7 @@ void tow_ledger_destroy(tow_ledger_t *ledger);
 
 /* The place where a stream begins: floor and read are there. */
 void tow_ledger_begin(tow_ledger_t *ledger, const bson_t *token, tow_optime_t time);
-/* Takes the block. A block of keys whose payload would exceed the memory is unloaded (if spooled). */
+/* Takes the block, which must not be older than what came before it. A block of keys whose payload would exceed the memory is unloaded (if spooled). */
 void tow_ledger_append(tow_ledger_t *ledger, tow_block_t *block);
 /* The same for a block whose payload is in the spool alone (found there at a restart). */
 void tow_ledger_append_spooled(tow_ledger_t *ledger, tow_block_t *block);

@@ -14,6 +14,7 @@ tow_replay_t *tow_replay_new(const tow_replay_options_t *options)
     replay->options = *options;
     bson_init(&replay->unknown);
     replay->lane_count = options->lanes;
+    replay->merged = tow_link_facts(options->source)->sharded;
     replay->lanes = tow_alloc(options->lanes * sizeof *replay->lanes);
     replay->outboxes = tow_alloc(options->lanes * sizeof *replay->outboxes);
     /* A barrier must not starve behind lanes that come and go. */

@@ -62,6 +62,7 @@ struct tow_replay {
     pthread_t dispatcher;
     bool started;
     uint32_t lane_count;
+    bool merged;           /* the stream is merged from those of several shards */
     tow_lane_t *lanes;
     pthread_rwlock_t exclusive;
     atomic_bool paused;

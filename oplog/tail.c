@@ -41,6 +41,7 @@ struct tow_tail {
     int64_t cursor, await_ms, asked_ms; /* asked_ms: of the last request */
     uint32_t last_events;       /* of the last reply */
     uint32_t server;
+    bool asked_direct;          /* the mode of the last stream that was asked for */
     bson_t token;               /* last position read */
     tow_optime_t time;
     tow_buffer_t records;       /* the block being filled */
@@ -132,6 +133,26 @@ static void move_token(tow_tail_t *tail, const bson_t *token, tow_optime_t time)
         atomic_store(&tail->certain_time, certain);
 }
 
+/* Ends the cursor on the server; a failure does not matter, it dies by itself. */
+static void kill_cursor(tow_tail_t *tail)
+{
+    bson_t command = BSON_INITIALIZER, list, reply;
+    tow_send_options_t send = {.server_id = tail->server};
+    tow_error_t ignored;
+
+    if (!tail->cursor)
+        return;
+    bson_append_utf8(&command, "killCursors", -1, "$cmd.aggregate", -1);
+    bson_append_array_begin(&command, "cursors", -1, &list);
+    bson_append_int64(&list, "0", -1, tail->cursor);
+    bson_append_array_end(&command, &list);
+    if (!tow_conn_command(tail->conn, "admin", &command, &send, &reply, &ignored))
+        tow_emit(&tail->options.sink, TOW_LEVEL_DEBUG, "cursor_kept", "%s", ignored.message);
+    bson_destroy(&reply);
+    bson_destroy(&command);
+    tail->cursor = 0;
+}
+
 /* The time of a token: from itself where it is a KeyString, else `other`. */
 static tow_optime_t token_time(const bson_t *token, tow_optime_t other)
 {
@@ -168,7 +189,14 @@ static bool read_cursor(const bson_t *reply, int64_t *out_id, bson_iter_t *out_b
     return batch;
 }
 
-/* `flags` besides that it is a read: the first opening is sent again by itself, later ones by `survive`. */
+/* A mongod answers a getMore only when it has found something or has looked through all of its oplog, which may take
+ * longer than any socket time-out; a mongos answers in time. */
+static int patience(const tow_link_t *link)
+{
+    return tow_link_facts(link)->sharded ? TOW_SEND_PLAIN : TOW_SEND_NO_TIMEOUT;
+}
+
+/* `flags` besides that it is a read. */
 static bool open_stream(tow_tail_t *tail, const bson_t *resume, bool direct, int flags,
                         bson_t *reply, tow_error_t *error)
 {
@@ -181,6 +209,7 @@ static bool open_stream(tow_tail_t *tail, const bson_t *resume, bool direct, int
         bson_init(reply);
         return false;
     }
+    tail->asked_direct = direct;
     build_aggregate(tail, resume, direct, &command);
     ok = tow_conn_command(tail->conn, "admin", &command, &send, reply, error);
     bson_destroy(&command);
@@ -196,6 +225,18 @@ static bool open_stream(tow_tail_t *tail, const bson_t *resume, bool direct, int
     return true;
 }
 
+bool tow_tail_try(tow_link_t *source, const tow_filter_t *filter, tow_error_t *error)
+{
+    tow_tail_t *tail = tow_tail_new(&(tow_tail_options_t){.source = source, .filter = filter});
+    bson_t reply;
+    bool ok = open_stream(tail, NULL, false, TOW_SEND_RETRY, &reply, error);
+
+    bson_destroy(&reply);
+    kill_cursor(tail);
+    tow_tail_destroy(tail);
+    return ok;
+}
+
 bool tow_tail_open(tow_tail_t *tail, const bson_t *token, tow_optime_t time, bson_t *out_token,
                    tow_optime_t *out_time, tow_error_t *error)
 {
@@ -206,7 +247,8 @@ bool tow_tail_open(tow_tail_t *tail, const bson_t *token, tow_optime_t time, bso
     /* Known before the request: everything up to it lies before the stream's first position. */
     tow_optime_t before = tow_link_time(tail->options.source);
 
-    ok = open_stream(tail, token, false, TOW_SEND_RETRY, &reply, error);
+    ok = open_stream(tail, token, false, TOW_SEND_RETRY | patience(tail->options.source), &reply,
+                     error);
     if (ok && token) {
         move_token(tail, token, time);
     } else if (ok) {
@@ -392,7 +434,7 @@ static bool take_reply(tow_tail_t *tail, bson_t *reply, tow_optime_t known, tow_
 static bool get_more(tow_tail_t *tail, tow_error_t *error, bson_t *reply)
 {
     bson_t command = BSON_INITIALIZER;
-    tow_send_options_t send = {.server_id = tail->server};
+    tow_send_options_t send = {.flags = patience(tail->options.source), .server_id = tail->server};
     bool hurry = atomic_load(&tail->hurry) && tail->await_ms == AWAIT_MS, ok;
 
     bson_append_int64(&command, "getMore", -1, tail->cursor);
@@ -405,26 +447,6 @@ static bool get_more(tow_tail_t *tail, tow_error_t *error, bson_t *reply)
     return ok;
 }
 
-/* Ends the cursor on the server; a failure does not matter, it dies by itself. */
-static void kill_cursor(tow_tail_t *tail)
-{
-    bson_t command = BSON_INITIALIZER, list, reply;
-    tow_send_options_t send = {.server_id = tail->server};
-    tow_error_t ignored;
-
-    if (!tail->cursor)
-        return;
-    bson_append_utf8(&command, "killCursors", -1, "$cmd.aggregate", -1);
-    bson_append_array_begin(&command, "cursors", -1, &list);
-    bson_append_int64(&list, "0", -1, tail->cursor);
-    bson_append_array_end(&command, &list);
-    if (!tow_conn_command(tail->conn, "admin", &command, &send, &reply, &ignored))
-        tow_emit(&tail->options.sink, TOW_LEVEL_DEBUG, "cursor_kept", "%s", ignored.message);
-    bson_destroy(&reply);
-    bson_destroy(&command);
-    tail->cursor = 0;
-}
-
 /* What to do after an error of the stream: false when it is final. */
 static bool survive(tow_tail_t *tail, tow_error_t *error, const bson_t *reply, unsigned *attempt,
                     int64_t *failing_since_ms)
@@ -435,7 +457,7 @@ static bool survive(tow_tail_t *tail, tow_error_t *error, const bson_t *reply, u
         return tow_fail_context(error, "the source's oplog no longer reaches back to this job's "
                                        "position; start the job anew with --clear-destination and "
                                        "a longer oplog window");
-    if (error->server_code == TOO_LARGE && atomic_load(&tail->direct)) {
+    if (error->server_code == TOO_LARGE && tail->asked_direct) {
         tail->refetch_until_ms = now + LARGE_EVENT_MS;
         atomic_store(&tail->large, true);
         tow_emit(&tail->options.sink, TOW_LEVEL_INFO, "event_too_large",
@@ -472,15 +494,12 @@ static bool read_once(tow_tail_t *tail, bson_t *reply, tow_error_t *error)
         atomic_load(&tail->wish_direct) && tow_now_ms() >= tail->refetch_until_ms;
     tow_optime_t known;
 
-    if (tail->cursor && direct != atomic_load(&tail->direct)) {
-        if (!seal(tail, error))
-            return false;
+    if (tail->cursor && direct != atomic_load(&tail->direct))
         kill_cursor(tail);
-    }
     if (!tail->cursor) {
-        bool ok = open_stream(tail, &tail->token, direct, 0, reply, error);
-
-        if (!ok)
+        /* However the stream ended, what it gave comes before what the next one gives, maybe in another mode. */
+        if (!seal(tail, error) || !open_stream(tail, &tail->token, direct,
+                                               patience(tail->options.source), reply, error))
             return false;
         bson_destroy(reply);
         bson_init(reply);
@@ -505,7 +524,7 @@ bool tow_tail_open_anew(tow_tail_t *tail, tow_error_t *error)
     ok = options->lost(options->data, false, error) && seal(tail, error);
     if (ok) {
         bson_destroy(&reply);
-        ok = open_stream(tail, NULL, false, TOW_SEND_RETRY, &reply, error);
+        ok = open_stream(tail, NULL, false, TOW_SEND_RETRY | patience(options->source), &reply, error);
     }
     if (ok && (!read_cursor(&reply, &id, &batch, &token, &has_token) || !has_token))
         ok = tow_fail(error, TOW_ERROR_SERVER, "the source gave no resume token");
@@ -520,17 +539,25 @@ bool tow_tail_open_anew(tow_tail_t *tail, tow_error_t *error)
     return ok && options->lost(options->data, true, error);
 }
 
+/* Whether no stream can go on after the last token. An event over 16 MB that comes without its large fields is too
+ * large for good: a mongos before 8.0 leaves them out itself, and its shards cannot send the event to it. */
+static bool is_lost(const tow_tail_t *tail, const tow_error_t *error)
+{
+    return tow_error_history_lost(error) ||
+           (error->server_code == TOO_LARGE && !tail->asked_direct);
+}
+
 /* After an error of the stream; false: the thread ends with *error. */
 static bool recover(tow_tail_t *tail, tow_error_t *error, const bson_t *reply, unsigned *attempt,
                     int64_t *failing_since_ms)
 {
-    tow_error_t lost = *error;
+    bool lost = is_lost(tail, error);
 
     /* What was read stays: the stream goes on after the last token. */
     tail->cursor = 0;
     if (tow_stop_requested(tail->options.stop))
         return false;
-    if (tow_error_history_lost(&lost) && tail->options.lost) {
+    if (lost && tail->options.lost) {
         if (tow_tail_open_anew(tail, error))
             return true;
         tail->cursor = 0;

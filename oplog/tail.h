@@ -31,6 +31,8 @@ typedef struct {
 tow_tail_t *tow_tail_new(const tow_tail_options_t *options);
 void tow_tail_destroy(tow_tail_t *tail); /* joins; the stop was requested before */
 
+/* Whether a stream can be opened there; it is closed again. */
+bool tow_tail_try(tow_link_t *source, const tow_filter_t *filter, tow_error_t *error) TOW_CHECK;
 /* Opens the stream: after `token`, or with NULL from now on. The position is given back and is where
  * the ledger should begin. TOW_ERROR_HISTORY_LOST when the source's oplog begins after the token. */
 bool tow_tail_open(tow_tail_t *tail, const bson_t *token, tow_optime_t time, bson_t *out_token,
@@ -54,8 +56,8 @@ tow_optime_t tow_tail_event_time(const tow_tail_t *tail); /* of the newest event
 /* Counts the events newer than `since` from now on; one that was read already counts as one. */
 void tow_tail_count_late(tow_tail_t *tail, tow_optime_t since);
 uint64_t tow_tail_late(const tow_tail_t *tail);
-/* Counts replies without events whose request was sent after the count before was even asked for:
- * wait until it grew by 2 and everything written before the first look was delivered. */
+/* Counts replies without events. A mongod gives one only at the end of its oplog: when the count grew by 2,
+ * everything written before the first look was delivered. A mongos gives one when its time is over. */
 uint64_t tow_tail_idle_replies(const tow_tail_t *tail);
 
 #endif

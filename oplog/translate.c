@@ -19,7 +19,7 @@ static tow_statement_t translate_document(const bson_iter_t *field, bson_t *docu
     return TOW_STATEMENT_REPLACE;
 }
 
-tow_statement_t tow_translate(const bson_t *event, bson_t *document)
+tow_statement_t tow_translate(const bson_t *event, bson_t *document, bool merged)
 {
     bson_iter_t iter, field;
     const char *operation;
@@ -28,7 +28,7 @@ tow_statement_t tow_translate(const bson_t *event, bson_t *document)
         return TOW_STATEMENT_REFETCH;
     operation = bson_iter_utf8(&iter, NULL);
     if (!strcmp(operation, "delete"))
-        return TOW_STATEMENT_DELETE;
+        return merged ? TOW_STATEMENT_REFETCH : TOW_STATEMENT_DELETE;
     if ((!strcmp(operation, "insert") || !strcmp(operation, "replace")) &&
         bson_iter_init_find(&field, event, "fullDocument"))
         return translate_document(&field, document);

@@ -3,7 +3,9 @@
  * Exact means: applied to the document as it was before the event it gives the document as it was after
  * it, byte for byte, field order included.
  *
- * Inserts, replacements and deletes are. Updates never are: `updatedFields` holds a field that was set in
+ * Inserts, replacements and deletes are, but for deletes of a stream that is merged from several shards: a
+ * document that moved is deleted on one shard and inserted on another, and the merged stream may tell of these
+ * in either order (recorded from a real 4.4: 53 of 721 moves insert first). Updates never are: `updatedFields` holds a field that was set in
  * place and one that was removed and added again at the end alike (a pipeline that unsets and sets does
  * that; the oplog's diff knows the two apart as `u` and `i`, the change event does not), servers differ
  * in the order in which they list new fields, and a field that only moved need not be listed at all. */
@@ -20,9 +22,9 @@ typedef enum {
     TOW_STATEMENT_REFETCH   /* cannot be expressed exactly */
 } tow_statement_t;
 
-/* Translates an insert, update, replace or delete event. *document borrows from the event when REPLACE is
+/* Translates an insert, update, replace or delete event; `merged`: from several shards. *document borrows from the event when REPLACE is
  * returned. Never fails: what it does not understand is REFETCH; so is a document with a top-level field
  * that begins with a dollar, or with a top-level Timestamp(0,0), which `update` writes otherwise. */
-tow_statement_t tow_translate(const bson_t *event, bson_t *document);
+tow_statement_t tow_translate(const bson_t *event, bson_t *document, bool merged);
 
 #endif

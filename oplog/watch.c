@@ -8,12 +8,14 @@
 
 #include "engine/base/clock.h"
 #include "oplog/record.h"
+#include "oplog/token.h"
 
 enum {
     AWAIT_MS = 100, /* how long the server holds an empty getMore */
     BATCH = 10000,
     ATTEMPTS_MOST = 5, /* to go on where it broke; then it begins anew, with a gap */
-    AGAIN_MS = 1000    /* between attempts to open it at all */
+    AGAIN_MS = 1000,   /* between attempts to open it at all */
+    PUSH_MS = 100      /* between two pushes of idle shards, while somebody waits */
 };
 
 struct tow_watch {
@@ -21,8 +23,9 @@ struct tow_watch {
     pthread_t thread;
     tow_stop_t *end;       /* of the thread */
     _Atomic uint64_t idle; /* replies without events */
-    pthread_mutex_t lock;  /* guards the token, and the waits on `changed` */
+    pthread_mutex_t lock;  /* guards the token, its time, and the waits on `changed` */
     pthread_cond_t changed;
+    tow_optime_t time;     /* of the token, where that is a KeyString; else 0 */
     /* The thread's own. */
     tow_conn_t *conn;
     int64_t cursor;
@@ -92,11 +95,15 @@ static void keep_token(tow_watch_t *watch, const bson_iter_t *found)
     pthread_mutex_lock(&watch->lock);
     bson_destroy(&watch->token);
     bson_copy_to(&token, &watch->token);
+    if (!tow_token_time(&token, &watch->time))
+        watch->time = 0;
     pthread_mutex_unlock(&watch->lock);
 }
 
-/* Takes in the batch of a reply. */
-static bool take_reply(tow_watch_t *watch, const bson_t *reply, tow_error_t *error)
+/* Takes in the batch of a reply. `resumed`: of an aggregate that goes on after a token. Its batch is empty by our
+ * own wish, and what it says of the position is no delivery: that the server no longer has it shows with the
+ * first getMore only. */
+static bool take_reply(tow_watch_t *watch, const bson_t *reply, bool resumed, tow_error_t *error)
 {
     bson_iter_t iter, child, batch;
     bool found = false;
@@ -129,21 +136,26 @@ static bool take_reply(tow_watch_t *watch, const bson_t *reply, tow_error_t *err
         count++;
     }
     /* Only once all of the batch was told may the stream go on behind it. */
-    if (bson_iter_recurse(&iter, &child) && bson_iter_find(&child, "postBatchResumeToken") &&
+    if (!resumed && bson_iter_recurse(&iter, &child) && bson_iter_find(&child, "postBatchResumeToken") &&
         BSON_ITER_HOLDS_DOCUMENT(&child))
         keep_token(watch, &child);
-    if (!count) {
-        pthread_mutex_lock(&watch->lock);
+    pthread_mutex_lock(&watch->lock);
+    if (!count && !resumed)
         atomic_fetch_add(&watch->idle, 1);
-        pthread_cond_broadcast(&watch->changed);
-        pthread_mutex_unlock(&watch->lock);
-    }
+    pthread_cond_broadcast(&watch->changed);
+    pthread_mutex_unlock(&watch->lock);
     return watch->cursor ? true : tow_fail(error, TOW_ERROR_SERVER, "a change stream was closed");
+}
+
+/* As of the tail's stream: a mongod may look through its oplog for long. */
+static int patience(const tow_watch_t *watch)
+{
+    return tow_link_facts(watch->options.link)->sharded ? TOW_SEND_PLAIN : TOW_SEND_NO_TIMEOUT;
 }
 
 static bool open_stream(tow_watch_t *watch, bool resume, tow_error_t *error)
 {
-    tow_send_options_t send = {.flags = TOW_SEND_READ};
+    tow_send_options_t send = {.flags = TOW_SEND_READ | patience(watch)};
     bson_t command = BSON_INITIALIZER, stages, cursor, reply;
     bool ok;
 
@@ -155,7 +167,7 @@ static bool open_stream(tow_watch_t *watch, bool resume, tow_error_t *error)
     bson_append_int32(&cursor, "batchSize", -1, 0);
     bson_append_document_end(&command, &cursor);
     ok = tow_conn_command(watch->conn, "admin", &command, &send, &reply, error) &&
-         take_reply(watch, &reply, error);
+         take_reply(watch, &reply, resume, error);
     watch->server = tow_conn_server(watch->conn);
     bson_destroy(&reply);
     bson_destroy(&command);
@@ -164,7 +176,7 @@ static bool open_stream(tow_watch_t *watch, bool resume, tow_error_t *error)
 
 static bool read_more(tow_watch_t *watch, tow_error_t *error)
 {
-    tow_send_options_t send = {.server_id = watch->server};
+    tow_send_options_t send = {.flags = patience(watch), .server_id = watch->server};
     bson_t command = BSON_INITIALIZER, reply;
     bool ok;
 
@@ -173,7 +185,7 @@ static bool read_more(tow_watch_t *watch, tow_error_t *error)
     bson_append_int32(&command, "batchSize", -1, BATCH);
     bson_append_int64(&command, "maxTimeMS", -1, AWAIT_MS);
     ok = tow_conn_command(watch->conn, "admin", &command, &send, &reply, error) &&
-         take_reply(watch, &reply, error);
+         take_reply(watch, &reply, false, error);
     bson_destroy(&reply);
     bson_destroy(&command);
     return ok;
@@ -184,12 +196,13 @@ static bool is_ended(tow_watch_t *watch)
     return tow_stop_requested(watch->end) || tow_stop_requested(watch->options.stop);
 }
 
-/* After an error: goes on behind the last token, or anew with a gap; waits between attempts. */
-static void reopen(tow_watch_t *watch)
+/* After an error: goes on after the last token, or from now on with a gap (`lost`: the server no longer has
+ * that position); waits between attempts. */
+static void reopen(tow_watch_t *watch, bool lost)
 {
     tow_error_t error;
 
-    for (int attempt = 0; !is_ended(watch); attempt++) {
+    for (int attempt = lost ? ATTEMPTS_MOST : 0; !is_ended(watch); attempt++) {
         bool resume = attempt < ATTEMPTS_MOST && !bson_empty(&watch->token);
 
         if (open_stream(watch, resume, &error)) {
@@ -211,7 +224,7 @@ static void *run(void *data)
 
     while (!is_ended(watch))
         if (!read_more(watch, &error) && !is_ended(watch))
-            reopen(watch);
+            reopen(watch, tow_error_history_lost(&error));
     return NULL;
 }
 
@@ -248,7 +261,10 @@ tow_watch_t *tow_watch_new(const tow_watch_options_t *options, const bson_t *tok
     bson_init(&watch->token);
     pthread_mutex_init(&watch->lock, NULL);
     tow_condition_init(&watch->changed);
-    if (!(watch->conn = tow_conn_open(options->link, error)) || !begin(watch, token, error)) {
+    watch->conn = tow_conn_open(options->link, error);
+    if (watch->conn)
+        tow_conn_heed(watch->conn, watch->end);
+    if (!watch->conn || !begin(watch, token, error)) {
         tow_watch_destroy(watch);
         return NULL;
     }
@@ -276,20 +292,50 @@ void tow_watch_destroy(tow_watch_t *watch)
     free(watch);
 }
 
+/* Whether the stream has delivered everything up to a time of the barrier. Beyond it, surely. A mongod's two empty
+ * replies say the same when the first was asked for after that time, since it gives one only at the end of its
+ * oplog; a mongos gives one whenever its time is over. The lock is held. */
+static bool has_passed(const tow_watch_t *watch, tow_optime_t time, uint64_t idle)
+{
+    if (watch->time > time)
+        return true;
+    return !tow_link_facts(watch->options.link)->sharded && (!watch->time || watch->time >= time) &&
+           atomic_load(&watch->idle) >= idle + 2;
+}
+
+/* Waits for the next reply; false when it may have been the last. */
+static bool await_reply(tow_watch_t *watch, int64_t until_ms)
+{
+    int64_t now_ms = tow_now_ms();
+
+    if (is_ended(watch) || now_ms >= until_ms)
+        return false;
+    tow_condition_wait(&watch->changed, &watch->lock,
+                       until_ms < now_ms + PUSH_MS ? until_ms : now_ms + PUSH_MS);
+    return true;
+}
+
 bool tow_watch_wait(tow_watch_t *watch, int64_t wait_ms)
 {
-    int64_t until_ms = tow_now_ms() + wait_ms;
-    uint64_t goal;
-    bool reached = false;
+    int64_t until_ms = tow_now_ms() + wait_ms, pushed_ms = tow_now_ms();
+    tow_error_t error;
+    tow_conn_t *conn = tow_conn_open(watch->options.link, &error);
+    tow_optime_t time, ignored;
+    uint64_t idle;
+    bool passed = false, goes_on;
 
-    pthread_mutex_lock(&watch->lock);
-    /* The request of one empty reply may be older than the call, that of the second is not. */
-    goal = atomic_load(&watch->idle) + 2;
-    while (!(reached = atomic_load(&watch->idle) >= goal) && !is_ended(watch))
-        if (!tow_condition_wait(&watch->changed, &watch->lock,
-                                until_ms < tow_now_ms() + 100 ? until_ms : tow_now_ms() + 100) &&
-            tow_now_ms() >= until_ms)
-            break;
-    pthread_mutex_unlock(&watch->lock);
-    return reached;
+    goes_on = conn && tow_link_barrier_time(conn, &time, &error);
+    idle = atomic_load(&watch->idle);
+    while (goes_on && !passed) {
+        pthread_mutex_lock(&watch->lock);
+        passed = has_passed(watch, time, idle);
+        goes_on = passed || await_reply(watch, until_ms);
+        pthread_mutex_unlock(&watch->lock);
+        if (passed || tow_now_ms() - pushed_ms < PUSH_MS || !tow_link_facts(watch->options.link)->sharded)
+            continue;
+        goes_on = tow_link_push_shards(conn, &ignored, &error) || error.retry != TOW_RETRY_NEVER;
+        pushed_ms = tow_now_ms();
+    }
+    tow_conn_close(conn);
+    return passed;
 }

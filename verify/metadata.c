@@ -187,7 +187,8 @@ bool tow_verify_prepare(tow_verify_pair_t *pair, tow_verify_item_t *item, tow_er
     bool ok;
 
     compare_types(run, item);
-    if (run->options->documents_only && (!item->source || !item->destination))
+    if (run->options->documents_only &&
+        (!item->source || !item->destination || !tow_collection_is_streamed(item->name)))
         item->data = false;
     if (!item->data)
         return true;

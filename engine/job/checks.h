@@ -20,6 +20,9 @@ typedef struct {
 bool tow_skip_without(tow_check_run_t *run, const char *name, bool source, bool destination);
 bool tow_skip_without_survey(tow_check_run_t *run, const char *name);
 
+/* rehearse.c: what is needed later is tried; one finding each. */
+void tow_check_rehearsal(tow_check_run_t *run);
+
 /* content.c: reads what is to be copied, and judges it; one finding each. */
 void tow_survey_source(tow_check_run_t *run);
 void tow_check_supported(tow_check_run_t *run);

@@ -31,14 +31,15 @@ bool tow_job_source_time(tow_job_t *job, tow_optime_t *out, tow_error_t *error)
     return ok;
 }
 
-/* Times of one second's increments may be shared by events of a transaction: besides the floor, two
- * empty replies say that nothing up to `time` is still on its way. A source that is still written to
- * may give none; then the floor beyond `time` says the same, if it is no guess. */
+/* A floor beyond `time` says that nothing up to it is still on its way, if that floor is no guess. A replica
+ * set that is not written to has nothing later: there two empty replies say the same, since a mongod answers
+ * so only at the end of its oplog. A mongos answers so whenever its time is over. */
 static bool is_settled(tow_job_t *job, tow_optime_t time, uint64_t idle)
 {
     bool passed = tow_ledger_floor_time(job->ledger) > time &&
                   tow_tail_certain_time(job->tail) > time;
-    bool reached = tow_ledger_floor_time(job->ledger) >= time + tow_link_barrier_is_shared(job->source) &&
+    bool reached = !tow_link_facts(job->source)->sharded &&
+                   tow_ledger_floor_time(job->ledger) >= time &&
                    tow_tail_idle_replies(job->tail) >= idle + 2;
 
     return (passed || reached) && tow_copy_finished(job->copy) &&
@@ -48,13 +49,13 @@ static bool is_settled(tow_job_t *job, tow_optime_t time, uint64_t idle)
 bool tow_job_wait_settled(tow_job_t *job, tow_optime_t time, bool (*ended)(tow_job_t *))
 {
     uint64_t idle = tow_tail_idle_replies(job->tail);
+    bool settled = false;
 
-    while (!ended(job)) {
-        if (is_settled(job, time, idle))
-            return true;
+    atomic_fetch_add(&job->settling, 1);
+    while (!ended(job) && !(settled = is_settled(job, time, idle)))
         tow_ledger_wait_floor(job->ledger, time + 1, SETTLE_MS);
-    }
-    return false;
+    atomic_fetch_sub(&job->settling, 1);
+    return settled;
 }
 
 static bool is_stopped(tow_job_t *job)
@@ -283,6 +284,22 @@ static tow_finalized_t reconcile(tow_job_t *job, tow_error_t *error)
     return TOW_FINALIZE_FAILED;
 }
 
+/* What no stream has the events of (system.js) is copied again once the writes have stopped. */
+static bool copy_unstreamed(tow_job_t *job, tow_error_t *error)
+{
+    uint32_t count;
+    tow_namespace_t **list = tow_namespaces_list(job->namespaces, &count);
+    bool found, any = false, ok = true;
+
+    for (uint32_t i = 0; ok && i < count; i++)
+        if (!tow_collection_is_streamed(list[i]->name)) {
+            ok = tow_copy_again(job->copy, list[i]->database, list[i]->name, &found, error);
+            any = true;
+        }
+    free(list);
+    return ok && (!any || tow_copy_wait(job->copy) || stopped(job, error));
+}
+
 static bool verify(tow_job_t *job, tow_verify_report_t **out, tow_error_t *error)
 {
     tow_verify_options_t options;
@@ -308,6 +325,8 @@ static tow_finalized_t finalize_once(tow_job_t *job, tow_verify_report_t **out_r
     stop = job->stop_time;
     /* The floor of a new stream says nothing of what was lost with the one before. */
     if (result == TOW_FINALIZE_DONE && atomic_load(&job->rollover) && !tow_job_resync(job, error))
+        result = TOW_FINALIZE_FAILED;
+    if (result == TOW_FINALIZE_DONE && !copy_unstreamed(job, error))
         result = TOW_FINALIZE_FAILED;
     if (result == TOW_FINALIZE_DONE) {
         tow_job_begin_effort(job, TOW_EFFORT_INDEXES);

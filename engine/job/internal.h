@@ -154,6 +154,7 @@ struct tow_job {
     tow_conn_t *remember_conn;   /* under the checkpoint lock */
     atomic_int rollover;         /* tow_rollover_t */
     atomic_bool verifier_quit;   /* the cutover begins */
+    atomic_int settling;         /* how many wait until the floor has passed a time of the source */
     atomic_bool synced_once;     /* unique indexes are built: a cutover is possible */
     _Atomic uint64_t verified_documents, verified_bytes, verify_total;
 };

@@ -7,6 +7,8 @@
 enum {
     POLL_MS = 100,             /* of the source's time: bounds how fast the floor passes a no-op */
     POLL_CLOSE_MS = 20,        /* when next to nothing is left until the job is in sync */
+    PUSH_MS = 500,             /* between two pushes of shards that hold back the stream */
+    REFUSED_MS = 5000,         /* how long the source may refuse to tell its time */
     CHECKPOINT_MS = 1000,
     RENEW_MS = 3000,
     CLOSE_EVENTS = 2000,       /* backlog at which direct mode begins … */
@@ -35,9 +37,55 @@ static void choose_mode(tow_job_t *job, tow_optime_t source_time)
 
 static int poll_ms(tow_job_t *job)
 {
-    return tow_job_phase(job) == TOW_PHASE_CATCHING_UP && !tow_ledger_backlog(job->ledger)
+    return tow_job_phase(job) == TOW_PHASE_CATCHING_UP && !tow_ledger_backlog(job->ledger) &&
+                   !tow_link_facts(job->source)->sharded
                ? POLL_CLOSE_MS
                : POLL_MS;
+}
+
+/* What the monitor knows of the source. */
+typedef struct {
+    tow_conn_t *conn;
+    tow_lag_t *lag;
+    int64_t pushed_ms, refused_ms; /* 0: it does not refuse */
+    uint64_t idle;                 /* replies without events at the last push */
+} source_t;
+
+/* A stream that is behind and has nothing to deliver is held back by shards that nobody writes to. */
+static bool must_push(tow_job_t *job, const source_t *source)
+{
+    if (!tow_link_facts(job->source)->sharded)
+        return false;
+    return atomic_load(&job->settling) ||
+           (tow_now_ms() - source->pushed_ms >= PUSH_MS &&
+            tow_tail_idle_replies(job->tail) > source->idle &&
+            tow_tail_read_time(job->tail) < tow_link_time(job->source));
+}
+
+/* Asks for the source's time. That it cannot be reached is the tail's to report, and the lag grows meanwhile;
+ * that it will not answer nobody else notices, and the job would wait for ever. */
+static void poll_source(tow_job_t *job, source_t *source)
+{
+    tow_optime_t time;
+    tow_error_t error;
+    bool push = must_push(job, source);
+
+    if (push) {
+        source->idle = tow_tail_idle_replies(job->tail);
+        source->pushed_ms = tow_now_ms();
+    }
+    if (push ? tow_link_push_shards(source->conn, &time, &error)
+             : tow_link_poll_time(source->conn, &time, &error)) {
+        tow_lag_saw(source->lag, time, tow_now_ms());
+        source->refused_ms = 0;
+    } else if (error.retry != TOW_RETRY_NEVER) {
+        source->refused_ms = 0;
+    } else if (!source->refused_ms) {
+        source->refused_ms = tow_now_ms();
+    } else if (tow_now_ms() - source->refused_ms > REFUSED_MS) {
+        tow_fail_context(&error, "ask the source for its time");
+        tow_stop_request(job->stop, &error);
+    }
 }
 
 static void *monitor(void *data)
@@ -45,17 +93,15 @@ static void *monitor(void *data)
     tow_job_t *job = data;
     tow_lag_t *lag = tow_alloc(sizeof *lag);
     tow_error_t error;
-    tow_conn_t *source = tow_conn_open(job->source, &error);
+    source_t source = {.conn = tow_conn_open(job->source, &error), .lag = lag};
     tow_conn_t *destination = tow_conn_open(job->destination, &error);
     int64_t pinged_ms = 0;
 
-    while (source && destination && !tow_stop_wait(job->stop, poll_ms(job))) {
-        tow_optime_t time, ignored;
+    while (source.conn && destination && !tow_stop_wait(job->stop, poll_ms(job))) {
+        tow_optime_t ignored;
         int64_t now;
 
-        /* A failure is the tail's to report; the lag grows meanwhile. */
-        if (tow_link_poll_time(source, &time, &error))
-            tow_lag_saw(lag, time, tow_now_ms());
+        poll_source(job, &source);
         now = tow_now_ms();
         if (now - pinged_ms > 2000) {
             pinged_ms = now;
@@ -70,7 +116,7 @@ static void *monitor(void *data)
         pthread_mutex_unlock(&job->lock);
         choose_mode(job, tow_link_time(job->source));
     }
-    tow_conn_close(source);
+    tow_conn_close(source.conn);
     tow_conn_close(destination);
     free(lag);
     return NULL;

@@ -14,25 +14,16 @@ enum { LEASE_WAIT_MS = 20000 };
 static bool drop_all(tow_job_t *job, tow_conn_t *conn, const tow_catalog_t *catalog,
                      tow_error_t *error)
 {
-    tow_send_options_t send = {.flags = TOW_SEND_WRITE | TOW_SEND_RETRY};
-
     /* Views first: a view's collection may go at any time, but not the other way round. */
     for (int views = 1; views >= 0; views--)
         for (size_t i = 0; i < catalog->count; i++) {
             const tow_collection_info_t *info = &catalog->items[i];
-            bson_t command = BSON_INITIALIZER, reply;
-            bool ok;
 
             if ((info->type == TOW_VIEW) != (views == 1) ||
                 !tow_filter_takes(job->filter, info->database, info->name))
                 continue;
-            bson_append_utf8(&command, "drop", -1, info->name, -1);
-            ok = tow_conn_command(conn, info->database, &command, &send, &reply, error) ||
-                 error->server_code == 26;
-            bson_destroy(&reply);
-            bson_destroy(&command);
-            if (!ok)
-                return tow_fail_context(error, "drop %s", info->ns);
+            if (!tow_collection_drop(conn, info->database, info->name, error))
+                return false;
             tow_emit(&job->sink, TOW_LEVEL_INFO, "cleared", "dropped %s on the destination", info->ns);
         }
     return true;

@@ -107,6 +107,31 @@ static void check_kind(tow_check_run_t *run)
                       facts->sharded ? "a mongos" : "a member of a replica set");
 }
 
+/* A member that is no primary takes no writes, and a URI that names it directly follows no election. */
+static void check_member(tow_check_run_t *run, bool source)
+{
+    const char *name = source ? "source_member" : "destination_member";
+    tow_link_t *link = source ? run->job->source : run->job->destination;
+
+    if (tow_skip_without(run, name, source, !source))
+        return;
+    if (!tow_link_facts(link)->secondary)
+        tow_find_pass(run->findings, name, "%s",
+                      tow_link_facts(link)->set_name[0] ? "the primary answers" : "no replica set");
+    else if (source)
+        tow_find_warning(run->findings, name,
+                         tow_format("leave directConnection=true out of its URI, so that elections are "
+                                    "followed"),
+                         "the source %s is not the primary of its replica set, whose newest writes "
+                         "arrive there later",
+                         tow_link_hosts(link));
+    else
+        tow_find_failure(run->findings, name, TOW_ERROR_UNSUITABLE,
+                         tow_format("leave directConnection=true out of its URI, or name the primary"),
+                         "the destination %s is not the primary of its replica set, and takes no writes",
+                         tow_link_hosts(link));
+}
+
 static void check_same(tow_check_run_t *run)
 {
     if (tow_skip_without(run, "same_deployment", true, true))
@@ -432,6 +457,8 @@ void tow_job_check(tow_job_t *job, bool starting, tow_checked_t *out)
     connect_side(&run, true);
     connect_side(&run, false);
     check_kind(&run);
+    check_member(&run, true);
+    check_member(&run, false);
     check_same(&run);
     check_versions(&run);
     check_sharding(&run);
@@ -444,6 +471,7 @@ void tow_job_check(tow_job_t *job, bool starting, tow_checked_t *out)
     tow_survey_source(&run);
     run.findings = &out->findings;
     check_privileges(&run);
+    tow_check_rehearsal(&run);
     for (size_t i = 0; i < later.count; i++)
         out->findings.items[out->findings.count++] = later.items[i];
     tow_check_supported(&run);

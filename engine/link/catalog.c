@@ -7,7 +7,11 @@
 #include "engine/base/memory.h"
 #include "engine/link/internal.h"
 
-enum { NAMESPACE_NOT_FOUND = 26, VIEW_NOT_SUPPORTED = 166 };
+enum {
+    NAMESPACE_NOT_FOUND = 26,
+    VIEW_NOT_SUPPORTED = 166,
+    NO_STORAGE_STATS = 40280 /* $collStats of a collection that is not there, through a mongos */
+};
 
 /* Collections -----------------------------------------------------------------------------------*/
 
@@ -15,6 +19,11 @@ static bool is_internal(const char *name)
 {
     return !strcmp(name, "system.profile") || !strcmp(name, "system.views") ||
            !strncmp(name, "system.buckets.", 15);
+}
+
+bool tow_collection_is_streamed(const char *name)
+{
+    return strncmp(name, "system.", 7) != 0;
 }
 
 /* A collation other than simple. */
@@ -417,7 +426,8 @@ bool tow_collection_stats(tow_conn_t *conn, const char *database, const char *co
              ? ask_shards(conn, database, collection, out, error)
              : ask_size(conn, database, collection, out, error);
     if (!ok &&
-        (error->server_code == NAMESPACE_NOT_FOUND || error->server_code == VIEW_NOT_SUPPORTED))
+        (error->server_code == NAMESPACE_NOT_FOUND || error->server_code == VIEW_NOT_SUPPORTED ||
+         error->server_code == NO_STORAGE_STATS))
         ok = true;
     if (out->documents)
         out->average_bytes = out->bytes / out->documents;

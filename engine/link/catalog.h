@@ -25,9 +25,16 @@ typedef struct {
  * system.js is data. Sorted by ns. With `database` only that one. */
 bool tow_catalog_read(tow_conn_t *conn, const char *database, tow_catalog_t *out,
                       tow_error_t *error) TOW_CHECK;
+/* Whether the change stream of a cluster has the events of a collection of that name: it has none of `system.*`
+ * (db/pipeline/document_source_change_stream.h). What it does not have is to be read again at the end. */
+bool tow_collection_is_streamed(const char *name);
 /* One collection; *out_found false when it does not exist. */
 bool tow_catalog_find(tow_conn_t *conn, const char *database, const char *name,
                       tow_collection_info_t *out, bool *out_found, tow_error_t *error) TOW_CHECK;
+/* Drops a collection; one that is not there counts as dropped. `system.js`, which servers do not drop by
+ * its name, is renamed first, or at least emptied. */
+bool tow_collection_drop(tow_conn_t *conn, const char *database, const char *name,
+                         tow_error_t *error) TOW_CHECK;
 void tow_collection_info_clear(tow_collection_info_t *info);
 void tow_catalog_clear(tow_catalog_t *catalog);
 

@@ -1,8 +1,9 @@
 /* classify.c: the one place where errors get their code, their retry class and their words.
  *
- * Numbers and names: src/mongo/base/error_codes.yml. Which of them may be sent again: the drivers'
- * specifications of retryable reads and writes and of server discovery ("not primary", "node is
- * recovering"), and shared/servers.md for change streams. */
+ * Numbers and names: src/mongo/base/error_codes.yml, where newer ones are marked RetriableError or
+ * Interruption. Which of them may be sent again: the drivers' specifications of retryable reads and writes and
+ * of server discovery ("not primary", "node is recovering"), what was recorded from a real 4.4, and
+ * shared/servers.md for change streams. */
 #include <string.h>
 
 #include "engine/link/internal.h"
@@ -28,6 +29,8 @@ static const struct {
     {11602, TOW_RETRY_RECONNECT}, /* InterruptedDueToReplStateChange */
     {13435, TOW_RETRY_RECONNECT}, /* NotPrimaryNoSecondaryOk */
     {13436, TOW_RETRY_RECONNECT}, /* NotPrimaryOrSecondary */
+    {17405, TOW_RETRY_RECONNECT}, /* 4.2 db/repl/oplog.cpp: a write while it steps down */
+    {91331, TOW_RETRY_RECONNECT}, /* RetriableRemoteCommandFailure: a mongos lost a shard */
     /* The server is busy, moves data about or gave up a cursor: the connection is sound. */
     {24, TOW_RETRY_SAME},    /* LockTimeout */
     {43, TOW_RETRY_SAME},    /* CursorNotFound: the reader begins again */
@@ -42,6 +45,7 @@ static const struct {
     {150, TOW_RETRY_SAME},   /* StaleEpoch */
     {175, TOW_RETRY_SAME},   /* QueryPlanKilled: an index or the collection went away under it */
     {202, TOW_RETRY_SAME},   /* NetworkInterfaceExceededTimeLimit */
+    {211, TOW_RETRY_SAME},   /* KeyNotFound: after a restart the keys that sign $clusterTime are read anew */
     {215, TOW_RETRY_SAME},   /* DatabaseDropPending */
     {217, TOW_RETRY_SAME},   /* IncompleteTransactionHistory: a write sent again after too long */
     {234, TOW_RETRY_SAME},   /* RetryChangeStream */
@@ -51,23 +55,32 @@ static const struct {
     {249, TOW_RETRY_SAME},   /* StaleDbVersion */
     {251, TOW_RETRY_SAME},   /* NoSuchTransaction */
     {285, TOW_RETRY_SAME},   /* IndexBuildAlreadyInProgress */
+    {355, TOW_RETRY_SAME},   /* InterruptedDueToStorageChange */
     {358, TOW_RETRY_SAME},   /* InternalTransactionNotSupported (shards move) */
     {365, TOW_RETRY_SAME},   /* TemporarilyUnavailable (cache pressure) */
     {402, TOW_RETRY_SAME},   /* ResourceExhausted */
     {406, TOW_RETRY_SAME},   /* MigrationBlockingOperationCoordinatorCleaningUp */
     {407, TOW_RETRY_SAME},   /* PooledConnectionAcquisitionExceededTimeLimit */
+    {412, TOW_RETRY_SAME},   /* UpdatesStillPending */
     {433, TOW_RETRY_SAME},   /* AdmissionQueueOverflow */
     {449, TOW_RETRY_SAME},   /* RateLimitExceeded */
+    {453, TOW_RETRY_SAME},   /* InterruptedDueToReshardingCriticalSection */
+    {471, TOW_RETRY_SAME},   /* InterruptedDueToAddShard */
+    {485, TOW_RETRY_SAME},   /* not in the sources at hand; Retriable by the review */
+    {488, TOW_RETRY_SAME},   /* PrimaryOnlyServiceInitializing */
     {11601, TOW_RETRY_SAME}, /* Interrupted: killOp, or the session was killed */
     {12586, TOW_RETRY_SAME}, /* BackgroundOperationInProgressForDatabase */
     {12587, TOW_RETRY_SAME}, /* BackgroundOperationInProgressForNamespace */
     {13388, TOW_RETRY_SAME}, /* StaleConfig */
+    {10045600, TOW_RETRY_SAME}, /* InterruptedDueToFCVChange */
     /* Another document holds the key: what the source has now decides. */
     {11000, TOW_RETRY_REFETCH} /* DuplicateKey */
 };
 
-/* ChangeStreamHistoryLost, CappedPositionLost, ChangeStreamFatalError, InvalidResumeToken. */
-static const int lost_codes[] = {286, 136, 280, 260};
+/* ChangeStreamHistoryLost, CappedPositionLost, ChangeStreamFatalError, InvalidResumeToken,
+ * OplogQueryMinTsMissing. A 4.4 that is overtaken answers 136 where the stream had read something, and 326 where
+ * it had not, both without any label. */
+static const int lost_codes[] = {286, 136, 280, 260, 326};
 
 /* Resumable by number, for servers before 4.4, which give no label. */
 static const int stream_codes[] = {6,   7,   43,   63,    89,    91,    133,   150,   189,

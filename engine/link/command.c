@@ -41,6 +41,7 @@ void tow_conn_forget_session(tow_conn_t *conn)
     if (conn->session)
         mongoc_client_session_destroy(conn->session);
     conn->session = NULL;
+    conn->gossiped = 0;
 }
 
 void tow_link_note_sessions(tow_link_t *link, tow_session_note_fn note, void *data)
@@ -122,28 +123,6 @@ int64_t tow_conn_number(tow_conn_t *conn)
     return atomic_fetch_add(&conn->link->numbers, 1) + 1;
 }
 
-/* A client of its own whose sockets never time out: 0 would mean "at once" to the driver's streams,
- * so it is the longest that it can count. */
-static bool make_patient(tow_conn_t *conn, tow_error_t *error)
-{
-    mongoc_uri_t *uri;
-    bson_error_t driver;
-
-    if (conn->patient)
-        return true;
-    uri = mongoc_uri_copy(conn->link->uri);
-    mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SOCKETTIMEOUTMS, INT32_MAX);
-    mongoc_uri_set_option_as_bool(uri, MONGOC_URI_SERVERSELECTIONTRYONCE, false);
-    conn->patient = mongoc_client_new_from_uri_with_error(uri, &driver);
-    mongoc_uri_destroy(uri);
-    if (!conn->patient) {
-        tow_classify(&driver, NULL, conn->link->side, error);
-        return false;
-    }
-    mongoc_client_set_error_api(conn->patient, MONGOC_ERROR_API_VERSION_2);
-    return true;
-}
-
 /* The command with its concerns, and with its number when that is not 0. */
 static void complete(const bson_t *command, const tow_send_options_t *options, int64_t number,
                      bson_t *out)
@@ -185,46 +164,89 @@ static void append_server(tow_conn_t *conn, mongoc_client_t *client, uint32_t wa
         bson_append_int32(opts, "serverId", -1, (int32_t)wanted);
 }
 
-static bool send_once(tow_conn_t *conn, const char *database, const bson_t *command,
-                      const tow_send_options_t *options, int64_t number, bson_t *reply,
-                      tow_error_t *error)
+/* The session is told the newest $clusterTime that any connection of this side has heard: each client of the
+ * driver passes on only what it heard itself, and a time that another one brought may be news to the
+ * server. */
+static void gossip(tow_conn_t *conn)
 {
-    bool patient = options->flags & TOW_SEND_NO_TIMEOUT;
+    tow_link_t *link = conn->link;
+    bson_t newest;
+
+    if (conn->gossiped >= atomic_load(&link->cluster_time))
+        return;
+    pthread_mutex_lock(&link->lock);
+    bson_copy_to(&link->gossip, &newest);
+    conn->gossiped = atomic_load(&link->cluster_time);
+    pthread_mutex_unlock(&link->lock);
+    mongoc_client_session_advance_cluster_time(conn->session, &newest);
+    bson_destroy(&newest);
+}
+
+/* Sends by the connection's client; *reply is initialized in any case. */
+static bool send_pooled(tow_conn_t *conn, const char *database, const bson_t *command,
+                        const tow_send_options_t *options, bson_t *reply, tow_error_t *error)
+{
     bson_t opts = BSON_INITIALIZER;
     bson_error_t driver = {0};
-    bson_iter_t iter;
-    mongoc_client_t *client;
     bool ok;
 
-    ok = patient ? make_patient(conn, error) : tow_conn_ready(conn, error);
-    if (!ok || (options->flags & TOW_SEND_WRITE && !tow_conn_may_write(conn, error)) ||
-        !tow_conn_note(conn, number, error)) {
-        bson_init(reply);
-        bson_destroy(&opts);
-        return false;
-    }
-    client = patient ? conn->patient : conn->client;
-    ok = patient || mongoc_client_session_append(conn->session, &opts, &driver);
-    if (ok)
-        append_server(conn, client, options->server_id, &opts);
+    if (options->after)
+        gossip(conn);
+    ok = mongoc_client_session_append(conn->session, &opts, &driver);
     if (ok) {
-        ok =
-            mongoc_client_command_with_opts(client, database, command, NULL, &opts, reply, &driver);
-        tow_link_take_time(conn->link, reply);
+        append_server(conn, conn->client, options->server_id, &opts);
+        ok = mongoc_client_command_with_opts(conn->client, database, command, NULL, &opts, reply,
+                                             &driver);
     } else {
         bson_init(reply);
     }
     bson_destroy(&opts);
+    if (ok)
+        return true;
+    tow_classify(&driver, reply, conn->link->side, error);
+    if (error->retry == TOW_RETRY_RECONNECT)
+        tow_conn_forget_session(conn);
+    return false;
+}
+
+/* Sends by a client without a socket time-out, likewise. */
+static bool send_patiently(tow_conn_t *conn, const char *database, const bson_t *command,
+                           bson_t *reply, tow_error_t *error)
+{
+    bson_t opts = BSON_INITIALIZER;
+    bool ok;
+
+    ok = tow_patient_call(conn->link, conn->patient, conn->heeds, database, command, &opts, reply,
+                          error);
+    if (!ok) {
+        tow_patient_free(conn->patient);
+        conn->patient = NULL;
+    }
+    bson_destroy(&opts);
+    return ok;
+}
+
+static bool send_once(tow_conn_t *conn, const char *database, const bson_t *command,
+                      const tow_send_options_t *options, int64_t number, bson_t *reply,
+                      tow_error_t *error)
+{
+    bool patient = options->flags & TOW_SEND_NO_TIMEOUT, ok;
+    bson_iter_t iter;
+
+    if (patient && !conn->patient)
+        conn->patient = tow_patient_new(conn->link, error);
+    ok = patient ? conn->patient != NULL : tow_conn_ready(conn, error);
+    if (!ok || (options->flags & TOW_SEND_WRITE && !tow_conn_may_write(conn, error)) ||
+        !tow_conn_note(conn, number, error)) {
+        bson_init(reply);
+        return false;
+    }
+    ok = patient ? send_patiently(conn, database, command, reply, error)
+                 : send_pooled(conn, database, command, options, reply, error);
+    tow_link_take_time(conn->link, reply);
     if (ok && bson_iter_init_find(&iter, reply, "writeConcernError"))
         return tow_fail_write_concern(conn->link, &iter, error);
-    if (ok && tow_fail_passing(conn->link->side, reply, error))
-        return false;
-    if (!ok) {
-        tow_classify(&driver, reply, conn->link->side, error);
-        if (error->retry == TOW_RETRY_RECONNECT && !patient)
-            tow_conn_forget_session(conn);
-    }
-    return ok;
+    return ok && !tow_fail_passing(conn->link->side, reply, error);
 }
 
 bool tow_conn_command(tow_conn_t *conn, const char *database, const bson_t *command,
@@ -267,7 +289,45 @@ tow_optime_t tow_reply_time(const bson_t *reply)
     return TOW_OPTIME(seconds, increment);
 }
 
+/* The time of a reply's $clusterTime, 0 when it has none; *out_document is borrowed. */
+static tow_optime_t cluster_time(const bson_t *reply, bson_t *out_document)
+{
+    bson_iter_t iter, child;
+    uint32_t seconds, increment, length;
+    const uint8_t *data;
+
+    if (!bson_iter_init_find(&iter, reply, "$clusterTime") || !BSON_ITER_HOLDS_DOCUMENT(&iter) ||
+        !bson_iter_recurse(&iter, &child) || !bson_iter_find(&child, "clusterTime") ||
+        !BSON_ITER_HOLDS_TIMESTAMP(&child))
+        return 0;
+    bson_iter_document(&iter, &length, &data);
+    if (!bson_init_static(out_document, data, length))
+        return 0;
+    bson_iter_timestamp(&child, &seconds, &increment);
+    return TOW_OPTIME(seconds, increment);
+}
+
+tow_optime_t tow_reply_newest_time(const bson_t *reply)
+{
+    bson_t document;
+    tow_optime_t operation = tow_reply_time(reply), cluster = cluster_time(reply, &document);
+
+    return cluster > operation ? cluster : operation;
+}
+
 void tow_link_take_time(tow_link_t *link, const bson_t *reply)
 {
+    bson_t document;
+    tow_optime_t time = cluster_time(reply, &document);
+
+    if (time > atomic_load(&link->cluster_time)) {
+        pthread_mutex_lock(&link->lock);
+        if (time > atomic_load(&link->cluster_time)) {
+            bson_destroy(&link->gossip);
+            bson_copy_to(&document, &link->gossip);
+            atomic_store(&link->cluster_time, time);
+        }
+        pthread_mutex_unlock(&link->lock);
+    }
     tow_link_note_time(link, tow_reply_time(reply));
 }

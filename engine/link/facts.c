@@ -188,6 +188,15 @@ static bool connect_first(tow_link_t *link, tow_conn_t *conn, bson_t *reply, tow
     return ok;
 }
 
+static bool is_primary(const bson_t *reply)
+{
+    bson_iter_t iter;
+
+    return (bson_iter_init_find(&iter, reply, "isWritablePrimary") ||
+            bson_iter_init_find(&iter, reply, "ismaster")) &&
+           bson_iter_as_bool(&iter);
+}
+
 static void take_hello(tow_facts_t *facts, const bson_t *reply)
 {
     char message[32] = "";
@@ -197,6 +206,7 @@ static void take_hello(tow_facts_t *facts, const bson_t *reply)
     copy_text(reply, "setName", facts->set_name, sizeof facts->set_name);
     facts->sharded = !strcmp(message, "isdbgrid");
     facts->standalone = !facts->sharded && !facts->set_name[0];
+    facts->secondary = facts->set_name[0] && !is_primary(reply);
     facts->max_write_batch = 100000;
     facts->max_message_bytes = 48000000;
     if (bson_iter_init_find(&iter, reply, "maxWriteBatchSize"))
@@ -225,7 +235,6 @@ bool tow_facts_read(tow_link_t *link, tow_conn_t *conn, tow_error_t *error)
     bson_destroy(&reply);
     if (!ok)
         return false;
-    facts->append_note = true;
     if (tow_server_can(facts, TOW_BYPASS_EMPTY_TS) && !strcmp(link->side, "destination"))
         return probe_bypass_empty_ts(link, conn, error);
     return true;

@@ -8,14 +8,17 @@
 
 #include "engine/link/link.h"
 
+typedef struct tow_patient tow_patient_t;
+
 struct tow_link {
     tow_link_options_t options;
     char side[16];
     mongoc_client_pool_t *pool;
     mongoc_uri_t *uri;             /* kept for connections without a time-out */
-    tow_facts_t facts;             /* constant once made, but append_note */
+    tow_facts_t facts;             /* constant once made */
     char *hosts;
     _Atomic tow_optime_t time, event_time;
+    _Atomic tow_optime_t cluster_time; /* of `gossip` */
     atomic_bool opaque;            /* its resume tokens are no KeyStrings */
     _Atomic uint64_t retries, ping_us;
     _Atomic int64_t writes_until_ms; /* tow_boot_ms; 0: no limit */
@@ -23,9 +26,12 @@ struct tow_link {
                                       after another, and its numbers must only grow */
     tow_session_note_fn note;      /* NULL: sessions are told to nobody */
     void *note_data;
+    bool discovers;                /* of one host of the URI it is to find the other members */
     int64_t connect_ms;            /* how long the first connection may take */
-    atomic_int note_refused;       /* appendOplogNote was refused: do not ask again */
     pthread_mutex_t lock;          /* guards what follows */
+    bson_t gossip;                 /* the newest $clusterTime of a reply; empty: none */
+    char primary[300];             /* "host:port" of the last poll; "": none, or a mongos */
+    int64_t primary_ms;            /* and when that was */
     char retrying[192];
     unsigned waiting;              /* calls between two attempts or in a repeated one */
     int64_t warned_ms;
@@ -35,13 +41,15 @@ struct tow_conn {
     tow_link_t *link;
     mongoc_client_t *client;       /* popped at the first use */
     mongoc_client_session_t *session;
-    mongoc_client_t *patient;      /* without a socket time-out, for index builds */
+    tow_patient_t *patient;        /* for calls without a time-out; made at the first */
+    const tow_stop_t *heeds;       /* ends such calls, besides the link's stop; NULL: none */
     uint32_t server;
     mongoc_client_t *apart;        /* where `client` is no pooled one */
     bool numbered;                 /* the session has sent retryable writes */
     bool noted;                    /* and was told to the link's note */
     bool adopted;                  /* it was another process's */
     bool unlimited;
+    tow_optime_t gossiped;         /* up to which the session knows the cluster time */
 };
 
 /* A call that may be sent again: counts, waits and shows what it waits for. */
@@ -50,6 +58,16 @@ typedef struct {
     int64_t deadline_ms;           /* tow_now_ms */
     unsigned attempt;
 } tow_retrying_t;
+
+/* A client whose sockets never time out, for calls that may take hours (index builds, a stream that looks through a
+ * long oplog). Freeing one whose call is not answered leaves that to its thread. */
+tow_patient_t *tow_patient_new(const tow_link_t *link, tow_error_t *error);
+void tow_patient_free(tow_patient_t *patient);
+/* Sends a command and waits for its answer; *reply is initialized in any case. After an error nothing but
+ * tow_patient_free may follow. */
+bool tow_patient_call(tow_link_t *link, tow_patient_t *patient, const tow_stop_t *stop,
+                      const char *database, const bson_t *command, const bson_t *opts, bson_t *reply,
+                      tow_error_t *error);
 
 /* The client of a connection, with its session; makes both at the first use. */
 bool tow_conn_ready(tow_conn_t *conn, tow_error_t *error);

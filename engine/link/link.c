@@ -71,6 +71,20 @@ static bool is_ambiguous(const char *text)
     return second && (!options || second < options);
 }
 
+/* The driver takes a single host for the only one there is, unless it is told otherwise: no election would be
+ * followed (1.23 mongoc-topology.c). */
+static void discover(tow_link_t *link)
+{
+    const mongoc_host_list_t *hosts = mongoc_uri_get_hosts(link->uri);
+
+    if (!hosts || hosts->next || mongoc_uri_get_replica_set(link->uri) ||
+        mongoc_uri_has_option(link->uri, MONGOC_URI_DIRECTCONNECTION) ||
+        mongoc_uri_has_option(link->uri, MONGOC_URI_LOADBALANCED))
+        return;
+    mongoc_uri_set_option_as_bool(link->uri, MONGOC_URI_DIRECTCONNECTION, false);
+    link->discovers = true;
+}
+
 static bool parse(tow_link_t *link, const char *text, tow_error_t *error)
 {
     bson_error_t driver;
@@ -93,6 +107,7 @@ static bool parse(tow_link_t *link, const char *text, tow_error_t *error)
     /* Retrying is ours: the driver's own would hide it. */
     mongoc_uri_set_option_as_bool(link->uri, MONGOC_URI_RETRYWRITES, false);
     mongoc_uri_set_option_as_bool(link->uri, MONGOC_URI_RETRYREADS, false);
+    discover(link);
     if (!mongoc_uri_get_appname(link->uri))
         mongoc_uri_set_appname(link->uri, "towline");
     return check_file(link, MONGOC_URI_TLSCAFILE, "tlsCAFile", error) && check_pem(link, error) &&
@@ -127,6 +142,18 @@ static bool fail_pool(tow_link_t *link, const bson_error_t *driver, tow_error_t 
                     driver->message);
 }
 
+/* The host may answer, and name members that cannot be reached from here. */
+static void add_hint(tow_error_t *error)
+{
+    size_t length = strlen(error->message);
+    tow_stage_t stage = tow_error_stage(error);
+
+    if (stage == TOW_STAGE_NAME || stage == TOW_STAGE_CONNECTION)
+        snprintf(error->message + length, sizeof error->message - length,
+                 "; where only the host of the URI is to be used, and none of the members that it names, add "
+                 "directConnection=true");
+}
+
 tow_link_t *tow_link_new(const char *uri, const tow_link_options_t *options, tow_error_t *error)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -139,6 +166,7 @@ tow_link_t *tow_link_new(const char *uri, const tow_link_options_t *options, tow
     link->options = *options;
     snprintf(link->side, sizeof link->side, "%s", options->side);
     pthread_mutex_init(&link->lock, NULL);
+    bson_init(&link->gossip);
     ok = parse(link, uri, error);
     if (ok) {
         link->pool = mongoc_client_pool_new_with_error(link->uri, &driver);
@@ -152,6 +180,8 @@ tow_link_t *tow_link_new(const char *uri, const tow_link_options_t *options, tow
         ok = tow_facts_read(link, conn, error);
         tow_conn_close(conn);
     }
+    if (!ok && link->discovers && error->code == TOW_ERROR_UNREACHABLE)
+        add_hint(error);
     if (!ok) {
         tow_link_destroy(link);
         return NULL;
@@ -168,6 +198,7 @@ void tow_link_destroy(tow_link_t *link)
     if (link->uri)
         mongoc_uri_destroy(link->uri);
     pthread_mutex_destroy(&link->lock);
+    bson_destroy(&link->gossip);
     free(link->hosts);
     free(link);
 }
@@ -240,6 +271,11 @@ tow_conn_t *tow_conn_open(tow_link_t *link, tow_error_t *error)
     return conn;
 }
 
+void tow_conn_heed(tow_conn_t *conn, const tow_stop_t *stop)
+{
+    conn->heeds = stop;
+}
+
 tow_conn_t *tow_conn_open_apart(tow_link_t *link, tow_error_t *error)
 {
     tow_conn_t *conn = tow_conn_open(link, error);
@@ -265,8 +301,7 @@ void tow_conn_close(tow_conn_t *conn)
         mongoc_client_destroy(conn->apart);
     else if (conn->client)
         mongoc_client_pool_push(conn->link->pool, conn->client);
-    if (conn->patient)
-        mongoc_client_destroy(conn->patient);
+    tow_patient_free(conn->patient);
     free(conn);
 }
 

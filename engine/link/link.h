@@ -34,8 +34,8 @@ typedef struct {
     int32_t max_write_batch;       /* operations a message, 100,000 */
     int32_t max_message_bytes;     /* 48,000,000 */
     bool standalone;               /* neither a replica set nor a mongos */
+    bool secondary;                /* of a replica set, and not its primary: the URI names it directly */
     bool bypass_empty_ts;          /* knows bypassEmptyTsReplacement; probed, nothing is written */
-    bool append_note;              /* appendOplogNote allowed; found out at the first use */
 } tow_facts_t;
 
 /* Indexes that a side shows. What is left out is seen on neither side: not built, dropped or compared. */
@@ -67,16 +67,20 @@ void tow_link_note_time(tow_link_t *link, tow_optime_t time);
  * newest event that its stream delivered. Thread-safe. */
 tow_optime_t tow_link_read_time(const tow_link_t *link);
 void tow_link_note_event(tow_link_t *link, tow_optime_t time, bool opaque);
-/* Asks the server: hello.lastWrite.majorityOpTime, or on a mongos the operationTime of a majority
- * read. Also measures the round trip. Notes the time. */
+/* Asks the server: hello.lastWrite.majorityOpTime, or on a mongos the newest time of all shards. Also
+ * measures the round trip. Notes the time. */
 bool tow_link_poll_time(tow_conn_t *conn, tow_optime_t *out, tow_error_t *error) TOW_CHECK;
 double tow_link_ping_ms(const tow_link_t *link);
-/* A time at which everything written before the call is visible: appendOplogNote where allowed, else
- * a majority read, or the newest time of all shards. */
+/* A time at or after that of every write acknowledged before the call, on every shard. It may be that of a
+ * write, and other shards may have writes of the same time: a stream merged from several shards has
+ * delivered all of them only when its position is beyond. Idle shards are pushed beyond, too. */
 bool tow_link_barrier_time(tow_conn_t *conn, tow_optime_t *out, tow_error_t *error) TOW_CHECK;
-/* Whether the barrier's times may be those of writes: one of another shard may have the same, so that a stream
- * has told of all of them only when it is beyond. */
-bool tow_link_barrier_is_shared(const tow_link_t *link);
+/* The time of a majority read in a database, which need not exist. */
+bool tow_link_majority_time(tow_conn_t *conn, const char *database, tow_optime_t *out,
+                            tow_error_t *error) TOW_CHECK;
+/* Brings every shard to the newest time known, so that idle ones do not hold back a merged stream; the
+ * newest time then. On a replica set it polls the time. */
+bool tow_link_push_shards(tow_conn_t *conn, tow_optime_t *out, tow_error_t *error) TOW_CHECK;
 /* How far the oplog reaches back, and how far it would if it were as large as it may become (the same
  * where the server does not tell its size). Not through a mongos. */
 bool tow_oplog_window(tow_conn_t *conn, double *out_seconds, double *out_full_seconds,
@@ -94,6 +98,8 @@ tow_link_t *tow_conn_link(tow_conn_t *conn);
  * as a lost connection does, and is sent again where that is so, until there is a later limit: a process
  * that stood still must not write before it knows that the job is still its own. Thread-safe. */
 void tow_link_limit_writes(tow_link_t *link, int64_t until_ms);
+/* Calls without a time-out end when that stop is requested, too; borrowed for the connection's life. */
+void tow_conn_heed(tow_conn_t *conn, const tow_stop_t *stop);
 void tow_conn_unlimited(tow_conn_t *conn); /* the limit is not for this connection */
 
 /* Calls `note` before a connection sends its first retryable write in a session (its `lsid`, borrowed), from
@@ -114,7 +120,9 @@ typedef enum {
     TOW_SEND_READ = 1,       /* adds readConcern majority (with afterClusterTime: see after) */
     TOW_SEND_WRITE = 2,      /* adds writeConcern majority */
     TOW_SEND_RETRY = 4,      /* may be sent again after SAME and RECONNECT errors, within the window */
-    TOW_SEND_NO_TIMEOUT = 8, /* index builds: hours may pass before the reply; keeps no socket time-out */
+    TOW_SEND_NO_TIMEOUT = 8, /* hours may pass before the reply: no socket time-out ends the call, but a
+                                stop does, or another member's becoming primary. All of a connection's
+                                such calls share a session, and a client of their own */
     TOW_SEND_ONCE = 16       /* a retryable write (inserts, updates and deletes of one document each):
                                 sent again while its end is not known, within the window, it takes effect
                                 once; and never behind a later one of this connection, however long it
@@ -123,7 +131,8 @@ typedef enum {
 
 typedef struct {
     int flags;                /* tow_send_t, or-ed */
-    tow_optime_t after;       /* readConcern.afterClusterTime, 0: none */
+    tow_optime_t after;       /* readConcern.afterClusterTime, 0: none. A server refuses one that it does
+                                 not know of yet; so the newest $clusterTime goes with it */
     uint32_t server_id;       /* of the cursor for getMore, 0: the primary */
 } tow_send_options_t;
 
@@ -143,6 +152,8 @@ uint32_t tow_conn_server(const tow_conn_t *conn);
 
 /* operationTime of a reply, 0 when it has none. */
 tow_optime_t tow_reply_time(const bson_t *reply);
+/* The same or, where it is later, the time of its $clusterTime: the newest that the server knows of. */
+tow_optime_t tow_reply_newest_time(const bson_t *reply);
 
 /* One entry of a reply's writeErrors. */
 typedef struct {
@@ -182,7 +193,7 @@ typedef enum {
 } tow_stage_t;
 tow_stage_t tow_error_stage(const tow_error_t *error);
 
-/* Change streams: resumable by label or number; gone for good (286, 136, 280, 260). */
+/* Change streams: resumable by label or number; gone for good (286, 136, 280, 260, 326). */
 bool tow_error_stream_resumable(const tow_error_t *error, const bson_t *reply);
 bool tow_error_history_lost(const tow_error_t *error);
 

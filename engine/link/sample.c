@@ -5,7 +5,14 @@
 #include "engine/link/catalog.h"
 #include "engine/link/internal.h"
 
-enum { SMALL_COLLECTION = 1000, SCAN_MOST = 2000, SAMPLES_EACH = 10, SAMPLES_MOST = 100000 };
+enum {
+    SMALL_COLLECTION = 1000,
+    SCAN_MOST = 2000,
+    SAMPLES_EACH = 10,
+    SAMPLES_MOST = 100000,
+    ATTEMPTS = 3,      /* each with half as many samples */
+    NO_SAMPLE = 28799  /* "could not find a non-duplicate document": there are fewer than are counted */
+};
 
 typedef struct {
     bson_value_t *values;
@@ -87,20 +94,73 @@ static void forget(samples_t *samples)
     *samples = (samples_t){0};
 }
 
+static void count_shard(void *data, const bson_t *entry)
+{
+    (void)entry;
+    ++*(uint32_t *)data;
+}
+
+/* Each shard takes the whole sample of its own part, and counts its 5% there. */
+static bool count_shards(tow_conn_t *conn, const tow_collection_info_t *info, uint32_t *out,
+                         tow_error_t *error)
+{
+    bson_t command = BSON_INITIALIZER, stages, stage, empty = BSON_INITIALIZER;
+    bool ok;
+
+    *out = 0;
+    if (tow_link_facts(tow_conn_link(conn))->sharded) {
+        bson_append_utf8(&command, "aggregate", -1, info->name, -1);
+        bson_append_array_begin(&command, "pipeline", -1, &stages);
+        bson_append_document_begin(&stages, "0", -1, &stage);
+        bson_append_document(&stage, "$collStats", -1, &empty);
+        bson_append_document_end(&stages, &stage);
+        bson_append_array_end(&command, &stages);
+        bson_append_document(&command, "cursor", -1, &empty);
+        ok = tow_cursor_each(conn, info->database, &command, count_shard, out, error);
+    } else {
+        ok = true;
+    }
+    if (!*out)
+        *out = 1;
+    bson_destroy(&command);
+    bson_destroy(&empty);
+    return ok;
+}
+
+/* A server that thinks it has far more documents than it has finds none for a large sample, sometimes; without
+ * any sample the collection is one range. */
+static bool draw(tow_conn_t *conn, const tow_collection_info_t *info, uint32_t size,
+                 samples_t *out, tow_error_t *error)
+{
+    bool ok = false;
+
+    for (int attempt = 0; !ok && size && attempt < ATTEMPTS; attempt++, size /= 2) {
+        bson_t command;
+
+        build_sample(info->name, size, &command);
+        ok = tow_cursor_each(conn, info->database, &command, take_sample, out, error);
+        bson_destroy(&command);
+        if (!ok && error->server_code != NO_SAMPLE)
+            return false;
+    }
+    return true;
+}
+
 static bool read_samples(tow_conn_t *conn, const tow_collection_info_t *info, uint64_t documents,
                          uint32_t wanted, samples_t *out, tow_error_t *error)
 {
-    bool scan = documents < SMALL_COLLECTION, ok;
     bson_t command;
+    uint32_t shards;
+    bool ok;
 
-    if (scan)
-        build_scan(info->name, &command);
-    else
-        build_sample(info->name, sample_size(documents, wanted), &command);
+    if (documents >= SMALL_COLLECTION)
+        return count_shards(conn, info, &shards, error) &&
+               draw(conn, info, sample_size(documents / shards, wanted), out, error);
+    build_scan(info->name, &command);
     ok = tow_cursor_each(conn, info->database, &command, take_sample, out, error);
     bson_destroy(&command);
     /* The count is an estimate and may be far too low after a crash of the server. */
-    if (ok && scan && out->count == SCAN_MOST) {
+    if (ok && out->count == SCAN_MOST) {
         forget(out);
         return read_samples(conn, info, SCAN_MOST, wanted, out, error);
     }

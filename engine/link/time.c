@@ -1,45 +1,63 @@
-/* time.c: what time it is at a side. */
+/* time.c: what time it is at a side, and how the shards of a cluster come to it.
+ *
+ * Nothing here needs a role beyond those that reading data needs, and nothing writes to data: a shard that
+ * is asked for something after a time that it has not reached writes a no-op into its oplog by itself. */
 #include "engine/base/clock.h"
 #include "engine/link/internal.h"
 #include "engine/link/versions.h"
 
-/* A majority read of nothing, whose reply carries the operation time. */
-static bool majority_read(tow_conn_t *conn, tow_optime_t after, tow_optime_t *out,
-                          tow_error_t *error)
+#define PROBE "towline_probe" /* a database that nobody has */
+
+/* A majority read of nothing, whose reply carries the operation time. The collection need not exist; it is
+ * an ordinary one, since `readAnyDatabase` covers no system collection. */
+static bool majority_read(tow_conn_t *conn, const char *database, tow_optime_t after,
+                          tow_optime_t *out, tow_error_t *error)
 {
     tow_send_options_t send = {.flags = TOW_SEND_READ | TOW_SEND_RETRY, .after = after};
     bson_t command = BSON_INITIALIZER, reply;
     bool ok;
 
-    bson_append_utf8(&command, "find", -1, "system.version", -1);
+    bson_append_utf8(&command, "find", -1, "none", -1);
     bson_append_int32(&command, "limit", -1, 1);
     bson_append_bool(&command, "singleBatch", -1, true);
-    ok = tow_conn_command(conn, "admin", &command, &send, &reply, error);
+    ok = tow_conn_command(conn, database, &command, &send, &reply, error);
     *out = tow_reply_time(&reply);
     bson_destroy(&reply);
     bson_destroy(&command);
     return ok;
 }
 
-/* The newest time of all shards: they are all asked for their databases, and the reply carries the newest of
- * their times. A find asks those alone that hold the collection, which for `admin` are the config servers: their
- * time may be ten seconds behind. */
-static bool ask_shards(tow_conn_t *conn, tow_optime_t *out, tow_error_t *error)
+/* The newest time of a cluster. listDatabases is the one command that a mongos of every version passes on
+ * to all shards and to the config servers, with its readConcern, and that every user may send (4.2 to
+ * 8.x s/commands/cluster_list_databases_cmd.cpp). A find asks only those that hold the collection, for
+ * `admin` the config servers, whose time says nothing about the shards. With `after` whoever has not reached
+ * that time writes a no-op behind it (db/read_concern_mongod.cpp, makeNoopWriteIfNeeded). */
+static bool ask_shards(tow_conn_t *conn, tow_optime_t after, int flags, tow_optime_t *out,
+                       tow_error_t *error)
 {
-    tow_send_options_t send = {.flags = TOW_SEND_RETRY};
-    bson_t command = BSON_INITIALIZER, filter, reply;
+    enum { ANSWER_MS = 5000 }; /* a shard that is down would be waited for much longer */
+    tow_send_options_t send = {.flags = flags, .after = after};
+    bson_t command = BSON_INITIALIZER, part, reply;
     bool ok;
 
     bson_append_int32(&command, "listDatabases", -1, 1);
     bson_append_bool(&command, "nameOnly", -1, true);
-    bson_append_document_begin(&command, "filter", -1, &filter);
-    bson_append_utf8(&filter, "name", -1, "admin", -1);
-    bson_append_document_end(&command, &filter);
+    bson_append_document_begin(&command, "filter", -1, &part);
+    bson_append_utf8(&part, "name", -1, "admin", -1);
+    bson_append_document_end(&command, &part);
+    bson_append_int32(&command, "maxTimeMS", -1, ANSWER_MS);
+    if (after) {
+        bson_append_document_begin(&command, "readConcern", -1, &part);
+        bson_append_timestamp(&part, "afterClusterTime", -1, (uint32_t)(after >> 32),
+                              (uint32_t)after);
+        bson_append_document_end(&command, &part);
+    }
     ok = tow_conn_command(conn, "admin", &command, &send, &reply, error);
-    *out = ok ? tow_reply_time(&reply) : 0;
+    *out = ok ? tow_reply_newest_time(&reply) : 0;
     bson_destroy(&reply);
     bson_destroy(&command);
-    return ok && !*out ? tow_fail(error, TOW_ERROR_SERVER, "the %s does not tell its time", conn->link->side)
+    return ok && !*out ? tow_fail(error, TOW_ERROR_SERVER, "the %s does not tell its time",
+                                  conn->link->side)
                        : ok;
 }
 
@@ -54,7 +72,8 @@ static bool ask_last_write(tow_conn_t *conn, const char *path, int flags, tow_op
     bool ok;
 
     *out = 0;
-    bson_append_int32(&command, tow_server_can(&conn->link->facts, TOW_HELLO) ? "hello" : "isMaster", -1, 1);
+    bson_append_int32(&command,
+                      tow_server_can(&conn->link->facts, TOW_HELLO) ? "hello" : "isMaster", -1, 1);
     ok = tow_conn_command(conn, "admin", &command, &send, &reply, error);
     if (ok && bson_iter_init(&iter, &reply) && bson_iter_find_descendant(&iter, path, &time) &&
         BSON_ITER_HOLDS_TIMESTAMP(&time)) {
@@ -66,68 +85,92 @@ static bool ask_last_write(tow_conn_t *conn, const char *path, int flags, tow_op
     return ok;
 }
 
+/* Which member answered just now: what is asked of another one for long need not be waited for. */
+static void note_primary(tow_conn_t *conn)
+{
+    tow_link_t *link = conn->link;
+    bson_error_t ignored;
+    mongoc_server_description_t *server;
+
+    if (link->facts.sharded || !conn->client)
+        return;
+    server = mongoc_client_select_server(conn->client, true, NULL, &ignored);
+    if (!server)
+        return;
+    pthread_mutex_lock(&link->lock);
+    snprintf(link->primary, sizeof link->primary, "%s",
+             mongoc_server_description_host(server)->host_and_port);
+    link->primary_ms = tow_now_ms();
+    pthread_mutex_unlock(&link->lock);
+    mongoc_server_description_destroy(server);
+}
+
 bool tow_link_poll_time(tow_conn_t *conn, tow_optime_t *out, tow_error_t *error)
 {
     tow_link_t *link = conn->link;
     int64_t began_us = tow_now_us();
-    bool ok = true;
+    bool ok;
 
     *out = 0;
-    if (!link->facts.sharded)
+    if (link->facts.sharded)
+        ok = ask_shards(conn, 0, 0, out, error);
+    else
         ok = ask_last_write(conn, "lastWrite.majorityOpTime.ts", 0, out, error);
     if (ok && !*out) {
         began_us = tow_now_us();
-        ok = majority_read(conn, 0, out, error);
+        ok = majority_read(conn, PROBE, 0, out, error);
     }
     if (ok) {
         atomic_store(&link->ping_us, (uint64_t)(tow_now_us() - began_us));
+        note_primary(conn);
         tow_link_note_time(link, *out);
     }
     return ok;
 }
 
-/* The reply's operation time is the note's own, or on a mongos the newest of all shards'. */
-static bool append_note(tow_conn_t *conn, tow_optime_t *out, tow_error_t *error)
+bool tow_link_majority_time(tow_conn_t *conn, const char *database, tow_optime_t *out,
+                            tow_error_t *error)
 {
-    tow_send_options_t send = {.flags = TOW_SEND_RETRY};
-    bson_t command = BSON_INITIALIZER, data, reply;
-    bool ok;
+    return majority_read(conn, database, 0, out, error);
+}
 
-    bson_append_int32(&command, "appendOplogNote", -1, 1);
-    bson_append_document_begin(&command, "data", -1, &data);
-    bson_append_utf8(&data, "msg", -1, "towline", -1);
-    bson_append_document_end(&command, &data);
-    ok = tow_conn_command(conn, "admin", &command, &send, &reply, error);
-    *out = ok ? tow_reply_time(&reply) : 0;
-    bson_destroy(&reply);
-    bson_destroy(&command);
-    return ok;
+bool tow_link_push_shards(tow_conn_t *conn, tow_optime_t *out, tow_error_t *error)
+{
+    tow_optime_t after = atomic_load(&conn->link->cluster_time);
+
+    if (!conn->link->facts.sharded)
+        return tow_link_poll_time(conn, out, error);
+    if (!ask_shards(conn, after, 0, out, error))
+        return false;
+    tow_link_note_time(conn->link, *out);
+    return true;
+}
+
+/* After the first round every shard has reached the barrier, and those that had not are beyond it; after the
+ * second those that stood at it are, too. */
+static bool ask_and_push(tow_conn_t *conn, tow_optime_t *out, tow_error_t *error)
+{
+    enum { ROUNDS = 2 };
+    tow_optime_t newest;
+
+    if (!ask_shards(conn, 0, TOW_SEND_RETRY, out, error))
+        return false;
+    newest = *out;
+    for (int round = 0; round < ROUNDS; round++)
+        if (!ask_shards(conn, newest, TOW_SEND_RETRY, &newest, error))
+            return false;
+    tow_link_note_time(conn->link, newest);
+    return true;
 }
 
 bool tow_link_barrier_time(tow_conn_t *conn, tow_optime_t *out, tow_error_t *error)
 {
-    tow_link_t *link = conn->link;
     tow_optime_t last = 0;
 
     *out = 0;
-    if (!atomic_load(&link->note_refused)) {
-        bool sent = append_note(conn, out, error);
-
-        if (sent && *out)
-            return true;
-        /* Only a refusal is for good; where nobody answered, a read would fare no better. */
-        if (!sent && (!error->server_code || error->retry != TOW_RETRY_NEVER))
-            return false;
-        atomic_store(&link->note_refused, 1);
-    }
-    if (link->facts.sharded)
-        return ask_shards(conn, out, error);
+    if (conn->link->facts.sharded)
+        return ask_and_push(conn, out, error);
     /* A majority read alone may see a little less than the last write: it waits for that one. */
     return ask_last_write(conn, "lastWrite.opTime.ts", TOW_SEND_RETRY, &last, error) &&
-           majority_read(conn, last, out, error);
-}
-
-bool tow_link_barrier_is_shared(const tow_link_t *link)
-{
-    return link->facts.sharded && atomic_load(&link->note_refused);
+           majority_read(conn, PROBE, last, out, error);
 }

@@ -11,6 +11,7 @@ import pathlib
 import subprocess
 import sys
 import threading
+import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 sys.dont_write_bytecode = True
@@ -24,7 +25,10 @@ from fake import Fake
 from faults import faults
 from job import EXIT, binary, clean_environment, stamp, towline
 from scenario import Scenario, wait_until
+from wire import is_barrier
 
+# Of a sharded source; what the README's compatibility table rests on.
+MONGOS_VERSIONS = ("4.2.14", "4.4.6", "5.0.9", "6.0.4", "7.0.14", "8.0.4")
 RAW = CodecOptions(document_class=RawBSONDocument)
 NOT_PRIMARY = ((10107, "NotWritablePrimary"), (13435, "NotPrimaryNoSecondaryOk"),
                (189, "PrimarySteppedDown"), (91, "ShutdownInProgress"),
@@ -34,9 +38,14 @@ NOT_PRIMARY = ((10107, "NotWritablePrimary"), (13435, "NotPrimaryNoSecondaryOk")
 class Sides:
     """A fake source and a real destination, as a scenario's pair."""
 
-    def __init__(self, scenario, destination, **options):
+    def __init__(self, scenario, destination, noop_seconds=1, **options):
         self.source, self.destination = Fake(**options), destination
         scenario.reset(destination)
+        if self.source.sharded:
+            self.source.shard_collection("shop.a")
+            self.source.shard_collection("shop.b")
+            self.source.noop_seconds = noop_seconds
+            self.source.run()  # a mongos has nothing to tell while the clocks of its shards stand still
         for number in range(300):
             self.source.insert("shop.a", {"_id": number, "n": 0})
             self.source.insert("shop.b", {"_id": "k%d" % number, "n": 0})
@@ -59,16 +68,20 @@ class Sides:
 
 
 @contextlib.contextmanager
-def following(scenario, destination, plant=None, **options):
+def following(scenario, destination, plant=None, job_options=None, **options):
     """A job that is in sync; behind the block it is brought to its end, and both sides are compared.
     `plant(fake)` comes before its start."""
     sides = Sides(scenario, destination, **options)
     if plant:
         plant(sides.source)
-    job = scenario.job(sides)
+    job = scenario.job(sides, **(job_options or {}))
     job.wait_in_sync()
     yield sides.source, job
     job.finish()
+    expect_alike(scenario, sides)
+
+
+def expect_alike(scenario, sides):
     found = sides.differences()
     scenario.expect(not found, lambda: "; ".join(found))
     scenario.expect(not sides.source.gaps, lambda: "the fake lacks: %s" % sides.source.gaps[:3])
@@ -130,11 +143,7 @@ def history_lost(scenario, destination, code, name):
     with following(scenario, destination) as (fake, job):
         with fake.changed:  # the stream sees none of it
             change(fake, 1)
-            fake.oplog.clear()
-            for cursor in fake.cursors.values():
-                if isinstance(cursor, dict):
-                    cursor["position"] = 0
-            fake.oldest = fake.now()
+            fake.lose_oplog()
             fake.script.on("getMore", when=fake.is_stream).error(
                 code, name, labels=["NonResumableChangeStreamError"])
         wait_until("the error", lambda: fake.script.acted() > 0)
@@ -154,11 +163,7 @@ def lost_at_cutover(scenario, destination):
     def lose(request, serve):
         with fake.changed:
             change(fake, 1)
-            fake.oplog.clear()
-            for cursor in fake.cursors.values():
-                if isinstance(cursor, dict):
-                    cursor["position"] = 0
-            fake.oldest = fake.now()
+            fake.lose_oplog()
             fake.script.on("getMore", when=fake.is_stream).error(
                 280, "ChangeStreamFatalError", labels=["NonResumableChangeStreamError"])
             fake.tick(1)
@@ -166,7 +171,7 @@ def lost_at_cutover(scenario, destination):
 
     job = scenario.job(sides, no_verify=True)
     job.wait_in_sync()
-    fake.script.on("appendOplogNote").act(lose)
+    fake.script.on("find", when=is_barrier).act(lose)
     job.finish()
     found = sides.differences()
     scenario.expect(not found, lambda: "; ".join(found))
@@ -252,7 +257,7 @@ def read_errors(fake):
     script.on("hello").close()
     script.on("listCollections").error(10107, "NotWritablePrimary")
     script.on("listIndexes").close()
-    script.on("appendOplogNote").lost()
+    script.on("find", when=is_barrier).lost()
 
 
 def large_event(scenario, destination):
@@ -297,47 +302,196 @@ def idle_token_ahead(scenario, destination):
         fake.insert("shop.a", {"_id": "last"})
 
 
-def silent_shard(scenario, destination, shared):
-    """A mongos holds back the last writes while one shard is silent, and its config servers have a time from
-    before them: the cutover waits for what the shards did, which no comparison would find, since it reads
-    only what the stream told of. shared: the silent shard's last time is that of the last write."""
-    sides = Sides(scenario, destination, sharded=True)
-    fake, ended = sides.source, threading.Event()
-    fake.script.on("appendOplogNote", times=None).error(13, "Unauthorized")
+# A sharded source: reviews/real-servers.md ----------------------------------------------------------------
 
-    def go_on():
-        """The shards' no-ops; the silent one's comes late."""
-        late = 10
-        ended.wait(1)  # the cutover begins
-        while not ended.wait(0.3):
-            late -= 1
-            if not late:
-                fake.release()
+NO_VERIFY = {"no_verify": True}  # no comparison hides what the replay lost
+
+
+def silent_shard(scenario, destination, shared):
+    """Finding 3: a mongos of 4.4 has no appendOplogNote, and what it says of `admin` is the config server's
+    time. The last writes are held back by a shard that was silent; the cutover waits for all of them, and
+    pushes that shard. shared: the silent shard's last time is that of the last write."""
+    sides = Sides(scenario, destination, noop_seconds=10, sharded=True, version="4.4.6")
+    fake, ended = sides.source, threading.Event()
+
+    def wake():
+        """The config server's no-op comes after a second, the silent shard's own one late."""
+        if not ended.wait(1):
+            fake.config = None
+            fake.tick(1)
+        if not ended.wait(11):
+            fake.release()
             fake.tick(1)
 
-    job = scenario.job(sides)
+    job = scenario.job(sides, **NO_VERIFY)
     job.wait_in_sync()
-    job.wait_for("all is compared", lambda now: now["positions"]["verified"])
+    fake.silence(1)
     with fake.changed:
-        fake.config = fake.now()
-        fake.tick(1)
-        if not shared:
-            fake.hold_shard()
-        held_from = len(fake.oplog)
-        change(fake, 1)
+        fake.config = fake.shards[1].now
+        for mark in range(5):
+            fake.update("shop.a", mark, shard=0, last=mark)
+        fake.insert("shop.b", {"_id": "last"}, shard=0)
         if shared:
-            fake.hold_shard()
-            fake.held_from = held_from
-    thread = threading.Thread(target=go_on)
+            fake.shards[1].now = fake.config = fake.shards[0].now
+    thread = threading.Thread(target=wake)
     thread.start()
+    began = time.monotonic()
     try:
         job.finish()
     finally:
         ended.set()
         thread.join()
-    found = sides.differences()
-    scenario.expect(not found, lambda: "; ".join(found))
-    scenario.expect(not fake.gaps, lambda: "the fake lacks: %s" % fake.gaps[:3])
+    expect_alike(scenario, sides)
+    scenario.expect(time.monotonic() - began < 8, "the cutover took %.1f s" % (time.monotonic() - began))
+
+
+def idle_shard(scenario, destination):
+    """Finding 22: one shard writes, the other is idle and writes a no-op every ten seconds. The job stays in
+    sync all the time, then with no write at all, and the cutover takes seconds."""
+    sides = Sides(scenario, destination, noop_seconds=10, sharded=True, version="4.4.6")
+    fake, job = sides.source, scenario.job(sides)
+    job.wait_in_sync()
+    samples, number = [], 0
+    began = time.monotonic()
+    while time.monotonic() - began < 9:
+        if time.monotonic() - began < 5 and number % 3 == 0:
+            fake.update("shop.a", number % 300, shard=0, busy=number)
+        samples.append(job.now().get("canCommit"))
+        number += 1
+        time.sleep(0.1)  # the writer's pace
+    began = time.monotonic()
+    job.finish()
+    took = time.monotonic() - began
+    expect_alike(scenario, sides)
+    scenario.expect(samples.count(True) >= 0.9 * len(samples),
+                    "in sync in %d of %d looks" % (samples.count(True), len(samples)))
+    scenario.expect(took < 6, "the cutover took %.1f s" % took)
+
+
+def moved(scenario, destination, insert_first, equal):
+    """Finding 1: a document that moves between shards is deleted and inserted, and the stream may tell of the
+    insert first."""
+    with following(scenario, destination, job_options=NO_VERIFY, sharded=True, version="4.4.6") as (fake, job):
+        job.wait_for("direct mode", lambda progress: progress["mode"] == "direct")
+        for number in range(20):
+            fake.move("shop.a", number, insert_first, equal, k=number)
+            if number % 5 == 4:
+                fake.tick(1)
+                caught_up(job, fake)
+
+
+def primary_moved(scenario, destination):
+    """Finding 2: movePrimary sends drop events of the old shard for collections that live on."""
+    def plant(fake):
+        for number in range(50):
+            fake.insert("lone.u", {"_id": number})
+        fake.insert("lone.v", {"_id": 1})
+
+    with following(scenario, destination, plant, NO_VERIFY, sharded=True, version="4.4.6") as (fake, job):
+        fake.move_primary("lone", 1)
+        fake.tick(1)
+        caught_up(job, fake)
+        fake.insert("lone.u", {"_id": "after"})
+        fake.tick(1)
+        caught_up(job, fake)
+
+
+def dropped_at_once(scenario, destination):
+    """One drop event of each shard, and two collections' drops with one cluster time are two."""
+    def plant(fake):
+        for number in range(50):
+            fake.insert("one.c", {"_id": number})
+            fake.insert("two.c", {"_id": number})
+        fake.shard_collection("shop.gone")
+        fake.insert("shop.gone", {"_id": 1})
+
+    with following(scenario, destination, plant, NO_VERIFY, sharded=True, version="4.4.6") as (fake, job):
+        fake.move_primary("two", 1)
+        fake.tick(1)
+        caught_up(job, fake)
+        with fake.changed:
+            at = max(shard.next() for shard in fake.shards)
+            fake.drop("one.c", at)
+            fake.drop("two.c", at)
+        fake.drop("shop.gone")
+        fake.tick(1)
+        caught_up(job, fake)
+    names = destination.client.list_database_names()
+    scenario.expect("one" not in names and "two" not in names, "one of two drops was passed over")
+    scenario.expect("gone" not in destination.client.shop.list_collection_names(), "shop.gone is still there")
+
+
+def sharded_rename(scenario, destination):
+    """Finding 24: on 5.0 every shard tells of the rename of a sharded collection."""
+    def plant(fake):
+        fake.shard_collection("shop.r")
+        for number in range(100):
+            fake.insert("shop.r", {"_id": number})
+
+    with following(scenario, destination, plant, NO_VERIFY, sharded=3, version="5.0.9") as (fake, job):
+        fake.rename("shop.r", "shop.s")
+        fake.insert("shop.s", {"_id": "after"})
+        fake.tick(1)
+        caught_up(job, fake)
+        job.wait_in_sync()
+        scenario.expect("again" not in job.tail(400), "it was copied again")
+
+
+def large_through_mongos(scenario, destination):
+    """Finding 18: no $project helps there, since the shards fail before it; what was lost is compared."""
+    with following(scenario, destination, sharded=True, version="4.4.6") as (fake, job):
+        fake.update("shop.a", 7, large=True, n=1)
+        for mark in range(3):
+            change(fake, mark)
+            fake.tick(1)
+        wait_until("the event that is too large", lambda: fake.failed_large > 0)
+        job.wait_for("in-sync behind it", lambda now: now["phase"] == "in-sync" and now["canCommit"])
+
+
+def empty_replies(scenario, _):
+    """Finding 23: an empty reply of a mongos says nothing. A comparison that goes on from a file learns what
+    was written since, however long a silent shard holds it back."""
+    sides, ended = (Fake(sharded=True, version="4.4.6"), Fake()), threading.Event()
+    command, _ = interrupted_verify(scenario, sides)
+    sides[0].run()
+    with sides[0].changed:
+        sides[0].silence(1)
+        sides[0].update("shop.a", 3, shard=0, n=2)
+
+    def wake():
+        if not ended.wait(3):
+            sides[0].release()
+            sides[0].tick(1)
+    thread = threading.Thread(target=wake)
+    thread.start()
+    try:
+        done = towline(*command)
+    finally:
+        ended.set()
+        thread.join()
+    scenario.expect(done.returncode == EXIT["verify"], "exit %d: %s" % (done.returncode, done.stderr[-400:]))
+    expect_no_gaps(scenario, sides)
+
+
+def overtaken(scenario, destination, code):
+    """A stream that the oplog has overtaken ends without any label: 136 where it had read, 326 where its first
+    getMore comes too late."""
+    with following(scenario, destination) as (fake, job):
+        if code == 326:
+            job.kill()
+            change(fake, 1)
+        fake.script.on("getMore", when=fake.is_stream).delay(2, "stream stalls")
+        if code == 326:
+            job.start()
+        wait_until("a getMore that hangs", lambda: fake.script.acted() > 0)
+        with fake.changed:
+            change(fake, 2)
+            fake.forget_history()
+            fake.lose_oplog()
+        fake.tick(1)
+        caught_up(job, fake)
+        job.wait_in_sync()
+        expect_told(scenario, job)
 
 
 def unknown_event(scenario, destination):
@@ -409,9 +563,14 @@ def shard_keys(scenario, destination):
         scenario.expect(not side.gaps, lambda: "the fake lacks: %s" % side.gaps[:3])
 
 
-def forgotten(scenario, destination):
-    """A comparison that was killed, and whose position a side has forgotten, starts over and says so."""
-    sides = Fake(), Fake()
+def expect_no_gaps(scenario, sides):
+    for side in sides:
+        scenario.expect(not side.gaps, lambda: "the fake lacks: %s" % side.gaps[:3])
+
+
+def interrupted_verify(scenario, sides):
+    """A comparison of six collections that is killed at the fourth: its command, and a function that kills it
+    again."""
     for side in sides:
         for name in "abcdef":
             side.insert("shop." + name, *[{"_id": number, "n": 1} for number in range(10)])
@@ -437,6 +596,16 @@ def forgotten(scenario, destination):
             process.kill()
             process.wait()
 
+    killed()
+    return command, killed
+
+
+def forgotten(scenario, _):
+    """A comparison that was killed, and whose position a side has forgotten, starts over and says so."""
+    sides = Fake(), Fake()
+    command, killed = interrupted_verify(scenario, sides)
+    report = command[command.index("--report") + 1]
+
     def expect(kept, text):
         done = towline(*command)
         scenario.expect(done.returncode == 0 and text in done.stderr, "exit %d: %s"
@@ -446,23 +615,41 @@ def forgotten(scenario, destination):
         scenario.expect((found["rangesKept"], found["rangesRead"]) == (kept, 6 - kept),
                         "%d ranges kept, %d read" % (found["rangesKept"], found["rangesRead"]))
 
-    killed()
     expect(3, "goes on")
     killed()
+    sides[1].tick(3600)
     sides[1].forget_history()
     expect(0, "everything is compared again")
-    for side in sides:
-        scenario.expect(not side.gaps, lambda: "the fake lacks: %s" % side.gaps[:3])
+    expect_no_gaps(scenario, sides)
 
 
 def main():
-    with Scenario(__doc__) as scenario:
+    with Scenario(__doc__, [("--only", {"help": "cases whose name holds this"})]) as scenario:
         destination = scenario.server()
         cases = [("KeyString tokens, from start to cutover", whole_job, {}),
-                 ("a mongos", whole_job, {"sharded": True}),
+                 *[("a mongos of %s" % version, whole_job, {"sharded": True, "version": version})
+                   for version in MONGOS_VERSIONS],
                  ("opaque tokens", whole_job, {"opaque": True}),
-                 ("a silent shard at the cutover", silent_shard, {"shared": False}),
-                 ("a silent shard, at the time of the last write", silent_shard, {"shared": True}),
+                 ("finding 3: a silent shard at the cutover", silent_shard, {"shared": False}),
+                 ("finding 3: a silent shard, at the time of the last write", silent_shard, {"shared": True}),
+                 ("finding 22: an idle shard, and in sync all the time", idle_shard, {}),
+                 ("finding 1: a moved document, delete first", moved,
+                  {"insert_first": False, "equal": False}),
+                 ("finding 1: a moved document, insert first", moved,
+                  {"insert_first": True, "equal": False}),
+                 ("finding 1: a moved document, insert first at the same time", moved,
+                  {"insert_first": True, "equal": True}),
+                 ("finding 2: movePrimary", primary_moved, {}),
+                 ("drops of several shards", dropped_at_once, {}),
+                 ("finding 24: rename of a sharded collection", sharded_rename, {}),
+                 ("finding 18: an event over 16 MB through a mongos", large_through_mongos, {}),
+                 ("finding 23: empty replies of a mongos", empty_replies, {}),
+                 ("finding 6: a mongos of 4.4 with the documented roles", whole_job,
+                  {"sharded": True, "version": "4.4.6", "roles": "reader"}),
+                 ("finding 6: a set of 4.4 with the documented roles", whole_job,
+                  {"version": "4.4.6", "roles": "reader"}),
+                 ("overtaken where it had read: 136", overtaken, {"code": 136}),
+                 ("overtaken before its first getMore: 326", overtaken, {"code": 326}),
                  ("shard keys of two clusters", shard_keys, {}),
                  ("a comparison whose position is forgotten", forgotten, {}),
                  ("version 4.4", whole_job, {"version": "4.4.29"}),
@@ -482,7 +669,10 @@ def main():
                  ("an idle token ahead of undelivered events", idle_token_ahead, {}),
                  ("an unknown event", unknown_event, {}),
                  ("killed, with KeyString tokens", killed_with_keystrings, {})]
+        only = scenario.arguments.only or ""
         for name, case, options in cases:
+            if only not in name:
+                continue
             with scenario.case(name):
                 case(scenario, destination, **options)
             for job in scenario.jobs:

@@ -29,7 +29,7 @@ static void check_event(const bson_t *event)
     bool broken = false;
 
     tow_event_parse(event, &parsed);
-    if (tow_translate(event, &document) == TOW_STATEMENT_REPLACE)
+    if (tow_translate(event, &document, false) == TOW_STATEMENT_REPLACE)
         HOLDS(tow_is_updatable(&document));
     if (parsed.change && parsed.has_id) {
         record = (tow_record_t){'c', parsed.database, parsed.collection, parsed.id, parsed.time};

@@ -16,6 +16,7 @@ import time
 
 import bson
 from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
 from bson.son import SON
 
 from faults import faults
@@ -23,6 +24,7 @@ from faults import faults
 OP_REPLY, OP_QUERY, OP_MSG, OP_COMPRESSED = 1, 2004, 2013, 2012
 CHECKSUM = 1
 ORDERED = CodecOptions(document_class=SON)
+RAW = CodecOptions(document_class=RawBSONDocument)
 # What the driver sends by itself, at times of its own.
 BACKGROUND = ("hello", "isMaster", "ismaster", "endSessions", "ping", "saslStart", "saslContinue")
 
@@ -55,7 +57,7 @@ def read_message(sock):
 
 
 class Request:
-    """A parsed command: .name, .body (SON), .database, .sequences {name: [raw bytes]}."""
+    """A parsed command: .name, .body (SON), .raw (its bytes), .database, .sequences {name: [bytes]}."""
 
     def __init__(self, message):
         self.message = message
@@ -64,7 +66,8 @@ class Request:
         if self.opcode == OP_QUERY:
             end = message.index(b"\0", 20)
             self.legacy = True
-            self.body = bson.decode(self._document(end + 9), ORDERED)
+            self.raw = self._document(end + 9)
+            self.body = bson.decode(self.raw, ORDERED)
             self.database = message[20:end].decode().split(".", 1)[0]
         elif self.opcode == OP_MSG:
             self.legacy = False
@@ -85,9 +88,9 @@ class Request:
             kind = self.message[offset]
             offset += 1
             if kind == 0:
-                document = self._document(offset)
-                self.body = bson.decode(document, ORDERED)
-                offset += len(document)
+                self.raw = self._document(offset)
+                self.body = bson.decode(self.raw, ORDERED)
+                offset += len(self.raw)
                 continue
             stop = offset + struct.unpack_from("<i", self.message, offset)[0]
             close = self.message.index(b"\0", offset + 4)
@@ -101,12 +104,40 @@ class Request:
         """The statements of a write: raw bytes, from wherever they stand."""
         if name in self.sequences:
             return self.sequences[name]
-        return [bson.encode(document) for document in self.body.get(name, ())]
+        found = bson.decode(self.raw, RAW).get(name, ())
+        return [part.raw if isinstance(part, RawBSONDocument) else bson.encode(part)
+                for part in found]
+
+    def changed(self, drop=(), **fields):
+        """The same request with other fields in its body. A list of bytes becomes a sequence, so that no
+        document is encoded again; names with `drop` are left out."""
+        lists = {name: value for name, value in fields.items()
+                 if isinstance(value, list) and all(isinstance(part, bytes) for part in value)}
+        left_out = set(drop) | set(fields) | set(self.sequences)
+        body = SON((name, fields.get(name, value)) for name, value in
+                   bson.decode(self.raw, RAW).items()
+                   if name not in left_out or name in fields and name not in lists)
+        body.update((name, value) for name, value in fields.items()
+                    if name not in lists and name not in body)
+        data = bson.encode(body)
+        payload = struct.pack("<I", 0) + b"\0" + data
+        for name, documents in {**self.sequences, **lists}.items():
+            if name in drop:
+                continue
+            part = name.encode() + b"\0" + b"".join(documents)
+            payload += b"\1" + struct.pack("<i", 4 + len(part)) + part
+        return Request(struct.pack("<iiii", 16 + len(payload), self.id, 0, OP_MSG) + payload)
 
     @property
     def collection(self):
         value = self.body.get("collection" if self.name == "getMore" else self.name)
         return value if isinstance(value, str) else ""
+
+    @property
+    def first_stage(self):
+        """The name of a pipeline's first stage, or ""."""
+        stages = self.body.get("pipeline") or [{}]
+        return next(iter(stages[0]), "")
 
     def answer(self, document):
         """The bytes of a reply to this request; `document` is a mapping or BSON."""
@@ -118,14 +149,26 @@ class Request:
         return struct.pack("<iiii", 16 + len(payload), 0, self.id, OP_MSG) + payload
 
 
-def reply_body(message):
+def is_barrier(request):
+    """For `when` of a rule on "find": the read by which the engine takes a replica set's barrier."""
+    return request.database == "towline_probe" and "afterClusterTime" in request.body.get("readConcern", {})
+
+
+def reply_body(message, options=ORDERED):
     """The document of a reply, as SON; None when it is not one that we know."""
     opcode = struct.unpack_from("<i", message, 12)[0]
     if opcode == OP_MSG:
-        return bson.decode(message[21:], ORDERED) if message[20] == 0 else None
+        return bson.decode(message[21:], options) if message[20] == 0 else None
     if opcode == OP_REPLY:
-        return bson.decode(message[36:], ORDERED)
+        return bson.decode(message[36:], options)
     return None
+
+
+def with_body(message, document):
+    """The same reply with another document."""
+    head = 21 if struct.unpack_from("<i", message, 12)[0] == OP_MSG else 36
+    data = bson.encode(document)
+    return struct.pack("<i", head + len(data)) + message[4:head] + data
 
 
 def failure(code, name="", message="", labels=(), **more):

@@ -22,8 +22,9 @@ SECRET = "hunter2"
 # Every line of the design's list, in the order in which they are told.
 NAMES = ["source_uri", "source_name", "source_connection", "source_tls", "source_login",
          "destination_uri", "destination_name", "destination_connection", "destination_tls",
-         "destination_login", "source_kind", "same_deployment", "versions", "source_privileges",
-         "destination_privileges", "job_settings", "job_lease", "unsupported", "filter", "indexes",
+         "destination_login", "source_kind", "source_member", "destination_member",
+         "same_deployment", "versions", "source_privileges", "destination_privileges", "source_reads",
+         "source_stream", "destination_reads", "job_settings", "job_lease", "unsupported", "filter", "indexes",
          "options", "views",
          "destination_empty", "spool_disk", "destination_disk", "oplog_window", "clock_skew",
          "open_files"]

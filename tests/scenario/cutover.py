@@ -7,6 +7,7 @@ import pathlib
 import signal
 import sys
 import threading
+import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 sys.dont_write_bytecode = True
@@ -16,7 +17,7 @@ from pymongo import MongoClient
 from job import EXIT, ApiError, towline
 from proxy import Proxied, behind
 from scenario import Pair, Scenario
-from wire import failure
+from wire import failure, is_barrier
 
 SECRET = "planted-password"
 HELD_OFF = 2147483647
@@ -123,16 +124,18 @@ def logged(job, name):
 def late_writes(scenario, pair):
     proxied = Proxied(pair)
     orders = pair.source.client["shop"]["orders"]
-    for label, side, command in (("before the last replay", 0, "appendOplogNote"),
-                                 ("behind the last replay", 1, "listCollections")):
+    for label, side, command, when in (("before the last replay", 0, "find", is_barrier),
+                                       ("behind the last replay", 1, "listCollections", None)):
         fill(scenario, pair)
         with scenario.case("writes %s are applied, counted and reported" % label):
             job = scenario.job(proxied, name="late", verify_rate=0)
             job.wait_in_sync()
-            began = len(proxied.source.script.log)
-            # The destination's catalog is read before as well, when the job gets in sync.
-            with Hold(list(proxied)[side], command, after=1 - side, when=lambda request: not side or
-                      "appendOplogNote" in proxied.source.script.log[began:]) as hold:
+            # The catalogs are compared once when the job gets in sync: that is over, and is not held.
+            log, count = proxied.destination.script.log, -1
+            while count != log.count("listCollections"):
+                count = log.count("listCollections")
+                time.sleep(0.5)
+            with Hold(list(proxied)[side], command, when, after=1 - side) as hold:
                 job.commit()
                 hold.wait(scenario)
                 orders.insert_many([{"_id": "late %d" % n, "at": -n} for n in range(1, 8)])

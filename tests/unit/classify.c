@@ -50,10 +50,12 @@ static void expect_class(int number, tow_retry_t retry)
 static void test_server_errors(void **state)
 {
     static const int reconnect[] = {6,    7,     89,    91,    189,   262,  317,
-                                    9001, 10107, 11600, 11602, 13435, 13436};
+                                    9001, 10107, 11600, 11602, 13435, 13436, 17405,
+                                    91331};
     static const int same[] = {24,  43,  50,  63,  64,    112,   117,  133, 134, 217,
                                150, 175, 234, 237, 246,   251,   285,  365, 11601,
-                               433, 449, 358, 202, 12586, 12587, 13388};
+                               433, 449, 358, 202, 12586, 12587, 13388,
+                               211, 355, 412, 453, 471,   485,   488, 10045600};
     static const int never[] = {1, 2, 9, 20, 26, 48, 59, 66, 67, 85, 86, 121, 10334, 40415, 51173};
 
     for (size_t i = 0; i < sizeof reconnect / sizeof *reconnect; i++)
@@ -67,7 +69,7 @@ static void test_server_errors(void **state)
 
 static void test_lost_history_is_for_good(void **state)
 {
-    static const int lost[] = {286, 136, 280, 260};
+    static const int lost[] = {286, 136, 280, 260, 326};
 
     for (size_t i = 0; i < sizeof lost / sizeof *lost; i++) {
         /* Not even a server's label makes it worth another try. */

@@ -1,9 +1,14 @@
 /* The floor passes a block when all before it is settled, and an idle token never passes an unsettled
  * event. */
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -115,12 +120,40 @@ static void a_held_event_holds_the_floor(void **state)
     tow_stop_destroy(stop);
 }
 
+/* Invariant: what is read is in the ledger in order. Whoever breaks it is stopped there and then: by the next
+ * checkpoint a block that came too late would be lost. */
+static void what_is_older_than_the_end_is_refused(void **state)
+{
+    tow_stop_t *stop;
+    tow_ledger_t *ledger = begin(&stop);
+    int status;
+    pid_t child;
+
+    append(ledger, 10, 1);
+    append(ledger, 10, 1); /* of the same time may follow */
+    fflush(NULL);
+    child = fork();
+    if (!child) {
+        struct rlimit none = {0};
+
+        setrlimit(RLIMIT_CORE, &none);
+        signal(SIGABRT, SIG_DFL);
+        append(ledger, 9, 1);
+        _exit(0);
+    }
+    assert_true(waitpid(child, &status, 0) == child);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+    tow_ledger_destroy(ledger);
+    tow_stop_destroy(stop);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_floor_waits_for_the_oldest),
         cmocka_unit_test(an_idle_token_does_not_overtake),
         cmocka_unit_test(a_held_event_holds_the_floor),
+        cmocka_unit_test(what_is_older_than_the_end_is_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

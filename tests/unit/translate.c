@@ -15,7 +15,7 @@ static void expect(const char *json, tow_statement_t kind)
 
     if (!event)
         fail_msg("%s", problem.message);
-    assert_int_equal(tow_translate(event, &document), kind);
+    assert_int_equal(tow_translate(event, &document, false), kind);
     if (kind == TOW_STATEMENT_REPLACE)
         assert_true(bson_has_field(&document, "_id"));
     bson_destroy(event);
@@ -49,10 +49,24 @@ static void doubtful_ones(void **state)
     expect("{\"operationType\":\"newerThanUs\"}", TOW_STATEMENT_REFETCH);
 }
 
+/* Invariant: what the source has stays. A document that moves between shards is deleted and inserted, and the
+ * merged stream may tell of the insert first. */
+static void a_delete_of_several_shards(void **state)
+{
+    bson_t *event = BCON_NEW("operationType", BCON_UTF8("delete")), document;
+
+    assert_int_equal(tow_translate(event, &document, true), TOW_STATEMENT_REFETCH);
+    bson_destroy(event);
+    event = BCON_NEW("operationType", BCON_UTF8("insert"), "fullDocument", "{", "_id", BCON_INT32(1), "}");
+    assert_int_equal(tow_translate(event, &document, true), TOW_STATEMENT_REPLACE);
+    bson_destroy(event);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(exact_ones),
-                                       cmocka_unit_test(doubtful_ones)};
+                                       cmocka_unit_test(doubtful_ones),
+                                       cmocka_unit_test(a_delete_of_several_shards)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
