@@ -150,10 +150,15 @@ bool tow_copy_may_rename(tow_copy_t *copy, tow_conn_t *destination, const char *
         !tow_copy_whose(copy, destination, to_database, to_name, &to, error))
         return false;
     *out_ours = from == TOW_WHOSE_OURS;
-    if (to != TOW_WHOSE_FOREIGN)
-        return true;
     ns = tow_format("%s.%s", to_database, to_name);
-    ok = tow_copy_fail_foreign(ns, error);
+    if (to == TOW_WHOSE_FOREIGN)
+        ok = tow_copy_fail_foreign(ns, error);
+    else if (*out_ours && strcmp(from_database, to_database) != 0)
+        /* It gets another identity: should we be killed before that is recorded, it may be ours. */
+        ok = tow_claims_end(copy->options.claims, ns, error) &&
+             tow_claims_mean(copy->options.claims, &(const char *){ns}, 1, error);
+    else
+        ok = true;
     free(ns);
     return ok;
 }

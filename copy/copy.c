@@ -71,6 +71,7 @@ void tow_copy_destroy(tow_copy_t *copy)
         tow_build_free(build);
     }
     tow_copy_index_failures_free(copy->failures, copy->failure_count);
+    tow_copy_forget_ttl(copy);
     pthread_cond_destroy(&copy->changed);
     pthread_mutex_destroy(&copy->lock);
     pthread_mutex_destroy(&copy->again);
@@ -199,6 +200,9 @@ bool tow_copy_prepare(tow_copy_t *copy, tow_copy_size_fn known, const void *data
                  begin_collection(copy, conns.source, conns.destination, info, read_time, &stats,
                                   error);
     }
+    /* They hold nothing: one that the destination refuses is better known now than in the cutover.
+     */
+    ok = ok && tow_copy_make_views(copy, conns.source, conns.destination, &catalog, error);
     tow_catalog_clear(&catalog);
     close_conns(&conns);
     return ok;
@@ -238,8 +242,16 @@ static void parse_info(const bson_t *document, tow_collection_info_t *out,
                                    .name = tow_strdup(text_of(document, "name")),
                                    .ns = tow_strdup(text_of(document, "_id"))};
     bson_init(&out->options);
-    if (tow_field_document(document, "options", &options))
+    if (bson_iter_init_find(&iter, document, "options") && tow_store_read_packed(&iter, &options))
         bson_concat(&out->options, &options);
+    if (bson_iter_init_find(&iter, document, "uuid") && BSON_ITER_HOLDS_BINARY(&iter)) {
+        const uint8_t *uuid;
+        uint32_t length;
+
+        bson_iter_binary(&iter, NULL, &length, &uuid);
+        if (length == sizeof out->uuid)
+            memcpy(out->uuid, uuid, length);
+    }
     out->capped = is_true(&out->options, "capped");
     out->clustered = bson_has_field(&out->options, "clusteredIndex");
     out->collated = tow_field_text(&out->options, "collation.locale", &locale) &&
@@ -353,7 +365,7 @@ static void withdraw(tow_copy_t *copy, tow_namespace_t *collection)
         if (build->collection != collection)
             continue;
         DL_DELETE(copy->builds, build);
-        copy->unique_left -= build->unique;
+        copy->unique_left -= build->kind == TOW_BUILD_UNIQUE;
         tow_build_free(build);
     }
     wait_for(copy, copy->workers, copy->options.workers, collection);

@@ -80,23 +80,46 @@ void tow_copy_pause(tow_copy_t *copy, bool paused); /* workers finish their batc
 bool tow_copy_wait(tow_copy_t *copy);
 bool tow_copy_finished(tow_copy_t *copy); /* the ranges alone; cheap: asked for every batch */
 bool tow_copy_indexes_idle(tow_copy_t *copy); /* no background index build is queued or running */
-/* Builds one collection's index in the background as the workers do (createIndexes events), or all
- * missing unique ones (once consistent). TTL indexes get expireAfterSeconds 2147483647 until
- * tow_copy_finalize. */
-bool tow_copy_build_unique(tow_copy_t *copy, tow_error_t *error) TOW_CHECK; /* returns when built */
-void tow_copy_index_async(tow_copy_t *copy, const char *database, const char *name,
-                          const bson_t *specification);
+/* All missing unique ones, once consistent; returns when built. Those with TTL hold it off. */
+bool tow_copy_build_unique(tow_copy_t *copy, tow_error_t *error) TOW_CHECK;
+/* Gives a collection, in the background, the options and indexes that the source lists when its
+ * turn comes: after its copy has ended, TTL held off, unique indexes only where those of others are
+ * there. What cannot be changed in place is copied again; what the destination refuses is left to
+ * tow_copy_reconcile. */
+void tow_copy_make_alike(tow_copy_t *copy, const char *database, const char *name);
+/* The same for all collections that differ, and views. One look at a time, and not so soon after
+ * the last. */
+void tow_copy_look(tow_copy_t *copy);
+void tow_copy_end_look(tow_copy_t *copy);   /* the one under way ends early */
 bool tow_copy_index_wait(tow_copy_t *copy); /* until the background builds are done; false: stopped */
+/* The source dropped an index by that name: so does the destination, unless it lists another one by
+ * now. */
+bool tow_copy_index_gone(tow_copy_t *copy, const char *database, const char *name,
+                         const char *index, tow_error_t *error) TOW_CHECK;
 /* Drops an index by name on the destination; one that does not exist is fine. */
 bool tow_copy_index_drop(tow_copy_t *copy, const char *database, const char *name, const char *index,
                          tow_error_t *error) TOW_CHECK;
-/* Reconciles one collection's (or with NULLs every) options and indexes with the source: collMod for
- * validator, pre/post images and the like; creates and drops indexes; recreates views; creates
- * missing and drops extra collections within the filter when `whole`. The indexes of a collection that
- * is being copied come with the end of its copy. With `final` TTL is as at the source, otherwise held
- * off. */
-bool tow_copy_reconcile(tow_copy_t *copy, const char *database, const char *name, bool final,
-                        tow_error_t *error) TOW_CHECK;
+/* Until the release nothing of the collection, or with no name of the database, is built or made
+ * alike: most DDL is refused beside a build. What runs is ended where the destination can do that,
+ * otherwise waited for. The release is due also after an error; `again`: the collection is made
+ * alike after it. */
+bool tow_copy_hold(tow_copy_t *copy, const char *database, const char *name,
+                   tow_error_t *error) TOW_CHECK;
+void tow_copy_release(tow_copy_t *copy, const char *database, const char *name, bool again);
+
+typedef enum {
+    TOW_RECONCILE_ALONG, /* the job goes on: what a unique index refuses may come right */
+    TOW_RECONCILE_LAST,  /* what is refused now is an error; views too */
+    TOW_RECONCILE_TTL    /* the same, and TTL is as at the source, no longer held off */
+} tow_reconcile_t;
+/* Reconciles one collection's (or with NULLs every) options and indexes with the source, before it
+ * returns: collMod for validator, pre/post images and the like; creates and drops indexes;
+ * recreates views; creates missing and drops extra collections within the filter where every one is
+ * looked at. The indexes of a collection that is being copied come with the end of its copy. */
+bool tow_copy_reconcile(tow_copy_t *copy, const char *database, const char *name,
+                        tow_reconcile_t how, tow_error_t *error) TOW_CHECK;
+/* TTL as at the source, of what TOW_RECONCILE_LAST found to have any. */
+bool tow_copy_restore_ttl(tow_copy_t *copy, tow_error_t *error) TOW_CHECK;
 
 /* What the two catalogs say that no event explains; namespaces within the filter, each list sorted. */
 typedef struct {

@@ -1,4 +1,4 @@
-/* index.c: builds indexes beside the copying, and unique ones once the destination is consistent. */
+/* index.c: builds and drops indexes on the destination, and records what it refuses. */
 #include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
@@ -11,40 +11,25 @@ enum {
     INDEX_NOT_FOUND = 27,
     INDEX_OPTIONS_CONFLICT = 85,
     INDEX_KEY_SPECS_CONFLICT = 86,
+    VIEW_NOT_SUPPORTED = 166,
     INDEX_BUILD_ABORTED = 276,
-    DUPLICATE_KEY = 11000,
-    HELD_OFF_SECONDS = INT32_MAX
+    DUPLICATE_KEY = 11000
 };
 
-bool tow_index_is_unique(const bson_t *specification)
-{
-    bson_iter_t iter;
-
-    return (bson_iter_init_find(&iter, specification, "unique") && bson_iter_as_bool(&iter)) ||
-           (bson_iter_init_find(&iter, specification, "prepareUnique") &&
-            bson_iter_as_bool(&iter));
-}
-
-void tow_index_held_off(const bson_t *specification, bson_t *out)
-{
-    bson_iter_t iter;
-
-    bson_init(out);
-    bson_iter_init(&iter, specification);
-    while (bson_iter_next(&iter)) {
-        if (!strcmp(bson_iter_key(&iter), "expireAfterSeconds"))
-            bson_append_int32(out, "expireAfterSeconds", -1, HELD_OFF_SECONDS);
-        else
-            bson_append_iter(out, NULL, 0, &iter);
-    }
-}
-
-static const char *name_of(const bson_t *specification)
+const char *tow_index_name(const bson_t *specification)
 {
     const char *name = "?";
 
     tow_field_text(specification, "name", &name);
     return name;
+}
+
+const bson_t *tow_index_find(const tow_indexes_t *indexes, const char *name)
+{
+    for (size_t i = 0; i < indexes->count; i++)
+        if (!strcmp(tow_index_name(&indexes->items[i]), name))
+            return &indexes->items[i];
+    return NULL;
 }
 
 /* Failures --------------------------------------------------------------------------------------*/
@@ -107,13 +92,17 @@ static bool made_collection(bool answered, const bson_t *reply)
            (bson_iter_init_find(&iter, reply, "createdCollectionAutomatically") && bson_iter_as_bool(&iter));
 }
 
-/* Under the job's claims, where there are any. */
-static bool send_build(tow_claims_t *claims, tow_conn_t *destination, const char *database, const char *name,
-                       const bson_t *specifications, uint32_t count, tow_error_t *error)
+/* Under the job's claims, where there are any. While it runs the build is among those that tow_copy_hold ends. */
+static bool send_build(tow_copy_t *copy, tow_conn_t *destination, const char *database,
+                       const char *name, const bson_t *specifications, uint32_t count,
+                       tow_error_t *error)
 {
+    tow_claims_t *claims = copy->options.claims;
     char *ns = tow_format("%s.%s", database, name);
     tow_error_t problem;
     tow_send_options_t send = {.flags = TOW_SEND_WRITE | TOW_SEND_RETRY | TOW_SEND_NO_TIMEOUT};
+    tow_running_t running = {
+        .database = database, .name = name, .items = specifications, .count = count};
     bson_t command = BSON_INITIALIZER, list, reply;
     bool ok;
 
@@ -127,6 +116,10 @@ static bool send_build(tow_claims_t *claims, tow_conn_t *destination, const char
         bson_append_document(&list, key, -1, &specifications[i]);
     }
     bson_append_array_end(&command, &list);
+    bson_append_bool(&command, "ignoreUnknownIndexOptions", -1, true);
+    pthread_mutex_lock(&copy->lock);
+    DL_APPEND(copy->running, &running);
+    pthread_mutex_unlock(&copy->lock);
     if (claims)
         tow_claims_build_begins(claims, ns);
     ok = tow_conn_command(destination, database, &command, &send, &reply, error);
@@ -134,17 +127,23 @@ static bool send_build(tow_claims_t *claims, tow_conn_t *destination, const char
         *error = problem;
         ok = false;
     }
+    pthread_mutex_lock(&copy->lock);
+    DL_DELETE(copy->running, &running);
+    pthread_cond_broadcast(&copy->changed);
+    pthread_mutex_unlock(&copy->lock);
     bson_destroy(&reply);
     bson_destroy(&command);
     free(ns);
     return ok;
 }
 
-/* The collection went away meanwhile: its indexes are nobody's concern. */
+/* The collection went away meanwhile, or a DDL event ended the build, after which it is queued
+ * again. */
 static bool is_moot(tow_copy_t *copy, const char *database, const char *name,
                     const tow_error_t *error)
 {
     return error->server_code == NAMESPACE_NOT_FOUND || error->server_code == INDEX_BUILD_ABORTED ||
+           error->server_code == VIEW_NOT_SUPPORTED ||
            !tow_namespaces_find(copy->options.namespaces, database, name);
 }
 
@@ -155,7 +154,7 @@ bool tow_copy_build(tow_copy_t *copy, tow_conn_t *destination, const char *datab
     *out_built = 0;
     if (!count)
         return true;
-    if (send_build(copy->options.claims, destination, database, name, specifications, count, error)) {
+    if (send_build(copy, destination, database, name, specifications, count, error)) {
         *out_built = count;
         return true;
     }
@@ -181,7 +180,7 @@ bool tow_copy_build(tow_copy_t *copy, tow_conn_t *destination, const char *datab
                    error->server_code == INDEX_OPTIONS_CONFLICT ||
                    error->server_code == INDEX_KEY_SPECS_CONFLICT))
         return true;
-    record_failure(copy, database, name, name_of(specifications), error->message);
+    record_failure(copy, database, name, tow_index_name(specifications), error->message);
     if (!copy->options.index_errors_fail)
         return true;
     error->code = TOW_ERROR_INDEX;
@@ -189,18 +188,15 @@ bool tow_copy_build(tow_copy_t *copy, tow_conn_t *destination, const char *datab
     return tow_fail_context(error,
                             "the destination refuses index %s of %s.%s (--index-errors report "
                             "goes on without it)",
-                            name_of(specifications), database, name);
+                            tow_index_name(specifications), database, name);
 }
-
-typedef struct {
-    uint32_t wanted, built;
-} count_t;
 
 /* Those indexes of a collection that are unique, or not; TTL held off. */
 static bool build_kind(tow_copy_t *copy, tow_conn_t *source, tow_conn_t *destination,
-                       const char *database, const char *name, bool unique, count_t *out,
-                       tow_error_t *error)
+                       const char *database, const char *name, bool unique, uint32_t *out_wanted,
+                       uint32_t *out_built, tow_error_t *error)
 {
+    const tow_takes_t takes = tow_takes(copy->options.destination);
     tow_indexes_t indexes;
     bson_t *chosen;
     uint32_t count = 0;
@@ -211,10 +207,10 @@ static bool build_kind(tow_copy_t *copy, tow_conn_t *source, tow_conn_t *destina
     chosen = tow_alloc((indexes.count + 1) * sizeof *chosen);
     for (size_t i = 0; i < indexes.count; i++)
         if (tow_index_is_unique(&indexes.items[i]) == unique)
-            tow_index_held_off(&indexes.items[i], &chosen[count++]);
-    out->wanted = count;
+            tow_index_spec(&indexes.items[i], &takes, true, &chosen[count++]);
+    *out_wanted = count;
     /* The last word on what is refused is the reconciliation's at the cutover. */
-    ok = tow_copy_build(copy, destination, database, name, chosen, count, false, &out->built, error);
+    ok = tow_copy_build(copy, destination, database, name, chosen, count, false, out_built, error);
     for (uint32_t i = 0; i < count; i++)
         bson_destroy(&chosen[i]);
     free(chosen);
@@ -225,186 +221,102 @@ static bool build_kind(tow_copy_t *copy, tow_conn_t *source, tow_conn_t *destina
 bool tow_copy_build_early(tow_copy_t *copy, tow_conn_t *source, tow_conn_t *destination,
                           const tow_collection_info_t *info, tow_error_t *error)
 {
-    count_t uncounted;
+    uint32_t wanted, built;
 
-    return build_kind(copy, source, destination, info->database, info->name, false, &uncounted, error);
+    return build_kind(copy, source, destination, info->database, info->name, false, &wanted, &built,
+                      error);
 }
 
-static void add_count(tow_copy_t *copy, count_t count)
+bool tow_copy_build_kind(tow_worker_t *worker, const tow_build_t *build, bool unique,
+                         tow_error_t *error)
 {
-    atomic_fetch_add(&copy->indexes, count.wanted);
-    atomic_fetch_add(&copy->indexes_built, count.built);
-}
+    tow_copy_t *copy = worker->copy;
+    uint32_t wanted = 0, built = 0;
+    bool ok = build_kind(copy, worker->source, worker->destination, build->database, build->name,
+                         unique, &wanted, &built, error);
 
-static bool build_and_count(tow_worker_t *worker, const tow_build_t *build, bool unique,
-                            tow_error_t *error)
-{
-    count_t count = {0};
-    bool ok = build_kind(worker->copy, worker->source, worker->destination, build->database,
-                         build->name, unique, &count, error);
-
-    add_count(worker->copy, count);
+    atomic_fetch_add(&copy->indexes, wanted);
+    atomic_fetch_add(&copy->indexes_built, built);
     return ok;
 }
 
-bool tow_copy_index_drop(tow_copy_t *copy, const char *database, const char *name, const char *index,
-                         tow_error_t *error)
+/* Dropping --------------------------------------------------------------------------------------*/
+
+static bool send_drop(tow_conn_t *destination, int flags, const char *database, const char *name,
+                      const char *index, tow_error_t *error)
 {
-    tow_send_options_t send = {.flags = TOW_SEND_WRITE | TOW_SEND_RETRY};
-    tow_conn_t *destination = tow_conn_open(copy->options.destination, error);
+    tow_send_options_t send = {.flags = TOW_SEND_WRITE | flags};
     bson_t command = BSON_INITIALIZER, reply;
     bool ok;
 
-    if (!destination)
-        return false;
     bson_append_utf8(&command, "dropIndexes", -1, name, -1);
     bson_append_utf8(&command, "index", -1, index, -1);
     ok = tow_conn_command(destination, database, &command, &send, &reply, error) ||
          error->server_code == INDEX_NOT_FOUND || error->server_code == NAMESPACE_NOT_FOUND;
     bson_destroy(&reply);
     bson_destroy(&command);
-    tow_conn_close(destination);
     return ok ? true : tow_fail_context(error, "drop index %s of %s.%s", index, database, name);
 }
 
-/* In the background -----------------------------------------------------------------------------*/
-
-void tow_build_free(tow_build_t *build)
+bool tow_copy_index_drop(tow_copy_t *copy, const char *database, const char *name,
+                         const char *index, tow_error_t *error)
 {
-    if (build->specification)
-        bson_destroy(build->specification);
-    free(build->database);
-    free(build->name);
-    free(build);
-}
+    tow_conn_t *destination = tow_conn_open(copy->options.destination, error);
+    bool ok = destination && send_drop(destination, TOW_SEND_RETRY, database, name, index, error);
 
-static void queue_build(tow_copy_t *copy, const char *database, const char *name,
-                        tow_namespace_t *collection, bool unique, const bson_t *specification)
-{
-    tow_build_t *build = tow_alloc(sizeof *build);
-
-    build->database = tow_strdup(database);
-    build->name = tow_strdup(name);
-    build->collection = collection;
-    build->unique = unique;
-    build->specification = specification ? bson_copy(specification) : NULL;
-    pthread_mutex_lock(&copy->lock);
-    DL_APPEND(copy->builds, build);
-    copy->unique_left += unique;
-    pthread_cond_broadcast(&copy->changed);
-    pthread_mutex_unlock(&copy->lock);
-}
-
-void tow_copy_queue_indexes(tow_copy_t *copy, tow_namespace_t *collection)
-{
-    queue_build(copy, collection->database, collection->name, collection, false, NULL);
-}
-
-bool tow_copy_build_unique(tow_copy_t *copy, tow_error_t *error)
-{
-    uint32_t count;
-    tow_namespace_t **list;
-    bool built;
-
-    atomic_store(&copy->unique_built, true); /* before the list: no collection falls between */
-    list = tow_namespaces_list(copy->options.namespaces, &count);
-    for (uint32_t i = 0; i < count; i++)
-        /* One that is copied again just now has them built when its copy ends. */
-        if (list[i]->type == TOW_COLLECTION &&
-            tow_namespaces_copied(copy->options.namespaces, list[i]))
-            queue_build(copy, list[i]->database, list[i]->name, list[i], true, NULL);
-    free(list);
-    /* These alone: under a source that goes on creating indexes the queue may never be empty. */
-    pthread_mutex_lock(&copy->lock);
-    while (copy->unique_left && !tow_copy_ended(copy))
-        tow_copy_wait_changed(copy);
-    built = !copy->unique_left;
-    pthread_mutex_unlock(&copy->lock);
-    if (built && !tow_stop_requested(copy->options.stop))
-        return true;
-    if (!tow_stop_error(copy->options.stop, error))
-        tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped while unique indexes were built");
-    return false;
-}
-
-void tow_copy_index_async(tow_copy_t *copy, const char *database, const char *name,
-                          const bson_t *specification)
-{
-    queue_build(copy, database, name,
-                tow_namespaces_find(copy->options.namespaces, database, name), false,
-                specification);
-}
-
-static bool build_one(tow_worker_t *worker, const tow_build_t *build, tow_error_t *error)
-{
-    count_t count = {.wanted = 1};
-    bson_t one;
-    bool ok;
-
-    tow_index_held_off(build->specification, &one);
-    ok = tow_copy_build(worker->copy, worker->destination, build->database, build->name, &one, 1,
-                        false, &count.built, error);
-    add_count(worker->copy, count);
-    bson_destroy(&one);
+    tow_conn_close(destination);
     return ok;
 }
 
-/* All non-unique indexes of a collection whose copy has ended, all unique ones, or the one of an
- * event. A collection that was dropped must not come back by its indexes. */
-static bool run_build(tow_worker_t *worker, const tow_build_t *build, tow_error_t *error)
+static bool is_listed(tow_conn_t *conn, const char *database, const char *name, const char *index,
+                      bool *out_listed, bool *out_unique, tow_error_t *error)
 {
-    tow_copy_t *copy = worker->copy;
-    bson_t fields = BSON_INITIALIZER;
-    bool ok;
+    tow_indexes_t indexes;
+    const bson_t *found;
 
-    if (!build->collection || atomic_load(&build->collection->stale)) {
-        bson_destroy(&fields);
+    if (!tow_indexes_read(conn, database, name, &indexes, error))
+        return false;
+    found = tow_index_find(&indexes, index);
+    *out_listed = found != NULL;
+    *out_unique = found && tow_index_is_unique(found);
+    tow_indexes_clear(&indexes);
+    return true;
+}
+
+/* A build of the same collection is in the way. Only a unique index cannot wait for its end: it
+ * goes on refusing what the source accepts. */
+static bool drop_beside_build(tow_copy_t *copy, tow_conn_t *destination, const char *database,
+                              const char *name, const char *index, tow_error_t *error)
+{
+    bool listed, unique, ok;
+
+    if (!is_listed(destination, database, name, index, &listed, &unique, error))
+        return false;
+    if (!unique) {
+        tow_copy_make_alike(copy, database, name);
         return true;
     }
-    if (build->specification || build->unique) {
-        bson_destroy(&fields);
-        return build->specification ? build_one(worker, build, error)
-                                    : build_and_count(worker, build, true, error);
-    }
-    ok = build_and_count(worker, build, false, error);
-    if (ok && atomic_load(&copy->unique_built) && !atomic_load(&build->collection->stale))
-        ok = build_and_count(worker, build, true, error);
-    bson_append_bool(&fields, "copied", -1, true);
-    bson_append_bool(&fields, "indexed", -1, true);
-    ok = ok && (atomic_load(&build->collection->stale) ||
-                tow_store_set_collection(copy->options.store, build->collection->ns, &fields,
-                                         error));
-    bson_destroy(&fields);
+    ok = tow_copy_hold(copy, database, name, error) &&
+         send_drop(destination, TOW_SEND_RETRY, database, name, index, error);
+    tow_copy_release(copy, database, name, true);
     return ok;
 }
 
-void *tow_copy_index_worker(void *data)
+bool tow_copy_index_gone(tow_copy_t *copy, const char *database, const char *name,
+                         const char *index, tow_error_t *error)
 {
-    tow_worker_t *worker = data;
-    tow_copy_t *copy = worker->copy;
+    tow_conn_t *source = tow_conn_open(copy->options.source, error);
+    tow_conn_t *destination = source ? tow_conn_open(copy->options.destination, error) : NULL;
+    bool listed, unique, ok;
 
-    pthread_mutex_lock(&copy->lock);
-    while (!tow_copy_ended(copy)) {
-        tow_build_t *build = copy->builds;
-        tow_error_t error;
-
-        if (!build) {
-            tow_copy_wait_changed(copy);
-            continue;
-        }
-        DL_DELETE(copy->builds, build);
-        copy->building++;
-        worker->current = build->collection;
-        pthread_mutex_unlock(&copy->lock);
-        if (!run_build(worker, build, &error))
-            tow_copy_fail(copy, &error);
-        pthread_mutex_lock(&copy->lock);
-        copy->unique_left -= build->unique;
-        tow_build_free(build);
-        worker->current = NULL;
-        copy->building--;
-        pthread_cond_broadcast(&copy->changed);
-    }
-    pthread_mutex_unlock(&copy->lock);
-    return NULL;
+    ok = destination && is_listed(source, database, name, index, &listed, &unique, error);
+    if (ok && listed)
+        tow_copy_make_alike(copy, database, name); /* what has that name now came later */
+    else if (ok && !send_drop(destination, 0, database, name, index, error))
+        ok = error->server_code == TOW_BACKGROUND_OPERATION
+                 ? drop_beside_build(copy, destination, database, name, index, error)
+                 : send_drop(destination, TOW_SEND_RETRY, database, name, index, error);
+    tow_conn_close(source);
+    tow_conn_close(destination);
+    return ok;
 }

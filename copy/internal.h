@@ -1,7 +1,7 @@
 /* internal.h: what the files of the copy share.
  *
- * Threads: `workers` read ranges, as many inserters write what they read, `index_workers` build indexes;
- * all wait on one condition. */
+ * Threads: `workers` read ranges, as many inserters write what they read, `index_workers` build
+ * indexes and follow the source's catalog; all wait on one condition. */
 #ifndef TOW_COPY_INTERNAL_H
 #define TOW_COPY_INTERNAL_H
 
@@ -10,6 +10,7 @@
 
 #include "copy/copy.h"
 #include "engine/link/reader.h"
+#include "engine/state/spec.h"
 
 /* A range to copy. */
 typedef struct tow_task {
@@ -18,21 +19,36 @@ typedef struct tow_task {
     uint32_t range;
 } tow_task_t;
 
-/* Indexes to build: all non-unique ones of a collection, all its unique ones, or one given. */
+typedef enum {
+    TOW_BUILD_COPIED, /* the non-unique indexes of a collection whose copy has ended */
+    TOW_BUILD_UNIQUE, /* all its unique ones */
+    TOW_BUILD_ALIKE,  /* options and indexes as the source lists them */
+    TOW_BUILD_LOOK    /* compares both catalogs, and queues what differs */
+} tow_build_kind_t;
+
+/* What the index workers are to do. */
 typedef struct tow_build {
     struct tow_build *prev, *next;
+    tow_build_kind_t kind;
     char *database, *name;
     tow_namespace_t *collection; /* NULL: not known (any more) */
-    bool unique;
-    bson_t *specification;       /* of the one; else NULL */
 } tow_build_t;
+
+/* A createIndexes that the destination has not answered; borrowed from who sent it. */
+typedef struct tow_running {
+    struct tow_running *prev, *next;
+    const char *database, *name;
+    const bson_t *items;
+    uint32_t count;
+} tow_running_t;
 
 typedef struct {
     tow_copy_t *copy;
     pthread_t thread;
     bool started;
     tow_conn_t *source, *destination;
-    tow_namespace_t *current;    /* guarded by the copy's lock */
+    tow_namespace_t *current; /* guarded by the copy's lock, as is */
+    tow_build_t *build;       /* what an index worker is at */
 } tow_worker_t;
 
 typedef enum {
@@ -70,6 +86,7 @@ struct tow_copy {
     tow_worker_t *workers, *inserters, *index_workers;
     bool started;
     atomic_bool ended;           /* destroyed: the workers end, stop or not */
+    atomic_bool look_ended;      /* it is to end early */
     atomic_bool unique_built;    /* unique ones were asked for: later collections have theirs too */
     _Atomic uint64_t documents, bytes;
     atomic_uint unfinished;      /* ranges not done, and 1 for every collection being planned again */
@@ -81,6 +98,12 @@ struct tow_copy {
     tow_load_t *loads;
     uint64_t load_bytes;         /* of all batches that were submitted and are not done with */
     tow_build_t *builds;
+    tow_running_t *running;
+    struct tow_hold *holds;
+    bool looking;    /* a look is queued or under way */
+    int64_t look_ms; /* when the next may begin */
+    char **ttl;      /* database and name of each collection whose TTL is held off, as the last */
+    uint32_t ttl_count;          /* reconciliation found it; of its caller alone */
     uint32_t building;           /* index builds under way */
     uint32_t unique_left;        /* builds of unique ones that are queued or under way */
     bool paused;
@@ -104,8 +127,6 @@ bool tow_copy_plan(tow_copy_t *copy, tow_conn_t *source, const tow_collection_in
 enum { TOW_BACKGROUND_OPERATION = 12587 }; /* before 4.4: no drop while an index is built */
 bool tow_copy_drop(tow_conn_t *destination, const char *database, const char *name,
                    tow_error_t *error);
-/* Fields equal whatever their order; `except`: names that do not count, NULL at the end. */
-bool tow_copy_same_fields(const bson_t *a, const bson_t *b, const char *const *except);
 
 /* claim.c */
 typedef enum { TOW_WHOSE_NONE, TOW_WHOSE_OURS, TOW_WHOSE_FOREIGN } tow_whose_t; /* NONE: it is not there */
@@ -134,20 +155,53 @@ tow_outcome_t tow_pass_settle(tow_pass_t *pass, tow_error_t *error);
 void tow_pass_count_refusal(void *data, void *tag, const tow_write_error_t *error);
 
 /* index.c */
-void *tow_copy_index_worker(void *data);
-void tow_copy_queue_indexes(tow_copy_t *copy, tow_namespace_t *collection);
-void tow_build_free(tow_build_t *build);
-/* The non-unique indexes of a collection that is empty yet. They are counted when its copy has ended and
- * they are built once more, together with those that came since. */
+/* The non-unique indexes of a collection that is empty yet. They are counted when its copy has
+ * ended and they are built once more, together with those that came since. */
 bool tow_copy_build_early(tow_copy_t *copy, tow_conn_t *source, tow_conn_t *destination,
                           const tow_collection_info_t *info, tow_error_t *error);
-/* Builds the given indexes; what the destination refuses is recorded. *out_built: how many it has
- * now. False: stopped or *error. */
+/* Builds the given indexes (tow_index_spec); what the destination refuses is recorded. *out_built:
+ * how many it has now. False: stopped or *error. */
 bool tow_copy_build(tow_copy_t *copy, tow_conn_t *destination, const char *database,
                     const char *name, const bson_t *specifications, uint32_t count, bool final,
                     uint32_t *out_built, tow_error_t *error);
-bool tow_index_is_unique(const bson_t *specification);
-/* A copy with TTL held off, or as it is. */
-void tow_index_held_off(const bson_t *specification, bson_t *out);
+/* Those of a collection that are unique, or not, as the source lists them now; TTL held off.
+ * Counted. */
+bool tow_copy_build_kind(tow_worker_t *worker, const tow_build_t *build, bool unique,
+                         tow_error_t *error);
+const char *tow_index_name(const bson_t *specification);                      /* "": none */
+const bson_t *tow_index_find(const tow_indexes_t *indexes, const char *name); /* NULL: none */
+
+/* builds.c */
+void *tow_copy_index_worker(void *data);
+void tow_copy_queue_indexes(tow_copy_t *copy, tow_namespace_t *collection);
+void tow_build_free(tow_build_t *build);
+
+/* A way through one or all collections of both catalogs. */
+typedef struct {
+    tow_copy_t *copy;
+    tow_conn_t *source, *destination;
+    tow_takes_t takes; /* of the destination */
+    tow_reconcile_t how;
+} tow_reconciling_t;
+
+/* reconcile.c */
+void tow_reconcile_note_ttl(tow_reconciling_t *task, const tow_collection_info_t *info);
+void tow_copy_forget_ttl(tow_copy_t *copy);
+
+/* reindex.c */
+bool tow_reconcile_run(const tow_reconciling_t *task, const char *database, const bson_t *command,
+                       tow_error_t *error);
+bool tow_reconcile_indexes(tow_reconciling_t *task, const tow_collection_info_t *info,
+                           tow_error_t *error);
+/* `wanted`: what would be sent; `there`: what is listed. */
+bool tow_index_is_same(const bson_t *wanted, const bson_t *there, tow_reconcile_t how);
+
+/* reconcile.c: for the index workers. *out_again: only a new copy makes the collection alike. */
+bool tow_copy_alike(tow_worker_t *worker, const char *database, const char *name, bool *out_again,
+                    tow_error_t *error);
+bool tow_copy_look_around(tow_worker_t *worker, tow_error_t *error);
+/* Those that the destination lacks, or has otherwise; nothing is dropped that is not a view. */
+bool tow_copy_make_views(tow_copy_t *copy, tow_conn_t *source, tow_conn_t *destination,
+                         const tow_catalog_t *ours, tow_error_t *error);
 
 #endif

@@ -1,46 +1,50 @@
-/* reconcile.c: makes the destination's catalog that of the source: options, indexes, views. */
+/* reconcile.c: makes the destination's catalog that of the source: options, collections, views. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "copy/internal.h"
 #include "engine/link/reply.h"
 
-typedef struct {
-    tow_copy_t *copy;
-    tow_conn_t *source, *destination;
-    bool final;
-} task_t;
+enum { NAMESPACE_NOT_FOUND = 26, INDEX_NOT_FOUND = 27 };
+
+typedef tow_reconciling_t task_t;
 
 static void tell(const task_t *task, const char *ns, const char *what)
 {
     tow_emit(&task->copy->options.sink, TOW_LEVEL_INFO, "reconciled", "%s: %s", ns, what);
 }
 
-static bool run(task_t *task, const char *database, const bson_t *command, tow_error_t *error)
-{
-    tow_send_options_t send = {.flags = TOW_SEND_WRITE | TOW_SEND_RETRY};
-    bson_t reply;
-    bool ok = tow_conn_command(task->destination, database, command, &send, &reply, error);
-
-    bson_destroy(&reply);
-    return ok;
-}
-
 /* Options ---------------------------------------------------------------------------------------*/
 
 /* What collMod can change; everything else needs a new collection. */
-static const char *const modifiable[] = {"validator", "validationLevel", "validationAction",
-                                         "changeStreamPreAndPostImages", "expireAfterSeconds", NULL};
-/* The same, and what says nothing about the collection as it is. */
-static const char *const passing[] = {"validator", "validationLevel", "validationAction",
-                                      "changeStreamPreAndPostImages", "expireAfterSeconds",
-                                      "autoIndexId", NULL};
+static const char *const modifiable[] = {"validator",
+                                         "validationLevel",
+                                         "validationAction",
+                                         "changeStreamPreAndPostImages",
+                                         "recordPreImages",
+                                         "expireAfterSeconds",
+                                         NULL};
 /* From 6.0 on collMod also changes the limits of a capped collection. */
-static const char *const passing_capped[] = {"validator", "validationLevel", "validationAction",
-                                             "changeStreamPreAndPostImages", "expireAfterSeconds",
-                                             "autoIndexId", "size", "max", NULL};
+static const char *const modifiable_capped[] = {"validator",
+                                                "validationLevel",
+                                                "validationAction",
+                                                "changeStreamPreAndPostImages",
+                                                "recordPreImages",
+                                                "expireAfterSeconds",
+                                                "size",
+                                                "max",
+                                                NULL};
 
-static bool same_value(const bson_t *a, const bson_t *b, const char *name)
+static bool is_alike(const task_t *task, const bson_t *ours, const bson_t *theirs,
+                     const char *const *except)
+{
+    char *name = tow_options_difference(ours, theirs, &task->takes, except);
+
+    free(name);
+    return !name;
+}
+
+static bool same_value(const task_t *task, const bson_t *a, const bson_t *b, const char *name)
 {
     bson_t x = BSON_INITIALIZER, y = BSON_INITIALIZER;
     bson_iter_t iter;
@@ -50,7 +54,7 @@ static bool same_value(const bson_t *a, const bson_t *b, const char *name)
         bson_append_iter(&x, NULL, 0, &iter);
     if (bson_iter_init_find(&iter, b, name))
         bson_append_iter(&y, NULL, 0, &iter);
-    same = tow_copy_same_fields(&x, &y, NULL);
+    same = is_alike(task, &x, &y, NULL);
     bson_destroy(&x);
     bson_destroy(&y);
     return same;
@@ -71,41 +75,55 @@ static void append_neutral(bson_t *command, const char *name)
         bson_append_document_begin(command, name, -1, &off);
         bson_append_bool(&off, "enabled", -1, false);
         bson_append_document_end(command, &off);
+    } else if (!strcmp(name, "recordPreImages")) {
+        bson_append_bool(command, name, -1, false);
     } else {
         bson_append_utf8(command, name, -1, "off", -1);
     }
     bson_destroy(&empty);
 }
 
+/* The fields of collMod that make the options alike; how many. */
+static uint32_t append_changes(const task_t *task, const bson_t *ours, const bson_t *theirs,
+                               bson_t *command)
+{
+    uint32_t changes = 0;
+    bson_iter_t iter;
+
+    for (size_t i = 0; modifiable[i]; i++) {
+        bool held_off =
+            !strcmp(modifiable[i], "expireAfterSeconds") && task->how != TOW_RECONCILE_TTL;
+
+        if (held_off ? !bson_has_field(theirs, modifiable[i])
+                     : same_value(task, ours, theirs, modifiable[i]))
+            continue;
+        if (!held_off && bson_iter_init_find(&iter, ours, modifiable[i]))
+            bson_append_iter(command, NULL, 0, &iter);
+        else
+            append_neutral(command, modifiable[i]);
+        changes++;
+    }
+    return changes;
+}
+
 static bool modify(task_t *task, const tow_collection_info_t *ours,
                    const tow_collection_info_t *theirs, tow_error_t *error)
 {
-    bson_t command = BSON_INITIALIZER;
-    uint32_t changes = 0;
+    bson_t command = BSON_INITIALIZER, wanted, there;
     bool ok = true;
 
+    tow_options_canonical(&ours->options, &task->takes, &wanted);
+    tow_options_canonical(&theirs->options, &task->takes, &there);
     bson_append_utf8(&command, "collMod", -1, ours->name, -1);
-    for (size_t i = 0; modifiable[i]; i++) {
-        bson_iter_t iter;
-
-        bool held_off = !strcmp(modifiable[i], "expireAfterSeconds") && !task->final;
-
-        if (held_off ? !bson_has_field(&theirs->options, modifiable[i])
-                     : same_value(&ours->options, &theirs->options, modifiable[i]))
-            continue;
-        if (!held_off && bson_iter_init_find(&iter, &ours->options, modifiable[i]))
-            bson_append_iter(&command, NULL, 0, &iter);
-        else
-            append_neutral(&command, modifiable[i]);
-        changes++;
-    }
-    if (changes) {
-        ok = run(task, ours->database, &command, error);
+    if (append_changes(task, &wanted, &there, &command)) {
+        ok = tow_reconcile_run(task, ours->database, &command, error);
         if (ok)
             tell(task, ours->ns, "options set as at the source");
         else
             tow_fail_context(error, "collMod %s", ours->ns);
     }
+    bson_destroy(&wanted);
+    bson_destroy(&there);
     bson_destroy(&command);
     return ok;
 }
@@ -124,7 +142,7 @@ static bool resize(task_t *task, const tow_collection_info_t *ours,
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
         bson_iter_t iter;
 
-        if (same_value(&ours->options, &theirs->options, limits[i][0]))
+        if (same_value(task, &ours->options, &theirs->options, limits[i][0]))
             continue;
         if (bson_iter_init_find(&iter, &ours->options, limits[i][0]))
             bson_append_int64(&command, limits[i][1], -1, bson_iter_as_int64(&iter));
@@ -135,7 +153,7 @@ static bool resize(task_t *task, const tow_collection_info_t *ours,
         bson_destroy(&command);
         return true;
     }
-    *out_done = run(task, ours->database, &command, error);
+    *out_done = tow_reconcile_run(task, ours->database, &command, error);
     bson_destroy(&command);
     if (*out_done)
         tell(task, ours->ns, "capped to the source's size");
@@ -149,25 +167,27 @@ static bool is_made_of(const task_t *task, const tow_collection_info_t *ours,
 {
     const tow_namespace_t *known =
         tow_namespaces_find(task->copy->options.namespaces, ours->database, ours->name);
+    bson_t wanted;
     bson_iter_t iter;
+    bool made;
 
-    if (!known || !tow_copy_same_fields(&known->options, &ours->options, passing) ||
-        !bson_iter_init(&iter, &ours->options))
+    if (!known || !is_alike(task, &known->options, &ours->options, modifiable))
         return false;
-    while (bson_iter_next(&iter))
-        if (strcmp(bson_iter_key(&iter), "autoIndexId") != 0 &&
-            !bson_has_field(&theirs->options, bson_iter_key(&iter)))
-            return false;
-    return true;
+    tow_options_canonical(&ours->options, &task->takes, &wanted);
+    made = bson_iter_init(&iter, &wanted);
+    while (made && bson_iter_next(&iter))
+        made = bson_has_field(&theirs->options, bson_iter_key(&iter));
+    bson_destroy(&wanted);
+    return made;
 }
 
 /* What collMod cannot change is alike, or is made so. *out_alike false: only a new copy helps. */
 static bool make_alike(task_t *task, const tow_collection_info_t *ours,
                        const tow_collection_info_t *theirs, bool *out_alike, tow_error_t *error)
 {
-    *out_alike = tow_copy_same_fields(&ours->options, &theirs->options, passing);
+    *out_alike = is_alike(task, &ours->options, &theirs->options, modifiable);
     if (!*out_alike && ours->capped && theirs->capped &&
-        tow_copy_same_fields(&ours->options, &theirs->options, passing_capped) &&
+        is_alike(task, &ours->options, &theirs->options, modifiable_capped) &&
         !resize(task, ours, theirs, out_alike, error))
         return false;
     if (!*out_alike && is_made_of(task, ours, theirs)) {
@@ -178,132 +198,6 @@ static bool make_alike(task_t *task, const tow_collection_info_t *ours,
         *out_alike = true;
     }
     return true;
-}
-
-/* Indexes ---------------------------------------------------------------------------------------*/
-
-static const char *name_of(const bson_t *specification)
-{
-    const char *name = "";
-
-    tow_field_text(specification, "name", &name);
-    return name;
-}
-
-static const bson_t *find_index(const tow_indexes_t *indexes, const char *name)
-{
-    for (size_t i = 0; i < indexes->count; i++)
-        if (!strcmp(name_of(&indexes->items[i]), name))
-            return &indexes->items[i];
-    return NULL;
-}
-
-/* `v` may be older at the source, and so may ways to build that mean nothing any more. */
-static const char *const ignored[] = {"v", "background", "dropDups", "safe", NULL};
-static const char *const collmod_fields[] = {"v", "background", "dropDups", "safe",
-                                             "expireAfterSeconds", "hidden", NULL};
-
-static void tell_index(const task_t *task, const tow_collection_info_t *info, const char *name,
-                       const char *what)
-{
-    tow_emit(&task->copy->options.sink, TOW_LEVEL_INFO, "reconciled", "%s: index %s %s", info->ns,
-             name, what);
-}
-
-static bool is_hidden(const bson_t *specification)
-{
-    bson_iter_t iter;
-
-    return bson_iter_init_find(&iter, specification, "hidden") && bson_iter_as_bool(&iter);
-}
-
-/* Only what differs is sent: older servers know neither. */
-static bool modify_index(task_t *task, const tow_collection_info_t *info, const bson_t *wanted,
-                         const bson_t *there, tow_error_t *error)
-{
-    bson_t command = BSON_INITIALIZER, index;
-    bson_iter_t iter;
-    bool ok;
-
-    bson_append_utf8(&command, "collMod", -1, info->name, -1);
-    bson_append_document_begin(&command, "index", -1, &index);
-    bson_append_utf8(&index, "name", -1, name_of(wanted), -1);
-    if (!same_value(wanted, there, "expireAfterSeconds") &&
-        bson_iter_init_find(&iter, wanted, "expireAfterSeconds"))
-        bson_append_iter(&index, NULL, 0, &iter);
-    if (is_hidden(wanted) != is_hidden(there))
-        bson_append_bool(&index, "hidden", -1, is_hidden(wanted));
-    bson_append_document_end(&command, &index);
-    ok = run(task, info->database, &command, error);
-    bson_destroy(&command);
-    if (!ok)
-        return tow_fail_context(error, "collMod index %s of %s", name_of(wanted), info->ns);
-    tell_index(task, info, name_of(wanted), "changed");
-    return true;
-}
-
-static bool drop_index(task_t *task, const tow_collection_info_t *info, const char *name,
-                       tow_error_t *error)
-{
-    if (!tow_copy_index_drop(task->copy, info->database, info->name, name, error))
-        return false;
-    tell_index(task, info, name, "dropped");
-    return true;
-}
-
-static bool reconcile_index(task_t *task, const tow_collection_info_t *info, const bson_t *wanted,
-                            const bson_t *there, tow_error_t *error)
-{
-    const char *name = name_of(wanted);
-    bson_iter_t iter;
-    uint32_t built;
-    bool had_ttl;
-
-    if (there && tow_copy_same_fields(wanted, there, ignored))
-        return true;
-    had_ttl = there && bson_iter_init_find(&iter, there, "expireAfterSeconds");
-    if (there && tow_copy_same_fields(wanted, there, collmod_fields) &&
-        had_ttl == bson_iter_init_find(&iter, wanted, "expireAfterSeconds"))
-        return modify_index(task, info, wanted, there, error);
-    if (there && !drop_index(task, info, name, error))
-        return false;
-    if (!there)
-        atomic_fetch_add(&task->copy->indexes, 1);
-    if (!tow_copy_build(task->copy, task->destination, info->database, info->name, wanted, 1,
-                        task->final, &built, error))
-        return false;
-    atomic_fetch_add(&task->copy->indexes_built, built);
-    if (built)
-        tell_index(task, info, name, "built");
-    return true;
-}
-
-static bool reconcile_indexes(task_t *task, const tow_collection_info_t *info, tow_error_t *error)
-{
-    tow_indexes_t ours, theirs = {0};
-    bool ok = tow_indexes_read(task->source, info->database, info->name, &ours, error);
-
-    if (!ok)
-        return false;
-    ok = tow_indexes_read(task->destination, info->database, info->name, &theirs, error);
-    for (size_t i = 0; ok && i < theirs.count; i++)
-        if (!find_index(&ours, name_of(&theirs.items[i])))
-            ok = drop_index(task, info, name_of(&theirs.items[i]), error);
-    for (size_t i = 0; ok && i < ours.count; i++) {
-        bson_t wanted;
-
-        if (task->final) {
-            bson_copy_to(&ours.items[i], &wanted);
-        } else {
-            tow_index_held_off(&ours.items[i], &wanted);
-        }
-        ok = reconcile_index(task, info, &wanted,
-                             find_index(&theirs, name_of(&ours.items[i])), error);
-        bson_destroy(&wanted);
-    }
-    tow_indexes_clear(&ours);
-    tow_indexes_clear(&theirs);
-    return ok;
 }
 
 /* Collections and views -------------------------------------------------------------------------*/
@@ -327,13 +221,16 @@ static bool reconcile_collection(task_t *task, const tow_collection_info_t *ours
     if (theirs && !tow_copy_is_ours(task->copy, theirs)) {
         /* The cutover asks; until then somebody may put it right. */
         tow_copy_tell_foreign(task->copy, ours->ns);
-        return !task->final || tow_copy_fail_foreign(ours->ns, error);
+        return task->how == TOW_RECONCILE_ALONG || tow_copy_fail_foreign(ours->ns, error);
     }
     if (theirs && theirs->type == TOW_COLLECTION && !make_alike(task, ours, theirs, &alike, error))
         return false;
-    if (alike)
+    if (alike) {
+        if (task->how == TOW_RECONCILE_LAST && bson_has_field(&ours->options, "expireAfterSeconds"))
+            tow_reconcile_note_ttl(task, ours);
         return modify(task, ours, theirs, error) &&
-               (is_being_copied(task, ours) || reconcile_indexes(task, ours, error));
+               (is_being_copied(task, ours) || tow_reconcile_indexes(task, ours, error));
+    }
     tell(task, ours->ns, theirs ? "copied again: its options cannot be changed in place"
                                 : "copied: it was missing on the destination");
     return tow_copy_again(task->copy, ours->database, ours->name, &found, error);
@@ -357,6 +254,16 @@ static bool reconcile_one(task_t *task, const char *database, const char *name, 
     return ok;
 }
 
+/* A collection of that name is still being followed, or is somebody else's: while the job goes on it
+ * stays. */
+static bool is_taken(const task_t *task, const tow_collection_info_t *view,
+                     const tow_collection_info_t *theirs)
+{
+    return task->how == TOW_RECONCILE_ALONG &&
+           ((theirs && theirs->type != TOW_VIEW) ||
+            tow_namespaces_find(task->copy->options.namespaces, view->database, view->name));
+}
+
 /* Makes a view as at the source. *out_done false: it could not be made yet. */
 static bool reconcile_view(task_t *task, const tow_collection_info_t *ours,
                            const tow_collection_info_t *theirs, bool *out_done, tow_error_t *error)
@@ -364,7 +271,7 @@ static bool reconcile_view(task_t *task, const tow_collection_info_t *ours,
     tow_whose_t whose;
 
     *out_done = theirs && theirs->type == TOW_VIEW &&
-                tow_copy_same_fields(&ours->options, &theirs->options, NULL);
+                is_alike(task, &ours->options, &theirs->options, NULL);
     if (*out_done)
         return true;
     if (theirs && (!tow_copy_unmake(task->copy, task->destination, ours->database, ours->name, &whose, error) ||
@@ -388,7 +295,7 @@ static bool reconcile_views(task_t *task, const tow_catalog_t *ours, const tow_c
         for (size_t i = 0; ok && i < ours->count; i++) {
             const tow_collection_info_t *info = &ours->items[i];
 
-            if (done[i] || info->type != TOW_VIEW ||
+            if (done[i] || info->type != TOW_VIEW || is_taken(task, info, tow_catalog_get(theirs, info->ns)) ||
                 !tow_filter_takes(task->copy->options.filter, info->database, info->name))
                 continue;
             ok = reconcile_view(task, info, tow_catalog_get(theirs, info->ns), &done[i], error);
@@ -440,6 +347,19 @@ static bool drop_one_extra(task_t *task, const tow_collection_info_t *info, tow_
     return true;
 }
 
+bool tow_copy_make_views(tow_copy_t *copy, tow_conn_t *source, tow_conn_t *destination,
+                         const tow_catalog_t *ours, tow_error_t *error)
+{
+    task_t task = {copy, source, destination, tow_takes(copy->options.destination),
+                   TOW_RECONCILE_ALONG};
+    tow_catalog_t theirs;
+    bool ok = tow_catalog_read(destination, NULL, &theirs, error) &&
+              reconcile_views(&task, ours, &theirs, error);
+
+    tow_catalog_clear(&theirs);
+    return ok;
+}
+
 static bool drop_extra(task_t *task, const tow_catalog_t *ours, const tow_catalog_t *theirs,
                        tow_error_t *error)
 {
@@ -456,7 +376,11 @@ static bool drop_extra(task_t *task, const tow_catalog_t *ours, const tow_catalo
 static bool reconcile_whole(task_t *task, tow_error_t *error)
 {
     tow_catalog_t ours, theirs = {0};
-    bool ok = tow_catalog_read(task->source, NULL, &ours, error);
+    bool ok;
+
+    if (task->how == TOW_RECONCILE_LAST)
+        tow_copy_forget_ttl(task->copy);
+    ok = tow_catalog_read(task->source, NULL, &ours, error);
 
     if (!ok)
         return false;
@@ -468,17 +392,17 @@ static bool reconcile_whole(task_t *task, tow_error_t *error)
                              ours.items[i].name))
             ok = reconcile_collection(task, &ours.items[i],
                                       tow_catalog_get(&theirs, ours.items[i].ns), error);
-    if (ok && task->final)
+    if (ok && task->how != TOW_RECONCILE_ALONG)
         ok = reconcile_views(task, &ours, &theirs, error);
     tow_catalog_clear(&ours);
     tow_catalog_clear(&theirs);
     return ok;
 }
 
-bool tow_copy_reconcile(tow_copy_t *copy, const char *database, const char *name, bool final,
-                        tow_error_t *error)
+bool tow_copy_reconcile(tow_copy_t *copy, const char *database, const char *name,
+                        tow_reconcile_t how, tow_error_t *error)
 {
-    task_t task = {.copy = copy, .final = final};
+    task_t task = {.copy = copy, .takes = tow_takes(copy->options.destination), .how = how};
     bool ok;
 
     ok = (task.source = tow_conn_open(copy->options.source, error)) &&
@@ -487,5 +411,176 @@ bool tow_copy_reconcile(tow_copy_t *copy, const char *database, const char *name
         ok = name ? reconcile_one(&task, database, name, error) : reconcile_whole(&task, error);
     tow_conn_close(task.source);
     tow_conn_close(task.destination);
+    return ok;
+}
+
+/* TTL -------------------------------------------------------------------------------------------*/
+
+void tow_reconcile_note_ttl(tow_reconciling_t *task, const tow_collection_info_t *info)
+{
+    tow_copy_t *copy = task->copy;
+
+    copy->ttl = tow_realloc(copy->ttl, (copy->ttl_count + 1) * 2 * sizeof *copy->ttl);
+    copy->ttl[copy->ttl_count * 2] = tow_strdup(info->database);
+    copy->ttl[copy->ttl_count++ * 2 + 1] = tow_strdup(info->name);
+}
+
+void tow_copy_forget_ttl(tow_copy_t *copy)
+{
+    for (uint32_t i = 0; i < copy->ttl_count * 2; i++)
+        free(copy->ttl[i]);
+    free(copy->ttl);
+    copy->ttl = NULL;
+    copy->ttl_count = 0;
+}
+
+/* In the background -----------------------------------------------------------------------------*/
+
+static bool has_uuid(const uint8_t *uuid)
+{
+    static const uint8_t none[16];
+
+    return memcmp(uuid, none, sizeof none) != 0;
+}
+
+/* The source's name still means the collection that the job knows, as far as anybody can tell. */
+static bool is_the_known(const tow_copy_t *copy, const tow_collection_info_t *info)
+{
+    const tow_namespace_t *known =
+        tow_namespaces_find(copy->options.namespaces, info->database, info->name);
+
+    return !known || !has_uuid(known->uuid) || !memcmp(known->uuid, info->uuid, sizeof info->uuid);
+}
+
+/* Gone or another collection meanwhile, on one side or both: later events say so. */
+static bool is_passing(const tow_error_t *error)
+{
+    return error->server_code == NAMESPACE_NOT_FOUND || error->server_code == INDEX_NOT_FOUND ||
+           error->server_code == TOW_BACKGROUND_OPERATION;
+}
+
+static bool alike_or_again(task_t *task, const tow_collection_info_t *ours,
+                           const tow_collection_info_t *theirs, bool *out_again, tow_error_t *error)
+{
+    bool alike;
+
+    if (!make_alike(task, ours, theirs, &alike, error))
+        return false;
+    *out_again = !alike;
+    if (alike)
+        return modify(task, ours, theirs, error) &&
+               (is_being_copied(task, ours) || tow_reconcile_indexes(task, ours, error));
+    tell(task, ours->ns, "copied again: its options cannot be changed in place");
+    return true;
+}
+
+/* Where both sides have it. */
+static bool alike_by_name(task_t *task, const char *database, const char *name, bool *out_again,
+                          tow_error_t *error)
+{
+    tow_collection_info_t ours, theirs;
+    bool found, there = false, ok;
+
+    *out_again = false;
+    if (!tow_catalog_find(task->source, database, name, &ours, &found, error))
+        return false;
+    if (!found)
+        return true;
+    ok = ours.type != TOW_COLLECTION || !is_the_known(task->copy, &ours) ||
+         (tow_catalog_find(task->destination, database, name, &theirs, &there, error) &&
+          (!there || theirs.type != TOW_COLLECTION ||
+           alike_or_again(task, &ours, &theirs, out_again, error)));
+    if (there)
+        tow_collection_info_clear(&theirs);
+    tow_collection_info_clear(&ours);
+    return ok;
+}
+
+bool tow_copy_alike(tow_worker_t *worker, const char *database, const char *name, bool *out_again,
+                    tow_error_t *error)
+{
+    task_t task = {worker->copy, worker->source, worker->destination,
+                   tow_takes(worker->copy->options.destination), TOW_RECONCILE_ALONG};
+
+    return alike_by_name(&task, database, name, out_again, error) || is_passing(error);
+}
+
+bool tow_copy_restore_ttl(tow_copy_t *copy, tow_error_t *error)
+{
+    task_t task = {
+        .copy = copy, .takes = tow_takes(copy->options.destination), .how = TOW_RECONCILE_TTL};
+    bool ok, again;
+
+    ok = (task.source = tow_conn_open(copy->options.source, error)) &&
+         (task.destination = tow_conn_open(copy->options.destination, error));
+    for (uint32_t i = 0; ok && i < copy->ttl_count; i++)
+        ok = alike_by_name(&task, copy->ttl[i * 2], copy->ttl[i * 2 + 1], &again, error);
+    tow_conn_close(task.source);
+    tow_conn_close(task.destination);
+    return ok ? true : tow_fail_context(error, "restore what expires");
+}
+
+/* Whether anything is to be changed; reads, and changes nothing. */
+static bool differs(task_t *task, const tow_collection_info_t *ours,
+                    const tow_collection_info_t *theirs, bool *out, tow_error_t *error)
+{
+    static const char *const held_off[] = {"expireAfterSeconds", NULL};
+    tow_indexes_t wanted, there = {0};
+    bool ok;
+
+    *out = is_alike(task, &ours->options, &theirs->options, modifiable)
+               ? !is_alike(task, &ours->options, &theirs->options, held_off)
+               : !is_made_of(task, ours, theirs);
+    if (*out)
+        return true;
+    if (!tow_indexes_read(task->source, ours->database, ours->name, &wanted, error))
+        return false;
+    ok = tow_indexes_read(task->destination, ours->database, ours->name, &there, error);
+    *out = wanted.count != there.count;
+    for (size_t i = 0; i < wanted.count && !*out; i++) {
+        const bson_t *other = tow_index_find(&there, tow_index_name(&wanted.items[i]));
+        bson_t specification;
+
+        tow_index_spec(&wanted.items[i], &task->takes, true, &specification);
+        *out = !other || !tow_index_is_same(&specification, other, task->how);
+        bson_destroy(&specification);
+    }
+    tow_indexes_clear(&wanted);
+    tow_indexes_clear(&there);
+    return ok;
+}
+
+static bool look_at(task_t *task, const tow_collection_info_t *ours,
+                    const tow_collection_info_t *theirs, tow_error_t *error)
+{
+    tow_copy_t *copy = task->copy;
+    bool different;
+
+    if (ours->type != TOW_COLLECTION || !theirs || theirs->type != TOW_COLLECTION ||
+        !tow_filter_takes(copy->options.filter, ours->database, ours->name) ||
+        !is_the_known(copy, ours) || is_being_copied(task, ours))
+        return true;
+    if (!differs(task, ours, theirs, &different, error))
+        return false;
+    if (different)
+        tow_copy_make_alike(copy, ours->database, ours->name);
+    return true;
+}
+
+bool tow_copy_look_around(tow_worker_t *worker, tow_error_t *error)
+{
+    tow_copy_t *copy = worker->copy;
+    task_t task = {copy, worker->source, worker->destination, tow_takes(copy->options.destination),
+                   TOW_RECONCILE_ALONG};
+    tow_catalog_t ours, theirs = {0};
+    bool ok = tow_catalog_read(task.source, NULL, &ours, error);
+
+    ok = ok && tow_catalog_read(task.destination, NULL, &theirs, error) &&
+         (atomic_load(&copy->look_ended) || reconcile_views(&task, &ours, &theirs, error));
+    for (size_t i = 0;
+         ok && i < ours.count && !atomic_load(&copy->look_ended) && !tow_copy_ended(copy); i++)
+        ok = look_at(&task, &ours.items[i], tow_catalog_get(&theirs, ours.items[i].ns), error);
+    tow_catalog_clear(&ours);
+    tow_catalog_clear(&theirs);
     return ok;
 }

@@ -119,6 +119,37 @@ static bool empty_range(tow_pass_t *pass, tow_error_t *error)
     return ok ? true : tow_fail_context(error, "empty what an earlier attempt left");
 }
 
+/* An error of a name is final only while the name still means the same collection. One that was
+ * dropped, and whose name a view has now, reads as one that is gone: empty. The event that ended it
+ * is on its way. */
+static bool is_replaced(const tow_pass_t *pass)
+{
+    static const uint8_t none[16];
+    const tow_namespace_t *collection = pass->collection;
+    tow_collection_info_t info;
+    tow_error_t ignored;
+    bool found, same;
+
+    if (!tow_catalog_find(pass->worker->source, collection->database, collection->name, &info,
+                          &found, &ignored))
+        return false;
+    if (!found)
+        return true;
+    same = info.type == TOW_COLLECTION && (!memcmp(collection->uuid, none, sizeof none) ||
+                                           !memcmp(collection->uuid, info.uuid, sizeof info.uuid));
+    tow_collection_info_clear(&info);
+    return !same;
+}
+
+/* Of an error of the read. *out_gone: it is none, since there is nothing to read any more. */
+static tow_outcome_t judge_read(const tow_pass_t *pass, const tow_error_t *error, bool *out_gone)
+{
+    tow_outcome_t outcome = tow_pass_judge(pass, error);
+
+    *out_gone = outcome == TOW_PASS_FAILED && is_replaced(pass);
+    return *out_gone ? TOW_PASS_DONE : outcome;
+}
+
 /* Reading ---------------------------------------------------------------------------------------*/
 
 static tow_outcome_t read_range(tow_pass_t *pass, tow_optime_t lo, tow_optime_t *out_hi,
@@ -132,16 +163,16 @@ static tow_outcome_t read_range(tow_pass_t *pass, tow_optime_t lo, tow_optime_t 
                        .after = lo,
                        .batch_documents = TOW_BATCH_DOCUMENTS};
     tow_reader_t *reader = tow_reader_open(pass->worker->source, &what, error);
-    tow_outcome_t outcome = reader ? TOW_PASS_DONE : tow_pass_judge(pass, error), written;
+    bool more = true, gone = false;
+    tow_outcome_t outcome = reader ? TOW_PASS_DONE : judge_read(pass, error, &gone), written;
     tow_error_t failure;
-    bool more = true;
 
-    while (outcome == TOW_PASS_DONE && more) {
+    while (outcome == TOW_PASS_DONE && more && !gone) {
         if (!tow_pass_submit(pass, reader))
             break;
         if (!tow_reader_next_batch(reader, &more, error))
-            outcome = tow_pass_judge(pass, error);
-        if (more)
+            outcome = judge_read(pass, error, &gone);
+        if (more && !gone)
             wait_while_paused(pass);
     }
     written = tow_pass_settle(pass, &failure);
@@ -150,8 +181,10 @@ static tow_outcome_t read_range(tow_pass_t *pass, tow_optime_t lo, tow_optime_t 
         outcome = written;
         *error = failure;
     }
-    if (outcome == TOW_PASS_DONE)
-        *out_hi = tow_reader_time(reader);
+    if (outcome ==
+        TOW_PASS_DONE) /* where it was gone: the time at which the catalog said so, or later */
+        *out_hi =
+            gone ? tow_link_time(pass->worker->copy->options.source) : tow_reader_time(reader);
     tow_reader_close(reader);
     return outcome;
 }

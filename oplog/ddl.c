@@ -11,7 +11,7 @@
 #include "oplog/replay_internal.h"
 #include "oplog/token.h"
 
-enum { NAMESPACE_NOT_FOUND = 26 };
+enum { NAMESPACE_NOT_FOUND = 26, NAMESPACE_EXISTS = 48 };
 
 typedef struct {
     tow_replay_t *replay;
@@ -61,6 +61,23 @@ static void add_placeholder(tow_replay_t *replay, const char *database, const ch
     bson_destroy(&info.options);
 }
 
+/* What was a collection may be a view at the source by now, which the destination has already:
+ * until the collection's end is replayed it takes documents. The view is made again when catalogs
+ * are compared. */
+static bool clear_view(tow_replay_t *replay, const char *database, const char *name,
+                       tow_error_t *error)
+{
+    tow_collection_info_t there;
+    bool found, is_view;
+
+    if (!tow_catalog_find(replay->destination, database, name, &there, &found, error))
+        return false;
+    is_view = found && there.type == TOW_VIEW;
+    if (found)
+        tow_collection_info_clear(&there);
+    return !is_view || tow_collection_drop(replay->destination, database, name, error);
+}
+
 tow_namespace_t *tow_replay_ensure(tow_replay_t *replay, const char *database, const char *name,
                                    tow_error_t *error)
 {
@@ -83,8 +100,10 @@ tow_namespace_t *tow_replay_ensure(tow_replay_t *replay, const char *database, c
     if (found)
         tow_collection_info_clear(&info);
     /* It is gone again, or has another name: later events will tell. */
-    if (ok && !tow_namespaces_find(replay->options.namespaces, database, name))
+    if (ok && !tow_namespaces_find(replay->options.namespaces, database, name)) {
+        ok = clear_view(replay, database, name, error);
         add_placeholder(replay, database, name);
+    }
     return ok ? tow_namespaces_find(replay->options.namespaces, database, name) : NULL;
 }
 
@@ -324,7 +343,11 @@ static bool rename_on_destination(ddl_t *ddl, const tow_namespace_t *from, const
     bson_append_utf8(&command, "renameCollection", -1, from->ns, -1);
     bson_append_utf8(&command, "to", -1, to, -1);
     bson_append_bool(&command, "dropTarget", -1, true);
-    if (ok && !run_on_destination(ddl, "admin", &command, error)) {
+    /* Only a view is not dropped with the rest: it was there before, or is there later. */
+    if (ok && !run_on_destination(ddl, "admin", &command, error) &&
+        !(error->server_code == NAMESPACE_EXISTS &&
+          drop_on_destination(ddl, database, name, error) &&
+          run_on_destination(ddl, "admin", &command, error))) {
         ok = is_not_found(error) && read_uuid(destination, database, name, after, &there, error);
         *out_found = ok && known && there && !memcmp(before, after, sizeof after);
     }
@@ -461,36 +484,47 @@ static bool rename_collection(ddl_t *ddl, tow_error_t *error)
     return copy_again(ddl, database, name, error);
 }
 
-/* Index events: each index of operationDescription.indexes. */
-static bool change_indexes(ddl_t *ddl, bool create, tow_error_t *error)
+/* What an index is, the source's listing says better than the event. */
+static bool drop_indexes(ddl_t *ddl, tow_error_t *error)
+{
+    const tow_ddl_handler_t *handler = &ddl->replay->options.ddl;
+    const char *database = ddl->parsed.database, *collection = ddl->parsed.collection;
+    bson_iter_t list;
+    bool ok = true;
+
+    handler->alike(handler->data, database, collection);
+    if (!tow_field_list(ddl->event, "operationDescription.indexes", &list))
+        return true;
+    /* At once: a unique one refuses what the source takes from now on. What the event does not say readably is
+     * in the source's catalog. */
+    while (ok && bson_iter_next(&list)) {
+        const char *name;
+        bson_t index;
+
+        if (tow_iter_document(&list, &index) && tow_field_text(&index, "name", &name))
+            ok = handler->index_gone(handler->data, database, collection, name, error);
+    }
+    return ok;
+}
+
+/* Indexes and options. The limits of a capped collection decide what it holds: they change in step
+ * with its documents. */
+static bool change(ddl_t *ddl, bool capped, tow_error_t *error)
 {
     const tow_ddl_handler_t *handler = &ddl->replay->options.ddl;
     const char *database = ddl->parsed.database, *collection = ddl->parsed.collection;
     tow_namespace_t *known = find(ddl, database, collection);
-    bson_iter_t iter, list;
-    bool ok = true;
 
-    if (!known || !tow_namespaces_copied(ddl->replay->options.namespaces, known))
-        return true; /* its indexes are read when its copy ends */
-    if (!bson_iter_init(&iter, ddl->event) ||
-        !bson_iter_find_descendant(&iter, "operationDescription.indexes", &list) ||
-        !BSON_ITER_HOLDS_ARRAY(&list) || !bson_iter_recurse(&list, &list))
+    if (!known)
+        return true;
+    if (capped)
         return handler->reconcile(handler->data, database, collection, error);
-    while (ok && bson_iter_next(&list)) {
-        bson_t specification;
-        const char *name;
-
-        /* What the event does not say readably is in the source's catalog. */
-        if (!tow_iter_document(&list, &specification) || !tow_field_text(&specification, "name", &name))
-            return handler->reconcile(handler->data, database, collection, error);
-        if (create)
-            handler->index(handler->data, database, collection, &specification);
-        else
-            ok = handler->index_drop(handler->data, database, collection, name, error);
-    }
-    return ok && !tow_iter_complete(&list)
-               ? handler->reconcile(handler->data, database, collection, error)
-               : ok;
+    /* Its indexes are read when its copy ends. */
+    if (!strcmp(ddl->parsed.operation, "dropIndexes") &&
+        tow_namespaces_copied(ddl->replay->options.namespaces, known))
+        return drop_indexes(ddl, error);
+    handler->alike(handler->data, database, collection);
+    return true;
 }
 
 static bool create(ddl_t *ddl, tow_error_t *error)
@@ -527,9 +561,10 @@ static void warn_unknown(ddl_t *ddl, const char *operation, const char *database
 
 static bool dispatch(ddl_t *ddl, tow_error_t *error)
 {
-    const tow_ddl_handler_t *handler = &ddl->replay->options.ddl;
+    static const char *const changes[] = {"createIndexes", "dropIndexes", "modify"};
     const char *operation = ddl->parsed.operation;
     const char *database = ddl->parsed.database, *name = ddl->parsed.collection;
+    bool known = false;
 
     if (!strcmp(operation, "rename"))
         return rename_collection(ddl, error);
@@ -541,20 +576,74 @@ static bool dispatch(ddl_t *ddl, tow_error_t *error)
         return drop(ddl, database, name, error);
     if (!strcmp(operation, "create"))
         return create(ddl, error);
-    if (!strcmp(operation, "createIndexes") || !strcmp(operation, "dropIndexes"))
-        return change_indexes(ddl, operation[0] == 'c', error);
-    if (strcmp(operation, "modify"))
+    for (size_t i = 0; i < sizeof changes / sizeof *changes; i++)
+        known = known || !strcmp(operation, changes[i]);
+    if (!known)
         warn_unknown(ddl, operation, database, name);
-    return find(ddl, database, name) ? handler->reconcile(handler->data, database, name, error)
-                                     : true;
+    return change(ddl, tow_ddl_is_barrier(ddl->replay, &ddl->parsed), error);
 }
 
-/* What concerns no namespace, such as endOfTransaction, changes nothing that we follow. */
-bool tow_ddl_is_barrier(const tow_event_t *event)
+bool tow_ddl_is_barrier(tow_replay_t *replay, const tow_event_t *event)
 {
-    return event->database[0] && strcmp(event->operation, "create") != 0 &&
-           strcmp(event->operation, "createIndexes") != 0 &&
-           strcmp(event->operation, "dropIndexes") != 0;
+    const tow_namespace_t *known;
+
+    if (!strcmp(event->operation, "drop") || !strcmp(event->operation, "dropDatabase") ||
+        !strcmp(event->operation, "rename"))
+        return true;
+    if (strcmp(event->operation, "modify") != 0)
+        return false;
+    known = tow_namespaces_find(replay->options.namespaces, event->database, event->collection);
+    return known && known->capped;
+}
+
+/* Before the lanes are stopped: the destination refuses most DDL while it builds an index of the
+ * collection, and that build's end must not hold up the others. */
+static bool hold_builds(ddl_t *ddl, tow_error_t *error)
+{
+    const tow_ddl_handler_t *handler = &ddl->replay->options.ddl;
+    const char *database = ddl->parsed.database, *name = ddl->parsed.collection;
+    const char *to_database, *to_name;
+
+    if (!strcmp(ddl->parsed.operation, "dropDatabase"))
+        return handler->hold(handler->data, database, NULL, error);
+    if (!handler->hold(handler->data, database, name, error))
+        return false;
+    return strcmp(ddl->parsed.operation, "rename") != 0 ||
+           !parse_target(ddl, &to_database, &to_name) ||
+           handler->hold(handler->data, to_database, to_name, error);
+}
+
+/* What a rename brought has the target's options and indexes only at the source yet. */
+static void release_builds(ddl_t *ddl)
+{
+    const tow_ddl_handler_t *handler = &ddl->replay->options.ddl;
+    const char *database = ddl->parsed.database, *name = ddl->parsed.collection;
+    const char *to_database, *to_name;
+
+    if (!strcmp(ddl->parsed.operation, "dropDatabase")) {
+        handler->release(handler->data, database, NULL, false);
+        return;
+    }
+    handler->release(handler->data, database, name, find(ddl, database, name) != NULL);
+    if (!strcmp(ddl->parsed.operation, "rename") && parse_target(ddl, &to_database, &to_name))
+        handler->release(handler->data, to_database, to_name,
+                         find(ddl, to_database, to_name) != NULL);
+}
+
+static bool dispatch_alone(ddl_t *ddl, tow_error_t *error)
+{
+    tow_replay_t *replay = ddl->replay;
+    bool ok = hold_builds(ddl, error);
+
+    if (ok) {
+        pthread_rwlock_wrlock(&replay->exclusive);
+        ok = dispatch(ddl, error);
+        if (ok && !ddl->done_before)
+            ok = replay->options.ddl.save_ddl(replay->options.ddl.data, &ddl->token, ddl->time, error);
+        pthread_rwlock_unlock(&replay->exclusive);
+    }
+    release_builds(ddl);
+    return ok;
 }
 
 /* Whether a process before carried the event out: then it came at or before the last that one did.
@@ -586,21 +675,15 @@ bool tow_replay_ddl(tow_replay_t *replay, const bson_t *event, tow_optime_t time
                     tow_block_t *block, tow_error_t *error)
 {
     ddl_t ddl = {.replay = replay, .event = event, .block = block, .time = time};
-    bool barrier, ok;
+    bool ok;
 
     tow_event_parse(event, &ddl.parsed);
     if (!ddl.parsed.database[0])
-        return true;
+        return true; /* what concerns no namespace, such as endOfTransaction */
     find_token(&ddl);
     ddl.done_before = is_done_before(&ddl);
-    barrier = tow_ddl_is_barrier(&ddl.parsed);
-    if (barrier)
-        pthread_rwlock_wrlock(&replay->exclusive);
-    ok = dispatch(&ddl, error);
-    if (ok && barrier && !ddl.done_before)
-        ok = replay->options.ddl.save_ddl(replay->options.ddl.data, &ddl.token, time, error);
-    if (barrier)
-        pthread_rwlock_unlock(&replay->exclusive);
+    ok = tow_ddl_is_barrier(replay, &ddl.parsed) ? dispatch_alone(&ddl, error)
+                                                 : dispatch(&ddl, error);
     if (ok)
         tow_emit(&replay->options.sink, TOW_LEVEL_INFO, "ddl", "%s %s.%s", ddl.parsed.operation,
                  ddl.parsed.database, ddl.parsed.collection);

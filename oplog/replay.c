@@ -143,7 +143,7 @@ static bool barrier(tow_replay_t *replay, tow_block_t *block, const bson_t *even
 
     while (ok && atomic_load(&replay->paused))
         ok = !tow_stop_wait(replay->options.stop, 50);
-    for (uint32_t i = 0; ok && tow_ddl_is_barrier(parsed) && i < replay->lane_count; i++)
+    for (uint32_t i = 0; ok && tow_ddl_is_barrier(replay, parsed) && i < replay->lane_count; i++)
         ok = tow_lane_wait_absorbed(&replay->lanes[i]);
     if (!ok)
         return tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped");

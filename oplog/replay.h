@@ -29,9 +29,16 @@ typedef struct {
                        const char *to_database, const char *to_name, bool *out_ours, tow_error_t *error);
     bool (*renamed)(void *data, tow_conn_t *destination, const char *from_ns, const char *database,
                     const char *name, tow_error_t *error);
-    void (*index)(void *data, const char *database, const char *name, const bson_t *specification);
-    bool (*index_drop)(void *data, const char *database, const char *name, const char *index,
+    /* Options and indexes as the source lists them, in the background. */
+    void (*alike)(void *data, const char *database, const char *name);
+    bool (*index_gone)(void *data, const char *database, const char *name, const char *index,
                        tow_error_t *error);
+    /* No index of the collection, or with no name of the database, is built until the release,
+     * which is due also after an error; waits for what is under way. `again`: it is made alike
+     * after that. */
+    bool (*hold)(void *data, const char *database, const char *name, tow_error_t *error);
+    void (*release)(void *data, const char *database, const char *name, bool again);
+    /* Options and indexes, before it returns. */
     bool (*reconcile)(void *data, const char *database, const char *name, tow_error_t *error);
     bool (*forget)(void *data, const char *ns, tow_error_t *error); /* the store's collection */
     /* The barrier of this token was carried out. */

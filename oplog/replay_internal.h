@@ -146,9 +146,10 @@ bool tow_lane_continue(tow_lane_t *lane, tow_namespace_t *collection, tow_dirty_
 void tow_lane_copy_again(tow_lane_t *lane);
 void tow_logs_free(tow_replay_t *replay);
 
-/* ddl.c: one DDL event. All but new collections and indexes are barriers: the dispatcher has flushed
- * everything before them, and they take the exclusive lock. Index builds run beside the replay. */
-bool tow_ddl_is_barrier(const tow_event_t *event);
+/* ddl.c: one DDL event. What gives a name another meaning is a barrier, and so are the limits of a
+ * capped collection: the dispatcher has flushed everything before them, and they take the exclusive
+ * lock. Indexes and options follow beside the replay. */
+bool tow_ddl_is_barrier(tow_replay_t *replay, const tow_event_t *event);
 bool tow_replay_ddl(tow_replay_t *replay, const bson_t *event, tow_optime_t time,
                     tow_block_t *block, tow_error_t *error);
 /* An event on a collection that nobody announced: looks it up at the source. NULL with error code 0:

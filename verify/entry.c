@@ -4,13 +4,14 @@
 #include <string.h>
 
 #include "engine/link/reply.h"
+#include "engine/state/store.h"
 
 void tow_track_entry_to_bson(const tow_track_entry_t *entry, tow_verify_mode_t mode, uint64_t seed,
                              bson_t *out)
 {
     uint64_t halves[2] = {BSON_UINT64_TO_LE((uint64_t)entry->digest.sum),
                           BSON_UINT64_TO_LE((uint64_t)(entry->digest.sum >> 64))};
-    bson_t id;
+    bson_t id, bounds;
 
     bson_init(out);
     bson_append_document_begin(out, "_id", -1, &id);
@@ -20,10 +21,13 @@ void tow_track_entry_to_bson(const tow_track_entry_t *entry, tow_verify_mode_t m
     bson_append_binary(out, "uuid", -1, BSON_SUBTYPE_UUID, entry->uuid, sizeof entry->uuid);
     bson_append_int32(out, "mode", -1, (int32_t)mode);
     bson_append_int64(out, "seed", -1, (int64_t)seed);
+    bson_init(&bounds);
     if (entry->min.value_type != BSON_TYPE_EOD)
-        bson_append_value(out, "min", -1, &entry->min);
+        bson_append_value(&bounds, "min", -1, &entry->min);
     if (entry->max.value_type != BSON_TYPE_EOD)
-        bson_append_value(out, "max", -1, &entry->max);
+        bson_append_value(&bounds, "max", -1, &entry->max);
+    tow_store_append_packed(out, "bounds", &bounds);
+    bson_destroy(&bounds);
     bson_append_int64(out, "documents", -1, (int64_t)entry->digest.documents);
     bson_append_int64(out, "bytes", -1, (int64_t)entry->digest.bytes);
     bson_append_binary(out, "sum", -1, BSON_SUBTYPE_BINARY, (const uint8_t *)halves, sizeof halves);
@@ -60,13 +64,13 @@ static bool parse_id(const bson_iter_t *iter, tow_track_entry_t *out)
     return out->ns != NULL;
 }
 
-static void parse_bounds(const bson_t *document, tow_track_entry_t *out)
+static void copy_bounds(const bson_t *bounds, tow_track_entry_t *out)
 {
     bson_iter_t iter;
 
-    if (bson_iter_init_find(&iter, document, "min"))
+    if (bson_iter_init_find(&iter, bounds, "min"))
         bson_value_copy(bson_iter_value(&iter), &out->min);
-    if (bson_iter_init_find(&iter, document, "max"))
+    if (bson_iter_init_find(&iter, bounds, "max"))
         bson_value_copy(bson_iter_value(&iter), &out->max);
 }
 
@@ -87,17 +91,19 @@ bool tow_track_entry_from_bson(const bson_t *document, tow_track_entry_t *out,
     int64_t mode, seed, documents, bytes;
     uint64_t halves[2];
     bson_iter_t iter;
+    bson_t bounds;
 
-    if (!bson_iter_init_find(&iter, document, "uuid") ||
+    if (!bson_iter_init_find(&iter, document, "bounds") || !tow_store_read_packed(&iter, &bounds) ||
+        !bson_iter_init_find(&iter, document, "uuid") ||
         !parse_binary(&iter, entry.uuid, sizeof entry.uuid) ||
         !bson_iter_init_find(&iter, document, "sum") ||
         !parse_binary(&iter, halves, sizeof halves) || !parse_number(document, "mode", &mode) ||
         !parse_number(document, "seed", &seed) ||
         !parse_number(document, "documents", &documents) ||
-        !parse_number(document, "bytes", &bytes) ||
-        !bson_iter_init_find(&iter, document, "_id") || !parse_id(&iter, &entry))
+        !parse_number(document, "bytes", &bytes) || !bson_iter_init_find(&iter, document, "_id") ||
+        !parse_id(&iter, &entry))
         return false;
-    parse_bounds(document, &entry);
+    copy_bounds(&bounds, &entry);
     entry.digest = (tow_digest_t){
         .documents = (uint64_t)documents,
         .bytes = (uint64_t)bytes,

@@ -171,13 +171,6 @@ bool tow_verify_locate_keys(tow_verify_pair_t *pair, tow_verify_unit_t *unit, co
 /* metadata.c: options, indexes, estimates; decides how the documents are compared. */
 bool tow_verify_prepare(tow_verify_pair_t *pair, tow_verify_item_t *item,
                         tow_error_t *error) TOW_CHECK;
-/* What differs between two raw index specifications or two collections' options, as a text that the
- * caller frees; NULL when nothing does. */
-char *tow_verify_index_difference(const bson_t *source, const bson_t *destination,
-                                  bool ttl_held_off);
-char *tow_verify_options_difference(const bson_t *source, const bson_t *destination,
-                                    bool ttl_held_off);
-
 /* What differs between how a collection is sharded (NULL: not sharded), as a constant text; NULL when
  * nothing does. */
 const char *tow_verify_sharding_difference(const tow_shard_key_t *source,

@@ -1,12 +1,10 @@
-/* metadata.c: compares what collections are: type, options, a view's definition, indexes.
- *
- * Values must be the same bytes, since both sides store what they were given. Numbers directly in
- * an option are compared by value: servers write `size` or `expireAfterSeconds` back in types of
- * their own. */
+/* metadata.c: compares what collections are: type, options, a view's definition, indexes; what is
+ * equal says engine/state/spec.h. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/link/reply.h"
+#include "engine/state/spec.h"
 #include "verify/internal.h"
 
 typedef struct {
@@ -28,107 +26,6 @@ static bool same_value(tow_value_t a, tow_value_t b)
         return tow_value_compare(a, b) == 0;
     return a.type == b.type && a.length == b.length &&
            (a.length == 0 || memcmp(a.data, b.data, a.length) == 0);
-}
-
-static bool is_listed(const char *name, const char *const *names)
-{
-    for (; *names; names++)
-        if (strcmp(name, *names) == 0)
-            return true;
-    return false;
-}
-
-/* An option that is listed with the value that it has when it is not: servers write some of them out
- * when a collection is changed. */
-static bool is_default(const bson_iter_t *option)
-{
-    static const char *const values[][2] = {{"validationLevel", "strict"},
-                                            {"validationAction", "error"}};
-    const char *name = bson_iter_key(option), *text;
-    bson_iter_t inner;
-
-    if (BSON_ITER_HOLDS_BOOL(option))
-        return !bson_iter_bool(option);
-    for (size_t i = 0; i < sizeof values / sizeof *values; i++)
-        if (!strcmp(name, values[i][0]) && tow_iter_text(option, &text))
-            return !strcmp(text, values[i][1]);
-    if (!BSON_ITER_HOLDS_DOCUMENT(option) || !bson_iter_recurse(option, &inner))
-        return false;
-    if (!strcmp(name, "changeStreamPreAndPostImages"))
-        return bson_iter_find(&inner, "enabled") && !bson_iter_as_bool(&inner);
-    return !strcmp(name, "validator") && !bson_iter_next(&inner);
-}
-
-/* Returns the name of the first field that is not the same on both sides, borrowed; NULL: none. */
-static const char *differing_field(const bson_t *source, const bson_t *destination,
-                                   const char *const *ignored)
-{
-    bson_iter_t left, right;
-
-    if (bson_iter_init(&left, source))
-        while (bson_iter_next(&left)) {
-            const char *name = bson_iter_key(&left);
-
-            if (is_listed(name, ignored))
-                continue;
-            if (!bson_iter_init_find(&right, destination, name)) {
-                if (!is_default(&left))
-                    return name;
-            } else if (!same_value(tow_value_of(&left), tow_value_of(&right))) {
-                return name;
-            }
-        }
-    if (bson_iter_init(&right, destination))
-        while (bson_iter_next(&right)) {
-            const char *name = bson_iter_key(&right);
-
-            if (!is_listed(name, ignored) && !bson_iter_init_find(&left, source, name) &&
-                !is_default(&right))
-                return name;
-        }
-    return NULL;
-}
-
-char *tow_verify_index_difference(const bson_t *source, const bson_t *destination,
-                                  bool ttl_held_off)
-{
-    /* The version of the index format is the server's choice, `background` no longer means
-     * anything. */
-    static const char *const always[] = {"v", "ns", "background", NULL};
-    static const char *const held_off[] = {"v", "ns", "background", "expireAfterSeconds", NULL};
-    const char *name = differing_field(source, destination, ttl_held_off ? held_off : always);
-
-    return name ? tow_strdup(name) : NULL;
-}
-
-static bool find_document(const bson_t *document, const char *name, bson_t *out)
-{
-    return tow_field_document(document, name, out);
-}
-
-char *tow_verify_options_difference(const bson_t *source, const bson_t *destination,
-                                    bool ttl_held_off)
-{
-    static const char *const always[] = {"uuid", "autoIndexId", "clusteredIndex", NULL};
-    static const char *const held_off[] = {"uuid", "autoIndexId", "clusteredIndex",
-                                           "expireAfterSeconds", NULL};
-    const char *name = differing_field(source, destination, ttl_held_off ? held_off : always);
-    bson_t left, right;
-    bool on_source, on_destination;
-    char *inner, *text;
-
-    if (name)
-        return tow_strdup(name);
-    /* A cluster key is an index: its format's version does not count. */
-    on_source = find_document(source, "clusteredIndex", &left);
-    on_destination = find_document(destination, "clusteredIndex", &right);
-    if (on_source != on_destination)
-        return tow_strdup("clusteredIndex");
-    if (!on_source || !(inner = tow_verify_index_difference(&left, &right, ttl_held_off)))
-        return NULL;
-    text = tow_format("clusteredIndex.%s", inner);
-    free(inner);
-    return text;
 }
 
 static const char *type_name(const tow_collection_info_t *info)
@@ -188,6 +85,8 @@ static void compare_types(tow_verify_run_t *run, tow_verify_item_t *item)
 {
     const tow_collection_info_t *source = item->source, *destination = item->destination;
     const tow_collection_info_t *any = source ? source : destination;
+    static const char *const ttl[] = {"expireAfterSeconds", NULL};
+    const tow_takes_t takes = tow_takes(run->options->destination);
     bool tell = !run->options->documents_only;
     char *text;
 
@@ -216,8 +115,8 @@ static void compare_types(tow_verify_run_t *run, tow_verify_item_t *item)
                      tow_format("%s at the source, %s at the destination", type_name(source),
                                 type_name(destination)));
     } else {
-        text = tow_verify_options_difference(&source->options, &destination->options,
-                                             run->options->ttl_held_off);
+        text = tow_options_difference(&source->options, &destination->options, &takes,
+                                      run->options->ttl_held_off ? ttl : NULL);
         if (text && tell)
             add_text(run, item, TOW_DIFFERENCE_OPTIONS, text);
         else
@@ -258,8 +157,8 @@ static void compare_indexes(tow_verify_run_t *run, tow_verify_item_t *item,
         if (!other) {
             add_text(run, item, TOW_DIFFERENCE_INDEXES,
                      tow_format("index %s: missing at the destination", name));
-        } else if ((field = tow_verify_index_difference(&source->items[i], other,
-                                                        run->options->ttl_held_off))) {
+        } else if ((field = tow_index_difference(&source->items[i], other,
+                                                 run->options->ttl_held_off))) {
             add_text(run, item, TOW_DIFFERENCE_INDEXES, tow_format("index %s: %s", name, field));
             free(field);
         }

@@ -31,4 +31,8 @@ void tow_check_filter(tow_check_run_t *run);
 void tow_check_indexes(tow_check_run_t *run);
 void tow_check_conflicts(tow_check_run_t *run);
 
+/* acceptance.c: one finding each. */
+void tow_check_views(tow_check_run_t *run);
+void tow_check_options(tow_check_run_t *run);
+
 #endif

@@ -173,6 +173,7 @@ void tow_job_verify_options(tow_job_t *job, tow_track_t *track, tow_verify_optio
                                   .settle = settle,
                                   .claims = job->claims,
                                   .sharding_aside = true, /* the copy does not shard */
+                                  .ttl_held_off = true,   /* until it was compared */
                                   .data = job,
                                   .documents = &job->verified_documents,
                                   .bytes = &job->verified_bytes,
@@ -242,21 +243,32 @@ static bool store_ttl(tow_job_t *job, bool restored, tow_error_t *error)
 
 bool tow_job_hold_off_ttl(tow_job_t *job, tow_error_t *error)
 {
-    if (!tow_copy_reconcile(job->copy, NULL, NULL, false, error) || !store_ttl(job, false, error))
+    if (!tow_copy_reconcile(job->copy, NULL, NULL, TOW_RECONCILE_ALONG, error) ||
+        !store_ttl(job, false, error))
         return false;
     job->ttl_restored = false;
     return true;
 }
 
-/* Gives the destination the source's catalog, TTL included, which a process that comes after a kill has to
- * know. A collection that only a new copy makes equal is copied first. */
+/* Lets the destination expire documents, the last of all steps: what it does then no comparison
+ * sees. A process that comes after a kill has to know. */
+static bool restore_ttl(tow_job_t *job, tow_error_t *error)
+{
+    if (!store_ttl(job, true, error))
+        return false;
+    job->ttl_restored = true;
+    return tow_copy_restore_ttl(job->copy, error);
+}
+
+/* Gives the destination the source's catalog, but for TTL. A collection that only a new copy makes
+ * equal is copied first. */
 static tow_finalized_t reconcile(tow_job_t *job, tow_error_t *error)
 {
     tow_finalized_t result = tow_job_check_gaps(job, error);
 
     if (result != TOW_FINALIZE_DONE)
         return result;
-    if (!store_ttl(job, true, error) || !tow_copy_reconcile(job->copy, NULL, NULL, true, error))
+    if (!tow_copy_reconcile(job->copy, NULL, NULL, TOW_RECONCILE_LAST, error))
         return TOW_FINALIZE_FAILED;
     if (!tow_copy_finished(job->copy)) {
         if (!tow_copy_wait(job->copy)) {
@@ -266,7 +278,7 @@ static tow_finalized_t reconcile(tow_job_t *job, tow_error_t *error)
         result = drain_quietly(job, error);
         if (result != TOW_FINALIZE_DONE)
             return result;
-        if (!tow_copy_reconcile(job->copy, NULL, NULL, true, error))
+        if (!tow_copy_reconcile(job->copy, NULL, NULL, TOW_RECONCILE_LAST, error))
             return TOW_FINALIZE_FAILED;
     }
     if (tow_copy_index_wait(job->copy))
@@ -401,8 +413,9 @@ static tow_finalized_t finalize(tow_job_t *job, tow_error_t *error)
         if (result == TOW_FINALIZE_DONE && tow_tail_late(job->tail))
             tell_late(job);
         if (result == TOW_FINALIZE_DONE && !late)
-            return !report || keep_report(job, report, error) ? TOW_FINALIZE_DONE
-                                                              : TOW_FINALIZE_FAILED;
+            return (!report || keep_report(job, report, error)) && restore_ttl(job, error)
+                       ? TOW_FINALIZE_DONE
+                       : TOW_FINALIZE_FAILED;
         if (result != TOW_FINALIZE_DONE) {
             tow_verify_report_destroy(report);
             return result;
@@ -412,6 +425,19 @@ static tow_finalized_t finalize(tow_job_t *job, tow_error_t *error)
     return call_off(job, error);
 }
 
+/* The destination refuses most of the cutover's steps beside a build, and nothing is gained by
+ * waiting for it later. */
+static bool await_builds(tow_job_t *job, tow_error_t *error)
+{
+    tow_copy_end_look(job->copy);
+    if (tow_copy_indexes_idle(job->copy))
+        return true;
+    tow_emit(&job->sink, TOW_LEVEL_INFO, "cutover_waits",
+             "the cutover begins when the destination has built the indexes that are under way");
+    tow_job_begin_effort(job, TOW_EFFORT_INDEXES);
+    return tow_copy_index_wait(job->copy) || stopped(job, error);
+}
+
 /* The count of late writes begins with a time of the source after the confirmation, and after the
  * block where one is asked for. */
 static tow_finalized_t begin_cutover(tow_job_t *job, tow_error_t *error)
@@ -419,6 +445,8 @@ static tow_finalized_t begin_cutover(tow_job_t *job, tow_error_t *error)
     tow_optime_t confirmed;
     bool blocks;
 
+    if (!await_builds(job, error))
+        return TOW_FINALIZE_FAILED;
     pthread_mutex_lock(&job->lock);
     if (!job->confirmed_ms) {
         job->confirmed_ms = tow_now_ms();
@@ -446,7 +474,7 @@ static bool resume_sync(tow_job_t *job, const tow_error_t *reason, tow_error_t *
     tow_emit(&job->sink, TOW_LEVEL_WARNING, "cutover_called_off", "the cutover is called off: %s",
              reason->message);
     tow_job_unblock_writes(job);
-    if (!tow_job_hold_off_ttl(job, error))
+    if (job->ttl_restored && !tow_job_hold_off_ttl(job, error))
         return false;
     pthread_mutex_lock(&job->lock);
     job->cutover = TOW_CUTOVER_NONE;

@@ -116,7 +116,7 @@ struct tow_job {
     tow_cutover_step_t cutover;
     bool block_wished;           /* by whoever asked for the cutover */
     bool writes_blocked;         /* by us, or they may be */
-    bool ttl_restored;           /* a killed cutover had done so, and it is not held off again */
+    bool ttl_restored; /* by a cutover, this one or a killed one; and it is not held off again */
     bool late_told;
     bool closed;                 /* how it ends is decided: too late to cancel */
     bool told_before;            /* by a record: an earlier process did it all */
@@ -127,6 +127,7 @@ struct tow_job {
     uint32_t called_off;
     uint64_t quiet_events;       /* the supervisor's own: the source's, and since when so many */
     int64_t quiet_since_ms;
+    bool looked; /* the supervisor's own: the catalogs were compared since it is in sync */
     struct {
         tow_effort_t kind;
         int64_t since_ms;

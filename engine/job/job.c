@@ -6,6 +6,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/duration.h"
 #include "engine/job/internal.h"
+#include "engine/link/versions.h"
 
 enum {
     IN_SYNC_LAG_MS = 2000,
@@ -295,6 +296,16 @@ static bool is_quiet(tow_job_t *job)
     return !job->called_off || tow_now_ms() - job->quiet_since_ms >= QUIET_MS;
 }
 
+/* Before 6.0 no event tells of indexes and options; and once in any case, for what an earlier
+ * process left. */
+static void follow_catalog(tow_job_t *job)
+{
+    if (job->looked && tow_server_can(tow_link_facts(job->source), TOW_EXPANDED_EVENTS))
+        return;
+    job->looked = true;
+    tow_copy_look(job->copy);
+}
+
 /* From the copy to the point where the cutover begins. False: stopped, or *error. */
 static bool reach_cutover(tow_job_t *job, tow_error_t *error)
 {
@@ -324,7 +335,9 @@ static bool reach_cutover(tow_job_t *job, tow_error_t *error)
             tow_job_begin_window(job);
             tow_tail_hurry(job->tail, false);
         }
-        quiet = !job->config.manual && is_quiet(job);
+        if (tow_job_phase(job) == TOW_PHASE_IN_SYNC)
+            follow_catalog(job);
+        quiet = !job->config.manual && is_quiet(job) && tow_copy_indexes_idle(job->copy);
         pthread_mutex_lock(&job->lock);
         /* Decided under the lock: a pause comes before it, and holds the cutover up, or is refused. */
         wished = job->phase == TOW_PHASE_IN_SYNC && !job->pause_wished &&

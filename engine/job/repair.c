@@ -126,11 +126,11 @@ static bool announce(tow_repair_t *repair, tow_error_t *error)
 
 bool tow_repair_catalog(tow_repair_t *repair, tow_error_t *error)
 {
-    if (!tow_copy_reconcile(repair->copy, NULL, NULL, true, error))
+    if (!tow_copy_reconcile(repair->copy, NULL, NULL, TOW_RECONCILE_TTL, error))
         return false;
     if (!tow_copy_finished(repair->copy) &&
         (!tow_copy_wait(repair->copy) ||
-         !tow_copy_reconcile(repair->copy, NULL, NULL, true, error)))
+         !tow_copy_reconcile(repair->copy, NULL, NULL, TOW_RECONCILE_TTL, error)))
         return tow_stop_requested(repair->options.stop) ? stopped(repair->options.stop, error) : false;
     if (!tow_copy_index_wait(repair->copy))
         return stopped(repair->options.stop, error);

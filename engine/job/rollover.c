@@ -103,7 +103,7 @@ bool tow_job_resync(tow_job_t *job, tow_error_t *error)
     bool settled;
 
     /* Collections may have come, gone or become others. */
-    if (!tow_copy_drop_gone(job->copy, error) || !tow_copy_reconcile(job->copy, NULL, NULL, false, error))
+    if (!tow_copy_drop_gone(job->copy, error) || !tow_copy_reconcile(job->copy, NULL, NULL, TOW_RECONCILE_ALONG, error))
         return tow_fail_context(error, "after a rollover");
     if (!tow_copy_finished(job->copy))
         return true; /* again, when what was missing is copied */

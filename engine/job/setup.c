@@ -94,28 +94,35 @@ static bool ddl_copy_again(void *data, const char *database, const char *name, b
     return tow_copy_again(job->copy, database, name, out_found, error);
 }
 
-static void ddl_index(void *data, const char *database, const char *name,
-                      const bson_t *specification)
+static void ddl_alike(void *data, const char *database, const char *name)
 {
-    tow_job_t *job = data;
-
-    if (tow_index_is_shown(job->source, specification))
-        tow_copy_index_async(job->copy, database, name, specification);
+    tow_copy_make_alike(((tow_job_t *)data)->copy, database, name);
 }
 
-static bool ddl_index_drop(void *data, const char *database, const char *name, const char *index,
+static bool ddl_index_gone(void *data, const char *database, const char *name, const char *index,
                            tow_error_t *error)
 {
     tow_job_t *job = data;
 
     /* Where none are built, one of that name is somebody else's. */
     return job->config.indexes == TOW_INDEXES_NONE ||
-           tow_copy_index_drop(job->copy, database, name, index, error);
+           tow_copy_index_gone(job->copy, database, name, index, error);
+}
+
+static bool ddl_hold(void *data, const char *database, const char *name, tow_error_t *error)
+{
+    return tow_copy_hold(((tow_job_t *)data)->copy, database, name, error);
+}
+
+static void ddl_release(void *data, const char *database, const char *name, bool again)
+{
+    tow_copy_release(((tow_job_t *)data)->copy, database, name, again);
 }
 
 static bool ddl_reconcile(void *data, const char *database, const char *name, tow_error_t *error)
 {
-    return tow_copy_reconcile(((tow_job_t *)data)->copy, database, name, false, error);
+    return tow_copy_reconcile(((tow_job_t *)data)->copy, database, name, TOW_RECONCILE_ALONG,
+                              error);
 }
 
 static bool ddl_forget(void *data, const char *ns, tow_error_t *error)
@@ -178,8 +185,8 @@ static bool make_components(tow_job_t *job, const char *series, tow_error_t *err
         .dirty_bytes = config->memory_bytes * 3 / 5,
         .retry_window_ms = config->retry_window_ms,
         .touched = tow_job_verifies_online(job) ? touched : NULL,
-        .ddl = {job, ddl_copying, ddl_create, ddl_copy_again, ddl_dropped, ddl_may_rename, ddl_renamed, ddl_index, ddl_index_drop,
-                ddl_reconcile, ddl_forget, ddl_save}};
+        .ddl = {job, ddl_copying, ddl_create, ddl_copy_again, ddl_dropped, ddl_may_rename, ddl_renamed, ddl_alike,
+                ddl_index_gone, ddl_hold, ddl_release, ddl_reconcile, ddl_forget, ddl_save}};
 
     if (!spool || !tow_claims_load(job->claims, error)) {
         tow_spool_close(spool);

@@ -7,6 +7,18 @@
 #include "copy/copy.h"
 #include "engine/base/clock.h"
 #include "engine/base/memory.h"
+#include "engine/state/spec.h"
+
+/* By a value that is no number of seconds, not by one that is just large. */
+static bool never_expires(const bson_t *index)
+{
+    bson_iter_t iter;
+
+    return bson_iter_init_find(&iter, index, "expireAfterSeconds") &&
+           tow_ttl_seconds(&iter) == INT32_MAX &&
+           !((BSON_ITER_HOLDS_INT(&iter) || BSON_ITER_HOLDS_DOUBLE(&iter)) &&
+             bson_iter_as_double(&iter) >= INT32_MAX);
+}
 
 static bool measure(tow_conn_t *source, tow_surveyed_t *item, uint64_t range_bytes,
                     tow_error_t *error)
@@ -23,6 +35,8 @@ static bool measure(tow_conn_t *source, tow_surveyed_t *item, uint64_t range_byt
     item->indexes = (uint32_t)indexes.count + 1;
     item->ranges =
         info->capped || info->collated ? 1 : tow_copy_wanted_ranges(stats.bytes, range_bytes);
+    for (size_t i = 0; i < indexes.count; i++)
+        item->never_expires = item->never_expires || never_expires(&indexes.items[i]);
     tow_indexes_clear(&indexes);
     return true;
 }

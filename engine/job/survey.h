@@ -11,6 +11,7 @@ typedef struct {
     tow_collection_stats_t size;       /* estimates of the server */
     uint32_t indexes;                  /* with the one on _id */
     uint32_t ranges;
+    bool never_expires; /* a TTL index of it has a value that is NaN or the like */
 } tow_surveyed_t;
 
 typedef struct {

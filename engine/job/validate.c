@@ -13,6 +13,7 @@
 #include "engine/base/clock.h"
 #include "engine/job/checks.h"
 #include "engine/job/same.h"
+#include "engine/link/reply.h"
 #include "engine/link/sharding.h"
 #include "engine/link/versions.h"
 
@@ -323,20 +324,45 @@ static double number_at(const bson_t *reply, const char *path)
                : 0;
 }
 
+/* A mongos adds up all disks, but collections arrive on the primary shards of their databases: of
+ * whichever has the least room all of it may be needed. */
+static void read_room(const bson_t *reply, double *out_used, double *out_total)
+{
+    bson_iter_t iter, shards;
+
+    *out_used = number_at(reply, "fsUsedSize");
+    *out_total = number_at(reply, "fsTotalSize");
+    if (!bson_iter_init_find(&iter, reply, "raw") || !bson_iter_recurse(&iter, &shards))
+        return;
+    for (bool first = true; bson_iter_next(&shards);) {
+        bson_t shard;
+
+        if (!tow_iter_document(&shards, &shard) || number_at(&shard, "fsTotalSize") <= 0)
+            continue;
+        if (first || number_at(&shard, "fsTotalSize") - number_at(&shard, "fsUsedSize") <
+                         *out_total - *out_used) {
+            *out_total = number_at(&shard, "fsTotalSize");
+            *out_used = number_at(&shard, "fsUsedSize");
+        }
+        first = false;
+    }
+}
+
 static void check_destination_disk(tow_check_run_t *run)
 {
     tow_send_options_t send = {.flags = TOW_SEND_RETRY};
     bson_t command = BSON_INITIALIZER, reply;
+    double used, total;
     tow_error_t error;
 
     if (tow_skip_without(run, "destination_disk", true, true) ||
         tow_skip_without_survey(run, "destination_disk"))
         return;
     bson_append_int32(&command, "dbStats", -1, 1);
-    if (tow_conn_command(run->destination, "admin", &command, &send, &reply, &error))
-        tow_judge_destination(run->findings, run->out->survey.bytes,
-                              number_at(&reply, "fsUsedSize"), number_at(&reply, "fsTotalSize"));
-    else
+    if (tow_conn_command(run->destination, "admin", &command, &send, &reply, &error)) {
+        read_room(&reply, &used, &total);
+        tow_judge_destination(run->findings, run->out->survey.bytes, used, total);
+    } else
         tow_find_skipped(run->findings, "destination_disk", "the destination does not tell: %s",
                          refusal(&error));
     bson_destroy(&reply);
@@ -457,6 +483,8 @@ void tow_job_check(tow_job_t *job, bool starting, tow_checked_t *out)
     tow_check_left_out(&run);
     tow_check_filter(&run);
     tow_check_indexes(&run);
+    tow_check_options(&run);
+    tow_check_views(&run);
     tow_check_conflicts(&run);
     check_spool(&run);
     check_destination_disk(&run);

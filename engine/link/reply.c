@@ -25,6 +25,19 @@ bool tow_iter_list(const bson_iter_t *iter, bson_iter_t *out)
     return BSON_ITER_HOLDS_ARRAY(iter) && bson_iter_recurse(iter, out);
 }
 
+bool tow_iter_packed(const bson_iter_t *iter, bson_t *out)
+{
+    const uint8_t *data;
+    uint32_t length;
+    bson_t document;
+
+    if (!BSON_ITER_HOLDS_BINARY(iter))
+        return false;
+    bson_iter_binary(iter, NULL, &length, &data);
+    return bson_init_static(&document, data, length) && tow_is_readable(&document) &&
+           bson_init_static(out, data, length);
+}
+
 bool tow_iter_text(const bson_iter_t *iter, const char **out)
 {
     const char *text;

@@ -13,6 +13,7 @@ bool tow_iter_document(const bson_iter_t *iter, bson_t *out);
 bool tow_iter_list(const bson_iter_t *iter,
                    bson_iter_t *out); /* an array, before its first entry */
 bool tow_iter_text(const bson_iter_t *iter, const char **out); /* UTF-8 without NUL */
+bool tow_iter_packed(const bson_iter_t *iter, bson_t *out); /* a document kept as binary */
 bool tow_iter_time(const bson_iter_t *iter, tow_optime_t *out);
 bool tow_iter_number(const bson_iter_t *iter,
                      int64_t *out); /* a whole number of any numeric type */

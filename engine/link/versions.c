@@ -37,6 +37,8 @@ static const struct {
     [TOW_PREPARE_UNIQUE] = {VERSION(6, 0), ALWAYS, ON_ALL},
     /* Release notes of 6.0; refused (40415) by 4.4: recorded. */
     [TOW_EXPANDED_EVENTS] = {VERSION(6, 0), ALWAYS, ON_SET | ON_MONGOS},
+    /* 4.4: IndexBuildAborted (276): recorded; 4.2 answers 12587 until the end. */
+    [TOW_ABORT_BUILDS] = {VERSION(4, 4), ALWAYS, ON_ALL},
     /* Release notes of 6.0. */
     [TOW_BLOCK_WRITES] = {VERSION(6, 0), ALWAYS, ON_SET | ON_MONGOS},
     /* 4.4 db/repl/replication_coordinator_impl.cpp (enableMajorityReadConcern); release notes of 5.0. */

@@ -18,8 +18,9 @@ typedef enum {
     TOW_CREATE_TEMP,         /* the option temp of create, which listCollections shows */
     TOW_NESTED_DOLLAR,       /* names that begin with $ may stand below the top of a replacement */
     TOW_BYPASS_EMPTY_TS,     /* bypassEmptyTsReplacement may be known: worth asking */
-    TOW_PREPARE_UNIQUE,      /* collMod with prepareUnique and unique of an index */
+    TOW_PREPARE_UNIQUE,      /* collMod with prepareUnique and unique, or a TTL, of an index without */
     TOW_EXPANDED_EVENTS,     /* showExpandedEvents: create, createIndexes, dropIndexes, modify and more */
+    TOW_ABORT_BUILDS,        /* dropIndexes of all that one createIndexes builds ends it */
     TOW_BLOCK_WRITES,        /* the command setUserWriteBlockMode */
     TOW_ALWAYS_MAJORITY,     /* majority reads cannot be switched off */
     TOW_FEATURES

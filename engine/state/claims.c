@@ -277,6 +277,21 @@ bool tow_claims_end(tow_claims_t *claims, const char *ns, tow_error_t *error)
 
 /* Asking ----------------------------------------------------------------------------------------*/
 
+/* Whether we made it under another name: a process may have been killed after it renamed a collection, and
+ * before it recorded that. An identity is given once. The lock is held. */
+static bool is_renamed(const tow_claims_t *claims, const uint8_t uuid[16])
+{
+    static const uint8_t none[16];
+    entry_t *entry, *next;
+
+    if (!memcmp(uuid, none, sizeof none))
+        return false;
+    HASH_ITER(hh, claims->entries, entry, next)
+        if (entry->state == TOW_CLAIM_MADE && !memcmp(entry->uuid, uuid, sizeof entry->uuid))
+            return true;
+    return false;
+}
+
 tow_claim_t tow_claims_of(tow_claims_t *claims, const char *ns, const uint8_t uuid[16])
 {
     tow_claim_t state = TOW_CLAIM_NONE;
@@ -291,6 +306,8 @@ tow_claim_t tow_claims_of(tow_claims_t *claims, const char *ns, const uint8_t uu
     if (entry && (state == TOW_CLAIM_NONE || state == TOW_CLAIM_MEANT) &&
         (entry->builds || entry->by_build))
         state = TOW_CLAIM_MAYBE;
+    if (state == TOW_CLAIM_NONE && is_renamed(claims, uuid))
+        state = TOW_CLAIM_MADE;
     pthread_mutex_unlock(&claims->lock);
     return state;
 }

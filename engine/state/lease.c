@@ -89,6 +89,23 @@ static bool is_same_deployment(const char *before, const char *now, bool here)
     return identity == TOW_IDENTITY_SAME || (here && identity == TOW_IDENTITY_OPEN);
 }
 
+/* How the job's records are laid out; a job goes on in the format that it began with. */
+static bool check_format(const bson_t *document, tow_error_t *error)
+{
+    bson_iter_t iter;
+    int64_t format = 1; /* the first had no number */
+
+    if (bson_iter_init_find(&iter, document, "format") && BSON_ITER_HOLDS_NUMBER(&iter))
+        format = bson_iter_as_int64(&iter);
+    return format == TOW_STATE_FORMAT ||
+           tow_fail(
+               error, TOW_ERROR_SETTINGS,
+               "the job was begun by another version of Towline: its records have format %" PRId64
+               ", this version reads %d; go on with that version, or begin a new job with another "
+               "--job and an empty destination",
+               format, TOW_STATE_FORMAT);
+}
+
 /* Compares what must not change. */
 static bool check_settings(const bson_t *document, const tow_settings_t *settings,
                            tow_error_t *error)
@@ -100,6 +117,8 @@ static bool check_settings(const bson_t *document, const tow_settings_t *setting
                   {"destination", "the destination", settings->destination_identity, true, true},
                   {"filter", "the filter", settings->filter, false, false}};
 
+    if (!check_format(document, error))
+        return false;
     for (size_t i = 0; i < sizeof checks / sizeof *checks; i++) {
         bson_iter_t iter;
         const char *before = "";
@@ -284,6 +303,7 @@ static bool create_job(tow_store_t *store, tow_error_t *error)
     bson_append_array_begin(&command, "documents", -1, &list);
     bson_append_document_begin(&list, "0", -1, &document);
     bson_append_utf8(&document, "_id", -1, "job", -1);
+    bson_append_int32(&document, "format", -1, TOW_STATE_FORMAT);
     bson_append_int64(&document, "epoch", -1, 0);
     bson_append_document_end(&list, &document);
     bson_append_array_end(&command, &list);

@@ -10,7 +10,7 @@
 #include "engine/link/reply.h"
 #include "engine/state/key.h"
 
-enum { RANGES_A_MESSAGE = 1000, NAMESPACE_NOT_FOUND = 26 };
+enum { RANGES_A_MESSAGE = 1000, BYTES_A_MESSAGE = 8 << 20 /* bounds may be large */ };
 
 void tow_range_clear(tow_range_t *range)
 {
@@ -21,11 +21,21 @@ void tow_range_clear(tow_range_t *range)
     range->has_min = range->has_max = false;
 }
 
-static void append_range_id(bson_t *out, const char *ns, uint32_t number)
+void tow_store_append_packed(bson_t *out, const char *name, const bson_t *document)
+{
+    bson_append_binary(out, name, -1, BSON_SUBTYPE_BINARY, bson_get_data(document), document->len);
+}
+
+bool tow_store_read_packed(const bson_iter_t *iter, bson_t *out)
+{
+    return tow_iter_packed(iter, out);
+}
+
+static void append_range_id(bson_t *out, const char *name, const char *ns, uint32_t number)
 {
     bson_t id;
 
-    bson_append_document_begin(out, "_id", -1, &id);
+    bson_append_document_begin(out, name, -1, &id);
     bson_append_utf8(&id, "ns", -1, ns, -1);
     bson_append_int32(&id, "n", -1, (int32_t)number);
     bson_append_document_end(out, &id);
@@ -36,20 +46,30 @@ static void append_range(bson_t *out, const char *ns, const tow_range_t *range)
     static const char *const states[] = {"open", "started", "done"};
     bson_t bounds;
 
-    append_range_id(out, ns, range->number);
-    bson_append_utf8(out, "ns", -1, ns, -1);
-    /* In a document of their own, where a server leaves an empty timestamp alone. */
-    bson_append_document_begin(out, "bounds", -1, &bounds);
+    append_range_id(out, "_id", ns, range->number);
+    bson_init(&bounds);
     if (range->has_min)
         bson_append_value(&bounds, "min", -1, &range->min);
     if (range->has_max)
         bson_append_value(&bounds, "max", -1, &range->max);
-    bson_append_document_end(out, &bounds);
+    tow_store_append_packed(out, "bounds", &bounds);
+    bson_destroy(&bounds);
     bson_append_utf8(out, "state", -1, states[range->state], -1);
     tow_store_append_time(out, "lo", range->lo);
     tow_store_append_time(out, "hi", range->hi);
     bson_append_int64(out, "documents", -1, (int64_t)range->documents);
     bson_append_int64(out, "bytes", -1, (int64_t)range->bytes);
+}
+
+/* By their keys, which are the only index: there may be very many. */
+static void append_ranges_of(bson_t *filter, const char *ns)
+{
+    bson_t bounds;
+
+    bson_append_document_begin(filter, "_id", -1, &bounds);
+    append_range_id(&bounds, "$gte", ns, 0);
+    append_range_id(&bounds, "$lte", ns, INT32_MAX);
+    bson_append_document_end(filter, &bounds);
 }
 
 typedef struct {
@@ -74,9 +94,9 @@ static void take_document(void *data, const bson_t *document)
     documents->items[documents->count++] = bson_copy(document);
 }
 
-/* All documents of a collection that match {field: value}, or all with NULL. */
-static bool read_all(tow_store_t *store, const char *collection, const char *field,
-                     const char *value, documents_t *out, tow_error_t *error)
+/* All documents of a collection that match, or all with NULL. */
+static bool read_all(tow_store_t *store, const char *collection, const bson_t *filter,
+                     documents_t *out, tow_error_t *error)
 {
     tow_optime_t after = tow_link_time(store->options.destination);
     bson_t command = BSON_INITIALIZER, part;
@@ -84,11 +104,8 @@ static bool read_all(tow_store_t *store, const char *collection, const char *fie
 
     *out = (documents_t){0};
     bson_append_utf8(&command, "find", -1, collection, -1);
-    if (field) {
-        bson_append_document_begin(&command, "filter", -1, &part);
-        bson_append_utf8(&part, field, -1, value, -1);
-        bson_append_document_end(&command, &part);
-    }
+    if (filter)
+        bson_append_document(&command, "filter", -1, filter);
     bson_append_document_begin(&command, "readConcern", -1, &part);
     bson_append_utf8(&part, "level", -1, "majority", -1);
     if (after && !tow_link_facts(store->options.destination)->standalone)
@@ -149,22 +166,50 @@ static bool delete_documents(tow_store_t *store, const char *collection, bson_t 
     return ok;
 }
 
+static bool delete_all(tow_store_t *store, const char *collection, const bson_t *filter,
+                       tow_error_t *error)
+{
+    documents_t documents;
+    bool ok = read_all(store, collection, filter, &documents, error) &&
+              delete_documents(store, collection, documents.items, documents.count, error);
+
+    free_documents(&documents);
+    return ok;
+}
+
 bool tow_store_delete_by(tow_store_t *store, const char *collection, const char *field,
                          const char *value, tow_error_t *error)
 {
-    documents_t documents;
-    bool ok = read_all(store, collection, field, value, &documents, error);
+    bson_t filter = BSON_INITIALIZER;
+    bool ok;
 
-    ok = ok && delete_documents(store, collection, documents.items, documents.count, error);
-    free_documents(&documents);
+    bson_append_utf8(&filter, field, -1, value, -1);
+    ok = delete_all(store, collection, &filter, error);
+    bson_destroy(&filter);
+    return ok;
+}
+
+static bool delete_ranges(tow_store_t *store, const char *ns, tow_error_t *error)
+{
+    bson_t filter = BSON_INITIALIZER;
+    bool ok;
+
+    append_ranges_of(&filter, ns);
+    ok = delete_all(store, "ranges", &filter, error);
+    bson_destroy(&filter);
     return ok;
 }
 
 static bool remove_collection(tow_store_t *store, const char *ns, tow_error_t *error)
 {
+    bson_t filter = BSON_INITIALIZER;
+    bool ok;
+
+    bson_append_utf8(&filter, "_id", -1, ns, -1);
     /* The collection first: ranges without one mean nothing. */
-    return tow_store_delete_by(store, "collections", "_id", ns, error) &&
-           tow_store_delete_by(store, "ranges", "ns", ns, error);
+    ok = delete_all(store, "collections", &filter, error) && delete_ranges(store, ns, error);
+    bson_destroy(&filter);
+    return ok;
 }
 
 /* Appends as many ranges as one message holds, from `from` on; returns where the next one begins.
@@ -257,7 +302,7 @@ static bool record(tow_store_t *store, const tow_collection_info_t *info, tow_op
     bson_append_utf8(&document, "db", -1, info->database, -1);
     bson_append_utf8(&document, "name", -1, info->name, -1);
     bson_append_int32(&document, "type", -1, info->type);
-    bson_append_document(&document, "options", -1, &info->options);
+    tow_store_append_packed(&document, "options", &info->options);
     bson_append_binary(&document, "uuid", -1, BSON_SUBTYPE_UUID, info->uuid, sizeof info->uuid);
     tow_store_append_time(&document, "readTime", read_at);
     bson_append_int32(&document, "ranges", -1, (int32_t)ranges);
@@ -280,8 +325,7 @@ bool tow_store_put_collection(tow_store_t *store, const tow_collection_info_t *i
     if (!store)
         return true;
     pthread_mutex_lock(&store->lock);
-    ok = record(store, info, 0, 0, error) &&
-         tow_store_delete_by(store, "ranges", "ns", info->ns, error) &&
+    ok = record(store, info, 0, 0, error) && delete_ranges(store, info->ns, error) &&
          insert_ranges(store, info->ns, ranges, count, error) &&
          (!count || record(store, info, read_at, count, error));
     pthread_mutex_unlock(&store->lock);
@@ -339,23 +383,29 @@ bool tow_store_remove_collection(tow_store_t *store, const char *ns, tow_error_t
 
 /* Restart ---------------------------------------------------------------------------------------*/
 
-static void parse_bounds(bson_iter_t *iter, tow_range_t *out)
+static bool parse_bounds(const bson_iter_t *iter, tow_range_t *out)
 {
-    while (bson_iter_next(iter)) {
-        if (!strcmp(bson_iter_key(iter), "min")) {
-            bson_value_copy(bson_iter_value(iter), &out->min);
-            out->has_min = true;
-        } else if (!strcmp(bson_iter_key(iter), "max")) {
-            bson_value_copy(bson_iter_value(iter), &out->max);
-            out->has_max = true;
-        }
+    bson_iter_t bound;
+    bson_t bounds;
+
+    if (!tow_store_read_packed(iter, &bounds))
+        return false;
+    if (bson_iter_init_find(&bound, &bounds, "min")) {
+        bson_value_copy(bson_iter_value(&bound), &out->min);
+        out->has_min = true;
     }
+    if (bson_iter_init_find(&bound, &bounds, "max")) {
+        bson_value_copy(bson_iter_value(&bound), &out->max);
+        out->has_max = true;
+    }
+    return true;
 }
 
 static bool parse_range(const bson_t *document, tow_range_t *out)
 {
     bson_iter_t iter, child;
     const char *state;
+    bool bounded = false;
 
     *out = (tow_range_t){0};
     if (!bson_iter_init(&iter, document))
@@ -366,8 +416,8 @@ static bool parse_range(const bson_t *document, tow_range_t *out)
         if (!strcmp(name, "_id") && bson_iter_recurse(&iter, &child) &&
             bson_iter_find(&child, "n")) {
             out->number = (uint32_t)bson_iter_as_int64(&child);
-        } else if (!strcmp(name, "bounds") && bson_iter_recurse(&iter, &child)) {
-            parse_bounds(&child, out);
+        } else if (!strcmp(name, "bounds")) {
+            bounded = parse_bounds(&iter, out);
         } else if (!strcmp(name, "state") && tow_iter_text(&iter, &state)) {
             out->state = !strcmp(state, "done")      ? TOW_RANGE_DONE
                          : !strcmp(state, "started") ? TOW_RANGE_STARTED
@@ -382,7 +432,7 @@ static bool parse_range(const bson_t *document, tow_range_t *out)
             out->bytes = (uint64_t)bson_iter_as_int64(&iter);
         }
     }
-    return true;
+    return bounded;
 }
 
 static int by_number(const void *left, const void *right)
@@ -395,6 +445,7 @@ static int by_number(const void *left, const void *right)
 static bool hand_over(tow_store_t *store, const bson_t *collection, tow_store_each_fn each,
                       void *data, tow_error_t *error)
 {
+    bson_t filter = BSON_INITIALIZER;
     documents_t documents;
     tow_range_t *ranges;
     const char *ns;
@@ -407,9 +458,11 @@ static bool hand_over(tow_store_t *store, const bson_t *collection, tow_store_ea
     if (!tow_field_text(collection, "_id", &ns))
         return tow_fail(error, TOW_ERROR_SERVER, "the job's state (%s) has a collection without a name",
                         store->database);
+    append_ranges_of(&filter, ns);
     pthread_mutex_lock(&store->lock);
-    ok = read_all(store, "ranges", "ns", ns, &documents, error);
+    ok = read_all(store, "ranges", &filter, &documents, error);
     pthread_mutex_unlock(&store->lock);
+    bson_destroy(&filter);
     if (!ok)
         return false;
     ranges = tow_alloc((documents.count + 1) * sizeof *ranges);
@@ -434,7 +487,7 @@ bool tow_store_each_collection(tow_store_t *store, tow_store_each_fn each, void 
     bool ok;
 
     pthread_mutex_lock(&store->lock);
-    ok = read_all(store, "collections", NULL, NULL, &collections, error);
+    ok = read_all(store, "collections", NULL, &collections, error);
     pthread_mutex_unlock(&store->lock);
     for (size_t i = 0; ok && i < collections.count; i++)
         ok = hand_over(store, collections.items[i], each, data, error);

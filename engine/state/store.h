@@ -80,10 +80,16 @@ bool tow_store_save_checkpoint(tow_store_t *store, const tow_checkpoint_t *check
 bool tow_store_load_checkpoint(tow_store_t *store, tow_checkpoint_t *out, bool *out_found,
                                tow_error_t *error) TOW_CHECK;
 
+/* What is somebody's data or options is stored as binary: a server has rules for names of fields,
+ * and older ones store none that begin with $. */
+void tow_store_append_packed(bson_t *out, const char *name, const bson_t *document);
+/* *out borrows from the iterator's document. False: it holds nothing of the kind. */
+bool tow_store_read_packed(const bson_iter_t *iter, bson_t *out);
+
 /* Collections and ranges of the copy. Documents are as follows (any further field is kept):
- *   collections: {_id: ns, options, type, uuid, readTime: Timestamp, copied: bool, indexed: bool}
- *   ranges: {_id: {ns, n: int}, min?, max?, state: "open"|"started"|"done", lo, hi: Timestamp,
- *            documents, bytes: int64}   (min/max absent: open end) */
+ *   collections: {_id: ns, options: packed, type, uuid, readTime: Timestamp, copied: bool, indexed:
+ * bool} ranges: {_id: {ns, n: int}, bounds: packed {min?, max?}, state: "open"|"started"|"done",
+ *            lo, hi: Timestamp, documents, bytes: int64}   (min/max absent: open end) */
 typedef struct {
     uint32_t number;
     bool has_min, has_max;

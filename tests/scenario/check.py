@@ -25,6 +25,7 @@ NAMES = ["source_uri", "source_name", "source_connection", "source_tls", "source
          "destination_login", "source_kind", "source_member", "destination_member",
          "same_deployment", "versions", "source_privileges", "destination_privileges", "source_reads",
          "source_stream", "destination_reads", "job_settings", "job_lease", "unsupported", "left_out", "filter", "indexes",
+         "options", "views",
          "destination_empty", "spool_disk", "destination_disk", "oplog_window", "clock_skew",
          "open_files"]
 USERS = {"root": ["root"], "full": ["readAnyDatabase", "clusterMonitor"],

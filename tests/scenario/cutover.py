@@ -7,6 +7,7 @@ import pathlib
 import signal
 import sys
 import threading
+import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 sys.dont_write_bytecode = True
@@ -129,6 +130,11 @@ def late_writes(scenario, pair):
         with scenario.case("writes %s are applied, counted and reported" % label):
             job = scenario.job(proxied, name="late", verify_rate=0)
             job.wait_in_sync()
+            # The catalogs are compared once when the job gets in sync: that is over, and is not held.
+            log, count = proxied.destination.script.log, -1
+            while count != log.count("listCollections"):
+                count = log.count("listCollections")
+                time.sleep(0.5)
             with Hold(list(proxied)[side], command, when, after=1 - side) as hold:
                 job.commit()
                 hold.wait(scenario)

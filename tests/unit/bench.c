@@ -37,6 +37,19 @@ static bool forget(void *data, const char *ns, tow_error_t *error)
     return true;
 }
 
+static bool hold(void *data, const char *database, const char *name, tow_error_t *error)
+{
+    return true;
+}
+
+static void release(void *data, const char *database, const char *name, bool again)
+{
+}
+
+static void alike(void *data, const char *database, const char *name)
+{
+}
+
 static bool save_ddl(void *data, const bson_t *token, tow_optime_t time, tow_error_t *error)
 {
     bench_t *bench = data;
@@ -61,7 +74,7 @@ void bench_start_replay(bench_t *bench, tow_optime_t horizon)
         .dirty_bytes = 1 << 20,
         .retry_window_ms = 5000,
         .ddl = {.data = bench, .copying = is_copying, .create = create, .copy_again = copy_again,
-                .forget = forget, .save_ddl = save_ddl}};
+                .alike = alike, .hold = hold, .release = release, .forget = forget, .save_ddl = save_ddl}};
     tow_error_t error;
 
     double_stop(bench->source, bench->stop);

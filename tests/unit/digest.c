@@ -207,64 +207,6 @@ static void test_first_differing_path(void **state)
     expect_path("{\"a\":[]}", "{\"a\":{}}", "a");
 }
 
-typedef char *(*difference_fn)(const bson_t *, const bson_t *, bool);
-
-static void expect_field(difference_fn difference, bool held_off, const char *a_json,
-                         const char *b_json, const char *expected)
-{
-    bson_t *a = parse(a_json), *b = parse(b_json);
-
-    for (int turn = 0; turn < 2; turn++) {
-        char *field = turn ? difference(b, a, held_off) : difference(a, b, held_off);
-
-        if (expected)
-            assert_string_equal(field, expected);
-        else
-            assert_null(field);
-        free(field);
-    }
-    bson_destroy(a);
-    bson_destroy(b);
-}
-
-static void test_index_specifications(void **state)
-{
-    difference_fn index = tow_verify_index_difference;
-
-    expect_field(index, false, "{\"v\":2,\"key\":{\"a\":1},\"name\":\"a_1\",\"ns\":\"x.y\"}",
-                 "{\"name\":\"a_1\",\"key\":{\"a\":1},\"v\":1}", NULL);
-    expect_field(index, false, "{\"key\":{\"a\":1,\"b\":1}}", "{\"key\":{\"b\":1,\"a\":1}}", "key");
-    expect_field(index, false, "{\"key\":{\"a\":1}}",
-                 "{\"key\":{\"a\":{\"$numberDouble\":\"1.0\"}}}", "key");
-    expect_field(index, false, "{\"unique\":true}", "{}", "unique");
-    expect_field(index, false, "{\"expireAfterSeconds\":5}", "{\"expireAfterSeconds\":6}",
-                 "expireAfterSeconds");
-    expect_field(index, false, "{\"expireAfterSeconds\":5}",
-                 "{\"expireAfterSeconds\":{\"$numberDouble\":\"5.0\"}}", NULL);
-    expect_field(index, true, "{\"expireAfterSeconds\":5}", "{\"expireAfterSeconds\":2147483647}",
-                 NULL);
-}
-
-static void test_collection_options(void **state)
-{
-    difference_fn options = tow_verify_options_difference;
-
-    expect_field(options, false, "{\"capped\":true,\"size\":{\"$numberLong\":\"4096\"}}",
-                 "{\"size\":4096,\"capped\":true}", NULL);
-    expect_field(options, false, "{\"capped\":true,\"size\":4096}", "{\"capped\":true}", "size");
-    expect_field(options, false, "{\"validator\":{\"a\":1}}", "{\"validator\":{\"a\":2}}",
-                 "validator");
-    expect_field(options, false, "{\"viewOn\":\"a\",\"pipeline\":[]}",
-                 "{\"viewOn\":\"a\",\"pipeline\":[{}]}", "pipeline");
-    expect_field(options, false, "{\"clusteredIndex\":{\"v\":2,\"unique\":true}}",
-                 "{\"clusteredIndex\":{\"unique\":true,\"v\":1}}", NULL);
-    expect_field(options, false, "{\"clusteredIndex\":{\"name\":\"a\"}}",
-                 "{\"clusteredIndex\":{\"name\":\"b\"}}", "clusteredIndex.name");
-    expect_field(options, false, "{\"clusteredIndex\":{}}", "{}", "clusteredIndex");
-    expect_field(options, false, "{\"expireAfterSeconds\":5}", "{}", "expireAfterSeconds");
-    expect_field(options, true, "{\"expireAfterSeconds\":5}", "{}", NULL);
-}
-
 /* Report ----------------------------------------------------------------------------------------
  */
 
@@ -395,8 +337,6 @@ int main(void)
         cmocka_unit_test(test_one_side_empty),
         cmocka_unit_test(test_duplicates_are_a_multiset),
         cmocka_unit_test(test_first_differing_path),
-        cmocka_unit_test(test_index_specifications),
-        cmocka_unit_test(test_collection_options),
         cmocka_unit_test(test_report),
         cmocka_unit_test(test_report_of_equal_sides),
         cmocka_unit_test(test_catalog_before_and_after),
