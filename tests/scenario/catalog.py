@@ -285,7 +285,7 @@ CASES = {"TTL comes back after the comparison": ttl_last, "what never expires": 
 
 
 def main():
-    with Scenario(__doc__, [("--only", {"help": "cases whose name holds this"})]) as scenario:
+    with Scenario(__doc__) as scenario:
         pair = scenario.pair()
         for name, case in CASES.items():
             if scenario.arguments.only and scenario.arguments.only not in name:
