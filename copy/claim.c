@@ -98,6 +98,26 @@ bool tow_copy_make(tow_copy_t *copy, tow_conn_t *destination, const tow_collecti
            claim(copy, destination, info->database, info->name, error);
 }
 
+bool tow_copy_make_placeholder(tow_copy_t *copy, tow_conn_t *destination, const char *database,
+                               const char *name, tow_error_t *error)
+{
+    tow_collection_info_t info = {.database = (char *)database, .name = (char *)name};
+    tow_whose_t whose;
+    bool ok;
+
+    if (!tow_copy_whose(copy, destination, database, name, &whose, error))
+        return false;
+    if (whose == TOW_WHOSE_OURS)
+        return true;
+    info.ns = tow_format("%s.%s", database, name);
+    bson_init(&info.options);
+    ok = whose == TOW_WHOSE_FOREIGN ? tow_copy_fail_foreign(info.ns, error)
+                                    : tow_copy_make(copy, destination, &info, error);
+    bson_destroy(&info.options);
+    free(info.ns);
+    return ok;
+}
+
 bool tow_copy_unmake(tow_copy_t *copy, tow_conn_t *destination, const char *database,
                      const char *name, tow_whose_t *out, tow_error_t *error)
 {

@@ -51,14 +51,22 @@ static tow_gate_t gate(const ddl_t *ddl, tow_namespace_t *collection)
     return tow_namespaces_gate_ddl(ddl->replay->options.namespaces, collection, ddl->time);
 }
 
-static void add_placeholder(tow_replay_t *replay, const char *database, const char *name)
+/* It is made by a command, and not by the first write: what the job's records do not claim, its end
+ * would not drop. */
+static bool add_placeholder(tow_replay_t *replay, const char *database, const char *name,
+                            tow_error_t *error)
 {
+    const tow_ddl_handler_t *handler = &replay->options.ddl;
     tow_collection_info_t info = {.database = (char *)database, .name = (char *)name};
 
+    if (handler->placeholder &&
+        !handler->placeholder(handler->data, replay->destination, database, name, error))
+        return false;
     bson_init(&info.options);
     tow_namespaces_set_ranges(replay->options.namespaces,
                               tow_namespaces_add(replay->options.namespaces, &info, 0), NULL, 0);
     bson_destroy(&info.options);
+    return true;
 }
 
 /* What was a collection may be a view at the source by now, which the destination has already:
@@ -67,6 +75,7 @@ static void add_placeholder(tow_replay_t *replay, const char *database, const ch
 static bool clear_view(tow_replay_t *replay, const char *database, const char *name,
                        tow_error_t *error)
 {
+    const tow_ddl_handler_t *handler = &replay->options.ddl;
     tow_collection_info_t there;
     bool found, is_view;
 
@@ -75,7 +84,10 @@ static bool clear_view(tow_replay_t *replay, const char *database, const char *n
     is_view = found && there.type == TOW_VIEW;
     if (found)
         tow_collection_info_clear(&there);
-    return !is_view || tow_collection_drop(replay->destination, database, name, error);
+    if (!is_view)
+        return true;
+    return handler->dropped ? handler->dropped(handler->data, replay->destination, database, name, error)
+                            : tow_collection_drop(replay->destination, database, name, error);
 }
 
 tow_namespace_t *tow_replay_ensure(tow_replay_t *replay, const char *database, const char *name,
@@ -100,10 +112,9 @@ tow_namespace_t *tow_replay_ensure(tow_replay_t *replay, const char *database, c
     if (found)
         tow_collection_info_clear(&info);
     /* It is gone again, or has another name: later events will tell. */
-    if (ok && !tow_namespaces_find(replay->options.namespaces, database, name)) {
-        ok = clear_view(replay, database, name, error);
-        add_placeholder(replay, database, name);
-    }
+    if (ok && !tow_namespaces_find(replay->options.namespaces, database, name))
+        ok = clear_view(replay, database, name, error) &&
+             add_placeholder(replay, database, name, error);
     return ok ? tow_namespaces_find(replay->options.namespaces, database, name) : NULL;
 }
 

@@ -20,6 +20,10 @@ typedef struct {
     bool (*copying)(void *data); /* ranges are unfinished: lanes only collect keys; cheap */
     bool (*create)(void *data, tow_conn_t *destination, const tow_collection_info_t *info,
                    tow_error_t *error);
+    /* Makes a plain collection that is to take documents until its end is replayed, unless the job has
+     * made one of that name already; NULL: the first write makes it. */
+    bool (*placeholder)(void *data, tow_conn_t *destination, const char *database, const char *name,
+                        tow_error_t *error);
     bool (*copy_again)(void *data, const char *database, const char *name, bool *out_found,
                        tow_error_t *error);
     /* About what the job made on the destination, which alone may go; NULL: all that is there is the job's. */

@@ -65,6 +65,12 @@ static bool ddl_create(void *data, tow_conn_t *destination, const tow_collection
     return tow_copy_make(((tow_job_t *)data)->copy, destination, info, error);
 }
 
+static bool ddl_placeholder(void *data, tow_conn_t *destination, const char *database,
+                            const char *name, tow_error_t *error)
+{
+    return tow_copy_make_placeholder(((tow_job_t *)data)->copy, destination, database, name, error);
+}
+
 static bool ddl_dropped(void *data, tow_conn_t *destination, const char *database, const char *name,
                         tow_error_t *error)
 {
@@ -185,7 +191,7 @@ static bool make_components(tow_job_t *job, const char *series, tow_error_t *err
         .dirty_bytes = config->memory_bytes * 3 / 5,
         .retry_window_ms = config->retry_window_ms,
         .touched = tow_job_verifies_online(job) ? touched : NULL,
-        .ddl = {job, ddl_copying, ddl_create, ddl_copy_again, ddl_dropped, ddl_may_rename, ddl_renamed, ddl_alike,
+        .ddl = {job, ddl_copying, ddl_create, ddl_placeholder, ddl_copy_again, ddl_dropped, ddl_may_rename, ddl_renamed, ddl_alike,
                 ddl_index_gone, ddl_hold, ddl_release, ddl_reconcile, ddl_forget, ddl_save}};
 
     if (!spool || !tow_claims_load(job->claims, error)) {
