@@ -260,7 +260,7 @@ static bool is_taken(const task_t *task, const tow_collection_info_t *view,
                      const tow_collection_info_t *theirs)
 {
     return task->how == TOW_RECONCILE_ALONG &&
-           ((theirs && theirs->type != TOW_VIEW) ||
+           ((theirs && (theirs->type != TOW_VIEW || !tow_copy_is_ours(task->copy, theirs))) ||
             tow_namespaces_find(task->copy->options.namespaces, view->database, view->name));
 }
 
@@ -488,7 +488,7 @@ static bool alike_by_name(task_t *task, const char *database, const char *name, 
         return true;
     ok = ours.type != TOW_COLLECTION || !is_the_known(task->copy, &ours) ||
          (tow_catalog_find(task->destination, database, name, &theirs, &there, error) &&
-          (!there || theirs.type != TOW_COLLECTION ||
+          (!there || theirs.type != TOW_COLLECTION || !tow_copy_is_ours(task->copy, &theirs) ||
            alike_or_again(task, &ours, &theirs, out_again, error)));
     if (there)
         tow_collection_info_clear(&theirs);
@@ -558,7 +558,7 @@ static bool look_at(task_t *task, const tow_collection_info_t *ours,
 
     if (ours->type != TOW_COLLECTION || !theirs || theirs->type != TOW_COLLECTION ||
         !tow_filter_takes(copy->options.filter, ours->database, ours->name) ||
-        !is_the_known(copy, ours) || is_being_copied(task, ours))
+        !is_the_known(copy, ours) || is_being_copied(task, ours) || !tow_copy_is_ours(copy, theirs))
         return true;
     if (!differs(task, ours, theirs, &different, error))
         return false;

@@ -58,13 +58,15 @@ static bool add_placeholder(tow_replay_t *replay, const char *database, const ch
 {
     const tow_ddl_handler_t *handler = &replay->options.ddl;
     tow_collection_info_t info = {.database = (char *)database, .name = (char *)name};
+    tow_namespace_t *collection;
 
     if (handler->placeholder &&
         !handler->placeholder(handler->data, replay->destination, database, name, error))
         return false;
     bson_init(&info.options);
-    tow_namespaces_set_ranges(replay->options.namespaces,
-                              tow_namespaces_add(replay->options.namespaces, &info, 0), NULL, 0);
+    collection = tow_namespaces_add(replay->options.namespaces, &info, 0);
+    collection->placeholder = true;
+    tow_namespaces_set_ranges(replay->options.namespaces, collection, NULL, 0);
     bson_destroy(&info.options);
     return true;
 }
@@ -221,7 +223,7 @@ static bool drop(ddl_t *ddl, const char *database, const char *name, tow_error_t
         return true;
     if (answer == TOW_GATE_DIRTY)
         return copy_again(ddl, database, name, error);
-    if (ddl->done_before)
+    if (ddl->done_before && !(collection && collection->placeholder))
         return true; /* done before the restart; what has that name now is a later collection */
     if (!keep_living(ddl, collection, database, name, &kept, error))
         return false;
@@ -478,9 +480,11 @@ static bool rename_collection(ddl_t *ddl, tow_error_t *error)
     to = find(ddl, database, name);
     if (to && gate(ddl, to) == TOW_GATE_SKIP)
         return takes_old ? drop(ddl, old_database, old_name, error) : true;
+    if (ddl->done_before && from && gate(ddl, from) != TOW_GATE_SKIP &&
+        !rename_keys(ddl, from, database, name, error))
+        return false;
     if (ddl->done_before)
-        return from && gate(ddl, from) != TOW_GATE_SKIP ? rename_keys(ddl, from, database, name, error)
-                                                        : true;
+        return !(from && from->placeholder) || drop(ddl, old_database, old_name, error);
     if (from)
         memcpy(uuid, from->uuid, sizeof uuid);
     if (ddl->replay->merged && !look_at_target(ddl, database, name, uuid, &done, error))

@@ -23,6 +23,7 @@ typedef struct {
     uint64_t name_hash;       /* the same for whatever has that name */
     tow_collection_type_t type;
     bool capped, clustered, collated;
+    bool placeholder;         /* the source had none when its first event came: one that ended since */
     uint8_t uuid[16];
     bson_t options;
     /* Guarded by the table's lock; read by the functions below. */

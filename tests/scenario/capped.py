@@ -227,13 +227,11 @@ def converted(scenario, pair):
 
 
 def reorder(server, name="ring"):
-    """The two newest documents change places."""
-    database = server.client["data"]
-    documents = list(database[name].find().sort("$natural", 1))
-    options = database[name].options()
-    database[name].drop()
-    database.create_collection(name, **options)
-    database[name].insert_many(documents[:-2] + [documents[-1], documents[-2]])
+    """The two newest documents change places, in the same collection: the test server deletes from it."""
+    collection = server.client["data"][name]
+    newest = list(collection.find().sort("$natural", -1).limit(2))
+    collection.delete_many({"_id": {"$in": [document["_id"] for document in newest]}})
+    collection.insert_many(newest)
 
 
 def verified(scenario, pair):
