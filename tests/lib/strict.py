@@ -57,6 +57,7 @@ class Known:
         self.generation = 0    # of the catalog
         self.indexes = {}      # ns: {name: specification}
         self.building = {}     # ns: names of indexes that are being built
+        self.ended = {}        # ns: set when all of them were dropped
         self.streams = {}      # cursor id: None
         self.cluster = ObjectId()
         self.time = Timestamp(0, 0)
@@ -358,8 +359,10 @@ class Strict(Proxy):
                   if specification not in ours]
         with self.known.lock:
             self.known.building.setdefault(ns, []).extend(names)
+            ended = self.known.ended.setdefault(ns, threading.Event())
         try:
-            time.sleep(self.build_seconds)  # how long a build takes is what this stands for
+            if ended.wait(self.build_seconds):  # how long a build takes is what this stands for
+                return request.answer(failure(276, "IndexBuildAborted", "Index build aborted"))
             database, name = ns.split(".", 1)
             if others:
                 reply = reply_body(serve(request.changed(
@@ -377,6 +380,8 @@ class Strict(Proxy):
                 left = [name for name in self.known.building.pop(ns) if name not in names]
                 if left:
                     self.known.building[ns] = left
+                else:
+                    self.known.ended.pop(ns, None)
         return request.answer(self._keep(ns, ours, reply) if reply.get("ok") else reply)
 
     def _keep(self, ns, ours, reply):
@@ -417,6 +422,10 @@ class Strict(Proxy):
     def _drop_indexes(self, request, serve):
         wanted, ns = request.body.get("index"), ns_of(request)
         with self.known.lock:
+            if self.known.building.get(ns):  # of fewer it was refused: R builds.jsonl
+                self.known.ended[ns].set()
+                return request.answer(SON([("nIndexesWas", 1), ("ok", 1.0),
+                                           ("operationTime", self.known.time)]))
             kept = self.known.indexes.get(ns, {})
             names = [wanted] if isinstance(wanted, str) else wanted if isinstance(wanted, list) else [
                 name for name, specification in kept.items() if specification["key"] == wanted]
