@@ -20,6 +20,10 @@ typedef struct {
 bool tow_skip_without(tow_check_run_t *run, const char *name, bool source, bool destination);
 bool tow_skip_without_survey(tow_check_run_t *run, const char *name);
 
+/* begun.c: what the destination holds of the job; one finding each. */
+void tow_check_state(tow_check_run_t *run);
+void tow_check_lease(tow_check_run_t *run);
+
 /* rehearse.c: what is needed later is tried; one finding each. */
 void tow_check_rehearsal(tow_check_run_t *run);
 

@@ -239,52 +239,6 @@ static void check_blocking(tow_check_run_t *run)
         tow_find_error(run->findings, "block_writes", &error);
 }
 
-/* The job's own state ---------------------------------------------------------------------------*/
-
-static void check_state(tow_check_run_t *run)
-{
-    tow_job_t *job = run->job;
-    tow_settings_t settings;
-    tow_error_t error;
-
-    if (tow_skip_without(run, "job_settings", true, true))
-        return;
-    settings = (tow_settings_t){tow_link_facts(job->source)->identity,
-                                tow_link_facts(job->destination)->identity, job->filter_text};
-    run->viewed = tow_store_peek(job->destination, job->config.name, &settings, &run->view, &error);
-    if (!run->viewed)
-        tow_find_error(run->findings, "job_settings", &error);
-    else if (run->view.exists)
-        tow_find_pass(run->findings, "job_settings", "job %s was begun and goes on",
-                      job->config.name);
-    else
-        tow_find_pass(run->findings, "job_settings", "job %s is new", job->config.name);
-}
-
-static void check_lease(tow_check_run_t *run)
-{
-    const tow_store_view_t *view = &run->view;
-
-    if (tow_skip_without(run, "job_lease", false, true))
-        return;
-    if (!run->viewed && !view->exists)
-        tow_find_skipped(run->findings, "job_lease",
-                         "not possible: the job's state cannot be read");
-    else if (!view->held)
-        tow_find_pass(run->findings, "job_lease", "nobody holds job %s", run->job->config.name);
-    else if (run->starting)
-        tow_find_warning(run->findings, "job_lease", NULL,
-                         "process %lld on %s holds the job; its lease runs out in %.0f s unless it "
-                         "renews it, which is waited for",
-                         (long long)view->pid, view->host, view->expires_seconds);
-    else
-        tow_find_failure(run->findings, "job_lease", TOW_ERROR_LEASE,
-                         tow_format("stop that process, or give another --job"),
-                         "the job is held by process %lld on %s, whose lease runs out in %.0f s "
-                         "unless it renews it",
-                         (long long)view->pid, view->host, view->expires_seconds);
-}
-
 /* Room, time, this machine ----------------------------------------------------------------------*/
 
 /* The folder, or the nearest one above it that exists: it is made only at the start. */
@@ -471,8 +425,8 @@ void tow_job_check(tow_job_t *job, bool starting, tow_checked_t *out)
     /* The privileges stand first, since a missing one explains what fails behind it; but which
      * databases are written is known only after the survey. */
     run.findings = &later;
-    check_state(&run);
-    check_lease(&run);
+    tow_check_state(&run);
+    tow_check_lease(&run);
     tow_survey_source(&run);
     run.findings = &out->findings;
     check_privileges(&run);

@@ -506,6 +506,8 @@ bool tow_store_peek(tow_link_t *destination, const char *job, const tow_settings
         out->held = lease.holder[0] && lease.expires_ms > now_ms;
         memcpy(out->host, lease.host, sizeof out->host);
         out->pid = lease.pid;
+        out->expires_ms = lease.expires_ms;
+        out->expires_ms = lease.expires_ms;
         out->expires_seconds = (double)(lease.expires_ms - now_ms) / 1000;
         ok = !out->exists || check_settings(&document, settings, error);
     }

@@ -43,8 +43,9 @@ typedef struct {
     bool held;             /* its lease has not run out */
     char host[256];        /* of the holder */
     int64_t pid;
-    double expires_seconds;
-    bool writes_blocked;     /* the field `writesBlocked`: a cutover blocked the source's writes */
+    int64_t expires_ms; /* when it runs out, by the destination's clock: a renewal moves it */
+    double expires_seconds; /* from the look to there */
+    bool writes_blocked;    /* the field `writesBlocked`: a cutover blocked the source's writes */
 } tow_store_view_t;
 /* TOW_ERROR_SETTINGS as with open, with *out filled. */
 bool tow_store_peek(tow_link_t *destination, const char *job, const tow_settings_t *settings,

@@ -172,6 +172,7 @@ static void deep_nesting_is_refused_at_once(void **state)
     clock_t began = clock();
     tow_error_t error;
 
+    assert_non_null(text);
     for (size_t i = 0; i < sizeof openings / sizeof *openings; i++) {
         at = text + sprintf(text, "include:\n  ");
         while (at - text < DEEP)
