@@ -174,9 +174,9 @@ static void deep_nesting_is_refused_at_once(void **state)
 
     assert_non_null(text);
     for (size_t i = 0; i < sizeof openings / sizeof *openings; i++) {
-        at = text + sprintf(text, "include:\n  ");
+        at = stpcpy(text, "include:\n  ");
         while (at - text < DEEP)
-            at += sprintf(at, "%s", openings[i]);
+            at = stpcpy(at, openings[i]);
         assert_false(load(options, text, &error));
         assert_non_null(strstr(error.message, "nested"));
     }
