@@ -22,9 +22,10 @@ typedef enum {
     TOW_STATEMENT_REFETCH   /* cannot be expressed exactly */
 } tow_statement_t;
 
-/* Translates an insert, update, replace or delete event; `merged`: from several shards. *document borrows from the event when REPLACE is
- * returned. Never fails: what it does not understand is REFETCH; so is a document with a top-level field
- * that begins with a dollar, or with a top-level Timestamp(0,0), which `update` writes otherwise. */
+/* Translates an insert, update, replace or delete event; `merged`: from several shards. *document
+ * borrows from the event when REPLACE is returned. Never fails: what it does not understand is REFETCH;
+ * so is a document with a top-level field that begins with a dollar, or with a top-level
+ * Timestamp(0,0), which `update` writes otherwise. */
 tow_statement_t tow_translate(const bson_t *event, bson_t *document, bool merged);
 
 #endif

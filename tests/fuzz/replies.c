@@ -177,7 +177,8 @@ static void take_event(const bson_t *event)
     tow_event_parse(event, &parsed);
     HOLDS(parsed.operation[0] && parsed.time);
     HOLDS(!parsed.change || (parsed.has_id && parsed.database[0] && parsed.collection[0]));
-    tow_translate(event, &document);
+    (void)tow_translate(event, &document, false);
+    (void)tow_translate(event, &document, true);
 }
 
 static void read_events(const bson_t *reply)
@@ -237,7 +238,8 @@ static void read_state(tow_link_t *link, tow_conn_t *conn)
 {
     tow_settings_t settings = {"set id=- hosts=h:1 name=rs", "set id=- hosts=g:1 name=rs", "{ }"};
     tow_store_t store = {
-        .conn = conn, .database = (char *)"towline_fuzz", .renewed_ms = INT64_MAX / 2};
+        .options.destination = link, .conn = conn, .database = (char *)"towline_fuzz",
+        .renewed_ms = INT64_MAX / 2};
     tow_checkpoint_t checkpoint;
     tow_store_view_t view;
     tow_error_t error = {0};

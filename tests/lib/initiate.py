@@ -13,6 +13,8 @@ from pymongo.errors import OperationFailure
 def initiate(name, hosts, role):
     client = pymongo.MongoClient("mongodb://%s/?directConnection=true" % hosts[0])
     config = {"_id": name, "members": [{"_id": place, "host": host} for place, host in enumerate(hosts)]}
+    if len(hosts) > 1:  # elections in seconds
+        config["settings"] = {"electionTimeoutMillis": 2000, "heartbeatIntervalMillis": 500}
     if role == "--configsvr":
         config["configsvr"] = True
     try:

@@ -1,0 +1,202 @@
+#!/usr/bin/env python3
+"""cluster.py: a real sharded cluster is the source: writers of every kind, chunks and primaries that move.
+
+Shard key values change, documents move between shards, a database moves its primary, DDL runs, and the
+engine is killed in between. The writers end, and the cutover must take seconds. Needs a real mongod and
+mongos (TOWLINE_TEST_MONGOD, TOWLINE_TEST_MONGOS).
+
+  --seeds N   so many seeds, each on fresh servers      --kills K   SIGKILLs of the engine in each
+"""
+import os
+import pathlib
+import random
+import sys
+import threading
+import time
+
+sys.path[:0] = [str(pathlib.Path(__file__).resolve().parents[1] / part) for part in ("lib", "scenario")]
+sys.dont_write_bytecode = True
+
+from pymongo import MongoClient
+from pymongo.errors import OperationFailure
+
+from killed import Moments
+from randomized import Load
+from scenario import Pair, Scenario
+
+KEYS = 2000
+# StaleConfig and its kin, LockBusy, ConflictingOperationInProgress, a chunk that another move has moved
+PASSING = {63, 13388, 46, 117, 70, 125, 189, 96, 11600, 202, 50, 262}
+
+
+class Worker:
+    """A thread that calls step() until it is stopped; what is not expected is raised by stop()."""
+
+    def __init__(self, uri, seed, pace):
+        self.client, self.random = MongoClient(uri), random.Random(seed)
+        self.done, self.refused, self.error, self.pace = 0, 0, None, pace
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self.work, daemon=True)
+
+    def start(self):
+        self.thread.start()
+        return self
+
+    def work(self):
+        try:
+            while not self.stopped.wait(self.pace):  # the pace, no synchronisation
+                try:
+                    self.step()
+                    self.done += 1
+                except OperationFailure as error:
+                    if error.code not in PASSING and not error.has_error_label("TransientTransactionError") \
+                            and not self.passes(error):
+                        raise
+                    self.refused += 1
+        except Exception as error:
+            self.error = error
+
+    def passes(self, error):
+        return False
+
+    def stop(self):
+        self.stopped.set()
+        if self.thread.is_alive():
+            self.thread.join()
+        self.client.close()
+        if self.error:
+            raise self.error
+
+
+class ShardedPen(Worker):
+    """Writes to a collection sharded by {k: 1}: changes of the shard key move documents between shards."""
+
+    def passes(self, error):
+        return error.code in (11000, 112, 251)
+
+    def step(self):
+        pens = self.client["sharded"]["pens"]
+        number = self.random.randrange(KEYS)
+        dice = self.random.random()
+        if dice < 0.35:
+            pens.update_one({"_id": number}, {"$inc": {"n": 1}, "$set": {"f%d" % (dice * 20): dice}})
+        elif dice < 0.6:  # the document moves to where its new key belongs
+            found = pens.find_one({"_id": number})
+            if found:
+                pens.update_one({"_id": number, "k": found["k"]},
+                                {"$set": {"k": self.random.randrange(KEYS), "moved": self.done}})
+        elif dice < 0.75:
+            pens.delete_one({"_id": number})
+        elif dice < 0.95:
+            if not pens.find_one({"_id": number}):
+                pens.insert_one({"_id": number, "k": self.random.randrange(KEYS), "n": 0, "pad": "x" * 100})
+        else:
+            with self.client.start_session() as session, session.start_transaction():
+                pens.update_one({"_id": number}, {"$inc": {"t": 1}}, session=session)
+                self.client["loose"]["payments"].insert_one({"of": number}, session=session)
+
+
+class Mover(Worker):
+    """Moves chunks, and the primary of a database that nobody writes to."""
+
+    def passes(self, error):
+        return True  # a move may be refused for a dozen reasons, and is tried again
+
+    def step(self):
+        shards = ["shard0", "shard1"]
+        dice = self.random.random()
+        if dice < 0.1:
+            self.client.admin.command("movePrimary", "still", to=self.random.choice(shards))
+            return
+        namespace, key = self.random.choice([("sharded.pens", "k"), ("ballast.numbers", "_id")])
+        chunk = self.random.choice(list(self.client["config"]["chunks"].find({"ns": namespace})))
+        to = next(shard for shard in shards if shard != chunk["shard"])
+        self.client.admin.command("moveChunk", namespace, bounds=[chunk["min"], chunk["max"]], to=to)
+
+    def moves(self):
+        return "%d moves, %d refused" % (self.done, self.refused)
+
+
+def shard(client, load):
+    for database in ("sharded", "ballast"):
+        client.admin.command("enableSharding", database)
+    client.admin.command("shardCollection", "sharded.pens", key={"k": 1})
+    for number in range(1, 8):
+        client.admin.command("split", "sharded.pens", middle={"k": number * KEYS // 8})
+    client["sharded"]["pens"].insert_many(
+        [{"_id": n, "k": (n * 7) % KEYS, "n": 0, "pad": "y" * 100} for n in range(KEYS)])
+    client["still"]["life"].insert_many([{"_id": n, "text": "z" * 50} for n in range(500)])
+    load.fill()
+    client.admin.command("shardCollection", "ballast.numbers", key={"_id": 1})
+    for number in range(1, 6):
+        client.admin.command("split", "ballast.numbers", middle={"_id": number * load.ballast.count // 6})
+    for number in (0, 2, 4):
+        client.admin.command("moveChunk", "ballast.numbers", to="shard1" if primary(client, "ballast") == "shard0"
+                             else "shard0", find={"_id": number * load.ballast.count // 6 + 1})
+
+
+def primary(client, database):
+    return client["config"]["databases"].find_one({"_id": database})["primary"]
+
+
+def kill(scenario, job, kills):
+    moments = Moments(job, scenario.random)
+    for number in range(kills):
+        moment = moments.next()
+        if not job.running():
+            scenario.expect(False, "the job ended by itself: %s\n%s" % (job.status, job.tail(5)))
+        job.kill()
+        print("# kill %d: %s, in %s" % (number + 1, moment, job.phases[-1:]), flush=True)
+        job.start()
+
+
+def one_seed(scenario, seed):
+    scenario.random.seed(seed)
+    pair = Pair(scenario.server(cluster=True), scenario.server())
+    load = Load(pair.source, seed, ballast=8000, rate=400)
+    uri, workers = pair.source.uri, []
+    with scenario.case("seed %d" % seed):
+        try:
+            shard(pair.source.client, load)
+            mover = Mover(uri, seed + 1, 0.5)
+            workers = [ShardedPen(uri, seed + number, 0.01) for number in range(2, 5)] + [mover]
+            load.start()
+            for worker in workers:
+                worker.start()
+            job = scenario.job(pair, name="seed%d" % seed)
+            kill(scenario, job, scenario.arguments.kills)
+            job.wait_in_sync()
+            seen = job.now()["eventsSeen"]
+            job.wait_for("events in sync", lambda now: now["eventsSeen"] >= seen + 1000)
+            load.stop()
+            for worker in workers:
+                worker.stop()
+            job.wait_in_sync()
+            began = time.monotonic()
+            summary = job.finish()
+            seconds = time.monotonic() - began
+            scenario.expect_equal(pair)
+            scenario.expect_no_state(pair, job)
+            print("# cutover %.1f s; phases %s; peak %d MB, cpu %.1f s; %s; pens %s"
+                  % (seconds, " ".join(job.phases), job.peak_bytes >> 20, job.cpu_seconds, mover.moves(),
+                     "/".join("%d" % worker.done for worker in workers[:-1])), flush=True)
+            scenario.expect(seconds < 5 or not summary, "the cutover took %.1f s" % seconds)
+        finally:
+            for worker in workers:
+                worker.stopped.set()
+            load.stop()
+    for job in scenario.jobs:
+        job.close()
+    scenario.stop_pair(pair)
+
+
+def main():
+    arguments = [("--seeds", dict(type=int, default=int(os.environ.get("SCENARIO_SEEDS", "1")), help="how many")),
+                 ("--kills", dict(type=int, default=2, help="SIGKILLs of the engine"))]
+    with Scenario(__doc__, arguments) as scenario:
+        for number in range(scenario.arguments.seeds):
+            one_seed(scenario, scenario.seed + number)
+
+
+if __name__ == "__main__":
+    main()
