@@ -186,6 +186,8 @@ typedef struct {
     uint64_t retries;              /* server calls sent again */
     char retrying[192];            /* what is being retried now, "" otherwise */
     double source_ping_ms, destination_ping_ms;
+    int64_t source_silent_ms, destination_silent_ms; /* since its last answer; 0: it answers */
+    double oplog_headroom_seconds; /* that the source's oplog reaches back before the job's position; -1: not known */
     int64_t window_length_ms;      /* as asked for and extended */
     int64_t window_end_ms;         /* since 1970; 0: it has not begun */
     int64_t window_left_ms;        /* -1: it has not begun */

@@ -170,6 +170,15 @@ static void print_cutover(const bson_t *document, const char *step)
     putchar('\n');
 }
 
+static void print_silence(const bson_t *document, const char *side, const char *field)
+{
+    double ms = cmd_number_of(document, field);
+    char text[32];
+
+    if (ms > 0)
+        printf("%-12s has not answered for %s\n", side, cmd_duration(ms / 1000, text));
+}
+
 static void print_status(const bson_t *document)
 {
     char a[32], b[32];
@@ -185,6 +194,11 @@ static void print_status(const bson_t *document)
     }
     printf("job          %s\n", cmd_text_of(document, "progress.job"));
     printf("phase        %s\n", cmd_text_of(document, "progress.phase"));
+    print_silence(document, "source", "progress.source.silentMs");
+    print_silence(document, "destination", "progress.destination.silentMs");
+    if (cmd_number_of(document, "progress.oplogHeadroomSeconds") >= 0)
+        printf("oplog        the source's reaches back %s before the job's position\n",
+               cmd_duration(cmd_number_of(document, "progress.oplogHeadroomSeconds"), a));
     if (lag < 0)
         puts("lag          not known yet");
     else

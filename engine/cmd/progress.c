@@ -129,6 +129,19 @@ static void text_cutover(const tow_progress_t *progress, char *out, size_t size)
                  cmd_count((double)progress->late_writes, text));
 }
 
+static void text_silence(const tow_progress_t *progress, char *out, size_t size)
+{
+    char text[32];
+    size_t length = strlen(out);
+
+    if (progress->source_silent_ms)
+        length += (size_t)snprintf(out + length, size - length, ", SOURCE HAS NOT ANSWERED for %s",
+                                   cmd_duration((double)progress->source_silent_ms / 1000, text));
+    if (progress->destination_silent_ms)
+        snprintf(out + length, size - length, ", DESTINATION HAS NOT ANSWERED for %s",
+                 cmd_duration((double)progress->destination_silent_ms / 1000, text));
+}
+
 static void text_line(const tow_progress_t *progress, const rate_t *rate, char *out, size_t size)
 {
     char detail[200], lag[32], keys[32], seen[32];
@@ -163,6 +176,7 @@ static void text_line(const tow_progress_t *progress, const rate_t *rate, char *
         snprintf(out + length, size - length, ", window %s",
                  cmd_duration((double)progress->window_left_ms / 1000, left));
     }
+    text_silence(progress, out, size);
     if (progress->retrying[0]) {
         size_t length = strlen(out);
 

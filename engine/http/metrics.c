@@ -75,6 +75,11 @@ static void put_progress(metrics_t *metrics, const tow_progress_t *now)
     put(metrics, "verified_documents_total", "counter", "Documents compared.", (double)now->verified_documents);
     put(metrics, "verified_bytes_total", "counter", "Bytes compared.", (double)now->verified_bytes);
     put(metrics, "retries_total", "counter", "Calls to servers that were sent again.", (double)now->retries);
+    put(metrics, "source_up", "gauge", "Whether the source answers.", !now->source_silent_ms);
+    put(metrics, "destination_up", "gauge", "Whether the destination answers.", !now->destination_silent_ms);
+    if (now->oplog_headroom_seconds >= 0)
+        put(metrics, "source_oplog_headroom_seconds", "gauge",
+            "How far the source's oplog reaches back before the job's position.", now->oplog_headroom_seconds);
     put(metrics, "source_ping_seconds", "gauge", "Round trip to the source.", now->source_ping_ms / 1000);
     put(metrics, "destination_ping_seconds", "gauge", "Round trip to the destination.",
         now->destination_ping_ms / 1000);

@@ -445,6 +445,8 @@ static tow_finalized_t begin_cutover(tow_job_t *job, tow_error_t *error)
     tow_optime_t confirmed;
     bool blocks;
 
+    if (!tow_job_await_answers(job, error))
+        return TOW_FINALIZE_CALLED_OFF;
     if (!await_builds(job, error))
         return TOW_FINALIZE_FAILED;
     pthread_mutex_lock(&job->lock);

@@ -26,7 +26,9 @@
 enum {
     LAG_POINTS = 4096,
     REASON_SIZE = 256,
-    TOW_LAG_GRAIN_MS = 1500 /* a source whose clock ticks without writes says so once a second */
+    TOW_LAG_GRAIN_MS = 1500, /* a source whose clock ticks without writes says so once a second */
+    TOW_SILENT_MS = 3000     /* a side that is asked at least once a second and has not answered for so long
+                                does not answer */
 };
 
 /* A time of the source and when we first saw it. */
@@ -35,7 +37,7 @@ typedef struct {
     int64_t seen_ms;
 } tow_lag_point_t;
 
-/* How long ago the source had something that the floor has not reached. Owned by the monitor. */
+/* How long ago the source had something that the floor has not reached. */
 typedef struct {
     tow_lag_point_t points[LAG_POINTS]; /* times ascending, all newer than the floor */
     uint32_t count;
@@ -89,8 +91,8 @@ struct tow_job {
     bool begun;                 /* the job's state says so: it is kept for the next process */
     bool end_recorded;          /* by an earlier process, in a file */
     int done_file;              /* the record of a good end, reserved; -1: it is not */
-    pthread_t supervisor, monitor, checkpointer, verifier;
-    bool supervisor_started, monitor_started, checkpointer_started;
+    pthread_t supervisor, monitor, pinger, checkpointer, verifier;
+    bool supervisor_started, monitor_started, pinger_started, checkpointer_started;
 
     pthread_mutex_t checkpoint_lock; /* guards the order of checkpoints and what follows */
     bool state_removed;              /* there is no database any more to keep a checkpoint in */
@@ -138,7 +140,10 @@ struct tow_job {
     uint32_t remains_count;
     char *user_removed;          /* "name@database"; NULL: none was */
     double phase_seconds[TOW_PHASE_CANCELLED + 1];
-    int64_t lag_ms;
+    bool asking;                 /* both sides are asked all the time: silence means something */
+    tow_lag_t lag;
+    int64_t lag_ms;              /* as last measured: tow_job_measure_lag */
+    double oplog_headroom;       /* seconds; -1: not known */
     tow_optime_t source_time, start_time, checkpoint_time, consistent_time, stop_time,
         verified_time;
     uint32_t restarts;
@@ -176,6 +181,17 @@ typedef enum {
     TOW_ROLLOVER_LOST,  /* a new stream is not open yet */
     TOW_ROLLOVER_OPENED /* both sides are to be compared by ranges, and repaired */
 } tow_rollover_t;
+
+/* silence.c; the lock is held for the first three */
+/* Since when a side has not answered, in ms; 0: it answers, or is not asked. */
+int64_t tow_job_silent_ms(const tow_job_t *job, const tow_link_t *link);
+/* "the source has not answered for 7 s", or "the destination …"; false: both answer. */
+bool tow_job_tell_silence(const tow_job_t *job, char *out, size_t size);
+/* Sets lag_ms as it is now. The lag of a source that does not answer is at least that long. */
+void tow_job_measure_lag(tow_job_t *job);
+/* Waits up to five seconds for an answer of each side that is newer than the call. */
+bool tow_job_await_answers(tow_job_t *job, tow_error_t *error);
+bool tow_job_start_pinger(tow_job_t *job, tow_error_t *error);
 
 /* job.c */
 void tow_job_move(tow_job_t *job, tow_phase_t phase); /* checked against the table */

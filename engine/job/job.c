@@ -136,6 +136,7 @@ tow_job_t *tow_job_new(const tow_options_t *options, tow_error_t *error)
     bson_init(&job->ddl_token);
     job->filter = tow_filter_new();
     job->lag_ms = -1;
+    job->oplog_headroom = -1;
     if (!read_config(job, options, error) ||
         !tow_notices_new(options, &job->sink, &job->notices, error)) {
         tow_job_destroy(job);
@@ -262,6 +263,7 @@ static bool is_close(tow_job_t *job)
     int64_t lag_ms;
 
     pthread_mutex_lock(&job->lock);
+    tow_job_measure_lag(job);
     lag_ms = job->lag_ms;
     pthread_mutex_unlock(&job->lock);
     return !atomic_load(&job->rollover) && tow_tail_close(job->tail) && lag_ms >= 0 &&
@@ -560,6 +562,7 @@ static bool cut_over(tow_job_t *job, bool blocking, tow_error_t *error)
     char reason[REASON_SIZE];
 
     pthread_mutex_lock(&job->lock);
+    tow_job_measure_lag(job);
     if (tow_job_is_over(job) || job->cutover_wished || job->phase == TOW_PHASE_FINALIZING)
         return refuse(job, "cut over", error);
     if (job->pause_wished || !tow_job_can_commit(job, reason)) {

@@ -9,6 +9,8 @@ enum {
     POLL_CLOSE_MS = 20,        /* when next to nothing is left until the job is in sync */
     PUSH_MS = 500,             /* between two pushes of shards that hold back the stream */
     REFUSED_MS = 5000,         /* how long the source may refuse to tell its time */
+    HEADROOM_MS = 10000,       /* between two looks at the oldest entry of the source's oplog */
+    LOW_SECONDS = 3600,        /* headroom that is reported as low, as is less than twice the lag */
     CHECKPOINT_MS = 1000,
     CLOSE_EVENTS = 2000,       /* backlog at which direct mode begins … */
     FAR_EVENTS = 20000,        /* … and ends */
@@ -45,8 +47,9 @@ static int poll_ms(tow_job_t *job)
 /* What the monitor knows of the source. */
 typedef struct {
     tow_conn_t *conn;
-    tow_lag_t *lag;
-    int64_t pushed_ms, refused_ms; /* 0: it does not refuse */
+    int64_t pushed_ms, looked_ms, refused_ms; /* 0: it does not refuse */
+    tow_optime_t oldest;           /* entry of its oplog, at the first look */
+    bool low;                      /* its oplog, which was reported */
     uint64_t idle;                 /* replies without events at the last push */
 } source_t;
 
@@ -61,21 +64,26 @@ static bool must_push(tow_job_t *job, const source_t *source)
             tow_tail_read_time(job->tail) < tow_link_time(job->source));
 }
 
-/* Asks for the source's time. That it cannot be reached is the tail's to report, and the lag grows meanwhile;
- * that it will not answer nobody else notices, and the job would wait for ever. */
+/* Asks for the source's time. That it does not answer is shown by silence.c, and the tail tries again; that it
+ * refuses no one else notices, and the job would wait for ever. */
 static void poll_source(tow_job_t *job, source_t *source)
 {
     tow_optime_t time;
     tow_error_t error;
-    bool push = must_push(job, source);
+    bool push = must_push(job, source), answered;
 
     if (push) {
         source->idle = tow_tail_idle_replies(job->tail);
         source->pushed_ms = tow_now_ms();
     }
-    if (push ? tow_link_push_shards(source->conn, &time, &error)
-             : tow_link_poll_time(source->conn, &time, &error)) {
-        tow_lag_saw(source->lag, time, tow_now_ms());
+    tow_link_watch(job->source);
+    answered = push ? tow_link_push_shards(source->conn, &time, &error)
+                    : tow_link_poll_time(source->conn, &time, &error);
+    tow_link_watched(job->source, answered);
+    if (answered) {
+        pthread_mutex_lock(&job->lock);
+        tow_lag_saw(&job->lag, time, tow_now_ms());
+        pthread_mutex_unlock(&job->lock);
         source->refused_ms = 0;
     } else if (error.retry != TOW_RETRY_NEVER) {
         source->refused_ms = 0;
@@ -87,37 +95,60 @@ static void poll_source(tow_job_t *job, source_t *source)
     }
 }
 
+/* How much longer the source's oplog holds what the job would go on with after a restart. */
+static void look_at_oplog(tow_job_t *job, source_t *source)
+{
+    tow_optime_t oldest, kept = tow_tail_spooled_time(job->tail);
+    tow_error_t ignored;
+    double seconds, lag;
+
+    if (tow_link_facts(job->source)->sharded || tow_now_ms() - source->looked_ms < HEADROOM_MS)
+        return;
+    source->looked_ms = tow_now_ms();
+    if (!tow_oplog_oldest(source->conn, false, &oldest, &ignored) || !oldest)
+        return; /* not everybody may read it */
+    pthread_mutex_lock(&job->lock);
+    if (kept < job->checkpoint_time)
+        kept = job->checkpoint_time;
+    if (kept < job->start_time)
+        kept = job->start_time;
+    seconds = kept > oldest ? (double)(kept >> 32) - (double)(oldest >> 32) : 0;
+    job->oplog_headroom = seconds;
+    lag = (double)job->lag_ms / 1000;
+    pthread_mutex_unlock(&job->lock);
+    if (!source->oldest)
+        source->oldest = oldest;
+    /* An oplog that has never been cut holds all there was. */
+    if (oldest == source->oldest || (seconds >= lag * 2 && seconds >= LOW_SECONDS)) {
+        source->low = false;
+    } else if (!source->low) {
+        source->low = true;
+        tow_emit(&job->sink, TOW_LEVEL_WARNING, "oplog_low",
+                 "the source's oplog reaches back only %.0f s before this job's position, and the lag is "
+                 "%.0f s; should the oplog pass the position, both sides are compared by ranges and "
+                 "repaired; a larger oplog (replSetResizeOplog) prevents that",
+                 seconds, lag > 0 ? lag : 0);
+    }
+}
+
 static void *monitor(void *data)
 {
     tow_job_t *job = data;
-    tow_lag_t *lag = tow_alloc(sizeof *lag);
     tow_error_t error;
-    source_t source = {.conn = tow_conn_open(job->source, &error), .lag = lag};
-    tow_conn_t *destination = tow_conn_open(job->destination, &error);
-    int64_t pinged_ms = 0;
+    source_t source = {.conn = tow_conn_open(job->source, &error)};
 
-    while (source.conn && destination && !tow_stop_wait(job->stop, poll_ms(job))) {
-        tow_optime_t ignored;
-        int64_t now;
-
+    while (source.conn && !tow_stop_wait(job->stop, poll_ms(job))) {
         poll_source(job, &source);
-        now = tow_now_ms();
-        if (now - pinged_ms > 2000) {
-            pinged_ms = now;
-            if (!tow_link_poll_time(destination, &ignored, &error))
-                pinged_ms = now - 1000;
-        }
+        look_at_oplog(job, &source);
         pthread_mutex_lock(&job->lock);
         job->source_time = tow_link_time(job->source);
-        job->lag_ms = tow_lag_of(lag, tow_ledger_floor_time(job->ledger),
-                                 tow_ledger_backlog(job->ledger) > 0, tow_now_ms());
+        job->asking = true;
+        tow_job_measure_lag(job);
         pthread_cond_broadcast(&job->changed);
         pthread_mutex_unlock(&job->lock);
         choose_mode(job, tow_link_time(job->source));
     }
     tow_conn_close(source.conn);
-    tow_conn_close(destination);
-    free(lag);
     return NULL;
 }
 

@@ -9,6 +9,8 @@ enum { COMMIT_LAG_MS = 30000 };
 bool tow_job_can_commit(tow_job_t *job, char reason[REASON_SIZE])
 {
     reason[0] = '\0';
+    if (tow_job_tell_silence(job, reason, REASON_SIZE))
+        return false;
     if (atomic_load(&job->rollover))
         snprintf(reason, REASON_SIZE,
                  "the source's oplog rolled over: both sides are compared by ranges and repaired");
@@ -64,12 +66,16 @@ void tow_job_collect(tow_job_t *job, tow_progress_t *out)
         snprintf(out->reason, sizeof out->reason, "%s", job->reason);
         return;
     }
+    tow_job_measure_lag(job);
     *out = (tow_progress_t){.phase = job->phase,
                             .cutover = job->cutover,
                             .cutover_seconds = job->cutover == TOW_CUTOVER_DONE ? 0 : -1,
                             .writes_blocked = job->writes_blocked,
                             .late_writes = job->late_writes,
-                            .lag_ms = job->lag_ms};
+                            .lag_ms = job->lag_ms,
+                            .oplog_headroom_seconds = job->oplog_headroom,
+                            .source_silent_ms = tow_job_silent_ms(job, job->source),
+                            .destination_silent_ms = tow_job_silent_ms(job, job->destination)};
     end_ms = job->ended_ms ? job->ended_ms : tow_now_ms();
     out->elapsed_seconds = job->started_ms ? (double)(end_ms - job->started_ms) / 1000 : 0;
     out->can_commit = tow_job_can_commit(job, out->reason);

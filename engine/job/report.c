@@ -120,6 +120,24 @@ static void put_lag(tow_buffer_t *out, const tow_progress_t *progress)
         seconds, seconds, seconds, seconds, ms);
 }
 
+/* As mongosync writes it, "2h30m0s", and as a number. */
+static void put_headroom(tow_buffer_t *out, const tow_progress_t *progress)
+{
+    long long seconds = (long long)progress->oplog_headroom_seconds;
+
+    if (progress->oplog_headroom_seconds < 0)
+        put(out, ",\"estimatedOplogTimeRemaining\":null,\"oplogHeadroomSeconds\":null");
+    else
+        put(out,
+            ",\"estimatedOplogTimeRemaining\":\"%lldh%lldm%llds\",\"oplogHeadroomSeconds\":%lld",
+            seconds / 3600, seconds / 60 % 60, seconds % 60, seconds);
+}
+
+static void put_side(tow_buffer_t *out, const char *name, double ping_ms, int64_t silent_ms)
+{
+    put(out, ",\"%s\":{\"pingLatencyMs\":%.3f,\"silentMs\":%" PRId64 "}", name, ping_ms, silent_ms);
+}
+
 /* What else mongosync tells. */
 static void put_mongosync(tow_buffer_t *out, const tow_progress_t *progress,
                           const tow_identity_t *identity)
@@ -133,7 +151,8 @@ static void put_mongosync(tow_buffer_t *out, const tow_progress_t *progress,
             (double)progress->backlog_events * progress->elapsed_seconds / applied);
     else
         put(out, ",\"estimatedSecondsToCEACatchup\":null");
-    put(out, ",\"estimatedOplogTimeRemaining\":null,\"directionMapping\":{\"Source\":");
+    put_headroom(out, progress);
+    put(out, ",\"directionMapping\":{\"Source\":");
     put_string(out, identity->source);
     put_field(out, "Destination", identity->destination);
     put(out, "}");
@@ -242,8 +261,8 @@ char *tow_progress_to_json(const tow_progress_t *progress, const tow_identity_t 
         progress->indexes_built, progress->indexes_total,
         progress->indexes_built == progress->indexes_total ? progress->collections_copied : 0,
         progress->collections_total);
-    put(&out, ",\"source\":{\"pingLatencyMs\":%.3f},\"destination\":{\"pingLatencyMs\":%.3f}",
-        progress->source_ping_ms, progress->destination_ping_ms);
+    put_side(&out, "source", progress->source_ping_ms, progress->source_silent_ms);
+    put_side(&out, "destination", progress->destination_ping_ms, progress->destination_silent_ms);
     put_verification(&out, progress);
     put_window(&out, progress);
     put_positions(&out, progress);

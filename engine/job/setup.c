@@ -461,7 +461,8 @@ static bool take_ended(tow_job_t *job, bool *resumed, bool *out_done, tow_error_
 static bool start_threads(tow_job_t *job, tow_error_t *error)
 {
     return tow_tail_start(job->tail, error) && tow_copy_start(job->copy, error) &&
-           tow_job_start_monitor(job, error) && tow_job_start_checkpointer(job, error) &&
+           tow_job_start_monitor(job, error) && tow_job_start_pinger(job, error) &&
+           tow_job_start_checkpointer(job, error) &&
            tow_job_start_verifier(job, error);
 }
 
@@ -522,6 +523,7 @@ static void detach(tow_job_t *job, parts_t *out)
                      job->tail,   job->replay, job->track,      job->watch_token, job->remember_conn};
     job->store = NULL;
     job->claims = NULL;
+    job->asking = false;
     job->namespaces = NULL;
     job->copy = NULL;
     job->spool = NULL;
@@ -541,9 +543,11 @@ void tow_job_teardown(tow_job_t *job)
 
     if (job->monitor_started)
         pthread_join(job->monitor, NULL);
+    if (job->pinger_started)
+        pthread_join(job->pinger, NULL);
     if (job->checkpointer_started)
         pthread_join(job->checkpointer, NULL);
-    job->monitor_started = job->checkpointer_started = false;
+    job->monitor_started = job->pinger_started = job->checkpointer_started = false;
     tow_job_end_writers(job);
     if (job->tail)
         tow_tail_end(job->tail);

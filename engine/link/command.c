@@ -361,6 +361,8 @@ void tow_link_take_time(tow_link_t *link, const bson_t *reply)
     bson_t document;
     tow_optime_t time = cluster_time(reply, &document);
 
+    if (bson_has_field(reply, "ok")) /* and not what the driver says of a lost connection */
+        atomic_store(&link->answered_ms, tow_now_ms());
     if (time > atomic_load(&link->cluster_time)) {
         pthread_mutex_lock(&link->lock);
         if (time > atomic_load(&link->cluster_time)) {

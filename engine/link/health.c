@@ -4,10 +4,9 @@
 #include "engine/link/reply.h"
 #include "engine/link/versions.h"
 
-/* The first document of a find, or 0: its "ts". */
-static bool oldest_entry(tow_conn_t *conn, tow_optime_t *out, tow_error_t *error)
+bool tow_oplog_oldest(tow_conn_t *conn, bool retry, tow_optime_t *out, tow_error_t *error)
 {
-    tow_send_options_t send = {.flags = TOW_SEND_RETRY};
+    tow_send_options_t send = {.flags = retry ? TOW_SEND_RETRY : 0};
     bson_t command = BSON_INITIALIZER, part, reply;
     bson_iter_t iter, time;
     bool ok;
@@ -60,7 +59,7 @@ bool tow_oplog_window(tow_conn_t *conn, double *out_seconds, double *out_full_se
 {
     tow_optime_t oldest, newest;
 
-    if (!oldest_entry(conn, &oldest, error) || !tow_link_poll_time(conn, &newest, error))
+    if (!tow_oplog_oldest(conn, true, &oldest, error) || !tow_link_poll_time(conn, &newest, error))
         return false;
     if (!oldest || newest < oldest)
         return tow_fail(error, TOW_ERROR_SERVER, "the %s's oplog has no entry that tells its time",

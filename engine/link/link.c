@@ -164,6 +164,7 @@ tow_link_t *tow_link_new(const char *uri, const tow_link_options_t *options, tow
 
     pthread_once(&once, initialize);
     link->options = *options;
+    atomic_store(&link->answered_ms, tow_now_ms());
     snprintf(link->side, sizeof link->side, "%s", options->side);
     pthread_mutex_init(&link->lock, NULL);
     bson_init(&link->gossip);
@@ -211,6 +212,32 @@ const tow_facts_t *tow_link_facts(const tow_link_t *link)
 const char *tow_link_hosts(const tow_link_t *link)
 {
     return link->hosts;
+}
+
+int64_t tow_link_silent_ms(const tow_link_t *link)
+{
+    int64_t since_ms = atomic_load(&link->watched_ms), answered_ms = atomic_load(&link->answered_ms);
+
+    if (!since_ms)
+        return 0;
+    return tow_now_ms() - (since_ms > answered_ms ? since_ms : answered_ms);
+}
+
+void tow_link_watch(tow_link_t *link)
+{
+    if (!atomic_load(&link->watched_ms))
+        atomic_store(&link->watched_ms, tow_now_ms());
+}
+
+void tow_link_watched(tow_link_t *link, bool answered)
+{
+    if (answered)
+        atomic_store(&link->watched_ms, 0);
+}
+
+int64_t tow_link_answered_ms(const tow_link_t *link)
+{
+    return atomic_load(&link->answered_ms);
 }
 
 tow_optime_t tow_link_time(const tow_link_t *link)

@@ -59,6 +59,16 @@ void tow_link_destroy(tow_link_t *link);
 const tow_facts_t *tow_link_facts(const tow_link_t *link);
 const char *tow_link_hosts(const tow_link_t *link); /* "h1:1,h2:2": no credentials */
 
+/* tow_now_ms when a server of this side last answered anything, an error too; when the link was made if
+ * none has yet. Thread-safe. */
+int64_t tow_link_answered_ms(const tow_link_t *link);
+/* How long this side has not answered, in ms; 0: it answers. Only time counts that one thread, which asks
+ * it again and again, waits between a call of `watch` and one of `watched` with true: a process that stood
+ * still itself takes nobody for silent. Thread-safe. */
+int64_t tow_link_silent_ms(const tow_link_t *link);
+void tow_link_watch(tow_link_t *link);
+void tow_link_watched(tow_link_t *link, bool answered);
+
 /* The newest operation time that a reply of this side carried, or that was noted. Thread-safe. */
 tow_optime_t tow_link_time(const tow_link_t *link);
 void tow_link_note_time(tow_link_t *link, tow_optime_t time);
@@ -82,6 +92,8 @@ bool tow_link_majority_time(tow_conn_t *conn, const char *database, tow_optime_t
 /* Brings every shard to the newest time known, so that idle ones do not hold back a merged stream; the
  * newest time then. On a replica set it polls the time. */
 bool tow_link_push_shards(tow_conn_t *conn, tow_optime_t *out, tow_error_t *error) TOW_CHECK;
+/* The time of the oldest entry of the oplog; 0: it has none. Not through a mongos. */
+bool tow_oplog_oldest(tow_conn_t *conn, bool retry, tow_optime_t *out, tow_error_t *error) TOW_CHECK;
 /* How far the oplog reaches back, and how far it would if it were as large as it may become (the same
  * where the server does not tell its size). Not through a mongos. */
 bool tow_oplog_window(tow_conn_t *conn, double *out_seconds, double *out_full_seconds,

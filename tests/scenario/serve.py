@@ -646,7 +646,7 @@ def crowd(scenario, pair):
             scenario.expect(done.returncode == EXIT["control"] and "did not answer" in done.stderr and
                             "is it running" not in done.stderr, done.stderr)
         with scenario.case("the job was not disturbed"):
-            scenario.expect(made.progress()["phase"] == "in-sync", str(made.progress()))
+            made.wait_in_sync()
 
 
 # Crashes and secrets -----------------------------------------------------------------------------------

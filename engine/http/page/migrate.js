@@ -47,8 +47,12 @@ export class Migrate {
         setText($("migrate-title"), title(progress.phase));
         setText($("migrate-lead"), lead(progress.phase));
         setSteps($("phases"), step(progress), progress.phase === "paused");
-        setText($("retrying"), progress.retrying ? `Trying again: ${progress.retrying}` : "");
-        show($("retrying"), Boolean(progress.retrying));
+        const silent = ["source", "destination"]
+            .filter((side) => progress[side]?.silentMs > 0)
+            .map((side) => `The ${side} has not answered for ${duration(progress[side].silentMs / 1000)}.`);
+        if (progress.retrying) silent.push(`Trying again: ${progress.retrying}`);
+        setText($("retrying"), silent.join(" "));
+        show($("retrying"), silent.length > 0);
         this.renderReady(progress);
         this.renderCopy(progress, history);
         this.renderFigures(progress);

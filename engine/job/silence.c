@@ -1,0 +1,112 @@
+/* silence.c: which side does not answer, and the lag as far as it is known. Silence is not "nothing new":
+ * what is shown of a side that does not answer says so.
+ *
+ * The monitor asks the source many times a second, the pinger the destination once a second, each in a
+ * thread that a silent server may hold up; what is shown is computed when it is asked for. */
+#include <string.h>
+
+#include "engine/base/clock.h"
+#include "engine/job/internal.h"
+
+enum {
+    PING_MS = 1000,
+    ANSWER_MS = 5000 /* how long a cutover waits for an answer of either side */
+};
+
+int64_t tow_job_silent_ms(const tow_job_t *job, const tow_link_t *link)
+{
+    int64_t silent_ms = job->asking && link ? tow_link_silent_ms(link) : 0;
+
+    return silent_ms > TOW_SILENT_MS ? silent_ms : 0;
+}
+
+bool tow_job_tell_silence(const tow_job_t *job, char *out, size_t size)
+{
+    int64_t source_ms = tow_job_silent_ms(job, job->source);
+    int64_t destination_ms = tow_job_silent_ms(job, job->destination);
+
+    if (!source_ms && !destination_ms)
+        return false;
+    snprintf(out, size, "the %s not answered for %lld s",
+             !destination_ms ? "source has"
+             : !source_ms    ? "destination has"
+                             : "source and the destination have",
+             (long long)(source_ms > destination_ms ? source_ms : destination_ms) / 1000);
+    return true;
+}
+
+void tow_job_measure_lag(tow_job_t *job)
+{
+    int64_t silent_ms = tow_job_silent_ms(job, job->source), now_ms = tow_now_ms();
+
+    if (!job->asking || !job->ledger)
+        return;
+    job->lag_ms = tow_lag_of(&job->lag, tow_ledger_floor_time(job->ledger),
+                             tow_ledger_backlog(job->ledger) > 0, now_ms);
+    if (job->lag_ms >= 0 && job->lag_ms < silent_ms)
+        job->lag_ms = silent_ms;
+}
+
+/* Whether a side has answered since; the lock is held. */
+static bool has_answered(const tow_link_t *link, int64_t since_ms)
+{
+    return tow_link_answered_ms(link) > since_ms;
+}
+
+bool tow_job_await_answers(tow_job_t *job, tow_error_t *error)
+{
+    int64_t began_ms = tow_now_ms(), until_ms = began_ms + ANSWER_MS;
+    bool source, destination;
+
+    pthread_mutex_lock(&job->lock);
+    for (;;) {
+        source = has_answered(job->source, began_ms);
+        destination = has_answered(job->destination, began_ms);
+        if ((source && destination) || tow_now_ms() > until_ms || tow_stop_requested(job->stop))
+            break;
+        tow_condition_wait(&job->changed, &job->lock, until_ms + 1);
+    }
+    pthread_mutex_unlock(&job->lock);
+    if (source && destination)
+        return true;
+    return tow_fail(error, TOW_ERROR_UNREACHABLE,
+                    "the %s not answered for %d s; ask for the cutover again when `towline status` "
+                    "says that it is possible",
+                    destination ? "source has"
+                    : source    ? "destination has"
+                                : "source and the destination have",
+                    ANSWER_MS / 1000);
+}
+
+/* The pinger ------------------------------------------------------------------------------------*/
+
+static void *ping(void *data)
+{
+    tow_job_t *job = data;
+    tow_error_t error;
+    tow_conn_t *destination = tow_conn_open(job->destination, &error);
+
+    while (destination && !tow_stop_wait(job->stop, PING_MS)) {
+        tow_optime_t ignored;
+        bool answered;
+
+        tow_link_watch(job->destination);
+        answered = tow_link_poll_time(destination, &ignored, &error);
+        tow_link_watched(job->destination, answered);
+        if (!answered)
+            continue;
+        pthread_mutex_lock(&job->lock);
+        pthread_cond_broadcast(&job->changed);
+        pthread_mutex_unlock(&job->lock);
+    }
+    tow_conn_close(destination);
+    return NULL;
+}
+
+bool tow_job_start_pinger(tow_job_t *job, tow_error_t *error)
+{
+    if (pthread_create(&job->pinger, NULL, ping, job))
+        return tow_fail(error, TOW_ERROR_INTERNAL, "cannot start a thread");
+    job->pinger_started = true;
+    return true;
+}
