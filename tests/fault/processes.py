@@ -691,6 +691,39 @@ OPEN = ("the spool is deleted between two runs", "the destination is dropped und
         "a write is on its way to a collection that is copied again")
 
 
+class Bounded(Job):
+    """A job whose process may map only so many kilobytes."""
+
+    kilobytes = 0
+
+    def command(self):
+        words = super().command()
+        return ["sh", "-c", 'ulimit -v %d; exec "$@"' % self.kilobytes, "sh", *words] if self.kilobytes else words
+
+
+def memory_runs_out(scenario, pair):
+    """It ends with a message and a status, not with a signal, and the same command goes on."""
+    scenario.reset(*pair)
+    for number in range(4):
+        pair.source.client["data"]["c%d" % number].insert_one({"_id": 1, "pad": "x" * (15 << 20)})
+    job = Bounded(*pair.uris())
+    scenario.jobs.append(job)
+    job.kilobytes = 100 << 10
+    job.start()
+    scenario.expect(job.wait() == EXIT["unsuitable"] and "ulimit -v" in job.error_line(), lambda: "status %s: %s" % (
+        job.status, job.error_line()))
+    job.kilobytes = 162 << 10
+    job.start()
+    scenario.expect(job.wait() == EXIT["unsuitable"] and "out of memory: this process may map 162 MB" in
+                    job.error_line(), lambda: "status %s: %s" % (job.status, job.error_line()))
+    faults.injected("memory runs out")
+    job.kilobytes = 0
+    job.start()
+    job.wait_in_sync()
+    job.finish()
+    scenario.expect_equal(pair)
+
+
 def main():
     with Scenario(__doc__, [("--long", {"action": "store_true"}), ("--open", {"action": "store_true"})]) as scenario:
         pair = scenario.pair()
@@ -728,7 +761,8 @@ def main():
             ("a write is on its way to a collection that is copied again", written_before_again, ()),
             ("a write comes while a collection is recorded again", written_while_recorded, ()),
             ("an answer is lost while a job reads its records", records_cut, ()),
-            ("another writer on the destination", other_writer, ())]
+            ("another writer on the destination", other_writer, ()),
+            ("memory runs out", memory_runs_out, ())]
         if pathlib.Path(binary()).resolve() == (ROOT / "build/engine/cmd/towline").resolve():
             cases = shimmed + cases
         else:
