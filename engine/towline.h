@@ -15,7 +15,8 @@
  *
  * Threads: every tow_job_* function but _new, _run and _destroy may be called from any thread at any
  * time between them. Strings that a function returns as `char *` belong to the caller, who frees them
- * with tow_free. Arguments are borrowed. Out of memory aborts.
+ * with tow_free. Arguments are borrowed. Out of memory aborts, but see
+ * tow_on_out_of_memory.
  */
 #ifndef TOWLINE_H
 #define TOWLINE_H
@@ -304,6 +305,9 @@ TOW_API bool tow_verify_watched(const tow_options_t *options, const tow_verify_w
 
 TOW_API const char *tow_version(void);
 TOW_API void tow_free(void *memory);
+/* What is done when memory runs out, here and in libbson, instead of abort. `end` ends the process: it must
+ * neither return nor allocate. A job loses nothing by that, as by a kill. Before any other call. */
+TOW_API void tow_on_out_of_memory(void (*end)(void));
 
 #ifdef __cplusplus
 }

@@ -8,8 +8,7 @@
 #ifndef TOW_OPLOG_DIRTY_H
 #define TOW_OPLOG_DIRTY_H
 
-#include <uthash.h>
-
+#include "engine/base/hash.h"
 #include "engine/state/namespaces.h"
 #include "oplog/ledger.h"
 

@@ -3,8 +3,8 @@
 #define TOW_VERIFY_TRACK_INTERNAL_H
 
 #include <pthread.h>
-#include <uthash.h>
 
+#include "engine/base/hash.h"
 #include "verify/track.h"
 
 typedef struct {

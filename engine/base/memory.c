@@ -10,12 +10,25 @@
 
 enum { BSON_ALIGNMENT = 128 };
 
+static void (*end_process)(void); /* set once, before the first thread */
+
+void tow_when_out_of_memory(void (*end)(void))
+{
+    end_process = end;
+}
+
+void tow_out_of_memory(void)
+{
+    if (end_process)
+        end_process();
+    fputs("towline: out of memory\n", stderr);
+    abort();
+}
+
 static void *must(void *memory)
 {
-    if (!memory) {
-        fputs("towline: out of memory\n", stderr);
-        abort();
-    }
+    if (!memory)
+        tow_out_of_memory();
     return memory;
 }
 

@@ -1,9 +1,14 @@
-/* memory.h: allocation that aborts when memory runs out, as libbson does, and a growing byte buffer. */
+/* memory.h: allocation that ends the process when memory runs out, and a growing byte buffer. */
 #ifndef TOW_BASE_MEMORY_H
 #define TOW_BASE_MEMORY_H
 
 #include <stddef.h>
 #include <stdint.h>
+
+/* Memory ran out. It aborts, as libbson does, unless the program has given something better to do; that
+ * must not return, nor allocate. */
+void tow_out_of_memory(void) __attribute__((noreturn));
+void tow_when_out_of_memory(void (*end)(void)); /* before the first thread */
 
 void *tow_alloc(size_t bytes);               /* zeroed */
 void *tow_realloc(void *memory, size_t bytes);

@@ -100,9 +100,7 @@ static void take_row(void *data, const bson_t *item)
 {
     rows_t *rows = data;
 
-    rows->items = realloc(rows->items, (rows->count + 1) * sizeof *rows->items);
-    if (!rows->items)
-        abort();
+    rows->items = tow_realloc(rows->items, (rows->count + 1) * sizeof *rows->items);
     rows->items[rows->count++] =
         (row_t){cmd_text_of(item, "ns"),          cmd_text_of(item, "type"),
                 cmd_number_of(item, "documents"), cmd_number_of(item, "bytes"),

@@ -104,7 +104,7 @@ static bool read_environment(tow_options_t *options, const cmd_verb_t *verb, tow
         if (table[i].type != TOW_OPTION_LIST) {
             ok = tow_options_set(options, table[i].name, value, error);
         } else {
-            copy = rest = strdup(value);
+            copy = rest = tow_strdup(value);
             while (ok && (part = strsep(&rest, ",")))
                 ok = tow_options_set(options, table[i].name, part, error);
             free(copy);

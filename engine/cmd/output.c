@@ -46,7 +46,7 @@ void cmd_say(const char *format, ...)
 
     va_start(arguments, format);
     if (vasprintf(&text, format, arguments) < 0)
-        abort();
+        tow_out_of_memory();
     va_end(arguments);
     tow_hide_credentials(text);
     shown = tow_printable(text);

@@ -86,9 +86,33 @@ static void limit_memory(void)
     pthread_attr_destroy(&attributes);
 }
 
+/* A message and a status instead of a signal: what is left undone is what a kill would leave. Nothing here may
+ * allocate. */
+static void end_without_memory(void)
+{
+    unsigned long long space = cmd_address_space();
+    char limit[64] = "the system gives no more";
+
+    if (space)
+        snprintf(limit, sizeof limit, "this process may map %llu MB", space);
+    dprintf(STDERR_FILENO,
+            "towline: out of memory: %s; raise the limit (`ulimit -v`, or the container's), or lower "
+            "--memory and --workers; the same command goes on from the last checkpoint\n",
+            limit);
+    _exit(TOW_ERROR_UNSUITABLE);
+}
+
+/* In the library and in the program, which have a copy of these functions each. */
+static void take_failures(void)
+{
+    tow_on_out_of_memory(end_without_memory);
+    tow_when_out_of_memory(end_without_memory);
+}
+
 char **cmd_begin(int argc, char **argv)
 {
     limit_memory();
+    take_failures();
     keep_secrets();
     remove_counters();
     return take_words(argc, argv);

@@ -21,17 +21,13 @@ static bool fail(const char *path, int code, tow_error_t *error)
 
 bool cmd_take_room(const char *path, char **out, tow_error_t *error)
 {
-    size_t length = path ? strlen(path) + sizeof ".room" : 0;
     struct stat facts;
     int file, code;
 
     *out = NULL;
     if (!path || (lstat(path, &facts) == 0 && !S_ISREG(facts.st_mode)))
         return true;
-    *out = malloc(length);
-    if (!*out)
-        abort();
-    snprintf(*out, length, "%s.room", path);
+    *out = tow_format("%s.room", path);
     unlink(*out); /* a killed process's */
     file = open(*out, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     code = file < 0 ? errno : posix_fallocate(file, 0, ROOM_BYTES);

@@ -280,7 +280,7 @@ static bool check_syntax(const char *text, size_t length, const char *path, tow_
     int depth = 0;
 
     if (!yaml_parser_initialize(&parser))
-        abort(); /* out of memory */
+        tow_out_of_memory();
     yaml_parser_set_input_string(&parser, (const unsigned char *)text, length);
     while (ok && !ended) {
         if (!yaml_parser_parse(&parser, &event)) {
@@ -322,7 +322,7 @@ static bool read_document(tow_options_t *options, const char *path, const tow_bu
     bool ok;
 
     if (!yaml_parser_initialize(&parser))
-        abort(); /* out of memory */
+        tow_out_of_memory();
     yaml_parser_set_input_string(&parser, text->data, text->length);
     if (yaml_parser_load(&parser, &document)) {
         file_t file = {options, path, &document};

@@ -35,7 +35,7 @@ void tow_hmac_sha256(const char *key, const char *text, char out[65])
 
     if (!HMAC(EVP_sha256(), key, (int)strlen(key), (const unsigned char *)text, strlen(text),
               digest, &length))
-        abort(); /* out of memory */
+        tow_out_of_memory();
     for (unsigned i = 0; i < length && i < 32; i++)
         snprintf(out + (size_t)i * 2, 3, "%02x", digest[i]);
 }
@@ -65,7 +65,7 @@ static CURL *open_transfer(const tow_address_t *address, const char *url, const 
     pthread_once(&once, initialize);
     curl = curl_easy_init();
     if (!curl)
-        abort(); /* out of memory */
+        tow_out_of_memory();
     curl_easy_setopt(curl, CURLOPT_URL, url);
     curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, protocols);
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);

@@ -16,7 +16,8 @@ typedef enum {
     MONITORING = 8,
     BLOCKING = 16,
     REMOVING = 32, /* of its own user */
-    ALL = 63
+    SHARDING = 64,
+    ALL = 127
 } kind_t;
 
 typedef enum { IN_DATA, IN_CLUSTER, IN_LOCAL, IN_USERS } place_t;
@@ -37,6 +38,8 @@ static const need_t source_needs[] = {{"find", IN_DATA, READING},
 
 static const need_t blocking_need = {"setUserWriteBlockMode", IN_CLUSTER, BLOCKING};
 static const need_t removing_need = {"dropUser", IN_USERS, REMOVING};
+/* Of a sharded destination: what an earlier process sent is ended on every shard (state/marks.c). */
+static const need_t sharding_need = {"enableSharding", IN_DATA, SHARDING};
 
 static const need_t destination_needs[] = {{"find", IN_DATA, WRITING},
                                            {"insert", IN_DATA, WRITING},
@@ -63,7 +66,9 @@ static const struct {
                 {"readWriteAnyDatabase", true, READING | WRITING},
                 {"dbAdminAnyDatabase", true, ADMINISTERING},
                 {"clusterMonitor", true, MONITORING},
-                {"clusterAdmin", true, MONITORING},
+                {"clusterAdmin", true, MONITORING | SHARDING},
+                {"clusterManager", true, SHARDING},
+                {"enableSharding", true, SHARDING},
                 {"backup", true, READING | MONITORING},
                 {"read", false, READING},
                 {"readWrite", false, READING | WRITING},
@@ -201,6 +206,8 @@ static char *grant_command(const char *side, const char *user, const char *datab
         append(&roles, ", ", "{role: \"dbAdminAnyDatabase\", db: \"admin\"}");
     if (missing & MONITORING)
         append(&roles, ", ", "{role: \"clusterMonitor\", db: \"admin\"}");
+    if (missing & SHARDING)
+        append(&roles, ", ", "{role: \"enableSharding\", db: \"admin\"}");
     if (missing & BLOCKING)
         append(&roles, ", ", "{role: \"blockWrites\", db: \"admin\"}");
     if (missing & REMOVING)
@@ -250,8 +257,10 @@ static void judge(const char *side, const char *name, const status_t *status,
     struct {
         const need_t *need;
         bool wanted;
-    } options[] = {{&blocking_need, source && scope->block_writes},
-                   {&removing_need, !source && scope->remove_user}};
+        const char *where;
+    } options[] = {{&blocking_need, source && scope->block_writes, NULL},
+                   {&removing_need, !source && scope->remove_user, NULL},
+                   {&sharding_need, !source && scope->sharded_state, scope->sharded_state}};
 
     bson_iter_next(&first);
     user = text_at(&first, "user");
@@ -260,7 +269,8 @@ static void judge(const char *side, const char *name, const status_t *status,
         if (!is_granted_for(status, &needs[i], scope))
             miss(&needs[i], &missing, &list);
     for (size_t i = 0; i < sizeof options / sizeof *options; i++)
-        if (options[i].wanted && !is_granted(status, options[i].need, database))
+        if (options[i].wanted &&
+            !is_granted(status, options[i].need, options[i].where ? options[i].where : database))
             miss(options[i].need, &missing, &list);
     tow_buffer_append(&list, "", 1);
     if (!missing)

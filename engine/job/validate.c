@@ -399,6 +399,8 @@ static void check_privileges(tow_check_run_t *run)
         tow_check_privileges(
             run->source, "source", "source_privileges",
             &(tow_privilege_scope_t){.block_writes = run->job->config.block_writes}, run->findings);
+    if (run->destination && tow_link_facts(tow_conn_link(run->destination))->sharded)
+        scope.sharded_state = own;
     if (!tow_skip_without(run, "destination_privileges", false, true))
         tow_check_privileges(run->destination, "destination", "destination_privileges", &scope,
                              run->findings);

@@ -28,6 +28,7 @@ typedef struct {
     size_t database_count;
     bool block_writes; /* --block-writes: of the source's user */
     bool remove_user;  /* --remove-user: of the destination's */
+    const char *sharded_state; /* the job's database on a sharded destination; else NULL */
 } tow_privilege_scope_t;
 
 /* privileges.c: one finding, `name`, about the user of a connection. `side`: "source" | "destination". */

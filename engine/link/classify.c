@@ -275,8 +275,9 @@ bool tow_fail_write_concern(const tow_link_t *link, const bson_iter_t *found, to
 }
 
 /* A mongos that does not reach a shard, or whose shard has no primary just then, says so of each of
- * that shard's statements in a reply that is fine otherwise. From a replica set the same is an
- * error of the command. */
+ * that shard's statements in a reply that is fine otherwise; and so it does when a shard refuses a
+ * number (4.4 s/write_ops/batch_write_op.cpp). From a replica set the same is an error of the
+ * command. */
 bool tow_fail_passing(const char *side, const bson_t *reply, tow_error_t *error)
 {
     tow_write_error_t refusal;
@@ -285,7 +286,8 @@ bool tow_fail_passing(const char *side, const bson_t *reply, tow_error_t *error)
     while (tow_reply_write_error(reply, &position, &refusal)) {
         tow_retry_t retry = retry_of(refusal.code);
 
-        if (retry != TOW_RETRY_SAME && retry != TOW_RETRY_RECONNECT)
+        if (retry != TOW_RETRY_SAME && retry != TOW_RETRY_RECONNECT &&
+            refusal.code != TOW_TRANSACTION_TOO_OLD)
             continue;
         tow_fail(error, TOW_ERROR_SERVER, "%s: %s", side, refusal.message);
         error->server_code = refusal.code;

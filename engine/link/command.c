@@ -7,8 +7,6 @@
 #include "engine/link/internal.h"
 #include "engine/link/reply.h"
 
-enum { TRANSACTION_TOO_OLD = 225 };
-
 bool tow_conn_ready(tow_conn_t *conn, tow_error_t *error)
 {
     mongoc_session_opt_t *options;
@@ -70,14 +68,14 @@ bool tow_conn_note(tow_conn_t *conn, int64_t number, tow_error_t *error)
 void tow_conn_explain(const tow_conn_t *conn, int64_t number, tow_error_t *error)
 {
     /* Numbers only grow: whoever used a newer one adopted the session. */
-    if (number && error->server_code == TRANSACTION_TOO_OLD)
+    if (number && error->server_code == TOW_TRANSACTION_TOO_OLD)
         tow_fail(error, TOW_ERROR_LEASE,
                  "another process took this job over and ended what this one was writing to the "
                  "%s; this one stops, nothing is lost",
                  conn->link->side);
 }
 
-bool tow_conn_adopt(tow_conn_t *conn, const bson_t *session, tow_error_t *error)
+bool tow_conn_adopt(tow_conn_t *conn, const bson_t *session, uint32_t writes, tow_error_t *error)
 {
     const bson_t *own = tow_conn_session(conn, error);
 
@@ -89,7 +87,7 @@ bool tow_conn_adopt(tow_conn_t *conn, const bson_t *session, tow_error_t *error)
     /* The driver gives no other way to send in a session that it did not begin. No pool takes it back: the
      * client is this connection's own. */
     memcpy((uint8_t *)bson_get_data(own), bson_get_data(session), own->len);
-    conn->adopted = true;
+    conn->adopted = writes;
     return true;
 }
 
@@ -121,7 +119,7 @@ int64_t tow_conn_number(tow_conn_t *conn)
         return 0;
     conn->numbered = true;
     if (conn->adopted)
-        return INT64_MAX;
+        return INT64_MAX - (conn->adopted > 1 ? --conn->adopted : 0);
     return atomic_fetch_add(&conn->link->numbers, 1) + 1;
 }
 

@@ -8,6 +8,8 @@
 
 #include "engine/link/link.h"
 
+enum { TOW_TRANSACTION_TOO_OLD = 225 }; /* a retryable write of a smaller number than the session's last */
+
 typedef struct tow_patient tow_patient_t;
 
 struct tow_link {
@@ -49,7 +51,7 @@ struct tow_conn {
     mongoc_client_t *apart;        /* where `client` is no pooled one */
     bool numbered;                 /* the session has sent retryable writes */
     bool noted;                    /* and was told to the link's guard */
-    bool adopted;                  /* it was another process's */
+    uint32_t adopted;              /* it was another process's: how many numbers are left, at least 1 */
     bool unguarded;
     tow_optime_t gossiped;         /* up to which the session knows the cluster time */
 };
@@ -87,8 +89,8 @@ void tow_conn_explain(const tow_conn_t *conn, int64_t number, tow_error_t *error
 int64_t tow_conn_number(tow_conn_t *conn);
 /* Puts a writeConcernError {code, errmsg} of a reply into *error; returns false. */
 bool tow_fail_write_concern(const tow_link_t *link, const bson_iter_t *found, tow_error_t *error);
-/* Whether a reply's writeErrors say that nothing but the moment was wrong; with *error, as if the command
- * had failed by it. */
+/* Whether a reply's writeErrors say that nothing but the moment was wrong, or that the session was ended;
+ * with *error, as if the command had failed by it. */
 bool tow_fail_passing(const char *side, const bson_t *reply, tow_error_t *error);
 
 tow_retrying_t tow_retrying_begin(tow_link_t *link, int64_t window_ms);

@@ -133,10 +133,12 @@ void tow_conn_unguarded(tow_conn_t *conn); /* neither limit nor guard are for th
 const bson_t *tow_conn_session(tow_conn_t *conn, tow_error_t *error); /* borrowed; NULL: *error */
 /* A connection with a client of its own, for tow_conn_adopt. */
 tow_conn_t *tow_conn_open_apart(tow_link_t *link, tow_error_t *error);
-/* From now on the connection sends in a session that another process noted, and its retryable writes carry
- * the last number there is: behind the first of them nothing that the other one sent is done any more, and
- * what is being done just then has ended before. Through a mongos that holds for the shards written to. */
-bool tow_conn_adopt(tow_conn_t *conn, const bson_t *session, tow_error_t *error) TOW_CHECK;
+/* From now on the connection sends in a session that another process noted. Its next `writes` (1 at least)
+ * retryable writes carry the last numbers there are: after the first of them nothing that the other one sent
+ * is done any more, and what is being done just then has ended before. Through a mongos that holds for the
+ * shards written to. */
+bool tow_conn_adopt(tow_conn_t *conn, const bson_t *session, uint32_t writes,
+                    tow_error_t *error) TOW_CHECK;
 
 typedef enum {
     TOW_SEND_PLAIN = 0,      /* no concern added */

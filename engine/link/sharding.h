@@ -2,8 +2,7 @@
 #ifndef TOW_LINK_SHARDING_H
 #define TOW_LINK_SHARDING_H
 
-#include <uthash.h>
-
+#include "engine/base/hash.h"
 #include "engine/link/link.h"
 
 typedef struct {

@@ -3,8 +3,8 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <uthash.h>
 
+#include "engine/base/hash.h"
 #include "engine/link/reply.h"
 #include "engine/state/store_internal.h"
 

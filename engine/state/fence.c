@@ -42,44 +42,58 @@ static bool note_session(void *data, const bson_t *session, tow_error_t *error)
 
 /* The update that forgets it is also the write that nothing in it can follow: it changes something,
  * or the server would not remember its number. Killed before it, the next process finds the session
- * still named. */
-static bool end_session(tow_store_t *store, tow_conn_t *conn, const bson_t *session,
-                        tow_error_t *error)
+ * still named. `marks`: of a sharded destination, whose other shards the update does not reach. */
+static bool end_session(tow_store_t *store, tow_conn_t *conn, const tow_marks_t *marks,
+                        const bson_t *session, tow_error_t *error)
 {
     bson_t update;
     bool ok;
 
     build_sessions(&update, "$pull", session);
-    ok = tow_conn_adopt(conn, session, error) &&
+    ok = tow_conn_adopt(conn, session, marks ? 2 : 1, error) &&
+         (!marks || tow_marks_write(store, conn, marks, error)) &&
          tow_store_update_by(store, conn, &update, false, error);
     bson_destroy(&update);
     return ok;
 }
 
+static bool end_each(tow_store_t *store, const tow_marks_t *marks, bson_iter_t *list,
+                     tow_error_t *error)
+{
+    tow_conn_t *conn = tow_conn_open_apart(store->options.destination, error);
+    bool ok = conn != NULL;
+
+    if (ok)
+        tow_conn_unguarded(conn);
+    while (ok && bson_iter_next(list)) {
+        bson_t session;
+
+        ok = tow_iter_document(list, &session)
+                 ? end_session(store, conn, marks, &session, error)
+                 : tow_fail(error, TOW_ERROR_SERVER, "one of the job's sessions cannot be read");
+    }
+    if (ok && !tow_iter_complete(list))
+        ok = tow_fail(error, TOW_ERROR_SERVER, "the list of the job's sessions cannot be read");
+    tow_conn_close(conn);
+    return ok;
+}
+
 static bool end_sessions(tow_store_t *store, const bson_t *document, tow_error_t *error)
 {
-    bson_iter_t iter, list;
-    tow_conn_t *conn;
-    bool ok;
+    bool sharded = tow_link_facts(store->options.destination)->sharded, ok;
+    bson_iter_t iter, list, first;
+    tow_marks_t marks;
 
     if (!bson_iter_init_find(&iter, document, "sessions"))
         return true;
     if (!BSON_ITER_HOLDS_ARRAY(&iter) || !bson_iter_recurse(&iter, &list))
         return tow_fail(error, TOW_ERROR_SERVER, "the job's sessions are no list");
-    conn = tow_conn_open_apart(store->options.destination, error);
-    ok = conn != NULL;
-    if (ok)
-        tow_conn_unguarded(conn);
-    while (ok && bson_iter_next(&list)) {
-        bson_t session;
-
-        ok = tow_iter_document(&list, &session)
-                 ? end_session(store, conn, &session, error)
-                 : tow_fail(error, TOW_ERROR_SERVER, "one of the job's sessions cannot be read");
-    }
-    if (ok && !tow_iter_complete(&list))
-        ok = tow_fail(error, TOW_ERROR_SERVER, "the list of the job's sessions cannot be read");
-    tow_conn_close(conn);
+    first = list;
+    sharded = sharded && bson_iter_next(&first);
+    ok = (!sharded || tow_marks_spread(store, &marks, error)) &&
+         end_each(store, sharded ? &marks : NULL, &list, error);
+    if (ok && sharded)
+        tow_marks_remove(store, &marks);
     return ok || tow_fail_context(error, "end what an earlier process of this job has under way");
 }
 

@@ -4,8 +4,9 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <uthash.h>
 #include <xxhash.h>
+
+#include "engine/base/hash.h"
 
 /* What the table keeps beside the public part: the bounds once more, ready to be compared. */
 typedef struct {

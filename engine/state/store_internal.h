@@ -50,6 +50,18 @@ void tow_keeper_end(tow_store_t *store); /* joins; idempotent */
  * writes. */
 bool tow_fence(tow_store_t *store, const bson_t *document, tow_error_t *error) TOW_CHECK;
 
+/* marks.c: a collection of the job's own with documents on every shard of a sharded destination. */
+typedef struct {
+    char collection[32];
+    uint32_t count;
+} tow_marks_t;
+/* Makes it, under a name of this epoch's. */
+bool tow_marks_spread(tow_store_t *store, tow_marks_t *out, tow_error_t *error) TOW_CHECK;
+/* One retryable write that every shard stores the number of; a majority of each acknowledges it. */
+bool tow_marks_write(tow_store_t *store, tow_conn_t *conn, const tow_marks_t *marks,
+                     tow_error_t *error) TOW_CHECK;
+void tow_marks_remove(tow_store_t *store, const tow_marks_t *marks);
+
 /* All of these want the lock to be held. */
 
 /* A command on the job's database, sent again while that may help. The reply is always the

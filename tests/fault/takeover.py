@@ -17,6 +17,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 sys.dont_write_bytecode = True
 
+import shards
 from faults import faults
 from job import EXIT, ApiError, towline
 from proxy import Proxied
@@ -353,6 +354,80 @@ def both_silent(scenario, pair):
     sides.close()
 
 
+class Sharded:
+    """A scenario's pair whose destination says that it is a cluster; its user data is not on the shard of the
+    job's document."""
+
+    def __init__(self, pair):
+        self.source, self.destination = pair.source, shards.behind(pair.destination)
+
+    def uris(self):
+        return self.source.uri, self.destination.uri
+
+    def close(self):
+        self.destination.close()
+
+
+def is_marking(request):
+    return of_state(request) and request.name == "update" and request.collection.startswith("fence_")
+
+
+def late_on_a_shard(scenario, pair, kill=None):
+    """A write of the killed process arrives on a shard that the job's document is not on; `kill`: the first
+    process that takes over is killed in its k-th session."""
+    sides = Sharded(pair)
+    job, released, answers = straggler(scenario, pair, sides)
+    if kill is not None:
+        def die(request, serve):
+            answer = serve(request)
+            job.signal(signal.SIGKILL)
+            return answer
+        sides.destination.script.on("update", when=is_marking, after=kill).act(die)
+        job.start()
+        job.wait()
+        scenario.expect(sides.destination.script.acted() == 1, "nothing was fenced")
+        sides.destination.script.clear()
+    job.start()
+    job.wait_in_sync()
+    scenario.expect(not [name for name in pair.destination.client["towline_" + NAME].list_collection_names()
+                         if name.startswith("fence_")] or kill is not None, "what made the fence is left")
+    arrives(scenario, pair, job, released, answers)
+    codes = [entry["code"] for entry in answers[0].get("writeErrors", [])]
+    scenario.expect(codes == [225], "the late write was answered %s" % answers[0])
+    scenario.expect(not sides.destination.gaps, "gaps: %s" % sides.destination.gaps)
+    sides.close()
+
+
+def refused_on_a_shard(scenario, pair):
+    """A process that lives on learns from the refusal of a shard, in a reply of the mongos that is fine
+    otherwise, that the job is another's."""
+    fill(scenario, pair)
+    sides = Sharded(pair)
+    first = start(scenario, sides)
+    first.wait_in_sync()
+    with Hold(sides.destination, "update", when=lambda request: request.database == "data") as hold:
+        pair.source.client["data"]["a"].update_one({"_id": 1}, {"$set": {"v": "old"}})
+        wait_until("a write on its way", hold.reached.is_set)
+        # Its lease is not renewed, nor does it hear why: the write's refusal is the first that it hears.
+        def after_refusal(request, serve):
+            sides.destination.too_old.wait(60)
+            time.sleep(0.5)  # that answer is under way
+            return serve(request)
+        holder = state(pair)["lease"]["holder"].encode()
+        sides.destination.script.on("update", when=lambda request: of_state(request) and any(
+            holder in update and b"$literal" not in update for update in request.list_of("updates")), times=None
+                                    ).act(after_refusal)
+        second = start(scenario, sides)
+        second.wait_in_sync()
+        pair.source.client["data"]["a"].update_one({"_id": 1}, {"$set": {"v": "new"}})
+        second.wait_caught_up(pair.source.client)
+    scenario.expect(sides.destination.too_old.wait(10), "the late write was not refused")
+    expect_status(scenario, first, "lease", "ended what this one was writing")
+    second.finish()
+    scenario.expect_equal(pair)
+    sides.close()
+
+
 def late_drop(scenario, pair):
     """A drop of the killed process arrives when its collection was made again and filled."""
     fill(scenario, pair)
@@ -542,6 +617,9 @@ def main():
             ("the answers to fences are lost", fencing_unanswered, ()),
             ("killed at each step of a takeover", killed_at, ((0, 1, 4, 7),)),
             ("both sides are silent during a takeover", both_silent, ()),
+            ("a write arrives late on another shard", late_on_a_shard, ()),
+            ("a write arrives late on another shard, and who took over was killed", late_on_a_shard, (1,)),
+            ("a shard refuses a write of who lost the job", refused_on_a_shard, ()),
             ("a drop arrives late", late_drop, ()),
             ("an end is recorded, and the destination emptied since", end_of_another_time, ()),
             ("an end is recorded, and a part of the destination is gone", end_in_part, ()),

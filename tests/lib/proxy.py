@@ -39,9 +39,12 @@ class Proxy(Peer):
 
         def deliver(request):
             with self._connect() as upstream:
+                def serve(other):
+                    upstream.sendall(other.message)
+                    return read_message(upstream)
+
                 released.wait()
-                upstream.sendall(request.message)
-                answers.append(reply_body(read_message(upstream)))
+                answers.append(reply_body(self.handle(request, serve)))
 
         def perform(request, serve):
             threading.Thread(target=deliver, args=(request,), daemon=True).start()

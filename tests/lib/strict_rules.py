@@ -431,9 +431,12 @@ def databases_of_cluster(strict, request, reply):
     reply["databases"] = [entry for entry in reply["databases"] if entry["name"] != "local"]
 
 
+def asks_for_cluster(strict, request):
+    return request.database == "config" and request.collection == "version"
+
+
 def cluster_of(strict, request, reply):
-    if request.database == "config" and request.collection == "version":
-        reply["cursor"]["firstBatch"] = [SON([("_id", 1), ("clusterId", strict.known.cluster)])]
+    reply["cursor"]["firstBatch"] = [SON([("_id", 1), ("clusterId", strict.known.cluster)])]
 
 
 def collections_as_listed(strict, request, reply):
@@ -590,7 +593,7 @@ ANSWERED = (
     Rule("hello isMaster ismaster", always, hello_of_mongos, on="mongos"),
     Rule("insert update delete", always, written_through_mongos, on="mongos"),
     Rule("listDatabases", always, databases_of_cluster, on="mongos"),
-    Rule("find", always, cluster_of, on="mongos"),
+    Rule("find", asks_for_cluster, cluster_of, on="mongos"),
     Rule("listCollections", always, collections_as_listed),
     Rule("createIndexes", always, nothing_built),
     Rule("createIndexes", always, raw_of_shards, on="mongos"),

@@ -213,7 +213,13 @@ add("ttl-on", "documents expire at the destination while the job runs", "copy/in
 # Fencing and leases ---------------------------------------------------------------------------------
 
 add("fence-number", "a successor's writes do not outnumber its predecessor's", "engine/link/command.c",
-    "        return INT64_MAX;\n", "        return 1;\n", "fault/writes")
+    "        return INT64_MAX - (conn->adopted > 1 ? --conn->adopted : 0);\n", "        return 1;\n", "fault/writes")
+add("fence-shards", "a successor fences only the shard of the job's document", "engine/state/fence.c",
+    "    sharded = sharded && bson_iter_next(&first);\n", "    sharded = false && bson_iter_next(&first);\n",
+    "fault/takeover --only shard")
+add("fence-refusal", "a shard's refusal is one of a document", "engine/link/classify.c",
+    "            refusal.code != TOW_TRANSACTION_TOO_OLD)\n", "            refusal.code)\n",
+    "fault/takeover --only shard")
 
 # Cutover, checkpoint and verification ---------------------------------------------------------------
 

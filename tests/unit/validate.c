@@ -164,6 +164,21 @@ static void privileges_of_options(void **state)
     expect(TOW_FINDING_PASS, "bob", "");
 }
 
+static void privileges_on_a_sharded_destination(void **state)
+{
+    tow_privilege_scope_t sharded = {.sharded_state = "towline_a"};
+
+    judge("'authenticatedUserPrivileges': [" WRITE("") "]}}", "destination", &sharded);
+    expect(TOW_FINDING_FAILURE, "enableSharding on data",
+           "{role: \"enableSharding\", db: \"admin\"}");
+    judge("'authenticatedUserPrivileges': [" WRITE("") ",{'resource': {'db': 'towline_a', "
+          "'collection': ''}, 'actions': ['enableSharding']}]}}",
+          "destination", &sharded);
+    expect(TOW_FINDING_PASS, "bob", "");
+    judge("'authenticatedUserPrivileges': [" READ_ANY MONITOR "]}}", "source", &sharded);
+    expect(TOW_FINDING_PASS, "bob", "");
+}
+
 static void roles_stand_for_privileges(void **state)
 {
     tow_privilege_scope_t any = {0};
@@ -202,6 +217,7 @@ int main(void)
                                        cmocka_unit_test(privileges_of_a_source),
                                        cmocka_unit_test(privileges_of_a_destination),
                                        cmocka_unit_test(privileges_of_options),
+                                       cmocka_unit_test(privileges_on_a_sharded_destination),
                                        cmocka_unit_test(roles_stand_for_privileges),
                                        cmocka_unit_test(errors_split_into_facts_and_advice)};
 
