@@ -147,6 +147,8 @@ def read_indexes(database, name, ignore_ttl):
     indexes = {}
     for entry in database[name].list_indexes():
         without = ("v", "ns") + (("expireAfterSeconds",) if ignore_ttl else ())
+        if isinstance(entry.get("expireAfterSeconds"), int):  # a real collMod stores every number as int64
+            entry["expireAfterSeconds"] = int(entry["expireAfterSeconds"])
         indexes[entry["name"]] = fields_of(entry, without)
     return indexes
 
