@@ -232,6 +232,8 @@ def killed_with_backlog(scenario, pair):
     job = scenario.job(pair)
     job.wait_in_sync()
     job.pause()
+    # What is still read in direct mode is kept in memory alone, and never comes to the spool.
+    job.wait_for("refetch mode", lambda progress: progress["mode"] == "refetch")
     with pair.source.client.start_session() as session:
         for number in range(5):
             data = pair.source.client["data"]
