@@ -31,6 +31,29 @@ bool tow_copy_is_ours(tow_copy_t *copy, const tow_collection_info_t *there)
     return claim == TOW_CLAIM_MADE || claim == TOW_CLAIM_MAYBE;
 }
 
+/* As tow_copy_whose, before a drop. What our own writes made again becomes ours by a record, which is made
+ * first: a process that is killed after it knows whose it is. */
+bool tow_copy_whose_to_drop(tow_copy_t *copy, tow_conn_t *destination, const char *database,
+                            const char *name, tow_whose_t *out, tow_error_t *error)
+{
+    tow_collection_info_t there;
+    bool found, remade = false, ok = true;
+
+    *out = TOW_WHOSE_NONE;
+    if (!tow_catalog_find(destination, database, name, &there, &found, error))
+        return false;
+    if (!found)
+        return true;
+    *out = tow_copy_is_ours(copy, &there) ? TOW_WHOSE_OURS : TOW_WHOSE_FOREIGN;
+    if (*out == TOW_WHOSE_FOREIGN)
+        ok = tow_copy_is_remade(copy, &there, &remade, error) &&
+             (!remade || tow_claims_make(copy->options.claims, there.ns, there.uuid, error));
+    if (ok && remade)
+        *out = TOW_WHOSE_OURS;
+    tow_collection_info_clear(&there);
+    return ok;
+}
+
 bool tow_copy_fail_foreign(const char *ns, tow_error_t *error)
 {
     return tow_fail(
@@ -128,7 +151,7 @@ bool tow_copy_unmake(tow_copy_t *copy, tow_conn_t *destination, const char *data
         *out = TOW_WHOSE_OURS;
         return tow_copy_drop(destination, database, name, error);
     }
-    if (!tow_copy_whose(copy, destination, database, name, out, error))
+    if (!tow_copy_whose_to_drop(copy, destination, database, name, out, error))
         return false;
     if (*out == TOW_WHOSE_FOREIGN)
         return true;

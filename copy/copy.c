@@ -413,7 +413,7 @@ static bool drop_withdrawn(tow_copy_t *copy, tow_conn_t *destination,
 {
     tow_whose_t whose;
 
-    if (!tow_copy_whose(copy, destination, collection->database, collection->name, &whose, error))
+    if (!tow_copy_whose_to_drop(copy, destination, collection->database, collection->name, &whose, error))
         return false;
     if (whose == TOW_WHOSE_FOREIGN)
         return tow_copy_fail_foreign(collection->ns, error);

@@ -27,8 +27,23 @@ void tow_gaps_clear(tow_gaps_t *gaps)
     clear_names(&gaps->foreign);
 }
 
-static void look_at_source(tow_copy_t *copy, const tow_catalog_t *ours, const tow_catalog_t *theirs,
-                           tow_gaps_t *out)
+/* What writes of ours made again is copied again, and nothing to ask about. */
+static bool add_foreign(tow_copy_t *copy, const tow_collection_info_t *there, tow_names_t *names,
+                        tow_error_t *error)
+{
+    bool remade;
+
+    if (tow_copy_is_ours(copy, there))
+        return true;
+    if (!tow_copy_is_remade(copy, there, &remade, error))
+        return false;
+    if (!remade)
+        add_name(names, there->ns);
+    return true;
+}
+
+static bool look_at_source(tow_copy_t *copy, const tow_catalog_t *ours, const tow_catalog_t *theirs,
+                           tow_gaps_t *out, tow_error_t *error)
 {
     for (size_t i = 0; i < ours->count; i++) {
         const tow_collection_info_t *info = &ours->items[i],
@@ -38,9 +53,11 @@ static void look_at_source(tow_copy_t *copy, const tow_catalog_t *ours, const to
             continue;
         if (!tow_kind_is_supported(info->type))
             add_name(there && there->type == info->type ? &out->by_hand : &out->left_out, info->ns);
-        else if (there && info->type == TOW_COLLECTION && !tow_copy_is_ours(copy, there))
-            add_name(&out->foreign, info->ns);
+        else if (there && info->type == TOW_COLLECTION &&
+                 !add_foreign(copy, there, &out->foreign, error))
+            return false;
     }
+    return true;
 }
 
 bool tow_copy_gaps(tow_copy_t *copy, tow_gaps_t *out, tow_error_t *error)
@@ -54,9 +71,9 @@ bool tow_copy_gaps(tow_copy_t *copy, tow_gaps_t *out, tow_error_t *error)
 
     *out = (tow_gaps_t){0};
     ok = destination && tow_catalog_read(source, NULL, &ours, error) &&
-         tow_catalog_read(destination, NULL, &theirs, error);
+         tow_catalog_read(destination, NULL, &theirs, error) &&
+         look_at_source(copy, &ours, &theirs, out, error);
     if (ok) {
-        look_at_source(copy, &ours, &theirs, out);
         list = tow_namespaces_list(copy->options.namespaces, &count);
         for (uint32_t i = 0; i < count; i++)
             if (list[i]->type == TOW_COLLECTION && !tow_catalog_get(&ours, list[i]->ns) &&

@@ -133,11 +133,16 @@ typedef enum { TOW_WHOSE_NONE, TOW_WHOSE_OURS, TOW_WHOSE_FOREIGN } tow_whose_t; 
 bool tow_copy_whose(tow_copy_t *copy, tow_conn_t *destination, const char *database, const char *name,
                     tow_whose_t *out, tow_error_t *error);
 bool tow_copy_is_ours(tow_copy_t *copy, const tow_collection_info_t *there);
+bool tow_copy_whose_to_drop(tow_copy_t *copy, tow_conn_t *destination, const char *database, const char *name,
+                            tow_whose_t *out, tow_error_t *error);
 /* Drops what is ours and ends its claim; what is foreign stays. */
 bool tow_copy_unmake(tow_copy_t *copy, tow_conn_t *destination, const char *database, const char *name,
                      tow_whose_t *out, tow_error_t *error);
 bool tow_copy_fail_foreign(const char *ns, tow_error_t *error);
 void tow_copy_tell_foreign(tow_copy_t *copy, const char *ns);
+
+/* remade.c: whether one that is not ours by its identity was made again by writes of ours. Reads all of it. */
+bool tow_copy_is_remade(tow_copy_t *copy, const tow_collection_info_t *there, bool *out, tow_error_t *error);
 
 /* worker.c */
 void *tow_copy_worker(void *data);

@@ -216,8 +216,15 @@ static bool is_being_copied(const task_t *task, const tow_collection_info_t *inf
 static bool reconcile_collection(task_t *task, const tow_collection_info_t *ours,
                                  const tow_collection_info_t *theirs, tow_error_t *error)
 {
-    bool alike = false, found;
+    bool alike = false, remade = false, found;
 
+    if (theirs && !tow_copy_is_ours(task->copy, theirs) &&
+        !tow_copy_is_remade(task->copy, theirs, &remade, error))
+        return false;
+    if (remade) {
+        tell(task, ours->ns, "copied again: it was dropped on the destination, and writes of this job made it again");
+        return tow_copy_again(task->copy, ours->database, ours->name, &found, error);
+    }
     if (theirs && !tow_copy_is_ours(task->copy, theirs)) {
         /* The cutover asks; until then somebody may put it right. */
         tow_copy_tell_foreign(task->copy, ours->ns);

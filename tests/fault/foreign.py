@@ -56,16 +56,16 @@ class Sides:
 
 
 def called_off(scenario, job, *texts):
-    """The cutover is asked for and called off; the job goes on, in sync."""
-    before = job.now().get("cutover", {}).get("calledOff", 0)
+    """The cutover is asked for and called off; the job goes on, in sync. What the log said before is no answer."""
+    said = "the cutover is called off"
+    job.wait_in_sync()
+    before = len(job.tail(4000))
     job.commit()
-    wait_until("a cutover that is called off", lambda: "the cutover is called off" in job.tail(400) or
-               job.ended.is_set())
+    wait_until("a cutover that is called off", lambda: said in job.tail(4000)[before:] or job.ended.is_set())
     scenario.expect(not job.ended.is_set(), lambda: "the job ended: %s" % job.error_line())
-    log = job.tail(400)
+    log = job.tail(4000)[before:]
     for text in texts:
         scenario.expect(text in log, "%r is not in the log" % text)
-    return before
 
 
 # Who is who -------------------------------------------------------------------------------------------
@@ -305,10 +305,19 @@ def in_the_way(scenario, pair):
         job = scenario.job(sides)
         job.wait_in_sync()
         target, source = pair.destination.client, pair.source.client
-        target["shop"]["b"].drop()  # by somebody, who then makes one of their own
-        target["shop"]["b"].insert_one({"_id": "theirs"})
-        called_off(scenario, job, "shop.b", "did not make")
-        scenario.expect(target["shop"]["b"].count_documents({}) == 1, "theirs is gone")
+        same = source["shop"]["b"].find_one()
+        # Somebody drops it and makes one of their own: nothing that only writes of the job can have made.
+        for documents, options, index in (([], {}, None), ([same], {}, "n"), ([same], {"validator": {"_id": {"$ne": 0.5}}}, None),
+                                          ([{**same, "n": "theirs"}], {}, None), ([same, {"_id": "theirs"}], {}, None)):
+            target["shop"]["b"].drop()
+            made = target["shop"].create_collection("b", **options)
+            if index:
+                made.create_index(index)
+            if documents:
+                made.insert_many(documents)
+            called_off(scenario, job, "shop.b", "did not make")
+            scenario.expect(made.count_documents({}) == len(documents), "theirs is gone: %s" % documents)
+        target["shop"]["b"].delete_one({"_id": same["_id"]})
         source["shop"]["b"].drop()  # its event must not drop theirs either
         job.wait_caught_up(source)
         scenario.expect(target["shop"]["b"].count_documents({}) == 1, "theirs is gone")

@@ -50,6 +50,13 @@ static void alike(void *data, const char *database, const char *name)
 {
 }
 
+static bool placeholder(void *data, tow_conn_t *destination, const char *database,
+                        const char *name, tow_error_t *error)
+{
+    ((bench_t *)data)->placeholders++;
+    return true;
+}
+
 static bool save_ddl(void *data, const bson_t *token, tow_optime_t time, tow_error_t *error)
 {
     bench_t *bench = data;
@@ -73,7 +80,7 @@ void bench_start_replay(bench_t *bench, tow_optime_t horizon)
         .lanes = 3,
         .dirty_bytes = 1 << 20,
         .retry_window_ms = 5000,
-        .ddl = {.data = bench, .copying = is_copying, .create = create, .copy_again = copy_again,
+        .ddl = {.data = bench, .copying = is_copying, .create = create, .placeholder = placeholder, .copy_again = copy_again,
                 .alike = alike, .hold = hold, .release = release, .forget = forget, .save_ddl = save_ddl}};
     tow_error_t error;
 
@@ -225,7 +232,12 @@ static void append_event(bson_t *batch, uint32_t number, const told_t *told)
     bson_append_utf8(&child, "db", -1, "d", -1);
     bson_append_utf8(&child, "coll", -1, told->collection, -1);
     bson_append_document_end(&event, &child);
-    if (strcmp(told->operation, "drop")) {
+    if (*told->target) {
+        bson_append_document_begin(&event, "to", -1, &child);
+        bson_append_utf8(&child, "db", -1, "d", -1);
+        bson_append_utf8(&child, "coll", -1, told->target, -1);
+        bson_append_document_end(&event, &child);
+    } else if (strcmp(told->operation, "drop")) {
         bson_append_document_begin(&event, "documentKey", -1, &child);
         bson_append_int32(&child, "_id", -1, told->id);
         bson_append_document_end(&event, &child);
@@ -266,7 +278,7 @@ static void fill_keys(tow_block_t *block, const told_t *told, uint32_t count)
         bson_t batch = BSON_INITIALIZER;
         bson_iter_t iter;
 
-        if (!strcmp(told[i].operation, "drop")) {
+        if (!strcmp(told[i].operation, "drop") || *told[i].target) {
             append_event(&batch, 0, &told[i]);
             bson_iter_init(&iter, &batch);
             bson_iter_next(&iter);

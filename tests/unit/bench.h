@@ -13,7 +13,7 @@ enum { BENCH_HISTORY = 4000, BENCH_WAIT_MS = 20000 };
 /* One event of the stream. */
 typedef struct {
     const char *operation;
-    char collection[8];
+    char collection[8], target[8]; /* target: of a rename */
     int32_t id;
     tow_optime_t time;
     bson_t *document; /* of an insert or a replacement */
@@ -35,7 +35,7 @@ typedef struct {
     atomic_uint copied_again;
     bson_t ddl_token; /* as the replay saved it last */
     tow_optime_t ddl_time;
-    uint32_t ddl_saved;
+    uint32_t ddl_saved, placeholders;
 } bench_t;
 
 bench_t *bench_begin(uint64_t seed); /* without a replay: bench_start_replay */

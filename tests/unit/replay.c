@@ -437,24 +437,66 @@ static void drops_of_one_time_are_two_drops(void **state)
     bench_end(bench);
 }
 
+/* The process before saved this event as the last DDL that it carried out. */
+static void save_as_done(bench_t *bench, const told_t *told)
+{
+    bson_t event = BSON_INITIALIZER;
+    bson_iter_t iter;
+
+    bench_append_token(&event, told);
+    bson_iter_init_find(&iter, &event, "_id");
+    bson_reinit(&bench->ddl_token);
+    bson_iter_recurse(&iter, &iter);
+    bson_iter_next(&iter);
+    bson_append_iter(&bench->ddl_token, NULL, 0, &iter);
+    bench->ddl_time = told->time;
+    bson_destroy(&event);
+}
+
+/* Events of a collection that ended before the restart, and its end: the one that was made to take them
+ * ends with it, although the process before carried the end out. */
+static void ends_before_restart(const char *operation, const char *target, uint32_t placeholders)
+{
+    bench_t *bench = in_sync();
+    told_t *told = bench_tell(bench, "update", 1, double_now(bench->source) + 1);
+
+    snprintf(told->collection, sizeof told->collection, "x");
+    told = bench_tell(bench, operation, 2, double_now(bench->source) + 2);
+    snprintf(told->collection, sizeof told->collection, "x");
+    snprintf(told->target, sizeof told->target, "%s", target);
+    save_as_done(bench, told);
+    bench_put(bench, "insert", 100, 100, 0);
+    bench_put(bench, "update", 100, 100, 1);
+    bench_restart(bench);
+    bench_deliver(bench, false);
+    bench_catch_up(bench);
+    assert_int_equal(bench->placeholders, placeholders);
+    assert_null(tow_namespaces_find(bench->table, "d", "x"));
+    assert_int_equal(bench->ddl_saved, 0);
+    bench_end(bench);
+}
+
+static void a_placeholder_ends_with_a_drop_that_was_done_before(void **state)
+{
+    ends_before_restart("drop", "", 1);
+}
+
+static void a_placeholder_ends_with_a_rename_that_was_done_before(void **state)
+{
+    /* The second is of the new name, to which the key moves; a later event is its end. */
+    ends_before_restart("rename", "y", 2);
+}
+
 /* The process before carried out the first two of three drops of one time. What has their names now
  * are later collections, and the third is still to go. */
 static void drops_before_a_restart_are_known_by_their_tokens(void **state)
 {
     bench_t *bench = in_sync();
     tow_namespace_t *three[3];
-    bson_t event = BSON_INITIALIZER;
-    bson_iter_t iter;
 
     add_three(bench, three);
     tell_drops(bench, "xyz", double_now(bench->source) + 1);
-    bench_append_token(&event, &bench->history[bench->told - 2]);
-    bson_iter_init_find(&iter, &event, "_id");
-    bson_reinit(&bench->ddl_token);
-    bson_iter_recurse(&iter, &iter);
-    bson_iter_next(&iter);
-    bson_append_iter(&bench->ddl_token, NULL, 0, &iter);
-    bench->ddl_time = bench->history[bench->told - 2].time;
+    save_as_done(bench, &bench->history[bench->told - 2]);
     bench_put(bench, "insert", 100, 100, 0);
     bench_put(bench, "update", 100, 100, 1);
     bench_restart(bench);
@@ -464,7 +506,6 @@ static void drops_before_a_restart_are_known_by_their_tokens(void **state)
     assert_false(three[1]->dropped);
     assert_true(three[2]->dropped);
     assert_int_equal(bench->ddl_saved, 1);
-    bson_destroy(&event);
     bench_end(bench);
 }
 
@@ -487,6 +528,8 @@ int main(void)
         cmocka_unit_test(a_drop_ends_the_keys_before_it),
         cmocka_unit_test(drops_of_one_time_are_two_drops),
         cmocka_unit_test(drops_before_a_restart_are_known_by_their_tokens),
+        cmocka_unit_test(a_placeholder_ends_with_a_drop_that_was_done_before),
+        cmocka_unit_test(a_placeholder_ends_with_a_rename_that_was_done_before),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
