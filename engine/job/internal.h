@@ -12,12 +12,13 @@
 
 #include "copy/copy.h"
 #include "engine/job/notices.h"
-#include "engine/job/options.h"
 #include "engine/job/pace.h"
 #include "engine/job/phases.h"
 #include "engine/job/summary.h"
 #include "engine/job/validate.h"
 #include "engine/job/window.h"
+#include "engine/options/options.h"
+#include "engine/options/settings.h"
 #include "oplog/record.h"
 #include "oplog/replay.h"
 #include "oplog/watch.h"
@@ -55,23 +56,6 @@ typedef enum { TOW_EFFORT_EVENTS, TOW_EFFORT_INDEXES, TOW_EFFORT_VERIFY } tow_ef
 
 /* Whether an earlier process began the job, which may have copied something. */
 typedef enum { TOW_BEFORE_UNKNOWN, TOW_BEFORE_NONE, TOW_BEFORE_BEGUN } tow_before_t;
-
-/* The options as the job uses them. */
-typedef struct {
-    char *source_uri, *destination_uri, *name, *spool, *summary;
-    uint32_t workers;
-    uint64_t range_bytes, memory_bytes;
-    int64_t retry_window_ms, lease_ms;
-    int64_t window_ms, extend_ms;
-    uint32_t max_differences;
-    tow_verify_mode_t verify_mode;
-    uint64_t verify_rate;        /* bytes a second of either side; 0: only at the cutover */
-    bool manual, verify, verify_repair, clear_destination, keep_state, index_errors_fail,
-        indexes_first;
-    tow_indexes_shown_t indexes;
-    bool block_writes, remove_user;
-    char *destination_address;   /* the URI without user, password and other secrets */
-} tow_config_t;
 
 struct tow_job {
     tow_config_t config;
@@ -312,11 +296,6 @@ void tow_job_end_verifier(tow_job_t *job); /* joins */
 /* The track, once it has heard of every write before the call; NULL: it cannot be relied on. The
  * verifier must have ended. */
 tow_track_t *tow_job_watched_track(tow_job_t *job);
-
-/* standalone.c */
-tow_verify_mode_t tow_options_verify_mode(const tow_options_t *options);
-/* --build-indexes. */
-void tow_options_indexes(const tow_options_t *options, tow_indexes_shown_t *out_shown, bool *out_first);
 
 bool tow_job_settle(void *data, tow_error_t *error) TOW_CHECK; /* a tow_settle_fn while in sync */
 

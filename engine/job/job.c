@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "engine/base/clock.h"
-#include "engine/base/duration.h"
 #include "engine/job/internal.h"
 #include "engine/link/versions.h"
 
@@ -36,78 +35,18 @@ static void forward_event(void *data, tow_level_t level, const char *name, const
     pthread_mutex_unlock(&job->event_lock);
 }
 
-static uint64_t integer(const tow_options_t *options, const char *name)
+static bool read_options(tow_job_t *job, const tow_options_t *options, tow_error_t *error)
 {
-    return strtoull(tow_options_get(options, name, 0), NULL, 10);
-}
-
-static bool flag(const tow_options_t *options, const char *name)
-{
-    const char *value = tow_options_get(options, name, 0);
-
-    return value && !strcmp(value, "true");
-}
-
-static char *text(const tow_options_t *options, const char *name)
-{
-    const char *value = tow_options_get(options, name, 0);
-
-    return tow_strdup(value ? value : "");
-}
-
-static bool read_filter(const tow_options_t *options, tow_filter_t *filter, tow_error_t *error)
-{
-    const char *value;
-
-    for (size_t i = 0; (value = tow_options_get(options, "include", i)); i++)
-        if (!tow_filter_include(filter, value, error))
-            return tow_fail_context(error, "--include");
-    for (size_t i = 0; (value = tow_options_get(options, "exclude", i)); i++)
-        if (!tow_filter_exclude(filter, value, error))
-            return tow_fail_context(error, "--exclude");
-    return true;
-}
-
-static bool read_config(tow_job_t *job, const tow_options_t *options, tow_error_t *error)
-{
-    tow_config_t *config = &job->config;
     char *own = tow_format("towline_%s", tow_options_get(options, "job", 0));
 
     tow_filter_set_own(job->filter, own);
     free(own);
-    if (!tow_options_uri(options, "source", &config->source_uri, error) ||
-        !tow_options_uri(options, "destination", &config->destination_uri, error) ||
-        !read_filter(options, job->filter, error))
+    if (!tow_config_read(options, &job->config, error) ||
+        !tow_options_filter(options, job->filter, error))
         return false;
     job->filter_text = tow_filter_text(job->filter);
-    config->name = text(options, "job");
-    config->spool = text(options, "spool");
-    if (!*config->spool)
-        return tow_fail(error, TOW_ERROR_OPTION, "there is no folder for the spool: this user has no home; "
-                                                 "set HOME, or give --spool DIR");
-    config->workers = (uint32_t)integer(options, "workers");
-    config->range_bytes = integer(options, "range-size") << 20;
-    config->memory_bytes = integer(options, "memory") << 20;
-    config->retry_window_ms = (int64_t)integer(options, "retry-window") * 1000;
-    tow_duration_parse(tow_options_get(options, "window", 0), &config->window_ms);
-    tow_duration_parse(tow_options_get(options, "lease", 0), &config->lease_ms);
-    if (tow_options_get(options, "extend", 0))
-        tow_duration_parse(tow_options_get(options, "extend", 0), &config->extend_ms);
-    job->window = tow_window_new(config->window_ms);
-    config->manual = !strcmp(tow_options_get(options, "cutover", 0), "manual");
-    config->verify = !flag(options, "no-verify");
-    config->verify_repair = !strcmp(tow_options_get(options, "verify-repair", 0), "yes");
-    config->verify_mode = tow_options_verify_mode(options);
-    config->verify_rate = integer(options, "verify-rate") * 1000000;
-    config->max_differences = (uint32_t)integer(options, "max-differences");
-    config->clear_destination = flag(options, "clear-destination");
-    config->keep_state = flag(options, "keep-state");
-    config->block_writes = flag(options, "block-writes");
-    config->remove_user = flag(options, "remove-user");
-    config->destination_address = tow_uri_address(config->destination_uri);
-    config->index_errors_fail = strcmp(tow_options_get(options, "index-errors", 0), "report") != 0;
-    tow_options_indexes(options, &config->indexes, &config->indexes_first);
-    return true;
+    job->window = tow_window_new(job->config.window_ms);
+    return tow_notices_new(options, &job->sink, &job->notices, error);
 }
 
 /* A listener may ask the job for something that is an event, too. */
@@ -137,8 +76,7 @@ tow_job_t *tow_job_new(const tow_options_t *options, tow_error_t *error)
     job->filter = tow_filter_new();
     job->lag_ms = -1;
     job->oplog_headroom = -1;
-    if (!read_config(job, options, error) ||
-        !tow_notices_new(options, &job->sink, &job->notices, error)) {
+    if (!read_options(job, options, error)) {
         tow_job_destroy(job);
         return NULL;
     }
@@ -165,11 +103,7 @@ void tow_job_destroy(tow_job_t *job)
     tow_verify_report_destroy(job->report);
     tow_verify_report_destroy(job->online);
     free(job->summary_json);
-    free(job->config.source_uri);
-    free(job->config.destination_uri);
-    free(job->config.name);
-    free(job->config.spool);
-    free(job->config.destination_address);
+    tow_config_clear(&job->config);
     for (uint32_t i = 0; i < job->remains_count; i++)
         free(job->remains[i]);
     free(job->user_removed);

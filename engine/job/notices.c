@@ -11,7 +11,7 @@
 #include "engine/base/text.h"
 #include "engine/job/deliver.h"
 #include "engine/job/findings.h"
-#include "engine/job/options.h"
+#include "engine/options/options.h"
 
 enum { QUEUE_MOST = 32, ATTEMPTS = 10, FIRST_WAIT_MS = 1000, WAIT_MOST_MS = 60000 };
 
