@@ -50,7 +50,5 @@ bool tow_findings_judge(const tow_findings_t *findings, tow_error_t *error);
 
 /* Appends "checks": [{name, result, facts, advice, exitStatus}]. */
 void tow_findings_append(const tow_findings_t *findings, bson_t *out);
-/* Appends a text, with what is no UTF-8 replaced. */
-void tow_append_text(bson_t *out, const char *name, const char *text);
 
 #endif

@@ -11,12 +11,12 @@
 #include <stdatomic.h>
 
 #include "copy/copy.h"
-#include "engine/job/notices.h"
 #include "engine/job/pace.h"
 #include "engine/job/phases.h"
 #include "engine/job/summary.h"
 #include "engine/job/validate.h"
 #include "engine/job/window.h"
+#include "engine/notice/notices.h"
 #include "engine/options/options.h"
 #include "engine/options/settings.h"
 #include "oplog/record.h"

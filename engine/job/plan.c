@@ -4,6 +4,7 @@
 #include "engine/base/decimal.h"
 #include "engine/job/internal.h"
 #include "engine/job/validate.h"
+#include "engine/link/reply.h"
 
 enum { RETRY_MOST_MS = 30000 }; /* somebody waits for the answer */
 
