@@ -17,14 +17,14 @@ enum {
 /* The error that stopped the job, or that it was asked to stop. */
 static bool stopped(tow_job_t *job, tow_error_t *error)
 {
-    return tow_stop_error(job->stop, error)
+    return tow_stop_error(job->sides.stop, error)
                ? false
                : tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped");
 }
 
 bool tow_job_source_time(tow_job_t *job, tow_optime_t *out, tow_error_t *error)
 {
-    tow_conn_t *source = tow_conn_open(job->source, error);
+    tow_conn_t *source = tow_conn_open(job->sides.source, error);
     bool ok = source && tow_link_barrier_time(source, out, error);
 
     tow_conn_close(source);
@@ -38,7 +38,7 @@ static bool is_settled(tow_job_t *job, tow_optime_t time, uint64_t idle)
 {
     bool passed = tow_ledger_floor_time(job->ledger) > time &&
                   tow_tail_certain_time(job->tail) > time;
-    bool reached = !tow_link_facts(job->source)->sharded &&
+    bool reached = !tow_link_facts(job->sides.source)->sharded &&
                    tow_ledger_floor_time(job->ledger) >= time &&
                    tow_tail_idle_replies(job->tail) >= idle + 2;
 
@@ -60,7 +60,7 @@ bool tow_job_wait_settled(tow_job_t *job, tow_optime_t time, bool (*ended)(tow_j
 
 static bool is_stopped(tow_job_t *job)
 {
-    return tow_stop_requested(job->stop);
+    return tow_stop_requested(job->sides.stop);
 }
 
 /* Takes `stop` from the source, and waits until everything up to it is settled. */
@@ -87,7 +87,7 @@ bool tow_job_repair(void *data, const char *database, const char *collection,
                     const tow_value_t *ids, uint32_t count, bool anew, tow_error_t *error)
 {
     tow_job_t *job = data;
-    tow_repairing_t with = {job->namespaces, job->copy, job->replay, job->stop};
+    tow_repairing_t with = {job->namespaces, job->copy, job->replay, job->sides.stop};
 
     return tow_repair_with(&with, database, collection, ids, count, anew, error);
 }
@@ -98,7 +98,7 @@ void tow_job_tell_differences(tow_job_t *job, const tow_verify_report_t *report)
     for (uint32_t i = 0; i < report->difference_count; i++) {
         const tow_difference_t *difference = &report->differences[i];
 
-        tow_emit(&job->sink, TOW_LEVEL_ERROR, "difference",
+        tow_emit(&job->sides.sink, TOW_LEVEL_ERROR, "difference",
                  "%s %s%s: %s%s%s, %u bytes at the source, %u at the destination, range %s: %s; %s",
                  difference->ns, difference->id ? "_id " : "", difference->id ? difference->id : "",
                  tow_difference_kind_name(difference->kind), difference->path ? " at " : "",
@@ -158,11 +158,11 @@ void tow_job_verify_options(tow_job_t *job, tow_track_t *track, tow_verify_optio
     /* What is written in a range may make it to be read again. */
     if (track && range_bytes > TRACKED_BYTES)
         range_bytes = TRACKED_BYTES;
-    *out = (tow_verify_options_t){.source = job->source,
-                                  .destination = job->destination,
-                                  .filter = job->filter,
-                                  .stop = job->stop,
-                                  .sink = job->sink,
+    *out = (tow_verify_options_t){.source = job->sides.source,
+                                  .destination = job->sides.destination,
+                                  .filter = job->sides.filter,
+                                  .stop = job->sides.stop,
+                                  .sink = job->sides.sink,
                                   .workers = job->config.workers > 1 ? job->config.workers / 2 : 1,
                                   .range_bytes = range_bytes,
                                   .whole_bytes = track ? range_bytes : 0,
@@ -197,7 +197,7 @@ static void tell_late(tow_job_t *job)
     job->late_told = true;
     pthread_mutex_unlock(&job->lock);
     if (!told)
-        tow_emit(&job->sink, TOW_LEVEL_WARNING, "late_writes",
+        tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "late_writes",
                  "the source was written to after the cutover was confirmed: that is applied too, and "
                  "may delay the end");
 }
@@ -432,7 +432,7 @@ static bool await_builds(tow_job_t *job, tow_error_t *error)
     tow_copy_end_look(job->copy);
     if (tow_copy_indexes_idle(job->copy))
         return true;
-    tow_emit(&job->sink, TOW_LEVEL_INFO, "cutover_waits",
+    tow_emit(&job->sides.sink, TOW_LEVEL_INFO, "cutover_waits",
              "the cutover begins when the destination has built the indexes that are under way");
     tow_job_begin_effort(job, TOW_EFFORT_INDEXES);
     return tow_copy_index_wait(job->copy) || stopped(job, error);
@@ -473,7 +473,7 @@ static tow_finalized_t begin_cutover(tow_job_t *job, tow_error_t *error)
 /* Back to where the job was before the cutover: TTL held off, the source writable, comparing. */
 static bool resume_sync(tow_job_t *job, const tow_error_t *reason, tow_error_t *error)
 {
-    tow_emit(&job->sink, TOW_LEVEL_WARNING, "cutover_called_off", "the cutover is called off: %s",
+    tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "cutover_called_off", "the cutover is called off: %s",
              reason->message);
     tow_job_unblock_writes(job);
     if (job->ttl_restored && !tow_job_hold_off_ttl(job, error))
@@ -501,7 +501,7 @@ tow_finalized_t tow_job_finalize(tow_job_t *job, tow_error_t *error)
         result = finalize(job, error);
     if (result != TOW_FINALIZE_CALLED_OFF)
         return result;
-    if (tow_stop_requested(job->stop))
+    if (tow_stop_requested(job->sides.stop))
         return TOW_FINALIZE_FAILED;
     reason = *error;
     return resume_sync(job, &reason, error) ? TOW_FINALIZE_CALLED_OFF : TOW_FINALIZE_FAILED;

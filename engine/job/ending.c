@@ -95,7 +95,7 @@ static void remove_user(tow_job_t *job)
 {
     char user[256] = "", database[256] = "";
     tow_error_t error;
-    tow_conn_t *conn = tow_conn_open(job->destination, &error);
+    tow_conn_t *conn = tow_conn_open(job->sides.destination, &error);
 
     if (conn)
         tow_conn_unguarded(conn); /* the lease proved who we are, and is gone with the state */
@@ -104,10 +104,10 @@ static void remove_user(tow_job_t *job)
         pthread_mutex_lock(&job->lock);
         job->user_removed = tow_format("%s@%s", user, database);
         pthread_mutex_unlock(&job->lock);
-        tow_emit(&job->sink, TOW_LEVEL_INFO, "user_removed",
+        tow_emit(&job->sides.sink, TOW_LEVEL_INFO, "user_removed",
                  "removed user %s@%s of the destination", user, database);
     } else {
-        tow_emit(&job->sink, TOW_LEVEL_WARNING, "user_kept",
+        tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "user_kept",
                  "the destination's user could not be removed: %s", error.message);
         tow_job_remains_add(job,
                             "the destination's user%s%s; remove it there with "
@@ -166,7 +166,7 @@ static void drop_state(tow_job_t *job)
             lose(job, &error);
             return;
         }
-        tow_emit(&job->sink, TOW_LEVEL_WARNING, "state_kept",
+        tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "state_kept",
                  "the job's database could not be removed: %s", error.message);
         tow_job_remains_add(job,
                             "the job's database; remove it on the destination with "
@@ -174,7 +174,7 @@ static void drop_state(tow_job_t *job)
                             job->config.name);
     }
     if (job->spool && !tow_spool_clear(job->spool, &error))
-        tow_emit(&job->sink, TOW_LEVEL_WARNING, "spool_kept", "%s", error.message);
+        tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "spool_kept", "%s", error.message);
 }
 
 static void keep_state(tow_job_t *job)
@@ -184,7 +184,7 @@ static void keep_state(tow_job_t *job)
     tow_job_end_writers(job);
     if ((job->monitor_started && !tow_job_checkpoint(job, &error)) ||
         !tow_job_save_window(job, &error) || !tow_store_release(job->store, &error))
-        tow_emit(&job->sink, TOW_LEVEL_WARNING, "checkpoint_failed", "%s", error.message);
+        tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "checkpoint_failed", "%s", error.message);
     if (!job->ok)
         tow_job_remains_add(job,
                             "the job's state, in the destination's database towline_%s: the same "
@@ -195,14 +195,14 @@ static void keep_state(tow_job_t *job)
 tow_store_options_t tow_job_store_options(tow_job_t *job)
 {
     return (tow_store_options_t){
-        .destination = job->destination,
+        .destination = job->sides.destination,
         .job = job->config.name,
-        .settings = {job->source ? tow_link_facts(job->source)->identity : "",
-                     tow_link_facts(job->destination)->identity, job->filter_text},
+        .settings = {job->sides.source ? tow_link_facts(job->sides.source)->identity : "",
+                     tow_link_facts(job->sides.destination)->identity, job->sides.filter_text},
         .lease_ms = job->config.lease_ms,
         .wait = true,
-        .sink = job->sink,
-        .stop = job->stop};
+        .sink = job->sides.sink,
+        .stop = job->sides.stop};
 }
 
 /* The job has stopped, or is about to: what is left to do has a stop of its own. */
@@ -214,11 +214,11 @@ bool tow_job_open_state(tow_job_t *job, bool blocked)
     tow_store_t *store;
     bool resumed;
 
-    if (!job->source || !job->destination)
+    if (!job->sides.source || !job->sides.destination)
         return true;
     options = tow_job_store_options(job);
     options.stop = job->late_stop;
-    if (!tow_store_peek(job->destination, job->config.name, &options.settings, &view, &ignored))
+    if (!tow_store_peek(job->sides.destination, job->config.name, &options.settings, &view, &ignored))
         return true;
     pthread_mutex_lock(&job->lock);
     job->before = view.exists ? TOW_BEFORE_BEGUN : TOW_BEFORE_NONE;
@@ -251,7 +251,7 @@ static void remove_done(tow_job_t *job)
             lose(job, &error);
             return;
         }
-        tow_emit(&job->sink, TOW_LEVEL_WARNING, "end_not_recorded", "%s", error.message);
+        tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "end_not_recorded", "%s", error.message);
     }
     if (recorded || !job->store) {
         drop_state(job);
@@ -276,7 +276,7 @@ static void settle_done(tow_job_t *job)
     } else {
         remove_done(job);
     }
-    if (job->ok && job->config.remove_user && job->destination)
+    if (job->ok && job->config.remove_user && job->sides.destination)
         remove_user(job);
 }
 
@@ -326,9 +326,9 @@ void tow_job_make_summary(tow_job_t *job, tow_phase_t phase)
                              .error = job->ok ? "" : job->error.message,
                              .address = job->config.destination_address,
                              .user_removed = job->user_removed,
-                             .source = job->source ? tow_link_hosts(job->source) : "",
+                             .source = job->sides.source ? tow_link_hosts(job->sides.source) : "",
                              .destination =
-                                 job->destination ? tow_link_hosts(job->destination) : "",
+                                 job->sides.destination ? tow_link_hosts(job->sides.destination) : "",
                              .downtime_seconds = -1,
                              .restarts = job->restarts,
                              .cpu_seconds = tow_cpu_seconds(),

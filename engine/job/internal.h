@@ -11,14 +11,15 @@
 #include <stdatomic.h>
 
 #include "copy/copy.h"
+#include "engine/check/survey.h"
 #include "engine/job/pace.h"
 #include "engine/job/phases.h"
 #include "engine/job/summary.h"
-#include "engine/job/validate.h"
 #include "engine/job/window.h"
 #include "engine/notice/notices.h"
 #include "engine/options/options.h"
 #include "engine/options/settings.h"
+#include "engine/state/sides.h"
 #include "oplog/record.h"
 #include "oplog/replay.h"
 #include "oplog/watch.h"
@@ -59,16 +60,14 @@ typedef enum { TOW_BEFORE_UNKNOWN, TOW_BEFORE_NONE, TOW_BEFORE_BEGUN } tow_befor
 
 struct tow_job {
     tow_config_t config;
-    tow_filter_t *filter;
-    char *filter_text;
+    tow_sides_t sides;
     struct {
         tow_event_fn fn;
         void *data;
     } listeners[2];             /* constant once started */
     pthread_mutex_t event_lock; /* one event at a time */
-    tow_sink_t sink;
     tow_notices_t *notices;     /* NULL: nobody wants any */
-    tow_stop_t *stop, *late_stop; /* late_stop: of what is done when the job has stopped */
+    tow_stop_t *late_stop;      /* of what is done when the job has stopped */
     /* From the validation to the preparation; the supervisor's own, as is what follows. */
     tow_survey_t survey;
     tow_catalog_t in_the_way;   /* what the destination held */
@@ -139,7 +138,6 @@ struct tow_job {
     char *summary_json;
 
     /* Made by the supervisor while it alone runs, constant until it takes them away under the lock. */
-    tow_link_t *source, *destination;
     tow_store_t *store;
     tow_claims_t *claims;        /* what the job made on the destination */
     tow_namespaces_t *namespaces;
@@ -187,8 +185,6 @@ const char *tow_job_state_name(const tow_job_t *job); /* for a refusal, likewise
 
 /* setup.c: validate, prepare or resume; leaves all components running. */
 bool tow_job_validate(tow_job_t *job, tow_error_t *error) TOW_CHECK;
-/* Size of each side's pool. */
-uint32_t tow_job_connections(const tow_job_t *job);
 /* *out_done: an earlier process came to a good end. */
 bool tow_job_prepare(tow_job_t *job, bool *out_done, tow_error_t *error) TOW_CHECK;
 void tow_job_teardown(tow_job_t *job);
@@ -243,7 +239,6 @@ bool tow_job_repair(void *data, const char *database, const char *collection,
 
 /* blocking.c: writes at the source, blocked by the supervisor. unblock does nothing where they are not;
  * a failure is told, and stands in the job's document for the next process. */
-bool tow_job_may_block(const tow_link_t *source, tow_error_t *error) TOW_CHECK;
 bool tow_job_block_writes(tow_job_t *job, tow_error_t *error) TOW_CHECK;
 void tow_job_unblock_writes(tow_job_t *job);
 void tow_job_leave_block(tow_job_t *job); /* it stays, and the next process does not lift it */

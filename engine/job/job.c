@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "engine/base/clock.h"
+#include "engine/check/validate.h"
 #include "engine/job/internal.h"
 #include "engine/link/versions.h"
 
@@ -39,14 +40,14 @@ static bool read_options(tow_job_t *job, const tow_options_t *options, tow_error
 {
     char *own = tow_format("towline_%s", tow_options_get(options, "job", 0));
 
-    tow_filter_set_own(job->filter, own);
+    tow_filter_set_own(job->sides.filter, own);
     free(own);
     if (!tow_config_read(options, &job->config, error) ||
-        !tow_options_filter(options, job->filter, error))
+        !tow_options_filter(options, job->sides.filter, error))
         return false;
-    job->filter_text = tow_filter_text(job->filter);
+    job->sides.filter_text = tow_filter_text(job->sides.filter);
     job->window = tow_window_new(job->config.window_ms);
-    return tow_notices_new(options, &job->sink, &job->notices, error);
+    return tow_notices_new(options, &job->sides.sink, &job->notices, error);
 }
 
 /* A listener may ask the job for something that is an event, too. */
@@ -68,12 +69,12 @@ tow_job_t *tow_job_new(const tow_options_t *options, tow_error_t *error)
     pthread_mutex_init(&job->checkpoint_lock, NULL);
     pthread_mutex_init(&job->lock, NULL);
     tow_condition_init(&job->changed);
-    job->sink = (tow_sink_t){forward_event, job};
-    job->stop = tow_stop_new();
+    job->sides.sink = (tow_sink_t){forward_event, job};
+    job->sides.stop = tow_stop_new();
     job->late_stop = tow_stop_new();
     job->done_file = -1;
     bson_init(&job->ddl_token);
-    job->filter = tow_filter_new();
+    job->sides.filter = tow_filter_new();
     job->lag_ms = -1;
     job->oplog_headroom = -1;
     if (!read_options(job, options, error)) {
@@ -88,7 +89,7 @@ void tow_job_destroy(tow_job_t *job)
     if (!job)
         return;
     if (job->supervisor_started) {
-        tow_stop_request(job->stop, NULL);
+        tow_stop_request(job->sides.stop, NULL);
         pthread_join(job->supervisor, NULL);
     }
     if (job->supervisor_started)
@@ -96,8 +97,8 @@ void tow_job_destroy(tow_job_t *job)
     tow_notices_destroy(job->notices);
     tow_survey_clear(&job->survey);
     tow_catalog_clear(&job->in_the_way);
-    tow_link_destroy(job->source); /* takes the driver up to half a second: not before the end is told */
-    tow_link_destroy(job->destination);
+    tow_link_destroy(job->sides.source); /* takes the driver up to half a second: not before the end is told */
+    tow_link_destroy(job->sides.destination);
     for (uint32_t i = 0; i < job->note_count; i++)
         free(job->notes[i]);
     tow_verify_report_destroy(job->report);
@@ -107,9 +108,9 @@ void tow_job_destroy(tow_job_t *job)
     for (uint32_t i = 0; i < job->remains_count; i++)
         free(job->remains[i]);
     free(job->user_removed);
-    free(job->filter_text);
-    tow_filter_destroy(job->filter);
-    tow_stop_destroy(job->stop);
+    free(job->sides.filter_text);
+    tow_filter_destroy(job->sides.filter);
+    tow_stop_destroy(job->sides.stop);
     tow_stop_destroy(job->late_stop);
     bson_destroy(&job->ddl_token);
     tow_namespaces_states_free(job->last_states, job->last_state_count);
@@ -162,7 +163,7 @@ void tow_job_move(tow_job_t *job, tow_phase_t phase)
     pthread_cond_broadcast(&job->changed);
     pthread_mutex_unlock(&job->lock);
     if (old != phase)
-        tow_emit(&job->sink, TOW_LEVEL_INFO, "phase", "%s", tow_phase_name(phase));
+        tow_emit(&job->sides.sink, TOW_LEVEL_INFO, "phase", "%s", tow_phase_name(phase));
 }
 
 /* Waits a tick, or until something is asked; enters and leaves a pause. False: the job stops. */
@@ -189,7 +190,7 @@ static bool tick(tow_job_t *job)
         tow_job_move(job, job->paused_from == TOW_PHASE_COPYING ? TOW_PHASE_COPYING
                                                                 : TOW_PHASE_CATCHING_UP);
     }
-    return !tow_stop_requested(job->stop);
+    return !tow_stop_requested(job->sides.stop);
 }
 
 static bool is_close(tow_job_t *job)
@@ -236,7 +237,7 @@ static bool is_quiet(tow_job_t *job)
  * process left. */
 static void follow_catalog(tow_job_t *job)
 {
-    if (job->looked && tow_server_can(tow_link_facts(job->source), TOW_EXPANDED_EVENTS))
+    if (job->looked && tow_server_can(tow_link_facts(job->sides.source), TOW_EXPANDED_EVENTS))
         return;
     job->looked = true;
     tow_copy_look(job->copy);
@@ -286,7 +287,7 @@ static bool reach_cutover(tow_job_t *job, tow_error_t *error)
         if (!tow_job_watch_window(job, error))
             return false;
     }
-    if (!tow_stop_error(job->stop, error))
+    if (!tow_stop_error(job->sides.stop, error))
         tow_fail(error, TOW_ERROR_INTERRUPTED,
                  "stopped at a checkpoint; run the same command again to go on");
     return false;
@@ -337,10 +338,10 @@ static void choose_error(tow_job_t *job, tow_error_t *error)
 {
     char *remains = NULL;
 
-    if (!tow_stop_requested(job->stop))
-        tow_stop_request(job->stop, error);
+    if (!tow_stop_requested(job->sides.stop))
+        tow_stop_request(job->sides.stop, error);
     else if (error->code == TOW_OK || error->code == TOW_ERROR_INTERRUPTED)
-        tow_stop_error(job->stop, error);
+        tow_stop_error(job->sides.stop, error);
     if (job->cancelled && error->code != TOW_ERROR_LEASE) {
         if (!job->store)
             tow_job_open_state(job, false); /* it knows of an earlier process, which may have copied something */
@@ -368,7 +369,7 @@ static void *supervise(void *data)
     bool ok = close_job(job, run_phases(job, &error));
 
     if (ok)
-        tow_stop_request(job->stop, NULL);
+        tow_stop_request(job->sides.stop, NULL);
     else
         choose_error(job, &error);
     pthread_mutex_lock(&job->lock);
@@ -445,7 +446,7 @@ bool tow_job_run(tow_job_t *job, tow_error_t *error)
 
 bool tow_job_is_over(const tow_job_t *job)
 {
-    return job->closed || job->expired || tow_stop_requested(job->stop) ||
+    return job->closed || job->expired || tow_stop_requested(job->sides.stop) ||
            tow_phase_is_final(job->phase);
 }
 
@@ -506,7 +507,7 @@ static bool cut_over(tow_job_t *job, bool blocking, tow_error_t *error)
                         "be committed",
                         job->pause_wished ? "the job is paused" : reason);
     }
-    if (blocking && !tow_job_may_block(job->source, error)) {
+    if (blocking && !tow_may_block_writes(job->sides.source, error)) {
         pthread_mutex_unlock(&job->lock);
         return false;
     }
@@ -540,11 +541,11 @@ bool tow_job_cancel(tow_job_t *job, tow_error_t *error)
     }
     job->cancelled = true;
     pthread_mutex_unlock(&job->lock);
-    tow_stop_request(job->stop, NULL);
+    tow_stop_request(job->sides.stop, NULL);
     return true;
 }
 
 void tow_job_stop(tow_job_t *job)
 {
-    tow_stop_request(job->stop, NULL);
+    tow_stop_request(job->sides.stop, NULL);
 }

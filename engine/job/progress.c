@@ -74,8 +74,8 @@ void tow_job_collect(tow_job_t *job, tow_progress_t *out)
                             .late_writes = job->late_writes,
                             .lag_ms = job->lag_ms,
                             .oplog_headroom_seconds = job->oplog_headroom,
-                            .source_silent_ms = tow_job_silent_ms(job, job->source),
-                            .destination_silent_ms = tow_job_silent_ms(job, job->destination)};
+                            .source_silent_ms = tow_job_silent_ms(job, job->sides.source),
+                            .destination_silent_ms = tow_job_silent_ms(job, job->sides.destination)};
     end_ms = job->ended_ms ? job->ended_ms : tow_now_ms();
     out->elapsed_seconds = job->started_ms ? (double)(end_ms - job->started_ms) / 1000 : 0;
     out->can_commit = tow_job_can_commit(job, out->reason);
@@ -99,16 +99,16 @@ void tow_job_collect(tow_job_t *job, tow_progress_t *out)
         out->late_writes = tow_tail_late(job->tail);
         out->cutover_seconds = tow_job_finalize_seconds(job, out);
     }
-    if (job->source) {
-        out->retries = tow_link_retries(job->source);
-        out->source_ping_ms = tow_link_ping_ms(job->source);
-        tow_link_retrying(job->source, out->retrying, sizeof out->retrying);
+    if (job->sides.source) {
+        out->retries = tow_link_retries(job->sides.source);
+        out->source_ping_ms = tow_link_ping_ms(job->sides.source);
+        tow_link_retrying(job->sides.source, out->retrying, sizeof out->retrying);
     }
-    if (job->destination) {
-        out->retries += tow_link_retries(job->destination);
-        out->destination_ping_ms = tow_link_ping_ms(job->destination);
+    if (job->sides.destination) {
+        out->retries += tow_link_retries(job->sides.destination);
+        out->destination_ping_ms = tow_link_ping_ms(job->sides.destination);
         if (!out->retrying[0])
-            tow_link_retrying(job->destination, out->retrying, sizeof out->retrying);
+            tow_link_retrying(job->sides.destination, out->retrying, sizeof out->retrying);
     }
 }
 
@@ -127,8 +127,8 @@ char *tow_job_progress_json(tow_job_t *job)
 
     pthread_mutex_lock(&job->lock);
     tow_job_collect(job, &progress);
-    identity.source = job->source ? tow_link_hosts(job->source) : "";
-    identity.destination = job->destination ? tow_link_hosts(job->destination) : "";
+    identity.source = job->sides.source ? tow_link_hosts(job->sides.source) : "";
+    identity.destination = job->sides.destination ? tow_link_hosts(job->sides.destination) : "";
     json = tow_progress_to_json(&progress, &identity);
     pthread_mutex_unlock(&job->lock);
     return json;

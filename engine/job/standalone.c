@@ -4,7 +4,7 @@
 
 #include "engine/job/internal.h"
 #include "engine/job/repair.h"
-#include "engine/job/same.h"
+#include "engine/check/same.h"
 #include "engine/job/saved.h"
 #include "engine/options/options.h"
 #include "engine/options/settings.h"
@@ -210,7 +210,7 @@ static void close_sides(standalone_t *run)
 /* What only reads is satisfied with what both sides say of themselves. */
 static bool check_sides(standalone_t *run, bool writes, tow_error_t *error)
 {
-    tow_sides_t sides;
+    tow_sameness_t sides;
 
     if (writes)
         return tow_prove_different(run->source, run->destination, "towline_verify", error);

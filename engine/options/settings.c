@@ -103,3 +103,8 @@ void tow_config_clear(tow_config_t *config)
     free(config->spool);
     free(config->destination_address);
 }
+
+uint32_t tow_config_connections(const tow_config_t *config)
+{
+    return config->workers * 4 + 32;
+}

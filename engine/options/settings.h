@@ -29,6 +29,9 @@ bool tow_config_read(const tow_options_t *options, tow_config_t *config,
                      tow_error_t *error) TOW_CHECK;
 void tow_config_clear(tow_config_t *config);
 
+/* Size of each side's pool. */
+uint32_t tow_config_connections(const tow_config_t *config);
+
 /* Single options, whose values the table has checked. An option that is not set is false. */
 bool tow_options_flag(const tow_options_t *options, const char *name);
 uint64_t tow_options_integer(const tow_options_t *options, const char *name);

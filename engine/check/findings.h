@@ -2,8 +2,8 @@
  *
  * A list belongs to one thread. Texts that come from servers are kept as they are but for bytes that
  * are no UTF-8, so that every list has its JSON. */
-#ifndef TOW_JOB_FINDINGS_H
-#define TOW_JOB_FINDINGS_H
+#ifndef TOW_CHECK_FINDINGS_H
+#define TOW_CHECK_FINDINGS_H
 
 #include <bson/bson.h>
 

@@ -1,5 +1,5 @@
 /* findings.c: see findings.h. */
-#include "engine/job/findings.h"
+#include "engine/check/findings.h"
 
 #include <assert.h>
 #include <stdarg.h>
