@@ -138,34 +138,6 @@ const char *tow_job_name(const tow_job_t *job)
     return job->config.name;
 }
 
-tow_phase_t tow_job_phase(tow_job_t *job)
-{
-    tow_phase_t phase;
-
-    pthread_mutex_lock(&job->lock);
-    phase = job->phase;
-    pthread_mutex_unlock(&job->lock);
-    return phase;
-}
-
-void tow_job_move(tow_job_t *job, tow_phase_t phase)
-{
-    int64_t now = tow_now_ms();
-    tow_phase_t old;
-
-    pthread_mutex_lock(&job->lock);
-    old = job->phase;
-    if (!tow_phase_may_move(old, phase))
-        abort(); /* a bug of ours: the table is the truth */
-    job->phase_seconds[old] += (double)(now - job->phase_since_ms) / 1000;
-    job->phase_since_ms = now;
-    job->phase = phase;
-    pthread_cond_broadcast(&job->changed);
-    pthread_mutex_unlock(&job->lock);
-    if (old != phase)
-        tow_emit(&job->sides.sink, TOW_LEVEL_INFO, "phase", "%s", tow_phase_name(phase));
-}
-
 /* Waits a tick, or until something is asked; enters and leaves a pause. False: the job stops. */
 static bool tick(tow_job_t *job)
 {
@@ -442,18 +414,6 @@ bool tow_job_wait(tow_job_t *job, tow_error_t *error)
 bool tow_job_run(tow_job_t *job, tow_error_t *error)
 {
     return tow_job_start(job, error) && tow_job_wait(job, error);
-}
-
-bool tow_job_is_over(const tow_job_t *job)
-{
-    return job->closed || job->expired || tow_stop_requested(job->sides.stop) ||
-           tow_phase_is_final(job->phase);
-}
-
-const char *tow_job_state_name(const tow_job_t *job)
-{
-    return tow_job_is_over(job) && !tow_phase_is_final(job->phase) ? "about to end"
-                                                                   : tow_phase_name(job->phase);
 }
 
 /* Answers a request that fits only some phases: the lock is held and given up. */
