@@ -17,7 +17,7 @@ enum {
 
 static bool is_ended(tow_job_t *job)
 {
-    return atomic_load(&job->verifier_quit) || tow_stop_requested(job->stop);
+    return atomic_load(&job->verifier_quit) || tow_stop_requested(job->sides.stop);
 }
 
 /* Pace ------------------------------------------------------------------------------------------*/
@@ -29,7 +29,7 @@ static bool pace(void *data, uint64_t bytes)
     int64_t now = tow_now_ms(), free_ms;
 
     pthread_mutex_lock(&job->lock);
-    free_ms = tow_pace_take(&job->pace, bytes, tow_link_ping_ms(job->source), now);
+    free_ms = tow_pace_take(&job->pace, bytes, tow_link_ping_ms(job->sides.source), now);
     while (!is_ended(job) && (job->phase != TOW_PHASE_IN_SYNC || free_ms > (now = tow_now_ms())))
         tow_condition_wait(&job->changed, &job->lock,
                            job->phase == TOW_PHASE_IN_SYNC && free_ms < now + REST_MS
@@ -68,7 +68,7 @@ static void gap(void *data, const char *why)
     tow_job_t *job = data;
 
     tow_track_reset(job->track);
-    tow_emit(&job->sink, TOW_LEVEL_INFO, "verify_reset",
+    tow_emit(&job->sides.sink, TOW_LEVEL_INFO, "verify_reset",
              "everything is compared again: the destination's stream of changes says '%s'", why);
 }
 
@@ -76,9 +76,9 @@ static void gap(void *data, const char *why)
  * it. */
 static void open_watch(tow_job_t *job)
 {
-    tow_watch_options_t options = {.link = job->destination,
-                                   .filter = job->filter,
-                                   .stop = job->stop,
+    tow_watch_options_t options = {.link = job->sides.destination,
+                                   .filter = job->sides.filter,
+                                   .stop = job->sides.stop,
                                    .data = job,
                                    .key = written,
                                    .gone = gone,
@@ -92,7 +92,7 @@ static void open_watch(tow_job_t *job)
     atomic_store(&job->watch, watch);
     if (!watch)
         tow_emit(
-            &job->sink, TOW_LEVEL_WARNING, "watch_failed",
+            &job->sides.sink, TOW_LEVEL_WARNING, "watch_failed",
             "writes to the destination cannot be watched, so the cutover compares everything: %s",
             error.message);
 }
@@ -181,7 +181,7 @@ static void *verifier(void *data)
         began = tow_now_ms();
         /* A failure is not the job's: what matters is compared at the cutover. */
         if (!compare_once(job, &error) && !is_ended(job))
-            tow_emit(&job->sink, TOW_LEVEL_WARNING, "verify_interrupted",
+            tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "verify_interrupted",
                      "the comparison in the background begins again: %s", error.message);
         wait_ms = (tow_now_ms() - began) * ROUND_FACTOR;
         if (wait_ms < ROUND_MS)

@@ -3,6 +3,7 @@
  * The job's document says `writesBlocked` from before the block until it is lifted, so that the next
  * process knows of a block that a killed one left. It lifts it at once: the cutover has to be asked for
  * again, and until then the source is what the application works with. */
+#include "engine/check/validate.h"
 #include "engine/job/internal.h"
 #include "engine/link/versions.h"
 
@@ -10,24 +11,11 @@
 
 enum { COMMAND_NOT_FOUND = 59, ATTEMPTS = 3 };
 
-bool tow_job_may_block(const tow_link_t *source, tow_error_t *error)
-{
-    const tow_facts_t *facts = tow_link_facts(source);
-
-    return tow_server_can(facts, TOW_BLOCK_WRITES)
-               ? true
-               : tow_fail(
-                     error, TOW_ERROR_UNSUITABLE,
-                     "the source runs version %s, and only 6.0 or newer can block writes; stop "
-                     "the application's writes yourself, and cut over without --block-writes",
-                     facts->version);
-}
-
 static bool set_block(tow_job_t *job, bool on, tow_error_t *error)
 {
     tow_send_options_t send = {.flags = TOW_SEND_RETRY};
     bson_t command = BSON_INITIALIZER, reply;
-    tow_conn_t *source = tow_conn_open(job->source, error);
+    tow_conn_t *source = tow_conn_open(job->sides.source, error);
     bool ok = false, again = source != NULL;
 
     bson_append_int32(&command, "setUserWriteBlockMode", -1, 1);
@@ -68,12 +56,12 @@ static void forget_block(tow_job_t *job)
 
     note_block(job, false);
     if (!store_block(job, false, &error))
-        tow_emit(&job->sink, TOW_LEVEL_WARNING, "checkpoint_failed", "%s", error.message);
+        tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "checkpoint_failed", "%s", error.message);
 }
 
 bool tow_job_block_writes(tow_job_t *job, tow_error_t *error)
 {
-    if (!tow_job_may_block(job->source, error) || !store_block(job, true, error))
+    if (!tow_may_block_writes(job->sides.source, error) || !store_block(job, true, error))
         return false;
     note_block(job, true);
     if (!set_block(job, true, error)) {
@@ -82,7 +70,7 @@ bool tow_job_block_writes(tow_job_t *job, tow_error_t *error)
             forget_block(job);
         return tow_fail_context(error, "writes to the source cannot be blocked");
     }
-    tow_emit(&job->sink, TOW_LEVEL_INFO, "writes_blocked",
+    tow_emit(&job->sides.sink, TOW_LEVEL_INFO, "writes_blocked",
              "the source takes no writes; " LIFT " lifts it");
     return true;
 }
@@ -92,7 +80,7 @@ void tow_job_leave_block(tow_job_t *job)
     tow_error_t error;
 
     if (job->writes_blocked && !store_block(job, false, &error))
-        tow_emit(&job->sink, TOW_LEVEL_WARNING, "checkpoint_failed", "%s", error.message);
+        tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "checkpoint_failed", "%s", error.message);
 }
 
 void tow_job_unblock_writes(tow_job_t *job)
@@ -106,7 +94,7 @@ void tow_job_unblock_writes(tow_job_t *job)
     if (!blocked)
         return;
     if (!set_block(job, false, &error) && error.server_code != COMMAND_NOT_FOUND) {
-        tow_emit(&job->sink, TOW_LEVEL_ERROR, "writes_still_blocked",
+        tow_emit(&job->sides.sink, TOW_LEVEL_ERROR, "writes_still_blocked",
                  "the source still takes no writes, and that could not be lifted: %s; run " LIFT
                  " there",
                  error.message);
@@ -114,6 +102,6 @@ void tow_job_unblock_writes(tow_job_t *job)
                             "writes to the source are still blocked; lift it there with " LIFT);
         return;
     }
-    tow_emit(&job->sink, TOW_LEVEL_INFO, "writes_unblocked", "the source takes writes again");
+    tow_emit(&job->sides.sink, TOW_LEVEL_INFO, "writes_unblocked", "the source takes writes again");
     forget_block(job);
 }

@@ -22,7 +22,7 @@ static const tow_collection_info_t **choose(const tow_job_t *job, tow_conn_t *co
     for (size_t i = 0; i < catalog->count; i++) {
         const tow_collection_info_t *info = &catalog->items[i];
 
-        if (!tow_filter_takes(job->filter, info->database, info->name))
+        if (!tow_filter_takes(job->sides.filter, info->database, info->name))
             continue;
         if (strcmp(info->database, last) != 0 &&
             !tow_is_job_state(conn, info->database, &state, error)) {
@@ -72,7 +72,7 @@ static bool drop_one(tow_job_t *job, tow_conn_t *conn, const tow_collection_info
 {
     if (!tow_collection_drop(conn, info->database, info->name, error))
         return false;
-    tow_emit(&job->sink, TOW_LEVEL_INFO, "cleared", "dropped %s on the destination", info->ns);
+    tow_emit(&job->sides.sink, TOW_LEVEL_INFO, "cleared", "dropped %s on the destination", info->ns);
     return true;
 }
 
@@ -90,7 +90,7 @@ static bool drop_all(tow_job_t *job, tow_conn_t *conn, const tow_collection_info
 
 bool tow_job_claim(tow_job_t *job, tow_error_t *error)
 {
-    tow_conn_t *conn = tow_conn_open(job->destination, error);
+    tow_conn_t *conn = tow_conn_open(job->sides.destination, error);
     const tow_collection_info_t **items = NULL;
     tow_catalog_t catalog = {0};
     size_t count = 0;

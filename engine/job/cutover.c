@@ -5,112 +5,11 @@
 
 #include "engine/base/clock.h"
 #include "engine/job/internal.h"
-#include "engine/job/repair.h"
 
 enum {
     ROUNDS = 3,     /* of finalizing, each of which late writes made incomplete */
-    LATE_MS = 5000, /* how long writes may go on without a rest */
-    SETTLE_MS = 20,
-    TRACKED_BYTES = 16 << 20
+    LATE_MS = 5000 /* how long writes may go on without a rest */
 };
-
-/* The error that stopped the job, or that it was asked to stop. */
-static bool stopped(tow_job_t *job, tow_error_t *error)
-{
-    return tow_stop_error(job->stop, error)
-               ? false
-               : tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped");
-}
-
-bool tow_job_source_time(tow_job_t *job, tow_optime_t *out, tow_error_t *error)
-{
-    tow_conn_t *source = tow_conn_open(job->source, error);
-    bool ok = source && tow_link_barrier_time(source, out, error);
-
-    tow_conn_close(source);
-    return ok;
-}
-
-/* A floor beyond `time` says that nothing up to it is still on its way, if that floor is no guess. A replica
- * set that is not written to has nothing later: there two empty replies say the same, since a mongod answers
- * so only at the end of its oplog. A mongos answers so whenever its time is over. */
-static bool is_settled(tow_job_t *job, tow_optime_t time, uint64_t idle)
-{
-    bool passed = tow_ledger_floor_time(job->ledger) > time &&
-                  tow_tail_certain_time(job->tail) > time;
-    bool reached = !tow_link_facts(job->source)->sharded &&
-                   tow_ledger_floor_time(job->ledger) >= time &&
-                   tow_tail_idle_replies(job->tail) >= idle + 2;
-
-    return (passed || reached) && tow_copy_finished(job->copy) &&
-           (passed || tow_replay_settled(job->replay));
-}
-
-bool tow_job_wait_settled(tow_job_t *job, tow_optime_t time, bool (*ended)(tow_job_t *))
-{
-    uint64_t idle = tow_tail_idle_replies(job->tail);
-    bool settled = false;
-
-    atomic_fetch_add(&job->settling, 1);
-    while (!ended(job) && !(settled = is_settled(job, time, idle)))
-        tow_ledger_wait_floor(job->ledger, time + 1, SETTLE_MS);
-    atomic_fetch_sub(&job->settling, 1);
-    return settled;
-}
-
-static bool is_stopped(tow_job_t *job)
-{
-    return tow_stop_requested(job->stop);
-}
-
-/* Takes `stop` from the source, and waits until everything up to it is settled. */
-static bool drain(tow_job_t *job, tow_error_t *error)
-{
-    tow_optime_t now;
-
-    if (!tow_job_source_time(job, &now, error))
-        return false;
-    tow_tail_hurry(job->tail, true);
-    pthread_mutex_lock(&job->lock);
-    job->stop_time = now;
-    pthread_mutex_unlock(&job->lock);
-    return tow_job_wait_settled(job, now, is_stopped) || stopped(job, error);
-}
-
-/* Everything that the source had is on the destination: what still differs does not come of delay. */
-static bool settle(void *data, tow_error_t *error)
-{
-    return drain(data, error);
-}
-
-bool tow_job_repair(void *data, const char *database, const char *collection,
-                    const tow_value_t *ids, uint32_t count, bool anew, tow_error_t *error)
-{
-    tow_job_t *job = data;
-    tow_repairing_t with = {job->namespaces, job->copy, job->replay, job->stop};
-
-    return tow_repair_with(&with, database, collection, ids, count, anew, error);
-}
-
-/* Everything that the source had is settled: a difference is somebody else's write, or our bug. */
-void tow_job_tell_differences(tow_job_t *job, const tow_verify_report_t *report)
-{
-    for (uint32_t i = 0; i < report->difference_count; i++) {
-        const tow_difference_t *difference = &report->differences[i];
-
-        tow_emit(&job->sink, TOW_LEVEL_ERROR, "difference",
-                 "%s %s%s: %s%s%s, %u bytes at the source, %u at the destination, range %s: %s; %s",
-                 difference->ns, difference->id ? "_id " : "", difference->id ? difference->id : "",
-                 tow_difference_kind_name(difference->kind), difference->path ? " at " : "",
-                 difference->path ? difference->path : "", difference->source_length,
-                 difference->destination_length, difference->range ? difference->range : "-",
-                 difference->repaired ? "repaired" : "not repaired",
-                 difference->outside
-                     ? "it was written at the destination, and not at the source, since it was equal: "
-                       "something else writes to the destination"
-                     : "unless something else wrote to the destination, this is a bug of Towline");
-    }
-}
 
 static bool keep_report(tow_job_t *job, tow_verify_report_t *report, tow_error_t *error)
 {
@@ -151,35 +50,6 @@ static bool keep_report(tow_job_t *job, tow_verify_report_t *report, tow_error_t
                     (unsigned long long)left, left == 1 ? "" : "s", first ? first->ns : "?");
 }
 
-void tow_job_verify_options(tow_job_t *job, tow_track_t *track, tow_verify_options_t *out)
-{
-    uint64_t range_bytes = job->config.range_bytes;
-
-    /* What is written in a range may make it to be read again. */
-    if (track && range_bytes > TRACKED_BYTES)
-        range_bytes = TRACKED_BYTES;
-    *out = (tow_verify_options_t){.source = job->source,
-                                  .destination = job->destination,
-                                  .filter = job->filter,
-                                  .stop = job->stop,
-                                  .sink = job->sink,
-                                  .workers = job->config.workers > 1 ? job->config.workers / 2 : 1,
-                                  .range_bytes = range_bytes,
-                                  .whole_bytes = track ? range_bytes : 0,
-                                  .track = track,
-                                  .max_differences = job->config.max_differences,
-                                  .mode = job->config.verify_mode,
-                                  .repair = job->config.verify_repair ? tow_job_repair : NULL,
-                                  .settle = settle,
-                                  .claims = job->claims,
-                                  .sharding_aside = true, /* the copy does not shard */
-                                  .ttl_held_off = true,   /* until it was compared */
-                                  .data = job,
-                                  .documents = &job->verified_documents,
-                                  .bytes = &job->verified_bytes,
-                                  .total_documents = &job->verify_total};
-}
-
 /* Late writes -----------------------------------------------------------------------------------*/
 
 /* Changes newer than that were read: the source was written to. */
@@ -197,7 +67,7 @@ static void tell_late(tow_job_t *job)
     job->late_told = true;
     pthread_mutex_unlock(&job->lock);
     if (!told)
-        tow_emit(&job->sink, TOW_LEVEL_WARNING, "late_writes",
+        tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "late_writes",
                  "the source was written to after the cutover was confirmed: that is applied too, and "
                  "may delay the end");
 }
@@ -218,7 +88,7 @@ static tow_finalized_t drain_quietly(tow_job_t *job, tow_error_t *error)
 {
     int64_t until_ms = tow_now_ms() + LATE_MS;
 
-    while (drain(job, error)) {
+    while (tow_job_drain(job, error)) {
         if (!wrote_since(job, job->stop_time))
             return TOW_FINALIZE_DONE;
         tell_late(job);
@@ -272,7 +142,7 @@ static tow_finalized_t reconcile(tow_job_t *job, tow_error_t *error)
         return TOW_FINALIZE_FAILED;
     if (!tow_copy_finished(job->copy)) {
         if (!tow_copy_wait(job->copy)) {
-            stopped(job, error);
+            tow_job_stopped(job, error);
             return TOW_FINALIZE_FAILED;
         }
         result = drain_quietly(job, error);
@@ -283,7 +153,7 @@ static tow_finalized_t reconcile(tow_job_t *job, tow_error_t *error)
     }
     if (tow_copy_index_wait(job->copy))
         return TOW_FINALIZE_DONE;
-    stopped(job, error);
+    tow_job_stopped(job, error);
     return TOW_FINALIZE_FAILED;
 }
 
@@ -300,7 +170,7 @@ static bool copy_unstreamed(tow_job_t *job, tow_error_t *error)
             any = true;
         }
     free(list);
-    return ok && (!any || tow_copy_wait(job->copy) || stopped(job, error));
+    return ok && (!any || tow_copy_wait(job->copy) || tow_job_stopped(job, error));
 }
 
 /* What the job copied and still knows: the comparison must not rest on the two catalogs alone. */
@@ -378,7 +248,7 @@ static tow_finalized_t finalize_once(tow_job_t *job, tow_verify_report_t **out_r
     if (result != TOW_FINALIZE_DONE)
         return result;
     /* The last look at the source comes behind the verification, which may take hours. */
-    if (!verify_wanted(job, out_report, error) || !drain(job, error))
+    if (!verify_wanted(job, out_report, error) || !tow_job_drain(job, error))
         return TOW_FINALIZE_FAILED;
     *out_late = wrote_since(job, stop) || atomic_load(&job->rollover);
     return TOW_FINALIZE_DONE;
@@ -432,10 +302,10 @@ static bool await_builds(tow_job_t *job, tow_error_t *error)
     tow_copy_end_look(job->copy);
     if (tow_copy_indexes_idle(job->copy))
         return true;
-    tow_emit(&job->sink, TOW_LEVEL_INFO, "cutover_waits",
+    tow_emit(&job->sides.sink, TOW_LEVEL_INFO, "cutover_waits",
              "the cutover begins when the destination has built the indexes that are under way");
     tow_job_begin_effort(job, TOW_EFFORT_INDEXES);
-    return tow_copy_index_wait(job->copy) || stopped(job, error);
+    return tow_copy_index_wait(job->copy) || tow_job_stopped(job, error);
 }
 
 /* The count of late writes begins with a time of the source after the confirmation, and after the
@@ -473,7 +343,7 @@ static tow_finalized_t begin_cutover(tow_job_t *job, tow_error_t *error)
 /* Back to where the job was before the cutover: TTL held off, the source writable, comparing. */
 static bool resume_sync(tow_job_t *job, const tow_error_t *reason, tow_error_t *error)
 {
-    tow_emit(&job->sink, TOW_LEVEL_WARNING, "cutover_called_off", "the cutover is called off: %s",
+    tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "cutover_called_off", "the cutover is called off: %s",
              reason->message);
     tow_job_unblock_writes(job);
     if (job->ttl_restored && !tow_job_hold_off_ttl(job, error))
@@ -501,7 +371,7 @@ tow_finalized_t tow_job_finalize(tow_job_t *job, tow_error_t *error)
         result = finalize(job, error);
     if (result != TOW_FINALIZE_CALLED_OFF)
         return result;
-    if (tow_stop_requested(job->stop))
+    if (tow_stop_requested(job->sides.stop))
         return TOW_FINALIZE_FAILED;
     reason = *error;
     return resume_sync(job, &reason, error) ? TOW_FINALIZE_CALLED_OFF : TOW_FINALIZE_FAILED;

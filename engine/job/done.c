@@ -134,7 +134,7 @@ static bool write_file(tow_job_t *job, const char *text, tow_error_t *error)
 /* The collections that the job made, as the destination has them. */
 static bool append_collections(tow_job_t *job, bson_t *out, tow_error_t *error)
 {
-    tow_conn_t *conn = tow_conn_open(job->destination, error);
+    tow_conn_t *conn = tow_conn_open(job->sides.destination, error);
     tow_catalog_t there = {0};
     bool ok = conn && tow_catalog_read(conn, NULL, &there, error);
     uint32_t count = 0;
@@ -191,7 +191,7 @@ static bool is_held(const tow_catalog_t *there, bson_iter_t *entry)
 /* How much of what the record speaks of the destination has. */
 static bool prove(tow_job_t *job, const bson_t *record, proof_t *out, tow_error_t *error)
 {
-    tow_conn_t *conn = tow_conn_open(job->destination, error);
+    tow_conn_t *conn = tow_conn_open(job->sides.destination, error);
     tow_catalog_t there = {0};
     bool ok = conn && tow_catalog_read(conn, NULL, &there, error);
     bson_iter_t iter, list, entry;
@@ -243,8 +243,8 @@ static bool write_record(tow_job_t *job, const bson_t *end, tow_error_t *error)
     bson_append_utf8(&record, "job", -1, job->config.name, -1);
     bson_append_utf8(&record, "source", -1, source, -1);
     bson_append_utf8(&record, "destination", -1, job->config.destination_address, -1);
-    bson_append_utf8(&record, "filter", -1, job->filter_text, -1);
-    bson_append_utf8(&record, "deployment", -1, tow_link_facts(job->destination)->identity, -1);
+    bson_append_utf8(&record, "filter", -1, job->sides.filter_text, -1);
+    bson_append_utf8(&record, "deployment", -1, tow_link_facts(job->sides.destination)->identity, -1);
     bson_concat(&record, end);
     text = bson_as_relaxed_extended_json(&record, NULL);
     ok = write_file(job, text, error);
@@ -268,7 +268,7 @@ bool tow_job_record_done(tow_job_t *job, bool *out_recorded, tow_error_t *error)
     ok = ok && mark_ended(job, &end, error);
     *out_recorded = ok && write_record(job, &end, &problem);
     if (ok && !*out_recorded)
-        tow_emit(&job->sink, TOW_LEVEL_WARNING, "end_not_recorded",
+        tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "end_not_recorded",
                  "%s: the job's state stays on the destination, marked as ended, so that the same "
                  "command "
                  "knows of it",
@@ -310,7 +310,7 @@ static void believe(tow_job_t *job, const bson_t *record)
 {
     const char *at = text_of(record, "endedAt"), *summary = text_of(record, "summary");
 
-    tow_emit(&job->sink, TOW_LEVEL_INFO, "done_before",
+    tow_emit(&job->sides.sink, TOW_LEVEL_INFO, "done_before",
              "done at %s by an earlier process, which ended before it said so", at);
     pthread_mutex_lock(&job->lock);
     job->told_before = true;
@@ -343,7 +343,7 @@ static bool judge(tow_job_t *job, const bson_t *record, const char *where, bool 
                         "%u: they are in use; to migrate once more, remove that record",
                         text_of(record, "endedAt"), where, proof.listed, proof.held);
     if (!proof.held) {
-        tow_emit(&job->sink, TOW_LEVEL_WARNING, "done_ignored",
+        tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "done_ignored",
                  "%s says that the job was done at %s, but the destination has nothing of what it "
                  "made: it begins "
                  "from the start",
@@ -359,9 +359,9 @@ static bool judge(tow_job_t *job, const bson_t *record, const char *where, bool 
 static bool connect_both(tow_job_t *job, tow_error_t *error)
 {
     tow_link_options_t options = {.side = "source",
-                                  .max_connections = tow_job_connections(job),
-                                  .sink = job->sink,
-                                  .stop = job->stop};
+                                  .max_connections = tow_config_connections(&job->config),
+                                  .sink = job->sides.sink,
+                                  .stop = job->sides.stop};
     tow_link_t *source, *destination;
     tow_error_t ignored;
 
@@ -369,8 +369,8 @@ static bool connect_both(tow_job_t *job, tow_error_t *error)
     options.side = "destination";
     destination = tow_link_new(job->config.destination_uri, &options, error);
     pthread_mutex_lock(&job->lock);
-    job->source = source;
-    job->destination = destination;
+    job->sides.source = source;
+    job->sides.destination = destination;
     pthread_mutex_unlock(&job->lock);
     return destination != NULL;
 }
@@ -380,9 +380,9 @@ static void disconnect(tow_job_t *job)
     tow_link_t *source, *destination;
 
     pthread_mutex_lock(&job->lock);
-    source = job->source;
-    destination = job->destination;
-    job->source = job->destination = NULL;
+    source = job->sides.source;
+    destination = job->sides.destination;
+    job->sides.source = job->sides.destination = NULL;
     pthread_mutex_unlock(&job->lock);
     tow_link_destroy(source);
     tow_link_destroy(destination);
@@ -397,14 +397,14 @@ static bool judge_file(tow_job_t *job, const bson_t *record, bool *out_done, tow
                   path, text_of(record, "endedAt"));
 
     if (ok &&
-        strcmp(text_of(record, "deployment"), tow_link_facts(job->destination)->identity) != 0)
-        tow_emit(&job->sink, TOW_LEVEL_WARNING, "done_ignored",
+        strcmp(text_of(record, "deployment"), tow_link_facts(job->sides.destination)->identity) != 0)
+        tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "done_ignored",
                  "%s is of another deployment, which had the same address", path);
     else if (ok)
         ok = judge(job, record, path, out_done, error);
     job->end_recorded = ok && *out_done;
     if (job->end_recorded && !tow_job_open_state(job, false))
-        tow_emit(&job->sink, TOW_LEVEL_WARNING, "state_kept",
+        tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "state_kept",
                  "the job's database towline_%s could not be opened to be removed",
                  job->config.name);
     if (ok && !*out_done)
@@ -424,7 +424,7 @@ bool tow_job_done_before(tow_job_t *job, bool *out_done, tow_error_t *error)
     *out_done = false;
     if (record && !strcmp(text_of(record, "source"), source) &&
         !strcmp(text_of(record, "destination"), job->config.destination_address) &&
-        !strcmp(text_of(record, "filter"), job->filter_text) && *text_of(record, "summary"))
+        !strcmp(text_of(record, "filter"), job->sides.filter_text) && *text_of(record, "summary"))
         ok = judge_file(job, record, out_done, error);
     if (record)
         bson_destroy(record);

@@ -1,53 +1,9 @@
-/* ending.c: what a job leaves behind: its state, what a person should know of, the summary. */
-#include <stdarg.h>
+/* ending.c: what becomes of the job's state and of the destination's user at the end. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "engine/base/clock.h"
 #include "engine/job/internal.h"
-
-/* Remains ---------------------------------------------------------------------------------------*/
-
-void tow_job_remains_add(tow_job_t *job, const char *format, ...)
-{
-    char text[600];
-    va_list arguments;
-
-    va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    pthread_mutex_lock(&job->lock);
-    if (job->remains_count < sizeof job->remains / sizeof *job->remains)
-        job->remains[job->remains_count++] = tow_strdup(text);
-    pthread_mutex_unlock(&job->lock);
-}
-
-char *tow_job_remains(tow_job_t *job)
-{
-    static const char *const nothing[] = {
-        [TOW_BEFORE_UNKNOWN] = "this process copied nothing; what an earlier one of this job copied, if there "
-                               "was one, remains on the destination",
-        [TOW_BEFORE_NONE] = "nothing was copied, so nothing remains on the destination",
-        [TOW_BEFORE_BEGUN] = "what an earlier process of this job copied remains on the destination; a new job "
-                             "begins from the start: towline run --clear-destination drops it first"};
-    tow_progress_t progress;
-    tow_before_t before;
-
-    tow_job_progress(job, &progress);
-    pthread_mutex_lock(&job->lock);
-    before = job->before;
-    pthread_mutex_unlock(&job->lock);
-    if (!progress.collections_total)
-        return tow_strdup(nothing[before]);
-    return tow_format(
-        "%llu document%s in %u collection%s remain on the destination; the job's state "
-        "does not, so a new job begins from the start: towline run --clear-destination "
-        "drops them first",
-        (unsigned long long)progress.copied_documents, progress.copied_documents == 1 ? "" : "s",
-        progress.collections_total, progress.collections_total == 1 ? "" : "s");
-}
 
 /* The destination's user ------------------------------------------------------------------------*/
 
@@ -95,7 +51,7 @@ static void remove_user(tow_job_t *job)
 {
     char user[256] = "", database[256] = "";
     tow_error_t error;
-    tow_conn_t *conn = tow_conn_open(job->destination, &error);
+    tow_conn_t *conn = tow_conn_open(job->sides.destination, &error);
 
     if (conn)
         tow_conn_unguarded(conn); /* the lease proved who we are, and is gone with the state */
@@ -104,10 +60,10 @@ static void remove_user(tow_job_t *job)
         pthread_mutex_lock(&job->lock);
         job->user_removed = tow_format("%s@%s", user, database);
         pthread_mutex_unlock(&job->lock);
-        tow_emit(&job->sink, TOW_LEVEL_INFO, "user_removed",
+        tow_emit(&job->sides.sink, TOW_LEVEL_INFO, "user_removed",
                  "removed user %s@%s of the destination", user, database);
     } else {
-        tow_emit(&job->sink, TOW_LEVEL_WARNING, "user_kept",
+        tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "user_kept",
                  "the destination's user could not be removed: %s", error.message);
         tow_job_remains_add(job,
                             "the destination's user%s%s; remove it there with "
@@ -166,7 +122,7 @@ static void drop_state(tow_job_t *job)
             lose(job, &error);
             return;
         }
-        tow_emit(&job->sink, TOW_LEVEL_WARNING, "state_kept",
+        tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "state_kept",
                  "the job's database could not be removed: %s", error.message);
         tow_job_remains_add(job,
                             "the job's database; remove it on the destination with "
@@ -174,7 +130,7 @@ static void drop_state(tow_job_t *job)
                             job->config.name);
     }
     if (job->spool && !tow_spool_clear(job->spool, &error))
-        tow_emit(&job->sink, TOW_LEVEL_WARNING, "spool_kept", "%s", error.message);
+        tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "spool_kept", "%s", error.message);
 }
 
 static void keep_state(tow_job_t *job)
@@ -184,54 +140,12 @@ static void keep_state(tow_job_t *job)
     tow_job_end_writers(job);
     if ((job->monitor_started && !tow_job_checkpoint(job, &error)) ||
         !tow_job_save_window(job, &error) || !tow_store_release(job->store, &error))
-        tow_emit(&job->sink, TOW_LEVEL_WARNING, "checkpoint_failed", "%s", error.message);
+        tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "checkpoint_failed", "%s", error.message);
     if (!job->ok)
         tow_job_remains_add(job,
                             "the job's state, in the destination's database towline_%s: the same "
                             "command goes on from there",
                             job->config.name);
-}
-
-tow_store_options_t tow_job_store_options(tow_job_t *job)
-{
-    return (tow_store_options_t){
-        .destination = job->destination,
-        .job = job->config.name,
-        .settings = {job->source ? tow_link_facts(job->source)->identity : "",
-                     tow_link_facts(job->destination)->identity, job->filter_text},
-        .lease_ms = job->config.lease_ms,
-        .wait = true,
-        .sink = job->sink,
-        .stop = job->stop};
-}
-
-/* The job has stopped, or is about to: what is left to do has a stop of its own. */
-bool tow_job_open_state(tow_job_t *job, bool blocked)
-{
-    tow_store_view_t view = {0};
-    tow_store_options_t options;
-    tow_error_t ignored;
-    tow_store_t *store;
-    bool resumed;
-
-    if (!job->source || !job->destination)
-        return true;
-    options = tow_job_store_options(job);
-    options.stop = job->late_stop;
-    if (!tow_store_peek(job->destination, job->config.name, &options.settings, &view, &ignored))
-        return true;
-    pthread_mutex_lock(&job->lock);
-    job->before = view.exists ? TOW_BEFORE_BEGUN : TOW_BEFORE_NONE;
-    pthread_mutex_unlock(&job->lock);
-    if (!view.exists || (blocked && !view.writes_blocked))
-        return true;
-    store = tow_store_open(&options, &resumed, &ignored);
-    job->begun = true;
-    pthread_mutex_lock(&job->lock);
-    job->store = store;
-    job->writes_blocked = store && view.writes_blocked;
-    pthread_mutex_unlock(&job->lock);
-    return store != NULL;
 }
 
 /* What proves the end comes before the state goes, and only whose the job is removes it. */
@@ -251,7 +165,7 @@ static void remove_done(tow_job_t *job)
             lose(job, &error);
             return;
         }
-        tow_emit(&job->sink, TOW_LEVEL_WARNING, "end_not_recorded", "%s", error.message);
+        tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "end_not_recorded", "%s", error.message);
     }
     if (recorded || !job->store) {
         drop_state(job);
@@ -276,7 +190,7 @@ static void settle_done(tow_job_t *job)
     } else {
         remove_done(job);
     }
-    if (job->ok && job->config.remove_user && job->destination)
+    if (job->ok && job->config.remove_user && job->sides.destination)
         remove_user(job);
 }
 
@@ -315,76 +229,4 @@ void tow_job_settle_state(tow_job_t *job)
              TOW_ERROR_LEASE) /* else it is another process's, and so is a block */
         settle_failed(job);
     tow_job_unreserve_done(job);
-}
-
-/* Summary ---------------------------------------------------------------------------------------*/
-
-void tow_job_make_summary(tow_job_t *job, tow_phase_t phase)
-{
-    tow_summary_t summary = {.job = job->config.name,
-                             .state = tow_phase_name(phase),
-                             .error = job->ok ? "" : job->error.message,
-                             .address = job->config.destination_address,
-                             .user_removed = job->user_removed,
-                             .source = job->source ? tow_link_hosts(job->source) : "",
-                             .destination =
-                                 job->destination ? tow_link_hosts(job->destination) : "",
-                             .downtime_seconds = -1,
-                             .restarts = job->restarts,
-                             .cpu_seconds = tow_cpu_seconds(),
-                             .verification = job->report,
-                             .confirmed_ms = job->confirmed_wall_ms,
-                             .writes_blocked = job->writes_blocked,
-                             .called_off = job->called_off,
-                             .notes = (const char *const *)job->notes,
-                             .note_count = job->note_count,
-                             .remains = (const char *const *)job->remains,
-                             .remains_count = job->remains_count};
-    tow_summary_index_failure_t *failures = NULL;
-    tow_index_failure_t *list = NULL;
-    tow_progress_t progress;
-    int64_t now = tow_now_ms();
-
-    tow_job_collect(job, &progress);
-    summary.late_writes = progress.late_writes;
-    summary.peak_memory_bytes = tow_peak_bytes(getpid());
-    summary.duration_seconds = (double)(now - job->started_ms) / 1000;
-    if (job->confirmed_ms)
-        summary.downtime_seconds = (double)(now - job->confirmed_ms) / 1000;
-    memcpy(summary.phase_seconds, job->phase_seconds, sizeof summary.phase_seconds);
-    if (!tow_phase_is_final(job->phase))
-        summary.phase_seconds[job->phase] += (double)(now - job->phase_since_ms) / 1000;
-    summary.window_start_ms = job->window.start_ms;
-    summary.window_end_ms = tow_window_end_ms(&job->window);
-    summary.initial_documents = progress.copied_documents;
-    summary.initial_bytes = progress.copied_bytes;
-    summary.collections = progress.collections_total;
-    summary.indexes = progress.indexes_built;
-    summary.events_seen = progress.events_seen;
-    summary.events_left = progress.backlog_events;
-    summary.stop = progress.stop;
-    summary.events_skipped = progress.events_skipped;
-    summary.keys_refetched = progress.keys_refetched;
-    summary.statements_applied = progress.statements_applied;
-    if (job->copy) {
-        list = tow_copy_index_failures(job->copy, &summary.index_failure_count);
-        failures = tow_alloc((summary.index_failure_count + 1) * sizeof *failures);
-        for (uint32_t i = 0; i < summary.index_failure_count; i++)
-            failures[i] = (tow_summary_index_failure_t){list[i].ns, list[i].name, list[i].message};
-        summary.index_failures = failures;
-    }
-    free(job->summary_json);
-    job->summary_json = tow_summary_to_json(&summary);
-    tow_copy_index_failures_free(list, summary.index_failure_count);
-    free(failures);
-}
-
-char *tow_job_summary_json(tow_job_t *job)
-{
-    char *copy;
-
-    pthread_mutex_lock(&job->lock);
-    copy = job->summary_json ? tow_strdup(job->summary_json) : NULL;
-    pthread_mutex_unlock(&job->lock);
-    return copy;
 }

@@ -33,7 +33,7 @@ void tow_job_begin_window(tow_job_t *job)
         snprintf(message, sizeof message,
                  "in sync for the first time; cut over before %s, or add time with towline extend",
                  end);
-        tow_emit(&job->sink, TOW_LEVEL_INFO, "window_begun", "%s", message);
+        tow_emit(&job->sides.sink, TOW_LEVEL_INFO, "window_begun", "%s", message);
         tow_job_notify(job, "in_sync", "in sync", message);
     }
 }
@@ -59,7 +59,7 @@ bool tow_job_watch_window(tow_job_t *job, tow_error_t *error)
         snprintf(message, sizeof message,
                  "%s left until the sync stops at %s; cut over, or add time with towline extend",
                  tow_duration_text((double)left_ms / 1000, left), end);
-        tow_emit(&job->sink, TOW_LEVEL_WARNING, "window_low", "%s", message);
+        tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "window_low", "%s", message);
         tow_job_notify(job, "window_low", "the window is nearly over", message);
     }
     return true;
@@ -89,7 +89,7 @@ bool tow_job_extend(tow_job_t *job, int64_t seconds, tow_error_t *error)
         return tow_fail(error, TOW_ERROR_STATE, "cannot extend the window of a job that is %s",
                         state);
     tow_wall_text(end_ms, end);
-    tow_emit(&job->sink, TOW_LEVEL_INFO, "window_extended", "by %lld s%s%s", (long long)seconds,
+    tow_emit(&job->sides.sink, TOW_LEVEL_INFO, "window_extended", "by %lld s%s%s", (long long)seconds,
              end_ms ? ", to " : "", end_ms ? end : "");
     return true;
 }

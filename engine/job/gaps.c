@@ -25,7 +25,7 @@ static char *join(const tow_names_t *names)
 
 static bool is_stopped(tow_job_t *job)
 {
-    return tow_stop_requested(job->stop);
+    return tow_stop_requested(job->sides.stop);
 }
 
 /* What was dropped since the last drain has an event on its way: once that is settled, the job no
@@ -42,7 +42,7 @@ static bool read_settled(tow_job_t *job, tow_gaps_t *out, tow_error_t *error)
     if (!tow_job_source_time(job, &now, error))
         return false;
     if (!tow_job_wait_settled(job, now, is_stopped))
-        return tow_stop_error(job->stop, error) ? false
+        return tow_stop_error(job->sides.stop, error) ? false
                                                 : tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped");
     return tow_copy_gaps(job->copy, out, error);
 }
@@ -51,7 +51,7 @@ static bool read_settled(tow_job_t *job, tow_gaps_t *out, tow_error_t *error)
  * longer ask. */
 static bool ask_for(tow_job_t *job, const char *ns, char *out, size_t size, tow_error_t *error)
 {
-    tow_conn_t *source = tow_conn_open(job->source, error);
+    tow_conn_t *source = tow_conn_open(job->sides.source, error);
     char *database = tow_strdup(ns), *dot = strchr(database, '.');
     tow_collection_info_t info;
     bool found = false, ok;
@@ -115,7 +115,7 @@ static void note_by_hand(tow_job_t *job, const tow_names_t *by_hand)
     if (!by_hand->count)
         return;
     names = join(by_hand);
-    tow_emit(&job->sink, TOW_LEVEL_WARNING, "left_out",
+    tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "left_out",
              "not copied and not compared, since no change stream follows them: %s; the "
              "destination has collections "
              "of these names, copied by hand",

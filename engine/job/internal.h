@@ -11,13 +11,15 @@
 #include <stdatomic.h>
 
 #include "copy/copy.h"
-#include "engine/job/notices.h"
-#include "engine/job/options.h"
+#include "engine/check/survey.h"
 #include "engine/job/pace.h"
 #include "engine/job/phases.h"
 #include "engine/job/summary.h"
-#include "engine/job/validate.h"
 #include "engine/job/window.h"
+#include "engine/notice/notices.h"
+#include "engine/options/options.h"
+#include "engine/options/settings.h"
+#include "engine/state/sides.h"
 #include "oplog/record.h"
 #include "oplog/replay.h"
 #include "oplog/watch.h"
@@ -56,35 +58,16 @@ typedef enum { TOW_EFFORT_EVENTS, TOW_EFFORT_INDEXES, TOW_EFFORT_VERIFY } tow_ef
 /* Whether an earlier process began the job, which may have copied something. */
 typedef enum { TOW_BEFORE_UNKNOWN, TOW_BEFORE_NONE, TOW_BEFORE_BEGUN } tow_before_t;
 
-/* The options as the job uses them. */
-typedef struct {
-    char *source_uri, *destination_uri, *name, *spool, *summary;
-    uint32_t workers;
-    uint64_t range_bytes, memory_bytes;
-    int64_t retry_window_ms, lease_ms;
-    int64_t window_ms, extend_ms;
-    uint32_t max_differences;
-    tow_verify_mode_t verify_mode;
-    uint64_t verify_rate;        /* bytes a second of either side; 0: only at the cutover */
-    bool manual, verify, verify_repair, clear_destination, keep_state, index_errors_fail,
-        indexes_first;
-    tow_indexes_shown_t indexes;
-    bool block_writes, remove_user;
-    char *destination_address;   /* the URI without user, password and other secrets */
-} tow_config_t;
-
 struct tow_job {
     tow_config_t config;
-    tow_filter_t *filter;
-    char *filter_text;
+    tow_sides_t sides;
     struct {
         tow_event_fn fn;
         void *data;
     } listeners[2];             /* constant once started */
     pthread_mutex_t event_lock; /* one event at a time */
-    tow_sink_t sink;
     tow_notices_t *notices;     /* NULL: nobody wants any */
-    tow_stop_t *stop, *late_stop; /* late_stop: of what is done when the job has stopped */
+    tow_stop_t *late_stop;      /* of what is done when the job has stopped */
     /* From the validation to the preparation; the supervisor's own, as is what follows. */
     tow_survey_t survey;
     tow_catalog_t in_the_way;   /* what the destination held */
@@ -155,7 +138,6 @@ struct tow_job {
     char *summary_json;
 
     /* Made by the supervisor while it alone runs, constant until it takes them away under the lock. */
-    tow_link_t *source, *destination;
     tow_store_t *store;
     tow_claims_t *claims;        /* what the job made on the destination */
     tow_namespaces_t *namespaces;
@@ -193,7 +175,7 @@ void tow_job_measure_lag(tow_job_t *job);
 bool tow_job_await_answers(tow_job_t *job, tow_error_t *error);
 bool tow_job_start_pinger(tow_job_t *job, tow_error_t *error);
 
-/* job.c */
+/* life.c */
 void tow_job_move(tow_job_t *job, tow_phase_t phase); /* checked against the table */
 tow_phase_t tow_job_phase(tow_job_t *job);
 /* Its end is decided, whatever the phase still says: what is asked for now would not be done. The lock is
@@ -203,8 +185,6 @@ const char *tow_job_state_name(const tow_job_t *job); /* for a refusal, likewise
 
 /* setup.c: validate, prepare or resume; leaves all components running. */
 bool tow_job_validate(tow_job_t *job, tow_error_t *error) TOW_CHECK;
-/* Size of each side's pool. */
-uint32_t tow_job_connections(const tow_job_t *job);
 /* *out_done: an earlier process came to a good end. */
 bool tow_job_prepare(tow_job_t *job, bool *out_done, tow_error_t *error) TOW_CHECK;
 void tow_job_teardown(tow_job_t *job);
@@ -232,6 +212,26 @@ bool tow_job_save_ddl(tow_job_t *job, const bson_t *token, tow_optime_t time, to
 void tow_job_restore_ddl(tow_job_t *job, const bson_t *token, tow_optime_t time); /* at a restart */
 bool tow_job_start_checkpointer(tow_job_t *job, tow_error_t *error) TOW_CHECK;
 
+/* flow.c */
+/* A time of the source with all that was written before the call; false with *error. */
+bool tow_job_source_time(tow_job_t *job, tow_optime_t *out, tow_error_t *error) TOW_CHECK;
+/* Waits until everything up to that time, which tow_job_source_time just gave, is settled. False: `ended`
+ * said so. */
+bool tow_job_wait_settled(tow_job_t *job, tow_optime_t time, bool (*ended)(tow_job_t *)) TOW_CHECK;
+/* Takes `stop` from the source, and waits until everything up to it is settled. */
+bool tow_job_drain(tow_job_t *job, tow_error_t *error) TOW_CHECK;
+/* Fills the error that stopped the job, or that it was asked to stop; false. */
+bool tow_job_stopped(tow_job_t *job, tow_error_t *error);
+
+/* comparing.c */
+/* `track`: NULL when everything is to be compared. */
+void tow_job_verify_options(tow_job_t *job, tow_track_t *track, tow_verify_options_t *out);
+void tow_job_tell_differences(tow_job_t *job, const tow_verify_report_t *report);
+/* A tow_repair_fn. */
+bool tow_job_repair(void *data, const char *database, const char *collection,
+                    const tow_value_t *ids, uint32_t count, bool anew,
+                    tow_error_t *error) TOW_CHECK;
+
 /* cutover.c */
 typedef enum {
     TOW_FINALIZE_DONE,
@@ -243,41 +243,31 @@ tow_finalized_t tow_job_finalize(tow_job_t *job, tow_error_t *error) TOW_CHECK;
 tow_finalized_t tow_job_check_gaps(tow_job_t *job, tow_error_t *error) TOW_CHECK;
 /* What a cutover restored, which did not come to its end: documents are the source's to expire. */
 bool tow_job_hold_off_ttl(tow_job_t *job, tow_error_t *error) TOW_CHECK;
-/* A time of the source with all that was written before the call; false with *error. */
-bool tow_job_source_time(tow_job_t *job, tow_optime_t *out, tow_error_t *error) TOW_CHECK;
-/* Waits until everything up to that time, which tow_job_source_time just gave, is settled. False: `ended`
- * said so. */
-bool tow_job_wait_settled(tow_job_t *job, tow_optime_t time, bool (*ended)(tow_job_t *)) TOW_CHECK;
-/* What all comparisons of the job have in common. */
-/* `track`: NULL when everything is to be compared. */
-void tow_job_verify_options(tow_job_t *job, tow_track_t *track, tow_verify_options_t *out);
-void tow_job_tell_differences(tow_job_t *job, const tow_verify_report_t *report);
-/* A tow_repair_fn. */
-bool tow_job_repair(void *data, const char *database, const char *collection,
-                    const tow_value_t *ids, uint32_t count, bool anew,
-                    tow_error_t *error) TOW_CHECK;
 
 /* blocking.c: writes at the source, blocked by the supervisor. unblock does nothing where they are not;
  * a failure is told, and stands in the job's document for the next process. */
-bool tow_job_may_block(const tow_link_t *source, tow_error_t *error) TOW_CHECK;
 bool tow_job_block_writes(tow_job_t *job, tow_error_t *error) TOW_CHECK;
 void tow_job_unblock_writes(tow_job_t *job);
 void tow_job_leave_block(tow_job_t *job); /* it stays, and the next process does not lift it */
 
-/* ending.c: by the supervisor, once nothing is applied any more. */
+/* journal.c */
 /* Opens the state of an earlier process where there is any; `blocked`: only when that process left the
  * source's writes blocked. False: there is, and it cannot be opened. */
 bool tow_job_open_state(tow_job_t *job, bool blocked);
 tow_store_options_t tow_job_store_options(tow_job_t *job);
+
+/* outcome.c */
+void tow_job_remains_add(tow_job_t *job, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+/* As of a job that ends in that phase; the lock is held. */
+void tow_job_make_summary(tow_job_t *job, tow_phase_t phase);
+
+/* ending.c: by the supervisor, once nothing is applied any more. */
 /* What this process has under way comes to its end; index builds are not waited for. Idempotent. */
 void tow_job_end_writers(tow_job_t *job);
 /* Leaves the job's state as its end demands: removed, or with a last checkpoint and without a lease. The
  * job fails by it when it turns out to be another process's by now. */
 void tow_job_settle_state(tow_job_t *job);
-void tow_job_remains_add(tow_job_t *job, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
-/* As of a job that ends in that phase; the lock is held. */
-void tow_job_make_summary(tow_job_t *job, tow_phase_t phase);
 
 /* done.c: the record of a good end, from before the job's state is removed until the end was told: in the
  * spool's folder, and in the state as long as that is there. */
@@ -298,13 +288,6 @@ void tow_job_tell_late(tow_job_t *job);      /* once it has stopped: the end may
  * caller's; NULL: none, or with *out_all any. */
 bool tow_job_find_late(tow_job_t *job, tow_filter_t **out, bool *out_all, tow_error_t *error) TOW_CHECK;
 
-/* estimate.c */
-void tow_job_begin_effort(tow_job_t *job, tow_effort_t kind);
-/* Seconds that finalizing still takes; -1: not known. The lock is held. */
-double tow_job_finalize_seconds(const tow_job_t *job, const tow_progress_t *progress);
-/* Seconds that `left` takes at the pace of `done` in `seconds`; -1: not known. */
-double tow_effort_seconds(uint64_t left, uint64_t done, double seconds);
-
 /* background.c */
 bool tow_job_verifies_online(const tow_job_t *job);
 bool tow_job_start_verifier(tow_job_t *job, tow_error_t *error) TOW_CHECK;
@@ -312,12 +295,6 @@ void tow_job_end_verifier(tow_job_t *job); /* joins */
 /* The track, once it has heard of every write before the call; NULL: it cannot be relied on. The
  * verifier must have ended. */
 tow_track_t *tow_job_watched_track(tow_job_t *job);
-
-/* standalone.c */
-tow_verify_mode_t tow_options_verify_mode(const tow_options_t *options);
-/* --build-indexes. */
-void tow_options_indexes(const tow_options_t *options, tow_indexes_shown_t *out_shown, bool *out_first);
-
 bool tow_job_settle(void *data, tow_error_t *error) TOW_CHECK; /* a tow_settle_fn while in sync */
 
 /* rollover.c */
@@ -333,6 +310,11 @@ bool tow_job_save_track(tow_job_t *job, tow_error_t *error) TOW_CHECK;
 bool tow_job_restore_track(tow_job_t *job, tow_error_t *error) TOW_CHECK;
 
 /* progress.c */
+void tow_job_begin_effort(tow_job_t *job, tow_effort_t kind);
+/* Seconds that finalizing still takes; -1: not known. The lock is held. */
+double tow_job_finalize_seconds(const tow_job_t *job, const tow_progress_t *progress);
+/* Seconds that `left` takes at the pace of `done` in `seconds`; -1: not known. */
+double tow_effort_seconds(uint64_t left, uint64_t done, double seconds);
 bool tow_job_can_commit(tow_job_t *job, char reason[REASON_SIZE]); /* the lock is held */
 void tow_job_collect(tow_job_t *job, tow_progress_t *out);         /* likewise */
 

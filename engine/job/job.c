@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "engine/base/clock.h"
-#include "engine/base/duration.h"
+#include "engine/check/validate.h"
 #include "engine/job/internal.h"
 #include "engine/link/versions.h"
 
@@ -36,78 +36,18 @@ static void forward_event(void *data, tow_level_t level, const char *name, const
     pthread_mutex_unlock(&job->event_lock);
 }
 
-static uint64_t integer(const tow_options_t *options, const char *name)
+static bool read_options(tow_job_t *job, const tow_options_t *options, tow_error_t *error)
 {
-    return strtoull(tow_options_get(options, name, 0), NULL, 10);
-}
-
-static bool flag(const tow_options_t *options, const char *name)
-{
-    const char *value = tow_options_get(options, name, 0);
-
-    return value && !strcmp(value, "true");
-}
-
-static char *text(const tow_options_t *options, const char *name)
-{
-    const char *value = tow_options_get(options, name, 0);
-
-    return tow_strdup(value ? value : "");
-}
-
-static bool read_filter(const tow_options_t *options, tow_filter_t *filter, tow_error_t *error)
-{
-    const char *value;
-
-    for (size_t i = 0; (value = tow_options_get(options, "include", i)); i++)
-        if (!tow_filter_include(filter, value, error))
-            return tow_fail_context(error, "--include");
-    for (size_t i = 0; (value = tow_options_get(options, "exclude", i)); i++)
-        if (!tow_filter_exclude(filter, value, error))
-            return tow_fail_context(error, "--exclude");
-    return true;
-}
-
-static bool read_config(tow_job_t *job, const tow_options_t *options, tow_error_t *error)
-{
-    tow_config_t *config = &job->config;
     char *own = tow_format("towline_%s", tow_options_get(options, "job", 0));
 
-    tow_filter_set_own(job->filter, own);
+    tow_filter_set_own(job->sides.filter, own);
     free(own);
-    if (!tow_options_uri(options, "source", &config->source_uri, error) ||
-        !tow_options_uri(options, "destination", &config->destination_uri, error) ||
-        !read_filter(options, job->filter, error))
+    if (!tow_config_read(options, &job->config, error) ||
+        !tow_options_filter(options, job->sides.filter, error))
         return false;
-    job->filter_text = tow_filter_text(job->filter);
-    config->name = text(options, "job");
-    config->spool = text(options, "spool");
-    if (!*config->spool)
-        return tow_fail(error, TOW_ERROR_OPTION, "there is no folder for the spool: this user has no home; "
-                                                 "set HOME, or give --spool DIR");
-    config->workers = (uint32_t)integer(options, "workers");
-    config->range_bytes = integer(options, "range-size") << 20;
-    config->memory_bytes = integer(options, "memory") << 20;
-    config->retry_window_ms = (int64_t)integer(options, "retry-window") * 1000;
-    tow_duration_parse(tow_options_get(options, "window", 0), &config->window_ms);
-    tow_duration_parse(tow_options_get(options, "lease", 0), &config->lease_ms);
-    if (tow_options_get(options, "extend", 0))
-        tow_duration_parse(tow_options_get(options, "extend", 0), &config->extend_ms);
-    job->window = tow_window_new(config->window_ms);
-    config->manual = !strcmp(tow_options_get(options, "cutover", 0), "manual");
-    config->verify = !flag(options, "no-verify");
-    config->verify_repair = !strcmp(tow_options_get(options, "verify-repair", 0), "yes");
-    config->verify_mode = tow_options_verify_mode(options);
-    config->verify_rate = integer(options, "verify-rate") * 1000000;
-    config->max_differences = (uint32_t)integer(options, "max-differences");
-    config->clear_destination = flag(options, "clear-destination");
-    config->keep_state = flag(options, "keep-state");
-    config->block_writes = flag(options, "block-writes");
-    config->remove_user = flag(options, "remove-user");
-    config->destination_address = tow_uri_address(config->destination_uri);
-    config->index_errors_fail = strcmp(tow_options_get(options, "index-errors", 0), "report") != 0;
-    tow_options_indexes(options, &config->indexes, &config->indexes_first);
-    return true;
+    job->sides.filter_text = tow_filter_text(job->sides.filter);
+    job->window = tow_window_new(job->config.window_ms);
+    return tow_notices_new(options, &job->sides.sink, &job->notices, error);
 }
 
 /* A listener may ask the job for something that is an event, too. */
@@ -129,16 +69,15 @@ tow_job_t *tow_job_new(const tow_options_t *options, tow_error_t *error)
     pthread_mutex_init(&job->checkpoint_lock, NULL);
     pthread_mutex_init(&job->lock, NULL);
     tow_condition_init(&job->changed);
-    job->sink = (tow_sink_t){forward_event, job};
-    job->stop = tow_stop_new();
+    job->sides.sink = (tow_sink_t){forward_event, job};
+    job->sides.stop = tow_stop_new();
     job->late_stop = tow_stop_new();
     job->done_file = -1;
     bson_init(&job->ddl_token);
-    job->filter = tow_filter_new();
+    job->sides.filter = tow_filter_new();
     job->lag_ms = -1;
     job->oplog_headroom = -1;
-    if (!read_config(job, options, error) ||
-        !tow_notices_new(options, &job->sink, &job->notices, error)) {
+    if (!read_options(job, options, error)) {
         tow_job_destroy(job);
         return NULL;
     }
@@ -150,7 +89,7 @@ void tow_job_destroy(tow_job_t *job)
     if (!job)
         return;
     if (job->supervisor_started) {
-        tow_stop_request(job->stop, NULL);
+        tow_stop_request(job->sides.stop, NULL);
         pthread_join(job->supervisor, NULL);
     }
     if (job->supervisor_started)
@@ -158,24 +97,20 @@ void tow_job_destroy(tow_job_t *job)
     tow_notices_destroy(job->notices);
     tow_survey_clear(&job->survey);
     tow_catalog_clear(&job->in_the_way);
-    tow_link_destroy(job->source); /* takes the driver up to half a second: not before the end is told */
-    tow_link_destroy(job->destination);
+    tow_link_destroy(job->sides.source); /* takes the driver up to half a second: not before the end is told */
+    tow_link_destroy(job->sides.destination);
     for (uint32_t i = 0; i < job->note_count; i++)
         free(job->notes[i]);
     tow_verify_report_destroy(job->report);
     tow_verify_report_destroy(job->online);
     free(job->summary_json);
-    free(job->config.source_uri);
-    free(job->config.destination_uri);
-    free(job->config.name);
-    free(job->config.spool);
-    free(job->config.destination_address);
+    tow_config_clear(&job->config);
     for (uint32_t i = 0; i < job->remains_count; i++)
         free(job->remains[i]);
     free(job->user_removed);
-    free(job->filter_text);
-    tow_filter_destroy(job->filter);
-    tow_stop_destroy(job->stop);
+    free(job->sides.filter_text);
+    tow_filter_destroy(job->sides.filter);
+    tow_stop_destroy(job->sides.stop);
     tow_stop_destroy(job->late_stop);
     bson_destroy(&job->ddl_token);
     tow_namespaces_states_free(job->last_states, job->last_state_count);
@@ -203,34 +138,6 @@ const char *tow_job_name(const tow_job_t *job)
     return job->config.name;
 }
 
-tow_phase_t tow_job_phase(tow_job_t *job)
-{
-    tow_phase_t phase;
-
-    pthread_mutex_lock(&job->lock);
-    phase = job->phase;
-    pthread_mutex_unlock(&job->lock);
-    return phase;
-}
-
-void tow_job_move(tow_job_t *job, tow_phase_t phase)
-{
-    int64_t now = tow_now_ms();
-    tow_phase_t old;
-
-    pthread_mutex_lock(&job->lock);
-    old = job->phase;
-    if (!tow_phase_may_move(old, phase))
-        abort(); /* a bug of ours: the table is the truth */
-    job->phase_seconds[old] += (double)(now - job->phase_since_ms) / 1000;
-    job->phase_since_ms = now;
-    job->phase = phase;
-    pthread_cond_broadcast(&job->changed);
-    pthread_mutex_unlock(&job->lock);
-    if (old != phase)
-        tow_emit(&job->sink, TOW_LEVEL_INFO, "phase", "%s", tow_phase_name(phase));
-}
-
 /* Waits a tick, or until something is asked; enters and leaves a pause. False: the job stops. */
 static bool tick(tow_job_t *job)
 {
@@ -255,7 +162,7 @@ static bool tick(tow_job_t *job)
         tow_job_move(job, job->paused_from == TOW_PHASE_COPYING ? TOW_PHASE_COPYING
                                                                 : TOW_PHASE_CATCHING_UP);
     }
-    return !tow_stop_requested(job->stop);
+    return !tow_stop_requested(job->sides.stop);
 }
 
 static bool is_close(tow_job_t *job)
@@ -302,7 +209,7 @@ static bool is_quiet(tow_job_t *job)
  * process left. */
 static void follow_catalog(tow_job_t *job)
 {
-    if (job->looked && tow_server_can(tow_link_facts(job->source), TOW_EXPANDED_EVENTS))
+    if (job->looked && tow_server_can(tow_link_facts(job->sides.source), TOW_EXPANDED_EVENTS))
         return;
     job->looked = true;
     tow_copy_look(job->copy);
@@ -352,7 +259,7 @@ static bool reach_cutover(tow_job_t *job, tow_error_t *error)
         if (!tow_job_watch_window(job, error))
             return false;
     }
-    if (!tow_stop_error(job->stop, error))
+    if (!tow_stop_error(job->sides.stop, error))
         tow_fail(error, TOW_ERROR_INTERRUPTED,
                  "stopped at a checkpoint; run the same command again to go on");
     return false;
@@ -403,10 +310,10 @@ static void choose_error(tow_job_t *job, tow_error_t *error)
 {
     char *remains = NULL;
 
-    if (!tow_stop_requested(job->stop))
-        tow_stop_request(job->stop, error);
+    if (!tow_stop_requested(job->sides.stop))
+        tow_stop_request(job->sides.stop, error);
     else if (error->code == TOW_OK || error->code == TOW_ERROR_INTERRUPTED)
-        tow_stop_error(job->stop, error);
+        tow_stop_error(job->sides.stop, error);
     if (job->cancelled && error->code != TOW_ERROR_LEASE) {
         if (!job->store)
             tow_job_open_state(job, false); /* it knows of an earlier process, which may have copied something */
@@ -434,7 +341,7 @@ static void *supervise(void *data)
     bool ok = close_job(job, run_phases(job, &error));
 
     if (ok)
-        tow_stop_request(job->stop, NULL);
+        tow_stop_request(job->sides.stop, NULL);
     else
         choose_error(job, &error);
     pthread_mutex_lock(&job->lock);
@@ -509,18 +416,6 @@ bool tow_job_run(tow_job_t *job, tow_error_t *error)
     return tow_job_start(job, error) && tow_job_wait(job, error);
 }
 
-bool tow_job_is_over(const tow_job_t *job)
-{
-    return job->closed || job->expired || tow_stop_requested(job->stop) ||
-           tow_phase_is_final(job->phase);
-}
-
-const char *tow_job_state_name(const tow_job_t *job)
-{
-    return tow_job_is_over(job) && !tow_phase_is_final(job->phase) ? "about to end"
-                                                                   : tow_phase_name(job->phase);
-}
-
 /* Answers a request that fits only some phases: the lock is held and given up. */
 static bool refuse(tow_job_t *job, const char *what, tow_error_t *error)
 {
@@ -572,7 +467,7 @@ static bool cut_over(tow_job_t *job, bool blocking, tow_error_t *error)
                         "be committed",
                         job->pause_wished ? "the job is paused" : reason);
     }
-    if (blocking && !tow_job_may_block(job->source, error)) {
+    if (blocking && !tow_may_block_writes(job->sides.source, error)) {
         pthread_mutex_unlock(&job->lock);
         return false;
     }
@@ -606,11 +501,11 @@ bool tow_job_cancel(tow_job_t *job, tow_error_t *error)
     }
     job->cancelled = true;
     pthread_mutex_unlock(&job->lock);
-    tow_stop_request(job->stop, NULL);
+    tow_stop_request(job->sides.stop, NULL);
     return true;
 }
 
 void tow_job_stop(tow_job_t *job)
 {
-    tow_stop_request(job->stop, NULL);
+    tow_stop_request(job->sides.stop, NULL);
 }

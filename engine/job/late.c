@@ -47,7 +47,7 @@ bool tow_job_find_late(tow_job_t *job, tow_filter_t **out, bool *out_all, tow_er
     *out_all = suspects.all;
     if (suspects.count)
         tow_emit(
-            &job->sink, TOW_LEVEL_INFO, "late_drops",
+            &job->sides.sink, TOW_LEVEL_INFO, "late_drops",
             "%u drops and renames were sent whose end was not seen: what they name is compared",
             suspects.count);
     if (suspects.count && !suspects.all)

@@ -39,7 +39,7 @@ static void choose_mode(tow_job_t *job, tow_optime_t source_time)
 static int poll_ms(tow_job_t *job)
 {
     return tow_job_phase(job) == TOW_PHASE_CATCHING_UP && !tow_ledger_backlog(job->ledger) &&
-                   !tow_link_facts(job->source)->sharded
+                   !tow_link_facts(job->sides.source)->sharded
                ? POLL_CLOSE_MS
                : POLL_MS;
 }
@@ -56,12 +56,12 @@ typedef struct {
 /* A stream that is behind and has nothing to deliver is held back by shards that nobody writes to. */
 static bool must_push(tow_job_t *job, const source_t *source)
 {
-    if (!tow_link_facts(job->source)->sharded)
+    if (!tow_link_facts(job->sides.source)->sharded)
         return false;
     return atomic_load(&job->settling) ||
            (tow_now_ms() - source->pushed_ms >= PUSH_MS &&
             tow_tail_idle_replies(job->tail) > source->idle &&
-            tow_tail_read_time(job->tail) < tow_link_time(job->source));
+            tow_tail_read_time(job->tail) < tow_link_time(job->sides.source));
 }
 
 /* Asks for the source's time. That it does not answer is shown by silence.c, and the tail tries again; that it
@@ -76,10 +76,10 @@ static void poll_source(tow_job_t *job, source_t *source)
         source->idle = tow_tail_idle_replies(job->tail);
         source->pushed_ms = tow_now_ms();
     }
-    tow_link_watch(job->source);
+    tow_link_watch(job->sides.source);
     answered = push ? tow_link_push_shards(source->conn, &time, &error)
                     : tow_link_poll_time(source->conn, &time, &error);
-    tow_link_watched(job->source, answered);
+    tow_link_watched(job->sides.source, answered);
     if (answered) {
         pthread_mutex_lock(&job->lock);
         tow_lag_saw(&job->lag, time, tow_now_ms());
@@ -91,7 +91,7 @@ static void poll_source(tow_job_t *job, source_t *source)
         source->refused_ms = tow_now_ms();
     } else if (tow_now_ms() - source->refused_ms > REFUSED_MS) {
         tow_fail_context(&error, "ask the source for its time");
-        tow_stop_request(job->stop, &error);
+        tow_stop_request(job->sides.stop, &error);
     }
 }
 
@@ -102,7 +102,7 @@ static void look_at_oplog(tow_job_t *job, source_t *source)
     tow_error_t ignored;
     double seconds, lag;
 
-    if (tow_link_facts(job->source)->sharded || tow_now_ms() - source->looked_ms < HEADROOM_MS)
+    if (tow_link_facts(job->sides.source)->sharded || tow_now_ms() - source->looked_ms < HEADROOM_MS)
         return;
     source->looked_ms = tow_now_ms();
     if (!tow_oplog_oldest(source->conn, false, &oldest, &ignored) || !oldest)
@@ -123,7 +123,7 @@ static void look_at_oplog(tow_job_t *job, source_t *source)
         source->low = false;
     } else if (!source->low) {
         source->low = true;
-        tow_emit(&job->sink, TOW_LEVEL_WARNING, "oplog_low",
+        tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "oplog_low",
                  "the source's oplog reaches back only %.0f s before this job's position, and the lag is "
                  "%.0f s; should the oplog pass the position, both sides are compared by ranges and "
                  "repaired; a larger oplog (replSetResizeOplog) prevents that",
@@ -135,18 +135,18 @@ static void *monitor(void *data)
 {
     tow_job_t *job = data;
     tow_error_t error;
-    source_t source = {.conn = tow_conn_open(job->source, &error)};
+    source_t source = {.conn = tow_conn_open(job->sides.source, &error)};
 
-    while (source.conn && !tow_stop_wait(job->stop, poll_ms(job))) {
+    while (source.conn && !tow_stop_wait(job->sides.stop, poll_ms(job))) {
         poll_source(job, &source);
         look_at_oplog(job, &source);
         pthread_mutex_lock(&job->lock);
-        job->source_time = tow_link_time(job->source);
+        job->source_time = tow_link_time(job->sides.source);
         job->asking = true;
         tow_job_measure_lag(job);
         pthread_cond_broadcast(&job->changed);
         pthread_mutex_unlock(&job->lock);
-        choose_mode(job, tow_link_time(job->source));
+        choose_mode(job, tow_link_time(job->sides.source));
     }
     tow_conn_close(source.conn);
     return NULL;
@@ -215,7 +215,7 @@ static void *checkpointer(void *data)
     tow_optime_t stored = 0;
     tow_error_t error;
 
-    while (!tow_stop_wait(job->stop, CHECKPOINT_MS)) {
+    while (!tow_stop_wait(job->sides.stop, CHECKPOINT_MS)) {
         bool ok = true;
 
         if (tow_ledger_floor_time(job->ledger) != stored) {
@@ -223,12 +223,12 @@ static void *checkpointer(void *data)
             stored = ok ? tow_ledger_floor_time(job->ledger) : 0;
         }
         ok = ok && tow_job_save_window(job, &error);
-        if (ok || tow_stop_requested(job->stop))
+        if (ok || tow_stop_requested(job->sides.stop))
             continue;
         if (error.code == TOW_ERROR_LEASE || error.retry == TOW_RETRY_NEVER) {
-            tow_stop_request(job->stop, &error);
+            tow_stop_request(job->sides.stop, &error);
         } else {
-            tow_emit(&job->sink, TOW_LEVEL_WARNING, "checkpoint_failed", "%s", error.message);
+            tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "checkpoint_failed", "%s", error.message);
         }
     }
     return NULL;

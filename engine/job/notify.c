@@ -10,10 +10,10 @@ void tow_job_notify(tow_job_t *job, const char *event, const char *title, const 
     char source[256] = "", destination[256] = "";
 
     pthread_mutex_lock(&job->lock);
-    if (job->source)
-        snprintf(source, sizeof source, "%s", tow_link_hosts(job->source));
-    if (job->destination)
-        snprintf(destination, sizeof destination, "%s", tow_link_hosts(job->destination));
+    if (job->sides.source)
+        snprintf(source, sizeof source, "%s", tow_link_hosts(job->sides.source));
+    if (job->sides.destination)
+        snprintf(destination, sizeof destination, "%s", tow_link_hosts(job->sides.destination));
     pthread_mutex_unlock(&job->lock);
     tow_notices_send(job->notices,
                      &(tow_notice_t){event, title, message, job->config.name, source, destination});

@@ -3,7 +3,8 @@
 
 #include "engine/base/decimal.h"
 #include "engine/job/internal.h"
-#include "engine/job/validate.h"
+#include "engine/check/validate.h"
+#include "engine/link/reply.h"
 
 enum { RETRY_MOST_MS = 30000 }; /* somebody waits for the answer */
 
@@ -13,8 +14,8 @@ static void append_outcome(const tow_job_t *job, const tow_checked_t *checked, b
     bson_append_bool(out, "ok", -1, ok);
     bson_append_int32(out, "exitStatus", -1, ok ? 0 : (int32_t)error->code);
     tow_append_text(out, "job", job->config.name);
-    tow_append_text(out, "source", job->source ? tow_link_hosts(job->source) : "");
-    tow_append_text(out, "destination", job->destination ? tow_link_hosts(job->destination) : "");
+    tow_append_text(out, "source", job->sides.source ? tow_link_hosts(job->sides.source) : "");
+    tow_append_text(out, "destination", job->sides.destination ? tow_link_hosts(job->sides.destination) : "");
     bson_append_int32(out, "passed", -1,
                       (int32_t)tow_findings_count(&checked->findings, TOW_FINDING_PASS));
     bson_append_int32(out, "warnings", -1,
@@ -96,7 +97,7 @@ static bool look(const tow_options_t *options, bool plan, char **out_json, tow_e
         return false;
     if (job->config.retry_window_ms > RETRY_MOST_MS)
         job->config.retry_window_ms = RETRY_MOST_MS;
-    tow_job_check(job, false, &checked);
+    tow_checks_run(&job->sides, &job->config, false, &checked);
     ok = tow_findings_judge(&checked.findings, error);
     append_outcome(job, &checked, ok, error, &document);
     if (plan)

@@ -24,6 +24,54 @@ bool tow_job_can_commit(tow_job_t *job, char reason[REASON_SIZE])
     return !reason[0];
 }
 
+/* How long finalizing still takes, by what this cutover has measured so far ----------------------*/
+
+double tow_effort_seconds(uint64_t left, uint64_t done, double seconds)
+{
+    if (!left)
+        return 0;
+    return done && seconds > 0 ? (double)left * seconds / (double)done : -1;
+}
+
+static uint64_t settled(const tow_progress_t *progress)
+{
+    return progress->events_seen > progress->backlog_events
+               ? progress->events_seen - progress->backlog_events
+               : 0;
+}
+
+/* What the verification has left to read; before it begins that is known only where nothing is. */
+static double verify_seconds(const tow_job_t *job, const tow_progress_t *progress, double seconds)
+{
+    tow_track_totals_t totals = {.open = 1};
+    uint64_t done = progress->verified_documents, total = progress->verify_total_documents;
+
+    if (!job->config.verify)
+        return 0;
+    if (job->effort.kind == TOW_EFFORT_VERIFY)
+        return total ? tow_effort_seconds(total > done ? total - done : 0, done, seconds) : -1;
+    if (job->watch)
+        tow_track_totals(job->track, &totals);
+    return totals.open || totals.keys ? -1 : 0;
+}
+
+double tow_job_finalize_seconds(const tow_job_t *job, const tow_progress_t *progress)
+{
+    double seconds = (double)(tow_now_ms() - job->effort.since_ms) / 1000;
+    double events = tow_effort_seconds(progress->backlog_events,
+                                       settled(progress) - job->effort.settled, seconds);
+    double indexes =
+        progress->indexes_total > progress->indexes_built
+            ? tow_effort_seconds(progress->indexes_total - progress->indexes_built,
+                                 progress->indexes_built - job->effort.indexes, seconds)
+            : 0;
+    double verification = verify_seconds(job, progress, seconds);
+
+    return events < 0 || indexes < 0 || verification < 0 ? -1 : events + indexes + verification;
+}
+
+/* The snapshot ----------------------------------------------------------------------------------*/
+
 static void collect_components(tow_job_t *job, tow_progress_t *out)
 {
     tow_copy_progress_t copy;
@@ -74,8 +122,8 @@ void tow_job_collect(tow_job_t *job, tow_progress_t *out)
                             .late_writes = job->late_writes,
                             .lag_ms = job->lag_ms,
                             .oplog_headroom_seconds = job->oplog_headroom,
-                            .source_silent_ms = tow_job_silent_ms(job, job->source),
-                            .destination_silent_ms = tow_job_silent_ms(job, job->destination)};
+                            .source_silent_ms = tow_job_silent_ms(job, job->sides.source),
+                            .destination_silent_ms = tow_job_silent_ms(job, job->sides.destination)};
     end_ms = job->ended_ms ? job->ended_ms : tow_now_ms();
     out->elapsed_seconds = job->started_ms ? (double)(end_ms - job->started_ms) / 1000 : 0;
     out->can_commit = tow_job_can_commit(job, out->reason);
@@ -99,17 +147,30 @@ void tow_job_collect(tow_job_t *job, tow_progress_t *out)
         out->late_writes = tow_tail_late(job->tail);
         out->cutover_seconds = tow_job_finalize_seconds(job, out);
     }
-    if (job->source) {
-        out->retries = tow_link_retries(job->source);
-        out->source_ping_ms = tow_link_ping_ms(job->source);
-        tow_link_retrying(job->source, out->retrying, sizeof out->retrying);
+    if (job->sides.source) {
+        out->retries = tow_link_retries(job->sides.source);
+        out->source_ping_ms = tow_link_ping_ms(job->sides.source);
+        tow_link_retrying(job->sides.source, out->retrying, sizeof out->retrying);
     }
-    if (job->destination) {
-        out->retries += tow_link_retries(job->destination);
-        out->destination_ping_ms = tow_link_ping_ms(job->destination);
+    if (job->sides.destination) {
+        out->retries += tow_link_retries(job->sides.destination);
+        out->destination_ping_ms = tow_link_ping_ms(job->sides.destination);
         if (!out->retrying[0])
-            tow_link_retrying(job->destination, out->retrying, sizeof out->retrying);
+            tow_link_retrying(job->sides.destination, out->retrying, sizeof out->retrying);
     }
+}
+
+void tow_job_begin_effort(tow_job_t *job, tow_effort_t kind)
+{
+    tow_progress_t progress;
+
+    pthread_mutex_lock(&job->lock);
+    tow_job_collect(job, &progress);
+    job->effort.kind = kind;
+    job->effort.since_ms = tow_now_ms();
+    job->effort.settled = settled(&progress);
+    job->effort.indexes = progress.indexes_built;
+    pthread_mutex_unlock(&job->lock);
 }
 
 void tow_job_progress(tow_job_t *job, tow_progress_t *out)
@@ -127,8 +188,8 @@ char *tow_job_progress_json(tow_job_t *job)
 
     pthread_mutex_lock(&job->lock);
     tow_job_collect(job, &progress);
-    identity.source = job->source ? tow_link_hosts(job->source) : "";
-    identity.destination = job->destination ? tow_link_hosts(job->destination) : "";
+    identity.source = job->sides.source ? tow_link_hosts(job->sides.source) : "";
+    identity.destination = job->sides.destination ? tow_link_hosts(job->sides.destination) : "";
     json = tow_progress_to_json(&progress, &identity);
     pthread_mutex_unlock(&job->lock);
     return json;

@@ -103,7 +103,7 @@ static bool store_changes(tow_job_t *job, const tow_track_changes_t *changes, to
 {
     if (!changes->all && !changes->removed_count && !changes->added_count)
         return true;
-    if (!job->remember_conn && !(job->remember_conn = tow_conn_open(job->destination, error)))
+    if (!job->remember_conn && !(job->remember_conn = tow_conn_open(job->sides.destination, error)))
         return false;
     return (!changes->all || remove_all(job, error)) &&
            write_entries(job, changes->removed, changes->removed_count, TOW_WRITE_DELETE, error) &&
@@ -162,7 +162,7 @@ static void take_stored(tow_job_t *job, const bson_t *document, tow_track_change
 static bool read_stored(tow_job_t *job, tow_track_changes_t *list, uint64_t *seed,
                         tow_error_t *error)
 {
-    tow_conn_t *conn = tow_conn_open(job->destination, error);
+    tow_conn_t *conn = tow_conn_open(job->sides.destination, error);
     tow_read_t what = {.database = tow_store_database(job->store), .collection = collection_name};
     tow_reader_t *reader = conn ? tow_reader_open(conn, &what, error) : NULL;
     bool ok = reader != NULL, more = true;

@@ -32,7 +32,7 @@ bool tow_job_lost(void *data, bool opened, tow_error_t *error)
         atomic_store(&job->rollover, TOW_ROLLOVER_LOST);
         ok = store_flag(job, true, error);
         pthread_mutex_unlock(&job->checkpoint_lock);
-        tow_emit(&job->sink, TOW_LEVEL_WARNING, "rollover",
+        tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "rollover",
                  "the source's oplog no longer reaches back to the job's position: a new stream is "
                  "opened, and both sides are compared by ranges and repaired");
         return ok;
@@ -110,7 +110,7 @@ bool tow_job_resync(tow_job_t *job, tow_error_t *error)
     if (!repair_ranges(job, &repaired, error) || !settle_rollover(job, losses, &settled, error))
         return tow_fail_context(error, "after a rollover");
     if (settled)
-        tow_emit(&job->sink, TOW_LEVEL_INFO, "rollover",
+        tow_emit(&job->sides.sink, TOW_LEVEL_INFO, "rollover",
                  "both sides are equal again: %llu documents were repaired",
                  (unsigned long long)repaired);
     return true;

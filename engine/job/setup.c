@@ -5,8 +5,8 @@
 
 #include "engine/base/clock.h"
 #include "engine/job/internal.h"
-#include "engine/job/same.h"
-#include "engine/job/validate.h"
+#include "engine/check/same.h"
+#include "engine/check/validate.h"
 
 /* Validation ------------------------------------------------------------------------------------*/
 
@@ -16,14 +16,9 @@ static void tell_warnings(tow_job_t *job, const tow_findings_t *findings)
         const tow_finding_t *finding = &findings->items[i];
 
         if (finding->result == TOW_FINDING_WARNING)
-            tow_emit(&job->sink, TOW_LEVEL_WARNING, finding->name, "%s%s%s", finding->facts,
+            tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, finding->name, "%s%s%s", finding->facts,
                      *finding->advice ? "; " : "", finding->advice);
     }
-}
-
-uint32_t tow_job_connections(const tow_job_t *job)
-{
-    return job->config.workers * 4 + 32;
 }
 
 bool tow_job_validate(tow_job_t *job, tow_error_t *error)
@@ -31,18 +26,18 @@ bool tow_job_validate(tow_job_t *job, tow_error_t *error)
     tow_checked_t checked;
     bool ok;
 
-    tow_job_check(job, true, &checked);
+    tow_checks_run(&job->sides, &job->config, true, &checked);
     ok = tow_findings_judge(&checked.findings, error);
-    if (tow_stop_requested(job->stop))
+    if (tow_stop_requested(job->sides.stop))
         ok = tow_fail(error, TOW_ERROR_INTERRUPTED,
                       "stopped during the validation, which writes nothing; run the same command "
                       "again to go on");
     if (ok) {
         tell_warnings(job, &checked.findings);
-        tow_emit(&job->sink, TOW_LEVEL_INFO, "connected",
-                 "source %s, version %s; destination %s, version %s", tow_link_hosts(job->source),
-                 tow_link_facts(job->source)->version, tow_link_hosts(job->destination),
-                 tow_link_facts(job->destination)->version);
+        tow_emit(&job->sides.sink, TOW_LEVEL_INFO, "connected",
+                 "source %s, version %s; destination %s, version %s", tow_link_hosts(job->sides.source),
+                 tow_link_facts(job->sides.source)->version, tow_link_hosts(job->sides.destination),
+                 tow_link_facts(job->sides.destination)->version);
     }
     job->survey = checked.survey; /* the copy need not ask again */
     checked.survey = (tow_survey_t){0};
@@ -95,7 +90,7 @@ static bool ddl_copy_again(void *data, const char *database, const char *name, b
 {
     tow_job_t *job = data;
 
-    tow_emit(&job->sink, TOW_LEVEL_INFO, "copy_again",
+    tow_emit(&job->sides.sink, TOW_LEVEL_INFO, "copy_again",
              "%s.%s changed its identity while it was copied: it is copied again", database, name);
     return tow_copy_again(job->copy, database, name, out_found, error);
 }
@@ -158,13 +153,13 @@ static bool make_components(tow_job_t *job, const char *series, tow_error_t *err
 {
     tow_config_t *config = &job->config;
     tow_spool_t *spool = tow_spool_open(config->spool, config->name, series, error);
-    tow_copy_options_t copy = {.source = job->source,
-                               .destination = job->destination,
+    tow_copy_options_t copy = {.source = job->sides.source,
+                               .destination = job->sides.destination,
                                .store = job->store,
                                .claims = job->claims,
-                               .filter = job->filter,
-                               .stop = job->stop,
-                               .sink = job->sink,
+                               .filter = job->sides.filter,
+                               .stop = job->sides.stop,
+                               .sink = job->sides.sink,
                                .workers = config->workers,
                                .index_workers = 2,
                                .range_bytes = config->range_bytes,
@@ -172,21 +167,21 @@ static bool make_components(tow_job_t *job, const char *series, tow_error_t *err
                                .data = job,
                                .index_errors_fail = config->index_errors_fail,
                                .indexes_first = config->indexes_first};
-    tow_tail_options_t tail = {.source = job->source,
-                               .filter = job->filter,
+    tow_tail_options_t tail = {.source = job->sides.source,
+                               .filter = job->sides.filter,
                                .spool = spool,
-                               .stop = job->stop,
-                               .sink = job->sink,
+                               .stop = job->sides.stop,
+                               .sink = job->sides.sink,
                                .retry_window_ms = config->retry_window_ms,
                                .lost = tow_job_lost,
                                .data = job};
     tow_replay_options_t replay = {
-        .source = job->source,
-        .destination = job->destination,
-        .filter = job->filter,
+        .source = job->sides.source,
+        .destination = job->sides.destination,
+        .filter = job->sides.filter,
         .spool = spool,
-        .stop = job->stop,
-        .sink = job->sink,
+        .stop = job->sides.stop,
+        .sink = job->sides.sink,
         .lanes = config->workers,
         .dirty_bytes = config->memory_bytes * 3 / 5,
         .retry_window_ms = config->retry_window_ms,
@@ -203,7 +198,7 @@ static bool make_components(tow_job_t *job, const char *series, tow_error_t *err
     job->spool = spool;
     job->namespaces = copy.namespaces = replay.namespaces = tow_namespaces_new();
     job->ledger = tail.ledger = replay.ledger =
-        tow_ledger_new(job->stop, config->memory_bytes / 5);
+        tow_ledger_new(job->sides.stop, config->memory_bytes / 5);
     job->copy = tow_copy_new(&copy);
     job->tail = tow_tail_new(&tail);
     job->replay = tow_replay_new(&replay);
@@ -267,7 +262,7 @@ static bool resume_tail(tow_job_t *job, const tow_checkpoint_t *checkpoint, tow_
     bson_copy_to(&checkpoint->token, &chain.token);
     ok = tow_spool_each(job->spool, take_frame, &chain, error);
     if (ok && chain.taken)
-        tow_emit(&job->sink, TOW_LEVEL_INFO, "spool_found", "the spool of the run before is used");
+        tow_emit(&job->sides.sink, TOW_LEVEL_INFO, "spool_found", "the spool of the run before is used");
     if (ok && chain.broken && !chain.taken)
         ok = tow_spool_clear(job->spool, error);
     if (ok)
@@ -379,7 +374,7 @@ static bool prepare_new(tow_job_t *job, tow_error_t *error)
 static bool prepare_resumed(tow_job_t *job, const tow_checkpoint_t *checkpoint,
                             const remembered_t *remembered, tow_error_t *error)
 {
-    tow_conn_t *source = tow_conn_open(job->source, error);
+    tow_conn_t *source = tow_conn_open(job->sides.source, error);
     tow_optime_t now;
     bool ok = source && tow_link_barrier_time(source, &now, error);
 
@@ -394,7 +389,7 @@ static bool prepare_resumed(tow_job_t *job, const tow_checkpoint_t *checkpoint,
     job->checkpoint_time = checkpoint->time;
     job->restarts = remembered->restarts;
     pthread_mutex_unlock(&job->lock);
-    tow_emit(&job->sink, TOW_LEVEL_INFO, "resumed", "the job goes on from its checkpoint");
+    tow_emit(&job->sides.sink, TOW_LEVEL_INFO, "resumed", "the job goes on from its checkpoint");
     return tow_copy_restore(job->copy, error) && tow_job_restore_track(job, error) &&
            resume_tail(job, checkpoint, error) &&
            tow_replay_start(job->replay, now, &checkpoint->ddl_token, checkpoint->ddl_time, error);
@@ -406,9 +401,9 @@ static bool prove_different(tow_job_t *job, tow_store_t *store, bool resumed, to
 {
     tow_error_t ignored;
 
-    if (tow_prove_different(job->source, job->destination, tow_store_database(store), error))
+    if (tow_prove_different(job->sides.source, job->sides.destination, tow_store_database(store), error))
         return true;
-    if (tow_stop_requested(job->stop))
+    if (tow_stop_requested(job->sides.stop))
         tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped while preparing; run the same command again to go on");
     if (resumed || !tow_store_drop(store, &ignored))
         resumed = !tow_store_release(store, &ignored);

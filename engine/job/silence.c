@@ -22,8 +22,8 @@ int64_t tow_job_silent_ms(const tow_job_t *job, const tow_link_t *link)
 
 bool tow_job_tell_silence(const tow_job_t *job, char *out, size_t size)
 {
-    int64_t source_ms = tow_job_silent_ms(job, job->source);
-    int64_t destination_ms = tow_job_silent_ms(job, job->destination);
+    int64_t source_ms = tow_job_silent_ms(job, job->sides.source);
+    int64_t destination_ms = tow_job_silent_ms(job, job->sides.destination);
 
     if (!source_ms && !destination_ms)
         return false;
@@ -37,7 +37,7 @@ bool tow_job_tell_silence(const tow_job_t *job, char *out, size_t size)
 
 void tow_job_measure_lag(tow_job_t *job)
 {
-    int64_t silent_ms = tow_job_silent_ms(job, job->source), now_ms = tow_now_ms();
+    int64_t silent_ms = tow_job_silent_ms(job, job->sides.source), now_ms = tow_now_ms();
 
     if (!job->asking || !job->ledger)
         return;
@@ -60,9 +60,9 @@ bool tow_job_await_answers(tow_job_t *job, tow_error_t *error)
 
     pthread_mutex_lock(&job->lock);
     for (;;) {
-        source = has_answered(job->source, began_ms);
-        destination = has_answered(job->destination, began_ms);
-        if ((source && destination) || tow_now_ms() > until_ms || tow_stop_requested(job->stop))
+        source = has_answered(job->sides.source, began_ms);
+        destination = has_answered(job->sides.destination, began_ms);
+        if ((source && destination) || tow_now_ms() > until_ms || tow_stop_requested(job->sides.stop))
             break;
         tow_condition_wait(&job->changed, &job->lock, until_ms + 1);
     }
@@ -84,15 +84,15 @@ static void *ping(void *data)
 {
     tow_job_t *job = data;
     tow_error_t error;
-    tow_conn_t *destination = tow_conn_open(job->destination, &error);
+    tow_conn_t *destination = tow_conn_open(job->sides.destination, &error);
 
-    while (destination && !tow_stop_wait(job->stop, PING_MS)) {
+    while (destination && !tow_stop_wait(job->sides.stop, PING_MS)) {
         tow_optime_t ignored;
         bool answered;
 
-        tow_link_watch(job->destination);
+        tow_link_watch(job->sides.destination);
         answered = tow_link_poll_time(destination, &ignored, &error);
-        tow_link_watched(job->destination, answered);
+        tow_link_watched(job->sides.destination, answered);
         if (!answered)
             continue;
         pthread_mutex_lock(&job->lock);

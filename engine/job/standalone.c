@@ -4,28 +4,18 @@
 
 #include "engine/job/internal.h"
 #include "engine/job/repair.h"
-#include "engine/job/same.h"
+#include "engine/check/same.h"
 #include "engine/job/saved.h"
-
-static uint32_t integer(const tow_options_t *options, const char *name)
-{
-    return (uint32_t)strtoul(tow_options_get(options, name, 0), NULL, 10);
-}
-
-static bool flag(const tow_options_t *options, const char *name)
-{
-    const char *value = tow_options_get(options, name, 0);
-
-    return value && !strcmp(value, "true");
-}
+#include "engine/options/options.h"
+#include "engine/options/settings.h"
 
 static tow_link_t *connect_side(const tow_options_t *options, const char *side, tow_sink_t sink,
                                 tow_stop_t *stop, tow_error_t *error)
 {
     tow_link_options_t link = {
         .side = side,
-        .retry_window_ms = (int64_t)integer(options, "retry-window") * 1000,
-        .max_connections = integer(options, "workers") * 4 + 32,
+        .retry_window_ms = (int64_t)tow_options_integer(options, "retry-window") * 1000,
+        .max_connections = (uint32_t)tow_options_integer(options, "workers") * 4 + 32,
         .sink = sink,
         .stop = stop};
     char *uri;
@@ -38,18 +28,6 @@ static tow_link_t *connect_side(const tow_options_t *options, const char *side, 
     made = tow_link_new(uri, &link, error);
     free(uri);
     return made;
-}
-
-static bool read_filter(const tow_options_t *options, tow_filter_t *filter, tow_error_t *error)
-{
-    const char *value;
-    bool ok = true;
-
-    for (size_t i = 0; ok && (value = tow_options_get(options, "include", i)); i++)
-        ok = tow_filter_include(filter, value, error);
-    for (size_t i = 0; ok && (value = tow_options_get(options, "exclude", i)); i++)
-        ok = tow_filter_exclude(filter, value, error);
-    return ok;
 }
 
 /* What one comparison on its own needs. */
@@ -155,28 +133,9 @@ static bool compare(standalone_t *run, char **out_report_json, tow_error_t *erro
     return ok;
 }
 
-tow_verify_mode_t tow_options_verify_mode(const tow_options_t *options)
-{
-    const char *mode = tow_options_get(options, "verify-mode", 0);
-
-    return !strcmp(mode, "field-order")    ? TOW_VERIFY_FIELD_ORDER
-           : !strcmp(mode, "numeric-type") ? TOW_VERIFY_NUMERIC_TYPE
-                                           : TOW_VERIFY_BYTES;
-}
-
-void tow_options_indexes(const tow_options_t *options, tow_indexes_shown_t *out_shown, bool *out_first)
-{
-    const char *choice = tow_options_get(options, "build-indexes", 0);
-
-    *out_shown = !strcmp(choice, "never")              ? TOW_INDEXES_NONE
-                 : !strncmp(choice, "excludeHashed", 13) ? TOW_INDEXES_NOT_HASHED
-                                                         : TOW_INDEXES_ALL;
-    *out_first = !strcmp(choice, "beforeDataCopy") || !strcmp(choice, "excludeHashed");
-}
-
 static void fill_verify(standalone_t *run, const tow_options_t *options, tow_sink_t sink)
 {
-    uint32_t workers = integer(options, "workers");
+    uint32_t workers = (uint32_t)tow_options_integer(options, "workers");
 
     run->verify = (tow_verify_options_t){.source = run->source,
                                          .destination = run->destination,
@@ -184,8 +143,9 @@ static void fill_verify(standalone_t *run, const tow_options_t *options, tow_sin
                                          .stop = run->stop,
                                          .sink = sink,
                                          .workers = workers > 1 ? workers / 2 : 1,
-                                         .range_bytes = (uint64_t)integer(options, "range-size") << 20,
-                                         .max_differences = integer(options, "max-differences"),
+                                         .range_bytes = tow_options_integer(options, "range-size") << 20,
+                                         .max_differences =
+                                             (uint32_t)tow_options_integer(options, "max-differences"),
                                          .mode = tow_options_verify_mode(options),
                                          .repair = run->repair ? tow_repair_documents : NULL,
                                          .data = run->repair,
@@ -203,9 +163,9 @@ static bool start_repair(standalone_t *run, const tow_options_t *options, tow_si
         .filter = run->filter,
         .stop = run->stop,
         .sink = sink,
-        .workers = integer(options, "workers"),
-        .retry_window_ms = (int64_t)integer(options, "retry-window") * 1000,
-        .drop_extra = flag(options, "clear-destination")};
+        .workers = (uint32_t)tow_options_integer(options, "workers"),
+        .retry_window_ms = (int64_t)tow_options_integer(options, "retry-window") * 1000,
+        .drop_extra = tow_options_flag(options, "clear-destination")};
 
     run->repair = tow_repair_new(&repair, error);
     return run->repair != NULL;
@@ -250,7 +210,7 @@ static void close_sides(standalone_t *run)
 /* What only reads is satisfied with what both sides say of themselves. */
 static bool check_sides(standalone_t *run, bool writes, tow_error_t *error)
 {
-    tow_sides_t sides;
+    tow_sameness_t sides;
 
     if (writes)
         return tow_prove_different(run->source, run->destination, "towline_verify", error);
@@ -269,11 +229,11 @@ bool tow_verify_watched(const tow_options_t *options, const tow_verify_watch_t *
     run->watch = watch;
     run->stop = tow_stop_new();
     run->filter = tow_filter_new();
-    ok = read_filter(options, run->filter, error) &&
+    ok = tow_options_filter(options, run->filter, error) &&
          (run->source = connect_side(options, "source", sink, run->stop, error)) &&
          (run->destination = connect_side(options, "destination", sink, run->stop, error));
-    ok = ok && check_sides(run, flag(options, "repair"), error);
-    ok = ok && (!flag(options, "repair") || start_repair(run, options, sink, error));
+    ok = ok && check_sides(run, tow_options_flag(options, "repair"), error);
+    ok = ok && (!tow_options_flag(options, "repair") || start_repair(run, options, sink, error));
     if (ok) {
         fill_verify(run, options, sink);
         ok = open_saved(run, tow_options_get(options, "state", 0), sink, error) &&

@@ -2,8 +2,10 @@
 #include "engine/link/reply.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/memory.h"
 #include "engine/link/internal.h"
 
 enum { DEPTH_MOST = 250 }; /* servers take 180 */
@@ -323,4 +325,20 @@ bool tow_conn_ask_after(tow_conn_t *conn, const char *database, const bson_t *co
     }
     tow_retrying_end(&retrying);
     return ok;
+}
+
+void tow_append_text(bson_t *out, const char *name, const char *text)
+{
+    char *clean;
+
+    if (bson_utf8_validate(text, strlen(text), false)) {
+        bson_append_utf8(out, name, -1, text, -1);
+        return;
+    }
+    clean = tow_strdup(text);
+    for (char *at = clean; *at; at++)
+        if ((unsigned char)*at >= 0x80)
+            *at = '?';
+    bson_append_utf8(out, name, -1, clean, -1);
+    free(clean);
 }

@@ -55,6 +55,10 @@ bool tow_reply_are_events(const bson_iter_t *batch);
  * about a statement of the command (insert.c). */
 bool tow_reply_is_write(const bson_t *command, const bson_t *reply);
 
+/* The way out again: appends a text to a document of ours, with bytes that are not UTF-8 replaced,
+ * so that the document has its JSON. */
+void tow_append_text(bson_t *out, const char *name, const char *text);
+
 /* "SIDE: WHAT", of class SAME: asked again, and with status 8 when that does not help. Returns
  * false. */
 bool tow_fail_reply(tow_error_t *error, const char *side, const char *what);

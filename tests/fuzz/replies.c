@@ -5,7 +5,7 @@
 #include <pthread.h>
 
 #include "engine/base/memory.h"
-#include "engine/job/validate.h"
+#include "engine/check/privileges.h"
 #include "engine/link/catalog.h"
 #include "engine/link/identity.h"
 #include "engine/link/internal.h"

@@ -223,8 +223,8 @@ add("fence-refusal", "a shard's refusal is one of a document", "engine/link/clas
 
 # Cutover, checkpoint and verification ---------------------------------------------------------------
 
-add("drain-not", "the cutover does not wait for what was written last", "engine/job/cutover.c",
-    "    return tow_job_wait_settled(job, now, is_stopped) || stopped(job, error);\n",
+add("drain-not", "the cutover does not wait for what was written last", "engine/job/flow.c",
+    "    return tow_job_wait_settled(job, now, is_stopped) || tow_job_stopped(job, error);\n",
     "    return true;\n", "fault/answers --only silent", "scenario/cutover")
 add("digest-xor", "pairs of equal documents cancel out", "verify/digest.c",
     "    digest->bytes += length;\n    digest->sum += hash;\n", "    digest->bytes += length;\n    digest->sum ^= hash;\n",

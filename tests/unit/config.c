@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "engine/job/options.h"
+#include "engine/options/options.h"
 
 static bool load_bytes(tow_options_t *options, const char *text, size_t length, mode_t mode, tow_error_t *error)
 {

@@ -8,8 +8,8 @@
 #include <cmocka.h>
 
 #include "engine/base/clock.h"
-#include "engine/job/deliver.h"
-#include "engine/job/notices.h"
+#include "engine/notice/deliver.h"
+#include "engine/notice/notices.h"
 
 static void signatures(void **state)
 {

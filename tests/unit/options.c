@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "engine/job/options.h"
+#include "engine/options/options.h"
 
 static void bad_values_are_refused(void **state)
 {

@@ -7,7 +7,9 @@
 
 #include <cmocka.h>
 
-#include "engine/job/validate.h"
+#include "engine/check/figures.h"
+#include "engine/check/privileges.h"
+#include "engine/check/validate.h"
 
 static tow_findings_t findings;
 

@@ -1,6 +1,6 @@
 /* survey.h: what a job would copy: the source's collections within the filter, with their sizes. */
-#ifndef TOW_JOB_SURVEY_H
-#define TOW_JOB_SURVEY_H
+#ifndef TOW_CHECK_SURVEY_H
+#define TOW_CHECK_SURVEY_H
 
 #include "engine/state/filter.h"
 #include "engine/link/catalog.h"

@@ -1,10 +1,10 @@
-/* limits.c: judges figures of disk, oplog, clocks and descriptors; talks to nobody. */
+/* figures.c: judges figures of disk, oplog, clocks and descriptors; talks to nobody. */
 #include <math.h>
 #include <stdio.h>
 
 #include "engine/base/duration.h"
 #include "engine/base/memory.h"
-#include "engine/job/validate.h"
+#include "engine/check/figures.h"
 
 /* Below the first a spool cannot hold what a single batch may be; the second lasts through a pause.
  */

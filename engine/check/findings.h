@@ -2,8 +2,8 @@
  *
  * A list belongs to one thread. Texts that come from servers are kept as they are but for bytes that
  * are no UTF-8, so that every list has its JSON. */
-#ifndef TOW_JOB_FINDINGS_H
-#define TOW_JOB_FINDINGS_H
+#ifndef TOW_CHECK_FINDINGS_H
+#define TOW_CHECK_FINDINGS_H
 
 #include <bson/bson.h>
 
@@ -50,7 +50,5 @@ bool tow_findings_judge(const tow_findings_t *findings, tow_error_t *error);
 
 /* Appends "checks": [{name, result, facts, advice, exitStatus}]. */
 void tow_findings_append(const tow_findings_t *findings, bson_t *out);
-/* Appends a text, with what is no UTF-8 replaced. */
-void tow_append_text(bson_t *out, const char *name, const char *text);
 
 #endif

@@ -1,6 +1,6 @@
 /* options.h: what the library reads from options beyond towline.h. */
-#ifndef TOW_JOB_OPTIONS_H
-#define TOW_JOB_OPTIONS_H
+#ifndef TOW_OPTIONS_H
+#define TOW_OPTIONS_H
 
 #include "engine/base/error.h"
 #include "engine/base/uri.h"

@@ -2,8 +2,8 @@
  *
  * Each channel has a thread and a bounded queue of its own: a server that does not answer disturbs
  * neither the job nor the other channel. Threads: _send may be called from any thread. */
-#ifndef TOW_JOB_NOTICES_H
-#define TOW_JOB_NOTICES_H
+#ifndef TOW_NOTICE_NOTICES_H
+#define TOW_NOTICE_NOTICES_H
 
 #include "engine/base/error.h"
 #include "engine/base/sink.h"

@@ -9,7 +9,7 @@
 
 #include "engine/base/file.h"
 #include "engine/base/memory.h"
-#include "engine/job/options.h"
+#include "engine/options/options.h"
 
 enum { FILE_MOST = 1 << 20, DEPTH_MOST = 8 };
 

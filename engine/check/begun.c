@@ -1,19 +1,19 @@
 /* begun.c: what the destination holds of the job already: its settings, and which process holds its
  * lease. */
-#include "engine/job/checks.h"
+#include "engine/check/checks.h"
 
 static bool peek(tow_check_run_t *run, tow_error_t *error)
 {
-    tow_job_t *job = run->job;
-    tow_settings_t settings = {tow_link_facts(job->source)->identity,
-                               tow_link_facts(job->destination)->identity, job->filter_text};
+    tow_sides_t *sides = run->sides;
+    tow_settings_t settings = {tow_link_facts(sides->source)->identity,
+                               tow_link_facts(sides->destination)->identity, sides->filter_text};
 
-    return tow_store_peek(job->destination, job->config.name, &settings, &run->view, error);
+    return tow_store_peek(sides->destination, run->config->name, &settings, &run->view, error);
 }
 
 void tow_check_state(tow_check_run_t *run)
 {
-    const char *name = run->job->config.name;
+    const char *name = run->config->name;
     tow_error_t error;
 
     if (tow_skip_without(run, "job_settings", true, true))
@@ -32,11 +32,11 @@ void tow_check_state(tow_check_run_t *run)
  * alive. The view is the newest after the call. */
 static bool is_renewed(tow_check_run_t *run)
 {
-    int64_t lease_ms = run->job->config.lease_ms, expires_ms = run->view.expires_ms;
+    int64_t lease_ms = run->config->lease_ms, expires_ms = run->view.expires_ms;
     tow_error_t ignored;
 
     if (run->view.expires_seconds * 1000 > (double)lease_ms ||
-        tow_stop_wait(run->job->stop, lease_ms / 3))
+        tow_stop_wait(run->sides->stop, lease_ms / 3))
         return true;
     (void)peek(run, &ignored); /* its errors were reported by tow_check_state */
     return run->view.held && run->view.expires_ms != expires_ms;
@@ -55,7 +55,7 @@ void tow_check_lease(tow_check_run_t *run)
                          "not possible: the job's state cannot be read");
     else if (!view->held)
         tow_find_pass(run->findings, "job_lease", "no process holds job %s",
-                      run->job->config.name);
+                      run->config->name);
     else if (renewed)
         tow_find_failure(run->findings, "job_lease", TOW_ERROR_LEASE,
                          tow_format("stop that process, or give another --job"),

@@ -1,5 +1,5 @@
 /* options.c: the one table of options, and their values. */
-#include "engine/job/options.h"
+#include "engine/options/options.h"
 
 #include <ctype.h>
 #include <errno.h>

@@ -3,7 +3,8 @@
 #include <stdlib.h>
 
 #include "engine/base/memory.h"
-#include "engine/job/checks.h"
+#include "engine/check/checks.h"
+#include "oplog/tail.h"
 
 enum { NO_MAJORITY = 148 }; /* ReadConcernMajorityNotEnabled */
 
@@ -44,9 +45,9 @@ static void check_source_stream(tow_check_run_t *run)
 
     if (tow_skip_without(run, "source_stream", true, false))
         return;
-    if (tow_link_facts(run->job->source)->standalone)
+    if (tow_link_facts(run->sides->source)->standalone)
         tow_find_skipped(run->findings, "source_stream", "a standalone server has no change stream");
-    else if (tow_tail_try(run->job->source, run->job->filter, &error))
+    else if (tow_tail_try(run->sides->source, run->sides->filter, &error))
         tow_find_pass(run->findings, "source_stream", "a change stream can be opened");
     else
         tell(run, "source_stream", "open a change stream of the whole deployment", &error);
@@ -54,7 +55,7 @@ static void check_source_stream(tow_check_run_t *run)
 
 static void check_destination_reads(tow_check_run_t *run)
 {
-    char *own = tow_format("towline_%s", run->job->config.name);
+    char *own = tow_format("towline_%s", run->config->name);
     tow_optime_t time;
     tow_error_t error;
 

@@ -4,6 +4,7 @@
  * All run even when one fails; what needs a connection that could not be made is skipped and says
  * so. Nothing is written to either side. */
 #include <libgen.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -11,35 +12,14 @@
 #include <unistd.h>
 
 #include "engine/base/clock.h"
-#include "engine/job/checks.h"
-#include "engine/job/same.h"
+#include "engine/check/checks.h"
+#include "engine/check/figures.h"
+#include "engine/check/same.h"
 #include "engine/link/reply.h"
 #include "engine/link/sharding.h"
 #include "engine/link/versions.h"
 
 enum { OWN_FILES = 64, SHORT_COPY_SECONDS = 60 };
-
-bool tow_skip_without(tow_check_run_t *run, const char *name, bool source, bool destination)
-{
-    const char *side = source && !run->source ? "source" : "destination";
-
-    if ((!source || run->source) && (!destination || run->destination))
-        return false;
-    tow_find_skipped(run->findings, name, "not possible without a connection to the %s", side);
-    return true;
-}
-
-bool tow_skip_without_survey(tow_check_run_t *run, const char *name)
-{
-    if (run->viewed && run->view.exists) {
-        tow_find_pass(run->findings, name, "decided when the job began, which goes on");
-        return true;
-    }
-    if (run->out->surveyed)
-        return false;
-    tow_find_skipped(run->findings, name, "not possible: the source's collections cannot be read");
-    return true;
-}
 
 /* Connections -----------------------------------------------------------------------------------*/
 
@@ -70,20 +50,18 @@ static void tell_stages(tow_check_run_t *run, bool source, tow_stage_t reached,
 
 static void connect_side(tow_check_run_t *run, bool source)
 {
-    tow_job_t *job = run->job;
+    const tow_config_t *config = run->config;
     tow_error_t error = {0};
     tow_link_options_t options = {.side = source ? "source" : "destination",
-                                  .retry_window_ms = job->config.retry_window_ms,
-                                  .max_connections = tow_job_connections(job),
-                                  .sink = job->sink,
-                                  .stop = job->stop,
-                                  .indexes = job->config.indexes};
-    tow_link_t *link = tow_link_new(source ? job->config.source_uri : job->config.destination_uri,
+                                  .retry_window_ms = config->retry_window_ms,
+                                  .max_connections = tow_config_connections(config),
+                                  .sink = run->sides->sink,
+                                  .stop = run->sides->stop,
+                                  .indexes = config->indexes};
+    tow_link_t *link = tow_link_new(source ? config->source_uri : config->destination_uri,
                                     &options, &error);
 
-    pthread_mutex_lock(&job->lock);
-    *(source ? &job->source : &job->destination) = link;
-    pthread_mutex_unlock(&job->lock);
+    atomic_store(source ? &run->sides->source : &run->sides->destination, link);
     tell_stages(run, source, link ? TOW_STAGE_DONE : tow_error_stage(&error), &error);
     if (link)
         *(source ? &run->source : &run->destination) = tow_conn_open(link, &error);
@@ -97,13 +75,13 @@ static void check_kind(tow_check_run_t *run)
 
     if (tow_skip_without(run, "source_kind", true, false))
         return;
-    facts = tow_link_facts(run->job->source);
+    facts = tow_link_facts(run->sides->source);
     if (facts->standalone)
         tow_find_failure(run->findings, "source_kind", TOW_ERROR_UNSUITABLE,
                          tow_format("restart it as a replica set of one member (--replSet, then "
                                     "rs.initiate())"),
                          "the source %s is a standalone server, which has no change stream",
-                         tow_link_hosts(run->job->source));
+                         tow_link_hosts(run->sides->source));
     else
         tow_find_pass(run->findings, "source_kind", "%s",
                       facts->sharded ? "a mongos" : "a member of a replica set");
@@ -113,7 +91,7 @@ static void check_kind(tow_check_run_t *run)
 static void check_member(tow_check_run_t *run, bool source)
 {
     const char *name = source ? "source_member" : "destination_member";
-    tow_link_t *link = source ? run->job->source : run->job->destination;
+    tow_link_t *link = source ? run->sides->source : run->sides->destination;
 
     if (tow_skip_without(run, name, source, !source))
         return;
@@ -140,7 +118,7 @@ static void check_same(tow_check_run_t *run)
 
     if (tow_skip_without(run, "same_deployment", true, true))
         return;
-    switch (tow_sides_compare(run->job->source, run->job->destination, &error)) {
+    switch (tow_sides_compare(run->sides->source, run->sides->destination, &error)) {
     case TOW_SIDES_SAME:
     case TOW_SIDES_SHARD:
         tow_find_error(run->findings, "same_deployment", &error);
@@ -152,7 +130,7 @@ static void check_same(tow_check_run_t *run)
         tow_find_pass(run->findings, "same_deployment",
                       "two by the names of their members; run proves it by a mark in the destination's "
                       "database towline_%s, before it writes anything else",
-                      run->job->config.name);
+                      run->config->name);
     }
 }
 
@@ -167,8 +145,8 @@ static void check_versions(tow_check_run_t *run)
 
     if (tow_skip_without(run, "versions", true, true))
         return;
-    source = tow_link_facts(run->job->source);
-    destination = tow_link_facts(run->job->destination);
+    source = tow_link_facts(run->sides->source);
+    destination = tow_link_facts(run->sides->destination);
     if (!tow_server_can(source, TOW_SUPPORTED) || !tow_server_can(destination, TOW_SUPPORTED))
         tow_find_failure(run->findings, "versions", TOW_ERROR_UNSUITABLE, tow_format("upgrade it"),
                          "the %s runs version %s; 4.2 or newer is needed",
@@ -201,7 +179,7 @@ static void check_sharding(tow_check_run_t *run)
     bool known;
 
     if (!run->source || !run->destination ||
-        (!tow_link_facts(run->job->source)->sharded && !tow_link_facts(run->job->destination)->sharded))
+        (!tow_link_facts(run->sides->source)->sharded && !tow_link_facts(run->sides->destination)->sharded))
         return;
     known = tow_shard_keys_read(run->source, &keys, &error);
     count = HASH_COUNT(keys);
@@ -217,7 +195,7 @@ static void check_sharding(tow_check_run_t *run)
                                     "the collections there after the cutover"),
                          "of the source's collections %u %s sharded; all arrive unsharded", count,
                          count == 1 ? "is" : "are");
-    else if (tow_link_facts(run->job->destination)->sharded)
+    else if (tow_link_facts(run->sides->destination)->sharded)
         tow_find_warning(run->findings, "sharding",
                          tow_format("make sure that each primary shard has room; shard the collections "
                                     "after the cutover"),
@@ -227,13 +205,26 @@ static void check_sharding(tow_check_run_t *run)
 }
 
 /* Whether the source can block its writes, where that is wished. */
+bool tow_may_block_writes(const tow_link_t *source, tow_error_t *error)
+{
+    const tow_facts_t *facts = tow_link_facts(source);
+
+    return tow_server_can(facts, TOW_BLOCK_WRITES)
+               ? true
+               : tow_fail(
+                     error, TOW_ERROR_UNSUITABLE,
+                     "the source runs version %s, and only 6.0 or newer can block writes; stop "
+                     "the application's writes yourself, and cut over without --block-writes",
+                     facts->version);
+}
+
 static void check_blocking(tow_check_run_t *run)
 {
     tow_error_t error;
 
-    if (!run->job->config.block_writes || tow_skip_without(run, "block_writes", true, false))
+    if (!run->config->block_writes || tow_skip_without(run, "block_writes", true, false))
         return;
-    if (tow_job_may_block(run->job->source, &error))
+    if (tow_may_block_writes(run->sides->source, &error))
         tow_find_pass(run->findings, "block_writes", "the source can block its writes");
     else
         tow_find_error(run->findings, "block_writes", &error);
@@ -244,7 +235,7 @@ static void check_blocking(tow_check_run_t *run)
 /* The folder, or the nearest one above it that exists: it is made only at the start. */
 static void check_spool(tow_check_run_t *run)
 {
-    char *path = tow_strdup(run->job->config.spool);
+    char *path = tow_strdup(run->config->spool);
     struct statvfs system;
 
     while (access(path, F_OK) && strcmp(path, "/") != 0 && strcmp(path, ".") != 0) {
@@ -257,12 +248,12 @@ static void check_spool(tow_check_run_t *run)
         tow_error_t error;
 
         tow_fail_errno(&error, TOW_ERROR_SPOOL, "the spool's folder %s cannot be written",
-                       run->job->config.spool);
+                       run->config->spool);
         tow_find_failure(run->findings, "spool_disk", TOW_ERROR_SPOOL,
                          tow_format("give a folder that this user may write with --spool DIR"),
                          "%s", error.message);
     } else {
-        tow_judge_spool(run->findings, run->job->config.spool,
+        tow_judge_spool(run->findings, run->config->spool,
                         (uint64_t)system.f_bavail * system.f_frsize);
     }
     free(path);
@@ -333,9 +324,9 @@ static void check_window(tow_check_run_t *run)
     if (tow_skip_without(run, "oplog_window", true, false) ||
         tow_skip_without_survey(run, "oplog_window"))
         return;
-    if (tow_link_facts(run->job->source)->standalone)
+    if (tow_link_facts(run->sides->source)->standalone)
         tow_find_skipped(run->findings, "oplog_window", "a standalone server has no oplog");
-    else if (tow_link_facts(run->job->source)->sharded)
+    else if (tow_link_facts(run->sides->source)->sharded)
         tow_find_skipped(
             run->findings, "oplog_window",
             "a mongos does not tell; look at each shard with rs.printReplicationInfo()");
@@ -374,7 +365,7 @@ static void check_files(tow_check_run_t *run)
         tow_find_skipped(run->findings, "open_files", "the system does not tell");
     else
         tow_judge_files(run->findings, limit.rlim_cur,
-                        2 * (uint64_t)tow_job_connections(run->job) + OWN_FILES);
+                        2 * (uint64_t)tow_config_connections(run->config) + OWN_FILES);
 }
 
 /* Public ----------------------------------------------------------------------------------------*/
@@ -382,12 +373,12 @@ static void check_files(tow_check_run_t *run)
 static void check_privileges(tow_check_run_t *run)
 {
     static const char *const unlikely = "\x01";
-    tow_privilege_scope_t scope = {.remove_user = run->job->config.remove_user};
+    tow_privilege_scope_t scope = {.remove_user = run->config->remove_user};
     const char **databases = tow_alloc((run->out->survey.count + 1) * sizeof *databases);
-    char *own = tow_format("towline_%s", run->job->config.name);
+    char *own = tow_format("towline_%s", run->config->name);
 
     /* A filter that takes any database may have to write one that is not there yet. */
-    if (run->out->surveyed && !tow_filter_takes_database(run->job->filter, unlikely)) {
+    if (run->out->surveyed && !tow_filter_takes_database(run->sides->filter, unlikely)) {
         databases[scope.database_count++] = own;
         for (size_t i = 0; i < run->out->survey.count; i++)
             if (!i || strcmp(run->out->survey.items[i].info->database,
@@ -398,7 +389,7 @@ static void check_privileges(tow_check_run_t *run)
     if (!tow_skip_without(run, "source_privileges", true, false))
         tow_check_privileges(
             run->source, "source", "source_privileges",
-            &(tow_privilege_scope_t){.block_writes = run->job->config.block_writes}, run->findings);
+            &(tow_privilege_scope_t){.block_writes = run->config->block_writes}, run->findings);
     if (run->destination && tow_link_facts(tow_conn_link(run->destination))->sharded)
         scope.sharded_state = own;
     if (!tow_skip_without(run, "destination_privileges", false, true))
@@ -408,10 +399,14 @@ static void check_privileges(tow_check_run_t *run)
     free(own);
 }
 
-void tow_job_check(tow_job_t *job, bool starting, tow_checked_t *out)
+void tow_checks_run(tow_sides_t *sides, const tow_config_t *config, bool starting,
+                    tow_checked_t *out)
 {
-    tow_check_run_t run = {
-        .job = job, .out = out, .findings = &out->findings, .starting = starting};
+    tow_check_run_t run = {.sides = sides,
+                           .config = config,
+                           .out = out,
+                           .findings = &out->findings,
+                           .starting = starting};
     tow_findings_t later = {0};
 
     *out = (tow_checked_t){.window_seconds = -1, .full_window_seconds = -1};

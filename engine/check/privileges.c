@@ -7,7 +7,7 @@
 
 #include "engine/link/reply.h"
 #include "engine/base/memory.h"
-#include "engine/job/validate.h"
+#include "engine/check/privileges.h"
 
 typedef enum {
     READING = 1,

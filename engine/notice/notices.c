@@ -1,5 +1,5 @@
 /* notices.c: see notices.h. */
-#include "engine/job/notices.h"
+#include "engine/notice/notices.h"
 
 #include <bson/bson.h>
 #include <pthread.h>
@@ -9,9 +9,9 @@
 #include "engine/base/clock.h"
 #include "engine/base/memory.h"
 #include "engine/base/text.h"
-#include "engine/job/deliver.h"
-#include "engine/job/findings.h"
-#include "engine/job/options.h"
+#include "engine/link/reply.h"
+#include "engine/notice/deliver.h"
+#include "engine/options/options.h"
 
 enum { QUEUE_MOST = 32, ATTEMPTS = 10, FIRST_WAIT_MS = 1000, WAIT_MOST_MS = 60000 };
 

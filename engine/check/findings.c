@@ -1,5 +1,5 @@
 /* findings.c: see findings.h. */
-#include "engine/job/findings.h"
+#include "engine/check/findings.h"
 
 #include <assert.h>
 #include <stdarg.h>
@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "engine/base/memory.h"
+#include "engine/link/reply.h"
 
 static const char *const result_names[] = {[TOW_FINDING_PASS] = "pass",
                                            [TOW_FINDING_WARNING] = "warning",
@@ -95,22 +96,6 @@ bool tow_findings_judge(const tow_findings_t *findings, tow_error_t *error)
                             *finding->advice ? "; " : "", finding->advice);
     }
     return true;
-}
-
-void tow_append_text(bson_t *out, const char *name, const char *text)
-{
-    char *clean;
-
-    if (bson_utf8_validate(text, strlen(text), false)) {
-        bson_append_utf8(out, name, -1, text, -1);
-        return;
-    }
-    clean = tow_strdup(text);
-    for (char *at = clean; *at; at++)
-        if ((unsigned char)*at >= 0x80)
-            *at = '?';
-    bson_append_utf8(out, name, -1, clean, -1);
-    free(clean);
 }
 
 void tow_findings_append(const tow_findings_t *findings, bson_t *out)

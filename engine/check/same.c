@@ -1,5 +1,5 @@
 /* same.c: see same.h. */
-#include "engine/job/same.h"
+#include "engine/check/same.h"
 
 #include <string.h>
 
@@ -68,7 +68,7 @@ static void read_cluster_of(tow_link_t *shard, char out[25])
 }
 
 /* A shard's data shows through each mongos of its cluster, where the mark need not. */
-static tow_sides_t compare_shard(tow_link_t *source, tow_link_t *destination, tow_error_t *error)
+static tow_sameness_t compare_shard(tow_link_t *source, tow_link_t *destination, tow_error_t *error)
 {
     char cluster[25], other[25];
 
@@ -92,7 +92,7 @@ static tow_sides_t compare_shard(tow_link_t *source, tow_link_t *destination, to
     return TOW_SIDES_SHARD;
 }
 
-tow_sides_t tow_sides_compare(tow_link_t *source, tow_link_t *destination, tow_error_t *error)
+tow_sameness_t tow_sides_compare(tow_link_t *source, tow_link_t *destination, tow_error_t *error)
 {
     const tow_facts_t *left = tow_link_facts(source), *right = tow_link_facts(destination);
 
@@ -296,7 +296,7 @@ static bool fail_unproven(const mark_t *mark, tow_error_t *error)
         tow_link_hosts(tow_conn_link(mark->source)), LOOK_MS / 1000);
 }
 
-static bool is_found(const mark_t *mark, tow_sides_t sides, bool *out_found, tow_error_t *error)
+static bool is_found(const mark_t *mark, tow_sameness_t sides, bool *out_found, tow_error_t *error)
 {
     bool no_primary, listed, certain;
 
@@ -322,7 +322,7 @@ static bool is_found(const mark_t *mark, tow_sides_t sides, bool *out_found, tow
 bool tow_prove_different(tow_link_t *source, tow_link_t *destination, const char *database,
                          tow_error_t *error)
 {
-    tow_sides_t sides = tow_sides_compare(source, destination, error);
+    tow_sameness_t sides = tow_sides_compare(source, destination, error);
     mark_t mark = {.database = database};
     bool ok, found = false;
 

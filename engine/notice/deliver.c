@@ -1,5 +1,5 @@
 /* deliver.c: see deliver.h. */
-#include "engine/job/deliver.h"
+#include "engine/notice/deliver.h"
 
 #include <curl/curl.h>
 #include <openssl/evp.h>

@@ -1,6 +1,6 @@
 /* deliver.h: sends one text by HTTP or SMTP, with libcurl. */
-#ifndef TOW_JOB_DELIVER_H
-#define TOW_JOB_DELIVER_H
+#ifndef TOW_NOTICE_DELIVER_H
+#define TOW_NOTICE_DELIVER_H
 
 #include <stdatomic.h>
 

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "engine/link/reply.h"
-#include "engine/job/checks.h"
+#include "engine/check/checks.h"
 #include "engine/state/spec.h"
 
 enum { NAMESPACE_NOT_FOUND = 26, INDEX_NOT_FOUND = 27, NO_QUERY_PLANS = 291, MOST_MS = 2000 };
@@ -108,7 +108,7 @@ void tow_check_options(tow_check_run_t *run)
 
     if (tow_skip_without(run, "options", true, true) || tow_skip_without_survey(run, "options"))
         return;
-    takes = tow_takes(run->job->destination);
+    takes = tow_takes(run->sides->destination);
     for (size_t i = 0; i < run->out->survey.count; i++) {
         const tow_surveyed_t *item = &run->out->survey.items[i];
 

@@ -4,8 +4,8 @@
  * the roles that a destination's user needs do not let it read the deployment's id. So what can be
  * compared is compared, and then a mark with a random value is written to a database of ours on the
  * destination and looked for at the source. */
-#ifndef TOW_JOB_SAME_H
-#define TOW_JOB_SAME_H
+#ifndef TOW_CHECK_SAME_H
+#define TOW_CHECK_SAME_H
 
 #include "engine/link/link.h"
 
@@ -15,11 +15,11 @@ typedef enum {
     TOW_SIDES_SHARD, /* one of them is a shard of a cluster, and must not be, or nobody can tell of
                         which */
     TOW_SIDES_OPEN   /* only the mark decides */
-} tow_sides_t;
+} tow_sameness_t;
 
 /* Compares what both sides say of themselves; nothing is written. *error is filled for SAME and
  * SHARD, with what to do. */
-tow_sides_t tow_sides_compare(tow_link_t *source, tow_link_t *destination, tow_error_t *error);
+tow_sameness_t tow_sides_compare(tow_link_t *source, tow_link_t *destination, tow_error_t *error);
 
 /* The same, and then the mark, in the collection `proof` of `database`, which is removed again. The
  * answer is exact: the mark is acknowledged by a majority, and read at the source's primary in a

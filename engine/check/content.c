@@ -1,7 +1,7 @@
 /* content.c: the checks of what is to be copied, and of what is in its way. */
 #include <string.h>
 
-#include "engine/job/checks.h"
+#include "engine/check/checks.h"
 
 enum { NAMED = 8, NAMES_SIZE = 900, INDEXES_MOST = 64, SURVEY_MS = 20000 };
 
@@ -30,8 +30,8 @@ void tow_survey_source(tow_check_run_t *run)
     if (!run->source || (run->starting && run->viewed && run->view.exists))
         return;
     run->out->surveyed =
-        tow_survey_read(run->source, run->job->filter, run->job->config.range_bytes, SURVEY_MS,
-                        run->job->stop, &run->out->survey, &error);
+        tow_survey_read(run->source, run->sides->filter, run->config->range_bytes, SURVEY_MS,
+                        run->sides->stop, &run->out->survey, &error);
     if (!run->out->surveyed)
         tow_find_error(run->findings, "source_catalog", &error);
     else
@@ -72,7 +72,7 @@ void tow_check_left_out(tow_check_run_t *run)
     if (tow_skip_without_survey(run, "left_out"))
         return;
     for (size_t i = 0; i < catalog->count; i++)
-        if (tow_filter_is_own(run->job->filter, catalog->items[i].database))
+        if (tow_filter_is_own(run->sides->filter, catalog->items[i].database))
             add_name(&names, catalog->items[i].ns);
     if (names.count)
         tow_find_warning(run->findings, "left_out",
@@ -82,7 +82,7 @@ void tow_check_left_out(tow_check_run_t *run)
                          "this job's own on "
                          "the destination, and %s not copied: %s",
                          names.count, names.count == 1 ? "" : "s", names.count == 1 ? "is" : "are",
-                         run->job->config.name, names.count == 1 ? "is" : "are", names.text);
+                         run->config->name, names.count == 1 ? "is" : "are", names.text);
     else
         tow_find_pass(run->findings, "left_out",
                       "nothing but the server's own databases and what the filter says");
@@ -112,8 +112,8 @@ void tow_check_filter(tow_check_run_t *run)
     if (tow_skip_without_survey(run, "filter"))
         return;
     for (size_t i = 0; i < run->out->survey.catalog.count; i++)
-        data += !tow_filter_is_own(run->job->filter, run->out->survey.catalog.items[i].database);
-    for (size_t i = 0; (pattern = tow_filter_included(run->job->filter, i)); i++)
+        data += !tow_filter_is_own(run->sides->filter, run->out->survey.catalog.items[i].database);
+    for (size_t i = 0; (pattern = tow_filter_included(run->sides->filter, i)); i++)
         if (!matches(run, pattern))
             add_name(&names, pattern);
     if (!run->out->survey.count && data)
@@ -149,7 +149,7 @@ void tow_check_indexes(tow_check_run_t *run)
         if (run->out->survey.items[i].indexes > INDEXES_MOST)
             add_name(&names, run->out->survey.items[i].info->ns);
     }
-    if (names.count && run->job->config.index_errors_fail)
+    if (names.count && run->config->index_errors_fail)
         tow_find_failure(run->findings, "indexes", TOW_ERROR_UNSUITABLE,
                          tow_format("drop what is not needed, or give --index-errors report to "
                                     "copy without those that the destination refuses"),
@@ -189,7 +189,7 @@ static bool find_conflicts(tow_check_run_t *run, const tow_catalog_t *there, nam
     for (size_t i = 0; i < there->count; i++) {
         const tow_collection_info_t *info = &there->items[i];
 
-        if (!tow_filter_takes(run->job->filter, info->database, info->name))
+        if (!tow_filter_takes(run->sides->filter, info->database, info->name))
             continue;
         if (strcmp(info->database, last) != 0 &&
             !tow_is_job_state(run->destination, info->database, &state, error))
@@ -243,7 +243,7 @@ void tow_check_conflicts(tow_check_run_t *run)
         fail_states(run, &states);
     else if (!names.count)
         tow_find_pass(run->findings, "destination_empty", "nothing is in the way");
-    else if (run->job->config.clear_destination)
+    else if (run->config->clear_destination)
         tow_find_warning(run->findings, "destination_empty", NULL,
                          "%zu namespace%s of the destination will be dropped: %s", names.count, one,
                          names.text);

@@ -1,5 +1,5 @@
 /* survey.c: see survey.h. */
-#include "engine/job/survey.h"
+#include "engine/check/survey.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,13 +1,15 @@
 /* checks.h: what the files of the checks before a start share. One thread runs them all. */
-#ifndef TOW_JOB_CHECKS_H
-#define TOW_JOB_CHECKS_H
+#ifndef TOW_CHECK_CHECKS_H
+#define TOW_CHECK_CHECKS_H
 
-#include "engine/job/internal.h"
-#include "engine/job/survey.h"
-#include "engine/job/validate.h"
+#include "engine/check/privileges.h"
+#include "engine/check/survey.h"
+#include "engine/check/validate.h"
+#include "engine/state/store.h"
 
 typedef struct {
-    tow_job_t *job;
+    tow_sides_t *sides;
+    const tow_config_t *config;
     tow_checked_t *out;
     tow_findings_t *findings; /* of `out`, or a list that follows later */
     bool starting;            /* a start follows: what is decided there for good only warns here */

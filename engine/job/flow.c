@@ -1,0 +1,66 @@
+/* flow.c: when everything that the source had is on the destination. */
+#include "engine/job/internal.h"
+
+enum { SETTLE_MS = 20 };
+
+bool tow_job_stopped(tow_job_t *job, tow_error_t *error)
+{
+    return tow_stop_error(job->sides.stop, error)
+               ? false
+               : tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped");
+}
+
+bool tow_job_source_time(tow_job_t *job, tow_optime_t *out, tow_error_t *error)
+{
+    tow_conn_t *source = tow_conn_open(job->sides.source, error);
+    bool ok = source && tow_link_barrier_time(source, out, error);
+
+    tow_conn_close(source);
+    return ok;
+}
+
+/* A floor beyond `time` says that nothing up to it is still on its way, if that floor is no guess.
+ * A replica set that is not written to has nothing later: there two empty replies say the same,
+ * since a mongod answers so only at the end of its oplog. A mongos answers so whenever its time is
+ * over. */
+static bool is_settled(tow_job_t *job, tow_optime_t time, uint64_t idle)
+{
+    bool passed =
+        tow_ledger_floor_time(job->ledger) > time && tow_tail_certain_time(job->tail) > time;
+    bool reached = !tow_link_facts(job->sides.source)->sharded &&
+                   tow_ledger_floor_time(job->ledger) >= time &&
+                   tow_tail_idle_replies(job->tail) >= idle + 2;
+
+    return (passed || reached) && tow_copy_finished(job->copy) &&
+           (passed || tow_replay_settled(job->replay));
+}
+
+bool tow_job_wait_settled(tow_job_t *job, tow_optime_t time, bool (*ended)(tow_job_t *))
+{
+    uint64_t idle = tow_tail_idle_replies(job->tail);
+    bool settled = false;
+
+    atomic_fetch_add(&job->settling, 1);
+    while (!ended(job) && !(settled = is_settled(job, time, idle)))
+        tow_ledger_wait_floor(job->ledger, time + 1, SETTLE_MS);
+    atomic_fetch_sub(&job->settling, 1);
+    return settled;
+}
+
+static bool is_stopped(tow_job_t *job)
+{
+    return tow_stop_requested(job->sides.stop);
+}
+
+bool tow_job_drain(tow_job_t *job, tow_error_t *error)
+{
+    tow_optime_t now;
+
+    if (!tow_job_source_time(job, &now, error))
+        return false;
+    tow_tail_hurry(job->tail, true);
+    pthread_mutex_lock(&job->lock);
+    job->stop_time = now;
+    pthread_mutex_unlock(&job->lock);
+    return tow_job_wait_settled(job, now, is_stopped) || tow_job_stopped(job, error);
+}
