@@ -212,17 +212,31 @@ static bool is_being_copied(const task_t *task, const tow_collection_info_t *inf
     return known && !tow_namespaces_copied(table, known);
 }
 
+static bool reconcile_one(task_t *task, const char *database, const char *name, tow_error_t *error);
+
+/* What the destination lists is not the job's. The list may be older than a drop that the replay carried out
+ * meanwhile, together with its claim: then both sides are asked again. */
+static bool reconcile_foreign(task_t *task, const tow_collection_info_t *ours, tow_error_t *error)
+{
+    tow_whose_t whose;
+
+    if (!tow_copy_whose(task->copy, task->destination, ours->database, ours->name, &whose, error))
+        return false;
+    if (whose != TOW_WHOSE_FOREIGN)
+        return reconcile_one(task, ours->database, ours->name, error);
+    /* The cutover asks; until then somebody may put it right. */
+    tow_copy_tell_foreign(task->copy, ours->ns);
+    return task->how == TOW_RECONCILE_ALONG || tow_copy_fail_foreign(ours->ns, error);
+}
+
 /* `theirs` NULL: the destination does not have it. */
 static bool reconcile_collection(task_t *task, const tow_collection_info_t *ours,
                                  const tow_collection_info_t *theirs, tow_error_t *error)
 {
     bool alike = false, found;
 
-    if (theirs && !tow_copy_is_ours(task->copy, theirs)) {
-        /* The cutover asks; until then somebody may put it right. */
-        tow_copy_tell_foreign(task->copy, ours->ns);
-        return task->how == TOW_RECONCILE_ALONG || tow_copy_fail_foreign(ours->ns, error);
-    }
+    if (theirs && !tow_copy_is_ours(task->copy, theirs))
+        return reconcile_foreign(task, ours, error);
     if (theirs && theirs->type == TOW_COLLECTION && !make_alike(task, ours, theirs, &alike, error))
         return false;
     if (alike) {
