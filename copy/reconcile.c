@@ -212,24 +212,40 @@ static bool is_being_copied(const task_t *task, const tow_collection_info_t *inf
     return known && !tow_namespaces_copied(table, known);
 }
 
+static bool reconcile_one(task_t *task, const char *database, const char *name, tow_error_t *error);
+
+/* What the destination lists is not the job's. The list may be older than a drop that the replay carried out
+ * meanwhile, together with its claim: then both sides are asked again. */
+static bool reconcile_foreign(task_t *task, const tow_collection_info_t *ours,
+                              const tow_collection_info_t *theirs, tow_error_t *error)
+{
+    bool remade, found;
+    tow_whose_t whose;
+
+    if (!tow_copy_whose(task->copy, task->destination, ours->database, ours->name, &whose, error))
+        return false;
+    if (whose != TOW_WHOSE_FOREIGN)
+        return reconcile_one(task, ours->database, ours->name, error);
+    if (!tow_copy_is_remade(task->copy, theirs, &remade, error))
+        return false;
+    if (remade) {
+        tell(task, ours->ns,
+             "copied again: it was dropped on the destination, and writes of this job made it again");
+        return tow_copy_again(task->copy, ours->database, ours->name, &found, error);
+    }
+    /* The cutover asks; until then somebody may put it right. */
+    tow_copy_tell_foreign(task->copy, ours->ns);
+    return task->how == TOW_RECONCILE_ALONG || tow_copy_fail_foreign(ours->ns, error);
+}
+
 /* `theirs` NULL: the destination does not have it. */
 static bool reconcile_collection(task_t *task, const tow_collection_info_t *ours,
                                  const tow_collection_info_t *theirs, tow_error_t *error)
 {
-    bool alike = false, remade = false, found;
+    bool alike = false, found;
 
-    if (theirs && !tow_copy_is_ours(task->copy, theirs) &&
-        !tow_copy_is_remade(task->copy, theirs, &remade, error))
-        return false;
-    if (remade) {
-        tell(task, ours->ns, "copied again: it was dropped on the destination, and writes of this job made it again");
-        return tow_copy_again(task->copy, ours->database, ours->name, &found, error);
-    }
-    if (theirs && !tow_copy_is_ours(task->copy, theirs)) {
-        /* The cutover asks; until then somebody may put it right. */
-        tow_copy_tell_foreign(task->copy, ours->ns);
-        return task->how == TOW_RECONCILE_ALONG || tow_copy_fail_foreign(ours->ns, error);
-    }
+    if (theirs && !tow_copy_is_ours(task->copy, theirs))
+        return reconcile_foreign(task, ours, theirs, error);
     if (theirs && theirs->type == TOW_COLLECTION && !make_alike(task, ours, theirs, &alike, error))
         return false;
     if (alike) {

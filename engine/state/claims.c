@@ -119,13 +119,11 @@ static bool read_names(tow_claims_t *claims, const char *collection, tow_each_fn
                        tow_error_t *error)
 {
     tow_store_t *store = claims->store;
-    bson_t command = BSON_INITIALIZER, part;
+    bson_t command = BSON_INITIALIZER;
     bool ok;
 
     bson_append_utf8(&command, "find", -1, collection, -1);
-    bson_append_document_begin(&command, "readConcern", -1, &part);
-    bson_append_utf8(&part, "level", -1, "majority", -1);
-    bson_append_document_end(&command, &part);
+    tow_store_append_concern(store, &command);
     ok = tow_cursor_each(store->conn, store->database, &command, has_name, take, claims, error);
     bson_destroy(&command);
     return ok ? true : tow_fail_context(error, "the job's state (%s)", store->database);

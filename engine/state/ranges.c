@@ -94,24 +94,33 @@ static void take_document(void *data, const bson_t *document)
     documents->items[documents->count++] = bson_copy(document);
 }
 
+/* As of all that the destination is known to have done: a majority read alone may see less after an
+ * election. */
+void tow_store_append_concern(const tow_store_t *store, bson_t *command)
+{
+    tow_optime_t after = tow_link_time(store->options.destination);
+    bson_t part;
+
+    bson_append_document_begin(command, "readConcern", -1, &part);
+    bson_append_utf8(&part, "level", -1, "majority", -1);
+    if (after && !tow_link_facts(store->options.destination)->standalone)
+        bson_append_timestamp(&part, "afterClusterTime", -1, (uint32_t)(after >> 32),
+                              (uint32_t)after);
+    bson_append_document_end(command, &part);
+}
+
 /* All documents of a collection that match, or all with NULL. */
 static bool read_all(tow_store_t *store, const char *collection, const bson_t *filter,
                      documents_t *out, tow_error_t *error)
 {
-    tow_optime_t after = tow_link_time(store->options.destination);
-    bson_t command = BSON_INITIALIZER, part;
+    bson_t command = BSON_INITIALIZER;
     bool ok;
 
     *out = (documents_t){0};
     bson_append_utf8(&command, "find", -1, collection, -1);
     if (filter)
         bson_append_document(&command, "filter", -1, filter);
-    bson_append_document_begin(&command, "readConcern", -1, &part);
-    bson_append_utf8(&part, "level", -1, "majority", -1);
-    if (after && !tow_link_facts(store->options.destination)->standalone)
-        bson_append_timestamp(&part, "afterClusterTime", -1, (uint32_t)(after >> 32),
-                              (uint32_t)after);
-    bson_append_document_end(&command, &part);
+    tow_store_append_concern(store, &command);
     ok = tow_cursor_each(store->conn, store->database, &command, NULL, take_document, out, error);
     bson_destroy(&command);
     return ok ? true : tow_fail_context(error, "the job's state (%s)", store->database);

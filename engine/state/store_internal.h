@@ -64,6 +64,8 @@ void tow_marks_remove(tow_store_t *store, const tow_marks_t *marks);
 
 /* All of these want the lock to be held. */
 
+/* The readConcern of a find that lists records of the job. */
+void tow_store_append_concern(const tow_store_t *store, bson_t *command);
 /* A command on the job's database, sent again while that may help. The reply is always the
  * caller's. */
 bool tow_store_run(tow_store_t *store, const bson_t *command, int flags, bson_t *reply,

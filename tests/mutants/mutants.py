@@ -54,9 +54,10 @@ class Tree:
 
     def build(self, suite):
         """Whether it builds."""
-        target = suite if suite.startswith("unit_") else None
-        words = ["ninja", "-C", "build"] + (["tests/unit/" + target] if target else
-                                            ["engine/cmd/towline", "tests/libshim.so", "tests/order"])
+        targets = (["tests/unit/" + suite] if suite.startswith("unit_") else
+                   ["tests/sim/simulate"] if suite.startswith("simulate") else
+                   ["engine/cmd/towline", "tests/libshim.so", "tests/order"])
+        words = ["ninja", "-C", "build"] + targets
         return subprocess.run(words, cwd=self.path, stdout=subprocess.DEVNULL,
                               stderr=subprocess.DEVNULL, check=False).returncode == 0
 
@@ -73,6 +74,8 @@ def command_of(tree, suite):
     while "=" in words[0]:
         name, value = words.pop(0).split("=", 1)
         environment[name] = value
+    if words[0] == "simulate":
+        return [str(tree.path / "build/tests/sim/simulate"), "--no-shrink", *words[1:]], environment, PROGRAM_SECONDS
     if words[0].startswith("unit_"):
         return [str(tree.path / "build/tests/unit" / words[0])], environment, UNIT_SECONDS
     arguments = " ".join(words[1:]).split(" --only ")  # a case's name has spaces
@@ -187,9 +190,13 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", default="", help="a regular expression: those of whose name, file and suite it takes a part")
     parser.add_argument("--list", action="store_true")
+    parser.add_argument("--suite", help="try these against another suite, such as 'simulate --seeds 1000'; the "
+                        "README stays as it is")
     arguments = parser.parse_args()
     wanted = [mutant for mutant in MUTANTS if re.search(arguments.only, " ".join(
         (mutant.name, mutant.file) + mutant.suites))]
+    if arguments.suite:
+        wanted = [mutant._replace(suites=(arguments.suite,)) for mutant in wanted]
     if arguments.list:
         for mutant in wanted:
             print("%s: %s (%s)" % (mutant.name, mutant.what, ", ".join(mutant.suites)))
@@ -205,11 +212,13 @@ def main():
             if wrong:
                 failed += 1
                 print("not ok %s: %s" % (mutant.name, wrong), flush=True)
-                put_row(mutant.name, None)
+                if not arguments.suite:
+                    put_row(mutant.name, None)
             else:
                 print("ok %s: %s (%.1f s)" % (mutant.name, killer, seconds), flush=True)
-                put_row(mutant.name, "| %s: %s | %s | %.0f |" % (mutant.name, mutant.what,
-                                                                 killer.replace("|", "/"), seconds))
+                if not arguments.suite:
+                    put_row(mutant.name, "| %s: %s | %s | %.0f |" % (mutant.name, mutant.what,
+                                                                     killer.replace("|", "/"), seconds))
     finally:
         tree.remove()
     print("%d killed, %d not" % (len(wanted) - failed, failed))

@@ -42,7 +42,7 @@ add("refetch-short", "the second batch of a read is not asked for", "oplog/refet
     "        if (ok)\n            ok = tow_reader_next_batch(reader, &more, error);\n", "        more = false;\n",
     "unit_replay")
 add("refetch-keeps", "what is gone at the source stays", "oplog/refetch.c",
-    "            tow_write_delete(&lane->deletes, tow_dirty_id(batch->keys[i]), batch->keys[i]);\n",
+    "            tow_write_delete(&lane->deletes, id, batch->keys[i]);\n",
     "            ;\n", "unit_replay")
 add("insert-again", "a refused insert is tried as an insert for ever", "oplog/refetch.c",
     "        key->fresh = false; /* it is there already", "        ; /* it is there already", "unit_history")
@@ -53,13 +53,14 @@ add("update-applied", "an update event is applied as a replacement without its d
 # Untangling -----------------------------------------------------------------------------------------
 
 add("untangle-no-delete", "the documents of a knot are not deleted first", "oplog/untangle.c",
-    "    return write_members(knot, TOW_WRITE_DELETE, error) &&\n           ", "    return ", "unit_replay")
+    "    return delete_members(knot, error) && insert_members(", "    return insert_members(", "unit_replay")
 add("untangle-no-holder", "who holds the refused value is not looked for", "oplog/untangle.c",
-    "        add_holders(knot, refusal);\n", "        ;\n", "unit_replay")
+    "        tow_knot_add_holders(knot, member, refusal);\n", "        ;\n", "unit_replay")
 add("untangle-stale", "the knot's documents are read without afterClusterTime", "oplog/untangle.c",
     "                       .after = lo};", "                       .after = 0};", "unit_replay")
 add("untangle-no-insert", "the documents of a knot are not inserted again", "oplog/untangle.c",
-    "        else if (member->document && kind == TOW_WRITE_INSERT)\n", "        else if (0)\n", "unit_replay")
+    "    return delete_members(knot, error) && insert_members(knot, error);\n", "    return delete_members(knot, error);\n",
+    "unit_replay")
 
 # Lanes ----------------------------------------------------------------------------------------------
 
@@ -97,6 +98,9 @@ add("range-hi", "a range without a time of its end has none", "engine/state/name
 add("read-opaque", "with opaque tokens a read promises what the stream still owes", "engine/link/link.c",
     "return atomic_load(&link->opaque) ? atomic_load(&link->event_time) : atomic_load(&link->time);",
     "return atomic_load(&link->time);", "unit_gate")
+
+add("rename-placeholder", "what events alone made is renamed as if it were whole", "oplog/ddl.c",
+    "from && !from->placeholder && gate(", "from && gate(", "unit_replay")
 
 # Reads and writes of a server -----------------------------------------------------------------------
 
@@ -169,8 +173,8 @@ add("tail-resume", "a broken stream begins anew instead of after its last token"
 add("tail-change-mode", "keys read before the change of modes are left behind", "oplog/tail.c",
     "if (!seal(tail, error) || !open_stream", "if (!open_stream", "unit_tail")
 add("tail-idle-time", "an opaque idle token has the time of its reply", "oplog/tail.c",
-    "        move_token(tail, &token, token_time(&token, known));\n",
-    "        move_token(tail, &token, token_time(&token, tow_reply_time(reply)));\n", "unit_tail")
+    "        move_token(tail, token, token_time(token, known));\n",
+    "        move_token(tail, token, token_time(token, time));\n", "unit_tail")
 add("tail-projected", "direct mode gets events without their documents", "oplog/tail.c",
     "    if (!direct)\n        append_projection", "    if (true)\n        append_projection", "unit_tail")
 
@@ -201,7 +205,7 @@ add("range-stale", "a range is read without afterClusterTime", "copy/worker.c",
     "                       .after = lo,\n", "                       .after = 0,\n", "unit_history")
 
 add("range-short", "what a failed read has not brought counts as read", "copy/worker.c",
-    "            outcome = tow_pass_judge(pass, error);\n        if (more)\n", "            more = false;\n        if (more)\n",
+    "            outcome = judge_read(pass, error, &gone);\n        if (more", "            more = false;\n        if (more",
     "unit_history")
 
 # Catalog --------------------------------------------------------------------------------------------
@@ -221,11 +225,25 @@ add("fence-refusal", "a shard's refusal is one of a document", "engine/link/clas
     "            refusal.code != TOW_TRANSACTION_TOO_OLD)\n", "            refusal.code)\n",
     "fault/takeover --only shard")
 
+add("fence-not", "a successor does not end its predecessor's sessions", "engine/state/fence.c",
+    "        if (!end_sessions(store, document, error))\n            return false;\n", "", "simulate --seeds 400")
+add("session-unnamed", "sessions are used before the job's document names them", "engine/link/command.c",
+    "    if (!number || conn->noted ||", "    if (true || conn->noted ||", "simulate --seeds 400")
+add("guard-not", "the job's document is written whoever holds it", "engine/state/store.c",
+    "    bson_append_utf8(&filter, \"lease.holder\", -1, store->holder, -1);\n"
+    "    bson_append_int64(&filter, \"epoch\", -1, store->epoch);\n", "", "simulate --seeds 400")
+
+add("claims-stale", "what the job made is read as it was some time ago", "engine/state/claims.c",
+    "    tow_store_append_concern(store, &command);\n", "", "unit_state")
+
 # Cutover, checkpoint and verification ---------------------------------------------------------------
 
 add("drain-not", "the cutover does not wait for what was written last", "engine/job/flow.c",
     "    return tow_job_wait_settled(job, now, is_stopped) || tow_job_stopped(job, error);\n",
     "    return true;\n", "fault/answers --only silent", "scenario/cutover")
+add("checkpoint-read", "the checkpoint is what was read, not what is settled", "oplog/ledger.c",
+    "    atomic_store(&block->unsettled, block->events + 1);\n", "    atomic_store(&block->unsettled, 1);\n",
+    "unit_ledger", "simulate --seeds 400")
 add("digest-xor", "pairs of equal documents cancel out", "verify/digest.c",
     "    digest->bytes += length;\n    digest->sum += hash;\n", "    digest->bytes += length;\n    digest->sum ^= hash;\n",
     "unit_digest")

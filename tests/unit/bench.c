@@ -216,6 +216,11 @@ void bench_append_token(bson_t *event, const told_t *told)
     bson_append_document_end(event, &token);
 }
 
+static bool is_ddl(const told_t *told)
+{
+    return !strcmp(told->operation, "drop") || !strcmp(told->operation, "rename");
+}
+
 static void append_event(bson_t *batch, uint32_t number, const told_t *told)
 {
     char room[16];
@@ -232,12 +237,13 @@ static void append_event(bson_t *batch, uint32_t number, const told_t *told)
     bson_append_utf8(&child, "db", -1, "d", -1);
     bson_append_utf8(&child, "coll", -1, told->collection, -1);
     bson_append_document_end(&event, &child);
-    if (*told->target) {
+    if (told->to[0]) {
         bson_append_document_begin(&event, "to", -1, &child);
         bson_append_utf8(&child, "db", -1, "d", -1);
-        bson_append_utf8(&child, "coll", -1, told->target, -1);
+        bson_append_utf8(&child, "coll", -1, told->to, -1);
         bson_append_document_end(&event, &child);
-    } else if (strcmp(told->operation, "drop")) {
+    }
+    if (!is_ddl(told)) {
         bson_append_document_begin(&event, "documentKey", -1, &child);
         bson_append_int32(&child, "_id", -1, told->id);
         bson_append_document_end(&event, &child);
@@ -278,7 +284,7 @@ static void fill_keys(tow_block_t *block, const told_t *told, uint32_t count)
         bson_t batch = BSON_INITIALIZER;
         bson_iter_t iter;
 
-        if (!strcmp(told[i].operation, "drop") || *told[i].target) {
+        if (is_ddl(&told[i])) {
             append_event(&batch, 0, &told[i]);
             bson_iter_init(&iter, &batch);
             bson_iter_next(&iter);

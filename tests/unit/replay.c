@@ -463,7 +463,7 @@ static void ends_before_restart(const char *operation, const char *target, uint3
     snprintf(told->collection, sizeof told->collection, "x");
     told = bench_tell(bench, operation, 2, double_now(bench->source) + 2);
     snprintf(told->collection, sizeof told->collection, "x");
-    snprintf(told->target, sizeof told->target, "%s", target);
+    snprintf(told->to, sizeof told->to, "%s", target);
     save_as_done(bench, told);
     bench_put(bench, "insert", 100, 100, 0);
     bench_put(bench, "update", 100, 100, 1);
@@ -485,6 +485,31 @@ static void a_placeholder_ends_with_a_rename_that_was_done_before(void **state)
 {
     /* The second is of the new name, to which the key moves; a later event is its end. */
     ends_before_restart("rename", "y", 2);
+}
+
+/* The source has no d.x any more when its first event comes: what it had before that event came with an earlier
+ * name, and the destination has none of it. Under the next name it is copied, not renamed. */
+static void a_collection_known_by_events_alone_is_copied_when_renamed(void **state)
+{
+    bench_t *bench = in_sync();
+    tow_namespace_t *known;
+
+    strcpy(bench_tell(bench, "update", 1, double_now(bench->source) + 1)->collection, "x");
+    bench_deliver(bench, false);
+    for (int i = 0; !(known = tow_namespaces_find(bench->table, "d", "x")); i++) {
+        assert_true(i < BENCH_WAIT_MS);
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+    assert_true(known->placeholder);
+    strcpy(bench_tell(bench, "rename", 0, double_now(bench->source) + 2)->collection, "x");
+    strcpy(bench->history[bench->told - 1].to, "y");
+    bench_put(bench, "insert", 100, 100, 0);
+    bench_put(bench, "update", 100, 100, 1);
+    bench_put(bench, "update", 100, 100, 2);
+    bench_deliver(bench, false);
+    bench_catch_up(bench);
+    assert_int_equal(bench->copied_again, 1);
+    bench_end(bench);
 }
 
 /* The process before carried out the first two of three drops of one time. What has their names now
@@ -527,6 +552,7 @@ int main(void)
         cmocka_unit_test(a_lost_answer_does_no_harm),
         cmocka_unit_test(a_drop_ends_the_keys_before_it),
         cmocka_unit_test(drops_of_one_time_are_two_drops),
+        cmocka_unit_test(a_collection_known_by_events_alone_is_copied_when_renamed),
         cmocka_unit_test(drops_before_a_restart_are_known_by_their_tokens),
         cmocka_unit_test(a_placeholder_ends_with_a_drop_that_was_done_before),
         cmocka_unit_test(a_placeholder_ends_with_a_rename_that_was_done_before),
