@@ -656,6 +656,7 @@ static bool dispatch_alone(ddl_t *ddl, tow_error_t *error)
         if (ok && !ddl->done_before)
             ok = replay->options.ddl.save_ddl(replay->options.ddl.data, &ddl->token, ddl->time, error);
         pthread_rwlock_unlock(&replay->exclusive);
+        tow_replay_wake_lanes(replay);
     }
     release_builds(ddl);
     return ok;
