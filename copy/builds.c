@@ -226,7 +226,7 @@ bool tow_copy_hold(tow_copy_t *copy, const char *database, const char *name, tow
             abort_ms = tow_now_ms() + ABORT_MS;
             pthread_mutex_lock(&copy->lock);
         } else {
-            tow_copy_wait_changed(copy);
+            tow_condition_wait(&copy->changed, &copy->lock, abort_ms);
         }
     }
     pthread_mutex_unlock(&copy->lock);

@@ -18,6 +18,7 @@ tow_copy_t *tow_copy_new(const tow_copy_options_t *options)
     pthread_mutex_init(&copy->again, NULL);
     pthread_mutex_init(&copy->lock, NULL);
     tow_condition_init(&copy->changed);
+    tow_stop_watch(options->stop, &copy->lock, &copy->changed);
     return copy;
 }
 
@@ -72,6 +73,7 @@ void tow_copy_destroy(tow_copy_t *copy)
     }
     tow_copy_index_failures_free(copy->failures, copy->failure_count);
     tow_copy_forget_ttl(copy);
+    tow_stop_unwatch(copy->options.stop, &copy->changed);
     pthread_cond_destroy(&copy->changed);
     pthread_mutex_destroy(&copy->lock);
     pthread_mutex_destroy(&copy->again);
@@ -80,7 +82,7 @@ void tow_copy_destroy(tow_copy_t *copy)
 
 void tow_copy_wait_changed(tow_copy_t *copy)
 {
-    tow_condition_wait(&copy->changed, &copy->lock, tow_now_ms() + 100);
+    pthread_cond_wait(&copy->changed, &copy->lock);
 }
 
 void tow_copy_fail(tow_copy_t *copy, const tow_error_t *error)
@@ -368,6 +370,7 @@ static void withdraw(tow_copy_t *copy, tow_namespace_t *collection)
         copy->unique_left -= build->kind == TOW_BUILD_UNIQUE;
         tow_build_free(build);
     }
+    pthread_cond_broadcast(&copy->changed); /* stale, and fewer unfinished */
     wait_for(copy, copy->workers, copy->options.workers, collection);
     pthread_mutex_unlock(&copy->lock);
     uncount(copy, collection);
@@ -476,7 +479,10 @@ bool tow_copy_again(tow_copy_t *copy, const char *database, const char *name, bo
     if (ok && !begun)
         ok = tow_store_remove_collection(copy->options.store, ns, error);
     pthread_mutex_unlock(&copy->again);
+    pthread_mutex_lock(&copy->lock);
     atomic_fetch_sub(&copy->unfinished, 1);
+    pthread_cond_broadcast(&copy->changed);
+    pthread_mutex_unlock(&copy->lock);
     close_conns(&conns);
     free(ns);
     return ok;

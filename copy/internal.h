@@ -113,7 +113,7 @@ struct tow_copy {
 
 /* copy.c */
 void tow_copy_queue(tow_copy_t *copy, tow_namespace_t *collection, uint32_t range);
-/* Waits on the condition, at most 100 ms; the lock is held. */
+/* Waits on the condition, which the stop wakes, too; the lock is held. */
 void tow_copy_wait_changed(tow_copy_t *copy);
 void tow_copy_fail(tow_copy_t *copy, const tow_error_t *error);
 bool tow_copy_ended(const tow_copy_t *copy); /* workers leave what they do and end */

@@ -263,6 +263,7 @@ void tow_lane_copy_again(tow_lane_t *lane)
             discard(replay, collection);
     }
     pthread_rwlock_unlock(&replay->exclusive);
+    tow_replay_wake_lanes(replay);
     if (!ok)
         tow_lane_failed(lane, &error);
 }

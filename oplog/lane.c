@@ -5,7 +5,12 @@
 #include "engine/base/clock.h"
 #include "oplog/replay_internal.h"
 
-enum { INBOX_MOST = 20000 }; /* items; the dispatcher waits beyond */
+enum {
+    INBOX_MOST = 20000, /* items; the dispatcher waits beyond */
+    LOOK_MS = 100       /* between two looks at keys that are not due */
+};
+
+typedef enum { WORK_NONE, WORK_LATER, WORK_NOW } lane_work_t;
 
 void tow_items_add(tow_items_t *items, const tow_item_t *item)
 {
@@ -24,12 +29,8 @@ void tow_lane_init(tow_lane_t *lane, tow_replay_t *replay, uint32_t number)
     pthread_mutex_init(&lane->lock, NULL);
     tow_condition_init(&lane->more);
     tow_condition_init(&lane->less);
-}
-
-/* Waits on a condition under the lane's lock, at most 100 ms, so that a stop is seen. */
-static void wait_briefly(tow_lane_t *lane, pthread_cond_t *condition)
-{
-    tow_condition_wait(condition, &lane->lock, tow_now_ms() + 100);
+    tow_stop_watch(replay->options.stop, &lane->lock, &lane->more);
+    tow_stop_watch(replay->options.stop, &lane->lock, &lane->less);
 }
 
 bool tow_lane_push(tow_lane_t *lane, const tow_items_t *items)
@@ -38,7 +39,7 @@ bool tow_lane_push(tow_lane_t *lane, const tow_items_t *items)
 
     pthread_mutex_lock(&lane->lock);
     while (lane->inbox.count >= INBOX_MOST && !tow_stop_requested(stop))
-        wait_briefly(lane, &lane->less);
+        pthread_cond_wait(&lane->less, &lane->lock);
     for (uint32_t i = 0; i < items->count; i++)
         tow_items_add(&lane->inbox, &items->items[i]);
     lane->pushed += items->count;
@@ -53,7 +54,7 @@ bool tow_lane_wait_absorbed(tow_lane_t *lane)
 
     pthread_mutex_lock(&lane->lock);
     while (lane->absorbed < lane->pushed && !tow_stop_requested(stop))
-        wait_briefly(lane, &lane->less);
+        pthread_cond_wait(&lane->less, &lane->lock);
     pthread_mutex_unlock(&lane->lock);
     return !tow_stop_requested(stop);
 }
@@ -61,8 +62,8 @@ bool tow_lane_wait_absorbed(tow_lane_t *lane)
 void tow_lane_wake(tow_lane_t *lane)
 {
     pthread_mutex_lock(&lane->lock);
+    lane->woken = true;
     pthread_cond_broadcast(&lane->more);
-    pthread_cond_broadcast(&lane->less);
     pthread_mutex_unlock(&lane->lock);
 }
 
@@ -106,39 +107,69 @@ void tow_lane_conflict(tow_lane_t *lane, tow_namespace_t *collection, tow_value_
     lane->conflicts = conflict;
 }
 
+/* Waits for something to do, under the lane's lock. Keys that wait for their time, or for the copy of their
+ * collection to end, are looked at again after LOOK_MS; a lane without keys sleeps until it is woken. */
+static void wait_more(tow_lane_t *lane, lane_work_t work)
+{
+    int64_t until_ms = tow_now_ms() + LOOK_MS;
+    bool goes_on = true;
+
+    while (goes_on && !lane->inbox.count && !lane->woken &&
+           !tow_stop_requested(lane->replay->options.stop)) {
+        if (work == WORK_LATER)
+            goes_on = tow_condition_wait(&lane->more, &lane->lock, until_ms);
+        else
+            pthread_cond_wait(&lane->more, &lane->lock);
+    }
+    lane->woken = false;
+}
+
 /* Takes the inbox; waits for something to come unless there is work already. */
-static void take_inbox(tow_lane_t *lane, bool has_work)
+static void take_inbox(tow_lane_t *lane, lane_work_t work)
 {
     tow_items_t empty = lane->taken;
 
     pthread_mutex_lock(&lane->lock);
-    if (!lane->inbox.count && !has_work && !tow_stop_requested(lane->replay->options.stop))
-        wait_briefly(lane, &lane->more);
+    if (work != WORK_NOW)
+        wait_more(lane, work);
     empty.count = 0;
     lane->taken = lane->inbox;
     lane->inbox = empty;
     pthread_mutex_unlock(&lane->lock);
 }
 
+/* One round under the shared lock; what is left to do. */
+static lane_work_t work_once(tow_lane_t *lane, tow_optime_t passed)
+{
+    tow_replay_t *replay = lane->replay;
+    lane_work_t work;
+    bool found;
+
+    pthread_rwlock_rdlock(&replay->exclusive);
+    atomic_store(&lane->busy, true);
+    tow_lane_absorb(lane, &lane->taken);
+    tow_recent_purge(lane->dirty, passed);
+    found = !tow_replay_holding(replay) && tow_lane_refetch(lane);
+    /* Keys that are not due yet are no work. */
+    work = tow_dirty_count(lane->dirty) == 0 ? WORK_NONE : found ? WORK_NOW : WORK_LATER;
+    atomic_fetch_add(&lane->rounds, 1);
+    atomic_store(&lane->busy, false);
+    pthread_rwlock_unlock(&replay->exclusive);
+    tow_replay_eased(replay);
+    return work;
+}
+
 static void *run(void *data)
 {
     tow_lane_t *lane = data;
     tow_replay_t *replay = lane->replay;
-    bool has_work = false;
+    lane_work_t work = WORK_NONE;
 
     while (!tow_stop_requested(replay->options.stop)) {
         tow_optime_t passed = atomic_load(&replay->dispatched_time);
 
-        take_inbox(lane, has_work);
-        pthread_rwlock_rdlock(&replay->exclusive);
-        atomic_store(&lane->busy, true);
-        tow_lane_absorb(lane, &lane->taken);
-        tow_recent_purge(lane->dirty, passed);
-        /* Keys that are not due yet are no work. */
-        has_work = !tow_replay_holding(replay) && tow_lane_refetch(lane) &&
-                   tow_dirty_count(lane->dirty) > 0;
-        atomic_store(&lane->busy, false);
-        pthread_rwlock_unlock(&replay->exclusive);
+        take_inbox(lane, work);
+        work = work_once(lane, passed);
 
         pthread_mutex_lock(&lane->lock);
         lane->absorbed += lane->taken.count;
@@ -148,6 +179,7 @@ static void *run(void *data)
             tow_lane_untangle(lane);
         if (lane->apart)
             tow_lane_copy_again(lane);
+        tow_replay_eased(replay);
     }
     return NULL;
 }
@@ -190,6 +222,8 @@ void tow_lane_destroy(tow_lane_t *lane)
     tow_dirty_destroy(lane->dirty);
     free(lane->inbox.items);
     free(lane->taken.items);
+    tow_stop_unwatch(lane->replay->options.stop, &lane->more);
+    tow_stop_unwatch(lane->replay->options.stop, &lane->less);
     pthread_cond_destroy(&lane->more);
     pthread_cond_destroy(&lane->less);
     pthread_mutex_destroy(&lane->lock);

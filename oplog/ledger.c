@@ -30,6 +30,7 @@ tow_ledger_t *tow_ledger_new(tow_stop_t *stop, size_t memory_bytes)
     bson_init(&ledger->floor_token);
     pthread_mutex_init(&ledger->lock, NULL);
     tow_condition_init(&ledger->changed);
+    tow_stop_watch(stop, &ledger->lock, &ledger->changed);
     return ledger;
 }
 
@@ -58,6 +59,7 @@ void tow_ledger_destroy(tow_ledger_t *ledger)
 {
     if (!ledger)
         return;
+    tow_stop_unwatch(ledger->stop, &ledger->changed);
     for (tow_block_t *block = ledger->head, *next; block; block = next) {
         next = block->next;
         free_block(ledger, block);
@@ -181,19 +183,6 @@ void tow_ledger_idle(tow_ledger_t *ledger, const bson_t *token, tow_optime_t tim
     pthread_mutex_unlock(&ledger->lock);
 }
 
-/* Waits on `changed` under the lock, at most until `until_ms`; false when the time is over. Wakes every
- * 100 ms to see a stop that nobody signals here. */
-static bool wait_changed(tow_ledger_t *ledger, int64_t until_ms)
-{
-    int64_t now_ms = tow_now_ms();
-
-    if (now_ms >= until_ms)
-        return false;
-    tow_condition_wait(&ledger->changed, &ledger->lock,
-                       until_ms - now_ms < 100 ? until_ms : now_ms + 100);
-    return true;
-}
-
 tow_block_t *tow_ledger_take(tow_ledger_t *ledger, int64_t wait_ms)
 {
     int64_t until_ms = tow_now_ms() + wait_ms;
@@ -201,7 +190,7 @@ tow_block_t *tow_ledger_take(tow_ledger_t *ledger, int64_t wait_ms)
 
     pthread_mutex_lock(&ledger->lock);
     while (!ledger->cursor && !tow_stop_requested(ledger->stop))
-        if (!wait_changed(ledger, until_ms))
+        if (!tow_condition_wait(&ledger->changed, &ledger->lock, until_ms))
             break;
     block = tow_stop_requested(ledger->stop) ? NULL : ledger->cursor;
     if (block)
@@ -317,7 +306,7 @@ bool tow_ledger_wait_floor(tow_ledger_t *ledger, tow_optime_t time, int64_t wait
     pthread_mutex_lock(&ledger->lock);
     while (!(reached = atomic_load(&ledger->floor_time) >= time) &&
            !tow_stop_requested(ledger->stop))
-        if (!wait_changed(ledger, until_ms))
+        if (!tow_condition_wait(&ledger->changed, &ledger->lock, until_ms))
             break;
     pthread_mutex_unlock(&ledger->lock);
     return reached;
@@ -330,17 +319,10 @@ bool tow_ledger_wait_block(tow_ledger_t *ledger, uint64_t number, int64_t wait_m
 
     pthread_mutex_lock(&ledger->lock);
     while (!(settled = ledger->popped >= number) && !tow_stop_requested(ledger->stop))
-        if (!wait_changed(ledger, until_ms))
+        if (!tow_condition_wait(&ledger->changed, &ledger->lock, until_ms))
             break;
     pthread_mutex_unlock(&ledger->lock);
     return settled;
-}
-
-void tow_ledger_wake(tow_ledger_t *ledger)
-{
-    pthread_mutex_lock(&ledger->lock);
-    pthread_cond_broadcast(&ledger->changed);
-    pthread_mutex_unlock(&ledger->lock);
 }
 
 uint64_t tow_ledger_backlog(const tow_ledger_t *ledger)

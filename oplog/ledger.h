@@ -76,7 +76,6 @@ typedef struct {
 void tow_ledger_floor(tow_ledger_t *ledger, tow_floor_t *out);
 tow_optime_t tow_ledger_floor_time(const tow_ledger_t *ledger);
 /* Waits until the floor is at least `time`; false: stopped, or wait_ms passed. */
-void tow_ledger_wake(tow_ledger_t *ledger); /* who waits looks at the stop */
 bool tow_ledger_wait_floor(tow_ledger_t *ledger, tow_optime_t time, int64_t wait_ms);
 
 uint64_t tow_ledger_backlog(const tow_ledger_t *ledger);       /* events not settled */

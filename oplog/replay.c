@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/clock.h"
 #include "engine/link/reply.h"
 #include "oplog/replay_internal.h"
 
@@ -25,6 +26,9 @@ tow_replay_t *tow_replay_new(const tow_replay_options_t *options)
     pthread_rwlock_init(&replay->exclusive, &attributes);
     pthread_rwlockattr_destroy(&attributes);
     pthread_mutex_init(&replay->logs_lock, NULL);
+    pthread_mutex_init(&replay->ease_lock, NULL);
+    tow_condition_init(&replay->eased);
+    tow_stop_watch(options->stop, &replay->ease_lock, &replay->eased);
     for (uint32_t i = 0; i < options->lanes; i++)
         tow_lane_init(&replay->lanes[i], replay, i);
     return replay;
@@ -32,9 +36,6 @@ tow_replay_t *tow_replay_new(const tow_replay_options_t *options)
 
 void tow_replay_end(tow_replay_t *replay)
 {
-    tow_ledger_wake(replay->options.ledger);
-    for (uint32_t i = 0; i < replay->lane_count; i++)
-        tow_lane_wake(&replay->lanes[i]);
     if (replay->started)
         pthread_join(replay->dispatcher, NULL);
     replay->started = false;
@@ -53,6 +54,9 @@ void tow_replay_destroy(tow_replay_t *replay)
     }
     tow_conn_close(replay->source);
     tow_conn_close(replay->destination);
+    tow_stop_unwatch(replay->options.stop, &replay->eased);
+    pthread_cond_destroy(&replay->eased);
+    pthread_mutex_destroy(&replay->ease_lock);
     pthread_rwlock_destroy(&replay->exclusive);
     tow_logs_free(replay);
     pthread_mutex_destroy(&replay->logs_lock);
@@ -61,6 +65,54 @@ void tow_replay_destroy(tow_replay_t *replay)
     free(replay->lanes);
     free(replay->outboxes);
     free(replay);
+}
+
+void tow_replay_eased(tow_replay_t *replay)
+{
+    if (!atomic_load(&replay->waiting))
+        return;
+    pthread_mutex_lock(&replay->ease_lock);
+    pthread_cond_broadcast(&replay->eased);
+    pthread_mutex_unlock(&replay->ease_lock);
+}
+
+/* Waits while `holds` is true; false: stopped. The count of those who wait is raised before `holds` is asked, and what
+ * it looks at is changed before the count is read: one of the two sees the other. */
+static bool wait_eased(tow_replay_t *replay, bool (*holds)(tow_replay_t *replay, const void *data),
+                       const void *data)
+{
+    tow_stop_t *stop = replay->options.stop;
+
+    atomic_fetch_add(&replay->waiting, 1);
+    pthread_mutex_lock(&replay->ease_lock);
+    while (holds(replay, data) && !tow_stop_requested(stop))
+        pthread_cond_wait(&replay->eased, &replay->ease_lock);
+    pthread_mutex_unlock(&replay->ease_lock);
+    atomic_fetch_sub(&replay->waiting, 1);
+    return !tow_stop_requested(stop);
+}
+
+static bool is_paused(tow_replay_t *replay, const void *data)
+{
+    return atomic_load(&replay->paused);
+}
+
+static bool is_full(tow_replay_t *replay, const void *data)
+{
+    return atomic_load(&replay->dirty_bytes) > replay->options.dirty_bytes;
+}
+
+typedef struct {
+    const tow_lane_t *lane;
+    uint64_t rounds;
+} round_t;
+
+/* Still in that round. */
+static bool is_busy(tow_replay_t *replay, const void *data)
+{
+    const round_t *round = data;
+
+    return atomic_load(&round->lane->busy) && atomic_load(&round->lane->rounds) == round->rounds;
 }
 
 static bool flush(tow_replay_t *replay)
@@ -99,8 +151,9 @@ static bool route(tow_replay_t *replay, tow_block_t *block, const tow_record_t *
     tow_item_t item = {.id = record->id,
                        .time = record->time,
                        .block = block,
-                       .repair = record->kind == 'r' || record->kind == 'a',
-                       .anew = record->kind == 'a'};
+                       .repair = record->kind == TOW_RECORD_REFETCH ||
+                                 record->kind == TOW_RECORD_ANEW,
+                       .anew = record->kind == TOW_RECORD_ANEW};
     tow_gate_t gate;
 
     if (replay->options.touched && !item.repair)
@@ -126,7 +179,7 @@ static bool route(tow_replay_t *replay, tow_block_t *block, const tow_record_t *
         skip(replay, block);
         return true;
     }
-    item.fresh = record->kind == 'i';
+    item.fresh = record->kind == TOW_RECORD_INSERT;
     if (gate == TOW_GATE_APPLY && event && record->time > replay->horizon) {
         item.event = bson_get_data(event);
         item.event_length = event->len;
@@ -141,8 +194,7 @@ static bool barrier(tow_replay_t *replay, tow_block_t *block, const bson_t *even
 {
     bool ok = flush(replay);
 
-    while (ok && atomic_load(&replay->paused))
-        ok = !tow_stop_wait(replay->options.stop, 50);
+    ok = ok && wait_eased(replay, is_paused, NULL);
     for (uint32_t i = 0; ok && tow_ddl_is_barrier(replay, parsed) && i < replay->lane_count; i++)
         ok = tow_lane_wait_absorbed(&replay->lanes[i]);
     if (!ok)
@@ -160,7 +212,7 @@ static bool dispatch_keys(tow_replay_t *replay, tow_block_t *block, tow_error_t 
     bool broken;
 
     while (tow_record_next(&block->records, &position, &record, &broken)) {
-        if (record.kind == 'e') {
+        if (record.kind == TOW_RECORD_EVENT) {
             bson_t event;
             tow_event_t parsed;
 
@@ -189,7 +241,8 @@ static bool dispatch_events(tow_replay_t *replay, tow_block_t *block, tow_error_
 
         tow_event_parse(&event, &parsed);
         if (parsed.change && parsed.has_id) {
-            tow_record_t record = {parsed.operation[0] == 'i' ? 'i' : 'c', parsed.database,
+            bool insert = parsed.kind == TOW_OPERATION_INSERT;
+            tow_record_t record = {insert ? TOW_RECORD_INSERT : TOW_RECORD_CHANGE, parsed.database,
                                    parsed.collection, parsed.id, parsed.time};
 
             if (!route(replay, block, &record, &event, error))
@@ -204,9 +257,8 @@ static bool dispatch_events(tow_replay_t *replay, tow_block_t *block, tow_error_
 /* Waits while the dirty keys fill their memory: meanwhile the tail goes on into the spool. */
 static void wait_for_memory(tow_replay_t *replay)
 {
-    while (atomic_load(&replay->dirty_bytes) > replay->options.dirty_bytes &&
-           !tow_stop_wait(replay->options.stop, 20))
-        ;
+    if (is_full(replay, NULL))
+        wait_eased(replay, is_full, NULL);
 }
 
 static void *run(void *data)
@@ -262,15 +314,23 @@ bool tow_replay_start(tow_replay_t *replay, tow_optime_t horizon, const bson_t *
 void tow_replay_pause(tow_replay_t *replay, bool paused)
 {
     atomic_store(&replay->paused, paused);
+    tow_replay_wake_lanes(replay);
+    tow_replay_eased(replay);
+}
+
+void tow_replay_wake_lanes(tow_replay_t *replay)
+{
     for (uint32_t i = 0; i < replay->lane_count; i++)
         tow_lane_wake(&replay->lanes[i]);
 }
 
 void tow_replay_await_lanes(tow_replay_t *replay)
 {
-    for (uint32_t i = 0; i < replay->lane_count; i++)
-        while (atomic_load(&replay->lanes[i].busy) && !tow_stop_wait(replay->options.stop, 2))
-            ;
+    for (uint32_t i = 0; i < replay->lane_count; i++) {
+        const tow_lane_t *lane = &replay->lanes[i];
+
+        wait_eased(replay, is_busy, &(round_t){lane, atomic_load(&lane->rounds)});
+    }
 }
 
 void tow_replay_progress(tow_replay_t *replay, tow_replay_progress_t *out)

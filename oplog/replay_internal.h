@@ -34,11 +34,13 @@ struct tow_lane {
     tow_replay_t *replay;
     uint32_t number;
     pthread_t thread;
-    pthread_mutex_t lock; /* guards inbox, pushed, absorbed */
+    pthread_mutex_t lock; /* guards inbox, pushed, absorbed, woken */
     pthread_cond_t more, less; /* the inbox was filled; was emptied */
     tow_items_t inbox;
     uint64_t pushed, absorbed;
+    bool woken; /* there may be work besides the inbox */
     atomic_bool busy;     /* it may write just now */
+    _Atomic uint64_t rounds; /* in which it was busy */
     tow_dirty_t *dirty;   /* under the replay's exclusive lock, shared by its own thread only */
     /* The thread's own. */
     tow_conn_t *source, *destination;
@@ -80,6 +82,9 @@ struct tow_replay {
     tow_conn_t *source, *destination;
     tow_optime_t horizon;
     bson_t unknown;        /* a field for each unknown type of event that was logged */
+    pthread_mutex_t ease_lock; /* guards the waits on `eased` */
+    pthread_cond_t eased;      /* a lane has done a round, or the pause changed */
+    atomic_uint waiting;       /* for it */
     tow_items_t *outboxes; /* one for each lane, filled while a block is dispatched */
 };
 
@@ -110,10 +115,15 @@ static inline bool tow_replay_holding(tow_replay_t *replay)
            replay->options.ddl.copying(replay->options.ddl.data);
 }
 
+/* replay.c: a lane has done something that others may wait for. */
+void tow_replay_eased(tow_replay_t *replay);
+/* The lanes' keys were changed under the exclusive lock. */
+void tow_replay_wake_lanes(tow_replay_t *replay);
+
 /* lane.c */
 void tow_lane_init(tow_lane_t *lane, tow_replay_t *replay, uint32_t number);
 bool tow_lane_start(tow_lane_t *lane, tow_error_t *error);
-void tow_lane_wake(tow_lane_t *lane);
+void tow_lane_wake(tow_lane_t *lane); /* to look at its keys again */
 void tow_lane_end(tow_lane_t *lane); /* joins, idempotent */
 void tow_lane_destroy(tow_lane_t *lane);
 /* Appends the items; waits while the inbox is full; false: stopped. */

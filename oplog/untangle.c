@@ -451,6 +451,7 @@ void tow_lane_untangle(tow_lane_t *lane)
     }
     atomic_store(&lane->busy, false);
     pthread_rwlock_unlock(&replay->exclusive);
+    tow_replay_wake_lanes(replay);
     if (!ok)
         tow_lane_failed(lane, &error);
 }

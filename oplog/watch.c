@@ -4,11 +4,10 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "engine/base/clock.h"
 #include "engine/link/reply.h"
-#include "oplog/record.h"
+#include "oplog/stream.h"
 #include "oplog/token.h"
 
 enum {
@@ -26,34 +25,13 @@ struct tow_watch {
     _Atomic uint64_t idle; /* replies without events */
     pthread_mutex_t lock;  /* guards the token, its time, and the waits on `changed` */
     pthread_cond_t changed;
-    tow_optime_t time;     /* of the token, where that is a KeyString; else 0 */
-    /* The thread's own. */
-    tow_conn_t *conn;
-    int64_t cursor;
-    uint32_t server;
-    bson_t token; /* empty: none; written by the thread alone */
+    bson_t token;         /* everything up to it was told */
+    tow_optime_t time;    /* of the token, where that is a KeyString; else 0 */
+    tow_stream_t *stream; /* the thread's own */
 };
 
-static void append_stages(const tow_watch_t *watch, bool resume, bson_t *stages)
-{
-    static const char *const fields[] = {"operationType", "clusterTime", "ns", "to", "documentKey"};
-    bson_t stage, inner;
-
-    bson_append_document_begin(stages, "0", -1, &stage);
-    bson_append_document_begin(&stage, "$changeStream", -1, &inner);
-    bson_append_bool(&inner, "allChangesForCluster", -1, true);
-    if (resume)
-        bson_append_document(&inner, "resumeAfter", -1, &watch->token);
-    bson_append_document_end(&stage, &inner);
-    bson_append_document_end(stages, &stage);
-    tow_filter_match(watch->options.filter, stages, "1");
-    bson_append_document_begin(stages, "2", -1, &stage);
-    bson_append_document_begin(&stage, "$project", -1, &inner);
-    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
-        bson_append_int32(&inner, fields[i], -1, 1);
-    bson_append_document_end(&stage, &inner);
-    bson_append_document_end(stages, &stage);
-}
+static const char *const fields[] = {"operationType", "clusterTime", "ns", "to",
+                                     "documentKey",   NULL};
 
 /* The new name of a renamed collection. */
 static void tell_target(const tow_watch_options_t *options, const bson_t *event)
@@ -64,110 +42,70 @@ static void tell_target(const tow_watch_options_t *options, const bson_t *event)
         options->gone(options->data, database, collection);
 }
 
-static void tell(tow_watch_t *watch, const bson_t *event)
+static void tell(tow_watch_t *watch, const bson_t *event, const tow_event_t *parts)
 {
     const tow_watch_options_t *options = &watch->options;
-    tow_event_t parsed;
 
-    tow_event_parse(event, &parsed);
-    if (parsed.change && parsed.has_id) {
-        options->key(options->data, parsed.database, parsed.collection, parsed.id);
-    } else if (!strcmp(parsed.operation, "drop") || !strcmp(parsed.operation, "dropDatabase") ||
-               !strcmp(parsed.operation, "rename")) {
-        options->gone(options->data, parsed.database, parsed.collection);
+    if (parts->change && parts->has_id) {
+        options->key(options->data, parts->database, parts->collection, parts->id);
+    } else if (parts->kind == TOW_OPERATION_DROP || parts->kind == TOW_OPERATION_DROP_DATABASE ||
+               parts->kind == TOW_OPERATION_RENAME) {
+        options->gone(options->data, parts->database, parts->collection);
         tell_target(options, event);
-    } else if (!strcmp(parsed.operation, "invalidate")) {
-        options->gap(options->data, parsed.operation);
+    } else if (parts->kind == TOW_OPERATION_INVALIDATE) {
+        options->gap(options->data, parts->operation);
     }
 }
 
-static void keep_token(tow_watch_t *watch, const bson_t *token)
+/* Makes the stream's position known, of which everything before was told. */
+static void publish(tow_watch_t *watch, bool is_idle)
 {
+    const bson_t *token = tow_stream_token(watch->stream);
+
     pthread_mutex_lock(&watch->lock);
     bson_destroy(&watch->token);
     bson_copy_to(token, &watch->token);
     if (!tow_token_time(token, &watch->time))
         watch->time = 0;
-    pthread_mutex_unlock(&watch->lock);
-}
-
-/* Takes in the batch of a reply. `resumed`: of an aggregate that goes on after a token. Its batch is empty by our
- * own wish, and what it says of the position is no delivery: that the server no longer has it shows with the
- * first getMore only. */
-static bool take_reply(tow_watch_t *watch, const bson_t *reply, bool resumed, tow_error_t *error)
-{
-    tow_reply_cursor_t cursor;
-    bson_iter_t batch;
-    bson_t event, token;
-    uint32_t count = 0;
-    bool broken;
-
-    watch->cursor = 0;
-    if (!tow_reply_cursor(reply, &cursor))
-        return tow_fail(error, TOW_ERROR_SERVER, "a change stream answered without a cursor");
-    if (!tow_reply_are_events(&cursor.batch))
-        return tow_fail(error, TOW_ERROR_SERVER, "a change stream sent a broken event");
-    watch->cursor = cursor.id;
-    batch = cursor.batch;
-    while (tow_batch_document(&batch, &event, &broken)) {
-        tell(watch, &event);
-        if (tow_field_document(&event, "_id", &token))
-            keep_token(watch, &token);
-        count++;
-    }
-    /* Only once all of the batch was told may the stream go on behind it. */
-    if (cursor.has_token && !resumed)
-        keep_token(watch, &cursor.token);
-    pthread_mutex_lock(&watch->lock);
-    if (!count && !resumed)
+    if (is_idle)
         atomic_fetch_add(&watch->idle, 1);
     pthread_cond_broadcast(&watch->changed);
     pthread_mutex_unlock(&watch->lock);
-    return watch->cursor ? true : tow_fail(error, TOW_ERROR_SERVER, "a change stream was closed");
-}
-
-/* As of the tail's stream: a mongod may look through its oplog for long. */
-static int patience(const tow_watch_t *watch)
-{
-    return tow_link_facts(watch->options.link)->sharded ? TOW_SEND_PLAIN : TOW_SEND_NO_TIMEOUT;
-}
-
-static bool open_stream(tow_watch_t *watch, bool resume, tow_error_t *error)
-{
-    tow_send_options_t send = {.flags = TOW_SEND_READ | patience(watch)};
-    bson_t command = BSON_INITIALIZER, stages, cursor, reply;
-    bool ok;
-
-    bson_append_int32(&command, "aggregate", -1, 1);
-    bson_append_array_begin(&command, "pipeline", -1, &stages);
-    append_stages(watch, resume, &stages);
-    bson_append_array_end(&command, &stages);
-    bson_append_document_begin(&command, "cursor", -1, &cursor);
-    bson_append_int32(&cursor, "batchSize", -1, 0);
-    bson_append_document_end(&command, &cursor);
-    ok = tow_conn_command(watch->conn, "admin", &command, &send, &reply, error) &&
-         take_reply(watch, &reply, resume, error);
-    watch->server = tow_conn_server(watch->conn);
-    bson_destroy(&reply);
-    bson_destroy(&command);
-    return ok;
 }
 
 static bool read_more(tow_watch_t *watch, tow_error_t *error)
 {
-    tow_send_options_t send = {.flags = patience(watch), .server_id = watch->server};
-    bson_t command = BSON_INITIALIZER, reply;
-    bool ok;
+    tow_stream_batch_t batch;
+    tow_event_t parts;
+    bson_t reply, event;
+    bool ok = tow_stream_next(watch->stream, AWAIT_MS, BATCH, &reply, &batch, error);
 
-    bson_append_int64(&command, "getMore", -1, watch->cursor);
-    bson_append_utf8(&command, "collection", -1, "$cmd.aggregate", -1);
-    bson_append_int32(&command, "batchSize", -1, BATCH);
-    bson_append_int64(&command, "maxTimeMS", -1, AWAIT_MS);
-    ok = tow_conn_command(watch->conn, "admin", &command, &send, &reply, error) &&
-         take_reply(watch, &reply, false, error);
+    while (ok && tow_stream_event(&batch, &event, &parts))
+        tell(watch, &event, &parts);
+    if (ok) {
+        tow_stream_take(watch->stream, &batch);
+        publish(watch, !batch.count);
+    }
     bson_destroy(&reply);
-    bson_destroy(&command);
-    return ok;
+    return ok && (tow_stream_is_open(watch->stream) ||
+                  tow_fail(error, TOW_ERROR_SERVER, "a change stream was closed"));
+}
+
+/* Begins from now on. The gap is reported when the new stream is open, so that no write falls in
+ * between, and before its position is known, which a waiter takes for delivered. */
+static bool begin_now(tow_watch_t *watch, const char *why, tow_error_t *error)
+{
+    if (!tow_stream_open(watch->stream, TOW_STREAM_NOW, fields, 0, error))
+        return false;
+    if (why)
+        watch->options.gap(watch->options.data, why);
+    publish(watch, false);
+    return true;
+}
+
+static bool go_on(tow_watch_t *watch, tow_error_t *error)
+{
+    return tow_stream_open(watch->stream, TOW_STREAM_AFTER, fields, 0, error);
 }
 
 static bool is_ended(tow_watch_t *watch)
@@ -175,9 +113,9 @@ static bool is_ended(tow_watch_t *watch)
     return tow_stop_requested(watch->end) || tow_stop_requested(watch->options.stop);
 }
 
-/* After an error: goes on after the last token, or from now on with a gap; waits between attempts. `failures`: how often in
- * a row the stream has failed, although it was opened: a mongod finds out by the first getMore that the position is
- * gone. */
+/* After an error: goes on after the position, or from now on with a gap; waits between attempts.
+ * `failures`: how often in a row the stream has failed, although it was opened: a mongod finds out
+ * by the first getMore that the position is gone. */
 static void reopen(tow_watch_t *watch, int failures)
 {
     tow_error_t error;
@@ -185,15 +123,11 @@ static void reopen(tow_watch_t *watch, int failures)
     if (failures > 1 && tow_stop_wait(watch->end, AGAIN_MS))
         return;
     for (int attempt = failures; !is_ended(watch); attempt++) {
-        bool resume = attempt <= ATTEMPTS_MOST && !bson_empty(&watch->token);
+        bool resume = attempt <= ATTEMPTS_MOST && !bson_empty(tow_stream_token(watch->stream));
 
-        if (open_stream(watch, resume, &error)) {
-            /* The gap is told when the new stream is open, so that nothing falls between. */
-            if (!resume)
-                watch->options.gap(watch->options.data, "the stream began anew");
+        if (resume ? go_on(watch, &error) : begin_now(watch, "the stream began anew", &error))
             return;
-        }
-        if (tow_error_history_lost(&error))
+        if (tow_stream_judge(watch->stream, &error) == TOW_STREAM_LOST)
             attempt = ATTEMPTS_MOST + 1;
         tow_stop_wait(watch->end, AGAIN_MS);
     }
@@ -210,7 +144,8 @@ static void *run(void *data)
             failures = 0;
             continue;
         }
-        failures = tow_error_history_lost(&error) ? ATTEMPTS_MOST + 1 : failures + 1;
+        failures = tow_stream_judge(watch->stream, &error) == TOW_STREAM_LOST ? ATTEMPTS_MOST + 1
+                                                                              : failures + 1;
         if (!is_ended(watch))
             reopen(watch, failures);
         if (failures > ATTEMPTS_MOST)
@@ -229,16 +164,12 @@ void tow_watch_token(tow_watch_t *watch, bson_t *out)
 /* The first opening of all. */
 static bool begin(tow_watch_t *watch, const bson_t *token, tow_error_t *error)
 {
-    if (token) {
-        bson_destroy(&watch->token);
-        bson_copy_to(token, &watch->token);
-        if (open_stream(watch, true, error))
-            return true;
-    }
-    if (!open_stream(watch, false, error))
-        return false;
-    if (token)
-        watch->options.gap(watch->options.data, "it cannot be continued");
+    if (!token)
+        return begin_now(watch, NULL, error);
+    tow_stream_move(watch->stream, token, 0);
+    if (!go_on(watch, error))
+        return begin_now(watch, "it cannot be continued", error);
+    publish(watch, false);
     return true;
 }
 
@@ -252,10 +183,9 @@ tow_watch_t *tow_watch_new(const tow_watch_options_t *options, const bson_t *tok
     bson_init(&watch->token);
     pthread_mutex_init(&watch->lock, NULL);
     tow_condition_init(&watch->changed);
-    watch->conn = tow_conn_open(options->link, error);
-    if (watch->conn)
-        tow_conn_heed(watch->conn, watch->end);
-    if (!watch->conn || !begin(watch, token, error)) {
+    watch->stream = tow_stream_new(&(tow_stream_options_t){
+        .link = options->link, .filter = options->filter, .heeds = watch->end});
+    if (!begin(watch, token, error)) {
         tow_watch_destroy(watch);
         return NULL;
     }
@@ -275,7 +205,7 @@ void tow_watch_destroy(tow_watch_t *watch)
     tow_stop_request(watch->end, NULL);
     if (watch->thread)
         pthread_join(watch->thread, NULL);
-    tow_conn_close(watch->conn);
+    tow_stream_destroy(watch->stream);
     bson_destroy(&watch->token);
     pthread_cond_destroy(&watch->changed);
     pthread_mutex_destroy(&watch->lock);
@@ -283,9 +213,10 @@ void tow_watch_destroy(tow_watch_t *watch)
     free(watch);
 }
 
-/* Whether the stream has delivered everything up to a time of the barrier. Beyond it, surely. A mongod's two empty
- * replies say the same when the first was asked for after that time, since it gives one only at the end of its
- * oplog; a mongos gives one whenever its time is over. The lock is held. */
+/* Whether the stream has delivered everything up to a time of the barrier. Beyond it, surely. A
+ * mongod's two empty replies say the same when the first was asked for after that time, since it
+ * gives one only at the end of its oplog; a mongos gives one whenever its time is over. The lock is
+ * held. */
 static bool has_passed(const tow_watch_t *watch, tow_optime_t time, uint64_t idle)
 {
     if (watch->time > time)
@@ -322,7 +253,8 @@ bool tow_watch_wait(tow_watch_t *watch, int64_t wait_ms)
         passed = has_passed(watch, time, idle);
         goes_on = passed || await_reply(watch, until_ms);
         pthread_mutex_unlock(&watch->lock);
-        if (passed || tow_now_ms() - pushed_ms < PUSH_MS || !tow_link_facts(watch->options.link)->sharded)
+        if (passed || tow_now_ms() - pushed_ms < PUSH_MS ||
+            !tow_link_facts(watch->options.link)->sharded)
             continue;
         goes_on = tow_link_push_shards(conn, &ignored, &error) || error.retry != TOW_RETRY_NEVER;
         pushed_ms = tow_now_ms();

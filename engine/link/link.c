@@ -209,6 +209,11 @@ const tow_facts_t *tow_link_facts(const tow_link_t *link)
     return &link->facts;
 }
 
+const char *tow_link_side(const tow_link_t *link)
+{
+    return link->side;
+}
+
 const char *tow_link_hosts(const tow_link_t *link)
 {
     return link->hosts;

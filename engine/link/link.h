@@ -57,6 +57,7 @@ typedef struct {
 tow_link_t *tow_link_new(const char *uri, const tow_link_options_t *options, tow_error_t *error);
 void tow_link_destroy(tow_link_t *link);
 const tow_facts_t *tow_link_facts(const tow_link_t *link);
+const char *tow_link_side(const tow_link_t *link);  /* "source" | "destination" */
 const char *tow_link_hosts(const tow_link_t *link); /* "h1:1,h2:2": no credentials */
 
 /* tow_now_ms when a server of this side last answered anything, an error too; when the link was made if
