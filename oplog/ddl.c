@@ -535,7 +535,7 @@ static bool change(ddl_t *ddl, bool capped, tow_error_t *error)
     if (capped)
         return handler->reconcile(handler->data, database, collection, error);
     /* Its indexes are read when its copy ends. */
-    if (!strcmp(ddl->parsed.operation, "dropIndexes") &&
+    if (ddl->parsed.kind == TOW_OPERATION_DROP_INDEXES &&
         tow_namespaces_copied(ddl->replay->options.namespaces, known))
         return drop_indexes(ddl, error);
     handler->alike(handler->data, database, collection);
@@ -576,25 +576,22 @@ static void warn_unknown(ddl_t *ddl, const char *operation, const char *database
 
 static bool dispatch(ddl_t *ddl, tow_error_t *error)
 {
-    static const char *const changes[] = {"createIndexes", "dropIndexes", "modify"};
-    const char *operation = ddl->parsed.operation;
     const char *database = ddl->parsed.database, *name = ddl->parsed.collection;
-    bool known = false;
+    tow_operation_t kind = ddl->parsed.kind;
 
-    if (!strcmp(operation, "rename"))
+    if (kind == TOW_OPERATION_RENAME)
         return rename_collection(ddl, error);
-    if (!strcmp(operation, "dropDatabase"))
+    if (kind == TOW_OPERATION_DROP_DATABASE)
         return drop_database(ddl, error);
     if (!takes(ddl, database, name))
         return true;
-    if (!strcmp(operation, "drop"))
+    if (kind == TOW_OPERATION_DROP)
         return drop(ddl, database, name, error);
-    if (!strcmp(operation, "create"))
+    if (kind == TOW_OPERATION_CREATE)
         return create(ddl, error);
-    for (size_t i = 0; i < sizeof changes / sizeof *changes; i++)
-        known = known || !strcmp(operation, changes[i]);
-    if (!known)
-        warn_unknown(ddl, operation, database, name);
+    if (kind != TOW_OPERATION_CREATE_INDEXES && kind != TOW_OPERATION_DROP_INDEXES &&
+        kind != TOW_OPERATION_MODIFY)
+        warn_unknown(ddl, ddl->parsed.operation, database, name);
     return change(ddl, tow_ddl_is_barrier(ddl->replay, &ddl->parsed), error);
 }
 
@@ -602,10 +599,10 @@ bool tow_ddl_is_barrier(tow_replay_t *replay, const tow_event_t *event)
 {
     const tow_namespace_t *known;
 
-    if (!strcmp(event->operation, "drop") || !strcmp(event->operation, "dropDatabase") ||
-        !strcmp(event->operation, "rename"))
+    if (event->kind == TOW_OPERATION_DROP || event->kind == TOW_OPERATION_DROP_DATABASE ||
+        event->kind == TOW_OPERATION_RENAME)
         return true;
-    if (strcmp(event->operation, "modify") != 0)
+    if (event->kind != TOW_OPERATION_MODIFY)
         return false;
     known = tow_namespaces_find(replay->options.namespaces, event->database, event->collection);
     return known && known->capped;
@@ -619,11 +616,11 @@ static bool hold_builds(ddl_t *ddl, tow_error_t *error)
     const char *database = ddl->parsed.database, *name = ddl->parsed.collection;
     const char *to_database, *to_name;
 
-    if (!strcmp(ddl->parsed.operation, "dropDatabase"))
+    if (ddl->parsed.kind == TOW_OPERATION_DROP_DATABASE)
         return handler->hold(handler->data, database, NULL, error);
     if (!handler->hold(handler->data, database, name, error))
         return false;
-    return strcmp(ddl->parsed.operation, "rename") != 0 ||
+    return ddl->parsed.kind != TOW_OPERATION_RENAME ||
            !parse_target(ddl, &to_database, &to_name) ||
            handler->hold(handler->data, to_database, to_name, error);
 }
@@ -635,12 +632,12 @@ static void release_builds(ddl_t *ddl)
     const char *database = ddl->parsed.database, *name = ddl->parsed.collection;
     const char *to_database, *to_name;
 
-    if (!strcmp(ddl->parsed.operation, "dropDatabase")) {
+    if (ddl->parsed.kind == TOW_OPERATION_DROP_DATABASE) {
         handler->release(handler->data, database, NULL, false);
         return;
     }
     handler->release(handler->data, database, name, find(ddl, database, name) != NULL);
-    if (!strcmp(ddl->parsed.operation, "rename") && parse_target(ddl, &to_database, &to_name))
+    if (ddl->parsed.kind == TOW_OPERATION_RENAME && parse_target(ddl, &to_database, &to_name))
         handler->release(handler->data, to_database, to_name,
                          find(ddl, to_database, to_name) != NULL);
 }

@@ -25,7 +25,7 @@ void tow_filling_clear(tow_filling_t *filling)
 void tow_filling_add(tow_filling_t *filling, const tow_stream_t *stream, const bson_t *event,
                      const tow_event_t *parts)
 {
-    tow_record_t record = {.kind = 'c',
+    tow_record_t record = {.kind = TOW_RECORD_CHANGE,
                            .database = parts->database,
                            .collection = parts->collection,
                            .id = parts->id,
@@ -36,11 +36,11 @@ void tow_filling_add(tow_filling_t *filling, const tow_stream_t *stream, const b
         filling->since_ms = tow_now_ms();
     }
     if (!parts->change || !parts->has_id) {
-        record.kind = 'e';
+        record.kind = TOW_RECORD_EVENT;
         record.database = record.collection = "";
         record.id = (tow_value_t){0, event->len, bson_get_data(event)};
-    } else if (parts->operation[0] == 'i') {
-        record.kind = 'i';
+    } else if (parts->kind == TOW_OPERATION_INSERT) {
+        record.kind = TOW_RECORD_INSERT;
     }
     tow_record_append(&filling->records, &record);
     filling->count++;

@@ -86,7 +86,7 @@ bool tow_record_next(const tow_buffer_t *block, size_t *position, tow_record_t *
     at = block->data + *position + sizeof head;
     if (at[head.database_length] || at[names - 1])
         return false;
-    out->kind = (char)head.kind;
+    out->kind = (tow_record_kind_t)head.kind;
     out->database = (const char *)at;
     out->collection = (const char *)at + head.database_length + 1;
     out->id = (tow_value_t){head.type, head.length, at + names};
@@ -108,6 +108,38 @@ static void parse_namespace(bson_iter_t *field, tow_event_t *out)
         else if (!strcmp(bson_iter_key(&child), "coll"))
             tow_iter_text(&child, &out->collection);
     }
+}
+
+tow_operation_t tow_operation_of(const char *text)
+{
+    static const struct {
+        const char *text;
+        tow_operation_t operation;
+    } words[] = {
+        {"insert", TOW_OPERATION_INSERT},
+        {"update", TOW_OPERATION_UPDATE},
+        {"replace", TOW_OPERATION_REPLACE},
+        {"delete", TOW_OPERATION_DELETE},
+        {"drop", TOW_OPERATION_DROP},
+        {"dropDatabase", TOW_OPERATION_DROP_DATABASE},
+        {"rename", TOW_OPERATION_RENAME},
+        {"invalidate", TOW_OPERATION_INVALIDATE},
+        {"create", TOW_OPERATION_CREATE},
+        {"createIndexes", TOW_OPERATION_CREATE_INDEXES},
+        {"dropIndexes", TOW_OPERATION_DROP_INDEXES},
+        {"modify", TOW_OPERATION_MODIFY},
+    };
+
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (!strcmp(text, words[i].text))
+            return words[i].operation;
+    return TOW_OPERATION_OTHER;
+}
+
+static bool is_change(tow_operation_t kind)
+{
+    return kind == TOW_OPERATION_INSERT || kind == TOW_OPERATION_UPDATE ||
+           kind == TOW_OPERATION_REPLACE || kind == TOW_OPERATION_DELETE;
 }
 
 void tow_event_parse(const bson_t *event, tow_event_t *out)
@@ -134,6 +166,6 @@ void tow_event_parse(const bson_t *event, tow_event_t *out)
             out->id = tow_value_of(&child);
         }
     }
-    out->change = !strcmp(out->operation, "insert") || !strcmp(out->operation, "update") ||
-                  !strcmp(out->operation, "replace") || !strcmp(out->operation, "delete");
+    out->kind = tow_operation_of(out->operation);
+    out->change = is_change(out->kind);
 }

@@ -21,8 +21,16 @@
 #include "engine/state/key.h"
 #include "oplog/ledger.h"
 
+typedef enum { /* as it is on disk */
+    TOW_RECORD_INSERT = 'i',
+    TOW_RECORD_CHANGE = 'c',
+    TOW_RECORD_EVENT = 'e',
+    TOW_RECORD_REFETCH = 'r',
+    TOW_RECORD_ANEW = 'a'
+} tow_record_kind_t;
+
 typedef struct {
-    char kind;
+    tow_record_kind_t kind;
     const char *database, *collection; /* "" for 'e' */
     tow_value_t id;                    /* of a key; for 'e' its data is the event */
     tow_optime_t time;
@@ -36,9 +44,28 @@ void tow_record_append(tow_buffer_t *block, const tow_record_t *record);
 bool tow_record_next(const tow_buffer_t *block, size_t *position, tow_record_t *out,
                      bool *out_broken);
 
+/* What a change event says has happened. */
+typedef enum {
+    TOW_OPERATION_OTHER, /* what this version does not know, and what concerns no namespace */
+    TOW_OPERATION_INSERT,
+    TOW_OPERATION_UPDATE,
+    TOW_OPERATION_REPLACE,
+    TOW_OPERATION_DELETE,
+    TOW_OPERATION_DROP,
+    TOW_OPERATION_DROP_DATABASE,
+    TOW_OPERATION_RENAME,
+    TOW_OPERATION_INVALIDATE,
+    TOW_OPERATION_CREATE, /* this and what follows: from 6.0 on */
+    TOW_OPERATION_CREATE_INDEXES,
+    TOW_OPERATION_DROP_INDEXES,
+    TOW_OPERATION_MODIFY
+} tow_operation_t;
+tow_operation_t tow_operation_of(const char *text);
+
 /* The parts of a change event that routing needs; all borrowed from the event. */
 typedef struct {
-    const char *operation;
+    tow_operation_t kind;
+    const char *operation; /* the server's word for it */
     const char *database, *collection;
     tow_optime_t time;
     bool has_id;

@@ -13,7 +13,8 @@ static tow_block_t *make_block(const char *database, const char *collection, con
 
     tow_record_begin(&block->records, &none, 0);
     for (uint32_t i = 0; i < count; i++) {
-        tow_record_t record = {anew ? 'a' : 'r', database, collection, ids[i], time};
+        tow_record_t record = {anew ? TOW_RECORD_ANEW : TOW_RECORD_REFETCH, database, collection,
+                               ids[i], time};
 
         tow_record_append(&block->records, &record);
     }

@@ -99,8 +99,9 @@ static bool route(tow_replay_t *replay, tow_block_t *block, const tow_record_t *
     tow_item_t item = {.id = record->id,
                        .time = record->time,
                        .block = block,
-                       .repair = record->kind == 'r' || record->kind == 'a',
-                       .anew = record->kind == 'a'};
+                       .repair = record->kind == TOW_RECORD_REFETCH ||
+                                 record->kind == TOW_RECORD_ANEW,
+                       .anew = record->kind == TOW_RECORD_ANEW};
     tow_gate_t gate;
 
     if (replay->options.touched && !item.repair)
@@ -126,7 +127,7 @@ static bool route(tow_replay_t *replay, tow_block_t *block, const tow_record_t *
         skip(replay, block);
         return true;
     }
-    item.fresh = record->kind == 'i';
+    item.fresh = record->kind == TOW_RECORD_INSERT;
     if (gate == TOW_GATE_APPLY && event && record->time > replay->horizon) {
         item.event = bson_get_data(event);
         item.event_length = event->len;
@@ -160,7 +161,7 @@ static bool dispatch_keys(tow_replay_t *replay, tow_block_t *block, tow_error_t 
     bool broken;
 
     while (tow_record_next(&block->records, &position, &record, &broken)) {
-        if (record.kind == 'e') {
+        if (record.kind == TOW_RECORD_EVENT) {
             bson_t event;
             tow_event_t parsed;
 
@@ -189,7 +190,8 @@ static bool dispatch_events(tow_replay_t *replay, tow_block_t *block, tow_error_
 
         tow_event_parse(&event, &parsed);
         if (parsed.change && parsed.has_id) {
-            tow_record_t record = {parsed.operation[0] == 'i' ? 'i' : 'c', parsed.database,
+            bool insert = parsed.kind == TOW_OPERATION_INSERT;
+            tow_record_t record = {insert ? TOW_RECORD_INSERT : TOW_RECORD_CHANGE, parsed.database,
                                    parsed.collection, parsed.id, parsed.time};
 
             if (!route(replay, block, &record, &event, error))

@@ -1,10 +1,9 @@
 /* translate.c: see translate.h. */
 #include "oplog/translate.h"
 
-#include <string.h>
-
 #include "engine/link/reply.h"
 #include "engine/state/write.h"
+#include "oplog/record.h"
 
 /* A document that `update` writes as it stands. */
 static tow_statement_t translate_document(const bson_iter_t *field, bson_t *document)
@@ -16,14 +15,16 @@ static tow_statement_t translate_document(const bson_iter_t *field, bson_t *docu
 
 tow_statement_t tow_translate(const bson_t *event, bson_t *document, bool merged)
 {
-    const char *operation;
+    tow_operation_t operation;
+    const char *text;
     bson_iter_t field;
 
-    if (!tow_field_text(event, "operationType", &operation))
+    if (!tow_field_text(event, "operationType", &text))
         return TOW_STATEMENT_REFETCH;
-    if (!strcmp(operation, "delete"))
+    operation = tow_operation_of(text);
+    if (operation == TOW_OPERATION_DELETE)
         return merged ? TOW_STATEMENT_REFETCH : TOW_STATEMENT_DELETE;
-    if ((!strcmp(operation, "insert") || !strcmp(operation, "replace")) &&
+    if ((operation == TOW_OPERATION_INSERT || operation == TOW_OPERATION_REPLACE) &&
         bson_iter_init_find(&field, event, "fullDocument"))
         return translate_document(&field, document);
     return TOW_STATEMENT_REFETCH;

@@ -4,7 +4,6 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "engine/base/clock.h"
 #include "engine/link/reply.h"
@@ -49,11 +48,11 @@ static void tell(tow_watch_t *watch, const bson_t *event, const tow_event_t *par
 
     if (parts->change && parts->has_id) {
         options->key(options->data, parts->database, parts->collection, parts->id);
-    } else if (!strcmp(parts->operation, "drop") || !strcmp(parts->operation, "dropDatabase") ||
-               !strcmp(parts->operation, "rename")) {
+    } else if (parts->kind == TOW_OPERATION_DROP || parts->kind == TOW_OPERATION_DROP_DATABASE ||
+               parts->kind == TOW_OPERATION_RENAME) {
         options->gone(options->data, parts->database, parts->collection);
         tell_target(options, event);
-    } else if (!strcmp(parts->operation, "invalidate")) {
+    } else if (parts->kind == TOW_OPERATION_INVALIDATE) {
         options->gap(options->data, parts->operation);
     }
 }

@@ -23,7 +23,7 @@ static void check_event(const bson_t *event)
 {
     tow_buffer_t block = {0};
     bson_t token = BSON_INITIALIZER, document;
-    tow_record_t record = {.kind = 'c', .database = "", .collection = ""}, found;
+    tow_record_t record = {.kind = TOW_RECORD_CHANGE, .database = "", .collection = ""}, found;
     tow_event_t parsed;
     size_t position = 0;
     bool broken = false;
@@ -32,7 +32,8 @@ static void check_event(const bson_t *event)
     if (tow_translate(event, &document, false) == TOW_STATEMENT_REPLACE)
         HOLDS(tow_is_updatable(&document));
     if (parsed.change && parsed.has_id) {
-        record = (tow_record_t){'c', parsed.database, parsed.collection, parsed.id, parsed.time};
+        record = (tow_record_t){TOW_RECORD_CHANGE,
+                                parsed.database, parsed.collection, parsed.id, parsed.time};
         tow_record_begin(&block, &token, 1);
         tow_record_append(&block, &record);
         HOLDS(tow_record_next(&block, &position, &found, &broken) && !broken);

@@ -258,7 +258,8 @@ static void fill_keys(tow_block_t *block, const told_t *told, uint32_t count)
 
     tow_record_begin(&block->records, before, 0);
     for (uint32_t i = 0; i < count; i++) {
-        tow_record_t record = {.kind = *told[i].operation == 'i' ? 'i' : 'c',
+        bool insert = *told[i].operation == 'i';
+        tow_record_t record = {.kind = insert ? TOW_RECORD_INSERT : TOW_RECORD_CHANGE,
                                .database = "d",
                                .collection = told[i].collection,
                                .id = value_of(&told[i].id),
@@ -270,7 +271,7 @@ static void fill_keys(tow_block_t *block, const told_t *told, uint32_t count)
             append_event(&batch, 0, &told[i]);
             bson_iter_init(&iter, &batch);
             bson_iter_next(&iter);
-            record.kind = 'e';
+            record.kind = TOW_RECORD_EVENT;
             record.database = record.collection = "";
             record.id = tow_value_of(&iter);
             record.id.type = 0;

@@ -257,7 +257,7 @@ static void keys_are_recorded_with_what_the_gate_needs(void **state)
     assert_true(tow_record_previous(&block->records, &previous, &time));
     assert_int_equal(token_of(&previous), 1);
     assert_true(tow_record_next(&block->records, &position, &record, &broken));
-    assert_int_equal(record.kind, 'i');
+    assert_int_equal(record.kind, TOW_RECORD_INSERT);
     assert_int_equal(record.time, 9);
     assert_string_equal(record.database, "d");
     assert_string_equal(record.collection, "a");
