@@ -1,15 +1,4 @@
-/* spool.c: see spool.h. A frame on disk, little-endian:
- *
- *   offset  bytes  meaning
- *   0       4      magic "TwF1"
- *   4       4      length of the token's BSON
- *   8       4      length of the compressed records
- *   12      4      length of the records
- *   16      4      count of records
- *   20      4      zero
- *   24      8      cluster time of the last event
- *   32      8      XXH64 of bytes 0–31, token and compressed records
- *   40      …      token, compressed records (one zstd frame)
+/* spool.c: see spool.h.
  *
  * The folder holds `id` (the run series) and `lock` besides 00000001.spool and so on. */
 #include "oplog/spool.h"
@@ -25,15 +14,11 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
 #include <zstd.h>
 
 #include "engine/base/file.h"
+#include "oplog/frame.h"
 #include "oplog/spool_internal.h"
-
-enum { HEAD_BYTES = 40, SUMMED_BYTES = 32, LENGTH_MOST = 256 * 1024 * 1024 };
-
-static const char magic[4] = {'T', 'w', 'F', '1'};
 
 struct tow_spool {
     char *folder;
@@ -50,96 +35,9 @@ struct tow_spool {
     uint64_t *sizes;             /* of segments first … last, by number - first */
 };
 
-typedef struct {
-    uint32_t token_bytes, compressed_bytes, raw_bytes, records;
-    uint64_t time, sum;
-} head_t;
-
-static void put32(uint8_t *at, uint32_t value)
-{
-    value = BSON_UINT32_TO_LE(value);
-    memcpy(at, &value, sizeof value);
-}
-
-static void put64(uint8_t *at, uint64_t value)
-{
-    value = BSON_UINT64_TO_LE(value);
-    memcpy(at, &value, sizeof value);
-}
-
-static uint32_t get32(const uint8_t *at)
-{
-    uint32_t value;
-
-    memcpy(&value, at, sizeof value);
-    return BSON_UINT32_FROM_LE(value);
-}
-
-static uint64_t get64(const uint8_t *at)
-{
-    uint64_t value;
-
-    memcpy(&value, at, sizeof value);
-    return BSON_UINT64_FROM_LE(value);
-}
-
 static char *path_of(const tow_spool_t *spool, uint32_t segment)
 {
     return tow_format("%s/%08u.spool", spool->folder, segment);
-}
-
-static bool read_fully(int file, void *out, size_t length, uint64_t offset)
-{
-    uint8_t *at = out;
-
-    while (length) {
-        ssize_t got = pread(file, at, length, (off_t)offset);
-
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0)
-            return false;
-        at += got;
-        offset += (uint64_t)got;
-        length -= (size_t)got;
-    }
-    return true;
-}
-
-static bool parse_head(const uint8_t bytes[HEAD_BYTES], head_t *out)
-{
-    if (memcmp(bytes, magic, sizeof magic) != 0)
-        return false;
-    out->token_bytes = get32(bytes + 4);
-    out->compressed_bytes = get32(bytes + 8);
-    out->raw_bytes = get32(bytes + 12);
-    out->records = get32(bytes + 16);
-    out->time = get64(bytes + 24);
-    out->sum = get64(bytes + 32);
-    return out->token_bytes >= 5 && out->token_bytes < LENGTH_MOST &&
-           out->compressed_bytes < LENGTH_MOST && out->raw_bytes < LENGTH_MOST;
-}
-
-/* Reads a frame's head and body and checks the sum; false: short or broken. */
-static bool read_frame(int file, uint64_t offset, head_t *out_head, tow_buffer_t *out_body)
-{
-    uint8_t bytes[HEAD_BYTES];
-    XXH64_state_t *state;
-    bool good;
-
-    if (!read_fully(file, bytes, sizeof bytes, offset) || !parse_head(bytes, out_head))
-        return false;
-    tow_buffer_clear(out_body);
-    tow_buffer_extend(out_body, (size_t)out_head->token_bytes + out_head->compressed_bytes);
-    if (!read_fully(file, out_body->data, out_body->length, offset + HEAD_BYTES))
-        return false;
-    state = XXH64_createState();
-    XXH64_reset(state, 0);
-    XXH64_update(state, bytes, SUMMED_BYTES);
-    XXH64_update(state, out_body->data, out_body->length);
-    good = XXH64_digest(state) == out_head->sum;
-    XXH64_freeState(state);
-    return good;
 }
 
 static bool fail_broken(const tow_spool_t *spool, uint32_t segment, uint64_t offset,
@@ -233,20 +131,6 @@ static bool check_id(tow_spool_t *spool, const char *id, tow_error_t *error)
     return ok;
 }
 
-/* Whether a whole frame stands anywhere behind a bad one. */
-static bool good_frame_behind(int file, uint64_t offset, uint64_t size, tow_buffer_t *body)
-{
-    for (uint64_t at = offset + 1; at + HEAD_BYTES <= size; at++) {
-        char found[sizeof magic];
-        head_t head;
-
-        if (read_fully(file, found, sizeof found, at) && !memcmp(found, magic, sizeof magic) &&
-            read_frame(file, at, &head, body))
-            return true;
-    }
-    return false;
-}
-
 /* Takes the last segment's length; a torn or broken last frame is cut off. */
 static bool scan(tow_spool_t *spool, tow_error_t *error)
 {
@@ -261,19 +145,19 @@ static bool scan(tow_spool_t *spool, tow_error_t *error)
         int file = tow_file_open(path, i == spool->last ? O_RDWR : O_RDONLY);
         struct stat status;
         uint64_t offset = 0;
-        head_t head;
+        tow_frame_head_t head;
 
         free(path);
         if (file < 0 || fstat(file, &status)) {
             ok = fail_broken(spool, i, 0, error);
             break;
         }
-        while (offset < (uint64_t)status.st_size && read_frame(file, offset, &head, &body))
-            offset += HEAD_BYTES + body.length;
+        while (offset < (uint64_t)status.st_size && tow_frame_read(file, offset, &head, &body))
+            offset += TOW_FRAME_HEAD_BYTES + body.length;
         if (offset < (uint64_t)status.st_size) {
             /* Torn: the bad frame is the last thing on disk. */
             bool torn = i == spool->last &&
-                        !good_frame_behind(file, offset, (uint64_t)status.st_size, &body);
+                        !tow_frame_follows(file, offset, (uint64_t)status.st_size, &body);
 
             if (!torn || ftruncate(file, (off_t)offset))
                 ok = fail_broken(spool, i, offset, error);
@@ -368,17 +252,17 @@ bool tow_spool_each(tow_spool_t *spool, tow_spool_each_fn each, void *data, tow_
             return fail_broken(spool, i, 0, error);
         while (ok && offset < size) {
             tow_spool_frame_t frame;
-            head_t head;
+            tow_frame_head_t head;
             bson_t token;
 
-            if (!read_frame(file, offset, &head, &body) ||
+            if (!tow_frame_read(file, offset, &head, &body) ||
                 !bson_init_static(&token, body.data, head.token_bytes)) {
                 ok = fail_broken(spool, i, offset, error);
                 break;
             }
             frame = (tow_spool_frame_t){head.records, head.time, &token};
             ok = each(data, (tow_spool_place_t){i, offset}, &frame, error);
-            offset += HEAD_BYTES + body.length;
+            offset += TOW_FRAME_HEAD_BYTES + body.length;
         }
         close(file);
     }
@@ -436,35 +320,11 @@ bool tow_spool_append(tow_spool_t *spool, const void *data, size_t length,
                       const tow_spool_frame_t *frame, tow_spool_place_t *out_place,
                       tow_error_t *error)
 {
-    size_t bound = ZSTD_compressBound(length), compressed;
     tow_buffer_t *out = &spool->scratch;
-    XXH64_state_t *state;
-    uint8_t *at;
     bool ok = true;
 
-    tow_buffer_clear(out);
-    tow_buffer_extend(out, HEAD_BYTES + frame->token->len + bound);
-    at = out->data;
-    memcpy(at + HEAD_BYTES, bson_get_data(frame->token), frame->token->len);
-    compressed = ZSTD_compressCCtx(spool->compressor, at + HEAD_BYTES + frame->token->len, bound,
-                                   data, length, 1);
-    if (ZSTD_isError(compressed))
-        return tow_fail(error, TOW_ERROR_SPOOL, "zstd: %s", ZSTD_getErrorName(compressed));
-    out->length = HEAD_BYTES + frame->token->len + compressed;
-    memset(at, 0, HEAD_BYTES);
-    memcpy(at, magic, sizeof magic);
-    put32(at + 4, frame->token->len);
-    put32(at + 8, (uint32_t)compressed);
-    put32(at + 12, (uint32_t)length);
-    put32(at + 16, frame->records);
-    put64(at + 24, frame->time);
-    state = XXH64_createState();
-    XXH64_reset(state, 0);
-    XXH64_update(state, at, SUMMED_BYTES);
-    XXH64_update(state, at + HEAD_BYTES, out->length - HEAD_BYTES);
-    put64(at + 32, XXH64_digest(state));
-    XXH64_freeState(state);
-
+    if (!tow_frame_build(out, spool->compressor, data, length, frame, error))
+        return false;
     pthread_mutex_lock(&spool->lock);
     if (spool->file < 0 || (spool->end && spool->end + out->length > spool->segment_bytes))
         ok = next_segment(spool, error);
@@ -515,19 +375,12 @@ bool tow_spool_read(tow_spool_t *spool, tow_spool_place_t place, tow_buffer_t *o
     char *path = path_of(spool, place.segment);
     int file = open(path, O_RDONLY | O_CLOEXEC);
     tow_buffer_t body = {0};
-    head_t head;
-    size_t length = 0;
+    tow_frame_head_t head;
     bool ok;
 
     free(path);
-    ok = file >= 0 && read_frame(file, place.offset, &head, &body);
-    if (ok) {
-        tow_buffer_clear(out);
-        tow_buffer_extend(out, head.raw_bytes);
-        length = ZSTD_decompress(out->data, head.raw_bytes, body.data + head.token_bytes,
-                                 head.compressed_bytes);
-        ok = !ZSTD_isError(length) && length == head.raw_bytes;
-    }
+    ok = file >= 0 && tow_frame_read(file, place.offset, &head, &body) &&
+         tow_frame_unpack(&head, &body, out);
     tow_buffer_free(&body);
     if (file >= 0)
         close(file);
