@@ -12,7 +12,7 @@ def add(name, what, file, old, new, *suites):
 # Replay ---------------------------------------------------------------------------------------------
 
 add("skip-all", "every change passes for one that is on the destination", "oplog/replay.c",
-    "    item.fresh = record->kind == 'i';\n", "    skip(replay, block);\n    return true;\n", "unit_replay")
+    "    item.fresh = record->kind == TOW_RECORD_INSERT;\n", "    skip(replay, block);\n    return true;\n", "unit_replay")
 add("skip-dirty", "what a read may have missed is skipped", "oplog/replay.c",
     "if (gate == TOW_GATE_SKIP) {", "if (gate != TOW_GATE_APPLY) {", "unit_history")
 add("barrier-no-wait", "a drop does not wait for the writes before it", "oplog/replay.c",
@@ -47,7 +47,8 @@ add("refetch-keeps", "what is gone at the source stays", "oplog/refetch.c",
 add("insert-again", "a refused insert is tried as an insert for ever", "oplog/refetch.c",
     "        key->fresh = false; /* it is there already", "        ; /* it is there already", "unit_history")
 add("update-applied", "an update event is applied as a replacement without its document", "oplog/translate.c",
-    "if (!strcmp(operation, \"delete\"))", "if (strcmp(operation, \"insert\") && strcmp(operation, \"replace\"))",
+    "if (operation == TOW_OPERATION_DELETE)",
+    "if (operation != TOW_OPERATION_INSERT && operation != TOW_OPERATION_REPLACE)",
     "unit_translate", "unit_replay")
 
 # Untangling -----------------------------------------------------------------------------------------
@@ -161,18 +162,22 @@ add("spool-keep", "of the spool is kept what is not dispatched yet", "oplog/ledg
 # Tail -----------------------------------------------------------------------------------------------
 
 add("tail-no-seal", "an idle token comes before the keys read before it", "oplog/tail.c",
-    "    if (count == 0) {\n        if (!seal(tail, error))\n            return false;\n", "    if (count == 0) {\n",
-    "unit_tail")
+    "    if (!seal(tail, error))\n        return false;\n    tow_stream_take", "    tow_stream_take", "unit_tail")
 add("tail-resume", "a broken stream begins anew instead of after its last token", "oplog/tail.c",
-    "open_stream(tail, &tail->token, direct,", "open_stream(tail, NULL, direct,",
-    "unit_tail")
+    "open_stream(tail, TOW_STREAM_AFTER, direct,", "open_stream(tail, TOW_STREAM_NOW, direct,", "unit_tail")
 add("tail-change-mode", "keys read before the change of modes are left behind", "oplog/tail.c",
-    "if (!seal(tail, error) || !open_stream", "if (!open_stream", "unit_tail")
-add("tail-idle-time", "an opaque idle token has the time of its reply", "oplog/tail.c",
-    "        move_token(tail, &token, token_time(&token, known));\n",
-    "        move_token(tail, &token, token_time(&token, tow_reply_time(reply)));\n", "unit_tail")
+    "(!seal(tail, error) || !open_stream", "(!open_stream", "unit_tail")
+add("tail-idle-time", "an opaque idle token has the time of its reply", "oplog/stream.c",
+    "    stream->cursor = ok ? out->cursor.id : 0;\n",
+    "    stream->cursor = ok ? out->cursor.id : 0;\n    out->known = tow_reply_time(reply);\n", "unit_stream")
 add("tail-projected", "direct mode gets events without their documents", "oplog/tail.c",
-    "    if (!direct)\n        append_projection", "    if (true)\n        append_projection", "unit_tail")
+    "direct ? NULL : key_fields", "key_fields", "unit_tail")
+add("stream-early", "the position moves when a batch arrives, not when it was taken in", "oplog/stream.c",
+    "    stream->cursor = ok ? out->cursor.id : 0;\n",
+    "    stream->cursor = ok ? out->cursor.id : 0;\n    if (ok && out->cursor.has_token)\n"
+    "        tow_stream_move(stream, &out->cursor.token, 0);\n", "unit_stream")
+add("stream-lost", "a stream whose position is gone is opened there again", "oplog/stream.c",
+    "    if (tow_error_history_lost(error))\n        return TOW_STREAM_LOST;\n", "", "unit_stream")
 
 # Spool ----------------------------------------------------------------------------------------------
 
@@ -180,7 +185,7 @@ add("no-sync", "the spool is not synced", "oplog/spool.c",
     "        ok = fdatasync(file) == 0;\n", "        ok = true;\n", "unit_spool")
 add("segment-no-sync", "a full segment of the spool is not synced", "oplog/spool.c",
     "        fdatasync(spool->file);\n", "", "unit_spool")
-add("spool-unsummed", "a broken frame of the spool is taken", "oplog/spool.c",
+add("spool-unsummed", "a broken frame of the spool is taken", "oplog/frame.c",
     "good = XXH64_digest(state) == out_head->sum;", "good = XXH64_digest(state) != 1;", "unit_spool")
 add("spool-torn", "what stands after a broken frame is cut off", "oplog/spool.c",
     "            bool torn = i == spool->last &&\n", "            bool torn = i == spool->last ||\n", "unit_spool")
