@@ -1,0 +1,276 @@
+/* ddl_rename.c: a rename is the one case where keys outlive their collection: dirty keys move to
+ * the new name, and so do keys that were refetched under the old name when it may have been gone
+ * already. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/link/reply.h"
+#include "oplog/ddl_internal.h"
+
+enum { NAMESPACE_NOT_FOUND = 26, NAMESPACE_EXISTS = 48 };
+
+/* Keys on their way from the old name to the new one. */
+typedef struct moved {
+    struct moved *next;
+    bson_t id;
+    tow_optime_t time;
+    tow_block_t *block;
+} moved_t;
+
+static bool is_not_found(const tow_error_t *error)
+{
+    return error->server_code == NAMESPACE_NOT_FOUND;
+}
+
+static bool run_on_destination(ddl_t *ddl, const char *database, const bson_t *command,
+                               tow_error_t *error)
+{
+    tow_send_options_t send = {.flags = TOW_SEND_WRITE | TOW_SEND_RETRY};
+    bson_t reply;
+    bool ok = tow_conn_command(ddl->replay->destination, database, command, &send, &reply, error);
+
+    bson_destroy(&reply);
+    return ok;
+}
+
+static void keep_moved(moved_t **list, tow_value_t id, tow_optime_t time, tow_block_t *block)
+{
+    moved_t *moved = tow_alloc(sizeof *moved);
+
+    bson_init(&moved->id);
+    tow_value_append(&moved->id, "_id", 3, id);
+    moved->time = time;
+    moved->block = block;
+    moved->next = *list;
+    *list = moved;
+}
+
+typedef struct {
+    ddl_t *ddl;
+    moved_t **list;
+} suspects_t;
+
+static void keep_suspect(void *data, tow_value_t id)
+{
+    suspects_t *suspects = data;
+
+    tow_ledger_hold(suspects->ddl->replay->options.ledger, suspects->ddl->block);
+    keep_moved(suspects->list, id, suspects->ddl->time, suspects->ddl->block);
+}
+
+/* Takes the dirty keys of the old name away, and those read under it at or after the rename. */
+static void take_moved(ddl_t *ddl, const tow_namespace_t *from, moved_t **out)
+{
+    suspects_t suspects = {ddl, out};
+
+    for (uint32_t i = 0; i < ddl->replay->lane_count; i++) {
+        tow_dirty_t *dirty = ddl->replay->lanes[i].dirty;
+
+        for (tow_dirty_key_t *key = tow_dirty_detach(dirty, from), *next; key; key = next) {
+            next = key->next;
+            keep_moved(out, tow_dirty_id(key), key->time > ddl->time ? key->time : ddl->time,
+                       key->block);
+            tow_dirty_forget(dirty, key, false);
+        }
+        tow_recent_detach(dirty, from, ddl->time, keep_suspect, &suspects);
+    }
+}
+
+/* Makes the taken keys dirty under the new name; with NULL they are settled. */
+static void give_moved(ddl_t *ddl, moved_t *list, tow_namespace_t *to)
+{
+    while (list) {
+        moved_t *moved = list;
+        tow_value_t id = {0};
+
+        if (to && tow_value_id(&moved->id, &id)) {
+            unsigned hash = tow_item_hash(to, id);
+
+            tow_dirty_mark(tow_lane_of(ddl->replay, to, hash)->dirty, to, id, hash, moved->time,
+                           moved->block, false);
+        } else {
+            tow_ledger_settle(ddl->replay->options.ledger, moved->block, 1);
+        }
+        list = moved->next;
+        bson_destroy(&moved->id);
+        free(moved);
+    }
+}
+
+/* Too many reads to remember one by one may have been made since the rename. */
+static bool horizon_passed(const ddl_t *ddl)
+{
+    for (uint32_t i = 0; i < ddl->replay->lane_count; i++)
+        if (tow_dirty_horizon(ddl->replay->lanes[i].dirty) >= ddl->time)
+            return true;
+    return false;
+}
+
+/* renameCollection on the destination. *out_found false: the old name is not there, or not the
+ * job's. That it is not there is also what a server says whose first answer was lost: then the new
+ * name has what the old one had. */
+static bool rename_on_destination(ddl_t *ddl, const tow_namespace_t *from, const char *database,
+                                  const char *name, bool *out_found, tow_error_t *error)
+{
+    const tow_ddl_handler_t *handler = &ddl->replay->options.ddl;
+    tow_conn_t *destination = ddl->replay->destination;
+    uint8_t before[16], after[16];
+    bson_t command;
+    bool ok, known, there;
+    char *to;
+
+    *out_found = true;
+    if (handler->may_rename &&
+        !handler->may_rename(handler->data, destination, from, database, name, out_found, error))
+        return false;
+    if (!*out_found)
+        return true;
+    to = tow_format("%s.%s", database, name);
+    bson_init(&command);
+    ok = tow_ddl_read_uuid(destination, from->database, from->name, before, &known, error);
+    bson_append_utf8(&command, "renameCollection", -1, from->ns, -1);
+    bson_append_utf8(&command, "to", -1, to, -1);
+    bson_append_bool(&command, "dropTarget", -1, true);
+    /* Only a view is not dropped with the rest: it was there before, or is there later. */
+    if (ok && !run_on_destination(ddl, "admin", &command, error) &&
+        !(error->server_code == NAMESPACE_EXISTS &&
+          tow_ddl_drop_on_destination(ddl, database, name, error) &&
+          run_on_destination(ddl, "admin", &command, error))) {
+        ok = is_not_found(error) &&
+             tow_ddl_read_uuid(destination, database, name, after, &there, error);
+        *out_found = ok && known && there && !memcmp(before, after, sizeof after);
+    }
+    bson_destroy(&command);
+    if (ok && *out_found && handler->renamed)
+        ok = handler->renamed(handler->data, destination, from->ns, database, name, error);
+    if (!ok)
+        tow_fail_context(error, "rename %s to %s", from->ns, to);
+    free(to);
+    return ok;
+}
+
+static tow_namespace_t *add_renamed(ddl_t *ddl, const tow_namespace_t *from, const char *database,
+                                    const char *name, const uint8_t uuid[16])
+{
+    tow_collection_info_t info = {.database = (char *)database,
+                                  .name = (char *)name,
+                                  .type = from->type,
+                                  .options = from->options,
+                                  .capped = from->capped,
+                                  .clustered = from->clustered,
+                                  .collated = from->collated};
+    tow_namespaces_t *table = ddl->replay->options.namespaces;
+    tow_namespace_t *to;
+
+    memcpy(info.uuid, uuid, sizeof info.uuid);
+    to = tow_namespaces_add(table, &info, ddl->time);
+    tow_namespaces_set_ranges(table, to, NULL, 0);
+    return to;
+}
+
+/* Both names are ours and the old one was copied before: the destination renames too. `uuid`: of
+ * the source's collection under its new name. */
+static bool rename_exactly(ddl_t *ddl, tow_namespace_t *from, const char *database,
+                           const char *name, const uint8_t uuid[16], tow_error_t *error)
+{
+    const tow_ddl_handler_t *handler = &ddl->replay->options.ddl;
+    tow_namespace_t *target = tow_ddl_find(ddl, database, name), *to = NULL;
+    moved_t *moved = NULL;
+    char ns[512];
+    bool found, ok;
+
+    snprintf(ns, sizeof ns, "%s.%s", database, name);
+    if (target)
+        tow_ddl_discard_keys(ddl, target);
+    take_moved(ddl, from, &moved);
+    ok = rename_on_destination(ddl, from, database, name, &found, error);
+    if (ok && found) {
+        to = add_renamed(ddl, from, database, name, uuid);
+        tow_namespaces_drop(ddl->replay->options.namespaces, from);
+        ok = handler->forget(handler->data, from->ns, error) &&
+             handler->forget(handler->data, ns, error);
+    } else if (ok) {
+        tow_namespaces_drop(ddl->replay->options.namespaces, from);
+        ok = handler->forget(handler->data, from->ns, error) &&
+             tow_ddl_copy_again(ddl, database, name, error);
+    }
+    give_moved(ddl, moved, to);
+    return ok;
+}
+
+/* A rename that was carried out before the restart: only the keys have to move. */
+static bool rename_keys(ddl_t *ddl, tow_namespace_t *from, const char *database, const char *name,
+                        tow_error_t *error)
+{
+    tow_namespace_t *to = tow_ddl_find(ddl, database, name);
+    moved_t *moved = NULL;
+
+    if (!to)
+        to = tow_replay_ensure(ddl->replay, database, name, error);
+    if (!to)
+        return false;
+    take_moved(ddl, from, &moved);
+    /* The old name may be a later collection's by now: its keys are dirty there as well. */
+    for (moved_t *each = moved; each; each = each->next) {
+        tow_value_t id = {0};
+        unsigned hash;
+
+        if (!tow_value_id(&each->id, &id))
+            continue;
+        hash = tow_item_hash(from, id);
+        tow_ledger_hold(ddl->replay->options.ledger, ddl->block);
+        tow_dirty_mark(tow_lane_of(ddl->replay, from, hash)->dirty, from, id, hash, ddl->time,
+                       ddl->block, false);
+    }
+    give_moved(ddl, moved, to);
+    return true;
+}
+
+/* Each shard of a cluster tells of a rename, and sharded collections have another uuid behind it:
+ * what the source has under the new name says whether this one was carried out already. */
+static bool look_at_target(ddl_t *ddl, const char *database, const char *name, uint8_t out_uuid[16],
+                           bool *out_done, tow_error_t *error)
+{
+    bool found;
+
+    *out_done = false;
+    if (!tow_ddl_read_uuid(ddl->replay->source, database, name, out_uuid, &found, error))
+        return false;
+    *out_done = tow_ddl_has_uuid(tow_ddl_find(ddl, database, name), out_uuid);
+    return true;
+}
+
+bool tow_ddl_rename(ddl_t *ddl, tow_error_t *error)
+{
+    const char *database, *name;
+    const char *old_database = ddl->parsed.database, *old_name = ddl->parsed.collection;
+    tow_namespace_t *from = tow_ddl_find(ddl, old_database, old_name), *to;
+    bool takes_old = tow_ddl_takes(ddl, old_database, old_name), takes_new, done = false;
+    uint8_t uuid[16] = {0};
+
+    if (!tow_ddl_target(ddl, &database, &name))
+        return tow_fail(error, TOW_ERROR_SERVER, "a rename event does not say the new name");
+    takes_new = tow_ddl_takes(ddl, database, name);
+    if (!takes_new)
+        return takes_old ? tow_ddl_drop(ddl, old_database, old_name, error) : true;
+    to = tow_ddl_find(ddl, database, name);
+    if (to && tow_ddl_gate(ddl, to) == TOW_GATE_SKIP)
+        return takes_old ? tow_ddl_drop(ddl, old_database, old_name, error) : true;
+    if (ddl->done_before && from && tow_ddl_gate(ddl, from) != TOW_GATE_SKIP &&
+        !rename_keys(ddl, from, database, name, error))
+        return false;
+    if (ddl->done_before)
+        return !(from && from->placeholder) || tow_ddl_drop(ddl, old_database, old_name, error);
+    if (from)
+        memcpy(uuid, from->uuid, sizeof uuid);
+    if (ddl->replay->merged && !look_at_target(ddl, database, name, uuid, &done, error))
+        return false;
+    if (done)
+        return takes_old ? tow_ddl_drop(ddl, old_database, old_name, error) : true;
+    if (takes_old && from && tow_ddl_gate(ddl, from) == TOW_GATE_APPLY &&
+        (!to || tow_ddl_gate(ddl, to) == TOW_GATE_APPLY) && !horizon_passed(ddl))
+        return rename_exactly(ddl, from, database, name, uuid, error);
+    if (takes_old && !tow_ddl_drop(ddl, old_database, old_name, error))
+        return false;
+    return tow_ddl_copy_again(ddl, database, name, error);
+}
