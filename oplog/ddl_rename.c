@@ -267,7 +267,8 @@ bool tow_ddl_rename(ddl_t *ddl, tow_error_t *error)
         return false;
     if (done)
         return takes_old ? tow_ddl_drop(ddl, old_database, old_name, error) : true;
-    if (takes_old && from && tow_ddl_gate(ddl, from) == TOW_GATE_APPLY &&
+    /* A placeholder has only what its events brought: the rest came with an earlier name. */
+    if (takes_old && from && !from->placeholder && tow_ddl_gate(ddl, from) == TOW_GATE_APPLY &&
         (!to || tow_ddl_gate(ddl, to) == TOW_GATE_APPLY) && !horizon_passed(ddl))
         return rename_exactly(ddl, from, database, name, uuid, error);
     if (takes_old && !tow_ddl_drop(ddl, old_database, old_name, error))

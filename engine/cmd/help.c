@@ -54,7 +54,7 @@ void cmd_help(FILE *out, const cmd_verb_t *verb)
                 : !strcmp(verb->operand, "shell") ? " bash|zsh"
                                                   : " DURATION");
         print_options(out, verb);
-        fputs("\nExit statuses: see README.md, \"Exit statuses\"; 0 is success.\n", out);
+        fputs("\nExit statuses: see man towline; 0 is success.\n", out);
         return;
     }
     fputs("towline moves live MongoDB deployments.\n\nUsage: towline VERB [options]\n\nVerbs:\n",

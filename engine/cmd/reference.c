@@ -121,6 +121,9 @@ int cmd_completion(tow_options_t *options)
     if (!strcmp(shell, "zsh"))
         puts("#compdef towline\nautoload -U +X bashcompinit && bashcompinit");
     print_bash();
+    /* zsh reads the file when it is asked for the first completion, which is this one. */
+    if (!strcmp(shell, "zsh"))
+        puts("[[ ${funcstack[1]} != _towline ]] || _bash_complete -F _towline");
     return 0;
 }
 
@@ -161,6 +164,101 @@ static void print_man_option(const tow_option_t *option)
     printf(".\nVerbs: %s. Environment: %s.\n", option->verbs, option->environment);
 }
 
+/* The README's table "Exit statuses", in its order; tests/packages holds the two together. */
+static const struct {
+    int status;
+    const char *meaning, *advice;
+} statuses[] = {
+    {0, "done (run), equal (verify), nothing failed (check, plan), stopped (serve)",
+     "a summary that could not be written to its file is on stderr"},
+    {1, "a bug, or the machine failed", "report it with the log"},
+    {2, "an option is unknown, malformed or out of range", "the message names it"},
+    {3, "a server cannot be reached, or refuses the login", "check host, port, TLS, user; run again"},
+    {4,
+     "unsuitable: standalone source, same deployment on both sides, unsupported collection, not "
+     "enough memory",
+     "the message says which"},
+    {5, "namespaces of the destination are in the way",
+     "drop or exclude them, or --clear-destination"},
+    {6, "restart with another source, destination or filter", "the same options, or another --job"},
+    {7, "another process holds the job, took it over, or removed its state",
+     "the message says which: stop that one, or another --job"},
+    {8, "a server's error that retries did not cure", "the message carries the server's"},
+    {9, "the source's oplog no longer reaches back, and no new stream can be opened",
+     "a new --job with --clear-destination, and a longer oplog"},
+    {10, "the spool cannot be written or is broken", "make room, or remove the folder named"},
+    {11, "the destination refuses an index", "mend the data, or --index-errors report"},
+    {12, "both sides differ", "see summary or report"},
+    {13, "cutover asked before the job is in sync", "wait for status to say that it is possible"},
+    {14, "the request does not fit the job's phase", ""},
+    {15, "the control server cannot be reached, or cannot listen", "check --listen"},
+    {16, "stopped by a signal", "the same command goes on"},
+    {17, "cancelled", "the message says what remains on the destination"},
+    {18, "the window ran out",
+     "the same command with --extend 24h, while the source's oplog reaches back"},
+};
+
+static void print_man_statuses(void)
+{
+    puts(".SH EXIT STATUS\nEach but 0 comes with one line on stderr that says what to do.");
+    for (size_t i = 0; i < sizeof statuses / sizeof *statuses; i++) {
+        printf(".TP\n.B %d\n", statuses[i].status);
+        print_roff(statuses[i].meaning);
+        if (*statuses[i].advice)
+            fputs(": ", stdout);
+        print_roff(statuses[i].advice);
+        puts(".");
+    }
+}
+
+static void print_man_files(void)
+{
+    static const char *const files[][2] = {
+        {"~/.local/state/towline/token",
+         "The secret that requests to the control server must show, made at the first start; the verbs "
+         "find it by themselves. XDG_STATE_HOME moves the folder."},
+        {"~/.local/state/towline/",
+         "Changes that do not fit into memory, and what is left of a job that is done: --spool."},
+        {"/etc/towline/NAME.env",
+         "Options of the systemd units, as environment variables. Packages only."},
+        {"/etc/towline/NAME/source.uri, destination.uri, token",
+         "Secrets of the systemd units, mode 0600. Packages only."},
+    };
+
+    puts(".SH FILES");
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        fputs(".TP\n.I ", stdout);
+        print_roff(files[i][0]);
+        putchar('\n');
+        print_roff(files[i][1]);
+        putchar('\n');
+    }
+}
+
+static void print_man_examples(void)
+{
+    static const char *const examples[][2] = {
+        {"Try everything that a start needs, and write nothing:",
+         "chmod 600 old.uri new.uri\n"
+         "towline check --source-file old.uri --destination-file new.uri"},
+        {"Copy, follow, and cut over when you say so:",
+         "towline run --source-file old.uri --destination-file new.uri --cutover manual\n"
+         "towline status\n"
+         "towline cutover"},
+        {"Compare two deployments, byte for byte:",
+         "towline verify --source-file old.uri --destination-file new.uri --report report.json"},
+        {"Wait for a job from the page or the HTTP API:",
+         "towline serve --source-file old.uri --destination-file new.uri"},
+    };
+
+    puts(".SH EXAMPLES");
+    for (size_t i = 0; i < sizeof examples / sizeof *examples; i++) {
+        printf(".PP\n%s\n.PP\n.in +4n\n.nf\n", examples[i][0]);
+        print_roff(examples[i][1]);
+        puts("\n.fi\n.in");
+    }
+}
+
 int cmd_man(tow_options_t *options)
 {
     size_t count;
@@ -179,8 +277,8 @@ int cmd_man(tow_options_t *options)
          "later before the earlier.");
     for (size_t i = 0; i < count; i++)
         print_man_option(&table[i]);
-    puts(".SH EXIT STATUS\n0 is success. The others are listed in the README, \"Exit statuses\"; "
-         "each "
-         "comes with one line on stderr that says what to do.");
+    print_man_statuses();
+    print_man_files();
+    print_man_examples();
     return 0;
 }

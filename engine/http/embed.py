@@ -1,15 +1,19 @@
 #!/usr/bin/env python3
-"""embed.py OUT.c FOLDER FILE…: the files' bytes as C arrays, in a table by their path below FOLDER."""
+"""embed.py OUT.c FOLDER VERSION FILE…: the files' bytes as C arrays, in a table by their path below FOLDER.
+
+`@VERSION@` in the page's HTML becomes the version."""
 import os
 import sys
 
-out, folder, files = sys.argv[1], sys.argv[2], sys.argv[3:]
+out, folder, version, files = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:]
 with open(out, "w", encoding="ascii") as target:
     target.write('#include "engine/http/files.h"\n\n')
     names = []
     for number, path in enumerate(files):
         with open(path, "rb") as source:
             data = source.read()
+        if path.endswith(".html"):
+            data = data.replace(b"@VERSION@", version.encode("ascii"))
         names.append((os.path.relpath(path, folder), number, len(data)))
         target.write("static const unsigned char file_%d[] = {" % number)
         target.write(",".join(str(byte) for byte in data) or "0")

@@ -117,7 +117,7 @@ def reference(scenario):
         scenario.expect("--workers" not in complete("towline", "status", "--"), "status has --workers")
     with scenario.case("zsh's script is bash's, loaded"):
         text = towline("completion", "zsh").stdout
-        scenario.expect(text.startswith("#compdef towline\n") and text.endswith(script), text[:200])
+        scenario.expect(text.startswith("#compdef towline\n") and script in text, text[:200])
         scenario.expect(towline("completion").returncode == EXIT["option"], "no shell was taken")
         scenario.expect(towline("completion", "fish").returncode == EXIT["option"], "fish was taken")
 
