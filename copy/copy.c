@@ -5,6 +5,7 @@
 
 #include "copy/internal.h"
 #include "engine/base/clock.h"
+#include "engine/link/codes.h"
 #include "engine/link/reply.h"
 
 tow_copy_t *tow_copy_new(const tow_copy_options_t *options)
@@ -418,7 +419,7 @@ static bool drop_withdrawn(tow_copy_t *copy, tow_conn_t *destination,
     if (whose == TOW_WHOSE_FOREIGN)
         return tow_copy_fail_foreign(collection->ns, error);
     if (!tow_copy_drop(destination, collection->database, collection->name, error) &&
-        error->server_code != TOW_BACKGROUND_OPERATION)
+        error->server_code != TOW_CODE_BACKGROUND_OPERATION_IN_PROGRESS_FOR_NAMESPACE)
         return false;
     pthread_mutex_lock(&copy->lock);
     wait_for(copy, copy->index_workers, copy->options.index_workers, collection);

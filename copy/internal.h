@@ -124,7 +124,6 @@ bool tow_copy_plan(tow_copy_t *copy, tow_conn_t *source, const tow_collection_in
                    uint32_t *out_count, tow_error_t *error);
 
 /* create.c */
-enum { TOW_BACKGROUND_OPERATION = 12587 }; /* before 4.4: no drop while an index is built */
 bool tow_copy_drop(tow_conn_t *destination, const char *database, const char *name,
                    tow_error_t *error);
 

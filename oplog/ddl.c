@@ -7,11 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/link/codes.h"
 #include "engine/link/reply.h"
 #include "oplog/replay_internal.h"
 #include "oplog/token.h"
-
-enum { NAMESPACE_NOT_FOUND = 26, NAMESPACE_EXISTS = 48 };
 
 typedef struct {
     tow_replay_t *replay;
@@ -33,7 +32,7 @@ typedef struct moved {
 
 static bool is_not_found(const tow_error_t *error)
 {
-    return error->server_code == NAMESPACE_NOT_FOUND;
+    return error->server_code == TOW_CODE_NAMESPACE_NOT_FOUND;
 }
 
 static bool takes(const ddl_t *ddl, const char *database, const char *name)
@@ -358,7 +357,7 @@ static bool rename_on_destination(ddl_t *ddl, const tow_namespace_t *from, const
     bson_append_bool(&command, "dropTarget", -1, true);
     /* Only a view is not dropped with the rest: it was there before, or is there later. */
     if (ok && !run_on_destination(ddl, "admin", &command, error) &&
-        !(error->server_code == NAMESPACE_EXISTS &&
+        !(error->server_code == TOW_CODE_NAMESPACE_EXISTS &&
           drop_on_destination(ddl, database, name, error) &&
           run_on_destination(ddl, "admin", &command, error))) {
         ok = is_not_found(error) && read_uuid(destination, database, name, after, &there, error);

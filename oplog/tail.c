@@ -7,25 +7,25 @@
 #include <string.h>
 
 #include "engine/base/clock.h"
+#include "engine/link/codes.h"
 #include "engine/link/reply.h"
 #include "engine/link/versions.h"
 #include "oplog/record.h"
 #include "oplog/token.h"
 
 enum {
-    AWAIT_MOST_MS = 5000,      /* … unless it needs longer to look through its oplog */
-    PACE_MS = 5,               /* between two requests that find little: events come in company */
-    PACE_EVENTS = 500,         /* what is not little */
-    HURRY_MS = 10,             /* the same, while somebody waits for the floor */
-    AWAIT_MS = 100,            /* how long the server holds an empty getMore: bounds the floor's delay */
-    BLOCK_BYTES = 256 * 1024,  /* keys of one block */
-    BLOCK_AGE_MS = 100,        /* and how long it is filled at most */
-    SYNC_MS = 1000,            /* between two syncs of the spool */
-    LARGE_EVENT_MS = 10000,    /* how long to stay in refetch mode after an event over 16 MB */
-    LOST_MS = 1000,            /* the same after a rollover, until that is known everywhere */
+    AWAIT_MOST_MS = 5000, /* … unless it needs longer to look through its oplog */
+    PACE_MS = 5,          /* between two requests that find little: events come in company */
+    PACE_EVENTS = 500,    /* what is not little */
+    HURRY_MS = 10,        /* the same, while somebody waits for the floor */
+    AWAIT_MS = 100,       /* how long the server holds an empty getMore: bounds the floor's delay */
+    BLOCK_BYTES = 256 * 1024, /* keys of one block */
+    BLOCK_AGE_MS = 100,       /* and how long it is filled at most */
+    SYNC_MS = 1000,           /* between two syncs of the spool */
+    LARGE_EVENT_MS = 10000,   /* how long to stay in refetch mode after an event over 16 MB */
+    LOST_MS = 1000,           /* the same after a rollover, until that is known everywhere */
     KEYS_BATCH = 10000,
-    DIRECT_BATCH = 2000,
-    TOO_LARGE = 10334          /* BSONObjectTooLarge */
+    DIRECT_BATCH = 2000
 };
 
 struct tow_tail {
@@ -440,7 +440,7 @@ static bool survive(tow_tail_t *tail, tow_error_t *error, const bson_t *reply, u
         return tow_fail_context(error, "the source's oplog no longer reaches back to this job's "
                                        "position; start the job anew with --clear-destination and "
                                        "a longer oplog window");
-    if (error->server_code == TOO_LARGE && tail->asked_direct) {
+    if (error->server_code == TOW_CODE_BSON_OBJECT_TOO_LARGE && tail->asked_direct) {
         tail->refetch_until_ms = now + LARGE_EVENT_MS;
         atomic_store(&tail->large, true);
         tow_emit(&tail->options.sink, TOW_LEVEL_INFO, "event_too_large",
@@ -526,7 +526,7 @@ bool tow_tail_open_anew(tow_tail_t *tail, tow_error_t *error)
 static bool is_lost(const tow_tail_t *tail, const tow_error_t *error)
 {
     return tow_error_history_lost(error) ||
-           (error->server_code == TOO_LARGE && !tail->asked_direct);
+           (error->server_code == TOW_CODE_BSON_OBJECT_TOO_LARGE && !tail->asked_direct);
 }
 
 /* After an error of the stream; false: the thread ends with *error. */

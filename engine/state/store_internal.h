@@ -8,7 +8,7 @@
 #include "engine/base/memory.h"
 #include "engine/state/store.h"
 
-enum { TOW_DUPLICATE_KEY = 11000, TOW_STATE_FORMAT = 2 };
+enum { TOW_STATE_FORMAT = 2 };
 
 /* The keeper: a thread with a connection that renews the lease, whatever the store is busy with. */
 typedef struct {
