@@ -24,11 +24,8 @@ tow_copy_t *tow_copy_new(const tow_copy_options_t *options)
 
 static void join_workers(tow_worker_t *workers, uint32_t count)
 {
-    for (uint32_t i = 0; i < count; i++) {
-        if (workers[i].started)
-            pthread_join(workers[i].thread, NULL);
-        workers[i].started = false;
-    }
+    for (uint32_t i = 0; i < count; i++)
+        tow_thread_join(&workers[i].thread);
 }
 
 static void end_workers(tow_worker_t *workers, uint32_t count)
@@ -485,7 +482,7 @@ bool tow_copy_again(tow_copy_t *copy, const char *database, const char *name, bo
 
 /* Running ---------------------------------------------------------------------------------------*/
 
-static bool start_workers(tow_copy_t *copy, tow_worker_t *workers, uint32_t count,
+static bool start_workers(tow_copy_t *copy, tow_worker_t *workers, uint32_t count, const char *name,
                           void *(*run)(void *), tow_error_t *error)
 {
     for (uint32_t i = 0; i < count; i++) {
@@ -493,11 +490,9 @@ static bool start_workers(tow_copy_t *copy, tow_worker_t *workers, uint32_t coun
 
         worker->copy = copy;
         if (!(worker->source = tow_conn_open(copy->options.source, error)) ||
-            !(worker->destination = tow_conn_open(copy->options.destination, error)))
+            !(worker->destination = tow_conn_open(copy->options.destination, error)) ||
+            !tow_thread_start(&worker->thread, name, run, worker, error))
             return false;
-        if (pthread_create(&worker->thread, NULL, run, worker))
-            return tow_fail(error, TOW_ERROR_INTERNAL, "cannot start a thread");
-        worker->started = true;
     }
     return true;
 }
@@ -507,9 +502,11 @@ bool tow_copy_start(tow_copy_t *copy, tow_error_t *error)
     if (copy->started)
         return true;
     copy->started = true;
-    return start_workers(copy, copy->inserters, copy->options.workers, tow_copy_inserter, error) &&
-           start_workers(copy, copy->workers, copy->options.workers, tow_copy_worker, error) &&
-           start_workers(copy, copy->index_workers, copy->options.index_workers,
+    return start_workers(copy, copy->inserters, copy->options.workers, "insert", tow_copy_inserter,
+                         error) &&
+           start_workers(copy, copy->workers, copy->options.workers, "copy", tow_copy_worker,
+                         error) &&
+           start_workers(copy, copy->index_workers, copy->options.index_workers, "index",
                          tow_copy_index_worker, error);
 }
 

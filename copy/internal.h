@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 
 #include "copy/copy.h"
+#include "engine/base/thread.h"
 #include "engine/link/reader.h"
 #include "engine/state/spec.h"
 
@@ -44,8 +45,7 @@ typedef struct tow_running {
 
 typedef struct {
     tow_copy_t *copy;
-    pthread_t thread;
-    bool started;
+    tow_thread_t thread;
     tow_conn_t *source, *destination;
     tow_namespace_t *current; /* guarded by the copy's lock, as is */
     tow_build_t *build;       /* what an index worker is at */

@@ -106,10 +106,7 @@ bool cmd_log_open(cmd_log_t *log, const tow_options_t *options, tow_error_t *err
     }
     pthread_mutex_init(&log->lock, NULL);
     tow_condition_init(&log->changed);
-    if (pthread_create(&log->writer, NULL, write_lines, log))
-        return tow_fail(error, TOW_ERROR_INTERNAL,
-                        "cannot start a thread; see `ulimit -u` and `ulimit -v`");
-    return true;
+    return tow_thread_start(&log->writer, "log", write_lines, log, error);
 }
 
 static char *format_line(const cmd_log_t *log, tow_level_t level, const char *name,
