@@ -5,6 +5,7 @@
 
 #include "copy/internal.h"
 #include "engine/base/clock.h"
+#include "engine/link/codes.h"
 #include "engine/link/reply.h"
 
 tow_copy_t *tow_copy_new(const tow_copy_options_t *options)
@@ -24,11 +25,8 @@ tow_copy_t *tow_copy_new(const tow_copy_options_t *options)
 
 static void join_workers(tow_worker_t *workers, uint32_t count)
 {
-    for (uint32_t i = 0; i < count; i++) {
-        if (workers[i].started)
-            pthread_join(workers[i].thread, NULL);
-        workers[i].started = false;
-    }
+    for (uint32_t i = 0; i < count; i++)
+        tow_thread_join(&workers[i].thread);
 }
 
 static void end_workers(tow_worker_t *workers, uint32_t count)
@@ -421,7 +419,7 @@ static bool drop_withdrawn(tow_copy_t *copy, tow_conn_t *destination,
     if (whose == TOW_WHOSE_FOREIGN)
         return tow_copy_fail_foreign(collection->ns, error);
     if (!tow_copy_drop(destination, collection->database, collection->name, error) &&
-        error->server_code != TOW_BACKGROUND_OPERATION)
+        error->server_code != TOW_CODE_BACKGROUND_OPERATION_IN_PROGRESS_FOR_NAMESPACE)
         return false;
     pthread_mutex_lock(&copy->lock);
     wait_for(copy, copy->index_workers, copy->options.index_workers, collection);
@@ -490,7 +488,7 @@ bool tow_copy_again(tow_copy_t *copy, const char *database, const char *name, bo
 
 /* Running ---------------------------------------------------------------------------------------*/
 
-static bool start_workers(tow_copy_t *copy, tow_worker_t *workers, uint32_t count,
+static bool start_workers(tow_copy_t *copy, tow_worker_t *workers, uint32_t count, const char *name,
                           void *(*run)(void *), tow_error_t *error)
 {
     for (uint32_t i = 0; i < count; i++) {
@@ -498,11 +496,9 @@ static bool start_workers(tow_copy_t *copy, tow_worker_t *workers, uint32_t coun
 
         worker->copy = copy;
         if (!(worker->source = tow_conn_open(copy->options.source, error)) ||
-            !(worker->destination = tow_conn_open(copy->options.destination, error)))
+            !(worker->destination = tow_conn_open(copy->options.destination, error)) ||
+            !tow_thread_start(&worker->thread, name, run, worker, error))
             return false;
-        if (pthread_create(&worker->thread, NULL, run, worker))
-            return tow_fail(error, TOW_ERROR_INTERNAL, "cannot start a thread");
-        worker->started = true;
     }
     return true;
 }
@@ -512,9 +508,11 @@ bool tow_copy_start(tow_copy_t *copy, tow_error_t *error)
     if (copy->started)
         return true;
     copy->started = true;
-    return start_workers(copy, copy->inserters, copy->options.workers, tow_copy_inserter, error) &&
-           start_workers(copy, copy->workers, copy->options.workers, tow_copy_worker, error) &&
-           start_workers(copy, copy->index_workers, copy->options.index_workers,
+    return start_workers(copy, copy->inserters, copy->options.workers, "insert", tow_copy_inserter,
+                         error) &&
+           start_workers(copy, copy->workers, copy->options.workers, "copy", tow_copy_worker,
+                         error) &&
+           start_workers(copy, copy->index_workers, copy->options.index_workers, "index",
                          tow_copy_index_worker, error);
 }
 

@@ -2,8 +2,7 @@
 #include <stdlib.h>
 
 #include "copy/internal.h"
-
-enum { NAMESPACE_EXISTS = 48 };
+#include "engine/link/codes.h"
 
 /* TTL of a clustered collection is held off until the cutover, like that of an index. */
 static const char *const held_off[] = {"expireAfterSeconds", NULL};
@@ -46,7 +45,7 @@ bool tow_copy_create(tow_conn_t *destination, const tow_collection_info_t *info,
     bson_destroy(&command);
     if (ok)
         return true;
-    if (error->server_code != NAMESPACE_EXISTS)
+    if (error->server_code != TOW_CODE_NAMESPACE_EXISTS)
         return tow_fail_context(error, "create %s", info->ns);
     if (!exists_alike(destination, info, &alike, &problem)) {
         *error = problem;

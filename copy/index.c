@@ -4,17 +4,8 @@
 #include <utlist.h>
 
 #include "copy/internal.h"
+#include "engine/link/codes.h"
 #include "engine/link/reply.h"
-
-enum {
-    NAMESPACE_NOT_FOUND = 26,
-    INDEX_NOT_FOUND = 27,
-    INDEX_OPTIONS_CONFLICT = 85,
-    INDEX_KEY_SPECS_CONFLICT = 86,
-    VIEW_NOT_SUPPORTED = 166,
-    INDEX_BUILD_ABORTED = 276,
-    DUPLICATE_KEY = 11000
-};
 
 const char *tow_index_name(const bson_t *specification)
 {
@@ -142,8 +133,9 @@ static bool send_build(tow_copy_t *copy, tow_conn_t *destination, const char *da
 static bool is_moot(tow_copy_t *copy, const char *database, const char *name,
                     const tow_error_t *error)
 {
-    return error->server_code == NAMESPACE_NOT_FOUND || error->server_code == INDEX_BUILD_ABORTED ||
-           error->server_code == VIEW_NOT_SUPPORTED ||
+    return error->server_code == TOW_CODE_NAMESPACE_NOT_FOUND ||
+           error->server_code == TOW_CODE_INDEX_BUILD_ABORTED ||
+           error->server_code == TOW_CODE_COMMAND_NOT_SUPPORTED_ON_VIEW ||
            !tow_namespaces_find(copy->options.namespaces, database, name);
 }
 
@@ -176,9 +168,9 @@ bool tow_copy_build(tow_copy_t *copy, tow_conn_t *destination, const char *datab
         return true;
     }
     /* Not consistent yet, or another index of that name is about to be dropped: it is built later. */
-    if (!final && (error->server_code == DUPLICATE_KEY ||
-                   error->server_code == INDEX_OPTIONS_CONFLICT ||
-                   error->server_code == INDEX_KEY_SPECS_CONFLICT))
+    if (!final && (error->server_code == TOW_CODE_DUPLICATE_KEY ||
+                   error->server_code == TOW_CODE_INDEX_OPTIONS_CONFLICT ||
+                   error->server_code == TOW_CODE_INDEX_KEY_SPECS_CONFLICT))
         return true;
     record_failure(copy, database, name, tow_index_name(specifications), error->message);
     if (!copy->options.index_errors_fail)
@@ -252,7 +244,8 @@ static bool send_drop(tow_conn_t *destination, int flags, const char *database, 
     bson_append_utf8(&command, "dropIndexes", -1, name, -1);
     bson_append_utf8(&command, "index", -1, index, -1);
     ok = tow_conn_command(destination, database, &command, &send, &reply, error) ||
-         error->server_code == INDEX_NOT_FOUND || error->server_code == NAMESPACE_NOT_FOUND;
+         error->server_code == TOW_CODE_INDEX_NOT_FOUND ||
+         error->server_code == TOW_CODE_NAMESPACE_NOT_FOUND;
     bson_destroy(&reply);
     bson_destroy(&command);
     return ok ? true : tow_fail_context(error, "drop index %s of %s.%s", index, database, name);
@@ -313,7 +306,7 @@ bool tow_copy_index_gone(tow_copy_t *copy, const char *database, const char *nam
     if (ok && listed)
         tow_copy_make_alike(copy, database, name); /* what has that name now came later */
     else if (ok && !send_drop(destination, 0, database, name, index, error))
-        ok = error->server_code == TOW_BACKGROUND_OPERATION
+        ok = error->server_code == TOW_CODE_BACKGROUND_OPERATION_IN_PROGRESS_FOR_NAMESPACE
                  ? drop_beside_build(copy, destination, database, name, index, error)
                  : send_drop(destination, TOW_SEND_RETRY, database, name, index, error);
     tow_conn_close(source);

@@ -3,10 +3,10 @@
 #include <utlist.h>
 
 #include "copy/internal.h"
+#include "engine/link/codes.h"
 #include "engine/state/write.h"
 
 enum {
-    DUPLICATE_KEY = 11000,
     REFUSALS_MOST = 3,              /* attempts that may meet documents that cannot be written */
     FLIGHT_BYTES = 32 * 1024 * 1024 /* of all batches on their way, unless one alone is larger */
 };
@@ -143,7 +143,7 @@ static bool replace_all(replacing_t *replacing, const bson_t *reply, bool *out_p
         tow_value_t id;
 
         name_document(insert, &refusal, error);
-        *out_possible = refusal.code == DUPLICATE_KEY && refusal.index < insert->count &&
+        *out_possible = refusal.code == TOW_CODE_DUPLICATE_KEY && refusal.index < insert->count &&
                         tow_value_id(insert->pointers[refusal.index], &id);
         if (*out_possible)
             ok = replace(replacing, id, insert->pointers[refusal.index], error);
@@ -165,7 +165,7 @@ static tow_outcome_t replace_present(insert_t *insert, const bson_t *reply, tow_
 
     if (pass->again && tow_reply_write_error(reply, &position, &refusal)) {
         name_document(insert, &refusal, error);
-        if (refusal.code == DUPLICATE_KEY && may_try_again(pass))
+        if (refusal.code == TOW_CODE_DUPLICATE_KEY && may_try_again(pass))
             return tow_pass_given_up(pass) ? TOW_PASS_GIVEN_UP : TOW_PASS_AGAIN;
     }
     begin_replacing(&replacing);

@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 
 #include "copy/copy.h"
+#include "engine/base/thread.h"
 #include "engine/link/reader.h"
 #include "engine/state/spec.h"
 
@@ -44,8 +45,7 @@ typedef struct tow_running {
 
 typedef struct {
     tow_copy_t *copy;
-    pthread_t thread;
-    bool started;
+    tow_thread_t thread;
     tow_conn_t *source, *destination;
     tow_namespace_t *current; /* guarded by the copy's lock, as is */
     tow_build_t *build;       /* what an index worker is at */
@@ -124,7 +124,6 @@ bool tow_copy_plan(tow_copy_t *copy, tow_conn_t *source, const tow_collection_in
                    uint32_t *out_count, tow_error_t *error);
 
 /* create.c */
-enum { TOW_BACKGROUND_OPERATION = 12587 }; /* before 4.4: no drop while an index is built */
 bool tow_copy_drop(tow_conn_t *destination, const char *database, const char *name,
                    tow_error_t *error);
 

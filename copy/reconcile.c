@@ -3,9 +3,8 @@
 #include <string.h>
 
 #include "copy/internal.h"
+#include "engine/link/codes.h"
 #include "engine/link/reply.h"
-
-enum { NAMESPACE_NOT_FOUND = 26, INDEX_NOT_FOUND = 27 };
 
 typedef tow_reconciling_t task_t;
 
@@ -478,8 +477,9 @@ static bool is_the_known(const tow_copy_t *copy, const tow_collection_info_t *in
 /* Gone or another collection meanwhile, on one side or both: later events say so. */
 static bool is_passing(const tow_error_t *error)
 {
-    return error->server_code == NAMESPACE_NOT_FOUND || error->server_code == INDEX_NOT_FOUND ||
-           error->server_code == TOW_BACKGROUND_OPERATION;
+    return error->server_code == TOW_CODE_NAMESPACE_NOT_FOUND ||
+           error->server_code == TOW_CODE_INDEX_NOT_FOUND ||
+           error->server_code == TOW_CODE_BACKGROUND_OPERATION_IN_PROGRESS_FOR_NAMESPACE;
 }
 
 static bool alike_or_again(task_t *task, const tow_collection_info_t *ours,

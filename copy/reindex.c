@@ -3,8 +3,7 @@
 #include <string.h>
 
 #include "copy/internal.h"
-
-enum { NAMESPACE_NOT_FOUND = 26 };
+#include "engine/link/codes.h"
 
 typedef tow_reconciling_t task_t;
 
@@ -154,7 +153,7 @@ static bool reconcile_index(task_t *task, const tow_collection_info_t *info, con
     if (there && tow_index_is_modifiable(wanted, there, &task->takes)) {
         if (change_index(task, info, wanted, there, error))
             return true;
-        if (error->retry != TOW_RETRY_NEVER || error->server_code == NAMESPACE_NOT_FOUND)
+        if (error->retry != TOW_RETRY_NEVER || error->server_code == TOW_CODE_NAMESPACE_NOT_FOUND)
             return false;
     }
     if (there && !drop_index(task, info, tow_index_name(wanted), error))

@@ -5,11 +5,10 @@
 
 #include "copy/internal.h"
 #include "engine/base/clock.h"
+#include "engine/link/codes.h"
 #include "engine/state/write.h"
 
 enum {
-    QUERY_PLAN_KILLED = 175,
-    CAPPED_POSITION_LOST = 136,
     RETRY_WINDOW_MS = 600000, /* how long a range may fail without getting any further */
     ATTEMPTS_MOST = 100       /* also when it gets further each time */
 };
@@ -23,7 +22,8 @@ bool tow_pass_given_up(const tow_pass_t *pass)
  * lost an index under the cursor, or a capped one has overtaken it. */
 static bool is_cursor_lost(const tow_error_t *error)
 {
-    return error->server_code == QUERY_PLAN_KILLED || error->server_code == CAPPED_POSITION_LOST;
+    return error->server_code == TOW_CODE_QUERY_PLAN_KILLED ||
+           error->server_code == TOW_CODE_CAPPED_POSITION_LOST;
 }
 
 tow_outcome_t tow_pass_judge(const tow_pass_t *pass, const tow_error_t *error)

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/link/codes.h"
 #include "oplog/capped.h"
 #include "oplog/continuation.h"
 
@@ -20,9 +21,7 @@ enum {
     TAIL_MOST = TOW_LOG_TAIL_MOST,
     ID_BYTES_MOST =
         256 * 1024 * 1024, /* of the source's newest; where that is not enough: copied again */
-    READ_IDS = 10000,
-    CURSOR_LOST = 136, /* the cap has overtaken the cursor */
-    QUERY_PLAN_KILLED = 175
+    READ_IDS = 10000
 };
 
 static struct tow_log *log_of(tow_replay_t *replay, const tow_namespace_t *collection)
@@ -71,7 +70,8 @@ bool tow_log_read(tow_continuing_t *log, tow_conn_t *conn, tow_read_t *what, tow
     if (ok && conn == log->lane->source && tow_reader_time(reader) > log->hi)
         log->hi = tow_reader_time(reader);
     tow_reader_close(reader);
-    if (!ok && (error->server_code == CURSOR_LOST || error->server_code == QUERY_PLAN_KILLED))
+    if (!ok && (error->server_code == TOW_CODE_CAPPED_POSITION_LOST ||
+                error->server_code == TOW_CODE_QUERY_PLAN_KILLED))
         error->retry = TOW_RETRY_REFETCH;
     return ok;
 }

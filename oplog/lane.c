@@ -192,16 +192,12 @@ bool tow_lane_start(tow_lane_t *lane, tow_error_t *error)
     lane->destination = tow_conn_open(lane->replay->options.destination, error);
     if (!lane->destination)
         return false;
-    if (pthread_create(&lane->thread, NULL, run, lane))
-        return tow_fail(error, TOW_ERROR_INTERNAL, "cannot start a thread");
-    return true;
+    return tow_thread_start(&lane->thread, "lane", run, lane, error);
 }
 
 void tow_lane_end(tow_lane_t *lane)
 {
-    if (lane->thread)
-        pthread_join(lane->thread, NULL);
-    lane->thread = 0;
+    tow_thread_join(&lane->thread);
 }
 
 void tow_lane_destroy(tow_lane_t *lane)

@@ -3,11 +3,12 @@
 #include <string.h>
 
 #include "engine/base/clock.h"
+#include "engine/link/codes.h"
 #include "engine/link/reader.h"
 #include "engine/state/selection.h"
 #include "oplog/replay_internal.h"
 
-enum { KEYS_MOST = TOW_SELECTION_MOST, DUPLICATE_KEY = 11000 };
+enum { KEYS_MOST = TOW_SELECTION_MOST };
 
 typedef struct {
     tow_lane_t *lane;
@@ -29,7 +30,7 @@ static void refused(void *data, void *tag, const tow_write_error_t *failure)
     key->failed = true;
     if (key->fresh)
         key->fresh = false; /* it is there already, as after a restart: replaced the next time */
-    else if (failure->code == DUPLICATE_KEY)
+    else if (failure->code == TOW_CODE_DUPLICATE_KEY)
         tow_lane_refused(batch->lane, key, failure->message);
     else if (!key->anew)
         key->anew = true;

@@ -36,9 +36,7 @@ tow_replay_t *tow_replay_new(const tow_replay_options_t *options)
 
 void tow_replay_end(tow_replay_t *replay)
 {
-    if (replay->started)
-        pthread_join(replay->dispatcher, NULL);
-    replay->started = false;
+    tow_thread_join(&replay->dispatcher);
     for (uint32_t i = 0; i < replay->lane_count; i++)
         tow_lane_end(&replay->lanes[i]);
 }
@@ -305,10 +303,7 @@ bool tow_replay_start(tow_replay_t *replay, tow_optime_t horizon, const bson_t *
         if (!tow_lane_start(&replay->lanes[i], error))
             return false;
     }
-    if (pthread_create(&replay->dispatcher, NULL, run, replay))
-        return tow_fail(error, TOW_ERROR_INTERNAL, "cannot start a thread");
-    replay->started = true;
-    return true;
+    return tow_thread_start(&replay->dispatcher, "dispatch", run, replay, error);
 }
 
 void tow_replay_pause(tow_replay_t *replay, bool paused)

@@ -8,6 +8,7 @@
 #include "oplog/dirty.h"
 #include "oplog/record.h"
 #include "oplog/replay.h"
+#include "engine/base/thread.h"
 #include "engine/state/write.h"
 
 /* One event on its way to a lane; id and event point into the block's payload. */
@@ -33,7 +34,7 @@ typedef struct tow_lane tow_lane_t;
 struct tow_lane {
     tow_replay_t *replay;
     uint32_t number;
-    pthread_t thread;
+    tow_thread_t thread;
     pthread_mutex_t lock; /* guards inbox, pushed, absorbed, woken */
     pthread_cond_t more, less; /* the inbox was filled; was emptied */
     tow_items_t inbox;
@@ -63,8 +64,7 @@ typedef struct tow_conflict {
 
 struct tow_replay {
     tow_replay_options_t options;
-    pthread_t dispatcher;
-    bool started;
+    tow_thread_t dispatcher;
     uint32_t lane_count;
     bool merged;           /* the stream is merged from those of several shards */
     tow_lane_t *lanes;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "engine/base/clock.h"
+#include "engine/base/thread.h"
 #include "oplog/filling.h"
 #include "oplog/stream.h"
 #include "oplog/token.h"
@@ -25,8 +26,7 @@ enum {
 
 struct tow_tail {
     tow_tail_options_t options;
-    pthread_t thread, syncer;
-    bool started;
+    tow_thread_t thread, syncer;
     atomic_bool wish_direct, direct, hurry;
     atomic_bool large;          /* not direct for a while, because an event was too large for it */
     _Atomic tow_optime_t read_time, certain_time, appended_time, spooled_time;
@@ -63,11 +63,8 @@ tow_tail_t *tow_tail_new(const tow_tail_options_t *options)
 
 void tow_tail_end(tow_tail_t *tail)
 {
-    if (tail->started) {
-        pthread_join(tail->thread, NULL);
-        pthread_join(tail->syncer, NULL);
-    }
-    tail->started = false;
+    tow_thread_join(&tail->thread);
+    tow_thread_join(&tail->syncer);
 }
 
 void tow_tail_destroy(tow_tail_t *tail)
@@ -373,15 +370,13 @@ static void *run(void *data)
 
 bool tow_tail_start(tow_tail_t *tail, tow_error_t *error)
 {
-    if (pthread_create(&tail->syncer, NULL, run_syncer, tail))
-        return tow_fail(error, TOW_ERROR_INTERNAL, "cannot start a thread");
-    if (pthread_create(&tail->thread, NULL, run, tail)) {
-        tow_fail(error, TOW_ERROR_INTERNAL, "cannot start a thread");
+    if (!tow_thread_start(&tail->syncer, "sync", run_syncer, tail, error))
+        return false;
+    if (!tow_thread_start(&tail->thread, "tail", run, tail, error)) {
         tow_stop_request(tail->options.stop, error);
-        pthread_join(tail->syncer, NULL);
+        tow_thread_join(&tail->syncer);
         return false;
     }
-    tail->started = true;
     return true;
 }
 

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "engine/base/clock.h"
+#include "engine/link/codes.h"
 #include "engine/link/reader.h"
 #include "engine/link/reply.h"
 #include "engine/state/selection.h"
@@ -25,8 +26,7 @@ enum {
     WAIT_MS = 500,    /* between two attempts to untangle */
     BEFORE_DROP = 12, /* refusals by an index whose value no document holds, before it is dropped */
     REFUSALS_MOST = 120, /* about a minute */
-    IDS_REFUSALS_MOST = 1200,
-    DUPLICATE_KEY = 11000
+    IDS_REFUSALS_MOST = 1200
 };
 
 void tow_lane_refused(tow_lane_t *lane, tow_dirty_key_t *key, const char *message)
@@ -91,7 +91,7 @@ static void refused(void *data, void *tag, const tow_write_error_t *refusal)
     else
         snprintf(knot->message, sizeof knot->message, "document with _id %s: error %d", id,
                  refusal->code);
-    if (refusal->code == DUPLICATE_KEY && member->document && !knot->failed)
+    if (refusal->code == TOW_CODE_DUPLICATE_KEY && member->document && !knot->failed)
         tow_knot_add_holders(knot, member, refusal);
 }
 

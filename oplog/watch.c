@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "engine/base/clock.h"
+#include "engine/base/thread.h"
 #include "engine/link/reply.h"
 #include "oplog/stream.h"
 #include "oplog/token.h"
@@ -20,7 +21,7 @@ enum {
 
 struct tow_watch {
     tow_watch_options_t options;
-    pthread_t thread;
+    tow_thread_t thread;
     tow_stop_t *end;       /* of the thread */
     _Atomic uint64_t idle; /* replies without events */
     pthread_mutex_t lock;  /* guards the token, its time, and the waits on `changed` */
@@ -189,10 +190,8 @@ tow_watch_t *tow_watch_new(const tow_watch_options_t *options, const bson_t *tok
         tow_watch_destroy(watch);
         return NULL;
     }
-    if (pthread_create(&watch->thread, NULL, run, watch)) {
-        watch->thread = 0;
+    if (!tow_thread_start(&watch->thread, "watch", run, watch, error)) {
         tow_watch_destroy(watch);
-        tow_fail(error, TOW_ERROR_INTERNAL, "cannot start a thread");
         return NULL;
     }
     return watch;
@@ -203,8 +202,7 @@ void tow_watch_destroy(tow_watch_t *watch)
     if (!watch)
         return;
     tow_stop_request(watch->end, NULL);
-    if (watch->thread)
-        pthread_join(watch->thread, NULL);
+    tow_thread_join(&watch->thread);
     tow_stream_destroy(watch->stream);
     bson_destroy(&watch->token);
     pthread_cond_destroy(&watch->changed);

@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "engine/base/thread.h"
 #include "engine/link/catalog.h"
 #include "engine/link/reader.h"
 #include "engine/link/sharding.h"
@@ -82,8 +83,7 @@ typedef bool (*tow_pair_fn)(tow_verify_side_t *side, void *data, tow_error_t *er
 typedef struct tow_verify_pair {
     tow_verify_run_t *run;
     tow_verify_side_t sides[2];
-    pthread_t partner;
-    bool has_partner;
+    tow_thread_t partner;
     atomic_bool abandon; /* one side failed: the other need not finish */
     pthread_mutex_t lock;
     pthread_cond_t changed;

@@ -52,22 +52,19 @@ bool tow_pair_init(tow_verify_pair_t *pair, tow_verify_run_t *run, tow_error_t *
         if (!(pair->sides[which].conn = tow_conn_open(links[which], error)))
             return false;
     }
-    if (pthread_create(&pair->partner, NULL, partner_main, pair) != 0)
-        return tow_fail(error, TOW_ERROR_INTERNAL, "cannot start a thread");
-    pair->has_partner = true;
-    return true;
+    return tow_thread_start(&pair->partner, "partner", partner_main, pair, error);
 }
 
 void tow_pair_clear(tow_verify_pair_t *pair)
 {
     if (!pair->run)
         return;
-    if (pair->has_partner) {
+    if (pair->partner.started) {
         pthread_mutex_lock(&pair->lock);
         pair->quit = true;
         pthread_cond_broadcast(&pair->changed);
         pthread_mutex_unlock(&pair->lock);
-        pthread_join(pair->partner, NULL);
+        tow_thread_join(&pair->partner);
     }
     for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++)
         if (pair->sides[which].conn)

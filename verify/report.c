@@ -1,11 +1,10 @@
 /* report.c: collects differences, and writes the report as JSON. */
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/base/decimal.h"
+#include "engine/base/json.h"
 #include "verify/internal.h"
 
 enum { ID_TEXT = 512, BOUND_TEXT = 160 };
@@ -303,118 +302,95 @@ void tow_verify_report_destroy(tow_verify_report_t *report)
     free(report);
 }
 
-/* JSON ------------------------------------------------------------------------------------------
- */
+/* JSON ----------------------------------------------------------------------------------------- */
 
-static void put(tow_buffer_t *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static void put(tow_buffer_t *out, const char *format, ...)
-{
-    char text[256];
-    va_list arguments;
-    int length;
-
-    va_start(arguments, format);
-    length = vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    tow_buffer_append(out, text, (size_t)length < sizeof text ? (size_t)length : sizeof text - 1);
-}
-
-/* Field names need not be UTF-8, JSON must be: bytes that are not are shown as \ufffd. */
-static void put_string(tow_buffer_t *out, const char *text)
-{
-    tow_buffer_append(out, "\"", 1);
-    while (*text) {
-        uint8_t c = (uint8_t)*text;
-        size_t length = c < 0x80 ? 1 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;
-
-        if (c < 0x20 || c == '"' || c == '\\') {
-            put(out, c < 0x20 ? "\\u%04x" : "\\%c", c);
-        } else if (strnlen(text, length) == length && bson_utf8_validate(text, length, false)) {
-            tow_buffer_append(out, text, length);
-        } else {
-            put(out, "\\ufffd");
-            length = 1;
-        }
-        text += length;
-    }
-    tow_buffer_append(out, "\"", 1);
-}
-
-static void put_field(tow_buffer_t *out, const char *name, const char *text)
-{
-    if (!text)
-        return;
-    put(out, ",\"%s\":", name);
-    put_string(out, text);
-}
-
-static void put_side(tow_buffer_t *out, const char *name, uint64_t documents, uint64_t bytes,
+static void put_side(tow_json_t *out, const char *name, uint64_t documents, uint64_t bytes,
                      const char *hash)
 {
-    put(out, ",\"%s\":{\"documents\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"hash\":\"%s\"}", name,
-        documents, bytes, hash);
+    tow_json_begin(out, name);
+    tow_json_put_count(out, "documents", documents);
+    tow_json_put_count(out, "bytes", bytes);
+    tow_json_put_text(out, "hash", hash);
+    tow_json_end(out);
 }
 
-static void put_collection(tow_buffer_t *out, const tow_verify_collection_t *collection)
+static void put_collection(tow_json_t *out, const tow_verify_collection_t *collection)
 {
-    tow_buffer_append(out, "{\"ns\":", 6);
-    put_string(out, collection->ns);
-    put(out, ",\"type\":\"%s\",\"equal\":%s", collection->view ? "view" : "collection",
-        collection->equal ? "true" : "false");
+    tow_json_begin(out, NULL);
+    tow_json_put_text(out, "ns", collection->ns);
+    tow_json_put_text(out, "type", collection->view ? "view" : "collection");
+    tow_json_put_flag(out, "equal", collection->equal);
     if (!collection->view) {
         put_side(out, "source", collection->source_documents, collection->source_bytes,
                  collection->source_hash);
         put_side(out, "destination", collection->destination_documents,
                  collection->destination_bytes, collection->destination_hash);
     }
-    put(out, ",\"differences\":%" PRIu64 ",\"repaired\":%" PRIu64 "}", collection->differences,
-        collection->repaired);
+    tow_json_put_count(out, "differences", collection->differences);
+    tow_json_put_count(out, "repaired", collection->repaired);
+    tow_json_end(out);
 }
 
-static void put_difference(tow_buffer_t *out, const tow_difference_t *difference)
+static void put_given(tow_json_t *out, const char *name, const char *text)
 {
-    put(out, "{\"kind\":\"%s\"", kind_names[difference->kind]);
-    put_field(out, "ns", difference->ns);
-    put_field(out, "id", difference->id);
-    put_field(out, "path", difference->path);
-    put_field(out, "range", difference->range);
+    if (text)
+        tow_json_put_text(out, name, text);
+}
+
+static void put_difference(tow_json_t *out, const tow_difference_t *difference)
+{
+    tow_json_begin(out, NULL);
+    tow_json_put_text(out, "kind", kind_names[difference->kind]);
+    put_given(out, "ns", difference->ns);
+    put_given(out, "id", difference->id);
+    put_given(out, "path", difference->path);
+    put_given(out, "range", difference->range);
     if (difference->source_length)
-        put(out, ",\"sourceLength\":%" PRIu32, difference->source_length);
+        tow_json_put_count(out, "sourceLength", difference->source_length);
     if (difference->destination_length)
-        put(out, ",\"destinationLength\":%" PRIu32, difference->destination_length);
+        tow_json_put_count(out, "destinationLength", difference->destination_length);
     if (difference->outside)
-        put(out, ",\"outside\":true");
-    put(out, ",\"repaired\":%s}", difference->repaired ? "true" : "false");
+        tow_json_put_flag(out, "outside", true);
+    tow_json_put_flag(out, "repaired", difference->repaired);
+    tow_json_end(out);
+}
+
+static void put_totals(tow_json_t *out, const tow_verify_report_t *report)
+{
+    tow_timestamp_t time = tow_optime_split(report->time);
+    char seed[20];
+
+    snprintf(seed, sizeof seed, "%016" PRIx64, report->seed);
+    tow_json_put_flag(out, "equal", report->equal);
+    tow_json_put_text(out, "mode", mode_names[report->mode]);
+    tow_json_put_number(out, "seconds", report->seconds, 3);
+    tow_json_put_text(out, "seed", seed);
+    tow_json_begin(out, "sourceTime");
+    tow_json_put_count(out, "t", time.t);
+    tow_json_put_count(out, "i", time.i);
+    tow_json_end(out);
+    tow_json_put_count(out, "differencesTotal", report->differences_total);
+    tow_json_put_count(out, "repaired", report->repaired_total);
+    tow_json_put_count(out, "unsettled", report->unsettled);
+    tow_json_put_count(out, "rangesRead", report->ranges_read);
+    tow_json_put_count(out, "rangesKept", report->ranges_kept);
+    tow_json_put_count(out, "keysRead", report->keys_read);
 }
 
 char *tow_verify_report_json(const tow_verify_report_t *report)
 {
-    tow_timestamp_t time = tow_optime_split(report->time);
-    locale_t locale = tow_locale_plain();
-    tow_buffer_t out = {0};
+    tow_json_t out = {0};
 
-    put(&out, "{\"equal\":%s,\"mode\":\"%s\",\"seconds\":%.3f,\"seed\":\"%016" PRIx64 "\"",
-        report->equal ? "true" : "false", mode_names[report->mode], report->seconds, report->seed);
-    put(&out, ",\"sourceTime\":{\"t\":%" PRIu32 ",\"i\":%" PRIu32 "}", time.t, time.i);
-    put(&out, ",\"differencesTotal\":%" PRIu64 ",\"repaired\":%" PRIu64 ",\"unsettled\":%" PRIu64,
-        report->differences_total, report->repaired_total, report->unsettled);
-    put(&out, ",\"rangesRead\":%" PRIu64 ",\"rangesKept\":%" PRIu64 ",\"keysRead\":%" PRIu64,
-        report->ranges_read, report->ranges_kept, report->keys_read);
-    put(&out, ",\"collections\":[");
-    for (uint32_t i = 0; i < report->collection_count; i++) {
-        if (i)
-            put(&out, ",");
+    tow_json_begin(&out, NULL);
+    put_totals(&out, report);
+    tow_json_begin_array(&out, "collections");
+    for (uint32_t i = 0; i < report->collection_count; i++)
         put_collection(&out, &report->collections[i]);
-    }
-    put(&out, "],\"differences\":[");
-    for (uint32_t i = 0; i < report->difference_count; i++) {
-        if (i)
-            put(&out, ",");
+    tow_json_end_array(&out);
+    tow_json_begin_array(&out, "differences");
+    for (uint32_t i = 0; i < report->difference_count; i++)
         put_difference(&out, &report->differences[i]);
-    }
-    put(&out, "]}");
-    tow_locale_back(locale);
-    tow_buffer_append(&out, "", 1);
-    return (char *)out.data;
+    tow_json_end_array(&out);
+    tow_json_end(&out);
+    return tow_json_take(&out);
 }

@@ -24,8 +24,7 @@ typedef struct {
 
 typedef struct {
     tow_verify_pair_t pair;
-    pthread_t thread;
-    bool started;
+    tow_thread_t thread;
 } worker_t;
 
 static void end_run(tow_verify_run_t *run, const tow_error_t *error)
@@ -136,18 +135,13 @@ static bool run_workers(tow_verify_run_t *run, tow_error_t *error)
     bool ok = true;
 
     for (uint32_t i = 0; ok && i < count; i++) {
-        ok = tow_pair_init(&workers[i].pair, run, error);
-        if (!ok)
-            break;
-        if (pthread_create(&workers[i].thread, NULL, worker_main, &workers[i]) != 0)
-            ok = tow_fail(error, TOW_ERROR_INTERNAL, "cannot start a thread");
-        workers[i].started = ok;
+        ok = tow_pair_init(&workers[i].pair, run, error) &&
+             tow_thread_start(&workers[i].thread, "compare", worker_main, &workers[i], error);
     }
     if (!ok)
         end_run(run, error);
     for (uint32_t i = 0; i < count; i++) {
-        if (workers[i].started)
-            pthread_join(workers[i].thread, NULL);
+        tow_thread_join(&workers[i].thread);
         tow_pair_clear(&workers[i].pair);
     }
     free(workers);

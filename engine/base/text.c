@@ -1,17 +1,15 @@
 /* text.c: see text.h. */
 #include "engine/base/text.h"
 
-#include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
 #include "engine/base/memory.h"
 
-/* The length of the character that begins here and its code; 0: that is no UTF-8. */
-static size_t decode(const unsigned char *at, uint32_t *out)
+size_t tow_text_decode(const char *text, uint32_t *out)
 {
+    const unsigned char *at = (const unsigned char *)text;
     static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
     size_t length = at[0] < 0x80   ? 1
                     : at[0] < 0xc2 ? 0
@@ -31,7 +29,7 @@ static size_t decode(const unsigned char *at, uint32_t *out)
                                                                                         : length;
 }
 
-static bool is_plain(uint32_t code)
+bool tow_text_is_plain(uint32_t code)
 {
     if (code < 0x20 || (code >= 0x7f && code < 0xa0))
         return false;
@@ -41,71 +39,24 @@ static bool is_plain(uint32_t code)
 
 char *tow_printable(const char *text)
 {
-    const unsigned char *at = (const unsigned char *)text;
     tow_buffer_t out = {0};
 
-    while (*at) {
+    while (*text) {
         uint32_t code = 0;
-        size_t length = decode(at, &code);
+        size_t length = tow_text_decode(text, &code);
 
-        if (length && is_plain(code)) {
-            tow_buffer_append(&out, at, length);
-            at += length;
+        if (length && tow_text_is_plain(code)) {
+            tow_buffer_append(&out, text, length);
+            text += length;
             continue;
         }
-        for (size_t left = length ? length : 1; left; left--, at++) {
+        for (size_t left = length ? length : 1; left; left--, text++) {
             char shown[8];
 
-            tow_buffer_append(&out, shown, (size_t)snprintf(shown, sizeof shown, "\\x%02x", *at));
+            tow_buffer_append(&out, shown,
+                              (size_t)snprintf(shown, sizeof shown, "\\x%02x", (uint8_t)*text));
         }
     }
-    tow_buffer_append(&out, "", 1);
-    return (char *)out.data;
-}
-
-/* JSON ------------------------------------------------------------------------------------------*/
-
-/* The character at `at` as it stands in a JSON string; returns where the next one begins. */
-static const unsigned char *append_json(tow_buffer_t *out, const unsigned char *at)
-{
-    uint32_t code = 0xfffd;
-    size_t length = decode(at, &code);
-    char shown[8];
-
-    if (length && is_plain(code))
-        tow_buffer_append(out, at, length);
-    else
-        tow_buffer_append(out, shown,
-                          (size_t)snprintf(shown, sizeof shown, "\\u%04x", length ? code : 0xfffd));
-    return at + (length ? length : 1);
-}
-
-char *tow_json_text(const char *text)
-{
-    const unsigned char *at = (const unsigned char *)text;
-    tow_buffer_t out = {0};
-
-    tow_buffer_append(&out, "\"", 1);
-    while (*at) {
-        if (*at == '"' || *at == '\\')
-            tow_buffer_append(&out, "\\", 1);
-        at = append_json(&out, at);
-    }
-    tow_buffer_append(&out, "\"", 2);
-    return (char *)out.data;
-}
-
-/* What is not plain stands in strings; white space between them is. */
-char *tow_json_printable(const char *json)
-{
-    const unsigned char *at = (const unsigned char *)json;
-    tow_buffer_t out = {0};
-
-    while (*at)
-        if (*at == '\n' || *at == '\t' || *at == '\r')
-            tow_buffer_append(&out, at++, 1);
-        else
-            at = append_json(&out, at);
     tow_buffer_append(&out, "", 1);
     return (char *)out.data;
 }

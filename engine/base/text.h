@@ -3,16 +3,19 @@
 #ifndef TOW_BASE_TEXT_H
 #define TOW_BASE_TEXT_H
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
 /* One line that moves no cursor, changes no colour, and reads in the order in which it is written:
  * control characters (below 0x20, 0x7f, U+0080 to U+009f), line and paragraph separators, marks of
  * direction and bytes that are not UTF-8 become \xNN, byte by byte. Owned by the caller. */
 char *tow_printable(const char *text);
 
-/* A text as a JSON string with its quotes, and JSON as it is: the same characters become \uNNNN,
- * and bytes that are not UTF-8, as of a message that was cut where its room ended, \ufffd. Owned by
- * the caller. */
-char *tow_json_text(const char *text);
-char *tow_json_printable(const char *json);
+/* Those rules, for others who write text (json.h). The length of the character that begins here and
+ * its code; 0: it is not UTF-8. */
+size_t tow_text_decode(const char *text, uint32_t *out);
+bool tow_text_is_plain(uint32_t code);
 
 /* In every address of the text (SCHEME://USER:PASSWORD@HOST) what stands before the @ becomes
  * asterisks, in place. A net below those who are to print none: it knows nothing of what a URI may

@@ -2,11 +2,12 @@
  * asking it. */
 #include <string.h>
 
-#include "engine/link/reply.h"
 #include "engine/check/checks.h"
+#include "engine/link/codes.h"
+#include "engine/link/reply.h"
 #include "engine/state/spec.h"
 
-enum { NAMESPACE_NOT_FOUND = 26, INDEX_NOT_FOUND = 27, NO_QUERY_PLANS = 291, MOST_MS = 2000 };
+enum { MOST_MS = 2000 };
 
 /* The view's pipeline over a collection that is not there yet, so that it is parsed and reads
  * nothing. */
@@ -36,8 +37,10 @@ static void append_pipeline(bson_t *command, const bson_t *options)
 static bool is_refusal(const tow_error_t *error)
 {
     return error->retry == TOW_RETRY_NEVER && error->server_code > 0 &&
-           error->server_code != TOW_UNAUTHORIZED && error->server_code != NAMESPACE_NOT_FOUND &&
-           error->server_code != INDEX_NOT_FOUND && error->server_code != NO_QUERY_PLANS;
+           error->server_code != TOW_CODE_UNAUTHORIZED &&
+           error->server_code != TOW_CODE_NAMESPACE_NOT_FOUND &&
+           error->server_code != TOW_CODE_INDEX_NOT_FOUND &&
+           error->server_code != TOW_CODE_NO_QUERY_EXECUTION_PLANS;
 }
 
 static bool takes_view(tow_conn_t *destination, const tow_collection_info_t *view,

@@ -5,9 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/link/reply.h"
 #include "engine/base/memory.h"
 #include "engine/check/privileges.h"
+#include "engine/link/codes.h"
+#include "engine/link/reply.h"
 
 typedef enum {
     READING = 1,
@@ -305,7 +306,7 @@ static void judge_stranger(tow_conn_t *conn, const char *side, const char *name,
                          "--remove-user: the %s's URI names no user that could be removed", side);
     else if (error.code == TOW_OK)
         tow_find_pass(findings, name, "the server asks for no login");
-    else if (error.server_code == TOW_UNAUTHORIZED)
+    else if (error.server_code == TOW_CODE_UNAUTHORIZED)
         tow_find_failure(findings, name, TOW_ERROR_UNREACHABLE,
                          tow_format("put user:password@ before the host and "
                                     "authSource=admin (or the user's database) into the URI"),
@@ -342,7 +343,7 @@ void tow_check_privileges(tow_conn_t *conn, const char *side, const char *name,
     bson_append_int32(&command, "connectionStatus", -1, 1);
     bson_append_bool(&command, "showPrivileges", -1, true);
     ok = tow_conn_command(conn, "admin", &command, &send, &reply, &error);
-    if (!ok && error.server_code != TOW_UNAUTHORIZED) /* some tell strangers nothing at all */
+    if (!ok && error.server_code != TOW_CODE_UNAUTHORIZED) /* some tell strangers nothing at all */
         tow_find_error(findings, name, &error);
     else if (!ok || !tow_judge_privileges(&reply, side, name, scope, findings))
         judge_stranger(conn, side, name, scope, findings);

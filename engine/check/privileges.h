@@ -5,8 +5,6 @@
 #include "engine/check/findings.h"
 #include "engine/link/link.h"
 
-enum { TOW_UNAUTHORIZED = 13 }; /* the server's error number */
-
 /* The databases that the job writes; none: any. Borrowed. */
 typedef struct {
     const char *const *databases;

@@ -4,19 +4,18 @@
 
 #include "engine/base/memory.h"
 #include "engine/check/checks.h"
+#include "engine/link/codes.h"
 #include "oplog/tail.h"
-
-enum { NO_MAJORITY = 148 }; /* ReadConcernMajorityNotEnabled */
 
 /* `what` was tried. */
 static void tell(tow_check_run_t *run, const char *name, const char *what, const tow_error_t *error)
 {
     /* Without the command, which the server repeats. */
-    if (error->server_code == TOW_UNAUTHORIZED)
+    if (error->server_code == TOW_CODE_UNAUTHORIZED)
         tow_find_failure(run->findings, name, TOW_ERROR_UNREACHABLE,
                          tow_format("grant its user the roles that the README names"),
                          "a privilege is missing: the user may not %s", what);
-    else if (error->server_code == NO_MAJORITY)
+    else if (error->server_code == TOW_CODE_READ_CONCERN_MAJORITY_NOT_ENABLED)
         tow_find_failure(run->findings, name, TOW_ERROR_UNSUITABLE,
                          tow_format("set replication.enableMajorityReadConcern to true, its default, in the "
                                     "configuration of every member, and restart them one after another"),

@@ -5,6 +5,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/memory.h"
+#include "engine/link/codes.h"
 #include "engine/link/identity.h"
 #include "engine/link/reply.h"
 
@@ -12,9 +13,7 @@ enum {
     LOOK_MS = 30000, /* how long a source that is no primary may take to see the mark's time */
     FOUND_LATER_MS =
         5000, /* how long a mongos may not know yet of a database that its shards have */
-    READ_MS = 10000,
-    NOT_PRIMARY = 10107,
-    NOT_PRIMARY_NO_SECONDARY_OK = 13435
+    READ_MS = 10000
 };
 
 /* Comparing -------------------------------------------------------------------------------------*/
@@ -259,7 +258,8 @@ static bool look_on(const mark_t *mark, const char *level, int64_t until_ms, tow
 
 static bool is_not_primary(const tow_error_t *error)
 {
-    return error->server_code == NOT_PRIMARY || error->server_code == NOT_PRIMARY_NO_SECONDARY_OK;
+    return error->server_code == TOW_CODE_NOT_WRITABLE_PRIMARY ||
+           error->server_code == TOW_CODE_NOT_PRIMARY_NO_SECONDARY_OK;
 }
 
 /* A linearizable read at the primary sees every write that a majority acknowledged before it, or

@@ -15,6 +15,7 @@
 #include "engine/check/checks.h"
 #include "engine/check/figures.h"
 #include "engine/check/same.h"
+#include "engine/link/codes.h"
 #include "engine/link/reply.h"
 #include "engine/link/sharding.h"
 #include "engine/link/versions.h"
@@ -167,7 +168,8 @@ static void check_versions(tow_check_run_t *run)
 /* Why a server did not tell: without the command that it may repeat. */
 static const char *refusal(const tow_error_t *error)
 {
-    return error->server_code == TOW_UNAUTHORIZED ? "its user may not ask for it" : error->message;
+    return error->server_code == TOW_CODE_UNAUTHORIZED ? "its user may not ask for it"
+                                                       : error->message;
 }
 
 /* Where shards are involved: collections arrive without their shard keys. */

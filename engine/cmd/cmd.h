@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "engine/base/memory.h"
+#include "engine/base/thread.h"
 #include "engine/towline.h"
 
 typedef struct {
@@ -65,7 +66,7 @@ typedef struct {
     bool json;
     tow_level_t least;
     int file; /* stderr, or the one in --log-path */
-    pthread_t writer; /* not waited for: it may never come back from a write */
+    tow_thread_t writer; /* not waited for: it may never come back from a write */
 
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t changed;

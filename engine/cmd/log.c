@@ -14,6 +14,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/file.h"
+#include "engine/base/json.h"
 #include "engine/base/text.h"
 #include "engine/cmd/cmd.h"
 
@@ -21,21 +22,40 @@ enum { WAITING_MOST = 4 * 1024 * 1024, GRACE_MS = 2000 };
 
 static const char *const levels[] = {"debug", "info", "warning", "error"};
 
+/* A line with or without the time; owned by the caller. */
+static char *json_line(const char *time, const char *level, const char *name, const char *message)
+{
+    tow_json_t out = {0};
+
+    tow_json_begin(&out, NULL);
+    if (time)
+        tow_json_put_text(&out, "time", time);
+    tow_json_put_text(&out, "level", level);
+    tow_json_put_text(&out, "event", name);
+    tow_json_put_text(&out, "message", message);
+    tow_json_end(&out);
+    return tow_json_take_line(&out);
+}
+
+static char *text_line(const char *time, const char *level, const char *name, const char *message)
+{
+    char *shown = tow_printable(message);
+    char *line = tow_format("%-24s %-7s %s: %s\n", time ? time : "", level, name, shown);
+
+    free(shown);
+    return line;
+}
+
 /* The lock is held. */
 static void append_lost(cmd_log_t *log)
 {
-    char *line;
+    char message[100], *line;
 
     if (!log->lost)
         return;
-    line = log->json
-               ? tow_format("{\"level\":\"warning\",\"event\":\"log_lost\",\"message\":\"%llu log "
-                            "lines were lost: they were not read fast enough\"}\n",
-                            (unsigned long long)log->lost)
-               : tow_format(
-                     "                         warning log_lost: %llu log lines were lost: they "
-                     "were not read fast enough\n",
-                     (unsigned long long)log->lost);
+    snprintf(message, sizeof message, "%llu log lines were lost: they were not read fast enough",
+             (unsigned long long)log->lost);
+    line = (log->json ? json_line : text_line)(NULL, "warning", "log_lost", message);
     tow_buffer_append(&log->waiting, line, strlen(line));
     log->lost = 0;
     free(line);
@@ -86,10 +106,7 @@ bool cmd_log_open(cmd_log_t *log, const tow_options_t *options, tow_error_t *err
     }
     pthread_mutex_init(&log->lock, NULL);
     tow_condition_init(&log->changed);
-    if (pthread_create(&log->writer, NULL, write_lines, log))
-        return tow_fail(error, TOW_ERROR_INTERNAL,
-                        "cannot start a thread; see `ulimit -u` and `ulimit -v`");
-    return true;
+    return tow_thread_start(&log->writer, "log", write_lines, log, error);
 }
 
 static char *format_line(const cmd_log_t *log, tow_level_t level, const char *name,
@@ -97,19 +114,13 @@ static char *format_line(const cmd_log_t *log, tow_level_t level, const char *na
 {
     struct timeval now;
     struct tm parts;
-    char stamp[40], *shown, *line;
+    char second[40], time[48];
 
     gettimeofday(&now, NULL);
     gmtime_r(&now.tv_sec, &parts);
-    strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &parts);
-    shown = log->json ? tow_json_text(message) : tow_printable(message);
-    line = log->json ? tow_format("{\"time\":\"%s.%03dZ\",\"level\":\"%s\",\"event\":\"%s\","
-                                  "\"message\":%s}\n",
-                                  stamp, (int)(now.tv_usec / 1000), levels[level], name, shown)
-                     : tow_format("%s.%03dZ %-7s %s: %s\n", stamp, (int)(now.tv_usec / 1000),
-                                  levels[level], name, shown);
-    free(shown);
-    return line;
+    strftime(second, sizeof second, "%Y-%m-%dT%H:%M:%S", &parts);
+    snprintf(time, sizeof time, "%s.%03dZ", second, (int)(now.tv_usec / 1000));
+    return (log->json ? json_line : text_line)(time, levels[level], name, message);
 }
 
 void cmd_log_event(void *data, tow_level_t level, const char *name, const char *message)

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/base/json.h"
 #include "engine/base/text.h"
 #include "engine/cmd/cmd.h"
 

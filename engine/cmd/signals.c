@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "engine/base/thread.h"
 #include "engine/cmd/cmd.h"
 
 enum { STOP_SECONDS = 4, BLOCKED_SECONDS = 2 };
@@ -66,13 +67,10 @@ void cmd_block_signals(void)
 /* Without it nothing but SIGKILL would end the process: signals are blocked. */
 bool cmd_watch_signals(cmd_stoppable_t *what, tow_error_t *error)
 {
-    pthread_t watcher;
+    tow_thread_t watcher = {0};
 
-    if (pthread_create(&watcher, NULL, watch, what)) {
-        *error = (tow_error_t){.code = TOW_ERROR_INTERNAL,
-                               .message = "cannot start a thread; see `ulimit -u`"};
+    if (!tow_thread_start(&watcher, "signals", watch, what, error))
         return false;
-    }
-    pthread_detach(watcher);
+    tow_thread_detach(&watcher);
     return true;
 }

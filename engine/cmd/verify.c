@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/base/json.h"
 #include "engine/cmd/cmd.h"
 
 enum { REDRAW_MS = 200, LINE_MS = 1000 };
@@ -20,16 +21,31 @@ static void show_event(void *data, tow_level_t level, const char *name, const ch
     cmd_log_event(&((view_t *)data)->log, level, name, message);
 }
 
+static void print_progress(uint64_t documents, uint64_t bytes, uint64_t total)
+{
+    tow_json_t out = {0};
+    char *line;
+
+    tow_json_begin(&out, NULL);
+    tow_json_put_text(&out, "phase", "verifying");
+    tow_json_begin(&out, "verification");
+    tow_json_put_count(&out, "hashedDocumentCount", documents);
+    tow_json_put_count(&out, "hashedBytes", bytes);
+    tow_json_put_count(&out, "estimatedDocumentCount", total);
+    tow_json_end(&out);
+    tow_json_end(&out);
+    line = tow_json_take_line(&out);
+    fputs(line, stdout);
+    free(line);
+}
+
 static void show_progress(void *data, uint64_t documents, uint64_t bytes, uint64_t total)
 {
     const view_t *view = data;
     char done[32], all[32], size[32];
 
     if (view->json) {
-        printf("{\"phase\":\"verifying\",\"verification\":{\"hashedDocumentCount\":%llu,"
-               "\"hashedBytes\":%llu,\"estimatedDocumentCount\":%llu}}\n",
-               (unsigned long long)documents, (unsigned long long)bytes,
-               (unsigned long long)total);
+        print_progress(documents, bytes, total);
     } else {
         printf("%scompared %s of %s documents, %s%s", view->terminal ? "\r\033[K" : "",
                cmd_count((double)documents, done), cmd_count((double)total, all),

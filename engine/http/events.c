@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "engine/base/clock.h"
-#include "engine/base/text.h"
+#include "engine/base/json.h"
 
 enum { KEPT = 200 };
 
@@ -49,13 +49,19 @@ void tow_events_close(tow_events_t *events)
 void tow_events_add(tow_events_t *events, tow_level_t level, const char *name, const char *message)
 {
     static const char *const levels[] = {"debug", "info", "warning", "error"};
-    char time[32], *shown = tow_json_text(message), *entry;
+    char time[32], *text, *entry;
+    tow_json_t out = {0};
 
     tow_wall_text(tow_wall_ms(), time);
-    entry = tow_format("event: log\ndata: {\"time\":\"%s\",\"level\":\"%s\",\"name\":\"%s\","
-                       "\"message\":%s}\n\n",
-                       time, levels[level], name, shown);
-    free(shown);
+    tow_json_begin(&out, NULL);
+    tow_json_put_text(&out, "time", time);
+    tow_json_put_text(&out, "level", levels[level]);
+    tow_json_put_text(&out, "name", name);
+    tow_json_put_text(&out, "message", message);
+    tow_json_end(&out);
+    text = tow_json_take(&out);
+    entry = tow_format("event: log\ndata: %s\n\n", text);
+    free(text);
     pthread_mutex_lock(&events->lock);
     free(events->entries[events->count % KEPT]);
     events->entries[events->count % KEPT] = entry;

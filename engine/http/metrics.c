@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "engine/base/decimal.h"
-#include "engine/base/text.h"
+#include "engine/base/json.h"
 #include "engine/http/server.h"
 
 typedef struct {

@@ -9,6 +9,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/memory.h"
+#include "engine/base/thread.h"
 
 enum {
     MOST = 512, /* where no limit of the process is lower */
@@ -31,8 +32,7 @@ struct peer {
 
 struct tow_peers {
     unsigned most, strangers_most;
-    pthread_t cutter;
-    bool started;
+    tow_thread_t cutter;
 
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t changed;
@@ -133,10 +133,8 @@ tow_peers_t *tow_peers_new(tow_error_t *error)
     tow_condition_init(&peers->changed);
     peers->most = least_of(least_of(MOST, RLIMIT_NOFILE, FILES_PART), RLIMIT_AS, BYTES_EACH);
     peers->strangers_most = peers->most / 2 < STRANGERS_MOST ? peers->most / 2 : STRANGERS_MOST;
-    peers->started = pthread_create(&peers->cutter, NULL, cut_in_time, peers) == 0;
-    if (peers->started)
+    if (tow_thread_start(&peers->cutter, "cutter", cut_in_time, peers, error))
         return peers;
-    tow_fail(error, TOW_ERROR_INTERNAL, "cannot start a thread; see `ulimit -u` and `ulimit -v`");
     tow_peers_destroy(peers);
     return NULL;
 }
@@ -149,8 +147,7 @@ void tow_peers_destroy(tow_peers_t *peers)
     peers->closing = true;
     pthread_cond_broadcast(&peers->changed);
     pthread_mutex_unlock(&peers->lock);
-    if (peers->started)
-        pthread_join(peers->cutter, NULL);
+    tow_thread_join(&peers->cutter);
     while (peers->first)
         drop(peers, peers->first);
     pthread_cond_destroy(&peers->changed);

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "engine/base/clock.h"
-#include "engine/base/text.h"
+#include "engine/base/json.h"
 #include "engine/http/files.h"
 #include "engine/http/server.h"
 
@@ -50,15 +50,24 @@ enum MHD_Result tow_reply_json(const tow_request_t *request, char *json)
 
 enum MHD_Result tow_reply_with(const tow_request_t *request, const char *name, char *json)
 {
-    char *text = tow_format("{\"success\":true,\"%s\":%s}\n", name, json);
+    tow_json_t out = {0};
 
+    tow_json_begin(&out, NULL);
+    tow_json_put_flag(&out, "success", true);
+    tow_json_put_json(&out, name, json);
+    tow_json_end(&out);
     tow_free(json);
-    return tow_reply_json(request, text);
+    return tow_reply_json(request, tow_json_take_line(&out));
 }
 
 enum MHD_Result tow_reply_done(const tow_request_t *request)
 {
-    return tow_reply_json(request, tow_strdup("{\"success\":true}\n"));
+    tow_json_t out = {0};
+
+    tow_json_begin(&out, NULL);
+    tow_json_put_flag(&out, "success", true);
+    tow_json_end(&out);
+    return tow_reply_json(request, tow_json_take_line(&out));
 }
 
 enum MHD_Result tow_reply_file(const tow_request_t *request, const char *path)
@@ -76,13 +85,15 @@ enum MHD_Result tow_reply_file(const tow_request_t *request, const char *path)
 enum MHD_Result tow_reply_refusal(const tow_request_t *request, unsigned status, const char *name,
                                   const char *description, int exit_status)
 {
-    char *shown = tow_json_text(description);
-    char *json = tow_format("{\"success\":false,\"error\":\"%s\",\"errorDescription\":%s,"
-                            "\"exitStatus\":%d}\n",
-                            name, shown, exit_status);
+    tow_json_t out = {0};
 
-    free(shown);
-    return tow_reply_text(request, status, "application/json", json);
+    tow_json_begin(&out, NULL);
+    tow_json_put_flag(&out, "success", false);
+    tow_json_put_text(&out, "error", name);
+    tow_json_put_text(&out, "errorDescription", description);
+    tow_json_put_integer(&out, "exitStatus", exit_status);
+    tow_json_end(&out);
+    return tow_reply_text(request, status, "application/json", tow_json_take_line(&out));
 }
 
 enum MHD_Result tow_reply_error(const tow_request_t *request, const tow_error_t *error)

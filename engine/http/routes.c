@@ -5,7 +5,7 @@
 #include <strings.h>
 
 #include "engine/base/duration.h"
-#include "engine/base/text.h"
+#include "engine/base/json.h"
 #include "engine/http/server.h"
 #include "engine/http/token.h"
 
@@ -199,8 +199,9 @@ static enum MHD_Result get_collections(tow_request_t *request)
 {
     const char *text = MHD_lookup_connection_value(request->connection, MHD_GET_ARGUMENT_KIND, "limit");
     unsigned long limit = COLLECTIONS_SHOWN;
+    tow_json_t reply = {0};
     tow_job_t *job;
-    char *list, *end, *reply;
+    char *list, *end;
 
     if (text) {
         limit = strtoul(text, &end, 10);
@@ -213,9 +214,12 @@ static enum MHD_Result get_collections(tow_request_t *request)
                : tow_strdup("{\"total\":0,\"collections\":[]}");
     if (job)
         let_go(request->server);
-    reply = tow_format("{\"success\":true,%s\n", list + 1);
+    tow_json_begin(&reply, NULL);
+    tow_json_put_flag(&reply, "success", true);
+    tow_json_put_fields(&reply, list);
+    tow_json_end(&reply);
     tow_free(list);
-    return tow_reply_json(request, reply);
+    return tow_reply_json(request, tow_json_take_line(&reply));
 }
 
 /* Starting ----------------------------------------------------------------------------------------*/
@@ -254,33 +258,32 @@ static enum MHD_Result post_plan(tow_request_t *request)
     return look(request, "plan", tow_plan);
 }
 
-static void append_row(tow_buffer_t *out, const tow_option_t *row)
+static void put_row(tow_json_t *out, const tow_option_t *row)
 {
     static const char *const types[] = {"string", "secret", "list", "integer", "flag", "choice", "duration"};
-    char *help = tow_json_text(row->help), *initial = tow_json_text(row->initial);
-    char *text = tow_format("%s{\"name\":\"%s\",\"type\":\"%s\",\"unit\":\"%s\",\"range\":\"%s\","
-                            "\"initial\":%s,\"help\":%s}",
-                            out->length > 1 ? "," : "", row->name, types[row->type], row->unit, row->range,
-                            initial, help);
 
-    tow_buffer_append(out, text, strlen(text));
-    free(text);
-    free(initial);
-    free(help);
+    tow_json_begin(out, NULL);
+    tow_json_put_text(out, "name", row->name);
+    tow_json_put_text(out, "type", types[row->type]);
+    tow_json_put_text(out, "unit", row->unit);
+    tow_json_put_text(out, "range", row->range);
+    tow_json_put_text(out, "initial", row->initial);
+    tow_json_put_text(out, "help", row->help);
+    tow_json_end(out);
 }
 
 static enum MHD_Result get_options(tow_request_t *request)
 {
-    tow_buffer_t out = {0};
+    tow_json_t out = {0};
     size_t count;
     const tow_option_t *table = tow_options_table(&count);
 
-    tow_buffer_append(&out, "[", 1);
+    tow_json_begin_array(&out, NULL);
     for (size_t i = 0; i < count; i++)
         if (tow_settings_may_set(&table[i]))
-            append_row(&out, &table[i]);
-    tow_buffer_append(&out, "]", 2);
-    return tow_reply_with(request, "options", (char *)out.data);
+            put_row(&out, &table[i]);
+    tow_json_end_array(&out);
+    return tow_reply_with(request, "options", tow_json_take(&out));
 }
 
 /* What is not the API -------------------------------------------------------------------------------*/

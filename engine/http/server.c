@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "engine/base/file.h"
-#include "engine/base/text.h"
+#include "engine/base/json.h"
 #include "engine/http/token.h"
 
 enum {
@@ -297,34 +297,45 @@ bool tow_server_start(tow_server_t *server, const tow_options_t *options, tow_er
     return ok;
 }
 
-/* Where a start would go, as JSON; "" when the process was not told. */
-static char *side_of(const tow_server_t *server, const char *side)
+/* Where a start would go; "" when the process was not told. */
+static void put_side(tow_json_t *out, const char *name, const tow_server_t *server, const char *side)
 {
     char *address = tow_options_address(server->options, side);
-    char *text = tow_json_text(address ? address : "");
 
+    tow_json_put_text(out, name, address ? address : "");
     free(address);
-    return text;
+}
+
+static char *idle_progress(const tow_server_t *server)
+{
+    tow_json_t out = {0};
+
+    tow_json_begin(&out, NULL);
+    tow_json_put_text(&out, "state", "IDLE");
+    tow_json_put_text(&out, "phase", tow_phase_name(TOW_PHASE_NEW));
+    tow_json_put_text(&out, "info", "");
+    tow_json_put_text(&out, "job", "");
+    tow_json_put_text(&out, "reason", "");
+    tow_json_put_flag(&out, "canCommit", false);
+    tow_json_put_flag(&out, "canWrite", false);
+    tow_json_put_null(&out, "lagTimeSeconds");
+    tow_json_put_null(&out, "lagMs");
+    tow_json_begin(&out, "directionMapping");
+    put_side(&out, "Source", server, "source");
+    put_side(&out, "Destination", server, "destination");
+    tow_json_end(&out);
+    tow_json_end(&out);
+    return tow_json_take(&out);
 }
 
 char *tow_server_progress(tow_server_t *server)
 {
-    char *json, *source, *destination;
+    char *json;
 
     pthread_rwlock_rdlock(&server->lock);
     json = server->job ? tow_job_progress_json(server->job) : NULL;
     pthread_rwlock_unlock(&server->lock);
-    if (json)
-        return json;
-    source = side_of(server, "source");
-    destination = side_of(server, "destination");
-    json = tow_format("{\"state\":\"IDLE\",\"phase\":\"new\",\"info\":\"\",\"job\":\"\",\"reason\":\"\","
-                      "\"canCommit\":false,\"canWrite\":false,\"lagTimeSeconds\":null,\"lagMs\":null,"
-                      "\"directionMapping\":{\"Source\":%s,\"Destination\":%s}}",
-                      source, destination);
-    free(source);
-    free(destination);
-    return json;
+    return json ? json : idle_progress(server);
 }
 
 int tow_server_port(const tow_server_t *server)

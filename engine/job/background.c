@@ -201,8 +201,8 @@ bool tow_job_start_verifier(tow_job_t *job, tow_error_t *error)
     if (!tow_job_verifies_online(job))
         return true;
     job->pace = tow_pace_new(job->config.verify_rate);
-    if (pthread_create(&job->verifier, NULL, verifier, job))
-        return tow_fail(error, TOW_ERROR_INTERNAL, "cannot start a thread");
+    if (!tow_thread_start(&job->verifier, "verifier", verifier, job, error))
+        return false;
     pthread_mutex_lock(&job->lock);
     job->verifier_started = true;
     pthread_mutex_unlock(&job->lock);
@@ -220,6 +220,5 @@ void tow_job_end_verifier(tow_job_t *job)
         atomic_store(&job->verifier_quit, true);
     pthread_cond_broadcast(&job->changed);
     pthread_mutex_unlock(&job->lock);
-    if (started)
-        pthread_join(job->verifier, NULL);
+    tow_thread_join(&job->verifier);
 }

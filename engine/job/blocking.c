@@ -5,11 +5,12 @@
  * again, and until then the source is what the application works with. */
 #include "engine/check/validate.h"
 #include "engine/job/internal.h"
+#include "engine/link/codes.h"
 #include "engine/link/versions.h"
 
 #define LIFT "db.adminCommand({setUserWriteBlockMode: 1, global: false})"
 
-enum { COMMAND_NOT_FOUND = 59, ATTEMPTS = 3 };
+enum { ATTEMPTS = 3 };
 
 static bool set_block(tow_job_t *job, bool on, tow_error_t *error)
 {
@@ -93,7 +94,7 @@ void tow_job_unblock_writes(tow_job_t *job)
     pthread_mutex_unlock(&job->lock);
     if (!blocked)
         return;
-    if (!set_block(job, false, &error) && error.server_code != COMMAND_NOT_FOUND) {
+    if (!set_block(job, false, &error) && error.server_code != TOW_CODE_COMMAND_NOT_FOUND) {
         tow_emit(&job->sides.sink, TOW_LEVEL_ERROR, "writes_still_blocked",
                  "the source still takes no writes, and that could not be lifted: %s; run " LIFT
                  " there",

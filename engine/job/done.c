@@ -21,6 +21,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/file.h"
+#include "engine/base/json.h"
 #include "engine/job/internal.h"
 
 enum {
@@ -214,8 +215,14 @@ static bool prove(tow_job_t *job, const bson_t *record, proof_t *out, tow_error_
 /* A summary that is too long for a document is cut down to what it comes to. */
 static void append_summary(tow_job_t *job, bson_t *out)
 {
-    char *brief = tow_format("{\"job\":\"%s\",\"state\":\"done\"}", job->config.name);
+    tow_json_t json = {0};
+    char *brief;
 
+    tow_json_begin(&json, NULL);
+    tow_json_put_text(&json, "job", job->config.name);
+    tow_json_put_text(&json, "state", "done");
+    tow_json_end(&json);
+    brief = tow_json_take(&json);
     pthread_mutex_lock(&job->lock);
     bson_append_utf8(out, "summary", -1,
                      strlen(job->summary_json) <= SUMMARY_MOST ? job->summary_json : brief, -1);
@@ -309,16 +316,22 @@ static const char *text_of(const bson_t *record, const char *name)
 static void believe(tow_job_t *job, const bson_t *record)
 {
     const char *at = text_of(record, "endedAt"), *summary = text_of(record, "summary");
+    tow_json_t json = {0};
 
+    tow_json_begin(&json, NULL);
+    tow_json_put_text(&json, "doneBefore", at);
+    if (*summary == '{')
+        tow_json_put_fields(&json, summary);
+    else
+        tow_json_put_text(&json, "state", "done");
+    tow_json_end(&json);
     tow_emit(&job->sides.sink, TOW_LEVEL_INFO, "done_before",
              "done at %s by an earlier process, which ended before it said so", at);
     pthread_mutex_lock(&job->lock);
     job->told_before = true;
     snprintf(job->reason, sizeof job->reason, "done at %.32s by an earlier process", at);
     free(job->summary_json);
-    job->summary_json = *summary == '{'
-                            ? tow_format("{\"doneBefore\":\"%.32s\",%s", at, summary + 1)
-                            : tow_format("{\"doneBefore\":\"%.32s\",\"state\":\"done\"}", at);
+    job->summary_json = tow_json_take(&json);
     pthread_mutex_unlock(&job->lock);
 }
 

@@ -138,7 +138,7 @@ static void keep_state(tow_job_t *job)
     tow_error_t error;
 
     tow_job_end_writers(job);
-    if ((job->monitor_started && !tow_job_checkpoint(job, &error)) ||
+    if ((job->monitor.started && !tow_job_checkpoint(job, &error)) ||
         !tow_job_save_window(job, &error) || !tow_store_release(job->store, &error))
         tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "checkpoint_failed", "%s", error.message);
     if (!job->ok)

@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 
 #include "copy/copy.h"
+#include "engine/base/thread.h"
 #include "engine/check/survey.h"
 #include "engine/job/pace.h"
 #include "engine/job/phases.h"
@@ -74,8 +75,7 @@ struct tow_job {
     bool begun;                 /* the job's state says so: it is kept for the next process */
     bool end_recorded;          /* by an earlier process, in a file */
     int done_file;              /* the record of a good end, reserved; -1: it is not */
-    pthread_t supervisor, monitor, pinger, checkpointer, verifier;
-    bool supervisor_started, monitor_started, pinger_started, checkpointer_started;
+    tow_thread_t supervisor, monitor, pinger, checkpointer, verifier;
 
     pthread_mutex_t checkpoint_lock; /* guards the order of checkpoints and what follows */
     bool state_removed;              /* there is no database any more to keep a checkpoint in */

@@ -88,12 +88,11 @@ void tow_job_destroy(tow_job_t *job)
 {
     if (!job)
         return;
-    if (job->supervisor_started) {
+    if (job->supervisor.started) {
         tow_stop_request(job->sides.stop, NULL);
-        pthread_join(job->supervisor, NULL);
-    }
-    if (job->supervisor_started)
+        tow_thread_join(&job->supervisor);
         tow_job_told(job);
+    }
     tow_notices_destroy(job->notices);
     tow_survey_clear(&job->survey);
     tow_catalog_clear(&job->in_the_way);
@@ -377,10 +376,7 @@ bool tow_job_start(tow_job_t *job, tow_error_t *error)
     job->started = true;
     job->started_ms = job->phase_since_ms = tow_now_ms();
     pthread_mutex_unlock(&job->lock);
-    if (pthread_create(&job->supervisor, NULL, supervise, job))
-        return tow_fail(error, TOW_ERROR_INTERNAL, "cannot start a thread");
-    job->supervisor_started = true;
-    return true;
+    return tow_thread_start(&job->supervisor, "supervisor", supervise, job, error);
 }
 
 bool tow_job_ended(tow_job_t *job, int wait_ms)

@@ -236,16 +236,10 @@ static void *checkpointer(void *data)
 
 bool tow_job_start_monitor(tow_job_t *job, tow_error_t *error)
 {
-    if (pthread_create(&job->monitor, NULL, monitor, job))
-        return tow_fail(error, TOW_ERROR_INTERNAL, "cannot start a thread");
-    job->monitor_started = true;
-    return true;
+    return tow_thread_start(&job->monitor, "monitor", monitor, job, error);
 }
 
 bool tow_job_start_checkpointer(tow_job_t *job, tow_error_t *error)
 {
-    if (pthread_create(&job->checkpointer, NULL, checkpointer, job))
-        return tow_fail(error, TOW_ERROR_INTERNAL, "cannot start a thread");
-    job->checkpointer_started = true;
-    return true;
+    return tow_thread_start(&job->checkpointer, "checkpoint", checkpointer, job, error);
 }

@@ -14,6 +14,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/file.h"
+#include "engine/base/thread.h"
 #include "engine/link/identity.h"
 #include "engine/link/reply.h"
 #include "oplog/watch.h"
@@ -33,8 +34,7 @@ struct tow_saved {
     tow_track_t *track;
     tow_watch_t *watches[2]; /* of source and destination */
     tow_stop_t *end;         /* of the thread */
-    pthread_t thread;
-    bool started;
+    tow_thread_t thread;
     bool warned; /* that it could not be saved; the thread's own */
 };
 
@@ -360,10 +360,7 @@ static bool begin(tow_saved_t *saved, stored_t *stored, tow_error_t *error)
     catch_up(saved, stored);
     if (!save(saved, error))
         return false;
-    if (pthread_create(&saved->thread, NULL, save_again, saved))
-        return tow_fail(error, TOW_ERROR_INTERNAL, "cannot start a thread");
-    saved->started = true;
-    return true;
+    return tow_thread_start(&saved->thread, "save", save_again, saved, error);
 }
 
 tow_saved_t *tow_saved_open(const tow_saved_options_t *options, tow_error_t *error)
@@ -398,8 +395,8 @@ void tow_saved_close(tow_saved_t *saved, bool finished)
     if (!saved)
         return;
     tow_stop_request(saved->end, NULL);
-    if (saved->started) {
-        pthread_join(saved->thread, NULL);
+    if (saved->thread.started) {
+        tow_thread_join(&saved->thread);
         if (finished)
             unlink(saved->options.path);
         else if (has_changed(saved))

@@ -536,13 +536,9 @@ void tow_job_teardown(tow_job_t *job)
 {
     parts_t parts;
 
-    if (job->monitor_started)
-        pthread_join(job->monitor, NULL);
-    if (job->pinger_started)
-        pthread_join(job->pinger, NULL);
-    if (job->checkpointer_started)
-        pthread_join(job->checkpointer, NULL);
-    job->monitor_started = job->pinger_started = job->checkpointer_started = false;
+    tow_thread_join(&job->monitor);
+    tow_thread_join(&job->pinger);
+    tow_thread_join(&job->checkpointer);
     tow_job_end_writers(job);
     if (job->tail)
         tow_tail_end(job->tail);

@@ -105,8 +105,5 @@ static void *ping(void *data)
 
 bool tow_job_start_pinger(tow_job_t *job, tow_error_t *error)
 {
-    if (pthread_create(&job->pinger, NULL, ping, job))
-        return tow_fail(error, TOW_ERROR_INTERNAL, "cannot start a thread");
-    job->pinger_started = true;
-    return true;
+    return tow_thread_start(&job->pinger, "pinger", ping, job, error);
 }

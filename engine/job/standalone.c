@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/thread.h"
 #include "engine/job/internal.h"
 #include "engine/job/repair.h"
 #include "engine/check/same.h"
@@ -40,7 +41,7 @@ typedef struct {
     tow_verify_options_t verify;
     /* The thread that shows the progress. */
     const tow_verify_watch_t *watch;
-    pthread_t ticker;
+    tow_thread_t ticker;
     tow_stop_t *ticker_stop;
     _Atomic uint64_t documents, bytes, total;
 } standalone_t;
@@ -111,7 +112,7 @@ static bool compare(standalone_t *run, char **out_report_json, tow_error_t *erro
 
     if (run->watch && run->watch->progress) {
         run->ticker_stop = tow_stop_new();
-        if (pthread_create(&run->ticker, NULL, tick, run)) {
+        if (!tow_thread_start(&run->ticker, "ticker", tick, run, NULL)) {
             tow_stop_destroy(run->ticker_stop);
             run->ticker_stop = NULL;
         }
@@ -120,7 +121,7 @@ static bool compare(standalone_t *run, char **out_report_json, tow_error_t *erro
                      : tow_verify_run(&run->verify, &report, error);
     if (run->ticker_stop) {
         tow_stop_request(run->ticker_stop, NULL);
-        pthread_join(run->ticker, NULL);
+        tow_thread_join(&run->ticker);
         tow_stop_destroy(run->ticker_stop);
     }
     if (!ok)
@@ -197,12 +198,12 @@ static void *close_side(void *link)
 /* The driver's monitor of a side ends within half a second: both at once. */
 static void close_sides(standalone_t *run)
 {
-    pthread_t closer;
-    bool started = !pthread_create(&closer, NULL, close_side, run->source);
+    tow_thread_t closer = {0};
+    bool started = tow_thread_start(&closer, "closer", close_side, run->source, NULL);
 
     tow_link_destroy(run->destination);
     if (started)
-        pthread_join(closer, NULL);
+        tow_thread_join(&closer);
     else
         tow_link_destroy(run->source);
 }

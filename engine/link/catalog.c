@@ -5,14 +5,9 @@
 #include <string.h>
 
 #include "engine/base/memory.h"
+#include "engine/link/codes.h"
 #include "engine/link/internal.h"
 #include "engine/link/reply.h"
-
-enum {
-    NAMESPACE_NOT_FOUND = 26,
-    VIEW_NOT_SUPPORTED = 166,
-    NO_STORAGE_STATS = 40280 /* $collStats of a collection that does not exist */
-};
 
 /* Collections -----------------------------------------------------------------------------------*/
 
@@ -400,8 +395,8 @@ bool tow_indexes_read(tow_conn_t *conn, const char *database, const char *collec
     ok = tow_cursor_each(conn, database, &command, is_index, take_index, &listing, error);
     bson_destroy(&command);
     /* A view took its name, which has none either. */
-    if (!ok &&
-        (error->server_code == NAMESPACE_NOT_FOUND || error->server_code == VIEW_NOT_SUPPORTED))
+    if (!ok && (error->server_code == TOW_CODE_NAMESPACE_NOT_FOUND ||
+                error->server_code == TOW_CODE_COMMAND_NOT_SUPPORTED_ON_VIEW))
         ok = true;
     if (!ok) {
         tow_indexes_clear(out);
@@ -499,8 +494,9 @@ bool tow_collection_stats(tow_conn_t *conn, const char *database, const char *co
     ok = tow_link_facts(tow_conn_link(conn))->sharded
              ? ask_shards(conn, database, collection, out, error)
              : ask_size(conn, database, collection, out, error);
-    if (!ok && (error->server_code == NAMESPACE_NOT_FOUND ||
-                error->server_code == VIEW_NOT_SUPPORTED || error->server_code == NO_STORAGE_STATS))
+    if (!ok && (error->server_code == TOW_CODE_NAMESPACE_NOT_FOUND ||
+                error->server_code == TOW_CODE_COMMAND_NOT_SUPPORTED_ON_VIEW ||
+                error->server_code == TOW_CODE_NO_STORAGE_STATS))
         ok = true;
     if (out->documents)
         out->average_bytes = out->bytes / out->documents;

@@ -1,11 +1,12 @@
 /* classify.c: the one place where errors get their code, their retry class and their words.
  *
- * Numbers and names: src/mongo/base/error_codes.yml, where newer ones are marked RetriableError or
- * Interruption. Which of them may be sent again: the drivers' specifications of retryable reads and writes and
- * of server discovery ("not primary", "node is recovering"), what was recorded from a real 4.4, and
- * shared/servers.md for change streams. */
+ * Numbers and names are in codes.h; newer servers' error_codes.yml marks some as RetriableError or
+ * Interruption. Which of them may be sent again: the drivers' specifications of retryable reads and
+ * writes and of server discovery ("not primary", "node is recovering"), what was recorded from a
+ * real 4.4, and shared/servers.md for change streams. */
 #include <string.h>
 
+#include "engine/link/codes.h"
 #include "engine/link/internal.h"
 #include "engine/link/reply.h"
 
@@ -14,80 +15,97 @@ static const struct {
     tow_retry_t retry;
 } table[] = {
     /* The server changes its role or goes away: another connection finds the one to ask. */
-    {6, TOW_RETRY_RECONNECT},     /* HostUnreachable */
-    {7, TOW_RETRY_RECONNECT},     /* HostNotFound */
-    {89, TOW_RETRY_RECONNECT},    /* NetworkTimeout */
-    {91, TOW_RETRY_RECONNECT},    /* ShutdownInProgress */
-    {189, TOW_RETRY_RECONNECT},   /* PrimarySteppedDown */
-    {262, TOW_RETRY_RECONNECT},   /* ExceededTimeLimit */
-    {317, TOW_RETRY_RECONNECT},   /* ConnectionPoolExpired */
-    {384, TOW_RETRY_RECONNECT},   /* ConnectionError */
-    {391, TOW_RETRY_RECONNECT},   /* ReauthenticationRequired */
-    {9001, TOW_RETRY_RECONNECT},  /* SocketException */
-    {10058, TOW_RETRY_RECONNECT}, /* LegacyNotPrimary */
-    {10107, TOW_RETRY_RECONNECT}, /* NotWritablePrimary */
-    {11600, TOW_RETRY_RECONNECT}, /* InterruptedAtShutdown */
-    {11602, TOW_RETRY_RECONNECT}, /* InterruptedDueToReplStateChange */
-    {13435, TOW_RETRY_RECONNECT}, /* NotPrimaryNoSecondaryOk */
-    {13436, TOW_RETRY_RECONNECT}, /* NotPrimaryOrSecondary */
-    {17405, TOW_RETRY_RECONNECT}, /* 4.2 db/repl/oplog.cpp: a write while it steps down */
-    {91331, TOW_RETRY_RECONNECT}, /* RetriableRemoteCommandFailure: a mongos lost a shard */
+    {TOW_CODE_HOST_UNREACHABLE, TOW_RETRY_RECONNECT},
+    {TOW_CODE_HOST_NOT_FOUND, TOW_RETRY_RECONNECT},
+    {TOW_CODE_NETWORK_TIMEOUT, TOW_RETRY_RECONNECT},
+    {TOW_CODE_SHUTDOWN_IN_PROGRESS, TOW_RETRY_RECONNECT},
+    {TOW_CODE_PRIMARY_STEPPED_DOWN, TOW_RETRY_RECONNECT},
+    {TOW_CODE_EXCEEDED_TIME_LIMIT, TOW_RETRY_RECONNECT},
+    {TOW_CODE_CONNECTION_POOL_EXPIRED, TOW_RETRY_RECONNECT},
+    {TOW_CODE_CONNECTION_ERROR, TOW_RETRY_RECONNECT},
+    {TOW_CODE_REAUTHENTICATION_REQUIRED, TOW_RETRY_RECONNECT},
+    {TOW_CODE_SOCKET_EXCEPTION, TOW_RETRY_RECONNECT},
+    {TOW_CODE_LEGACY_NOT_PRIMARY, TOW_RETRY_RECONNECT},
+    {TOW_CODE_NOT_WRITABLE_PRIMARY, TOW_RETRY_RECONNECT},
+    {TOW_CODE_INTERRUPTED_AT_SHUTDOWN, TOW_RETRY_RECONNECT},
+    {TOW_CODE_INTERRUPTED_DUE_TO_REPL_STATE_CHANGE, TOW_RETRY_RECONNECT},
+    {TOW_CODE_NOT_PRIMARY_NO_SECONDARY_OK, TOW_RETRY_RECONNECT},
+    {TOW_CODE_NOT_PRIMARY_OR_SECONDARY, TOW_RETRY_RECONNECT},
+    {TOW_CODE_WRITE_WHILE_STEPPING_DOWN, TOW_RETRY_RECONNECT},
+    {TOW_CODE_RETRIABLE_REMOTE_COMMAND_FAILURE, TOW_RETRY_RECONNECT}, /* a mongos lost a shard */
     /* The server is busy, moves data about or gave up a cursor: the connection is sound. */
-    {24, TOW_RETRY_SAME},    /* LockTimeout */
-    {43, TOW_RETRY_SAME},    /* CursorNotFound: the reader begins again */
-    {46, TOW_RETRY_SAME},    /* LockBusy */
-    {50, TOW_RETRY_SAME},    /* MaxTimeMSExpired */
-    {63, TOW_RETRY_SAME},    /* StaleShardVersion */
-    {64, TOW_RETRY_SAME},    /* WriteConcernTimeout */
-    {112, TOW_RETRY_SAME},   /* WriteConflict */
-    {117, TOW_RETRY_SAME},   /* ConflictingOperationInProgress */
-    {133, TOW_RETRY_SAME},   /* FailedToSatisfyReadPreference */
-    {134, TOW_RETRY_SAME},   /* ReadConcernMajorityNotAvailableYet */
-    {150, TOW_RETRY_SAME},   /* StaleEpoch */
-    {175, TOW_RETRY_SAME},   /* QueryPlanKilled: an index or the collection went away under it */
-    {202, TOW_RETRY_SAME},   /* NetworkInterfaceExceededTimeLimit */
-    {211, TOW_RETRY_SAME},   /* KeyNotFound: after a restart the keys that sign $clusterTime are read anew */
-    {215, TOW_RETRY_SAME},   /* DatabaseDropPending */
-    {217, TOW_RETRY_SAME},   /* IncompleteTransactionHistory: a write sent again after too long */
-    {234, TOW_RETRY_SAME},   /* RetryChangeStream */
-    {237, TOW_RETRY_SAME},   /* CursorKilled */
-    {239, TOW_RETRY_SAME},   /* SnapshotTooOld */
-    {246, TOW_RETRY_SAME},   /* SnapshotUnavailable */
-    {249, TOW_RETRY_SAME},   /* StaleDbVersion */
-    {251, TOW_RETRY_SAME},   /* NoSuchTransaction */
-    {285, TOW_RETRY_SAME},   /* IndexBuildAlreadyInProgress */
-    {355, TOW_RETRY_SAME},   /* InterruptedDueToStorageChange */
-    {358, TOW_RETRY_SAME},   /* InternalTransactionNotSupported (shards move) */
-    {365, TOW_RETRY_SAME},   /* TemporarilyUnavailable (cache pressure) */
-    {402, TOW_RETRY_SAME},   /* ResourceExhausted */
-    {406, TOW_RETRY_SAME},   /* MigrationBlockingOperationCoordinatorCleaningUp */
-    {407, TOW_RETRY_SAME},   /* PooledConnectionAcquisitionExceededTimeLimit */
-    {412, TOW_RETRY_SAME},   /* UpdatesStillPending */
-    {433, TOW_RETRY_SAME},   /* AdmissionQueueOverflow */
-    {449, TOW_RETRY_SAME},   /* RateLimitExceeded */
-    {453, TOW_RETRY_SAME},   /* InterruptedDueToReshardingCriticalSection */
-    {471, TOW_RETRY_SAME},   /* InterruptedDueToAddShard */
-    {485, TOW_RETRY_SAME},   /* not in the sources at hand; Retriable by the review */
-    {488, TOW_RETRY_SAME},   /* PrimaryOnlyServiceInitializing */
-    {11601, TOW_RETRY_SAME}, /* Interrupted: killOp, or the session was killed */
-    {12586, TOW_RETRY_SAME}, /* BackgroundOperationInProgressForDatabase */
-    {12587, TOW_RETRY_SAME}, /* BackgroundOperationInProgressForNamespace */
-    {13388, TOW_RETRY_SAME}, /* StaleConfig */
-    {10045600, TOW_RETRY_SAME}, /* InterruptedDueToFCVChange */
+    {TOW_CODE_LOCK_TIMEOUT, TOW_RETRY_SAME},
+    {TOW_CODE_CURSOR_NOT_FOUND, TOW_RETRY_SAME}, /* the reader begins again */
+    {TOW_CODE_LOCK_BUSY, TOW_RETRY_SAME},
+    {TOW_CODE_MAX_TIME_MS_EXPIRED, TOW_RETRY_SAME},
+    {TOW_CODE_STALE_SHARD_VERSION, TOW_RETRY_SAME},
+    {TOW_CODE_WRITE_CONCERN_TIMEOUT, TOW_RETRY_SAME},
+    {TOW_CODE_WRITE_CONFLICT, TOW_RETRY_SAME},
+    {TOW_CODE_CONFLICTING_OPERATION_IN_PROGRESS, TOW_RETRY_SAME},
+    {TOW_CODE_FAILED_TO_SATISFY_READ_PREFERENCE, TOW_RETRY_SAME},
+    {TOW_CODE_READ_CONCERN_MAJORITY_NOT_AVAILABLE_YET, TOW_RETRY_SAME},
+    {TOW_CODE_STALE_EPOCH, TOW_RETRY_SAME},
+    {TOW_CODE_QUERY_PLAN_KILLED,
+     TOW_RETRY_SAME}, /* an index or the collection went away under it */
+    {TOW_CODE_NETWORK_INTERFACE_EXCEEDED_TIME_LIMIT, TOW_RETRY_SAME},
+    {TOW_CODE_KEY_NOT_FOUND,
+     TOW_RETRY_SAME}, /* after a restart the keys that sign $clusterTime are read anew */
+    {TOW_CODE_DATABASE_DROP_PENDING, TOW_RETRY_SAME},
+    {TOW_CODE_INCOMPLETE_TRANSACTION_HISTORY,
+     TOW_RETRY_SAME}, /* a write sent again after too long */
+    {TOW_CODE_RETRY_CHANGE_STREAM, TOW_RETRY_SAME},
+    {TOW_CODE_CURSOR_KILLED, TOW_RETRY_SAME},
+    {TOW_CODE_SNAPSHOT_TOO_OLD, TOW_RETRY_SAME},
+    {TOW_CODE_SNAPSHOT_UNAVAILABLE, TOW_RETRY_SAME},
+    {TOW_CODE_STALE_DB_VERSION, TOW_RETRY_SAME},
+    {TOW_CODE_NO_SUCH_TRANSACTION, TOW_RETRY_SAME},
+    {TOW_CODE_INDEX_BUILD_ALREADY_IN_PROGRESS, TOW_RETRY_SAME},
+    {TOW_CODE_INTERRUPTED_DUE_TO_STORAGE_CHANGE, TOW_RETRY_SAME},
+    {TOW_CODE_INTERNAL_TRANSACTION_NOT_SUPPORTED, TOW_RETRY_SAME}, /* shards move */
+    {TOW_CODE_TEMPORARILY_UNAVAILABLE, TOW_RETRY_SAME},            /* cache pressure */
+    {TOW_CODE_RESOURCE_EXHAUSTED, TOW_RETRY_SAME},
+    {TOW_CODE_MIGRATION_BLOCKING_OPERATION_COORDINATOR_CLEANING_UP, TOW_RETRY_SAME},
+    {TOW_CODE_POOLED_CONNECTION_ACQUISITION_EXCEEDED_TIME_LIMIT, TOW_RETRY_SAME},
+    {TOW_CODE_UPDATES_STILL_PENDING, TOW_RETRY_SAME},
+    {TOW_CODE_ADMISSION_QUEUE_OVERFLOW, TOW_RETRY_SAME},
+    {TOW_CODE_RATE_LIMIT_EXCEEDED, TOW_RETRY_SAME},
+    {TOW_CODE_INTERRUPTED_DUE_TO_RESHARDING_CRITICAL_SECTION, TOW_RETRY_SAME},
+    {TOW_CODE_INTERRUPTED_DUE_TO_ADD_SHARD, TOW_RETRY_SAME},
+    {TOW_CODE_UNKNOWN_485, TOW_RETRY_SAME},
+    {TOW_CODE_PRIMARY_ONLY_SERVICE_INITIALIZING, TOW_RETRY_SAME},
+    {TOW_CODE_INTERRUPTED, TOW_RETRY_SAME}, /* killOp, or the session was killed */
+    {TOW_CODE_BACKGROUND_OPERATION_IN_PROGRESS_FOR_DATABASE, TOW_RETRY_SAME},
+    {TOW_CODE_BACKGROUND_OPERATION_IN_PROGRESS_FOR_NAMESPACE, TOW_RETRY_SAME},
+    {TOW_CODE_STALE_CONFIG, TOW_RETRY_SAME},
+    {TOW_CODE_INTERRUPTED_DUE_TO_FCV_CHANGE, TOW_RETRY_SAME},
     /* Another document holds the key: what the source has now decides. */
-    {11000, TOW_RETRY_REFETCH} /* DuplicateKey */
-};
+    {TOW_CODE_DUPLICATE_KEY, TOW_RETRY_REFETCH}};
 
-/* ChangeStreamHistoryLost, CappedPositionLost, ChangeStreamFatalError, InvalidResumeToken,
- * OplogQueryMinTsMissing. A 4.4 that is overtaken answers 136 where the stream had read something, and 326 where
- * it had not, both without any label. */
-static const int lost_codes[] = {286, 136, 280, 260, 326};
+/* A 4.4 that is overtaken answers CappedPositionLost where the stream had read something, and
+ * OplogQueryMinTsMissing where it had not, both without any label. */
+static const int lost_codes[] = {TOW_CODE_CHANGE_STREAM_HISTORY_LOST, TOW_CODE_CAPPED_POSITION_LOST,
+                                 TOW_CODE_CHANGE_STREAM_FATAL_ERROR, TOW_CODE_INVALID_RESUME_TOKEN,
+                                 TOW_CODE_OPLOG_QUERY_MIN_TS_MISSING};
 
 /* Resumable by number, for servers before 4.4, which give no label. */
-static const int stream_codes[] = {6,   7,   43,   63,    89,    91,    133,   150,   189,
-                                   234, 262, 9001, 10107, 11600, 11602, 13388, 13435, 13436};
-
-enum { UNAUTHORIZED = 13, AUTHENTICATION_FAILED = 18, USER_NOT_FOUND = 11, NO_MECHANISM = 334 };
+static const int stream_codes[] = {TOW_CODE_HOST_UNREACHABLE,
+                                   TOW_CODE_HOST_NOT_FOUND,
+                                   TOW_CODE_CURSOR_NOT_FOUND,
+                                   TOW_CODE_STALE_SHARD_VERSION,
+                                   TOW_CODE_NETWORK_TIMEOUT,
+                                   TOW_CODE_SHUTDOWN_IN_PROGRESS,
+                                   TOW_CODE_FAILED_TO_SATISFY_READ_PREFERENCE,
+                                   TOW_CODE_STALE_EPOCH,
+                                   TOW_CODE_PRIMARY_STEPPED_DOWN,
+                                   TOW_CODE_RETRY_CHANGE_STREAM,
+                                   TOW_CODE_EXCEEDED_TIME_LIMIT,
+                                   TOW_CODE_SOCKET_EXCEPTION,
+                                   TOW_CODE_NOT_WRITABLE_PRIMARY,
+                                   TOW_CODE_INTERRUPTED_AT_SHUTDOWN,
+                                   TOW_CODE_INTERRUPTED_DUE_TO_REPL_STATE_CHANGE,
+                                   TOW_CODE_STALE_CONFIG,
+                                   TOW_CODE_NOT_PRIMARY_NO_SECONDARY_OK,
+                                   TOW_CODE_NOT_PRIMARY_OR_SECONDARY};
 
 #define HOLDS(list, number) holds(list, sizeof list / sizeof *list, number)
 
@@ -225,12 +243,13 @@ void tow_classify(const bson_error_t *driver, const bson_t *reply, const char *s
         classify_driver(driver, side, out);
         return;
     }
-    if (number == AUTHENTICATION_FAILED || number == USER_NOT_FOUND || number == NO_MECHANISM) {
+    if (number == TOW_CODE_AUTHENTICATION_FAILED || number == TOW_CODE_USER_NOT_FOUND ||
+        number == TOW_CODE_MECHANISM_UNAVAILABLE) {
         refuse_login(side, driver->message, out);
         out->server_code = number;
         return;
     }
-    if (number == UNAUTHORIZED) {
+    if (number == TOW_CODE_UNAUTHORIZED) {
         tow_fail(out, TOW_ERROR_UNREACHABLE,
                  "a privilege is missing: %s: %s; grant it to the user of its URI", side,
                  driver->message);
@@ -253,7 +272,6 @@ void tow_classify(const bson_error_t *driver, const bson_t *reply, const char *s
 
 bool tow_fail_write_concern(const tow_link_t *link, const bson_iter_t *found, tow_error_t *error)
 {
-    enum { UNKNOWN_CONCERN = 79, UNSATISFIABLE = 100 };
     const char *message = "not acknowledged by a majority";
     bson_iter_t child;
     int number = 0;
@@ -269,7 +287,8 @@ bool tow_fail_write_concern(const tow_link_t *link, const bson_iter_t *found, to
     tow_fail(error, TOW_ERROR_SERVER, "%s: write concern majority: %s", link->side, message);
     error->server_code = number;
     /* Done, but perhaps not for good: whatever the number, only sending it again makes it sure. */
-    if (number != UNKNOWN_CONCERN && number != UNSATISFIABLE)
+    if (number != TOW_CODE_UNKNOWN_REPL_WRITE_CONCERN &&
+        number != TOW_CODE_UNSATISFIABLE_WRITE_CONCERN)
         error->retry = TOW_RETRY_RECONNECT;
     return false;
 }
@@ -287,7 +306,7 @@ bool tow_fail_passing(const char *side, const bson_t *reply, tow_error_t *error)
         tow_retry_t retry = retry_of(refusal.code);
 
         if (retry != TOW_RETRY_SAME && retry != TOW_RETRY_RECONNECT &&
-            refusal.code != TOW_TRANSACTION_TOO_OLD)
+            refusal.code != TOW_CODE_TRANSACTION_TOO_OLD)
             continue;
         tow_fail(error, TOW_ERROR_SERVER, "%s: %s", side, refusal.message);
         error->server_code = refusal.code;

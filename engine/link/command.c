@@ -4,6 +4,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/memory.h"
+#include "engine/link/codes.h"
 #include "engine/link/internal.h"
 #include "engine/link/reply.h"
 
@@ -68,7 +69,7 @@ bool tow_conn_note(tow_conn_t *conn, int64_t number, tow_error_t *error)
 void tow_conn_explain(const tow_conn_t *conn, int64_t number, tow_error_t *error)
 {
     /* Numbers only grow: whoever used a newer one adopted the session. */
-    if (number && error->server_code == TOW_TRANSACTION_TOO_OLD)
+    if (number && error->server_code == TOW_CODE_TRANSACTION_TOO_OLD)
         tow_fail(error, TOW_ERROR_LEASE,
                  "another process took this job over and ended what this one was writing to the "
                  "%s; this one stops, nothing is lost",

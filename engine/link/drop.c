@@ -4,9 +4,8 @@
 
 #include "engine/base/memory.h"
 #include "engine/link/catalog.h"
+#include "engine/link/codes.h"
 #include "engine/link/internal.h"
-
-enum { NAMESPACE_NOT_FOUND = 26 };
 
 #define ASIDE "towline_dropped"
 
@@ -18,7 +17,7 @@ static bool change(tow_conn_t *conn, const char *database, const bson_t *command
     bool ok = tow_conn_command(conn, database, command, &send, &reply, error);
 
     bson_destroy(&reply);
-    return ok || error->server_code == NAMESPACE_NOT_FOUND;
+    return ok || error->server_code == TOW_CODE_NAMESPACE_NOT_FOUND;
 }
 
 static bool drop_plain(tow_conn_t *conn, const char *database, const char *name, tow_error_t *error)

@@ -8,8 +8,6 @@
 
 #include "engine/link/link.h"
 
-enum { TOW_TRANSACTION_TOO_OLD = 225 }; /* a retryable write of a smaller number than the session's last */
-
 typedef struct tow_patient tow_patient_t;
 
 struct tow_link {

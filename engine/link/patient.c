@@ -7,6 +7,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/memory.h"
+#include "engine/base/thread.h"
 #include "engine/link/internal.h"
 
 enum {
@@ -18,7 +19,7 @@ enum {
 struct tow_patient {
     mongoc_client_pool_t *pool;
     mongoc_client_t *client;
-    pthread_t thread;
+    tow_thread_t thread;
     pthread_mutex_t lock; /* guards what follows, but the call's own while it runs */
     pthread_cond_t changed;
     bool asked, freed;
@@ -131,9 +132,7 @@ tow_patient_t *tow_patient_new(const tow_link_t *link, tow_error_t *error)
     patient->client = mongoc_client_pool_pop(patient->pool);
     pthread_mutex_init(&patient->lock, NULL);
     tow_condition_init(&patient->changed);
-    if (pthread_create(&patient->thread, NULL, run, patient)) {
-        patient->thread = 0;
-        tow_fail(error, TOW_ERROR_INTERNAL, "cannot start a thread");
+    if (!tow_thread_start(&patient->thread, "patient", run, patient, error)) {
         patient->freed = true;
         run(patient);
         return NULL;
@@ -143,7 +142,7 @@ tow_patient_t *tow_patient_new(const tow_link_t *link, tow_error_t *error)
 
 void tow_patient_free(tow_patient_t *patient)
 {
-    pthread_t thread;
+    tow_thread_t thread;
     struct timespec until;
     bool busy;
 
@@ -157,8 +156,8 @@ void tow_patient_free(tow_patient_t *patient)
     pthread_mutex_unlock(&patient->lock);
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_sec += CLOSE_SECONDS;
-    if (busy || pthread_timedjoin_np(thread, NULL, &until))
-        pthread_detach(thread);
+    if (busy || pthread_timedjoin_np(thread.id, NULL, &until))
+        tow_thread_detach(&thread);
 }
 
 static bool has_moved(tow_link_t *link, const tow_patient_t *patient, int64_t since_ms)

@@ -6,9 +6,8 @@
 #include <string.h>
 
 #include "engine/base/memory.h"
+#include "engine/link/codes.h"
 #include "engine/link/reply.h"
-
-enum { NAMESPACE_NOT_FOUND = 26 };
 
 struct tow_reader {
     tow_conn_t *conn;
@@ -155,7 +154,7 @@ tow_reader_t *tow_reader_open(tow_conn_t *conn, const tow_read_t *what, tow_erro
     bson_destroy(&command);
     reader->has_reply = true;
     reader->server = tow_conn_server(conn);
-    if (!ok && error->server_code == NAMESPACE_NOT_FOUND) {
+    if (!ok && error->server_code == TOW_CODE_NAMESPACE_NOT_FOUND) {
         reader->time = tow_reply_time(&reader->batch.reply);
         return reader;
     }

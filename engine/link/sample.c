@@ -3,6 +3,7 @@
 
 #include "engine/base/memory.h"
 #include "engine/link/catalog.h"
+#include "engine/link/codes.h"
 #include "engine/link/internal.h"
 
 enum {
@@ -10,8 +11,7 @@ enum {
     SCAN_MOST = 2000,
     SAMPLES_EACH = 10,
     SAMPLES_MOST = 100000,
-    ATTEMPTS = 3,      /* each with half as many samples */
-    NO_SAMPLE = 28799  /* "could not find a non-duplicate document": there are fewer than are counted */
+    ATTEMPTS = 3 /* each with half as many samples */
 };
 
 typedef struct {
@@ -145,7 +145,7 @@ static bool draw(tow_conn_t *conn, const tow_collection_info_t *info, uint32_t s
         build_sample(info->name, size, &command);
         ok = tow_cursor_each(conn, info->database, &command, has_id, take_sample, out, error);
         bson_destroy(&command);
-        if (!ok && error->server_code != NO_SAMPLE)
+        if (!ok && error->server_code != TOW_CODE_NO_SAMPLE)
             return false;
     }
     return true;

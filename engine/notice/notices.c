@@ -9,6 +9,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/memory.h"
 #include "engine/base/text.h"
+#include "engine/base/thread.h"
 #include "engine/link/reply.h"
 #include "engine/notice/deliver.h"
 #include "engine/options/options.h"
@@ -28,8 +29,7 @@ typedef struct {
     tow_notices_t *notices;
     kind_t kind;
     bool wanted;
-    pthread_t thread;
-    bool started;               /* under the lock, like what follows */
+    tow_thread_t thread;        /* under the lock, like what follows */
     letter_t queue[QUEUE_MOST]; /* the first is being sent */
     uint32_t count;
 } channel_t;
@@ -238,9 +238,9 @@ void tow_notices_send(tow_notices_t *notices, const tow_notice_t *notice)
             continue;
         letter = write_letter(channel->kind, notice);
         pthread_mutex_lock(&notices->lock);
-        if (!channel->started && !notices->closing)
-            channel->started = pthread_create(&channel->thread, NULL, work, channel) == 0;
-        taken = channel->started && !notices->closing && channel->count < QUEUE_MOST;
+        taken = !notices->closing && channel->count < QUEUE_MOST &&
+                (channel->thread.started ||
+                 tow_thread_start(&channel->thread, "notices", work, channel, NULL));
         if (taken)
             channel->queue[channel->count++] = letter;
         pthread_cond_broadcast(&notices->changed);
@@ -269,10 +269,7 @@ void tow_notices_close(tow_notices_t *notices, int64_t grace_ms)
     pthread_cond_broadcast(&notices->changed);
     pthread_mutex_unlock(&notices->lock);
     for (int i = 0; i < CHANNELS; i++)
-        if (notices->channels[i].started) {
-            pthread_join(notices->channels[i].thread, NULL);
-            notices->channels[i].started = false;
-        }
+        tow_thread_join(&notices->channels[i].thread);
 }
 
 void tow_notices_destroy(tow_notices_t *notices)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "engine/base/hash.h"
+#include "engine/link/codes.h"
 #include "engine/link/reply.h"
 #include "engine/state/store_internal.h"
 
@@ -168,7 +169,7 @@ static bool insert_names(tow_store_t *store, const char *const *ns, size_t count
     bson_append_bool(&command, "ordered", -1, false);
     ok = tow_store_run(store, &command, TOW_SEND_WRITE, &reply, error);
     while (ok && tow_reply_write_error(&reply, &position, &refusal))
-        if (refusal.code != TOW_DUPLICATE_KEY)
+        if (refusal.code != TOW_CODE_DUPLICATE_KEY)
             ok = tow_fail(error, TOW_ERROR_SERVER, "the job's state (%s): %s", store->database,
                           refusal.message);
     bson_destroy(&reply);

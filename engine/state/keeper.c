@@ -92,20 +92,16 @@ static void *keep(void *data)
 
 bool tow_keeper_start(tow_store_t *store, tow_error_t *error)
 {
-    if (pthread_create(&store->keeper.thread, NULL, keep, store))
-        return tow_fail(error, TOW_ERROR_INTERNAL, "cannot start a thread");
-    store->keeper.started = true;
-    return true;
+    return tow_thread_start(&store->keeper.thread, "keeper", keep, store, error);
 }
 
 void tow_keeper_end(tow_store_t *store)
 {
-    if (!store->keeper.started)
+    if (!store->keeper.thread.started)
         return;
     pthread_mutex_lock(&store->keeper.lock);
     store->keeper.quit = true;
     pthread_cond_broadcast(&store->keeper.changed);
     pthread_mutex_unlock(&store->keeper.lock);
-    pthread_join(store->keeper.thread, NULL);
-    store->keeper.started = false;
+    tow_thread_join(&store->keeper.thread);
 }

@@ -4,6 +4,7 @@
  * how often it was taken. It is taken and renewed by one guarded update each, in which the server
  * compares the expiry with its own clock; on a mongos that is the clock of the mongos. A holder
  * counts its time from before the renewal was sent, by its own monotonic clock, less a margin. */
+#include "engine/link/codes.h"
 #include "engine/state/store_internal.h"
 
 #include <inttypes.h>
@@ -309,7 +310,7 @@ static bool create_job(tow_store_t *store, tow_error_t *error)
     bson_append_array_end(&command, &list);
     ok = tow_store_run(store, &command, TOW_SEND_WRITE, &reply, error);
     if (ok && tow_reply_write_error(&reply, &position, &failure) &&
-        failure.code != TOW_DUPLICATE_KEY)
+        failure.code != TOW_CODE_DUPLICATE_KEY)
         ok = tow_fail(error, TOW_ERROR_SERVER, "the job's state (%s): %s", store->database,
                       failure.message);
     bson_destroy(&reply);

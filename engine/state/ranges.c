@@ -1,4 +1,5 @@
 /* ranges.c: which collections and ranges a job copies, and how far each is. */
+#include "engine/link/codes.h"
 #include "engine/state/store_internal.h"
 
 #include <inttypes.h>
@@ -254,7 +255,7 @@ static bool check_inserted(const tow_store_t *store, const bson_t *reply, tow_er
     uint32_t position = 0;
 
     while (tow_reply_write_error(reply, &position, &failure))
-        if (failure.code != TOW_DUPLICATE_KEY ||
+        if (failure.code != TOW_CODE_DUPLICATE_KEY ||
             !tow_link_facts(store->options.destination)->standalone)
             return tow_fail(error, TOW_ERROR_SERVER, "the job's state (%s): %s", store->database,
                             failure.message);

@@ -1,4 +1,5 @@
 /* store.c: commands on the job's database, the job's document and its checkpoint. */
+#include "engine/link/codes.h"
 #include "engine/state/store_internal.h"
 
 #include <inttypes.h>
@@ -30,7 +31,7 @@ static bool read_update(const tow_store_t *store, const bson_t *reply, int64_t *
     if (!tow_reply_write_error(reply, &position, &failure))
         return true;
     *out_code = failure.code;
-    return failure.code == TOW_DUPLICATE_KEY ||
+    return failure.code == TOW_CODE_DUPLICATE_KEY ||
            tow_fail(error, TOW_ERROR_SERVER, "the job's state (%s): %s", store->database,
                     failure.message);
 }

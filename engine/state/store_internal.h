@@ -6,14 +6,14 @@
 #include <stdatomic.h>
 
 #include "engine/base/memory.h"
+#include "engine/base/thread.h"
 #include "engine/state/store.h"
 
-enum { TOW_DUPLICATE_KEY = 11000, TOW_STATE_FORMAT = 2 };
+enum { TOW_STATE_FORMAT = 2 };
 
 /* The keeper: a thread with a connection that renews the lease, whatever the store is busy with. */
 typedef struct {
-    pthread_t thread;
-    bool started;
+    tow_thread_t thread;
     tow_conn_t *conn;
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t changed;

@@ -4,10 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/link/codes.h"
 #include "engine/link/versions.h"
 
 enum {
-    DUPLICATE_KEY = 11000,
     UPDATE_BYTES =
         16 * 1024 * 1024, /* of a statement's query and document, which share one command */
     DEPTH_MOST = 256      /* servers nest no deeper than about 200 */
@@ -344,7 +344,7 @@ static bool send_singly(tow_write_t *write, tow_conn_t *conn, const tow_send_opt
         ok = tow_conn_command(conn, write->collection->database, &command, send, &reply, error);
         if (ok) {
             report(write, &reply, i, each, data, out_matched);
-        } else if (error->server_code == DUPLICATE_KEY) {
+        } else if (error->server_code == TOW_CODE_DUPLICATE_KEY) {
             tow_write_error_t failure = whole_error(&reply, error);
 
             ok = true;
@@ -375,7 +375,7 @@ bool tow_write_send(tow_write_t *write, tow_conn_t *conn, tow_write_error_fn eac
     ok = tow_conn_command(conn, write->collection->database, &write->command, &send, &reply, error);
     if (ok)
         report(write, &reply, 0, each, data, out_matched);
-    else if (error->server_code == DUPLICATE_KEY)
+    else if (error->server_code == TOW_CODE_DUPLICATE_KEY)
         ok = send_singly(write, conn, &send, each, data, out_matched, error);
     if (!ok)
         tow_fail_context(error, "%s %s", verbs[write->kind], write->collection->ns);

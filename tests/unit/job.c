@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 #include "engine/base/clock.h"
-#include "engine/base/text.h"
+#include "engine/base/json.h"
 #include "engine/job/internal.h"
 
 static tow_job_t *make_job(const char *cutover)

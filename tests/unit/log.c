@@ -26,8 +26,8 @@ static void open_log(cmd_log_t *log, const char *format)
 
 static void end(cmd_log_t *log)
 {
-    pthread_cancel(log->writer);
-    pthread_join(log->writer, NULL);
+    pthread_cancel(log->writer.id);
+    tow_thread_join(&log->writer);
     tow_buffer_free(&log->waiting);
 }
 
@@ -94,7 +94,7 @@ static void a_log_that_nobody_reads_holds_up_nobody(void **state)
     log.file = ends[1];
     pthread_mutex_init(&log.lock, NULL);
     tow_condition_init(&log.changed);
-    assert_int_equal(pthread_create(&log.writer, NULL, write_lines, &log), 0);
+    assert_true(tow_thread_start(&log.writer, "log", write_lines, &log, NULL));
     for (int i = 0; i < EVENTS; i++)
         cmd_log_event(&log, TOW_LEVEL_WARNING, "event",
                       "one of very many that nobody reads, with some words");

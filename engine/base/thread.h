@@ -1,0 +1,25 @@
+/* thread.h: a thread that is started with a name and an error, and joined once. */
+#ifndef TOW_BASE_THREAD_H
+#define TOW_BASE_THREAD_H
+
+#include <pthread.h>
+#include <stdbool.h>
+
+#include "engine/base/error.h"
+
+/* {0} runs nothing. Whoever starts it joins it; neither locks anything. */
+typedef struct {
+    pthread_t id;
+    bool started; /* and not joined yet */
+} tow_thread_t;
+
+/* `name` is what `top -H` and debuggers show, of at most 15 characters. Fails with
+ * TOW_ERROR_INTERNAL where the machine allows no more threads or no more memory. */
+bool tow_thread_start(tow_thread_t *thread, const char *name, void *(*run)(void *), void *data,
+                      tow_error_t *error) TOW_CHECK;
+/* Waits until it has ended; at once when none was started, or it was joined before. */
+void tow_thread_join(tow_thread_t *thread);
+/* Leaves it to itself: there is no join any more. */
+void tow_thread_detach(tow_thread_t *thread);
+
+#endif
