@@ -8,13 +8,6 @@
 #include "oplog/ddl_internal.h"
 #include "oplog/token.h"
 
-bool tow_ddl_target(const ddl_t *ddl, const char **out_database, const char **out_name)
-{
-    *out_database = *out_name = "";
-    return tow_field_text(ddl->event, "to.db", out_database) &&
-           tow_field_text(ddl->event, "to.coll", out_name) && **out_database && **out_name;
-}
-
 /* What an index is, the source's listing says better than the event. */
 static bool drop_indexes(ddl_t *ddl, tow_error_t *error)
 {

@@ -17,6 +17,13 @@ typedef struct moved {
     tow_block_t *block;
 } moved_t;
 
+bool tow_ddl_target(const ddl_t *ddl, const char **out_database, const char **out_name)
+{
+    *out_database = *out_name = "";
+    return tow_field_text(ddl->event, "to.db", out_database) &&
+           tow_field_text(ddl->event, "to.coll", out_name) && **out_database && **out_name;
+}
+
 static bool is_not_found(const tow_error_t *error)
 {
     return error->server_code == NAMESPACE_NOT_FOUND;

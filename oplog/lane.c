@@ -67,6 +67,21 @@ void tow_lane_wake(tow_lane_t *lane)
     pthread_mutex_unlock(&lane->lock);
 }
 
+void tow_replay_wake_lanes(tow_replay_t *replay)
+{
+    for (uint32_t i = 0; i < replay->lane_count; i++)
+        tow_lane_wake(&replay->lanes[i]);
+}
+
+void tow_replay_eased(tow_replay_t *replay)
+{
+    if (!atomic_load(&replay->waiting))
+        return;
+    pthread_mutex_lock(&replay->ease_lock);
+    pthread_cond_broadcast(&replay->eased);
+    pthread_mutex_unlock(&replay->ease_lock);
+}
+
 void tow_lane_succeeded(tow_lane_t *lane)
 {
     lane->attempt = 0;

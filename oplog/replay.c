@@ -65,15 +65,6 @@ void tow_replay_destroy(tow_replay_t *replay)
     free(replay);
 }
 
-void tow_replay_eased(tow_replay_t *replay)
-{
-    if (!atomic_load(&replay->waiting))
-        return;
-    pthread_mutex_lock(&replay->ease_lock);
-    pthread_cond_broadcast(&replay->eased);
-    pthread_mutex_unlock(&replay->ease_lock);
-}
-
 /* Waits while `holds` is true; false: stopped. The count of those who wait is raised before `holds` is asked, and what
  * it looks at is changed before the count is read: one of the two sees the other. */
 static bool wait_eased(tow_replay_t *replay, bool (*holds)(tow_replay_t *replay, const void *data),
@@ -311,12 +302,6 @@ void tow_replay_pause(tow_replay_t *replay, bool paused)
     atomic_store(&replay->paused, paused);
     tow_replay_wake_lanes(replay);
     tow_replay_eased(replay);
-}
-
-void tow_replay_wake_lanes(tow_replay_t *replay)
-{
-    for (uint32_t i = 0; i < replay->lane_count; i++)
-        tow_lane_wake(&replay->lanes[i]);
 }
 
 void tow_replay_await_lanes(tow_replay_t *replay)

@@ -115,12 +115,11 @@ static inline bool tow_replay_holding(tow_replay_t *replay)
            replay->options.ddl.copying(replay->options.ddl.data);
 }
 
-/* replay.c: a lane has done something that others may wait for. */
+/* lane.c */
+/* A lane has done something that others may wait for. */
 void tow_replay_eased(tow_replay_t *replay);
 /* The lanes' keys were changed under the exclusive lock. */
 void tow_replay_wake_lanes(tow_replay_t *replay);
-
-/* lane.c */
 void tow_lane_init(tow_lane_t *lane, tow_replay_t *replay, uint32_t number);
 bool tow_lane_start(tow_lane_t *lane, tow_error_t *error);
 void tow_lane_wake(tow_lane_t *lane); /* to look at its keys again */

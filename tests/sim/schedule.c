@@ -307,6 +307,7 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, v
                           void *data);
 int __wrap_pthread_join(pthread_t thread, void **result);
 int __wrap_pthread_detach(pthread_t thread);
+int __wrap_pthread_setname_np(pthread_t thread, const char *name);
 int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex);
 int __wrap_pthread_mutex_unlock(pthread_mutex_t *mutex);
 int __wrap_pthread_cond_wait(pthread_cond_t *condition, pthread_mutex_t *mutex);
@@ -351,6 +352,13 @@ int __wrap_pthread_join(pthread_t thread, void **result)
 int __wrap_pthread_detach(pthread_t thread)
 {
     (void)thread;
+    return 0;
+}
+
+int __wrap_pthread_setname_np(pthread_t thread, const char *name)
+{
+    (void)thread;
+    (void)name;
     return 0;
 }
 
