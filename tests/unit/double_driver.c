@@ -188,6 +188,7 @@ bool __wrap_mongoc_client_command_with_opts(mongoc_client_t *client, const char 
     double_server_t *server = (double_server_t *)client;
     session_t *session = (session_t *)(uintptr_t)int64_of(opts, "sessionId");
     double_hook_t hook;
+    void *hook_data;
     bson_iter_t iter;
     bool ok;
 
@@ -195,8 +196,9 @@ bool __wrap_mongoc_client_command_with_opts(mongoc_client_t *client, const char 
     *error = (bson_error_t){0};
     pthread_mutex_lock(&double_lock);
     hook = server->hook;
+    hook_data = server->hook_data;
     pthread_mutex_unlock(&double_lock);
-    if (hook && hook(server->hook_data, database, command, reply, error))
+    if (hook && hook(hook_data, database, command, reply, error))
         return !error->code;
     pthread_mutex_lock(&double_lock);
     ok = execute_once(server, session, int64_of(command, "txnNumber"), database, command, reply,
