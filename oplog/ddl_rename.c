@@ -4,10 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/link/codes.h"
 #include "engine/link/reply.h"
 #include "oplog/ddl_internal.h"
-
-enum { NAMESPACE_NOT_FOUND = 26, NAMESPACE_EXISTS = 48 };
 
 /* Keys on their way from the old name to the new one. */
 typedef struct moved {
@@ -26,7 +25,7 @@ bool tow_ddl_target(const ddl_t *ddl, const char **out_database, const char **ou
 
 static bool is_not_found(const tow_error_t *error)
 {
-    return error->server_code == NAMESPACE_NOT_FOUND;
+    return error->server_code == TOW_CODE_NAMESPACE_NOT_FOUND;
 }
 
 static bool run_on_destination(ddl_t *ddl, const char *database, const bson_t *command,
@@ -140,7 +139,7 @@ static bool rename_on_destination(ddl_t *ddl, const tow_namespace_t *from, const
     bson_append_bool(&command, "dropTarget", -1, true);
     /* Only a view is not dropped with the rest: it was there before, or is there later. */
     if (ok && !run_on_destination(ddl, "admin", &command, error) &&
-        !(error->server_code == NAMESPACE_EXISTS &&
+        !(error->server_code == TOW_CODE_NAMESPACE_EXISTS &&
           tow_ddl_drop_on_destination(ddl, database, name, error) &&
           run_on_destination(ddl, "admin", &command, error))) {
         ok = is_not_found(error) &&

@@ -3,10 +3,9 @@
 
 #include <stdlib.h>
 
+#include "engine/link/codes.h"
 #include "engine/link/versions.h"
 #include "oplog/token.h"
-
-enum { TOO_LARGE = 10334 /* BSONObjectTooLarge */ };
 
 struct tow_stream {
     tow_stream_options_t options;
@@ -314,7 +313,7 @@ tow_stream_verdict_t tow_stream_judge(const tow_stream_t *stream, const tow_erro
         return TOW_STREAM_LOST;
     /* An event over 16 MB that comes without its large fields is too large for good: a mongos
      * before 8.0 leaves them out itself, and its shards cannot send the event to it. */
-    if (error->server_code == TOO_LARGE)
+    if (error->server_code == TOW_CODE_BSON_OBJECT_TOO_LARGE)
         return stream->whole ? TOW_STREAM_TOO_LARGE : TOW_STREAM_LOST;
     return error->retry == TOW_RETRY_NEVER ? TOW_STREAM_FAILED : TOW_STREAM_AGAIN;
 }
