@@ -100,8 +100,8 @@ add("read-opaque", "with opaque tokens a read promises what the stream still owe
     "return atomic_load(&link->opaque) ? atomic_load(&link->event_time) : atomic_load(&link->time);",
     "return atomic_load(&link->time);", "unit_gate")
 
-add("rename-placeholder", "what events alone made is renamed as if it were whole", "oplog/ddl.c",
-    "from && !from->placeholder && gate(", "from && gate(", "unit_replay")
+add("rename-placeholder", "what events alone made is renamed as if it were whole", "oplog/ddl_rename.c",
+    "from && !from->placeholder && tow_ddl_gate(", "from && tow_ddl_gate(", "unit_replay")
 
 # Reads and writes of a server -----------------------------------------------------------------------
 
