@@ -190,6 +190,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", default="", help="a regular expression: those of whose name, file and suite it takes a part")
     parser.add_argument("--list", action="store_true")
+    parser.add_argument("--check", action="store_true", help="only whether each one's text is in the code once")
     parser.add_argument("--suite", help="try these against another suite, such as 'simulate --seeds 1000'; the "
                         "README stays as it is")
     arguments = parser.parse_args()
@@ -201,6 +202,11 @@ def main():
         for mutant in wanted:
             print("%s: %s (%s)" % (mutant.name, mutant.what, ", ".join(mutant.suites)))
         return 0
+    if arguments.check:
+        gone = [mutant for mutant in wanted if (ROOT / mutant.file).read_text().count(mutant.old) != 1]
+        for mutant in gone:
+            print("not ok %s: its text is not in %s exactly once" % (mutant.name, mutant.file))
+        return 1 if gone else 0
     tree, failed = Tree(), 0
     try:
         bad = check_suites(tree, wanted)

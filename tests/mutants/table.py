@@ -215,9 +215,8 @@ add("range-short", "what a failed read has not brought counts as read", "copy/wo
 
 # Catalog --------------------------------------------------------------------------------------------
 
-add("ttl-on", "documents expire at the destination while the job runs", "copy/index.c",
-    "            bson_append_int32(out, \"expireAfterSeconds\", -1, HELD_OFF_SECONDS);\n",
-    "            bson_append_iter(out, NULL, 0, &iter);\n", "scenario/indexes", "scenario/basics", "scenario/cutover")
+add("ttl-on", "documents expire at the destination while the job runs", "engine/state/spec.c",
+    "    if (hold_off)\n        seconds = takes->ttl_most;\n", "    (void)hold_off;\n", "unit_spec", "scenario/indexes")
 
 # Fencing and leases ---------------------------------------------------------------------------------
 
@@ -227,7 +226,7 @@ add("fence-shards", "a successor fences only the shard of the job's document", "
     "    sharded = sharded && bson_iter_next(&first);\n", "    sharded = false && bson_iter_next(&first);\n",
     "fault/takeover --only shard")
 add("fence-refusal", "a shard's refusal is one of a document", "engine/link/classify.c",
-    "            refusal.code != TOW_TRANSACTION_TOO_OLD)\n", "            refusal.code)\n",
+    "            refusal.code != TOW_CODE_TRANSACTION_TOO_OLD)\n", "            refusal.code)\n",
     "fault/takeover --only shard")
 
 add("fence-not", "a successor does not end its predecessor's sessions", "engine/state/fence.c",
@@ -257,5 +256,4 @@ add("digest-count", "the sum alone is compared", "verify/digest.c",
 add("track-lost", "a write to a compared range is not noticed", "verify/track.c",
     "        if (range->equal || (range->reading && !range->overflow))\n", "        if (range->equal)\n", "unit_track")
 add("untangle-settled", "a settled key is deleted and inserted again", "oplog/untangle.c",
-    "        if (tow_value_id(&conflict->id, &id) && !is_moot(knot, id))\n", "        if (tow_value_id(&conflict->id, &id))\n",
-    "unit_replay")
+    "        if (key) {\n            knot->block = key->block;\n", "        if (id.length) {\n", "unit_replay")
