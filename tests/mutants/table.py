@@ -256,4 +256,4 @@ add("digest-count", "the sum alone is compared", "verify/digest.c",
 add("track-lost", "a write to a compared range is not noticed", "verify/track.c",
     "        if (range->equal || (range->reading && !range->overflow))\n", "        if (range->equal)\n", "unit_track")
 add("untangle-settled", "a settled key is deleted and inserted again", "oplog/untangle.c",
-    "        if (key) {\n            knot->block = key->block;\n", "        if (id.length) {\n", "unit_replay")
+    "        if (key) {\n            knot->block = key->block;\n", "        if (id.length) {\n            knot->block = key ? key->block : knot->block;\n", "unit_replay")
