@@ -267,6 +267,7 @@ void *tow_copy_inserter(void *data)
             pthread_mutex_unlock(&copy->lock);
             insert->pass = load->pass;
             outcome = write_batch(insert, &load->batch, &error);
+            tow_copy_settle(copy, insert->destination);
             pthread_mutex_lock(&copy->lock);
         }
         if (outcome != TOW_PASS_DONE && load->pass->outcome == TOW_PASS_DONE) {

@@ -146,6 +146,8 @@ bool tow_copy_is_remade(tow_copy_t *copy, const tow_collection_info_t *there, bo
 /* worker.c */
 void *tow_copy_worker(void *data);
 bool tow_pass_given_up(const tow_pass_t *pass);
+/* Returns when nothing of what the connection has written can arrive any more, or the copy ends. */
+void tow_copy_settle(tow_copy_t *copy, tow_conn_t *destination);
 tow_outcome_t tow_pass_judge(const tow_pass_t *pass, const tow_error_t *error);
 
 /* insert.c */

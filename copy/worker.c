@@ -33,6 +33,21 @@ tow_outcome_t tow_pass_judge(const tow_pass_t *pass, const tow_error_t *error)
     return error->retry == TOW_RETRY_NEVER && !is_cursor_lost(error) ? TOW_PASS_FAILED : TOW_PASS_AGAIN;
 }
 
+/* Until then the range may not be emptied, read again, or given up, after which another collection may
+ * have its name: an insert that arrives later would bring back what was deleted since. */
+void tow_copy_settle(tow_copy_t *copy, tow_conn_t *destination)
+{
+    int64_t until_ms = tow_now_ms() + RETRY_WINDOW_MS;
+    unsigned attempt = 0;
+    tow_error_t error;
+
+    while (!tow_copy_ended(copy) && !tow_conn_settle(destination, &error)) {
+        if (error.retry == TOW_RETRY_NEVER ||
+            !tow_backoff(copy->options.destination, attempt++, until_ms))
+            tow_copy_fail(copy, &error);
+    }
+}
+
 static void wait_while_paused(const tow_pass_t *pass)
 {
     tow_copy_t *copy = pass->worker->copy;
@@ -112,10 +127,12 @@ static bool empty_by_drop(tow_pass_t *pass, tow_error_t *error)
                                       : tow_copy_make(copy, destination, &info, error);
 }
 
+/* A delete that arrives later would find what is copied next. */
 static bool empty_range(tow_pass_t *pass, tow_error_t *error)
 {
     bool ok = pass->collection->capped ? empty_by_drop(pass, error) : empty_by_keys(pass, error);
 
+    tow_copy_settle(pass->worker->copy, pass->worker->destination);
     return ok ? true : tow_fail_context(error, "empty what an earlier attempt left");
 }
 

@@ -153,7 +153,17 @@ static void take_inbox(tow_lane_t *lane, lane_work_t work)
     pthread_mutex_unlock(&lane->lock);
 }
 
-/* One round under the shared lock; what is left to do. */
+void tow_lane_settle(tow_lane_t *lane)
+{
+    tow_error_t error;
+
+    while (!tow_stop_requested(lane->replay->options.stop) &&
+           !tow_conn_settle(lane->destination, &error))
+        tow_lane_failed(lane, &error);
+}
+
+/* One round under the shared lock; what is left to do. Nothing of it is under way any more when a key is
+ * read again, nor when the lock is free: what follows may be a drop, or another lane's write. */
 static lane_work_t work_once(tow_lane_t *lane, tow_optime_t passed)
 {
     tow_replay_t *replay = lane->replay;
@@ -163,8 +173,10 @@ static lane_work_t work_once(tow_lane_t *lane, tow_optime_t passed)
     pthread_rwlock_rdlock(&replay->exclusive);
     atomic_store(&lane->busy, true);
     tow_lane_absorb(lane, &lane->taken);
+    tow_lane_settle(lane);
     tow_recent_purge(lane->dirty, passed);
     found = !tow_replay_holding(replay) && tow_lane_refetch(lane);
+    tow_lane_settle(lane);
     /* Keys that are not due yet are no work. */
     work = tow_dirty_count(lane->dirty) == 0 ? WORK_NONE : found ? WORK_NOW : WORK_LATER;
     atomic_fetch_add(&lane->rounds, 1);

@@ -142,6 +142,8 @@ void tow_lane_refused(tow_lane_t *lane, tow_dirty_key_t *key, const char *messag
 /* A server call of the lane failed: counts, waits, or stops the job when it is final. */
 void tow_lane_failed(tow_lane_t *lane, const tow_error_t *error);
 void tow_lane_succeeded(tow_lane_t *lane);
+/* Returns when nothing of what the lane has written can arrive any more, or the job stops. */
+void tow_lane_settle(tow_lane_t *lane);
 /* untangle.c: reads the keys of a conflict again, with those that stand in their way, deletes all and
  * inserts what the source has. Takes the exclusive lock. */
 void tow_lane_untangle(tow_lane_t *lane);

@@ -449,6 +449,7 @@ void tow_lane_untangle(tow_lane_t *lane)
         free_members(knot);
         free(knot);
     }
+    tow_lane_settle(lane); /* what it wrote belongs to other lanes */
     atomic_store(&lane->busy, false);
     pthread_rwlock_unlock(&replay->exclusive);
     tow_replay_wake_lanes(replay);

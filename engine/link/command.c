@@ -76,6 +76,24 @@ void tow_conn_explain(const tow_conn_t *conn, int64_t number, tow_error_t *error
                  conn->link->side);
 }
 
+void tow_conn_doubt(tow_conn_t *conn, int64_t number, unsigned again, const tow_error_t *error)
+{
+    if (number && (again || (error && error->retry == TOW_RETRY_RECONNECT)))
+        conn->doubtful = true;
+}
+
+bool tow_conn_settle(tow_conn_t *conn, tow_error_t *error)
+{
+    const tow_link_t *link = conn->link;
+
+    if (!conn->doubtful || conn->unguarded || !link->guard)
+        return true;
+    if (!link->guard->outnumber(link->guard_data, conn, error))
+        return tow_fail_context(error, "end what is still under way");
+    conn->doubtful = false;
+    return true;
+}
+
 bool tow_conn_adopt(tow_conn_t *conn, const bson_t *session, uint32_t writes, tow_error_t *error)
 {
     const bson_t *own = tow_conn_session(conn, error);
@@ -295,6 +313,7 @@ static bool send_command(tow_conn_t *conn, const char *database, const bson_t *c
         bson_destroy(reply);
     }
     tow_retrying_end(&retrying);
+    tow_conn_doubt(conn, number, retrying.attempt, ok ? NULL : error);
     if (!ok)
         tow_conn_explain(conn, number, error);
     bson_destroy(&complete_command);

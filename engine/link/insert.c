@@ -221,6 +221,7 @@ bool tow_conn_insert(tow_conn_t *conn, const char *database, const char *collect
         bson_destroy(reply);
     }
     tow_retrying_end(&retrying);
+    tow_conn_doubt(conn, number, retrying.attempt, ok ? NULL : error);
     if (!ok)
         tow_conn_explain(conn, number, error);
     return ok;

@@ -49,6 +49,7 @@ struct tow_conn {
     mongoc_client_t *apart;        /* where `client` is no pooled one */
     bool numbered;                 /* the session has sent retryable writes */
     bool noted;                    /* and was told to the link's guard */
+    bool doubtful;                 /* a retryable write of it may be under way still */
     uint32_t adopted;              /* it was another process's: how many numbers are left, at least 1 */
     bool unguarded;
     tow_optime_t gossiped;         /* up to which the session knows the cluster time */
@@ -83,6 +84,9 @@ bool tow_conn_note(tow_conn_t *conn, int64_t number, tow_error_t *error);
 /* After a failed write of that number, when its session was fenced: *error tells what that means.
  */
 void tow_conn_explain(const tow_conn_t *conn, int64_t number, tow_error_t *error);
+/* After a write of that number (0: none) that was sent `again` so many times; NULL: it succeeded. Its first
+ * sending may arrive even when a later one was answered, and do what that one found no reason to. */
+void tow_conn_doubt(tow_conn_t *conn, int64_t number, unsigned again, const tow_error_t *error);
 /* The number of the connection's next retryable write; 0 where the server knows none. */
 int64_t tow_conn_number(tow_conn_t *conn);
 /* Puts a writeConcernError {code, errmsg} of a reply into *error; returns false. */

@@ -127,9 +127,16 @@ typedef struct {
     /* After it. `settled`: it was sent once, and answered; else it may still arrive, once more or
      * at all. */
     void (*end)(void *data, uint32_t slot, bool settled);
+    /* One numbered write by that connection that changes something, acknowledged by a majority of every
+     * server that its session may have written to. */
+    bool (*outnumber)(void *data, tow_conn_t *conn, tow_error_t *error);
 } tow_write_guard_t;
 /* Set it before any connection is used, and NULL after the last. */
 void tow_link_guard(tow_link_t *link, const tow_write_guard_t *guard, void *data);
+/* Call it before anything is concluded from what this connection wrote, whether that succeeded or failed, that
+ * does not go through the same connection: from then on nothing that it sent can take effect any more.
+ * Costs nothing unless a retryable write was sent twice, or its end is not known. False: try it again. */
+bool tow_conn_settle(tow_conn_t *conn, tow_error_t *error) TOW_CHECK;
 void tow_conn_unguarded(tow_conn_t *conn); /* neither limit nor guard are for this connection */
 const bson_t *tow_conn_session(tow_conn_t *conn, tow_error_t *error); /* borrowed; NULL: *error */
 /* A connection with a client of its own, for tow_conn_adopt. */

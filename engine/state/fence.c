@@ -225,9 +225,34 @@ static bool keep_late(tow_store_t *store, const bson_t *document, tow_error_t *e
 
 /* Both -----------------------------------------------------------------------------------------*/
 
+/* What this process itself has under way: a write given up without an answer would arrive after what was
+ * concluded from its failure. The marks are spread each time, since a shard may be new. */
+static bool outnumber(void *data, tow_conn_t *conn, tow_error_t *error)
+{
+    tow_store_t *store = data;
+    bson_t update = BSON_INITIALIZER, part;
+    tow_marks_t marks;
+    bool ok = true;
+
+    bson_append_document_begin(&update, "$inc", -1, &part);
+    bson_append_int64(&part, "outnumbered", -1, 1);
+    bson_append_document_end(&update, &part);
+    if (tow_link_facts(store->options.destination)->sharded) {
+        pthread_mutex_lock(&store->lock);
+        ok = tow_marks_spread(store, &marks, error) && tow_marks_write(store, conn, &marks, error);
+        if (ok)
+            tow_marks_remove(store, &marks);
+        pthread_mutex_unlock(&store->lock);
+    }
+    ok = ok && tow_store_update_by(store, conn, &update, false, error);
+    bson_destroy(&update);
+    return ok;
+}
+
 bool tow_fence(tow_store_t *store, const bson_t *document, tow_error_t *error)
 {
-    static const tow_write_guard_t guard = {note_session, begin_operation, end_operation};
+    static const tow_write_guard_t guard = {note_session, begin_operation, end_operation,
+                                            outnumber};
     tow_link_t *link = store->options.destination;
     const bson_t *own;
 

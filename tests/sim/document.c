@@ -205,7 +205,7 @@ static void append_value(bson_t *out, const char *key, const bson_iter_t *value)
     }
 }
 
-typedef enum { SET, COMPUTE, UNSET, DATE, ADD_TO_SET, PULL, PUSH } operator_t;
+typedef enum { SET, COMPUTE, UNSET, DATE, INC, ADD_TO_SET, PULL, PUSH } operator_t;
 
 static bool list_has(const bson_iter_t *list, const bson_iter_t *value)
 {
@@ -260,6 +260,9 @@ static void append_changed(bson_t *out, const char *key, const bson_iter_t *old,
         append_value(out, key, value);
     else if (what == DATE)
         bson_append_date_time(out, key, -1, wall_ms());
+    else if (what == INC)
+        bson_append_int64(out, key, -1,
+                          (old ? bson_iter_as_int64(old) : 0) + bson_iter_as_int64(value));
     else if (what != UNSET)
         append_list(out, key, old, what, value);
 }
@@ -323,6 +326,7 @@ static void apply_operators(bson_t *document, const bson_iter_t *update)
                                         [COMPUTE] = "",
                                         [UNSET] = "$unset",
                                         [DATE] = "$currentDate",
+                                        [INC] = "$inc",
                                         [ADD_TO_SET] = "$addToSet",
                                         [PULL] = "$pull",
                                         [PUSH] = "$push"};

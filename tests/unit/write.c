@@ -193,6 +193,44 @@ static void what_is_sent_again_has_its_number(void **state)
     end(&bench);
 }
 
+static bool note_session(void *data, const bson_t *session, tow_error_t *error)
+{
+    return true;
+}
+
+static bool outnumber(void *data, tow_conn_t *conn, tow_error_t *error)
+{
+    int *calls = data;
+
+    return ++*calls > 1 || tow_fail(error, TOW_ERROR_UNREACHABLE, "no answer");
+}
+
+/* Its first sending may still arrive, and do what the second found no reason to. */
+static void what_was_sent_twice_is_ended_before_it_is_believed(void **state)
+{
+    static const tow_write_guard_t guard = {.session = note_session, .outnumber = outnumber};
+    tow_error_t error;
+    bench_t bench;
+    int calls = 0;
+
+    begin(&bench, TOW_WRITE_INSERT);
+    tow_link_guard(tow_conn_link(bench.conn), &guard, &calls);
+    add(&bench, 0, BCON_NEW("_id", BCON_INT32(1)));
+    send(&bench);
+    assert_true(tow_conn_settle(bench.conn, &error));
+    assert_int_equal(calls, 0); /* it was answered the first time */
+    tow_write_begin(&bench.write, TOW_WRITE_INSERT, &bench.collection);
+    add(&bench, 0, BCON_NEW("_id", BCON_INT32(2)));
+    double_lose_answer(bench.server, "insert");
+    send(&bench);
+    assert_false(tow_conn_settle(bench.conn, &error));
+    assert_true(tow_conn_settle(bench.conn, &error));
+    assert_true(tow_conn_settle(bench.conn, &error));
+    assert_int_equal(calls, 2);
+    tow_link_guard(tow_conn_link(bench.conn), NULL, NULL);
+    end(&bench);
+}
+
 static void an_empty_message_is_not_sent(void **state)
 {
     bench_t bench;
@@ -303,6 +341,7 @@ int main(void)
         cmocka_unit_test(deletes_are_of_one_document_each),
         cmocka_unit_test(inserts_bypass_validation_and_are_numbered),
         cmocka_unit_test(what_is_sent_again_has_its_number),
+        cmocka_unit_test(what_was_sent_twice_is_ended_before_it_is_believed),
         cmocka_unit_test(an_empty_message_is_not_sent),
         cmocka_unit_test(a_message_is_full_by_number_or_by_bytes),
         cmocka_unit_test(each_refusal_finds_its_statement),
