@@ -179,7 +179,8 @@ bool tow_copy_prepare(tow_copy_t *copy, tow_copy_size_fn known, const void *data
     tow_optime_t read_time = tow_link_time(copy->options.source);
     bool ok = open_conns(copy, &conns, error) &&
               tow_catalog_read(conns.source, NULL, &catalog, error) &&
-              check_supported(copy, &catalog, error);
+              check_supported(copy, &catalog, error) &&
+              tow_copy_forget_gone(copy, conns.destination, &catalog, error);
 
     /* All claims in one message: each alone would cost a write more for every collection. */
     names = tow_alloc((catalog.count + 1) * sizeof *names);

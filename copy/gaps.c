@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "copy/internal.h"
+#include "engine/link/reply.h"
 
 static void add_name(tow_names_t *names, const char *ns)
 {
@@ -119,4 +120,63 @@ bool tow_copy_drop_gone(tow_copy_t *copy, tow_error_t *error)
     tow_gaps_clear(&gaps);
     tow_conn_close(source);
     return ok;
+}
+
+typedef struct {
+    const tow_catalog_t *source;
+    tow_names_t gone;
+} earlier_t;
+
+static void add_gone(earlier_t *earlier, const char *ns)
+{
+    if (!tow_catalog_get(earlier->source, ns))
+        add_name(&earlier->gone, ns);
+}
+
+static bool add_recorded(void *data, const bson_t *document, tow_range_t *ranges, uint32_t count,
+                         tow_error_t *error)
+{
+    const char *ns;
+
+    for (uint32_t i = 0; i < count; i++)
+        tow_range_clear(&ranges[i]);
+    if (tow_field_text(document, "_id", &ns))
+        add_gone(data, ns);
+    return true;
+}
+
+static bool forget(tow_copy_t *copy, tow_conn_t *destination, const char *ns, tow_error_t *error)
+{
+    char *database = tow_strdup(ns), *name = strchr(database, '.');
+    tow_whose_t whose;
+    bool ok = true;
+
+    if (name) {
+        *name++ = '\0';
+        ok = tow_copy_unmake(copy, destination, database, name, &whose, error) &&
+             tow_store_remove_collection(copy->options.store, ns, error);
+    }
+    free(database);
+    return ok;
+}
+
+bool tow_copy_forget_gone(tow_copy_t *copy, tow_conn_t *destination, const tow_catalog_t *source,
+                          tow_error_t *error)
+{
+    earlier_t earlier = {.source = source};
+    tow_catalog_t theirs = {0};
+    bool ok;
+
+    if (!copy->options.claims || !tow_claims_any(copy->options.claims))
+        return true;
+    ok = tow_catalog_read(destination, NULL, &theirs, error) &&
+         tow_store_each_collection(copy->options.store, add_recorded, &earlier, error);
+    for (size_t i = 0; ok && i < theirs.count; i++)
+        if (theirs.items[i].type == TOW_COLLECTION && tow_copy_is_ours(copy, &theirs.items[i]))
+            add_gone(&earlier, theirs.items[i].ns);
+    for (size_t i = 0; ok && i < earlier.gone.count; i++)
+        ok = forget(copy, destination, earlier.gone.names[i], error);
+    clear_names(&earlier.gone);
+    tow_catalog_clear(&theirs);
+    return ok || tow_fail_context(error, "drop what an earlier start made");
 }

@@ -143,6 +143,11 @@ void tow_copy_tell_foreign(tow_copy_t *copy, const char *ns);
 /* remade.c: whether one that is not ours by its identity was made again by writes of ours. Reads all of it. */
 bool tow_copy_is_remade(tow_copy_t *copy, const tow_collection_info_t *there, bool *out, tow_error_t *error);
 
+/* gaps.c: what an earlier process recorded or made before it had prepared the job, and the source has no more.
+ * The stream that reports its drop was that process's; nothing had been copied into it. */
+bool tow_copy_forget_gone(tow_copy_t *copy, tow_conn_t *destination, const tow_catalog_t *source,
+                          tow_error_t *error) TOW_CHECK;
+
 /* worker.c */
 void *tow_copy_worker(void *data);
 bool tow_pass_given_up(const tow_pass_t *pass);

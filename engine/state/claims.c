@@ -311,6 +311,16 @@ tow_claim_t tow_claims_of(tow_claims_t *claims, const char *ns, const uint8_t uu
     return state;
 }
 
+bool tow_claims_any(tow_claims_t *claims)
+{
+    bool any;
+
+    pthread_mutex_lock(&claims->lock);
+    any = claims->entries != NULL;
+    pthread_mutex_unlock(&claims->lock);
+    return any;
+}
+
 bool tow_claims_has(tow_claims_t *claims, const char *ns)
 {
     entry_t *entry;

@@ -48,6 +48,7 @@ typedef enum {
 tow_claim_t tow_claims_of(tow_claims_t *claims, const char *ns, const uint8_t uuid[16]);
 /* Whether something was made under that name, and not dropped since. */
 bool tow_claims_has(tow_claims_t *claims, const char *ns);
+bool tow_claims_any(tow_claims_t *claims);
 /* True for the first call with that name: what is said of it is said once. */
 bool tow_claims_first_told(tow_claims_t *claims, const char *ns);
 
