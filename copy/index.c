@@ -154,8 +154,9 @@ bool tow_copy_build(tow_copy_t *copy, tow_conn_t *destination, const char *datab
         return false;
     if (is_moot(copy, database, name, error))
         return true;
-    if (error->retry == TOW_RETRY_SAME || error->retry == TOW_RETRY_RECONNECT)
-        return false; /* no answer: that is no refusal */
+    if (error->retry == TOW_RETRY_SAME || error->retry == TOW_RETRY_RECONNECT ||
+        error->code == TOW_ERROR_INTERNAL || error->code == TOW_ERROR_LEASE)
+        return false; /* not the destination's answer: that is no refusal */
     if (count > 1) {
         for (uint32_t i = 0; i < count; i++) {
             uint32_t built;

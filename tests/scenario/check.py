@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
@@ -347,8 +348,19 @@ def oplog(scenario, pair):
     short = scenario.server(oplog=100)
     rows = [{"_id": n, "pad": os.urandom(2000).hex()} for n in range(scaled(25000, 25000))]
     short.client["big"]["c"].insert_many(rows)
+    stopped = threading.Event()
+
+    def overwrite():  # a slow check would see the last writes grow old
+        while not stopped.wait(0.2):
+            short.client["other"]["c"].insert_many([{} for _ in range(120)])
+    writer = threading.Thread(target=overwrite, daemon=True)
+    writer.start()
     with scenario.case("an oplog shorter than the copy: a warning with both figures"):
-        report = look(scenario, short.uri, pair.destination.uri, "--include", "big")
+        try:
+            report = look(scenario, short.uri, pair.destination.uri, "--include", "big")
+        finally:
+            stopped.set()
+            writer.join()
         expect(scenario, report, "oplog_window", "warning", "reaches back", "estimated to take 2 s",
                "replSetResizeOplog")
         scenario.expect(report["exitStatus"] == 0, report["line"])
