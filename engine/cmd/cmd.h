@@ -72,6 +72,7 @@ typedef struct {
     pthread_cond_t changed;
     tow_buffer_t waiting; /* lines that nobody has begun to write */
     bool writing;         /* the writer is busy with others */
+    bool ending;          /* the writer ends when nothing waits; only tests ask for it */
     uint64_t lost;        /* lines for which there was no room since the last that found some */
 } cmd_log_t;
 /* The log, of static storage, stays in use until the process ends. */

@@ -68,8 +68,10 @@ static void *write_lines(void *data)
 
     pthread_mutex_lock(&log->lock);
     for (;;) {
-        while (!log->waiting.length)
+        while (!log->waiting.length && !log->ending)
             pthread_cond_wait(&log->changed, &log->lock);
+        if (!log->waiting.length)
+            break;
         taken = log->waiting;
         log->waiting = (tow_buffer_t){0};
         append_lost(log);
@@ -81,6 +83,7 @@ static void *write_lines(void *data)
         log->writing = false;
         pthread_cond_broadcast(&log->changed);
     }
+    pthread_mutex_unlock(&log->lock);
     return NULL;
 }
 

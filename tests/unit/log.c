@@ -26,7 +26,10 @@ static void open_log(cmd_log_t *log, const char *format)
 
 static void end(cmd_log_t *log)
 {
-    pthread_cancel(log->writer.id);
+    pthread_mutex_lock(&log->lock);
+    log->ending = true;
+    pthread_cond_broadcast(&log->changed);
+    pthread_mutex_unlock(&log->lock);
     tow_thread_join(&log->writer);
     tow_buffer_free(&log->waiting);
 }
