@@ -19,11 +19,14 @@ from wire import reply_body
 
 
 class Cluster(Strict):
-    def __init__(self, server, version="4.4.6", count=2):
-        super().__init__(server, version, mongos=True)
+    def __init__(self, server, version="4.4.6", count=2, roles=None, known=None, keys=None):
+        super().__init__(server, version, roles, known, mongos=True)
         self.count = count
-        self.keys = {}     # ns of a sharded collection: its key
+        self.keys = {} if keys is None else keys  # ns of a sharded collection: its key
         self.too_old = threading.Event()  # a shard refused a number
+
+    def user(self, roles):
+        return Cluster(self.server, self.text, self.count, roles, self.known, self.keys)
 
     def home(self, ns, key):
         if ns in self.keys:
@@ -42,7 +45,8 @@ class Cluster(Strict):
         if request.name == "drop":
             self.keys.pop(ns, None)
         if request.name == "dropDatabase":
-            self.keys = {name: key for name, key in self.keys.items() if name.split(".")[0] != request.database}
+            for name in [name for name in self.keys if name.split(".")[0] == request.database]:
+                self.keys.pop(name, None)
         if request.name == "aggregate" and request.first_stage == "$collStats" and ns in self.keys:
             return self._counts(request, ns)
         if request.name in STATEMENTS_OF and "txnNumber" in request.body:

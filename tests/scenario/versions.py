@@ -21,6 +21,7 @@ from bson.son import SON
 
 import corpus
 import differences as real
+import shards
 import strict
 from job import towline
 from scenario import Pair, Scenario, wait_until
@@ -54,8 +55,9 @@ class Sides:
     def __init__(self, pair, versions, root, mongos):
         self.source = strict.behind(pair.source, versions[0])
         self.source.out_seconds = 0.01  # long enough for the job to look at what is in the making
-        self.destination = strict.behind(pair.destination, versions[1], mongos=mongos)
-        roles = (None, None) if root else ("reader", "writer")
+        self.destination = (shards.behind(pair.destination, versions[1]) if mongos
+                            else strict.behind(pair.destination, versions[1]))
+        roles = (None, None) if root else ("reader", "writer of a mongos" if mongos else "writer")
         self.users = tuple(side.user(role) for side, role in zip(self, roles))
 
     def __iter__(self):
