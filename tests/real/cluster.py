@@ -126,7 +126,9 @@ def shard(client, load):
     client["sharded"]["pens"].insert_many(
         [{"_id": n, "k": (n * 7) % KEYS, "n": 0, "pad": "y" * 100} for n in range(KEYS)])
     client["still"]["life"].insert_many([{"_id": n, "text": "z" * 50} for n in range(500)])
+    client["loose"].create_collection("payments")  # 4.4 makes none inside a transaction of several shards
     load.fill()
+    client["shop"].create_collection("payments")
     client.admin.command("shardCollection", "ballast.numbers", key={"_id": 1})
     for number in range(1, 6):
         client.admin.command("split", "ballast.numbers", middle={"_id": number * load.ballast.count // 6})
