@@ -5,22 +5,6 @@
 
 #include "copy/internal.h"
 
-bool tow_copy_whose(tow_copy_t *copy, tow_conn_t *destination, const char *database,
-                    const char *name, tow_whose_t *out, tow_error_t *error)
-{
-    tow_collection_info_t there;
-    bool found;
-
-    *out = TOW_WHOSE_NONE;
-    if (!tow_catalog_find(destination, database, name, &there, &found, error))
-        return false;
-    if (!found)
-        return true;
-    *out = tow_copy_is_ours(copy, &there) ? TOW_WHOSE_OURS : TOW_WHOSE_FOREIGN;
-    tow_collection_info_clear(&there);
-    return true;
-}
-
 bool tow_copy_is_ours(tow_copy_t *copy, const tow_collection_info_t *there)
 {
     tow_claim_t claim;
@@ -31,10 +15,10 @@ bool tow_copy_is_ours(tow_copy_t *copy, const tow_collection_info_t *there)
     return claim == TOW_CLAIM_MADE || claim == TOW_CLAIM_MAYBE;
 }
 
-/* As tow_copy_whose, before a drop. What our own writes made again becomes ours by a record, which is made
- * first: a process that is killed after it knows whose it is. */
-bool tow_copy_whose_to_drop(tow_copy_t *copy, tow_conn_t *destination, const char *database,
-                            const char *name, tow_whose_t *out, tow_error_t *error)
+/* `to_drop`: what our own writes made again becomes ours by a record, which is made first: a process that is
+ * killed after it knows whose it is. */
+static bool find_whose(tow_copy_t *copy, tow_conn_t *destination, const char *database,
+                       const char *name, bool to_drop, tow_whose_t *out, tow_error_t *error)
 {
     tow_collection_info_t there;
     bool found, remade = false, ok = true;
@@ -45,13 +29,25 @@ bool tow_copy_whose_to_drop(tow_copy_t *copy, tow_conn_t *destination, const cha
     if (!found)
         return true;
     *out = tow_copy_is_ours(copy, &there) ? TOW_WHOSE_OURS : TOW_WHOSE_FOREIGN;
-    if (*out == TOW_WHOSE_FOREIGN)
+    if (to_drop && *out == TOW_WHOSE_FOREIGN)
         ok = tow_copy_is_remade(copy, &there, &remade, error) &&
              (!remade || tow_claims_make(copy->options.claims, there.ns, there.uuid, error));
     if (ok && remade)
         *out = TOW_WHOSE_OURS;
     tow_collection_info_clear(&there);
     return ok;
+}
+
+bool tow_copy_whose(tow_copy_t *copy, tow_conn_t *destination, const char *database,
+                    const char *name, tow_whose_t *out, tow_error_t *error)
+{
+    return find_whose(copy, destination, database, name, false, out, error);
+}
+
+bool tow_copy_whose_to_drop(tow_copy_t *copy, tow_conn_t *destination, const char *database,
+                            const char *name, tow_whose_t *out, tow_error_t *error)
+{
+    return find_whose(copy, destination, database, name, true, out, error);
 }
 
 bool tow_copy_fail_foreign(const char *ns, tow_error_t *error)
