@@ -22,4 +22,7 @@ bool tow_text_is_plain(uint32_t code);
  * look like otherwise. */
 void tow_hide_credentials(char *text);
 
+/* A size for people, "1.5 GB", in decimal units; returns `out`. */
+char *tow_bytes_text(double bytes, char out[32]);
+
 #endif

@@ -4,6 +4,7 @@
 
 #include "engine/base/duration.h"
 #include "engine/base/memory.h"
+#include "engine/base/text.h"
 #include "engine/check/figures.h"
 
 /* Below the first a spool cannot hold what a single batch may be; the second lasts through a pause.
@@ -12,19 +13,6 @@ static const double SPOOL_LEAST = 16e6, SPOOL_GOOD = 1e9;
 /* Compressed data rarely takes less than a quarter, and indexes come on top. */
 static const double PACKED_PART = 0.25, SAFE_PART = 1.2;
 enum { SKEW_SECONDS = 5 };
-
-const char *tow_bytes_text(double bytes, char out[32])
-{
-    static const char *const units[] = {"B", "kB", "MB", "GB", "TB", "PB"};
-    size_t unit = 0;
-
-    while (bytes >= 1000 && unit + 1 < sizeof units / sizeof *units) {
-        bytes /= 1000;
-        unit++;
-    }
-    snprintf(out, 32, unit ? "%.1f %s" : "%.0f %s", bytes, units[unit]);
-    return out;
-}
 
 void tow_judge_spool(tow_findings_t *findings, const char *folder, uint64_t free_bytes)
 {

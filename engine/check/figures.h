@@ -15,6 +15,5 @@ void tow_judge_window(tow_findings_t *findings, double window_seconds, double fu
 /* How far each side's clock is ahead of this machine's, in seconds. */
 void tow_judge_clocks(tow_findings_t *findings, double source_seconds, double destination_seconds);
 void tow_judge_files(tow_findings_t *findings, uint64_t limit, uint64_t needed);
-const char *tow_bytes_text(double bytes, char out[32]);
 
 #endif

@@ -128,7 +128,7 @@ static void print_rows(const bson_t *plan)
     for (size_t i = 0; i < rows.count && i < LISTED; i++)
         if (!strcmp(rows.items[i].type, "collection"))
             printf("  %-36s %14s %10s %8.0f %7.0f\n", rows.items[i].ns,
-                   cmd_count(rows.items[i].documents, a), cmd_bytes(rows.items[i].bytes, b),
+                   cmd_count(rows.items[i].documents, a), tow_bytes_text(rows.items[i].bytes, b),
                    rows.items[i].indexes, rows.items[i].ranges);
         else
             printf("  %-36s %14s\n", rows.items[i].ns, rows.items[i].type);
@@ -146,7 +146,7 @@ static void print_totals(const bson_t *plan)
            cmd_number_of(plan, "collections"), cmd_number_of(plan, "views"),
            cmd_number_of(plan, "indexes"), cmd_number_of(plan, "ranges"));
     printf("  %-17s %s documents, %s\n", "amount", cmd_count(cmd_number_of(plan, "documents"), a),
-           cmd_bytes(cmd_number_of(plan, "bytes"), b));
+           tow_bytes_text(cmd_number_of(plan, "bytes"), b));
     if (cmd_number_of(plan, "collectionsMeasured") < cmd_number_of(plan, "collections"))
         printf("  %-17s of %.0f collections only: the others took too long to look at\n", "",
                cmd_number_of(plan, "collectionsMeasured"));

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/base/text.h"
 #include "engine/cmd/cmd.h"
 #include "engine/cmd/json.h"
 
@@ -212,7 +213,7 @@ static void print_status(const bson_t *document)
                cmd_duration(cmd_number_of(document, "progress.window.lengthSeconds"), a));
     printf("copied       %s documents, %s\n",
            cmd_count(cmd_number_of(document, "progress.collectionCopy.copiedDocuments"), a),
-           cmd_bytes(cmd_number_of(document, "progress.collectionCopy.estimatedCopiedBytes"), b));
+           tow_bytes_text(cmd_number_of(document, "progress.collectionCopy.estimatedCopiedBytes"), b));
     printf("events       %s seen, %s not settled\n",
            cmd_count(cmd_number_of(document, "progress.eventsSeen"), a),
            cmd_count(cmd_number_of(document, "progress.backlogEvents"), b));

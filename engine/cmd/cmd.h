@@ -84,7 +84,6 @@ void cmd_log_finish(cmd_log_t *log);
 
 /* progress.c: shows progress until the job has ended. */
 void cmd_show_progress(tow_job_t *job, const char *form);
-char *cmd_bytes(double bytes, char out[32]); /* "1.5 GB" */
 char *cmd_count(double count, char out[32]); /* "1,234,567" */
 char *cmd_duration(double seconds, char out[32]); /* "3 h 20 min" */
 

@@ -11,19 +11,6 @@
 
 enum { REDRAW_MS = 200, LINE_MS = 1000, PLAIN_LINE_MS = 2000, BAR_CELLS = 24 };
 
-char *cmd_bytes(double bytes, char out[32])
-{
-    static const char *const units[] = {"B", "kB", "MB", "GB", "TB", "PB"};
-    size_t unit = 0;
-
-    while (bytes >= 1000 && unit + 1 < sizeof units / sizeof *units) {
-        bytes /= 1000;
-        unit++;
-    }
-    snprintf(out, 32, unit ? "%.1f %s" : "%.0f %s", bytes, units[unit]);
-    return out;
-}
-
 char *cmd_count(double count, char out[32])
 {
     char digits[32];
@@ -113,7 +100,7 @@ static void text_copy(const tow_progress_t *progress, const rate_t *rate, char *
     }
     snprintf(out, size, "[%s] %3.0f%%  %s documents, %s, %s/s%s", bar, part > 1 ? 100 : part * 100,
              cmd_count((double)progress->copied_documents, documents),
-             cmd_bytes((double)progress->copied_bytes, bytes), cmd_bytes(rate->rate, speed), left);
+             tow_bytes_text((double)progress->copied_bytes, bytes), tow_bytes_text(rate->rate, speed), left);
 }
 
 static void text_cutover(const tow_progress_t *progress, char *out, size_t size)

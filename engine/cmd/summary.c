@@ -9,6 +9,7 @@
 
 #include "engine/base/error.h"
 #include "engine/base/file.h"
+#include "engine/base/text.h"
 #include "engine/cmd/cmd.h"
 #include "engine/cmd/json.h"
 
@@ -31,7 +32,7 @@ static void print_collection(const bson_t *item)
     printf("  %-40.60s %14s %14s %11s  %s\n", cmd_text_of(item, "ns"),
            cmd_count(cmd_number_of(item, "source.documents"), source),
            cmd_count(cmd_number_of(item, "destination.documents"), destination),
-           cmd_bytes(cmd_number_of(item, "source.bytes"), bytes), result_of(item));
+           tow_bytes_text(cmd_number_of(item, "source.bytes"), bytes), result_of(item));
 }
 
 static void print_difference(const bson_t *item)
@@ -160,12 +161,12 @@ static void print_figures(const bson_t *summary)
     }
     snprintf(value, sizeof value, "%s documents, %s",
              cmd_count(cmd_number_of(summary, "initialDocuments"), part),
-             cmd_bytes(cmd_number_of(summary, "initialBytes"), other));
+             tow_bytes_text(cmd_number_of(summary, "initialBytes"), other));
     print_row("initial copy", value);
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
         print_row(counts[i].name, cmd_count(cmd_number_of(summary, counts[i].field), part));
     snprintf(value, sizeof value, "%.2f s CPU, %s peak memory", cmd_number_of(summary, "cpuSeconds"),
-             cmd_bytes(cmd_number_of(summary, "peakMemoryBytes"), part));
+             tow_bytes_text(cmd_number_of(summary, "peakMemoryBytes"), part));
     print_row("this process used", value);
 }
 

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "engine/base/json.h"
+#include "engine/base/text.h"
 #include "engine/cmd/cmd.h"
 
 enum { REDRAW_MS = 200, LINE_MS = 1000 };
@@ -49,7 +50,7 @@ static void show_progress(void *data, uint64_t documents, uint64_t bytes, uint64
     } else {
         printf("%scompared %s of %s documents, %s%s", view->terminal ? "\r\033[K" : "",
                cmd_count((double)documents, done), cmd_count((double)total, all),
-               cmd_bytes((double)bytes, size), view->terminal ? "" : "\n");
+               tow_bytes_text((double)bytes, size), view->terminal ? "" : "\n");
     }
     fflush(stdout);
 }
