@@ -20,6 +20,14 @@ int64_t tow_job_silent_ms(const tow_job_t *job, const tow_link_t *link)
     return silent_ms > TOW_SILENT_MS ? silent_ms : 0;
 }
 
+/* "source has", and so on: the beginning of what is said of those that have not answered; one has not. */
+static const char *name_silent(bool source, bool destination)
+{
+    return !destination ? "source has"
+           : !source    ? "destination has"
+                        : "source and the destination have";
+}
+
 bool tow_job_tell_silence(const tow_job_t *job, char *out, size_t size)
 {
     int64_t source_ms = tow_job_silent_ms(job, job->sides.source);
@@ -28,9 +36,7 @@ bool tow_job_tell_silence(const tow_job_t *job, char *out, size_t size)
     if (!source_ms && !destination_ms)
         return false;
     snprintf(out, size, "the %s not answered for %lld s",
-             !destination_ms ? "source has"
-             : !source_ms    ? "destination has"
-                             : "source and the destination have",
+             name_silent(source_ms, destination_ms),
              (long long)(source_ms > destination_ms ? source_ms : destination_ms) / 1000);
     return true;
 }
@@ -72,10 +78,7 @@ bool tow_job_await_answers(tow_job_t *job, tow_error_t *error)
     return tow_fail(error, TOW_ERROR_UNREACHABLE,
                     "the %s not answered for %d s; ask for the cutover again when `towline status` "
                     "says that it is possible",
-                    destination ? "source has"
-                    : source    ? "destination has"
-                                : "source and the destination have",
-                    ANSWER_MS / 1000);
+                    name_silent(!source, !destination), ANSWER_MS / 1000);
 }
 
 /* The pinger ------------------------------------------------------------------------------------*/
