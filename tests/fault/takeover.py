@@ -287,6 +287,15 @@ def is_fencing(request):
                                      for update in request.list_of("updates"))
 
 
+def killed_taking_over(scenario, sides, job, begin):
+    """The job is started and killed by the rule that begin(script) makes."""
+    begin(sides.destination.script)
+    job.start()
+    job.wait()
+    scenario.expect(sides.destination.script.acted() == 1, "nothing was fenced")
+    sides.destination.script.clear()
+
+
 def fencing_killed(scenario, pair, step):
     """The process that takes over is killed before the step-th session is fenced, and after the last."""
     sides = Proxied(pair)
@@ -295,11 +304,8 @@ def fencing_killed(scenario, pair, step):
     def kill(request):
         job.signal(signal.SIGKILL)
         raise Closed("killed")
-    sides.destination.script.on("update", when=is_fencing, after=step).reply(kill)
-    job.start()
-    job.wait()
-    scenario.expect(sides.destination.script.acted() == 1, "nothing was fenced")
-    sides.destination.script.clear()
+    killed_taking_over(scenario, sides, job, lambda script: script.on(
+        "update", when=is_fencing, after=step).reply(kill))
     job.start()
     job.wait_in_sync()
     arrives(scenario, pair, job, released, answers)
@@ -382,11 +388,8 @@ def late_on_a_shard(scenario, pair, kill=None):
             answer = serve(request)
             job.signal(signal.SIGKILL)
             return answer
-        sides.destination.script.on("update", when=is_marking, after=kill).act(die)
-        job.start()
-        job.wait()
-        scenario.expect(sides.destination.script.acted() == 1, "nothing was fenced")
-        sides.destination.script.clear()
+        killed_taking_over(scenario, sides, job, lambda script: script.on(
+            "update", when=is_marking, after=kill).act(die))
     job.start()
     job.wait_in_sync()
     scenario.expect(not [name for name in pair.destination.client["towline_" + NAME].list_collection_names()

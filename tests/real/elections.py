@@ -17,7 +17,7 @@ sys.dont_write_bytecode = True
 from pymongo.errors import ConnectionFailure, OperationFailure
 
 from members import Members
-from scenario import Pair, Scenario, scaled, wait_until
+from scenario import Pair, Scenario, scaled
 from servers_killed import Pen
 import corpus
 
