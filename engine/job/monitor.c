@@ -105,6 +105,7 @@ static void look_at_oplog(tow_job_t *job, source_t *source)
     if (tow_link_facts(job->sides.source)->sharded || tow_now_ms() - source->looked_ms < HEADROOM_MS)
         return;
     source->looked_ms = tow_now_ms();
+    tow_link_watch(job->sides.source); /* a source that falls silent now holds up the polls; the next one ends it */
     if (!tow_oplog_oldest(source->conn, false, &oldest, &ignored) || !oldest)
         return; /* not everybody may read it */
     pthread_mutex_lock(&job->lock);

@@ -12,7 +12,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 sys.dont_write_bytecode = True
 
 from job import EXIT, ApiError, token, towline
-from scenario import Scenario
+from proxy import Proxied
+from scenario import Scenario, wait_until
 
 WITHIN = 5  # seconds
 
@@ -69,6 +70,29 @@ def called_off(scenario, pair, job, side):
     job.wait_in_sync()
 
 
+def silent_at_the_look(scenario, pair):
+    """The source falls silent while its oplog is looked at, which holds up the thread that asks it."""
+    scenario.reset(*pair)
+    pair.source.client["data"]["a"].insert_many([{"_id": n} for n in range(500)])
+    sides = Proxied(pair)
+    job = scenario.job(sides, name="look")
+    job.wait_in_sync()
+
+    def stop(request, serve):
+        pair.source.kill(signal.SIGSTOP)
+        return serve(request)
+    rule = sides.source.script.on("find", when=lambda request: request.collection == "oplog.rs")
+    rule.act(stop)
+    try:
+        wait_until("a look at the oplog", lambda: sides.source.script.acted() > 0, 15)
+        job.wait_for("the silence", lambda now: now["source"]["silentMs"] > 0, WITHIN)
+    finally:
+        pair.source.kill(signal.SIGCONT)
+    job.wait_in_sync()
+    job.finish()
+    sides.close()
+
+
 def main():
     with Scenario(__doc__) as scenario:
         pair = scenario.pair()
@@ -87,6 +111,8 @@ def main():
             pair.source.client["data"]["a"].insert_one({"_id": "after"})
             job.finish()
             scenario.expect_equal(pair)
+        with scenario.case("a source that falls silent while its oplog is looked at"):
+            silent_at_the_look(scenario, pair)
 
 
 if __name__ == "__main__":
