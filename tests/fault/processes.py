@@ -565,6 +565,33 @@ def killed_while_emptied(scenario, pair):
     sides.close()
 
 
+def killed_while_prepared(scenario, pair):
+    """A start is killed when it has made and recorded all collections, one of which the source then drops: the next
+    start has a stream that tells nothing of it, and no later cutover may be called off for that."""
+    fresh(scenario, pair)
+    sides = Proxied(pair)
+
+    def kill(request):
+        job.signal(signal.SIGKILL)
+        raise Closed("killed")
+    sides.destination.script.on("update", when=lambda request: request.collection == "job" and any(
+        b"prepared" in update for update in request.list_of("updates"))).reply(kill)
+    job = scenario.job(sides)
+    job.wait()
+    sides.destination.script.clear()
+    names = pair.destination.client["data"].list_collection_names()
+    scenario.expect("b" in names, lambda: "killed too early: %s" % names)
+    pair.source.client["data"].drop_collection("b")
+    for _ in range(2):  # the third start reads what the second has made of the first one's records
+        job.start()
+        job.wait_in_sync()
+        job.kill()
+    job.start()
+    job.finish(60)
+    scenario.expect_equal(pair)
+    sides.close()
+
+
 def written_before_again(scenario, pair):
     """A lane's write is on its way when the cutover copies its collection again: that waits for it."""
     fresh(scenario, pair)
@@ -784,6 +811,7 @@ def main():
             ("the destination is dropped under the job", destination_dropped, ()),
             ("killed while a collection is recorded again", killed_while_recorded, ()),
             ("killed while a range is emptied", killed_while_emptied, ()),
+            ("killed while it prepares, and a collection is dropped", killed_while_prepared, ()),
             ("a write is on its way to a collection that is copied again", written_before_again, ()),
             ("a write comes while a collection is recorded again", written_while_recorded, ()),
             ("an answer is lost while a job reads its records", records_cut, ()),

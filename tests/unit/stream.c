@@ -239,6 +239,24 @@ static void without_a_token_of_the_batch_its_last_event_is_the_position(void **s
     end(&bench);
 }
 
+/* What is older than the position comes from a server that lags, and takes nothing back. */
+static void the_time_of_a_position_never_goes_back(void **state)
+{
+    static const said_t script[] = {{OPENED}, {EVENT("")}, {EMPTY}};
+    tow_error_t error;
+    tow_optime_t time;
+    bench_t bench;
+
+    begin(&bench, script, 3);
+    open_ok(&bench, TOW_STREAM_NOW, fields);
+    assert_int_equal(read_batch(&bench, true, &error), 1);
+    time = tow_stream_time(bench.stream);
+    assert_int_equal(read_batch(&bench, true, &error), 0);
+    assert_string_equal(token_of(&bench), FIRST);
+    assert_true(tow_stream_time(bench.stream) == time);
+    end(&bench);
+}
+
 /* An opaque token of an empty batch says no more than what was known before the question. */
 static void an_opaque_token_of_an_empty_batch_promises_nothing_new(void **state)
 {
@@ -408,6 +426,7 @@ int main(void)
         cmocka_unit_test(what_cannot_be_gone_on_from_is_not_open),
         cmocka_unit_test(a_batch_moves_the_position_when_it_is_taken),
         cmocka_unit_test(without_a_token_of_the_batch_its_last_event_is_the_position),
+        cmocka_unit_test(the_time_of_a_position_never_goes_back),
         cmocka_unit_test(an_opaque_token_of_an_empty_batch_promises_nothing_new),
         cmocka_unit_test(an_opaque_token_of_events_has_the_time_of_the_newest),
         cmocka_unit_test(a_stream_goes_on_after_what_was_taken),
