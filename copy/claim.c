@@ -108,13 +108,17 @@ bool tow_copy_make(tow_copy_t *copy, tow_conn_t *destination, const tow_collecti
                    tow_error_t *error)
 {
     const char *ns = info->ns;
+    bool ok;
 
     if (!copy->options.claims)
         return tow_copy_create(destination, info, error);
-    return check_free(copy, destination, info, error) &&
-           tow_claims_mean(copy->options.claims, &ns, 1, error) &&
-           tow_copy_create(destination, info, error) &&
-           claim(copy, destination, info->database, info->name, error);
+    pthread_mutex_lock(&copy->claiming);
+    ok = check_free(copy, destination, info, error) &&
+         tow_claims_mean(copy->options.claims, &ns, 1, error) &&
+         tow_copy_create(destination, info, error) &&
+         claim(copy, destination, info->database, info->name, error);
+    pthread_mutex_unlock(&copy->claiming);
+    return ok;
 }
 
 bool tow_copy_make_placeholder(tow_copy_t *copy, tow_conn_t *destination, const char *database,
@@ -137,16 +141,13 @@ bool tow_copy_make_placeholder(tow_copy_t *copy, tow_conn_t *destination, const 
     return ok;
 }
 
-bool tow_copy_unmake(tow_copy_t *copy, tow_conn_t *destination, const char *database,
-                     const char *name, tow_whose_t *out, tow_error_t *error)
+/* The lock is held. */
+static bool unmake(tow_copy_t *copy, tow_conn_t *destination, const char *database, const char *name,
+                   tow_whose_t *out, tow_error_t *error)
 {
     char *ns;
     bool ok;
 
-    if (!copy->options.claims) {
-        *out = TOW_WHOSE_OURS;
-        return tow_copy_drop(destination, database, name, error);
-    }
     if (!tow_copy_whose_to_drop(copy, destination, database, name, out, error))
         return false;
     if (*out == TOW_WHOSE_FOREIGN)
@@ -155,6 +156,21 @@ bool tow_copy_unmake(tow_copy_t *copy, tow_conn_t *destination, const char *data
     ok = (*out == TOW_WHOSE_NONE || tow_copy_drop(destination, database, name, error)) &&
          tow_claims_end(copy->options.claims, ns, error);
     free(ns);
+    return ok;
+}
+
+bool tow_copy_unmake(tow_copy_t *copy, tow_conn_t *destination, const char *database,
+                     const char *name, tow_whose_t *out, tow_error_t *error)
+{
+    bool ok;
+
+    if (!copy->options.claims) {
+        *out = TOW_WHOSE_OURS;
+        return tow_copy_drop(destination, database, name, error);
+    }
+    pthread_mutex_lock(&copy->claiming);
+    ok = unmake(copy, destination, database, name, out, error);
+    pthread_mutex_unlock(&copy->claiming);
     return ok;
 }
 

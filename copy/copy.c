@@ -17,6 +17,7 @@ tow_copy_t *tow_copy_new(const tow_copy_options_t *options)
     copy->inserters = tow_alloc(options->workers * sizeof *copy->inserters);
     copy->index_workers = tow_alloc(options->index_workers * sizeof *copy->index_workers);
     pthread_mutex_init(&copy->again, NULL);
+    pthread_mutex_init(&copy->claiming, NULL);
     pthread_mutex_init(&copy->lock, NULL);
     tow_condition_init(&copy->changed);
     tow_stop_watch(options->stop, &copy->lock, &copy->changed);
@@ -75,6 +76,7 @@ void tow_copy_destroy(tow_copy_t *copy)
     pthread_cond_destroy(&copy->changed);
     pthread_mutex_destroy(&copy->lock);
     pthread_mutex_destroy(&copy->again);
+    pthread_mutex_destroy(&copy->claiming);
     free(copy);
 }
 
@@ -414,6 +416,7 @@ static bool drop_withdrawn(tow_copy_t *copy, tow_conn_t *destination,
                            const tow_namespace_t *collection, tow_error_t *error)
 {
     tow_whose_t whose;
+    bool ok;
 
     if (!tow_copy_whose_to_drop(copy, destination, collection->database, collection->name, &whose, error))
         return false;
@@ -425,8 +428,11 @@ static bool drop_withdrawn(tow_copy_t *copy, tow_conn_t *destination,
     pthread_mutex_lock(&copy->lock);
     wait_for(copy, copy->index_workers, copy->options.index_workers, collection);
     pthread_mutex_unlock(&copy->lock);
-    return tow_copy_drop(destination, collection->database, collection->name, error) &&
-           (!copy->options.claims || tow_claims_end(copy->options.claims, collection->ns, error));
+    pthread_mutex_lock(&copy->claiming);
+    ok = tow_copy_drop(destination, collection->database, collection->name, error) &&
+         (!copy->options.claims || tow_claims_end(copy->options.claims, collection->ns, error));
+    pthread_mutex_unlock(&copy->claiming);
+    return ok;
 }
 
 /* What has the name on the destination, which no worker is at. */

@@ -92,6 +92,7 @@ struct tow_copy {
     atomic_uint unfinished;      /* ranges not done, and 1 for every collection being planned again */
     atomic_uint indexes, indexes_built;
     pthread_mutex_t again;       /* held by who copies a collection again: one at a time; before `lock` */
+    pthread_mutex_t claiming;    /* held from a look at a name to the record of what became of it */
     pthread_mutex_t lock;        /* guards what follows */
     pthread_cond_t changed;
     tow_task_t *tasks;

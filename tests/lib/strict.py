@@ -52,6 +52,8 @@ class Known:
 
     def __init__(self, server):
         self.client = MongoClient(server.uri, appname="strict", retryWrites=False)  # `local` has none
+        # The test server makes a collection anew that it lists while it is being dropped.
+        self.catalog = threading.Lock()
         self.lock = threading.RLock()
         self.kinds = {}        # ns: (kind, collation); guarded by lock, as are those below
         self.generation = 0    # of the catalog
@@ -84,7 +86,8 @@ class Known:
         database, name = ns.split(".", 1)
         if not database or not name:
             return (None, None)
-        reply = self.ask(database, SON([("listCollections", 1), ("filter", SON(name=name))]))
+        with self.catalog:
+            reply = self.ask(database, SON([("listCollections", 1), ("filter", SON(name=name))]))
         found = batch_of(reply)
         kind = (None, None)
         if found:
@@ -244,6 +247,9 @@ class Strict(Proxy):
             return self._list_indexes(request, serve)
         if request.name == "dropIndexes":
             return self._drop_indexes(request, serve)
+        if request.name == "listCollections":
+            with self.known.catalog:
+                return serve(request)
         if self._is_stream(request):
             return self._stream(request, serve)
         if self.out_seconds and request.name == "aggregate" and "$out" in request.body["pipeline"][-1]:
@@ -323,7 +329,8 @@ class Strict(Proxy):
         try:
             if request.name == "createIndexes":
                 return self._create_indexes(request, serve)
-            answer = serve(request)
+            with self.known.catalog:
+                answer = serve(request)
         finally:
             self.known.changed()
         if reply_body(answer).get("ok"):
