@@ -136,10 +136,12 @@ class Fake(Answers):
 
     # Writes: what the test does -------------------------------------------------------------------------
 
-    def _token(self, time_, event=True, ns=None, key=None, place=0):
+    def _token(self, time_, event=True, ns=None, key=None, place=0, delivered=-1):
+        """delivered: of an idle stream, how many entries it has looked at. A stream that goes on after an
+        opaque token begins there, whatever the token's time is ahead of."""
         if self.opaque:  # BSON in hex, with a time somewhere, as the test server has it
-            return {"_data": bson.encode(SON([("at", time_), ("n", len(self.oplog) if event else
-                                                              -1)])).hex()}
+            return {"_data": bson.encode(SON([("at", time_), ("n", len(self.oplog) if event else -1),
+                                              ("delivered", delivered)])).hex()}
         old = self.version < (6,)
         if not event:
             return keystring.high_water(time_, old)

@@ -523,6 +523,9 @@ class Answers(Peer):
             for place, entry in enumerate(shard.oplog):
                 if entry.token == token:
                     return place + 1
+            delivered = bson.decode(bytes.fromhex(token["_data"]))["delivered"]
+            if delivered >= 0:
+                return delivered
             return next((place for place, entry in enumerate(shard.oplog) if entry.time > time_),
                         len(shard.oplog))
         return next((place for place, entry in enumerate(shard.oplog)
@@ -625,7 +628,9 @@ class Answers(Peer):
         if batch:
             return batch[-1]["_id"]
         mark = self.now()
-        return self._token(mark, event=False) if self._time_of(cursor["token"]) < mark else cursor["token"]
+        if self._time_of(cursor["token"]) >= mark:
+            return cursor["token"]
+        return self._token(mark, event=False, delivered=cursor["positions"][0])
 
 
 def projected(event, body):
