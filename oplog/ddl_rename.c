@@ -204,34 +204,6 @@ static bool rename_exactly(ddl_t *ddl, tow_namespace_t *from, const char *databa
     return ok;
 }
 
-/* A rename that was carried out before the restart: only the keys have to move. */
-static bool rename_keys(ddl_t *ddl, tow_namespace_t *from, const char *database, const char *name,
-                        tow_error_t *error)
-{
-    tow_namespace_t *to = tow_ddl_find(ddl, database, name);
-    moved_t *moved = NULL;
-
-    if (!to)
-        to = tow_replay_ensure(ddl->replay, database, name, error);
-    if (!to)
-        return false;
-    take_moved(ddl, from, &moved);
-    /* The old name may be a later collection's by now: its keys are dirty there as well. */
-    for (moved_t *each = moved; each; each = each->next) {
-        tow_value_t id = {0};
-        unsigned hash;
-
-        if (!tow_value_id(&each->id, &id))
-            continue;
-        hash = tow_item_hash(from, id);
-        tow_ledger_hold(ddl->replay->options.ledger, ddl->block);
-        tow_dirty_mark(tow_lane_of(ddl->replay, from, hash)->dirty, from, id, hash, ddl->time,
-                       ddl->block, false);
-    }
-    give_moved(ddl, moved, to);
-    return true;
-}
-
 /* Each shard of a cluster tells of a rename, and sharded collections have another uuid behind it:
  * what the source has under the new name says whether this one was carried out already. */
 static bool look_at_target(ddl_t *ddl, const char *database, const char *name, uint8_t out_uuid[16],
@@ -262,18 +234,15 @@ bool tow_ddl_rename(ddl_t *ddl, tow_error_t *error)
     to = tow_ddl_find(ddl, database, name);
     if (to && tow_ddl_gate(ddl, to) == TOW_GATE_SKIP)
         return takes_old ? tow_ddl_drop(ddl, old_database, old_name, error) : true;
-    if (ddl->done_before && from && tow_ddl_gate(ddl, from) != TOW_GATE_SKIP &&
-        !rename_keys(ddl, from, database, name, error))
-        return false;
-    if (ddl->done_before)
-        return !(from && from->placeholder) || tow_ddl_drop(ddl, old_database, old_name, error);
     if (from)
         memcpy(uuid, from->uuid, sizeof uuid);
     if (ddl->replay->merged && !look_at_target(ddl, database, name, uuid, &done, error))
         return false;
     if (done)
         return takes_old ? tow_ddl_drop(ddl, old_database, old_name, error) : true;
-    /* A placeholder has only what its events brought: the rest came with an earlier name. */
+    /* A placeholder has only what its events brought: the rest came with an earlier name. What a process before
+     * carried out is copied again as well: that one read keys under the old name when it was gone already, and
+     * which ones nobody knows any more. */
     if (takes_old && from && !from->placeholder && tow_ddl_gate(ddl, from) == TOW_GATE_APPLY &&
         (!to || tow_ddl_gate(ddl, to) == TOW_GATE_APPLY) && !horizon_passed(ddl))
         return rename_exactly(ddl, from, database, name, uuid, error);
