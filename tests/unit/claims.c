@@ -5,10 +5,13 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
+#include "copy/copy.h"
 #include "double.h"
+#include "engine/base/thread.h"
 #include "engine/state/claims.h"
 #include "engine/state/store_internal.h"
 
@@ -103,12 +106,98 @@ static void no_identity_is_no_proof(void **state)
     end(bench);
 }
 
+/* A view that one thread drops while another makes it. */
+typedef struct {
+    bench_t *bench;
+    tow_copy_t *copy;
+    tow_thread_t maker;
+    atomic_bool there, made;
+} contended_t;
+
+static void *make_view(void *data)
+{
+    contended_t *contended = data;
+    tow_collection_info_t info = {.ns = (char *)"d.view", .database = (char *)"d", .name = (char *)"view",
+                                  .type = TOW_VIEW};
+    tow_conn_t *conn;
+    tow_error_t error;
+
+    bson_init(&info.options);
+    conn = tow_conn_open(double_link(contended->bench->server), &error);
+    assert_true(tow_copy_make(contended->copy, conn, &info, &error));
+    contended->made = true;
+    tow_conn_close(conn);
+    bson_destroy(&info.options);
+    return NULL;
+}
+
+static void list_view(const contended_t *contended, bson_t *reply)
+{
+    bson_t *list = contended->there
+                       ? BCON_NEW("0", "{", "name", "view", "type", "view", "options", "{", "}", "}")
+                       : bson_new();
+    bson_t cursor;
+
+    bson_append_document_begin(reply, "cursor", -1, &cursor);
+    bson_append_int64(&cursor, "id", -1, 0);
+    bson_append_utf8(&cursor, "ns", -1, "d.$cmd.listCollections", -1);
+    bson_append_array(&cursor, "firstBatch", -1, list);
+    bson_append_document_end(reply, &cursor);
+    bson_destroy(list);
+}
+
+/* Once the view is dropped, the other thread has a while to make it, before the drop is answered. */
+static bool keep_view(void *data, const char *database, const bson_t *command, bson_t *reply,
+                      bson_error_t *error)
+{
+    contended_t *contended = data;
+    tow_error_t failure;
+
+    if (!accept_all(NULL, database, command, reply, error))
+        return false;
+    if (bson_has_field(command, "listCollections"))
+        list_view(contended, reply);
+    if (bson_has_field(command, "create"))
+        contended->there = true;
+    if (!bson_has_field(command, "drop"))
+        return true;
+    contended->there = false;
+    assert_true(tow_thread_start(&contended->maker, "maker", make_view, contended, &failure));
+    for (int i = 0; i < 50 && !contended->made; i++)
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    return true;
+}
+
+static void what_is_made_during_a_drop_stays_claimed(void **state)
+{
+    bench_t *bench = begin();
+    contended_t contended = {.bench = bench, .there = true};
+    tow_copy_options_t options = {.destination = double_link(bench->server), .store = &bench->store,
+                                  .claims = bench->claims, .stop = tow_stop_new()};
+    tow_conn_t *conn;
+    tow_error_t error;
+
+    contended.copy = tow_copy_new(&options);
+    conn = tow_conn_open(options.destination, &error);
+    make(bench, "d.view", none);
+    double_hook(bench->server, keep_view, &contended);
+    assert_true(tow_copy_dropped(contended.copy, conn, "d", "view", &error));
+    tow_thread_join(&contended.maker);
+    assert_true(contended.there);
+    assert_int_equal(tow_claims_of(bench->claims, "d.view", none), TOW_CLAIM_MADE);
+    tow_conn_close(conn);
+    tow_copy_destroy(contended.copy);
+    tow_stop_destroy(options.stop);
+    end(bench);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(another_identity_is_somebody_elses),
         cmocka_unit_test(a_renamed_one_is_known_by_its_identity),
         cmocka_unit_test(no_identity_is_no_proof),
+        cmocka_unit_test(what_is_made_during_a_drop_stays_claimed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
