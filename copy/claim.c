@@ -108,15 +108,17 @@ bool tow_copy_make(tow_copy_t *copy, tow_conn_t *destination, const tow_collecti
                    tow_error_t *error)
 {
     const char *ns = info->ns;
-    bool ok;
+    bool late = false, ok;
 
     if (!copy->options.claims)
-        return tow_copy_create(destination, info, error);
+        return tow_copy_create(destination, info, NULL, error);
     pthread_mutex_lock(&copy->claiming);
     ok = check_free(copy, destination, info, error) &&
          tow_claims_mean(copy->options.claims, &ns, 1, error) &&
-         tow_copy_create(destination, info, error) &&
-         claim(copy, destination, info->database, info->name, error);
+         tow_copy_create(destination, info, &late, error);
+    if (late)
+        tow_claims_doubt(copy->options.claims, ns);
+    ok = ok && claim(copy, destination, info->database, info->name, error);
     pthread_mutex_unlock(&copy->claiming);
     return ok;
 }

@@ -40,8 +40,9 @@ void tow_copy_destroy(tow_copy_t *copy); /* joins its threads */
 uint32_t tow_copy_wanted_ranges(uint64_t bytes, uint64_t range_bytes);
 
 /* Creates one collection on the destination with its raw options (views too), only the _id index.
- * `TOW_ERROR_CONFLICT` when it exists with other options. NamespaceExists with equal options is fine. */
-bool tow_copy_create(tow_conn_t *destination, const tow_collection_info_t *info,
+ * `TOW_ERROR_CONFLICT` when it exists with other options. NamespaceExists with equal options is fine.
+ * *out_late (may be NULL): the command may arrive once more, and make the collection after somebody dropped it. */
+bool tow_copy_create(tow_conn_t *destination, const tow_collection_info_t *info, bool *out_late,
                      tow_error_t *error) TOW_CHECK;
 
 /* The same under the job's claims: what is there and is not the job's is TOW_ERROR_CONFLICT. */

@@ -27,10 +27,10 @@ static bool exists_alike(tow_conn_t *destination, const tow_collection_info_t *i
     return true;
 }
 
-bool tow_copy_create(tow_conn_t *destination, const tow_collection_info_t *info,
+bool tow_copy_create(tow_conn_t *destination, const tow_collection_info_t *info, bool *out_late,
                      tow_error_t *error)
 {
-    tow_send_options_t send = {.flags = TOW_SEND_WRITE | TOW_SEND_RETRY};
+    tow_send_options_t send = {.flags = TOW_SEND_WRITE | TOW_SEND_RETRY, .out_late = out_late};
     const tow_takes_t takes = tow_takes(tow_conn_link(destination));
     bson_t command = BSON_INITIALIZER, options, reply;
     tow_error_t problem;

@@ -21,7 +21,7 @@ static bool copying(void *data)
 static bool create(void *data, tow_conn_t *destination, const tow_collection_info_t *info,
                    tow_error_t *error)
 {
-    return tow_copy_create(destination, info, error);
+    return tow_copy_create(destination, info, NULL, error);
 }
 
 static void await_lanes(void *data)

@@ -325,7 +325,7 @@ bool tow_conn_command(tow_conn_t *conn, const char *database, const bson_t *comm
                       const tow_send_options_t *options, bson_t *reply, tow_error_t *error)
 {
     const tow_link_t *link = conn->link;
-    bool announced = is_announced(conn, options), ok;
+    bool announced = is_announced(conn, options), late, ok;
     unsigned again;
     uint32_t slot;
 
@@ -334,8 +334,11 @@ bool tow_conn_command(tow_conn_t *conn, const char *database, const bson_t *comm
         return false;
     }
     ok = send_command(conn, database, command, options, &again, reply, error);
+    late = again || (!ok && error->retry != TOW_RETRY_NEVER);
     if (announced)
-        link->guard->end(link->guard_data, slot, !again && (ok || error->retry == TOW_RETRY_NEVER));
+        link->guard->end(link->guard_data, slot, !late);
+    if (options->out_late)
+        *options->out_late = late;
     return ok;
 }
 

@@ -167,6 +167,7 @@ typedef struct {
     tow_optime_t after;       /* readConcern.afterClusterTime, 0: none. A server refuses one that it does
                                  not know of yet; so the newest $clusterTime goes with it */
     uint32_t server_id;       /* of the cursor for getMore, 0: the primary */
+    bool *out_late;           /* NULL, or: whether it may still arrive, after its end or without one */
 } tow_send_options_t;
 
 /* Runs one command on `database`. *reply is always initialized and owned by the caller. False on a

@@ -17,6 +17,7 @@ typedef struct {
     uint8_t uuid[16]; /* of a made one */
     bool told;
     bool by_build;   /* a build made it, and since then it was not made otherwise */
+    bool doubted;    /* a create of it may still arrive */
     unsigned builds; /* under way */
     UT_hash_handle hh;
 } entry_t;
@@ -130,16 +131,28 @@ static bool read_names(tow_claims_t *claims, const char *collection, tow_each_fn
     return ok ? true : tow_fail_context(error, "the job's state (%s)", store->database);
 }
 
+static void take_late(void *data, const char *what, const char *ns, const char *to)
+{
+    tow_claims_t *claims = data;
+
+    if (!strcmp(what, "create") || !strcmp(what, "createIndexes"))
+        ensure(claims, ns)->doubted = true;
+}
+
 bool tow_claims_load(tow_claims_t *claims, tow_error_t *error)
 {
-    bool ok;
+    bson_t job;
+    bool ok = tow_store_get(claims->store, &job, error);
 
     pthread_mutex_lock(&claims->store->lock);
     pthread_mutex_lock(&claims->lock);
-    ok = read_names(claims, "made", take_claim, error) &&
+    if (ok)
+        tow_store_each_late(&job, take_late, claims);
+    ok = ok && read_names(claims, "made", take_claim, error) &&
          read_names(claims, "collections", take_collection, error);
     pthread_mutex_unlock(&claims->lock);
     pthread_mutex_unlock(&claims->store->lock);
+    bson_destroy(&job);
     return ok;
 }
 
@@ -233,6 +246,13 @@ bool tow_claims_make(tow_claims_t *claims, const char *ns, const uint8_t uuid[16
     return true;
 }
 
+void tow_claims_doubt(tow_claims_t *claims, const char *ns)
+{
+    pthread_mutex_lock(&claims->lock);
+    ensure(claims, ns)->doubted = true;
+    pthread_mutex_unlock(&claims->lock);
+}
+
 void tow_claims_build_begins(tow_claims_t *claims, const char *ns)
 {
     pthread_mutex_lock(&claims->lock);
@@ -303,7 +323,7 @@ tow_claim_t tow_claims_of(tow_claims_t *claims, const char *ns, const uint8_t uu
     if (state == TOW_CLAIM_MADE && memcmp(entry->uuid, uuid, sizeof entry->uuid) != 0)
         state = TOW_CLAIM_NONE;
     if (entry && (state == TOW_CLAIM_NONE || state == TOW_CLAIM_MEANT) &&
-        (entry->builds || entry->by_build))
+        (entry->builds || entry->by_build || entry->doubted))
         state = TOW_CLAIM_MAYBE;
     if (state == TOW_CLAIM_NONE && is_renamed(claims, uuid))
         state = TOW_CLAIM_MADE;

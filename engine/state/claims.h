@@ -30,6 +30,9 @@ bool tow_claims_make(tow_claims_t *claims, const char *ns, const uint8_t uuid[16
 /* It is there no more. */
 bool tow_claims_end(tow_claims_t *claims, const char *ns, tow_error_t *error) TOW_CHECK;
 
+/* A create that was sent more than once, or was never answered, may arrive after what it made was dropped: what is
+ * then there may be the job's own. Those of earlier processes are known by the job's document (`late`). */
+void tow_claims_doubt(tow_claims_t *claims, const char *ns);
 /* An index build is sent, and its end: a build that reaches the server after its collection was
  * dropped makes the collection again, under an identity that nobody has recorded. `made_it`: this
  * one did, or may have. */
@@ -40,8 +43,8 @@ bool tow_claims_build_ended(tow_claims_t *claims, const char *ns, bool made_it,
 typedef enum {
     TOW_CLAIM_NONE,  /* somebody else's */
     TOW_CLAIM_MEANT, /* this process is creating it: what is there already is somebody else's */
-    TOW_CLAIM_MAYBE, /* an earlier process was creating it, or an index build of ours: it may be
-                        that one's */
+    TOW_CLAIM_MAYBE, /* an earlier process was creating it, or a late command of ours may have made
+                        it: it may be that one's */
     TOW_CLAIM_MADE   /* ours */
 } tow_claim_t;
 /* Whose the namespace is that the destination lists under that name with that identity. */

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include <cmocka.h>
+#include <mongoc/mongoc.h>
 
 #include "copy/copy.h"
 #include "double.h"
@@ -191,6 +192,49 @@ static void what_is_made_during_a_drop_stays_claimed(void **state)
     end(bench);
 }
 
+/* The answer to its first create is lost. */
+static bool lose_create(void *data, const char *database, const bson_t *command, bson_t *reply,
+                        bson_error_t *error)
+{
+    contended_t *contended = data;
+
+    if (bson_has_field(command, "create") && !contended->there) {
+        contended->there = true;
+        bson_init(reply);
+        bson_set_error(error, MONGOC_ERROR_STREAM, MONGOC_ERROR_STREAM_SOCKET, "lost");
+        return true;
+    }
+    if (!accept_all(NULL, database, command, reply, error))
+        return false;
+    if (bson_has_field(command, "drop"))
+        contended->there = false;
+    if (bson_has_field(command, "listCollections"))
+        list_view(contended, reply);
+    return true;
+}
+
+static void what_a_late_create_makes_is_the_jobs(void **state)
+{
+    bench_t *bench = begin();
+    contended_t contended = {.bench = bench};
+    tow_copy_options_t options = {.destination = double_link(bench->server), .store = &bench->store,
+                                  .claims = bench->claims, .stop = tow_stop_new()};
+    tow_conn_t *conn;
+    tow_error_t error;
+
+    contended.copy = tow_copy_new(&options);
+    conn = tow_conn_open(options.destination, &error);
+    double_hook(bench->server, lose_create, &contended);
+    make_view(&contended);
+    assert_true(tow_copy_dropped(contended.copy, conn, "d", "view", &error));
+    assert_int_equal(tow_claims_of(bench->claims, "d.view", none), TOW_CLAIM_MAYBE);
+    assert_int_equal(tow_claims_of(bench->claims, "d.other", none), TOW_CLAIM_NONE);
+    tow_conn_close(conn);
+    tow_copy_destroy(contended.copy);
+    tow_stop_destroy(options.stop);
+    end(bench);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -198,6 +242,7 @@ int main(void)
         cmocka_unit_test(a_renamed_one_is_known_by_its_identity),
         cmocka_unit_test(no_identity_is_no_proof),
         cmocka_unit_test(what_is_made_during_a_drop_stays_claimed),
+        cmocka_unit_test(what_a_late_create_makes_is_the_jobs),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
