@@ -53,10 +53,10 @@ void tow_job_measure_lag(tow_job_t *job)
         job->lag_ms = silent_ms;
 }
 
-/* Whether a side has answered since; the lock is held. */
+/* Whether a side has answered what it was asked since: an answer that was under way says nothing of now. */
 static bool has_answered(const tow_link_t *link, int64_t since_ms)
 {
-    return tow_link_answered_ms(link) > since_ms;
+    return tow_link_heard_ms(link) > since_ms;
 }
 
 bool tow_job_await_answers(tow_job_t *job, tow_error_t *error)

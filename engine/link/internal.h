@@ -23,6 +23,7 @@ struct tow_link {
     _Atomic uint64_t retries, ping_us;
     _Atomic int64_t answered_ms;   /* tow_now_ms: a server of this side answered */
     _Atomic int64_t watched_ms;    /* a request was sent that has not succeeded since; 0: none */
+    _Atomic int64_t heard_ms;      /* the last one that did was sent */
     _Atomic int64_t writes_until_ms; /* tow_boot_ms; 0: no limit */
     _Atomic int64_t numbers;       /* of retryable writes: the driver may give a session to one connection
                                       after another, and its numbers must only grow */

@@ -237,12 +237,12 @@ void tow_link_watch(tow_link_t *link)
 void tow_link_watched(tow_link_t *link, bool answered)
 {
     if (answered)
-        atomic_store(&link->watched_ms, 0);
+        atomic_store(&link->heard_ms, atomic_exchange(&link->watched_ms, 0));
 }
 
-int64_t tow_link_answered_ms(const tow_link_t *link)
+int64_t tow_link_heard_ms(const tow_link_t *link)
 {
-    return atomic_load(&link->answered_ms);
+    return atomic_load(&link->heard_ms);
 }
 
 tow_optime_t tow_link_time(const tow_link_t *link)

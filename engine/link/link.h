@@ -60,15 +60,14 @@ const tow_facts_t *tow_link_facts(const tow_link_t *link);
 const char *tow_link_side(const tow_link_t *link);  /* "source" | "destination" */
 const char *tow_link_hosts(const tow_link_t *link); /* "h1:1,h2:2": no credentials */
 
-/* tow_now_ms when a server of this side last answered anything, an error too; when the link was made if
- * none has yet. Thread-safe. */
-int64_t tow_link_answered_ms(const tow_link_t *link);
 /* How long this side has not answered, in ms; 0: it answers. Only time counts that one thread, which asks
  * it again and again, waits between a call of `watch` and one of `watched` with true: a process that stood
  * still itself takes nobody for silent. Thread-safe. */
 int64_t tow_link_silent_ms(const tow_link_t *link);
 void tow_link_watch(tow_link_t *link);
 void tow_link_watched(tow_link_t *link, bool answered);
+/* tow_now_ms when it was asked what it answered last, between these two; 0: nothing yet. Thread-safe. */
+int64_t tow_link_heard_ms(const tow_link_t *link);
 
 /* The newest operation time that a reply of this side carried, or that was noted. Thread-safe. */
 tow_optime_t tow_link_time(const tow_link_t *link);

@@ -551,9 +551,9 @@ def killed_while_emptied(scenario, pair):
         job.signal(signal.SIGKILL)
 
     script.on("update", when=ends_range).lost()
-    script.on("update", when=ends_range, times=8).error(10107, "NotWritablePrimary")
+    script.on("update", when=ends_range, times=1000).error(10107, "NotWritablePrimary")
     script.on("delete", when=lambda request: request.collection == "a").change(kill)
-    job = scenario.job(sides, no_verify=True, retry_window=1)
+    job = scenario.job(sides, no_verify=True, retry_window=3)
     job.wait()
     scenario.expect(pair.destination.client["data"]["a"].count_documents({}) == 0,
                     "the engine was not killed in time")
