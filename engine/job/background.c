@@ -198,7 +198,8 @@ bool tow_job_verifies_online(const tow_job_t *job)
 
 bool tow_job_start_verifier(tow_job_t *job, tow_error_t *error)
 {
-    if (!tow_job_verifies_online(job))
+    /* A cutover that is called off early has not ended it. */
+    if (!tow_job_verifies_online(job) || job->verifier.started)
         return true;
     job->pace = tow_pace_new(job->config.verify_rate);
     if (!tow_thread_start(&job->verifier, "verifier", verifier, job, error))

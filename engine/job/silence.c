@@ -10,7 +10,8 @@
 
 enum {
     PING_MS = 1000,
-    ANSWER_MS = 5000 /* how long a cutover waits for an answer of either side */
+    ANSWER_MS = 5000,   /* how long a cutover waits for an answer of either side */
+    UNDER_WAY_MS = 1000 /* how long one may have been on its way */
 };
 
 int64_t tow_job_silent_ms(const tow_job_t *job, const tow_link_t *link)
@@ -53,10 +54,11 @@ void tow_job_measure_lag(tow_job_t *job)
         job->lag_ms = silent_ms;
 }
 
-/* Whether a side has answered what it was asked since: an answer that was under way says nothing of now. */
+/* Whether a side has answered since: an answer that was under way then says nothing of now. What it is asked again
+ * and again may be held up by one broken connection, so in time any answer will do. */
 static bool has_answered(const tow_link_t *link, int64_t since_ms)
 {
-    return tow_link_heard_ms(link) > since_ms;
+    return tow_link_heard_ms(link) > since_ms || tow_link_answered_ms(link) > since_ms + UNDER_WAY_MS;
 }
 
 bool tow_job_await_answers(tow_job_t *job, tow_error_t *error)

@@ -240,6 +240,11 @@ void tow_link_watched(tow_link_t *link, bool answered)
         atomic_store(&link->heard_ms, atomic_exchange(&link->watched_ms, 0));
 }
 
+int64_t tow_link_answered_ms(const tow_link_t *link)
+{
+    return atomic_load(&link->answered_ms);
+}
+
 int64_t tow_link_heard_ms(const tow_link_t *link)
 {
     return atomic_load(&link->heard_ms);

@@ -66,6 +66,9 @@ const char *tow_link_hosts(const tow_link_t *link); /* "h1:1,h2:2": no credentia
 int64_t tow_link_silent_ms(const tow_link_t *link);
 void tow_link_watch(tow_link_t *link);
 void tow_link_watched(tow_link_t *link, bool answered);
+/* tow_now_ms when a server of this side last answered anything, an error too; when the link was made if
+ * none has yet. Thread-safe. */
+int64_t tow_link_answered_ms(const tow_link_t *link);
 /* tow_now_ms when it was asked what it answered last, between these two; 0: nothing yet. Thread-safe. */
 int64_t tow_link_heard_ms(const tow_link_t *link);
 

@@ -62,9 +62,27 @@ static void what_the_machine_refuses_is_an_error(void **state)
     tow_thread_detach(&thread);
 }
 
+static void *end_at_once(void *data)
+{
+    return data;
+}
+
+static void none_is_started_over_one_that_was_not_joined(void **state)
+{
+    tow_thread_t thread = {0};
+    tow_error_t error;
+
+    assert_true(tow_thread_start(&thread, "lane", end_at_once, NULL, &error));
+    assert_false(tow_thread_start(&thread, "lane", end_at_once, NULL, &error));
+    assert_int_equal(error.code, TOW_ERROR_INTERNAL);
+    assert_true(thread.started);
+    tow_thread_join(&thread);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(it_has_its_name_and_is_joined_once),
+                                       cmocka_unit_test(none_is_started_over_one_that_was_not_joined),
                                        cmocka_unit_test(what_the_machine_refuses_is_an_error)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
