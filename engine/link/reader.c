@@ -125,17 +125,26 @@ static bool open_batch(tow_batch_t *batch, int64_t *out_cursor)
     return batch->open;
 }
 
-static bool take_reply(tow_reader_t *reader, tow_error_t *error)
+/* It never goes back: a reply without a time must not make hi earlier than what was read. */
+static void take_time(tow_reader_t *reader, tow_optime_t time)
 {
-    tow_optime_t time = tow_reply_time(&reader->batch.reply);
-
-    /* It never goes back: a reply without a time must not make hi earlier than what was read. */
     if (time > reader->time)
         reader->time = time;
-    reader->batch_bytes = reader->batch.reply.len;
-    return open_batch(&reader->batch, &reader->cursor)
-               ? true
-               : fail_malformed(reader, "a reply has no cursor with a batch", error);
+}
+
+/* A collection that was dropped or renamed is gone at once, also for a read of majority, whose operationTime is
+ * then earlier than that of the drop or rename. But $clusterTime is never earlier than what a server has done. */
+static bool take_reply(tow_reader_t *reader, tow_error_t *error)
+{
+    const bson_t *reply = &reader->batch.reply;
+    bson_iter_t first;
+
+    reader->batch_bytes = reply->len;
+    if (!open_batch(&reader->batch, &reader->cursor))
+        return fail_malformed(reader, "a reply has no cursor with a batch", error);
+    first = reader->batch.iter;
+    take_time(reader, bson_iter_next(&first) ? tow_reply_time(reply) : tow_reply_newest_time(reply));
+    return true;
 }
 
 tow_reader_t *tow_reader_open(tow_conn_t *conn, const tow_read_t *what, tow_error_t *error)
@@ -155,7 +164,7 @@ tow_reader_t *tow_reader_open(tow_conn_t *conn, const tow_read_t *what, tow_erro
     reader->has_reply = true;
     reader->server = tow_conn_server(conn);
     if (!ok && error->server_code == TOW_CODE_NAMESPACE_NOT_FOUND) {
-        reader->time = tow_reply_time(&reader->batch.reply);
+        take_time(reader, tow_reply_newest_time(&reader->batch.reply));
         return reader;
     }
     if (ok && take_reply(reader, error))

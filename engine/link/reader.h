@@ -48,7 +48,8 @@ void tow_reader_detach(tow_reader_t *reader, tow_batch_t *out);
 /* As tow_reader_next. At the end of a detached batch `broken` must be looked at. */
 bool tow_batch_next(tow_batch_t *batch, bson_t *out);
 void tow_batch_clear(tow_batch_t *batch);
-/* hi of the as-of interval: the operationTime of the last reply so far. */
+/* hi of the as-of interval: the operationTime of the last reply so far, or of one without documents the newest
+ * time that it tells. */
 tow_optime_t tow_reader_time(const tow_reader_t *reader);
 uint32_t tow_reader_batch_bytes(const tow_reader_t *reader);
 /* Kills the server's cursor if it is still open. Takes NULL. */

@@ -22,6 +22,7 @@ double_server_t *double_new(const char *side, bool stale)
                                 .max_message_bytes = 48000000,
                                 .bypass_empty_ts = true};
     pthread_mutex_init(&link->lock, NULL);
+    bson_init(&link->gossip);
     server->link = link;
     server->stale = stale;
     return server;
@@ -37,6 +38,7 @@ void double_free(double_server_t *server)
     for (uint32_t i = 0; i < CURSORS; i++)
         if (server->cursors[i].open)
             bson_destroy(&server->cursors[i].ids);
+    bson_destroy(&server->link->gossip);
     pthread_mutex_destroy(&server->link->lock);
     free(server->link);
     free(server->versions);

@@ -1,0 +1,94 @@
+/* What a read says of its time: hi of the as-of interval. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <mongoc/mongoc.h>
+
+#include "double.h"
+#include "engine/link/reader.h"
+
+/* An answer's operationTime may be earlier than the newest that its server has done. */
+enum { OPERATION = 10, CLUSTER = 12 };
+
+/* Answers a find with so many documents; with -1 that there is no such collection. */
+static bool answer(void *data, const char *database, const bson_t *command, bson_t *reply,
+                   bson_error_t *error)
+{
+    const int *documents = data;
+    bson_t part, list;
+
+    if (!bson_has_field(command, "find"))
+        return false;
+    bson_init(reply);
+    if (*documents >= 0) {
+        bson_append_document_begin(reply, "cursor", -1, &part);
+        bson_append_int64(&part, "id", -1, 0);
+        bson_append_utf8(&part, "ns", -1, "d.c", -1);
+        bson_append_array_begin(&part, "firstBatch", -1, &list);
+        if (*documents)
+            BCON_APPEND(&list, "0", "{", "_id", BCON_INT32(1), "}");
+        bson_append_array_end(&part, &list);
+        bson_append_document_end(reply, &part);
+        bson_append_double(reply, "ok", -1, 1);
+    } else {
+        bson_append_double(reply, "ok", -1, 0);
+        bson_append_int32(reply, "code", -1, 26);
+        bson_append_utf8(reply, "errmsg", -1, "ns does not exist", -1);
+        bson_set_error(error, MONGOC_ERROR_SERVER, 26, "ns does not exist");
+    }
+    bson_append_timestamp(reply, "operationTime", -1, 0, OPERATION);
+    bson_append_document_begin(reply, "$clusterTime", -1, &part);
+    bson_append_timestamp(&part, "clusterTime", -1, 0, CLUSTER);
+    bson_append_document_end(reply, &part);
+    return true;
+}
+
+static tow_optime_t read_time(int documents)
+{
+    double_server_t *server = double_new("source", false);
+    tow_read_t what = {.database = "d", .collection = "c"};
+    tow_optime_t time = 0;
+    tow_reader_t *reader;
+    tow_error_t error;
+    tow_conn_t *conn;
+
+    double_hook(server, answer, &documents);
+    conn = tow_conn_open(double_link(server), &error);
+    reader = tow_reader_open(conn, &what, &error);
+    assert_non_null(reader);
+    time = tow_reader_time(reader);
+    tow_reader_close(reader);
+    tow_conn_close(conn);
+    double_free(server);
+    return time;
+}
+
+static void documents_are_of_the_operation_time(void **state)
+{
+    assert_int_equal(read_time(1), OPERATION);
+}
+
+/* The collection may have been renamed after its operationTime. */
+static void nothing_is_of_the_newest_time(void **state)
+{
+    assert_int_equal(read_time(0), CLUSTER);
+}
+
+static void no_collection_is_of_the_newest_time(void **state)
+{
+    assert_int_equal(read_time(-1), CLUSTER);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(documents_are_of_the_operation_time),
+        cmocka_unit_test(nothing_is_of_the_newest_time),
+        cmocka_unit_test(no_collection_is_of_the_newest_time),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
