@@ -38,16 +38,28 @@ static bool find_whose(tow_copy_t *copy, tow_conn_t *destination, const char *da
     return ok;
 }
 
+/* What another thread is making is nobody's until it has recorded that. */
+static bool ask_whose(tow_copy_t *copy, tow_conn_t *destination, const char *database,
+                      const char *name, bool to_drop, tow_whose_t *out, tow_error_t *error)
+{
+    bool ok;
+
+    pthread_mutex_lock(&copy->claiming);
+    ok = find_whose(copy, destination, database, name, to_drop, out, error);
+    pthread_mutex_unlock(&copy->claiming);
+    return ok;
+}
+
 bool tow_copy_whose(tow_copy_t *copy, tow_conn_t *destination, const char *database,
                     const char *name, tow_whose_t *out, tow_error_t *error)
 {
-    return find_whose(copy, destination, database, name, false, out, error);
+    return ask_whose(copy, destination, database, name, false, out, error);
 }
 
 bool tow_copy_whose_to_drop(tow_copy_t *copy, tow_conn_t *destination, const char *database,
                             const char *name, tow_whose_t *out, tow_error_t *error)
 {
-    return find_whose(copy, destination, database, name, true, out, error);
+    return ask_whose(copy, destination, database, name, true, out, error);
 }
 
 bool tow_copy_fail_foreign(const char *ns, tow_error_t *error)
@@ -116,9 +128,12 @@ bool tow_copy_make(tow_copy_t *copy, tow_conn_t *destination, const tow_collecti
     ok = check_free(copy, destination, info, error) &&
          tow_claims_mean(copy->options.claims, &ns, 1, error) &&
          tow_copy_create(destination, info, &late, error);
-    if (late)
+    if (ok) {
+        ok = claim(copy, destination, info->database, info->name, error);
+        late = late || !ok;
+    }
+    if (late) /* or it is there, and what is recorded does not say so */
         tow_claims_doubt(copy->options.claims, ns);
-    ok = ok && claim(copy, destination, info->database, info->name, error);
     pthread_mutex_unlock(&copy->claiming);
     return ok;
 }
@@ -150,7 +165,7 @@ static bool unmake(tow_copy_t *copy, tow_conn_t *destination, const char *databa
     char *ns;
     bool ok;
 
-    if (!tow_copy_whose_to_drop(copy, destination, database, name, out, error))
+    if (!find_whose(copy, destination, database, name, true, out, error))
         return false;
     if (*out == TOW_WHOSE_FOREIGN)
         return true;

@@ -29,12 +29,17 @@ void tow_gaps_clear(tow_gaps_t *gaps)
 }
 
 /* What writes of ours made again is copied again, and nothing to ask about. */
-static bool add_foreign(tow_copy_t *copy, const tow_collection_info_t *there, tow_names_t *names,
-                        tow_error_t *error)
+static bool add_foreign(tow_copy_t *copy, tow_conn_t *destination, const tow_collection_info_t *there,
+                        tow_names_t *names, tow_error_t *error)
 {
+    tow_whose_t whose;
     bool remade;
 
     if (tow_copy_is_ours(copy, there))
+        return true;
+    if (!tow_copy_whose(copy, destination, there->database, there->name, &whose, error))
+        return false;
+    if (whose != TOW_WHOSE_FOREIGN)
         return true;
     if (!tow_copy_is_remade(copy, there, &remade, error))
         return false;
@@ -43,8 +48,8 @@ static bool add_foreign(tow_copy_t *copy, const tow_collection_info_t *there, to
     return true;
 }
 
-static bool look_at_source(tow_copy_t *copy, const tow_catalog_t *ours, const tow_catalog_t *theirs,
-                           tow_gaps_t *out, tow_error_t *error)
+static bool look_at_source(tow_copy_t *copy, tow_conn_t *destination, const tow_catalog_t *ours,
+                           const tow_catalog_t *theirs, tow_gaps_t *out, tow_error_t *error)
 {
     for (size_t i = 0; i < ours->count; i++) {
         const tow_collection_info_t *info = &ours->items[i],
@@ -55,7 +60,7 @@ static bool look_at_source(tow_copy_t *copy, const tow_catalog_t *ours, const to
         if (!tow_kind_is_supported(info->type))
             add_name(there && there->type == info->type ? &out->by_hand : &out->left_out, info->ns);
         else if (there && info->type == TOW_COLLECTION &&
-                 !add_foreign(copy, there, &out->foreign, error))
+                 !add_foreign(copy, destination, there, &out->foreign, error))
             return false;
     }
     return true;
@@ -73,7 +78,7 @@ bool tow_copy_gaps(tow_copy_t *copy, tow_gaps_t *out, tow_error_t *error)
     *out = (tow_gaps_t){0};
     ok = destination && tow_catalog_read(source, NULL, &ours, error) &&
          tow_catalog_read(destination, NULL, &theirs, error) &&
-         look_at_source(copy, &ours, &theirs, out, error);
+         look_at_source(copy, destination, &ours, &theirs, out, error);
     if (ok) {
         list = tow_namespaces_list(copy->options.namespaces, &count);
         for (uint32_t i = 0; i < count; i++)

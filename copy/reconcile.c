@@ -353,8 +353,12 @@ static bool drop_one_extra(task_t *task, const tow_collection_info_t *info, tow_
     bool gone;
 
     if (!tow_copy_is_ours(copy, info)) {
-        tow_copy_tell_foreign(copy, info->ns);
-        return true;
+        if (!tow_copy_whose(copy, task->destination, info->database, info->name, &whose, error))
+            return false;
+        if (whose == TOW_WHOSE_FOREIGN)
+            tow_copy_tell_foreign(copy, info->ns);
+        if (whose != TOW_WHOSE_OURS)
+            return true;
     }
     if (copy->options.claims && tow_namespaces_find(copy->options.namespaces, info->database, info->name))
         return true;
