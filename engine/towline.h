@@ -51,7 +51,9 @@ typedef enum {
     TOW_ERROR_CONTROL = 15,      /* the control server cannot be reached, or cannot listen */
     TOW_ERROR_INTERRUPTED = 16,  /* stopped by a signal or by tow_job_stop; the same command continues */
     TOW_ERROR_CANCELLED = 17,    /* given up by tow_job_cancel */
-    TOW_ERROR_EXPIRED = 18       /* the window ran out; resumable by extending it */
+    TOW_ERROR_EXPIRED = 18,      /* the window ran out; resumable by extending it */
+    TOW_ERROR_TIMEOUT = 19,      /* what was waited for did not come in time; the job goes on */
+    TOW_ERROR_CALLED_OFF = 20    /* the cutover was called off; the job goes on as before it */
 } tow_error_code_t;
 
 /* What may be done after an error; decided once, where the server is talked to. */

@@ -196,6 +196,10 @@ static const struct {
     {17, "cancelled", "the message says what remains on the destination"},
     {18, "the window ran out",
      "the same command with --extend 24h, while the source's oplog reaches back"},
+    {19, "what --wait waited for did not come within --timeout",
+     "the job goes on: wait again, or see status"},
+    {20, "the cutover that cutover --wait waited for was called off",
+     "stop the writes to the source and ask again"},
 };
 
 static void print_man_statuses(void)
@@ -244,7 +248,7 @@ static void print_man_examples(void)
         {"Copy, follow, and cut over when you say so:",
          "towline run --source-file old.uri --destination-file new.uri --cutover manual\n"
          "towline status\n"
-         "towline cutover"},
+         "towline cutover --wait && ./start-the-application"},
         {"Compare two deployments, byte for byte:",
          "towline verify --source-file old.uri --destination-file new.uri --report report.json"},
         {"Wait for a job from the page or the HTTP API:",

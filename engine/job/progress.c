@@ -183,13 +183,15 @@ void tow_job_progress(tow_job_t *job, tow_progress_t *out)
 char *tow_job_progress_json(tow_job_t *job)
 {
     tow_progress_t progress;
-    tow_identity_t identity = {.job = job->config.name};
+    tow_identity_t identity = {.job = job->config.name, .exit_status = -1};
     char *json;
 
     pthread_mutex_lock(&job->lock);
     tow_job_collect(job, &progress);
     identity.source = job->sides.source ? tow_link_hosts(job->sides.source) : "";
     identity.destination = job->sides.destination ? tow_link_hosts(job->sides.destination) : "";
+    if (tow_phase_is_final(job->phase))
+        identity.exit_status = job->ok ? 0 : (int)job->error.code;
     json = tow_progress_to_json(&progress, &identity);
     pthread_mutex_unlock(&job->lock);
     return json;

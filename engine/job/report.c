@@ -236,6 +236,7 @@ char *tow_progress_to_json(const tow_progress_t *progress, const tow_identity_t 
     tow_json_put_flag(&out, "canCommit", progress->can_commit);
     tow_json_put_flag(&out, "canWrite", progress->phase == TOW_PHASE_DONE);
     tow_json_put_text(&out, "reason", progress->reason);
+    put_known(&out, "exitStatus", identity->exit_status);
     put_cutover_step(&out, progress);
     tow_json_put_number(&out, "elapsedSeconds", progress->elapsed_seconds, 3);
     put_lag(&out, progress->lag_ms);

@@ -42,10 +42,11 @@ typedef struct {
     uint32_t remains_count;
 } tow_summary_t;
 
-/* Whose progress it is; borrowed. */
+/* Whose progress it is, and what of it no snapshot has; borrowed. */
 typedef struct {
     const char *job;
     const char *source, *destination; /* hosts, no credentials; "" when not connected yet */
+    int exit_status;                  /* of a job that has ended; -1: it has not */
 } tow_identity_t;
 
 /* One line of JSON each, owned by the caller. Shapes are documented in the README, "Progress" and

@@ -104,6 +104,11 @@ static const tow_option_t table[] = {
      "certificate (PEM) of the control server, with which it may listen elsewhere than on loopback"},
     {"tls-key", "TOWLINE_TLS_KEY", TOW_OPTION_STRING, "FILE", "", "", "run",
      "its private key (PEM)"},
+    {"wait", "TOWLINE_WAIT", TOW_OPTION_CHOICE, "", "done", "", "cutover",
+     "wait for the end of the job, and end with its exit status, or with 20 when the cutover is called off; "
+     "`towline cutover --wait` is short for it"},
+    {"timeout", "TOWLINE_TIMEOUT", TOW_OPTION_DURATION, "DURATION", "", "", "cutover",
+     "with --wait: wait no longer than this, and end with exit status 19"},
     {"tls-ca", "TOWLINE_TLS_CA", TOW_OPTION_STRING, "FILE", "", "", "status pause resume extend cutover cancel",
      "speak TLS with the control server, whose certificate this one (PEM) signed"},
     {"progress", "TOWLINE_PROGRESS", TOW_OPTION_CHOICE, "", "bar|json|none", "bar", "run verify",

@@ -30,8 +30,8 @@ def field(progress, path):
     return progress
 
 
-def verb(job, name):
-    return towline(name, "--listen", "127.0.0.1:%d" % job.port)
+def verb(job, *words):
+    return towline(*words, "--listen", "127.0.0.1:%d" % job.port)
 
 
 def status_of(job, method, path, body=b"{}", headers=None):
@@ -179,12 +179,13 @@ def foreign_requests(scenario, job):
 def cutover(scenario, pair, job, by_verb):
     if by_verb:
         deadline = time.monotonic() + 30
-        done = verb(job, "cutover")
+        done = verb(job, "cutover", "--wait", "--timeout", "60s")
         # A slow build may fall behind between two looks at it: refused, it is asked again.
         while done.returncode == EXIT["not-in-sync"] and time.monotonic() < deadline:
             job.wait_in_sync()
-            done = verb(job, "cutover")
+            done = verb(job, "cutover", "--wait", "--timeout", "60s")
         scenario.expect(done.returncode == 0, "exit status %d: %s" % (done.returncode, done.stderr))
+        scenario.expect("done" in done.stdout and "done" in job.phases[-1:], done.stdout)
         summary = job.wait_done()
     else:
         summary = job.finish()

@@ -165,8 +165,8 @@ def called_off(scenario, pair):
     writes = Writes(pair.source)
     try:
         with scenario.case("writes that never stop call the cutover off, and the job goes on"):
-            job.commit()
-            job.wait_phase("finalizing")
+            text = verb(scenario, job, "cutover", "--wait", "--timeout", "100s", status="called-off")
+            scenario.expect("called off" in text, text)
             progress = job.wait_in_sync()
             scenario.expect(progress["cutover"]["step"] == "none" and
                             progress["cutover"]["lateWrites"] > 50, str(progress["cutover"]))

@@ -1,0 +1,136 @@
+/* What the verbs make of a job's progress, as the server's events bring it: in pieces of any size.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "engine/cmd/follow.c"
+#include "engine/cmd/json.c"
+#include "engine/cmd/waiting.c"
+
+#define HEAD "event: progress\ndata: "
+
+CURL *cmd_request(const tow_options_t *options, const char *path, const char *body,
+                  struct curl_slist **headers, int *out_status)
+{
+    abort();
+}
+
+int cmd_judge(const cmd_reply_t *reply, bson_t **out)
+{
+    abort();
+}
+
+static char said[2048];
+
+void cmd_say(const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(said, sizeof said, format, arguments);
+    va_end(arguments);
+}
+
+/* The events of a text, given in pieces of `size`. */
+static void feed_in_pieces(stream_t *stream, const char *text, size_t size)
+{
+    for (size_t at = 0; at < strlen(text); at += size)
+        feed(stream, text + at, strlen(text + at) < size ? strlen(text + at) : size);
+}
+
+static bool count_phases(void *data, const bson_t *document)
+{
+    ++*(int *)data;
+    return !strcmp(cmd_text_of(document, "progress.phase"), "done");
+}
+
+static void events_come_in_pieces(void **state)
+{
+    static const char text[] = "event: log\ndata: {\"message\":\"event: progress\"}\n\n" HEAD
+                               "{\"phase\":\"in-sync\"}\n\n" HEAD "no JSON\n\n" HEAD
+                               "{\"phase\":\"done\"}\n\n" HEAD "{\"phase\":\"new\"}\n\n";
+
+    for (size_t size = 1; size <= sizeof text; size++) {
+        int count = 0;
+        stream_t stream = {.take = count_phases, .data = &count};
+
+        feed_in_pieces(&stream, text, size);
+        assert_int_equal(count, 2);
+        assert_true(stream.heard && stream.enough);
+        tow_buffer_free(&stream.text);
+    }
+}
+
+/* The status that a wait for the cutover ends with after these progresses; -1: it waits on. */
+static int ends_with(const char *progress)
+{
+    waiting_t waiting = {0};
+    char *json = tow_format("{\"progress\":%s}", progress);
+    bson_t *document = cmd_document(json);
+    bool ended;
+
+    assert_non_null(document);
+    ended = take_cutover(&waiting, document);
+    assert_true(ended == waiting.decided);
+    bson_destroy(document);
+    free(json);
+    snprintf(said, sizeof said, "%s", waiting.text);
+    return waiting.decided ? waiting.status : -1;
+}
+
+#define AT(phase, step, status, reason)                                                            \
+    "{\"phase\":\"" phase "\",\"cutover\":{\"step\":\"" step "\"},\"exitStatus\":" status          \
+    ",\"reason\":\"" reason "\"}"
+
+static void a_cutover_ends_with_the_jobs_status(void **state)
+{
+    assert_int_equal(ends_with(AT("in-sync", "confirmed", "null", "")), -1);
+    assert_int_equal(ends_with(AT("catching-up", "confirmed", "null", "")), -1);
+    assert_int_equal(ends_with(AT("finalizing", "finalizing", "null", "")), -1);
+    assert_int_equal(ends_with(AT("done", "done", "0", "")), 0);
+    assert_int_equal(ends_with(AT("failed", "none", "12", "both sides differ")), TOW_ERROR_VERIFY);
+    assert_string_equal(said, "both sides differ");
+    assert_int_equal(ends_with(AT("failed", "none", "1", "")), TOW_ERROR_INTERNAL);
+    assert_non_null(strstr(said, "its log"));
+    assert_int_equal(ends_with(AT("cancelled", "none", "17", "cancelled")), TOW_ERROR_CANCELLED);
+}
+
+/* Not the job's status, and not success: nothing was cut over. */
+static void a_cutover_that_is_called_off_has_a_status_of_its_own(void **state)
+{
+    assert_int_equal(ends_with(AT("finalizing", "none", "null", "")),
+                     -1); /* ending, one way or the other */
+    assert_int_equal(ends_with(AT("catching-up", "none", "null", "")), TOW_ERROR_CALLED_OFF);
+    assert_int_equal(ends_with(AT("in-sync", "none", "null", "")), TOW_ERROR_CALLED_OFF);
+    assert_non_null(strstr(said, "called off"));
+}
+
+static void a_timeout_without_a_wait_is_refused(void **state)
+{
+    tow_options_t *options = tow_options_new();
+    tow_error_t error;
+
+    assert_true(cmd_wait_fits(options));
+    assert_true(tow_options_set(options, "timeout", "5m", &error));
+    assert_false(cmd_wait_fits(options));
+    assert_non_null(strstr(said, "--timeout"));
+    assert_true(tow_options_set(options, "wait", "done", &error));
+    assert_true(cmd_wait_fits(options));
+    tow_options_destroy(options);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(events_come_in_pieces),
+        cmocka_unit_test(a_cutover_ends_with_the_jobs_status),
+        cmocka_unit_test(a_cutover_that_is_called_off_has_a_status_of_its_own),
+        cmocka_unit_test(a_timeout_without_a_wait_is_refused),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
