@@ -228,6 +228,11 @@ TOW_API bool tow_job_cutover(tow_job_t *job, tow_error_t *error);
 /* The same, and the job itself blocks the writes at the source (6.0+) until it is done or fails;
  * TOW_ERROR_UNSUITABLE: the server is too old. After a good end they stay blocked. */
 TOW_API bool tow_job_cutover_blocking(tow_job_t *job, tow_error_t *error);
+/* Calls off a cutover that was asked for or has begun: the job goes back to where it was before, in sync, and
+ * nothing is lost. It returns at once; the event "cutover_called_off" says when it is done. One of
+ * --cutover auto then waits to be asked. TOW_ERROR_STATE: there is none, or it has passed its point of no
+ * return. */
+TOW_API bool tow_job_call_off(tow_job_t *job, tow_error_t *error);
 /* Adds time to the window, from now when it has not begun or was about to end. TOW_ERROR_STATE: the job
  * is over or cuts over; TOW_ERROR_OPTION: not 1 s to 3650 d. */
 TOW_API bool tow_job_extend(tow_job_t *job, int64_t seconds, tow_error_t *error);

@@ -144,10 +144,19 @@ int cmd_cutover(tow_options_t *options)
 {
     const char *blocks = tow_options_get(options, "block-writes", 0);
     bool block = blocks && !strcmp(blocks, "true"), waits = tow_options_get(options, "wait", 0);
+    const char *abort = tow_options_get(options, "abort", 0);
     int status;
 
     if (!cmd_wait_fits(options))
         return TOW_ERROR_OPTION;
+    if (abort && !strcmp(abort, "true")) {
+        if (!block && !waits)
+            return post(options, "cutover/abort", "{}",
+                        "the cutover is called off; the job goes back to in sync, and nothing is lost");
+        cmd_say("--abort calls a cutover off, and --%s is for one that begins; give one of both",
+                block ? "block-writes" : "wait");
+        return TOW_ERROR_OPTION;
+    }
     status = post(options, "cutover", block ? "{\"blockWrites\":true}" : "{\"writesStopped\":true}",
                   waits ? "the cutover has begun"
                         : "the cutover has begun; `towline status` shows how it goes on");

@@ -104,6 +104,8 @@ static const tow_option_t table[] = {
      "certificate (PEM) of the control server, with which it may listen elsewhere than on loopback"},
     {"tls-key", "TOWLINE_TLS_KEY", TOW_OPTION_STRING, "FILE", "", "", "run",
      "its private key (PEM)"},
+    {"abort", "TOWLINE_ABORT", TOW_OPTION_FLAG, "", "", "false", "cutover",
+     "call the cutover off before its point of no return: the job goes back to in sync, and nothing is lost"},
     {"wait", "TOWLINE_WAIT", TOW_OPTION_CHOICE, "", "done", "", "cutover",
      "wait for the end of the job, and end with its exit status, or with 20 when the cutover is called off; "
      "`towline cutover --wait` is short for it"},

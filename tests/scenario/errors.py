@@ -67,6 +67,8 @@ def bad_options(scenario, pair):
            (["--include", "$bad"], "include"), (["--exclude", "admin"], "admin"),
            (["--source", "no-uri"], "source"), (["--listen", "nowhere"], "listen"),
            (["--job"], "job"), (["surplus"], "surplus"), (["--wait"], "wait")]
+    with scenario.case("bad option: --abort with --wait"):
+        expect_exit(scenario, towline("cutover", "--abort", "--wait"), "option", "--abort", "--wait")
     with scenario.case("bad option: --timeout without --wait"):
         expect_exit(scenario, towline("cutover", "--timeout", "5m"), "option", "--timeout", "--wait")
     for arguments, word in bad:

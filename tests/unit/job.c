@@ -83,6 +83,48 @@ static void a_job_whose_end_is_decided_takes_no_requests(void **state)
     tow_job_destroy(job);
 }
 
+static void refuses_to_call_off(tow_job_t *job, const char *why)
+{
+    tow_error_t error;
+
+    assert_false(tow_job_call_off(job, &error));
+    assert_int_equal(error.code, TOW_ERROR_STATE);
+    assert_non_null(strstr(error.message, why));
+}
+
+static void a_cutover_is_called_off_until_its_point_of_no_return(void **state)
+{
+    tow_job_t *job = job_in_sync();
+    tow_error_t error = {0};
+
+    refuses_to_call_off(job, "no cutover");
+    assert_true(tow_job_cutover(job, &error));
+    assert_true(tow_job_call_off(job, &error)); /* before it began */
+    assert_false(tow_job_interrupted(job));     /* the job itself goes on */
+    assert_true(job->waits_for_word);
+    tow_job_forget_cutover(job);
+    assert_int_equal(job->cutover, TOW_CUTOVER_NONE);
+    assert_int_equal(job->called_off, 1);
+    refuses_to_call_off(job, "no cutover");
+    assert_true(tow_job_cutover(job, &error));
+    assert_false(job->waits_for_word);
+    tow_job_move(job, TOW_PHASE_FINALIZING);
+    assert_false(tow_job_interrupted(job));
+    job->committed = true;
+    refuses_to_call_off(job, "point of no return");
+    job->committed = false;
+    assert_true(tow_job_call_off(job, &error));
+    assert_true(tow_job_call_off(job, &error)); /* it is being called off */
+    assert_true(tow_job_interrupted(job));
+    assert_false(tow_job_stopped(job, &error));
+    assert_int_equal(error.code, TOW_ERROR_CALLED_OFF);
+    tow_job_stop(job);
+    assert_false(tow_job_stopped(job, &error)); /* the job is stopped, whatever becomes of the cutover */
+    assert_int_equal(error.code, TOW_ERROR_INTERRUPTED);
+    refuses_to_call_off(job, "about to end");
+    tow_job_destroy(job);
+}
+
 static bool restore(tow_job_t *job, int64_t start_ms, int64_t extra_ms)
 {
     bson_t *document = BCON_NEW("windowStart", BCON_DATE_TIME(start_ms), "windowExtraMs",
@@ -241,6 +283,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_job_whose_end_is_decided_takes_no_requests),
+        cmocka_unit_test(a_cutover_is_called_off_until_its_point_of_no_return),
         cmocka_unit_test(an_extension_before_the_state_is_read_is_kept),
         cmocka_unit_test(a_listener_may_ask_the_job),
         cmocka_unit_test(a_message_that_was_cut_is_json_all_the_same),
