@@ -360,6 +360,19 @@ static tow_finalized_t begin_cutover(tow_job_t *job, tow_error_t *error)
     return TOW_FINALIZE_DONE;
 }
 
+/* There is no cutover any more, but the memory of it; the lock is held. */
+static void forget(tow_job_t *job, const char *reason)
+{
+    job->attempt = (tow_attempt_t){.called_off_ms = tow_wall_ms(),
+                                   .confirmed_ms = job->confirmed_wall_ms,
+                                   .late_writes = job->late_writes};
+    snprintf(job->attempt.reason, sizeof job->attempt.reason, "%s", reason);
+    job->cutover = TOW_CUTOVER_NONE;
+    job->block_wished = false;
+    job->confirmed_ms = job->confirmed_wall_ms = 0;
+    job->called_off++;
+}
+
 /* Back to where the job was before the cutover: TTL held off, the source writable, comparing. */
 static bool resume_sync(tow_job_t *job, const tow_error_t *reason, tow_error_t *error)
 {
@@ -369,13 +382,12 @@ static bool resume_sync(tow_job_t *job, const tow_error_t *reason, tow_error_t *
     if (job->ttl_restored && !tow_job_hold_off_ttl(job, error))
         return false;
     pthread_mutex_lock(&job->lock);
-    job->cutover = TOW_CUTOVER_NONE;
-    atomic_store(&job->verifier_quit, false);
-    job->cutover_wished = job->block_wished = false;
     job->late_writes = tow_tail_late(job->tail);
-    job->confirmed_ms = job->confirmed_wall_ms = 0;
+    tow_tail_count_late(job->tail, UINT64_MAX); /* none, until the next confirmation */
+    forget(job, reason->message);
+    atomic_store(&job->verifier_quit, false);
+    job->cutover_wished = false;
     job->stop_time = 0;
-    job->called_off++;
     pthread_mutex_unlock(&job->lock);
     tow_job_move(job, TOW_PHASE_CATCHING_UP);
     tow_job_notify(job, "cutover_called_off", "the cutover was called off", reason->message);
@@ -387,10 +399,7 @@ void tow_job_forget_cutover(tow_job_t *job)
     static const char reason[] = "it was asked for before the cutover began";
 
     pthread_mutex_lock(&job->lock);
-    job->cutover = TOW_CUTOVER_NONE;
-    job->block_wished = false;
-    job->confirmed_ms = job->confirmed_wall_ms = 0;
-    job->called_off++;
+    forget(job, reason);
     pthread_mutex_unlock(&job->lock);
     tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "cutover_called_off", "the cutover is called off: %s", reason);
     tow_job_notify(job, "cutover_called_off", "the cutover was called off", reason);

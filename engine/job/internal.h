@@ -113,6 +113,7 @@ struct tow_job {
     int64_t confirmed_ms, confirmed_wall_ms; /* 0: no cutover was confirmed, or it was called off */
     uint64_t late_writes;        /* before the last cutover was called off */
     uint32_t called_off;
+    tow_attempt_t attempt;       /* the last one that was */
     uint64_t quiet_events;       /* the supervisor's own: the source's, and since when so many */
     int64_t quiet_since_ms;
     bool looked; /* the supervisor's own: the catalogs were compared since it is in sync */

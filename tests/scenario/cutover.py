@@ -170,6 +170,11 @@ def called_off(scenario, pair):
             progress = job.wait_in_sync()
             scenario.expect(progress["cutover"]["step"] == "none" and
                             progress["cutover"]["lateWrites"] > 50, str(progress["cutover"]))
+            attempt = progress["cutover"]["lastAttempt"]
+            scenario.expect(attempt["lateWrites"] == progress["cutover"]["lateWrites"] and
+                            attempt["confirmedAt"] <= attempt["calledOffAt"], str(attempt))
+            text = verb(scenario, job, "status")
+            scenario.expect(" writes after the confirmation" in text and "find what still writes" in text, text)
             line = "".join(logged(job, "cutover_called_off"))
             scenario.expect("stop them and ask again" in line, "logged: %r" % line)
             scenario.expect(ttl(pair.destination) == HELD_OFF, "TTL %s" % ttl(pair.destination))
@@ -435,7 +440,8 @@ def blocking(scenario, pair):
             job.kill()
         job.start()
         scenario.expect(job.wait_in_sync()["cutover"] == {
-            "step": "none", "estimatedSeconds": -1, "writesBlocked": False, "lateWrites": 0},
+            "step": "none", "estimatedSeconds": -1, "writesBlocked": False, "lateWrites": 0,
+            "lastAttempt": None},
             str(job.now()["cutover"]))
         scenario.expect(blocks.asked == [True, False], str(blocks.asked))
         pair.source.client["shop"]["orders"].insert_one({"_id": "since", "at": "since"})

@@ -96,7 +96,11 @@ static void a_cutover_is_called_off_until_its_point_of_no_return(void **state)
 {
     tow_job_t *job = job_in_sync();
     tow_error_t error = {0};
+    char *json = tow_job_progress_json(job);
 
+    assert_non_null(strstr(json, "\"lastAttempt\":null"));
+    assert_non_null(strstr(json, "\"exitStatus\":null"));
+    free(json);
     refuses_to_call_off(job, "no cutover");
     assert_true(tow_job_cutover(job, &error));
     assert_true(tow_job_call_off(job, &error)); /* before it began */
@@ -105,6 +109,11 @@ static void a_cutover_is_called_off_until_its_point_of_no_return(void **state)
     tow_job_forget_cutover(job);
     assert_int_equal(job->cutover, TOW_CUTOVER_NONE);
     assert_int_equal(job->called_off, 1);
+    json = tow_job_progress_json(job);
+    assert_non_null(strstr(json, "\"lastAttempt\":{\"confirmedAt\":\"20"));
+    assert_non_null(strstr(json, "\"reason\":\"it was asked for"));
+    assert_non_null(strstr(json, "then: towline cutover --wait\""));
+    free(json);
     refuses_to_call_off(job, "no cutover");
     assert_true(tow_job_cutover(job, &error));
     assert_false(job->waits_for_word);

@@ -1,0 +1,90 @@
+/* What `status` prints. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "engine/cmd/json.c"
+#include "engine/cmd/progress.c"
+#include "engine/cmd/status.c"
+
+int cmd_ask(const tow_options_t *options, const char *path, const char *body, cmd_reply_t *out)
+{
+    abort();
+}
+
+int cmd_judge(const cmd_reply_t *reply, bson_t **out)
+{
+    abort();
+}
+
+void cmd_print_json(const char *json)
+{
+    abort();
+}
+
+/* What it prints of a progress, with stdout in a file meanwhile. */
+static const char *printed(const char *progress)
+{
+    static char text[4096];
+    char *json = tow_format("{\"progress\":{\"job\":\"j\",\"phase\":\"in-sync\",%s}}", progress);
+    bson_t *document = cmd_document(json);
+    FILE *file = tmpfile();
+    int kept = dup(STDOUT_FILENO);
+
+    assert_non_null(document);
+    fflush(stdout);
+    dup2(fileno(file), STDOUT_FILENO);
+    print_status(document);
+    fflush(stdout);
+    dup2(kept, STDOUT_FILENO);
+    close(kept);
+    rewind(file);
+    text[fread(text, 1, sizeof text - 1, file)] = '\0';
+    fclose(file);
+    bson_destroy(document);
+    free(json);
+    return text;
+}
+
+static void the_last_cutover_is_shown(void **state)
+{
+    const char *text =
+        printed("\"canCommit\":true,\"nextStep\":\"stop them\",\"cutover\":{\"step\":\"none\","
+                "\"lastAttempt\":{\"calledOffAt\":\"2020-11-26T21:34:21Z\",\"lateWrites\":1390,"
+                "\"reason\":\"writes went on\"}}");
+
+    assert_non_null(
+        strstr(text, "\nlast cutover called off at 2020-11-26 21:34 UTC, 1,390 writes after the "
+                     "confirmation\n"));
+    assert_non_null(strstr(text, "\nnext         stop them\n"));
+    text = printed(
+        "\"cutover\":{\"step\":\"none\",\"lastAttempt\":{\"calledOffAt\":\"2020-11-26T21:34:21Z\","
+        "\"lateWrites\":0,\"reason\":\"it was asked for\"}}");
+    assert_non_null(strstr(text, "21:34 UTC: it was asked for\n"));
+    text = printed("\"canCommit\":true,\"cutover\":{\"step\":\"none\",\"lastAttempt\":null}");
+    assert_null(strstr(text, "last cutover"));
+    assert_null(strstr(text, "next"));
+}
+
+static void a_moment_of_today_has_no_day(void **state)
+{
+    char text[64];
+
+    assert_string_equal(moment("2026-11-26T21:34:21Z", "2026-11-26T23:00:00Z", text), "21:34 UTC");
+    assert_string_equal(moment("2026-11-26T21:34:21Z", "2026-11-27T00:01:00Z", text),
+                        "2026-11-26 21:34 UTC");
+    assert_string_equal(moment("yesterday", "2026-11-27T00:01:00Z", text), "yesterday");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_last_cutover_is_shown),
+        cmocka_unit_test(a_moment_of_today_has_no_day),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
