@@ -54,7 +54,7 @@ int cmd_cutover(tow_options_t *options)
     const char *abort = tow_options_get(options, "abort", 0);
     int status;
 
-    if (!cmd_wait_fits(options))
+    if (!cmd_wait_fits(options, "done"))
         return TOW_ERROR_OPTION;
     if (abort && !strcmp(abort, "true")) {
         if (!block && !waits)
@@ -66,7 +66,7 @@ int cmd_cutover(tow_options_t *options)
     }
     status = post(options, "cutover", block ? "{\"blockWrites\":true}" : "{\"writesStopped\":true}",
                   waits ? "the cutover has begun"
-                        : "the cutover has begun; `towline status` shows how it goes on");
+                        : "the cutover has begun; towline status --wait done waits for its end");
     fflush(stdout);
     return status || !waits ? status : cmd_wait_for_cutover(options);
 }

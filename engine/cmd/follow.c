@@ -30,19 +30,21 @@ typedef struct {
 static void take_event(stream_t *stream, const char *event, size_t length)
 {
     size_t head = strlen(PROGRESS);
+    char *progress, *json;
     bson_t *document;
-    char *json;
 
     if (length <= head || strncmp(event, PROGRESS, head) != 0)
         return;
-    json = tow_format("{\"progress\":%.*s}", (int)(length - head), event + head);
+    progress = tow_format("%.*s", (int)(length - head), event + head);
+    json = tow_format("{\"progress\":%s}", progress);
     document = cmd_document(json);
+    if (document) {
+        stream->heard = true;
+        stream->enough = stream->take(stream->data, document, progress);
+        bson_destroy(document);
+    }
     free(json);
-    if (!document)
-        return;
-    stream->heard = true;
-    stream->enough = stream->take(stream->data, document);
-    bson_destroy(document);
+    free(progress);
 }
 
 /* A piece of the stream, as it comes; the events that are whole are taken. */

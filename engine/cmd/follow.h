@@ -6,9 +6,9 @@
 
 #include "engine/towline.h"
 
-/* Is given each progress, {"progress": {…}} as an answer of the API has it; true: it has seen
- * enough. */
-typedef bool (*cmd_progress_fn)(void *data, const bson_t *progress);
+/* Is given each progress: {"progress": {…}} as an answer of the API has it, and the object itself
+ * as JSON. True: it has seen enough. */
+typedef bool (*cmd_progress_fn)(void *data, const bson_t *document, const char *progress);
 typedef enum {
     CMD_FOLLOW_ENOUGH,
     CMD_FOLLOW_TIMEOUT, /* until_ms (tow_now_ms; 0: never) came first */

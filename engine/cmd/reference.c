@@ -247,7 +247,7 @@ static void print_man_examples(void)
          "towline check --source-file old.uri --destination-file new.uri"},
         {"Copy, follow, and cut over when you say so:",
          "towline run --source-file old.uri --destination-file new.uri --cutover manual\n"
-         "towline status\n"
+         "towline status --wait in-sync\n"
          "towline cutover --wait && ./start-the-application"},
         {"Compare two deployments, byte for byte:",
          "towline verify --source-file old.uri --destination-file new.uri --report report.json"},

@@ -1,12 +1,16 @@
 /* status.c: the verb that shows a running job. */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "engine/base/clock.h"
 #include "engine/base/text.h"
 #include "engine/cmd/cmd.h"
 #include "engine/cmd/json.h"
 #include "engine/cmd/request.h"
+#include "engine/cmd/waiting.h"
+
+enum { PLAIN_MS = 10000 };
 
 static void print_cutover(const bson_t *document, const char *step)
 {
@@ -119,7 +123,63 @@ static void print_status(const bson_t *document)
         printf("next         %s\n", cmd_text_of(document, "progress.nextStep"));
 }
 
-int cmd_status(tow_options_t *options)
+static bool is_on(const tow_options_t *options, const char *name)
+{
+    const char *value = tow_options_get(options, name, 0);
+
+    return value && !strcmp(value, "true");
+}
+
+/* How a progress is shown that comes; both are cmd_show_fn. */
+static void show_last_json(const bson_t *document, const char *progress, bool last)
+{
+    if (last)
+        cmd_print_json(progress);
+}
+
+static void show_last(const bson_t *document, const char *progress, bool last)
+{
+    if (last)
+        print_status(document);
+}
+
+static void watch_json(const bson_t *document, const char *progress, bool last)
+{
+    cmd_print_json(progress);
+    fflush(stdout);
+}
+
+/* In place on a terminal; elsewhere one below the other, not so often. */
+static void watch(const bson_t *document, const char *progress, bool last)
+{
+    static int64_t next_ms;
+    bool terminal = isatty(STDOUT_FILENO);
+
+    if (!terminal && !last && tow_now_ms() < next_ms)
+        return;
+    if (terminal)
+        fputs("\033[H\033[J", stdout);
+    else if (next_ms)
+        putchar('\n');
+    next_ms = tow_now_ms() + PLAIN_MS;
+    print_status(document);
+    fflush(stdout);
+}
+
+/* The object `progress` of an answer, as it stands there. */
+static void print_answer(char *answer)
+{
+    static const char field[] = "\"progress\":";
+    char *begin = strstr(answer, field), *end = strrchr(answer, '}');
+
+    if (!begin || !end)
+        return;
+    *end = '\0';
+    cmd_print_json(begin + strlen(field));
+}
+
+/* What there is now; also whether anything answers, before it is waited for. */
+static int look(const tow_options_t *options, bool shows, bool json)
 {
     cmd_reply_t reply;
     bson_t *document = NULL;
@@ -127,10 +187,29 @@ int cmd_status(tow_options_t *options)
 
     if (!status)
         status = cmd_judge(&reply, &document);
-    if (document) {
+    if (document && shows && json)
+        print_answer(reply.data);
+    else if (document && shows)
         print_status(document);
+    if (document)
         bson_destroy(document);
-    }
     free(reply.data);
     return status;
+}
+
+int cmd_status(tow_options_t *options)
+{
+    const char *goal = tow_options_get(options, "wait", 0);
+    bool watches = is_on(options, "watch"), json = is_on(options, "json"), once = !goal && !watches;
+    int status;
+
+    if (!cmd_wait_fits(options, NULL))
+        return TOW_ERROR_OPTION;
+    status = look(options, once, json);
+    if (status || once)
+        return status;
+    return cmd_wait_for(options, goal ? goal : "done",
+                        watches ? (json ? watch_json : watch)
+                        : json  ? show_last_json
+                                : show_last);
 }

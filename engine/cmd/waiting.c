@@ -11,7 +11,9 @@
 #include "engine/cmd/json.h"
 
 typedef struct {
-    int status; /* the exit status, once it is known */
+    const char *goal;
+    cmd_show_fn show; /* NULL: nothing is shown */
+    int status;       /* the exit status, once it is known */
     bool decided;
     char text[1200], phase[32]; /* what to say; where the job was last */
 } waiting_t;
@@ -36,9 +38,9 @@ static bool take_end(waiting_t *waiting, const bson_t *document)
     return waiting->decided;
 }
 
-/* A cmd_progress_fn. A cutover that was called off leaves a job that goes on without one; while it
- * is being finalized, or ends, the step says nothing. */
-static bool take_cutover(void *data, const bson_t *document)
+/* A cutover that was called off leaves a job that goes on without one; while it is being finalized,
+ * or ends, the step says nothing. */
+static bool take_cutover(void *data, const bson_t *document, const char *progress)
 {
     waiting_t *waiting = data;
 
@@ -47,9 +49,38 @@ static bool take_cutover(void *data, const bson_t *document)
     if (!strcmp(cmd_text_of(document, "progress.cutover.step"), "none") &&
         strcmp(waiting->phase, "finalizing") != 0)
         decide(waiting, TOW_ERROR_CALLED_OFF,
-               "the cutover was called off, and nothing is lost: the job goes on as before; its "
-               "log and "
-               "`towline status` say why");
+               "the cutover was called off, and nothing is lost: the job goes on as before; "
+               "`towline status` "
+               "says why");
+    return waiting->decided;
+}
+
+/* Whether a job that goes on is where it is to be. What is being finalized was in sync. */
+static bool has_reached(const waiting_t *waiting, const bson_t *document)
+{
+    bool finalizing = !strcmp(waiting->phase, "finalizing");
+
+    if (!strcmp(waiting->goal, "done"))
+        return false;
+    if (!strcmp(waiting->goal, "in-sync"))
+        return finalizing || cmd_flag_of(document, "progress.canCommit");
+    return (finalizing || !strcmp(waiting->phase, "in-sync")) &&
+           cmd_number_of(document, "progress.positions.verified.t") > 0;
+}
+
+static bool take_status(void *data, const bson_t *document, const char *progress)
+{
+    waiting_t *waiting = data;
+
+    if (take_end(waiting, document)) {
+        if (!waiting->status && !strcmp(waiting->goal, "verified") &&
+            cmd_number_of(document, "progress.positions.verified.t") <= 0)
+            decide(waiting, TOW_ERROR_STATE, "the job is done, and was not verified (--no-verify)");
+    } else if (has_reached(waiting, document)) {
+        decide(waiting, 0, "");
+    }
+    if (waiting->show)
+        waiting->show(document, progress, waiting->decided);
     return waiting->decided;
 }
 
@@ -81,10 +112,17 @@ static int follow(const tow_options_t *options, waiting_t *waiting, cmd_progress
     }
 }
 
-bool cmd_wait_fits(const tow_options_t *options)
+bool cmd_wait_fits(const tow_options_t *options, const char *only)
 {
-    if (tow_options_get(options, "timeout", 0) && !tow_options_get(options, "wait", 0)) {
+    const char *goal = tow_options_get(options, "wait", 0);
+
+    if (tow_options_get(options, "timeout", 0) && !goal) {
         cmd_say("--timeout is for --wait only; give both, or neither");
+        return false;
+    }
+    if (only && goal && strcmp(goal, only) != 0) {
+        cmd_say("--wait: '%s' is nothing to wait for here; expected --wait alone, or --wait %s",
+                goal, only);
         return false;
     }
     return true;
@@ -98,4 +136,13 @@ int cmd_wait_for_cutover(const tow_options_t *options)
     if (!status)
         puts("done: the destination is what the source was; `towline run` has printed the summary");
     return status;
+}
+
+int cmd_wait_for(const tow_options_t *options, const char *goal, cmd_show_fn show)
+{
+    waiting_t waiting = {.goal = goal, .show = show};
+    char what[64];
+
+    snprintf(what, sizeof what, "the job was not %s", goal);
+    return follow(options, &waiting, take_status, what);
 }

@@ -104,12 +104,15 @@ static const tow_option_t table[] = {
      "certificate (PEM) of the control server, with which it may listen elsewhere than on loopback"},
     {"tls-key", "TOWLINE_TLS_KEY", TOW_OPTION_STRING, "FILE", "", "", "run",
      "its private key (PEM)"},
+    {"watch", "TOWLINE_WATCH", TOW_OPTION_FLAG, "", "", "false", "status",
+     "show the progress as it comes, until the job ends or --wait has what it waits for"},
     {"abort", "TOWLINE_ABORT", TOW_OPTION_FLAG, "", "", "false", "cutover",
      "call the cutover off before its point of no return: the job goes back to in sync, and nothing is lost"},
-    {"wait", "TOWLINE_WAIT", TOW_OPTION_CHOICE, "", "done", "", "cutover",
-     "wait for the end of the job, and end with its exit status, or with 20 when the cutover is called off; "
-     "`towline cutover --wait` is short for it"},
-    {"timeout", "TOWLINE_TIMEOUT", TOW_OPTION_DURATION, "DURATION", "", "", "cutover",
+    {"wait", "TOWLINE_WAIT", TOW_OPTION_CHOICE, "", "in-sync|verified|done", "", "status cutover",
+     "status: wait until a cutover is possible, until both sides were found equal, or for the end; cutover: "
+     "`--wait` alone waits for the end. A job that ends meanwhile gives its exit status, a cutover that is "
+     "called off 20"},
+    {"timeout", "TOWLINE_TIMEOUT", TOW_OPTION_DURATION, "DURATION", "", "", "status cutover",
      "with --wait: wait no longer than this, and end with exit status 19"},
     {"tls-ca", "TOWLINE_TLS_CA", TOW_OPTION_STRING, "FILE", "", "", "status pause resume extend cutover cancel",
      "speak TLS with the control server, whose certificate this one (PEM) signed"},
@@ -117,7 +120,7 @@ static const tow_option_t table[] = {
      "progress on stdout: a bar, one line of JSON a second, or nothing"},
     {"summary", "TOWLINE_SUMMARY", TOW_OPTION_STRING, "FILE", "", "", "run",
      "write the summary as JSON to this file too"},
-    {"json", "TOWLINE_JSON", TOW_OPTION_FLAG, "", "", "false", "check plan",
+    {"json", "TOWLINE_JSON", TOW_OPTION_FLAG, "", "", "false", "check plan status",
      "print JSON instead of a table"},
     {"shell", "TOWLINE_SHELL", TOW_OPTION_CHOICE, "", "bash|zsh", "", "completion",
      "shell to complete for; `towline completion bash` is short for it"},

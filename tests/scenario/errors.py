@@ -67,6 +67,9 @@ def bad_options(scenario, pair):
            (["--include", "$bad"], "include"), (["--exclude", "admin"], "admin"),
            (["--source", "no-uri"], "source"), (["--listen", "nowhere"], "listen"),
            (["--job"], "job"), (["surplus"], "surplus"), (["--wait"], "wait")]
+    with scenario.case("bad option: a cutover waits for its end only"):
+        expect_exit(scenario, towline("cutover", "--wait=verified"), "option", "--wait", "verified")
+        expect_exit(scenario, towline("status", "--wait", "later"), "option", "--wait", "later")
     with scenario.case("bad option: --abort with --wait"):
         expect_exit(scenario, towline("cutover", "--abort", "--wait"), "option", "--abort", "--wait")
     with scenario.case("bad option: --timeout without --wait"):

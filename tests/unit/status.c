@@ -20,9 +20,21 @@ int cmd_judge(const cmd_reply_t *reply, bson_t **out)
     abort();
 }
 
-void cmd_print_json(const char *json)
+bool cmd_wait_fits(const tow_options_t *options, const char *only)
 {
     abort();
+}
+
+int cmd_wait_for(const tow_options_t *options, const char *goal, cmd_show_fn show)
+{
+    abort();
+}
+
+static char json_shown[256];
+
+void cmd_print_json(const char *json)
+{
+    snprintf(json_shown, sizeof json_shown, "%s", json);
 }
 
 /* What it prints of a progress, with stdout in a file meanwhile. */
@@ -79,11 +91,20 @@ static void a_moment_of_today_has_no_day(void **state)
     assert_string_equal(moment("yesterday", "2026-11-27T00:01:00Z", text), "yesterday");
 }
 
+static void json_is_the_object_itself(void **state)
+{
+    char answer[] = "{\"success\":true,\"progress\":{\"lagMs\":0.125,\"window\":{}}}\n";
+
+    print_answer(answer);
+    assert_string_equal(json_shown, "{\"lagMs\":0.125,\"window\":{}}");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_last_cutover_is_shown),
         cmocka_unit_test(a_moment_of_today_has_no_day),
+        cmocka_unit_test(json_is_the_object_itself),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -42,8 +42,9 @@ static void feed_in_pieces(stream_t *stream, const char *text, size_t size)
         feed(stream, text + at, strlen(text + at) < size ? strlen(text + at) : size);
 }
 
-static bool count_phases(void *data, const bson_t *document)
+static bool count_phases(void *data, const bson_t *document, const char *progress)
 {
+    assert_int_equal(*progress, '{');
     ++*(int *)data;
     return !strcmp(cmd_text_of(document, "progress.phase"), "done");
 }
@@ -65,21 +66,33 @@ static void events_come_in_pieces(void **state)
     }
 }
 
-/* The status that a wait for the cutover ends with after these progresses; -1: it waits on. */
-static int ends_with(const char *progress)
+static uint32_t shown;
+
+static void count_shown(const bson_t *document, const char *progress, bool last)
 {
-    waiting_t waiting = {0};
+    shown += last ? 100 : 1;
+}
+
+/* The status that the wait ends with at this progress; -1: it waits on. */
+static int ends_at(cmd_progress_fn take, const char *goal, const char *progress)
+{
+    waiting_t waiting = {.goal = goal, .show = goal ? count_shown : NULL};
     char *json = tow_format("{\"progress\":%s}", progress);
     bson_t *document = cmd_document(json);
     bool ended;
 
     assert_non_null(document);
-    ended = take_cutover(&waiting, document);
+    ended = take(&waiting, document, progress);
     assert_true(ended == waiting.decided);
     bson_destroy(document);
     free(json);
     snprintf(said, sizeof said, "%s", waiting.text);
     return waiting.decided ? waiting.status : -1;
+}
+
+static int ends_with(const char *progress)
+{
+    return ends_at(take_cutover, NULL, progress);
 }
 
 #define AT(phase, step, status, reason)                                                            \
@@ -109,17 +122,57 @@ static void a_cutover_that_is_called_off_has_a_status_of_its_own(void **state)
     assert_non_null(strstr(said, "called off"));
 }
 
+#define IS(phase, can, verified, status)                                                           \
+    "{\"phase\":\"" phase "\",\"canCommit\":" can ",\"positions\":{\"verified\":" verified         \
+    "},\"exitStatus\":" status ",\"reason\":\"\"}"
+#define AT_7 "{\"t\":7,\"i\":1}"
+
+static void status_waits_for_what_it_is_told(void **state)
+{
+    static const struct {
+        const char *goal, *progress;
+        int status;
+    } rows[] = {
+        {"in-sync", IS("copying", "false", "null", "null"), -1},
+        {"in-sync", IS("in-sync", "false", "null", "null"), -1}, /* a side is silent */
+        {"in-sync", IS("in-sync", "true", "null", "null"), 0},
+        {"in-sync", IS("finalizing", "false", "null", "null"), 0},
+        {"in-sync", IS("done", "false", "null", "0"), 0},
+        {"in-sync", IS("failed", "false", "null", "8"), TOW_ERROR_SERVER},
+        {"verified", IS("in-sync", "true", "null", "null"), -1},
+        {"verified", IS("catching-up", "false", AT_7, "null"), -1},
+        {"verified", IS("in-sync", "true", AT_7, "null"), 0},
+        {"verified", IS("done", "false", AT_7, "0"), 0},
+        {"verified", IS("done", "false", "null", "0"), TOW_ERROR_STATE},
+        {"verified", IS("failed", "false", "null", "12"), TOW_ERROR_VERIFY},
+        {"done", IS("in-sync", "true", AT_7, "null"), -1},
+        {"done", IS("finalizing", "false", AT_7, "null"), -1},
+        {"done", IS("done", "false", AT_7, "0"), 0},
+        {"done", IS("expired", "false", AT_7, "18"), TOW_ERROR_EXPIRED},
+    };
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        int status = ends_at(take_status, rows[i].goal, rows[i].progress);
+
+        if (status != rows[i].status)
+            fail_msg("row %zu: %d instead of %d", i, status, rows[i].status);
+    }
+    assert_int_equal(shown, 6 + 100 * (sizeof rows / sizeof *rows - 6)); /* each once */
+}
+
 static void a_timeout_without_a_wait_is_refused(void **state)
 {
     tow_options_t *options = tow_options_new();
     tow_error_t error;
 
-    assert_true(cmd_wait_fits(options));
+    assert_true(cmd_wait_fits(options, NULL));
     assert_true(tow_options_set(options, "timeout", "5m", &error));
-    assert_false(cmd_wait_fits(options));
+    assert_false(cmd_wait_fits(options, NULL));
     assert_non_null(strstr(said, "--timeout"));
-    assert_true(tow_options_set(options, "wait", "done", &error));
-    assert_true(cmd_wait_fits(options));
+    assert_true(tow_options_set(options, "wait", "verified", &error));
+    assert_true(cmd_wait_fits(options, NULL));
+    assert_false(cmd_wait_fits(options, "done"));
+    assert_non_null(strstr(said, "verified"));
     tow_options_destroy(options);
 }
 
@@ -129,6 +182,7 @@ int main(void)
         cmocka_unit_test(events_come_in_pieces),
         cmocka_unit_test(a_cutover_ends_with_the_jobs_status),
         cmocka_unit_test(a_cutover_that_is_called_off_has_a_status_of_its_own),
+        cmocka_unit_test(status_waits_for_what_it_is_told),
         cmocka_unit_test(a_timeout_without_a_wait_is_refused),
     };
 
