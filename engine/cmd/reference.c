@@ -218,11 +218,12 @@ static void print_man_statuses(void)
 static void print_man_files(void)
 {
     static const char *const files[][2] = {
-        {"~/.local/state/towline/token",
-         "The secret that requests to the control server must show, made at the first start; the verbs "
-         "find it by themselves. XDG_STATE_HOME moves the folder."},
-        {"~/.local/state/towline/",
-         "Changes that do not fit into memory, and what is left of a job that is done: --spool."},
+        {"~/.local/state/towline/token", "The secret that requests to the control server must "
+                                         "show, made at the first start; the verbs "
+                                         "find it by themselves. XDG_STATE_HOME moves the folder."},
+        {"~/.local/state/towline/", "Changes that do not fit into memory, what is left of a job "
+                                    "that is done, and how each job ended "
+                                    "(towline-NAME.ended), which status shows: --spool."},
         {"/etc/towline/NAME.env",
          "Options of the systemd units, as environment variables. Packages only."},
         {"/etc/towline/NAME/source.uri, destination.uri, token",

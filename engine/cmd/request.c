@@ -112,6 +112,23 @@ CURL *cmd_request(const tow_options_t *options, const char *path, const char *bo
     return curl;
 }
 
+bool cmd_nobody_listens(const tow_options_t *options)
+{
+    struct curl_slist *headers;
+    int status;
+    CURL *curl = cmd_request(options, "progress", NULL, &headers, &status);
+    CURLcode code;
+
+    if (!curl)
+        return false;
+    curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MS);
+    curl_easy_setopt(curl, CURLOPT_CONNECT_ONLY, 1L);
+    code = curl_easy_perform(curl);
+    curl_slist_free_all(headers);
+    curl_easy_cleanup(curl);
+    return code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST;
+}
+
 int cmd_ask(const tow_options_t *options, const char *path, const char *body, cmd_reply_t *out)
 {
     struct curl_slist *headers;

@@ -17,6 +17,8 @@ typedef struct {
  * the caller frees, must live as long as the request. */
 CURL *cmd_request(const tow_options_t *options, const char *path, const char *body,
                   struct curl_slist **headers, int *out_status);
+/* Nothing takes a connection: no process listens there. */
+bool cmd_nobody_listens(const tow_options_t *options);
 /* Sends a request; prints the error and returns an exit status when it fails. */
 int cmd_ask(const tow_options_t *options, const char *path, const char *body, cmd_reply_t *out);
 /* The status that a refusal carries, with its message printed; 0 for a success, whose document is

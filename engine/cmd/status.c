@@ -6,6 +6,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/text.h"
 #include "engine/cmd/cmd.h"
+#include "engine/cmd/ended.h"
 #include "engine/cmd/json.h"
 #include "engine/cmd/request.h"
 #include "engine/cmd/waiting.h"
@@ -197,6 +198,32 @@ static int look(const tow_options_t *options, bool shows, bool json)
     return status;
 }
 
+/* Says nothing, and false, where there is no job that has ended either. */
+static bool show_ended(const tow_options_t *options, bool json, const char *goal, int *out_status)
+{
+    cmd_ended_t ended;
+    char now[32], when[64];
+
+    if (!cmd_nobody_listens(options) ||
+        !cmd_ended_read(options, tow_options_get(options, "job", 0), "", &ended))
+        return false;
+    tow_wall_text(tow_wall_ms(), now);
+    *out_status = (int)cmd_number_of(ended.document, "exitStatus");
+    if (json) {
+        cmd_print_json(ended.json);
+    } else {
+        printf("job %s ended at %s with exit status %d\n", cmd_text_of(ended.document, "job"),
+               moment(cmd_text_of(ended.document, "endedAt"), now, when), *out_status);
+        cmd_print_summary(ended.summary);
+    }
+    if (*out_status && goal)
+        cmd_say("%s", cmd_text_of(ended.document, "summary.error"));
+    if (!goal)
+        *out_status = 0; /* it could be told */
+    cmd_ended_clear(&ended);
+    return true;
+}
+
 int cmd_status(tow_options_t *options)
 {
     const char *goal = tow_options_get(options, "wait", 0);
@@ -205,6 +232,8 @@ int cmd_status(tow_options_t *options)
 
     if (!cmd_wait_fits(options, NULL))
         return TOW_ERROR_OPTION;
+    if (show_ended(options, json, goal, &status))
+        return status;
     status = look(options, once, json);
     if (status || once)
         return status;

@@ -7,6 +7,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/duration.h"
 #include "engine/cmd/cmd.h"
+#include "engine/cmd/ended.h"
 #include "engine/cmd/follow.h"
 #include "engine/cmd/json.h"
 
@@ -15,7 +16,7 @@ typedef struct {
     cmd_show_fn show; /* NULL: nothing is shown */
     int status;       /* the exit status, once it is known */
     bool decided;
-    char text[1200], phase[32]; /* what to say; where the job was last */
+    char text[1200], job[48], phase[32]; /* what to say; which job it is, and where it was last */
 } waiting_t;
 
 static void decide(waiting_t *waiting, int status, const char *text)
@@ -31,6 +32,7 @@ static bool take_end(waiting_t *waiting, const bson_t *document)
     double status = cmd_number_of(document, "progress.exitStatus");
     const char *reason = cmd_text_of(document, "progress.reason");
 
+    snprintf(waiting->job, sizeof waiting->job, "%s", cmd_text_of(document, "progress.job"));
     snprintf(waiting->phase, sizeof waiting->phase, "%s", cmd_text_of(document, "progress.phase"));
     if (status >= 0)
         decide(waiting, (int)status,
@@ -84,13 +86,31 @@ static bool take_status(void *data, const bson_t *document, const char *progress
     return waiting->decided;
 }
 
+/* The process is gone before it said how the job ended: it may have left it beside the spool. */
+static bool take_left(const tow_options_t *options, waiting_t *waiting, const char *since)
+{
+    cmd_ended_t ended;
+
+    if (!cmd_ended_read(options, waiting->job, since, &ended))
+        return false;
+    decide(waiting, (int)cmd_number_of(ended.document, "exitStatus"),
+           cmd_text_of(ended.document, "summary.error"));
+    if (waiting->status)
+        cmd_say("%s", waiting->text);
+    cmd_ended_clear(&ended);
+    return true;
+}
+
 /* `waiting->status`, or that of a wait that came to nothing, which is printed. */
 static int follow(const tow_options_t *options, waiting_t *waiting, cmd_progress_fn take,
                   const char *what)
 {
     const char *timeout = tow_options_get(options, "timeout", 0);
     int64_t timeout_ms = 0;
+    char since[32];
     int status = 0;
+
+    tow_wall_text(tow_wall_ms(), since);
 
     if (timeout)
         tow_duration_parse(timeout, &timeout_ms);
@@ -104,6 +124,8 @@ static int follow(const tow_options_t *options, waiting_t *waiting, cmd_progress
                 what, timeout, *waiting->phase ? waiting->phase : "silent");
         return TOW_ERROR_TIMEOUT;
     case CMD_FOLLOW_GONE:
+        if (take_left(options, waiting, since))
+            return waiting->status;
         cmd_say("the job's process on %s is gone, and did not say how the job ended; see its log",
                 tow_options_get(options, "listen", 0));
         return TOW_ERROR_CONTROL;

@@ -294,6 +294,10 @@ bool tow_job_ended_before(tow_job_t *job, bool *out_ended, bool *out_done, tow_e
 void tow_job_unreserve_done(tow_job_t *job); /* the job came to no good end */
 void tow_job_tell_late(tow_job_t *job);      /* once it has stopped: the end may have been told before */
 
+/* ended.c: how the job ended, for whoever asks when its process is gone. */
+void tow_job_leave_end(tow_job_t *job);
+void tow_job_remove_end(tow_job_t *job); /* an earlier run's */
+
 /* late.c: the namespaces that drops and renames may still hit, or have hit late, as a filter, which is the
  * caller's; NULL: none, or with *out_all any. */
 bool tow_job_find_late(tow_job_t *job, tow_filter_t **out, bool *out_all, tow_error_t *error) TOW_CHECK;

@@ -340,8 +340,10 @@ static void *supervise(void *data)
 {
     tow_job_t *job = data;
     tow_error_t error = {0};
-    bool ok = close_job(job, run_phases(job, &error));
+    bool ok;
 
+    tow_job_remove_end(job);
+    ok = close_job(job, run_phases(job, &error));
     if (ok)
         tow_stop_request(job->sides.stop, NULL);
     else
@@ -359,6 +361,7 @@ static void *supervise(void *data)
     if (!job->told_before)
         tow_job_make_summary(job, job->phase);
     pthread_mutex_unlock(&job->lock);
+    tow_job_leave_end(job);
     tow_job_teardown(job);
     tow_job_notify_end(job);
     pthread_mutex_lock(&job->lock);

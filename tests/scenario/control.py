@@ -11,7 +11,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 sys.dont_write_bytecode = True
 
 import corpus
-from job import EXIT, VERIFY, ApiError, binary, clean_environment, source_time, stamp, towline, token
+from job import EXIT, VERIFY, ApiError, binary, clean_environment, free_port, source_time, stamp, towline, token
 from scenario import Scenario, scaled, wait_until
 
 NUMBER = (int, float)
@@ -235,6 +235,16 @@ def main():
         with scenario.case("the control server is gone with the job"):
             wait_until("end", lambda: not job.running())
             scenario.expect(verb(job, "status").returncode == EXIT["control"], "it answers")
+        with scenario.case("status reads what the job left beside its spool"):
+            left = ("status", "--spool", job.options["spool"], "--job", job.name)
+            done = verb(job, *left)
+            scenario.expect(done.returncode == 0 and "ended at" in done.stdout and "Summary of job test: done"
+                            in done.stdout and not done.stderr, done.stdout + done.stderr)
+            done = verb(job, *left, "--json", "--wait", "done")
+            scenario.expect(done.returncode == 0 and json.loads(done.stdout)["summary"] == job.summary(),
+                            done.stdout)
+            scenario.expect(towline(*left, "--listen", "127.0.0.1:%d" % free_port()).returncode == EXIT["control"],
+                            "another process's job is shown")
         with scenario.case("commit over HTTP, with the source's last write just before"):
             scenario.reset(*pair)
             source["data"]["c"].insert_many([{"_id": n} for n in range(100)])

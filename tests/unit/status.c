@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "engine/cmd/ended.c"
 #include "engine/cmd/json.c"
 #include "engine/cmd/progress.c"
 #include "engine/cmd/status.c"
@@ -18,6 +19,22 @@ int cmd_ask(const tow_options_t *options, const char *path, const char *body, cm
 int cmd_judge(const cmd_reply_t *reply, bson_t **out)
 {
     abort();
+}
+
+static bool listens;
+
+bool cmd_nobody_listens(const tow_options_t *options)
+{
+    return !listens;
+}
+
+void cmd_print_summary(const char *json)
+{
+    printf("summary %s\n", json);
+}
+
+void cmd_say(const char *format, ...)
+{
 }
 
 bool cmd_wait_fits(const tow_options_t *options, const char *only)
@@ -99,12 +116,59 @@ static void json_is_the_object_itself(void **state)
     assert_string_equal(json_shown, "{\"lagMs\":0.125,\"window\":{}}");
 }
 
+static bool shows_ended(const tow_options_t *options, const char *goal, int *out_status)
+{
+    json_shown[0] = '\0';
+    return show_ended(options, true, goal, out_status);
+}
+
+static void a_job_that_has_ended_is_read_where_nobody_listens(void **state)
+{
+    static const char record[] =
+        "{\"job\":\"j\",\"listen\":\"127.0.0.1:9\",\"endedAt\":\"2026-11-26T21:34:21Z\","
+        "\"exitStatus\":12,\"summary\":{\"state\":\"failed\",\"error\":\"differ\"}}";
+    char folder[] = "/tmp/towline-status-XXXXXX", *path;
+    tow_options_t *options = tow_options_new();
+    cmd_ended_t ended;
+    tow_error_t error;
+    int status = -1;
+
+    assert_non_null(mkdtemp(folder));
+    path = tow_format("%s/towline-j.ended", folder);
+    assert_true(tow_options_set(options, "spool", folder, &error));
+    assert_true(tow_options_set(options, "job", "j", &error));
+    assert_true(tow_options_set(options, "listen", "127.0.0.1:9", &error));
+    assert_false(shows_ended(options, NULL, &status)); /* nothing is there */
+    assert_true(tow_file_replace(path, record, strlen(record)));
+    assert_true(shows_ended(options, NULL, &status));
+    assert_string_equal(json_shown, record);
+    assert_int_equal(status, 0);
+    assert_true(shows_ended(options, "done", &status)); /* who waits for it has its exit status */
+    assert_int_equal(status, 12);
+    listens = true;
+    assert_false(shows_ended(options, NULL, &status)); /* a process knows more */
+    listens = false;
+    assert_true(cmd_ended_read(options, "j", "2026-11-26T21:34:21Z", &ended));
+    assert_string_equal(ended.summary, "{\"state\":\"failed\",\"error\":\"differ\"}");
+    cmd_ended_clear(&ended);
+    assert_false(
+        cmd_ended_read(options, "j", "2026-11-26T21:34:22Z", &ended)); /* an earlier run's */
+    assert_false(cmd_ended_read(options, "other", "", &ended));
+    assert_true(tow_options_set(options, "listen", "127.0.0.1:10", &error));
+    assert_false(shows_ended(options, NULL, &status)); /* another process's job */
+    unlink(path);
+    rmdir(folder);
+    free(path);
+    tow_options_destroy(options);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_last_cutover_is_shown),
         cmocka_unit_test(a_moment_of_today_has_no_day),
         cmocka_unit_test(json_is_the_object_itself),
+        cmocka_unit_test(a_job_that_has_ended_is_read_where_nobody_listens),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,6 +13,16 @@
 
 #define HEAD "event: progress\ndata: "
 
+bool cmd_ended_read(const tow_options_t *options, const char *job, const char *since,
+                    cmd_ended_t *out)
+{
+    abort();
+}
+
+void cmd_ended_clear(cmd_ended_t *ended)
+{
+}
+
 CURL *cmd_request(const tow_options_t *options, const char *path, const char *body,
                   struct curl_slist **headers, int *out_status)
 {
