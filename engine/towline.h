@@ -51,7 +51,9 @@ typedef enum {
     TOW_ERROR_CONTROL = 15,      /* the control server cannot be reached, or cannot listen */
     TOW_ERROR_INTERRUPTED = 16,  /* stopped by a signal or by tow_job_stop; the same command continues */
     TOW_ERROR_CANCELLED = 17,    /* given up by tow_job_cancel */
-    TOW_ERROR_EXPIRED = 18       /* the window ran out; resumable by extending it */
+    TOW_ERROR_EXPIRED = 18,      /* the window ran out; resumable by extending it */
+    TOW_ERROR_TIMEOUT = 19,      /* what was waited for did not come in time; the job goes on */
+    TOW_ERROR_CALLED_OFF = 20    /* the cutover was called off; the job goes on as before it */
 } tow_error_code_t;
 
 /* What may be done after an error; decided once, where the server is talked to. */
@@ -226,6 +228,11 @@ TOW_API bool tow_job_cutover(tow_job_t *job, tow_error_t *error);
 /* The same, and the job itself blocks the writes at the source (6.0+) until it is done or fails;
  * TOW_ERROR_UNSUITABLE: the server is too old. After a good end they stay blocked. */
 TOW_API bool tow_job_cutover_blocking(tow_job_t *job, tow_error_t *error);
+/* Calls off a cutover that was asked for or has begun: the job goes back to where it was before, in sync, and
+ * nothing is lost. It returns at once; the event "cutover_called_off" says when it is done. One of
+ * --cutover auto then waits to be asked. TOW_ERROR_STATE: there is none, or it has passed its point of no
+ * return. */
+TOW_API bool tow_job_call_off(tow_job_t *job, tow_error_t *error);
 /* Adds time to the window, from now when it has not begun or was about to end. TOW_ERROR_STATE: the job
  * is over or cuts over; TOW_ERROR_OPTION: not 1 s to 3650 d. */
 TOW_API bool tow_job_extend(tow_job_t *job, int64_t seconds, tow_error_t *error);

@@ -158,6 +158,12 @@ static bool foreign_argument(tow_options_t *options, int *at, int argc, char **a
     return true;
 }
 
+/* `towline cutover --wait`: there is one thing only to wait for. */
+static bool stands_alone(const tow_option_t *option, const cmd_verb_t *verb)
+{
+    return option->type == TOW_OPTION_FLAG || (!strcmp(option->name, "wait") && !strcmp(verb->name, "cutover"));
+}
+
 /* 0, or an exit status. */
 static int read_arguments(tow_options_t *options, const cmd_verb_t *verb, int argc, char **argv)
 {
@@ -192,8 +198,8 @@ static int read_arguments(tow_options_t *options, const cmd_verb_t *verb, int ar
         }
         if (equal)
             value = equal + 1;
-        else if (option->type == TOW_OPTION_FLAG)
-            value = "true";
+        else if (stands_alone(option, verb))
+            value = option->type == TOW_OPTION_FLAG ? "true" : "done";
         else if (i + 1 < argc)
             value = argv[++i];
         else

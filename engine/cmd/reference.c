@@ -196,6 +196,10 @@ static const struct {
     {17, "cancelled", "the message says what remains on the destination"},
     {18, "the window ran out",
      "the same command with --extend 24h, while the source's oplog reaches back"},
+    {19, "what --wait waited for did not come within --timeout",
+     "the job goes on: wait again, or see status"},
+    {20, "the cutover that cutover --wait waited for was called off",
+     "stop the writes to the source and ask again"},
 };
 
 static void print_man_statuses(void)
@@ -214,11 +218,12 @@ static void print_man_statuses(void)
 static void print_man_files(void)
 {
     static const char *const files[][2] = {
-        {"~/.local/state/towline/token",
-         "The secret that requests to the control server must show, made at the first start; the verbs "
-         "find it by themselves. XDG_STATE_HOME moves the folder."},
-        {"~/.local/state/towline/",
-         "Changes that do not fit into memory, and what is left of a job that is done: --spool."},
+        {"~/.local/state/towline/token", "The secret that requests to the control server must "
+                                         "show, made at the first start; the verbs "
+                                         "find it by themselves. XDG_STATE_HOME moves the folder."},
+        {"~/.local/state/towline/", "Changes that do not fit into memory, what is left of a job "
+                                    "that is done, and how each job ended "
+                                    "(towline-NAME.ended), which status shows: --spool."},
         {"/etc/towline/NAME.env",
          "Options of the systemd units, as environment variables. Packages only."},
         {"/etc/towline/NAME/source.uri, destination.uri, token",
@@ -243,8 +248,8 @@ static void print_man_examples(void)
          "towline check --source-file old.uri --destination-file new.uri"},
         {"Copy, follow, and cut over when you say so:",
          "towline run --source-file old.uri --destination-file new.uri --cutover manual\n"
-         "towline status\n"
-         "towline cutover"},
+         "towline status --wait in-sync\n"
+         "towline cutover --wait && ./start-the-application"},
         {"Compare two deployments, byte for byte:",
          "towline verify --source-file old.uri --destination-file new.uri --report report.json"},
         {"Wait for a job from the page or the HTTP API:",

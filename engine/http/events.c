@@ -8,13 +8,14 @@
 #include "engine/base/clock.h"
 #include "engine/base/json.h"
 
-enum { KEPT = 200 };
+enum { KEPT = 200, LEAVE_MS = 1000 };
 
 struct tow_events {
     pthread_mutex_t lock; /* guards all of it */
     pthread_cond_t more;
     char *entries[KEPT];  /* ready to be sent; number n stands at n % KEPT */
     uint64_t count;       /* of all that ever came */
+    uint32_t readers;
     bool closed;
 };
 
@@ -38,11 +39,31 @@ void tow_events_destroy(tow_events_t *events)
     free(events);
 }
 
+void tow_events_join(tow_events_t *events)
+{
+    pthread_mutex_lock(&events->lock);
+    events->readers++;
+    pthread_mutex_unlock(&events->lock);
+}
+
+void tow_events_leave(tow_events_t *events)
+{
+    pthread_mutex_lock(&events->lock);
+    events->readers--;
+    pthread_cond_broadcast(&events->more);
+    pthread_mutex_unlock(&events->lock);
+}
+
 void tow_events_close(tow_events_t *events)
 {
+    int64_t until_ms = tow_now_ms() + LEAVE_MS;
+
     pthread_mutex_lock(&events->lock);
     events->closed = true;
     pthread_cond_broadcast(&events->more);
+    while (events->readers)
+        if (!tow_condition_wait(&events->more, &events->lock, until_ms))
+            break;
     pthread_mutex_unlock(&events->lock);
 }
 

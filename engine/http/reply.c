@@ -112,6 +112,7 @@ typedef struct {
     tow_server_t *server;
     uint64_t position;     /* in the events */
     int64_t progress_ms;   /* when progress is due */
+    bool closed;           /* the events are: the last progress, which says how the job ended, is in the text */
     tow_buffer_t text;     /* what waits to be sent, from `sent` on */
     size_t sent;
 } stream_t;
@@ -136,11 +137,12 @@ static ssize_t more_events(void *data, uint64_t ignored, char *out, size_t size)
     if (stream->sent == stream->text.length) {
         int64_t left_ms = stream->progress_ms - tow_now_ms();
 
-        stream->text.length = stream->sent = 0;
-        if (!tow_events_read(stream->server->events, &stream->position, left_ms > 0 ? (int)left_ms : 0,
-                             &stream->text))
+        if (stream->closed)
             return MHD_CONTENT_READER_END_OF_STREAM;
-        if (tow_now_ms() >= stream->progress_ms)
+        stream->text.length = stream->sent = 0;
+        stream->closed = !tow_events_read(stream->server->events, &stream->position,
+                                          left_ms > 0 ? (int)left_ms : 0, &stream->text);
+        if (stream->closed || tow_now_ms() >= stream->progress_ms)
             append_progress(stream);
     }
     length = stream->text.length - stream->sent;
@@ -155,6 +157,7 @@ static void end_events(void *data)
 {
     stream_t *stream = data;
 
+    tow_events_leave(stream->server->events);
     tow_buffer_free(&stream->text);
     free(stream);
 }
@@ -164,6 +167,7 @@ enum MHD_Result tow_reply_events(const tow_request_t *request)
     stream_t *stream = tow_alloc(sizeof *stream);
 
     stream->server = request->server;
+    tow_events_join(stream->server->events);
     return queue(request, MHD_HTTP_OK, "text/event-stream",
                  MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, EVENTS_PIECE, more_events, stream,
                                                    end_events));

@@ -129,6 +129,11 @@ static enum MHD_Result post_cutover(tow_request_t *request)
     return command(request, blocks ? tow_job_cutover_blocking : tow_job_cutover);
 }
 
+static enum MHD_Result post_abort(tow_request_t *request)
+{
+    return command(request, tow_job_call_off);
+}
+
 /* {"duration": "24h"}, or {"seconds": 86400}. */
 static bool read_extension(const bson_t *body, int64_t *out_seconds, tow_error_t *error)
 {
@@ -345,6 +350,7 @@ static const struct {
     {"/api/v1/check", "POST", post_check, false},
     {"/api/v1/plan", "POST", post_plan, false},
     {"/api/v1/cutover", "POST", post_cutover, false},
+    {"/api/v1/cutover/abort", "POST", post_abort, false},
     {"/api/v1/extend", "POST", post_extend, false},
     {"/api/v1/cancel", "POST", post_cancel, false},
     {"/api/v1/verify", "POST", post_verify, false},

@@ -364,6 +364,8 @@ void tow_server_destroy(tow_server_t *server)
     if (!server)
         return;
     tow_server_stop(server);
+    if (server->own && server->job)
+        tow_job_wait(server->job, NULL); /* its end is told to those who follow it */
     tow_events_close(server->events);
     if (server->daemon)
         MHD_stop_daemon(server->daemon);

@@ -141,20 +141,15 @@ static tow_finalized_t reconcile(tow_job_t *job, tow_error_t *error)
     if (!tow_copy_reconcile(job->copy, NULL, NULL, TOW_RECONCILE_LAST, error))
         return TOW_FINALIZE_FAILED;
     if (!tow_copy_finished(job->copy)) {
-        if (!tow_copy_wait(job->copy)) {
-            tow_job_stopped(job, error);
+        if (!tow_job_await_copy(job, true, error))
             return TOW_FINALIZE_FAILED;
-        }
         result = drain_quietly(job, error);
         if (result != TOW_FINALIZE_DONE)
             return result;
         if (!tow_copy_reconcile(job->copy, NULL, NULL, TOW_RECONCILE_LAST, error))
             return TOW_FINALIZE_FAILED;
     }
-    if (tow_copy_index_wait(job->copy))
-        return TOW_FINALIZE_DONE;
-    tow_job_stopped(job, error);
-    return TOW_FINALIZE_FAILED;
+    return tow_job_await_copy(job, false, error) ? TOW_FINALIZE_DONE : TOW_FINALIZE_FAILED;
 }
 
 /* What no stream has the events of (system.js) is copied again once the writes have stopped. */
@@ -170,7 +165,7 @@ static bool copy_unstreamed(tow_job_t *job, tow_error_t *error)
             any = true;
         }
     free(list);
-    return ok && (!any || tow_copy_wait(job->copy) || tow_job_stopped(job, error));
+    return ok && (!any || tow_job_await_copy(job, true, error));
 }
 
 /* What the job copied and still knows: the comparison must not rest on the two catalogs alone. */
@@ -186,6 +181,12 @@ static const char **list_copied(tow_job_t *job, size_t *out_count)
             names[(*out_count)++] = list[i]->ns;
     free(list);
     return names;
+}
+
+/* A tow_pace_fn: as fast as it goes, until the cutover is called off. */
+static bool go_on(void *data, uint64_t bytes)
+{
+    return !tow_job_interrupted(data);
 }
 
 /* `filter`: what is compared where the job compares nothing by itself; NULL: everything. */
@@ -206,9 +207,12 @@ static bool verify(tow_job_t *job, const tow_filter_t *filter, tow_verify_report
         options.filter = filter;
     options.expected = copied = filter ? NULL : list_copied(job, &count);
     options.expected_count = count;
-    ok = tow_verify_run(&options, out, error) || tow_fail_context(error, "verify");
+    options.pace = go_on;
+    ok = tow_verify_run(&options, out, error);
     free(copied);
-    return ok;
+    if (!ok && tow_job_interrupted(job))
+        return tow_job_stopped(job, error);
+    return ok || tow_fail_context(error, "verify");
 }
 
 static bool verify_wanted(tow_job_t *job, tow_verify_report_t **out, tow_error_t *error)
@@ -273,6 +277,16 @@ static void keep_repaired(tow_job_t *job, tow_verify_report_t *report)
     pthread_mutex_unlock(&job->lock);
 }
 
+/* Behind this the destination changes what the source does not, and the job ends. Decided under the lock:
+ * who calls the cutover off comes before it, or is refused. */
+static bool pass_no_return(tow_job_t *job, tow_error_t *error)
+{
+    pthread_mutex_lock(&job->lock);
+    job->committed = job->cutover_wished;
+    pthread_mutex_unlock(&job->lock);
+    return job->committed || tow_job_stopped(job, error);
+}
+
 static tow_finalized_t finalize(tow_job_t *job, tow_error_t *error)
 {
     for (int round = 0; round < ROUNDS; round++) {
@@ -282,6 +296,8 @@ static tow_finalized_t finalize(tow_job_t *job, tow_error_t *error)
 
         if (result == TOW_FINALIZE_DONE && tow_tail_late(job->tail))
             tell_late(job);
+        if (result == TOW_FINALIZE_DONE && !late && !pass_no_return(job, error))
+            result = TOW_FINALIZE_FAILED;
         if (result == TOW_FINALIZE_DONE && !late)
             return (!report || keep_report(job, report, error)) && restore_ttl(job, error)
                        ? TOW_FINALIZE_DONE
@@ -305,7 +321,7 @@ static bool await_builds(tow_job_t *job, tow_error_t *error)
     tow_emit(&job->sides.sink, TOW_LEVEL_INFO, "cutover_waits",
              "the cutover begins when the destination has built the indexes that are under way");
     tow_job_begin_effort(job, TOW_EFFORT_INDEXES);
-    return tow_copy_index_wait(job->copy) || tow_job_stopped(job, error);
+    return tow_job_await_copy(job, false, error);
 }
 
 /* The count of late writes begins with a time of the source after the confirmation, and after the
@@ -330,6 +346,10 @@ static tow_finalized_t begin_cutover(tow_job_t *job, tow_error_t *error)
     blocks = job->block_wished || job->config.block_writes;
     pthread_mutex_unlock(&job->lock);
     tow_job_end_verifier(job);
+    if (tow_job_interrupted(job)) {
+        tow_job_stopped(job, error);
+        return TOW_FINALIZE_FAILED;
+    }
     /* Whoever asked for it can stop the writes otherwise. */
     if (blocks && !tow_job_block_writes(job, error))
         return job->config.manual && error->code != TOW_ERROR_LEASE ? TOW_FINALIZE_CALLED_OFF
@@ -338,6 +358,19 @@ static tow_finalized_t begin_cutover(tow_job_t *job, tow_error_t *error)
         return TOW_FINALIZE_FAILED;
     tow_tail_count_late(job->tail, confirmed);
     return TOW_FINALIZE_DONE;
+}
+
+/* There is no cutover any more, but the memory of it; the lock is held. */
+static void forget(tow_job_t *job, const char *reason)
+{
+    job->attempt = (tow_attempt_t){.called_off_ms = tow_wall_ms(),
+                                   .confirmed_ms = job->confirmed_wall_ms,
+                                   .late_writes = job->late_writes};
+    snprintf(job->attempt.reason, sizeof job->attempt.reason, "%s", reason);
+    job->cutover = TOW_CUTOVER_NONE;
+    job->block_wished = false;
+    job->confirmed_ms = job->confirmed_wall_ms = 0;
+    job->called_off++;
 }
 
 /* Back to where the job was before the cutover: TTL held off, the source writable, comparing. */
@@ -349,17 +382,27 @@ static bool resume_sync(tow_job_t *job, const tow_error_t *reason, tow_error_t *
     if (job->ttl_restored && !tow_job_hold_off_ttl(job, error))
         return false;
     pthread_mutex_lock(&job->lock);
-    job->cutover = TOW_CUTOVER_NONE;
-    atomic_store(&job->verifier_quit, false);
-    job->cutover_wished = job->block_wished = false;
     job->late_writes = tow_tail_late(job->tail);
-    job->confirmed_ms = job->confirmed_wall_ms = 0;
+    tow_tail_count_late(job->tail, UINT64_MAX); /* none, until the next confirmation */
+    forget(job, reason->message);
+    atomic_store(&job->verifier_quit, false);
+    job->cutover_wished = false;
     job->stop_time = 0;
-    job->called_off++;
     pthread_mutex_unlock(&job->lock);
     tow_job_move(job, TOW_PHASE_CATCHING_UP);
     tow_job_notify(job, "cutover_called_off", "the cutover was called off", reason->message);
     return tow_job_start_verifier(job, error);
+}
+
+void tow_job_forget_cutover(tow_job_t *job)
+{
+    static const char reason[] = "it was asked for before the cutover began";
+
+    pthread_mutex_lock(&job->lock);
+    forget(job, reason);
+    pthread_mutex_unlock(&job->lock);
+    tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "cutover_called_off", "the cutover is called off: %s", reason);
+    tow_job_notify(job, "cutover_called_off", "the cutover was called off", reason);
 }
 
 tow_finalized_t tow_job_finalize(tow_job_t *job, tow_error_t *error)
@@ -369,10 +412,14 @@ tow_finalized_t tow_job_finalize(tow_job_t *job, tow_error_t *error)
 
     if (result == TOW_FINALIZE_DONE)
         result = finalize(job, error);
+    if (result == TOW_FINALIZE_FAILED && error->code == TOW_ERROR_CALLED_OFF)
+        result = TOW_FINALIZE_CALLED_OFF;
     if (result != TOW_FINALIZE_CALLED_OFF)
         return result;
-    if (tow_stop_requested(job->sides.stop))
+    if (tow_stop_requested(job->sides.stop)) {
+        tow_job_stopped(job, error);
         return TOW_FINALIZE_FAILED;
+    }
     reason = *error;
     return resume_sync(job, &reason, error) ? TOW_FINALIZE_CALLED_OFF : TOW_FINALIZE_FAILED;
 }

@@ -1,13 +1,32 @@
 /* flow.c: when everything that the source had is on the destination. */
+#include "engine/base/clock.h"
 #include "engine/job/internal.h"
 
 enum { SETTLE_MS = 20 };
 
+static bool is_called_off(tow_job_t *job)
+{
+    bool called_off;
+
+    pthread_mutex_lock(&job->lock);
+    called_off = job->phase == TOW_PHASE_FINALIZING && !job->cutover_wished;
+    pthread_mutex_unlock(&job->lock);
+    return called_off;
+}
+
+bool tow_job_interrupted(tow_job_t *job)
+{
+    return tow_stop_requested(job->sides.stop) || is_called_off(job);
+}
+
 bool tow_job_stopped(tow_job_t *job, tow_error_t *error)
 {
-    return tow_stop_error(job->sides.stop, error)
-               ? false
-               : tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped");
+    if (tow_stop_error(job->sides.stop, error))
+        return false;
+    if (!tow_stop_requested(job->sides.stop) && is_called_off(job))
+        return tow_fail(error, TOW_ERROR_CALLED_OFF,
+                        "it was asked for; the job goes on as before the cutover");
+    return tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped");
 }
 
 bool tow_job_source_time(tow_job_t *job, tow_optime_t *out, tow_error_t *error)
@@ -47,11 +66,6 @@ bool tow_job_wait_settled(tow_job_t *job, tow_optime_t time, bool (*ended)(tow_j
     return settled;
 }
 
-static bool is_stopped(tow_job_t *job)
-{
-    return tow_stop_requested(job->sides.stop);
-}
-
 bool tow_job_drain(tow_job_t *job, tow_error_t *error)
 {
     tow_optime_t now;
@@ -62,5 +76,22 @@ bool tow_job_drain(tow_job_t *job, tow_error_t *error)
     pthread_mutex_lock(&job->lock);
     job->stop_time = now;
     pthread_mutex_unlock(&job->lock);
-    return tow_job_wait_settled(job, now, is_stopped) || tow_job_stopped(job, error);
+    return tow_job_wait_settled(job, now, tow_job_interrupted) || tow_job_stopped(job, error);
+}
+
+static bool is_copied(tow_job_t *job, bool ranges)
+{
+    return (!ranges || tow_copy_finished(job->copy)) && tow_copy_indexes_idle(job->copy);
+}
+
+bool tow_job_await_copy(tow_job_t *job, bool ranges, tow_error_t *error)
+{
+    while (!is_copied(job, ranges)) {
+        if (tow_job_interrupted(job))
+            return tow_job_stopped(job, error);
+        pthread_mutex_lock(&job->lock);
+        tow_condition_wait(&job->changed, &job->lock, tow_now_ms() + SETTLE_MS);
+        pthread_mutex_unlock(&job->lock);
+    }
+    return true;
 }

@@ -23,11 +23,6 @@ static char *join(const tow_names_t *names)
     return (char *)text.data;
 }
 
-static bool is_stopped(tow_job_t *job)
-{
-    return tow_stop_requested(job->sides.stop);
-}
-
 /* What was dropped since the last drain has an event on its way: once that is settled, the job no
  * longer knows the collection. */
 static bool read_settled(tow_job_t *job, tow_gaps_t *out, tow_error_t *error)
@@ -41,9 +36,8 @@ static bool read_settled(tow_job_t *job, tow_gaps_t *out, tow_error_t *error)
     tow_gaps_clear(out);
     if (!tow_job_source_time(job, &now, error))
         return false;
-    if (!tow_job_wait_settled(job, now, is_stopped))
-        return tow_stop_error(job->sides.stop, error) ? false
-                                                : tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped");
+    if (!tow_job_wait_settled(job, now, tow_job_interrupted))
+        return tow_job_stopped(job, error);
     return tow_copy_gaps(job->copy, out, error);
 }
 

@@ -89,7 +89,10 @@ struct tow_job {
     tow_window_t window;
     bool window_changed;         /* and not yet stored */
     bool expired;                /* decided: no extension helps this process any more */
-    bool started, ended, pause_wished, cutover_wished, cancelled, stopped;
+    bool started, ended, pause_wished, cancelled, stopped;
+    bool cutover_wished;         /* false while finalizing: it is called off */
+    bool committed;              /* the cutover has passed its point of no return */
+    bool waits_for_word;         /* somebody called a cutover off: the next one is asked for */
     char reason[REASON_SIZE];
     tow_error_t error;
     bool ok;
@@ -110,6 +113,7 @@ struct tow_job {
     int64_t confirmed_ms, confirmed_wall_ms; /* 0: no cutover was confirmed, or it was called off */
     uint64_t late_writes;        /* before the last cutover was called off */
     uint32_t called_off;
+    tow_attempt_t attempt;       /* the last one that was */
     uint64_t quiet_events;       /* the supervisor's own: the source's, and since when so many */
     int64_t quiet_since_ms;
     bool looked; /* the supervisor's own: the catalogs were compared since it is in sync */
@@ -215,12 +219,16 @@ bool tow_job_start_checkpointer(tow_job_t *job, tow_error_t *error) TOW_CHECK;
 /* flow.c */
 /* A time of the source with all that was written before the call; false with *error. */
 bool tow_job_source_time(tow_job_t *job, tow_optime_t *out, tow_error_t *error) TOW_CHECK;
+/* It was asked to stop, or its cutover to be called off; the lock is not held. */
+bool tow_job_interrupted(tow_job_t *job);
 /* Waits until everything up to that time, which tow_job_source_time just gave, is settled. False: `ended`
  * said so. */
 bool tow_job_wait_settled(tow_job_t *job, tow_optime_t time, bool (*ended)(tow_job_t *)) TOW_CHECK;
 /* Takes `stop` from the source, and waits until everything up to it is settled. */
 bool tow_job_drain(tow_job_t *job, tow_error_t *error) TOW_CHECK;
-/* Fills the error that stopped the job, or that it was asked to stop; false. */
+/* Waits until all builds are done and, with `ranges`, all copies. False: interrupted, with *error. */
+bool tow_job_await_copy(tow_job_t *job, bool ranges, tow_error_t *error) TOW_CHECK;
+/* Fills the error that stopped the job, or that it or its cutover was interrupted; false. */
 bool tow_job_stopped(tow_job_t *job, tow_error_t *error);
 
 /* comparing.c */
@@ -239,6 +247,8 @@ typedef enum {
     TOW_FINALIZE_FAILED      /* *error is filled */
 } tow_finalized_t;
 tow_finalized_t tow_job_finalize(tow_job_t *job, tow_error_t *error) TOW_CHECK;
+/* A cutover that was confirmed was called off before it began. */
+void tow_job_forget_cutover(tow_job_t *job);
 /* gaps.c: CALLED_OFF where only an operator can say what is right. */
 tow_finalized_t tow_job_check_gaps(tow_job_t *job, tow_error_t *error) TOW_CHECK;
 /* What a cutover restored, which did not come to its end: documents are the source's to expire. */
@@ -283,6 +293,10 @@ bool tow_job_done_before(tow_job_t *job, bool *out_done, tow_error_t *error) TOW
 bool tow_job_ended_before(tow_job_t *job, bool *out_ended, bool *out_done, tow_error_t *error) TOW_CHECK;
 void tow_job_unreserve_done(tow_job_t *job); /* the job came to no good end */
 void tow_job_tell_late(tow_job_t *job);      /* once it has stopped: the end may have been told before */
+
+/* ended.c: how the job ended, for whoever asks when its process is gone. */
+void tow_job_leave_end(tow_job_t *job);
+void tow_job_remove_end(tow_job_t *job); /* an earlier run's */
 
 /* late.c: the namespaces that drops and renames may still hit, or have hit late, as a filter, which is the
  * caller's; NULL: none, or with *out_all any. */

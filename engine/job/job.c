@@ -219,7 +219,7 @@ static bool reach_cutover(tow_job_t *job, tow_error_t *error)
 {
     while (tick(job)) {
         tow_phase_t phase = tow_job_phase(job);
-        bool finished = tow_copy_finished(job->copy), quiet, wished;
+        bool finished = tow_copy_finished(job->copy), quiet, wished, forgotten;
 
         if (phase == TOW_PHASE_COPYING && finished) {
             tow_job_move(job, TOW_PHASE_CATCHING_UP);
@@ -249,12 +249,15 @@ static bool reach_cutover(tow_job_t *job, tow_error_t *error)
         pthread_mutex_lock(&job->lock);
         /* Decided under the lock: a pause comes before it, and holds the cutover up, or is refused. */
         wished = job->phase == TOW_PHASE_IN_SYNC && !job->pause_wished &&
-                 (job->cutover_wished || quiet);
+                 (job->cutover_wished || (quiet && !job->waits_for_word));
         if (wished)
             job->cutover_wished = true;
+        forgotten = job->cutover == TOW_CUTOVER_CONFIRMED && !job->cutover_wished;
         pthread_mutex_unlock(&job->lock);
         if (wished)
             return true;
+        if (forgotten)
+            tow_job_forget_cutover(job);
         if (!tow_job_watch_window(job, error))
             return false;
     }
@@ -337,8 +340,10 @@ static void *supervise(void *data)
 {
     tow_job_t *job = data;
     tow_error_t error = {0};
-    bool ok = close_job(job, run_phases(job, &error));
+    bool ok;
 
+    tow_job_remove_end(job);
+    ok = close_job(job, run_phases(job, &error));
     if (ok)
         tow_stop_request(job->sides.stop, NULL);
     else
@@ -356,6 +361,7 @@ static void *supervise(void *data)
     if (!job->told_before)
         tow_job_make_summary(job, job->phase);
     pthread_mutex_unlock(&job->lock);
+    tow_job_leave_end(job);
     tow_job_teardown(job);
     tow_job_notify_end(job);
     pthread_mutex_lock(&job->lock);
@@ -468,6 +474,7 @@ static bool cut_over(tow_job_t *job, bool blocking, tow_error_t *error)
         return false;
     }
     job->cutover_wished = true;
+    job->waits_for_word = false;
     job->block_wished = blocking;
     job->cutover = TOW_CUTOVER_CONFIRMED;
     job->confirmed_ms = tow_now_ms();
@@ -484,6 +491,27 @@ bool tow_job_cutover(tow_job_t *job, tow_error_t *error)
 bool tow_job_cutover_blocking(tow_job_t *job, tow_error_t *error)
 {
     return cut_over(job, true, error);
+}
+
+bool tow_job_call_off(tow_job_t *job, tow_error_t *error)
+{
+    pthread_mutex_lock(&job->lock);
+    if (tow_job_is_over(job))
+        return refuse(job, "call off the cutover of", error);
+    if (job->committed || (!job->cutover_wished && job->phase != TOW_PHASE_FINALIZING)) {
+        const char *state = tow_job_state_name(job);
+        bool committed = job->committed;
+
+        pthread_mutex_unlock(&job->lock);
+        return committed ? tow_fail(error, TOW_ERROR_STATE,
+                                    "the cutover has passed its point of no return: everything is on the "
+                                    "destination, and the job is about to end")
+                         : tow_fail(error, TOW_ERROR_STATE,
+                                    "there is no cutover to call off: the job is %s", state);
+    }
+    job->cutover_wished = false;
+    job->waits_for_word = true;
+    return accept(job);
 }
 
 bool tow_job_cancel(tow_job_t *job, tow_error_t *error)

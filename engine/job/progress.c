@@ -3,6 +3,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/job/internal.h"
+#include "engine/job/next.h"
 
 enum { COMMIT_LAG_MS = 30000 };
 
@@ -180,16 +181,35 @@ void tow_job_progress(tow_job_t *job, tow_progress_t *out)
     pthread_mutex_unlock(&job->lock);
 }
 
+static const char *next_step(const tow_job_t *job, const tow_progress_t *progress)
+{
+    return tow_next_step(&(tow_next_facts_t){
+        .phase = progress->phase,
+        .can_commit = progress->can_commit,
+        .by_itself = !job->config.manual && !job->waits_for_word,
+        .called_off = job->attempt.called_off_ms,
+        .late_writes = job->attempt.late_writes,
+        .wished = job->cutover_wished,
+        .committed = job->committed,
+        .silent = !tow_phase_is_final(job->phase) &&
+                  (progress->source_silent_ms || progress->destination_silent_ms),
+        .exit_status = (int)job->error.code});
+}
+
 char *tow_job_progress_json(tow_job_t *job)
 {
     tow_progress_t progress;
-    tow_identity_t identity = {.job = job->config.name};
+    tow_identity_t identity = {
+        .job = job->config.name, .exit_status = -1, .attempt = &job->attempt};
     char *json;
 
     pthread_mutex_lock(&job->lock);
     tow_job_collect(job, &progress);
     identity.source = job->sides.source ? tow_link_hosts(job->sides.source) : "";
     identity.destination = job->sides.destination ? tow_link_hosts(job->sides.destination) : "";
+    if (tow_phase_is_final(job->phase))
+        identity.exit_status = job->ok ? 0 : (int)job->error.code;
+    identity.next = next_step(job, &progress);
     json = tow_progress_to_json(&progress, &identity);
     pthread_mutex_unlock(&job->lock);
     return json;

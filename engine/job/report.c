@@ -145,13 +145,29 @@ static void put_verification(tow_json_t *out, const tow_progress_t *progress)
     tow_json_end(out);
 }
 
-static void put_cutover_step(tow_json_t *out, const tow_progress_t *progress)
+static void put_attempt(tow_json_t *out, const tow_attempt_t *attempt)
+{
+    if (!attempt->called_off_ms) {
+        tow_json_put_null(out, "lastAttempt");
+        return;
+    }
+    tow_json_begin(out, "lastAttempt");
+    put_time(out, "confirmedAt", attempt->confirmed_ms);
+    put_time(out, "calledOffAt", attempt->called_off_ms);
+    tow_json_put_count(out, "lateWrites", attempt->late_writes);
+    tow_json_put_text(out, "reason", attempt->reason);
+    tow_json_end(out);
+}
+
+static void put_cutover_step(tow_json_t *out, const tow_progress_t *progress,
+                             const tow_attempt_t *attempt)
 {
     tow_json_begin(out, "cutover");
     tow_json_put_text(out, "step", tow_cutover_step_name(progress->cutover));
     tow_json_put_number(out, "estimatedSeconds", progress->cutover_seconds, 1);
     tow_json_put_flag(out, "writesBlocked", progress->writes_blocked);
     tow_json_put_count(out, "lateWrites", progress->late_writes);
+    put_attempt(out, attempt);
     tow_json_end(out);
 }
 
@@ -236,7 +252,9 @@ char *tow_progress_to_json(const tow_progress_t *progress, const tow_identity_t 
     tow_json_put_flag(&out, "canCommit", progress->can_commit);
     tow_json_put_flag(&out, "canWrite", progress->phase == TOW_PHASE_DONE);
     tow_json_put_text(&out, "reason", progress->reason);
-    put_cutover_step(&out, progress);
+    put_known(&out, "exitStatus", identity->exit_status);
+    tow_json_put_text(&out, "nextStep", identity->next);
+    put_cutover_step(&out, progress, identity->attempt);
     tow_json_put_number(&out, "elapsedSeconds", progress->elapsed_seconds, 3);
     put_lag(&out, progress->lag_ms);
     put_mongosync(&out, progress, identity);

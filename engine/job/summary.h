@@ -42,10 +42,20 @@ typedef struct {
     uint32_t remains_count;
 } tow_summary_t;
 
-/* Whose progress it is; borrowed. */
+/* The last cutover that was called off. */
+typedef struct {
+    int64_t called_off_ms, confirmed_ms; /* since 1970; 0: none was; nobody confirmed it */
+    uint64_t late_writes;                /* changes of the source after the confirmation */
+    char reason[1024];
+} tow_attempt_t;
+
+/* Whose progress it is, and what of it no snapshot has; borrowed. */
 typedef struct {
     const char *job;
     const char *source, *destination; /* hosts, no credentials; "" when not connected yet */
+    int exit_status;                  /* of a job that has ended; -1: it has not */
+    const tow_attempt_t *attempt;
+    const char *next; /* what to do next */
 } tow_identity_t;
 
 /* One line of JSON each, owned by the caller. Shapes are documented in the README, "Progress" and

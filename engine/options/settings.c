@@ -67,6 +67,7 @@ bool tow_config_read(const tow_options_t *options, tow_config_t *config, tow_err
         return false;
     config->name = text(options, "job");
     config->spool = text(options, "spool");
+    config->listen = text(options, "listen");
     if (!*config->spool)
         return tow_fail(error, TOW_ERROR_OPTION,
                         "there is no folder for the spool: this user has no home; "
@@ -101,6 +102,7 @@ void tow_config_clear(tow_config_t *config)
     free(config->destination_uri);
     free(config->name);
     free(config->spool);
+    free(config->listen);
     free(config->destination_address);
 }
 

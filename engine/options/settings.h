@@ -8,7 +8,7 @@
 #include "verify/verify.h"
 
 typedef struct {
-    char *source_uri, *destination_uri, *name, *spool;
+    char *source_uri, *destination_uri, *name, *spool, *listen;
     uint32_t workers;
     uint64_t range_bytes, memory_bytes;
     int64_t retry_window_ms, lease_ms;

@@ -243,7 +243,7 @@ add("claims-stale", "what the job made is read as it was some time ago", "engine
 # Cutover, checkpoint and verification ---------------------------------------------------------------
 
 add("drain-not", "the cutover does not wait for what was written last", "engine/job/flow.c",
-    "    return tow_job_wait_settled(job, now, is_stopped) || tow_job_stopped(job, error);\n",
+    "    return tow_job_wait_settled(job, now, tow_job_interrupted) || tow_job_stopped(job, error);\n",
     "    return true;\n", "fault/answers --only silent", "scenario/cutover")
 add("checkpoint-read", "the checkpoint is what was read, not what is settled", "oplog/ledger.c",
     "    atomic_store(&block->unsettled, block->events + 1);\n", "    atomic_store(&block->unsettled, 1);\n",

@@ -393,6 +393,14 @@ def killed_in_each_phase(scenario, browser, pair):
         browser.click("ready")
         browser.click("confirm-stopped")
         browser.click("finalize")
+        with scenario.case("a cutover that has begun is called off, and can be asked for again"):
+            browser.wait("the button", lambda: browser.visible("cutover-abort"))
+            browser.click("cutover-abort")
+            browser.wait_screen("migrate")
+            browser.wait_text("last-attempt", "called off")
+            browser.click("ready")
+            browser.click("confirm-stopped")
+            browser.click("finalize")
         killed("finalizing", "Finalizing", "screen-cutover")
         slow("nothing")
         with scenario.case("after the last kill it is not cut over by itself, and then well"):

@@ -3,6 +3,7 @@
 import http.client
 import json
 import pathlib
+import subprocess
 import sys
 import time
 
@@ -10,7 +11,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 sys.dont_write_bytecode = True
 
 import corpus
-from job import EXIT, ApiError, source_time, stamp, towline, token
+from job import EXIT, VERIFY, ApiError, binary, clean_environment, free_port, source_time, stamp, towline, token
 from scenario import Scenario, scaled, wait_until
 
 NUMBER = (int, float)
@@ -30,8 +31,8 @@ def field(progress, path):
     return progress
 
 
-def verb(job, name):
-    return towline(name, "--listen", "127.0.0.1:%d" % job.port)
+def verb(job, *words):
+    return towline(*words, "--listen", "127.0.0.1:%d" % job.port)
 
 
 def status_of(job, method, path, body=b"{}", headers=None):
@@ -151,9 +152,17 @@ def verbs(scenario, job):
         job.wait_phase("paused")
         done = verb(job, "status")
         scenario.expect("paused" in done.stdout, "status: %s" % done.stdout)
+        done = verb(job, "status", "--wait", "in-sync", "--timeout", "1s")
+        scenario.expect(done.returncode == EXIT["timeout"] and "paused" in done.stderr, "status --wait: %d %s"
+                        % (done.returncode, done.stderr))
         done = verb(job, "resume")
         scenario.expect(done.returncode == 0, "resume: %d %s" % (done.returncode, done.stderr))
-        job.wait_in_sync()
+    with scenario.case("status --wait comes back when it is there; --json is the progress"):
+        for goal in ("in-sync", "verified") if VERIFY else ("in-sync",):
+            done = verb(job, "status", "--wait", goal, "--json")
+            scenario.expect(done.returncode == 0 and json.loads(done.stdout)["phase"] == "in-sync", "%s: %d %s%s"
+                            % (goal, done.returncode, done.stdout, done.stderr))
+        scenario.expect(json.loads(verb(job, "status", "--json").stdout).keys() == job.now().keys(), "fields")
 
 
 def foreign_requests(scenario, job):
@@ -179,12 +188,13 @@ def foreign_requests(scenario, job):
 def cutover(scenario, pair, job, by_verb):
     if by_verb:
         deadline = time.monotonic() + 30
-        done = verb(job, "cutover")
+        done = verb(job, "cutover", "--wait", "--timeout", "60s")
         # A slow build may fall behind between two looks at it: refused, it is asked again.
         while done.returncode == EXIT["not-in-sync"] and time.monotonic() < deadline:
             job.wait_in_sync()
-            done = verb(job, "cutover")
+            done = verb(job, "cutover", "--wait", "--timeout", "60s")
         scenario.expect(done.returncode == 0, "exit status %d: %s" % (done.returncode, done.stderr))
+        scenario.expect("done" in done.stdout and "done" in job.phases[-1:], done.stdout)
         summary = job.wait_done()
     else:
         summary = job.finish()
@@ -211,11 +221,30 @@ def main():
         verbs(scenario, job)
         with scenario.case("a manual job waits in sync"):
             scenario.expect(job.running() and job.now()["phase"] == "in-sync", "it does not")
+        watching = subprocess.Popen([binary(), "status", "--watch", "--json", "--listen", "127.0.0.1:%d" % job.port],
+                                    stdout=subprocess.PIPE, env=clean_environment())
+        first = json.loads(watching.stdout.readline())
         with scenario.case("cutover by the verb"):
             cutover(scenario, pair, job, True)
+        with scenario.case("status --watch shows all of it, and ends with the job's exit status"):
+            lines = [json.loads(line) for line in watching.communicate(timeout=30)[0].splitlines()]
+            scenario.expect(watching.returncode == 0 and lines, "%s, %d lines"
+                            % (watching.returncode, len(lines)))
+            scenario.expect(first["phase"] == "in-sync" and lines[-1]["phase"] == "done" and
+                            lines[-1]["exitStatus"] == 0, str(lines[-1]))
         with scenario.case("the control server is gone with the job"):
             wait_until("end", lambda: not job.running())
             scenario.expect(verb(job, "status").returncode == EXIT["control"], "it answers")
+        with scenario.case("status reads what the job left beside its spool"):
+            left = ("status", "--spool", job.options["spool"], "--job", job.name)
+            done = verb(job, *left)
+            scenario.expect(done.returncode == 0 and "ended at" in done.stdout and "Summary of job test: done"
+                            in done.stdout and not done.stderr, done.stdout + done.stderr)
+            done = verb(job, *left, "--json", "--wait", "done")
+            scenario.expect(done.returncode == 0 and json.loads(done.stdout)["summary"] == job.summary(),
+                            done.stdout)
+            scenario.expect(towline(*left, "--listen", "127.0.0.1:%d" % free_port()).returncode == EXIT["control"],
+                            "another process's job is shown")
         with scenario.case("commit over HTTP, with the source's last write just before"):
             scenario.reset(*pair)
             source["data"]["c"].insert_many([{"_id": n} for n in range(100)])

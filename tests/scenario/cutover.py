@@ -165,11 +165,16 @@ def called_off(scenario, pair):
     writes = Writes(pair.source)
     try:
         with scenario.case("writes that never stop call the cutover off, and the job goes on"):
-            job.commit()
-            job.wait_phase("finalizing")
+            text = verb(scenario, job, "cutover", "--wait", "--timeout", "100s", status="called-off")
+            scenario.expect("called off" in text, text)
             progress = job.wait_in_sync()
             scenario.expect(progress["cutover"]["step"] == "none" and
                             progress["cutover"]["lateWrites"] > 50, str(progress["cutover"]))
+            attempt = progress["cutover"]["lastAttempt"]
+            scenario.expect(attempt["lateWrites"] == progress["cutover"]["lateWrites"] and
+                            attempt["confirmedAt"] <= attempt["calledOffAt"], str(attempt))
+            text = verb(scenario, job, "status")
+            scenario.expect(" writes after the confirmation" in text and "find what still writes" in text, text)
             line = "".join(logged(job, "cutover_called_off"))
             scenario.expect("stop them and ask again" in line, "logged: %r" % line)
             scenario.expect(ttl(pair.destination) == HELD_OFF, "TTL %s" % ttl(pair.destination))
@@ -186,6 +191,70 @@ def called_off(scenario, pair):
                         "documents are missing")
         scenario.expect(ttl(pair.destination) == 3600, "TTL %s" % ttl(pair.destination))
         scenario.expect_equal(pair)
+
+
+def by_hand(scenario, pair):
+    proxied = Proxied(pair)
+    fill(scenario, pair)
+    blocks = Blocks(proxied.source)
+    job = scenario.job(proxied, name="hand", verify_rate=0, workers=2)  # one of which compares
+    job.wait_in_sync()
+    with scenario.case("without a cutover there is none to call off"):
+        text = verb(scenario, job, "cutover", "--abort", status="state")
+        scenario.expect("no cutover" in text, text)
+    with scenario.case("a cutover that takes longer than --timeout goes on, and can be called off"):
+        with Hold(proxied.destination, "listCollections", when=lambda request: blocks.asked == [True]) as hold:
+            text = verb(scenario, job, "cutover", "--block-writes", "--wait", "--timeout", "1s",
+                        status="timeout")
+            scenario.expect("1 s" in text.replace("1s", "1 s") and "goes on" in text, text)
+            hold.wait(scenario)
+            scenario.expect(job.now()["phase"] == "finalizing", job.now()["phase"])
+            verb(scenario, job, "cutover", "--abort")
+        progress = job.wait_in_sync()
+        scenario.expect(progress["cutover"]["step"] == "none", str(progress["cutover"]))
+        scenario.expect(blocks.asked == [True, False], str(blocks.asked))
+        scenario.expect("asked for" in "".join(logged(job, "cutover_called_off")), "nothing was logged")
+        scenario.expect(ttl(pair.destination) == HELD_OFF, "TTL %s" % ttl(pair.destination))
+    with scenario.case("the job follows the source as before"):
+        pair.source.client["shop"]["orders"].insert_one({"_id": "since", "at": "since"})
+        job.wait_caught_up(pair.source.client)
+        scenario.expect(pair.destination.client["shop"]["orders"].find_one({"_id": "since"}), "it is not there")
+    with scenario.case("called off while it compares: the comparison ends early"):
+        for number in range(12):
+            pair.source.client["shop"]["c%d" % number].insert_one({"_id": number})
+        job.wait_caught_up(pair.source.client)
+        log = proxied.destination.script.log
+        with Hold(proxied.destination, "find", when=lambda request: request.database == "shop") as hold:
+            job.commit()
+            hold.wait(scenario)
+            verb(scenario, job, "cutover", "--abort")
+            before = log.count("find")
+        job.wait_in_sync()
+        scenario.expect(log.count("find") - before < 6, "%d more were read" % (log.count("find") - before))
+    with scenario.case("after the point of no return it is refused, and the job comes to its end"):
+        with Hold(proxied.destination, "collMod", behind=True) as hold:
+            job.commit()
+            hold.wait(scenario)
+            text = verb(scenario, job, "cutover", "--abort", status="state")
+            scenario.expect("point of no return" in text, text)
+        scenario.expect(job.wait_done()["cutover"]["calledOff"] == 2, "called off more than twice")
+        scenario.expect_equal(pair)
+        scenario.expect(ttl(pair.destination) == 3600, "TTL %s" % ttl(pair.destination))
+    proxied.close()
+    fill(scenario, pair)
+    writes = Writes(pair.source)
+    try:
+        with scenario.case("--cutover auto: called off by hand, it waits to be asked"):
+            job = scenario.job(pair, name="word", cutover="auto")
+            job.wait_phase("finalizing")
+            verb(scenario, job, "cutover", "--abort")
+            job.wait_in_sync()
+            writes.stop()
+            scenario.expect(not job.ended.wait(3), "it cut over by itself")
+            job.finish()
+            scenario.expect_equal(pair)
+    finally:
+        writes.stop()
 
 
 def killed_behind_ttl(scenario, pair):
@@ -371,7 +440,8 @@ def blocking(scenario, pair):
             job.kill()
         job.start()
         scenario.expect(job.wait_in_sync()["cutover"] == {
-            "step": "none", "estimatedSeconds": -1, "writesBlocked": False, "lateWrites": 0},
+            "step": "none", "estimatedSeconds": -1, "writesBlocked": False, "lateWrites": 0,
+            "lastAttempt": None},
             str(job.now()["cutover"]))
         scenario.expect(blocks.asked == [True, False], str(blocks.asked))
         pair.source.client["shop"]["orders"].insert_one({"_id": "since", "at": "since"})
@@ -594,7 +664,7 @@ def own_user(scenario, pair):
     proxy.close()
 
 
-PARTS = (late_writes, called_off, killed_behind_ttl, late_checkpoint, automatic, paused_first,
+PARTS = (late_writes, called_off, by_hand, killed_behind_ttl, late_checkpoint, automatic, paused_first,
          blocking, phases, asked_again, summary, own_user)
 
 

@@ -66,7 +66,14 @@ def bad_options(scenario, pair):
            (["--cutover", "later"], "cutover"), (["--job", "not/a name"], "job"),
            (["--include", "$bad"], "include"), (["--exclude", "admin"], "admin"),
            (["--source", "no-uri"], "source"), (["--listen", "nowhere"], "listen"),
-           (["--job"], "job"), (["surplus"], "surplus")]
+           (["--job"], "job"), (["surplus"], "surplus"), (["--wait"], "wait")]
+    with scenario.case("bad option: a cutover waits for its end only"):
+        expect_exit(scenario, towline("cutover", "--wait=verified"), "option", "--wait", "verified")
+        expect_exit(scenario, towline("status", "--wait", "later"), "option", "--wait", "later")
+    with scenario.case("bad option: --abort with --wait"):
+        expect_exit(scenario, towline("cutover", "--abort", "--wait"), "option", "--abort", "--wait")
+    with scenario.case("bad option: --timeout without --wait"):
+        expect_exit(scenario, towline("cutover", "--timeout", "5m"), "option", "--timeout", "--wait")
     for arguments, word in bad:
         with scenario.case("bad option: " + " ".join(arguments)), \
                 untouched(scenario, pair.destination):

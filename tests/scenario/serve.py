@@ -264,7 +264,7 @@ def described(scenario, pair):
                     "destinationUri": pair.destination.uri})["check"]
             scenario.expect(not value["ok"] and value["exitStatus"] == EXIT["unreachable"], str(value)[:300])
         with scenario.case("what needs a job is refused before one"):
-            for name in ("pause", "resume", "commit", "cancel", "verify", "extend"):
+            for name in ("pause", "resume", "commit", "cutover/abort", "cancel", "verify", "extend"):
                 status, value = answer_of("POST", "/api/v1/" + name, {"duration": "1h"})
                 scenario.expect((status, value["error"]) == (400, "InvalidState"), str(value))
         start = dict(CLUSTERS, options={"workers": 2, "job": "api", "range-size": 1})
@@ -277,6 +277,7 @@ def described(scenario, pair):
         all_answers("in sync")
         with scenario.case("cutover wants the confirmation; reverse is refused; verify compares again"):
             refused(scenario, lambda: made.api("POST", "cutover"), "NotConfirmed", "writesStopped")
+            refused(scenario, lambda: made.api("POST", "cutover/abort"), "InvalidState", "no cutover")
             refused(scenario, lambda: made.api("POST", "reverse"), "Unsupported", "start one")
             answer_of("POST", "/api/v1/verify")
             answer_of("POST", "/api/v1/extend", {"duration": "1h"})

@@ -6,6 +6,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -80,6 +82,102 @@ static void a_job_whose_end_is_decided_takes_no_requests(void **state)
     refuses_all(job, "failed");
     job = job_in_sync();
     assert_true(tow_job_cutover(job, &error));
+    tow_job_destroy(job);
+}
+
+static void refuses_to_call_off(tow_job_t *job, const char *why)
+{
+    tow_error_t error;
+
+    assert_false(tow_job_call_off(job, &error));
+    assert_int_equal(error.code, TOW_ERROR_STATE);
+    assert_non_null(strstr(error.message, why));
+}
+
+static void a_cutover_is_called_off_until_its_point_of_no_return(void **state)
+{
+    tow_job_t *job = job_in_sync();
+    tow_error_t error = {0};
+    char *json = tow_job_progress_json(job);
+
+    assert_non_null(strstr(json, "\"lastAttempt\":null"));
+    assert_non_null(strstr(json, "\"exitStatus\":null"));
+    free(json);
+    refuses_to_call_off(job, "no cutover");
+    assert_true(tow_job_cutover(job, &error));
+    assert_true(tow_job_call_off(job, &error)); /* before it began */
+    assert_false(tow_job_interrupted(job));     /* the job itself goes on */
+    assert_true(job->waits_for_word);
+    tow_job_forget_cutover(job);
+    assert_int_equal(job->cutover, TOW_CUTOVER_NONE);
+    assert_int_equal(job->called_off, 1);
+    json = tow_job_progress_json(job);
+    assert_non_null(strstr(json, "\"lastAttempt\":{\"confirmedAt\":\"20"));
+    assert_non_null(strstr(json, "\"reason\":\"it was asked for"));
+    assert_non_null(strstr(json, "then: towline cutover --wait\""));
+    free(json);
+    refuses_to_call_off(job, "no cutover");
+    assert_true(tow_job_cutover(job, &error));
+    assert_false(job->waits_for_word);
+    tow_job_move(job, TOW_PHASE_FINALIZING);
+    assert_false(tow_job_interrupted(job));
+    job->committed = true;
+    refuses_to_call_off(job, "point of no return");
+    job->committed = false;
+    assert_true(tow_job_call_off(job, &error));
+    assert_true(tow_job_call_off(job, &error)); /* it is being called off */
+    assert_true(tow_job_interrupted(job));
+    assert_false(tow_job_stopped(job, &error));
+    assert_int_equal(error.code, TOW_ERROR_CALLED_OFF);
+    tow_job_stop(job);
+    assert_false(tow_job_stopped(job, &error)); /* the job is stopped, whatever becomes of the cutover */
+    assert_int_equal(error.code, TOW_ERROR_INTERRUPTED);
+    refuses_to_call_off(job, "about to end");
+    tow_job_destroy(job);
+}
+
+/* The text of a file; "" when it is not there, NULL when others may read it. */
+static const char *private_text(const char *path)
+{
+    static char text[8192];
+    FILE *file = fopen(path, "r");
+    struct stat facts;
+
+    text[0] = '\0';
+    if (!file)
+        return text;
+    text[fread(text, 1, sizeof text - 1, file)] = '\0';
+    fstat(fileno(file), &facts);
+    fclose(file);
+    return facts.st_mode & 077 ? NULL : text;
+}
+
+static void a_job_leaves_how_it_ended(void **state)
+{
+    char folder[] = "/tmp/towline-ended-XXXXXX", *path;
+    tow_job_t *job = job_in_sync();
+
+    assert_non_null(mkdtemp(folder));
+    path = tow_format("%s/towline-default.ended", folder);
+    free(job->config.spool);
+    job->config.spool = tow_strdup(folder);
+    tow_fail(&job->error, TOW_ERROR_LEASE, "another process holds it");
+    tow_job_leave_end(job);
+    assert_string_equal(private_text(path), ""); /* it goes on elsewhere */
+    tow_fail(&job->error, TOW_ERROR_VERIFY, "both sides differ");
+    pthread_mutex_lock(&job->lock);
+    tow_job_make_summary(job, TOW_PHASE_FAILED);
+    pthread_mutex_unlock(&job->lock);
+    tow_job_leave_end(job);
+    assert_non_null(
+        strstr(private_text(path), "\"exitStatus\":12,\"summary\":{\"state\":\"failed\""));
+    assert_non_null(strstr(private_text(path), "\"listen\":\"127.0.0.1:27182\""));
+    tow_job_remove_end(job);
+    assert_string_equal(private_text(path), "");
+    rmdir(folder);
+    tow_job_leave_end(job); /* the folder is not made for it, and that is no trouble */
+    assert_string_equal(private_text(path), "");
+    free(path);
     tow_job_destroy(job);
 }
 
@@ -241,6 +339,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_job_whose_end_is_decided_takes_no_requests),
+        cmocka_unit_test(a_cutover_is_called_off_until_its_point_of_no_return),
+        cmocka_unit_test(a_job_leaves_how_it_ended),
         cmocka_unit_test(an_extension_before_the_state_is_read_is_kept),
         cmocka_unit_test(a_listener_may_ask_the_job),
         cmocka_unit_test(a_message_that_was_cut_is_json_all_the_same),

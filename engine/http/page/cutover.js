@@ -17,6 +17,7 @@ export class Cutover {
             event.preventDefault();
             this.finalize();
         });
+        $("cutover-abort").addEventListener("click", () => this.callOff());
     }
 
     // Each time the confirmation is given anew.
@@ -72,6 +73,19 @@ export class Cutover {
         this.asking = false;
         this.renderForm();
     }
+
+    // Nothing is lost by it, so it asks no question.
+    async callOff() {
+        await attempt(
+            $("cutover-abort"),
+            $("finalizing-error"),
+            async () => {
+                await this.api.post("cutover/abort");
+                await this.refresh();
+            },
+            "Calling off…",
+        );
+    }
 }
 
 function renderFinalizing(progress) {
@@ -95,7 +109,11 @@ function renderFinalizing(progress) {
         ["Dirty keys", count(progress.dirtyKeys)],
         [
             "Writes on the source",
-            writesBlocked ? "blocked by Towline" : "stopped, as you confirmed",
+            writesBlocked
+                ? "blocked by Towline"
+                : lateWrites > 0
+                  ? "written to since you confirmed that they had stopped"
+                  : "stopped, as you confirmed",
         ],
         lateWrites === undefined
             ? null

@@ -71,6 +71,18 @@ export class Migrate {
                 ? "Source and destination are in sync: the cutover is possible now."
                 : `Not possible yet: ${progress.reason || "the job is not in sync"}.`,
         );
+        const attempt = progress.cutover?.lastAttempt;
+        show($("last-attempt"), Boolean(attempt));
+        setText(
+            $("last-attempt"),
+            attempt
+                ? `The last cutover was called off on ${moment(attempt.calledOffAt)}` +
+                      (attempt.lateWrites > 0
+                          ? `, ${counted(attempt.lateWrites, "write")} after the confirmation. ` +
+                            "Find what still writes to the source, and stop it."
+                          : `: ${attempt.reason}.`)
+                : "",
+        );
     }
 
     renderCopy(progress, history) {

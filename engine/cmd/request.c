@@ -1,0 +1,179 @@
+/* request.c: see request.h. */
+#include "engine/cmd/request.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/cmd/json.h"
+
+enum { TRIES = 4, PAUSE_US = 200000 };
+static const long CONNECT_MS = 3000, ANSWER_MS = 15000;
+
+static size_t take(char *data, size_t size, size_t count, void *context)
+{
+    cmd_reply_t *reply = context;
+    char *grown = realloc(reply->data, reply->length + size * count + 1);
+
+    if (!grown)
+        return 0;
+    memcpy(grown + reply->length, data, size * count);
+    reply->data = grown;
+    reply->length += size * count;
+    reply->data[reply->length] = '\0';
+    return size * count;
+}
+
+static bool was_closed(CURLcode code)
+{
+    return code == CURLE_GOT_NOTHING || code == CURLE_RECV_ERROR || code == CURLE_SEND_ERROR;
+}
+
+/* The token's header, and TLS when there is a certificate to trust. */
+static bool add_credentials(const tow_options_t *options, CURL *curl, struct curl_slist **headers,
+                            tow_error_t *error)
+{
+    const char *authority = tow_options_get(options, "tls-ca", 0);
+    char *token = tow_token(options, error), line[600];
+
+    if (!token)
+        return false;
+    if (*token) {
+        snprintf(line, sizeof line, "Authorization: Bearer %s", token);
+        *headers = curl_slist_append(*headers, line);
+    }
+    tow_free(token);
+    if (authority)
+        curl_easy_setopt(curl, CURLOPT_CAINFO, authority);
+    return true;
+}
+
+/* What only looks is asked again where the connection was closed on it, as happens when too many
+ * others come at once. */
+static CURLcode perform(CURL *curl, bool looks, cmd_reply_t *out)
+{
+    CURLcode code = curl_easy_perform(curl);
+
+    for (int i = 1; i < TRIES && looks && was_closed(code) && !out->data; i++) {
+        usleep(PAUSE_US);
+        code = curl_easy_perform(curl);
+    }
+    return code;
+}
+
+/* A job that does not answer may be there all the same. */
+static void say_silence(CURL *curl, CURLcode code, const char *listen)
+{
+    curl_off_t connected_us = 0;
+
+    curl_easy_getinfo(curl, CURLINFO_CONNECT_TIME_T, &connected_us);
+    if (code == CURLE_OPERATION_TIMEDOUT && connected_us > 0)
+        cmd_say("the process on %s took the connection, but did not answer within %ld s: it is too "
+                "busy, or "
+                "stopped; try again, or see its log",
+                listen, ANSWER_MS / 1000);
+    else if (code == CURLE_OPERATION_TIMEDOUT)
+        cmd_say("nothing took a connection on %s within %ld s: too many others wait there, or a "
+                "firewall "
+                "drops it; try again, or check the --listen address",
+                listen, CONNECT_MS / 1000);
+    else if (was_closed(code))
+        cmd_say("the process on %s closed the connection without an answer: too many others are "
+                "connected, "
+                "or it speaks TLS (--tls-ca); try again",
+                listen);
+    else
+        cmd_say("no job answers on %s: %s; is it running, and is this its --listen address?",
+                listen, curl_easy_strerror(code));
+}
+
+CURL *cmd_request(const tow_options_t *options, const char *path, const char *body,
+                  struct curl_slist **headers, int *out_status)
+{
+    CURL *curl = curl_easy_init();
+    tow_error_t error;
+    char url[512];
+
+    *headers = curl_slist_append(NULL, "Content-Type: application/json");
+    if (!add_credentials(options, curl, headers, &error)) {
+        curl_slist_free_all(*headers);
+        curl_easy_cleanup(curl);
+        *out_status = cmd_fail(&error);
+        return NULL;
+    }
+    snprintf(url, sizeof url, "http%s://%s/api/v1/%s",
+             tow_options_get(options, "tls-ca", 0) ? "s" : "",
+             tow_options_get(options, "listen", 0), path);
+    curl_easy_setopt(curl, CURLOPT_URL, url);
+    curl_easy_setopt(curl, CURLOPT_NOPROXY, "*");
+    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, *headers);
+    if (body)
+        curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body);
+    return curl;
+}
+
+bool cmd_nobody_listens(const tow_options_t *options)
+{
+    struct curl_slist *headers;
+    int status;
+    CURL *curl = cmd_request(options, "progress", NULL, &headers, &status);
+    CURLcode code;
+
+    if (!curl)
+        return false;
+    curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MS);
+    curl_easy_setopt(curl, CURLOPT_CONNECT_ONLY, 1L);
+    code = curl_easy_perform(curl);
+    curl_slist_free_all(headers);
+    curl_easy_cleanup(curl);
+    return code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST;
+}
+
+int cmd_ask(const tow_options_t *options, const char *path, const char *body, cmd_reply_t *out)
+{
+    struct curl_slist *headers;
+    int status = 0;
+    CURL *curl = cmd_request(options, path, body, &headers, &status);
+    CURLcode code;
+
+    *out = (cmd_reply_t){0};
+    if (!curl)
+        return status;
+    curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MS);
+    curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, ANSWER_MS);
+    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take);
+    curl_easy_setopt(curl, CURLOPT_WRITEDATA, out);
+    code = perform(curl, !body, out);
+    if (code != CURLE_OK || !out->data)
+        say_silence(curl, code, tow_options_get(options, "listen", 0));
+    curl_slist_free_all(headers);
+    curl_easy_cleanup(curl);
+    return code != CURLE_OK || !out->data ? TOW_ERROR_CONTROL : 0;
+}
+
+int cmd_judge(const cmd_reply_t *reply, bson_t **out)
+{
+    bson_t *document = cmd_document(reply->data);
+    bson_iter_t iter;
+    int status = 0;
+
+    *out = NULL;
+    if (!document || !bson_iter_init_find(&iter, document, "success")) {
+        cmd_say("the answer is not that of a Towline job; is this its --listen address?");
+        status = TOW_ERROR_CONTROL;
+    } else if (!bson_iter_as_bool(&iter)) {
+        const char *description = "refused";
+
+        status = TOW_ERROR_CONTROL;
+        if (bson_iter_init_find(&iter, document, "errorDescription") && BSON_ITER_HOLDS_UTF8(&iter))
+            description = bson_iter_utf8(&iter, NULL);
+        cmd_say("%s", description);
+        if (bson_iter_init_find(&iter, document, "exitStatus") && BSON_ITER_HOLDS_NUMBER(&iter))
+            status = (int)bson_iter_as_int64(&iter);
+    }
+    if (status && document)
+        bson_destroy(document);
+    else
+        *out = document;
+    return status;
+}
