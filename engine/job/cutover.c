@@ -130,24 +130,42 @@ static bool restore_ttl(tow_job_t *job, tow_error_t *error)
     return tow_copy_restore_ttl(job->copy, error);
 }
 
+/* While writes go on, documents that were read at different times may collide for a moment: a unique index that is
+ * refused then is built again when these are settled. */
+static tow_finalized_t reconcile_last(tow_job_t *job, tow_error_t *error)
+{
+    int64_t until_ms = tow_now_ms() + LATE_MS;
+
+    while (!tow_copy_reconcile(job->copy, NULL, NULL, TOW_RECONCILE_LAST, error)) {
+        tow_finalized_t result;
+
+        if (error->code != TOW_ERROR_INDEX || !wrote_since(job, job->stop_time))
+            return TOW_FINALIZE_FAILED;
+        result = tow_now_ms() < until_ms ? drain_quietly(job, error) : call_off(job, error);
+        if (result != TOW_FINALIZE_DONE)
+            return result;
+    }
+    return TOW_FINALIZE_DONE;
+}
+
 /* Gives the destination the source's catalog, but for TTL. A collection that only a new copy makes
  * equal is copied first. */
 static tow_finalized_t reconcile(tow_job_t *job, tow_error_t *error)
 {
     tow_finalized_t result = tow_job_check_gaps(job, error);
 
+    if (result == TOW_FINALIZE_DONE)
+        result = reconcile_last(job, error);
     if (result != TOW_FINALIZE_DONE)
         return result;
-    if (!tow_copy_reconcile(job->copy, NULL, NULL, TOW_RECONCILE_LAST, error))
-        return TOW_FINALIZE_FAILED;
     if (!tow_copy_finished(job->copy)) {
         if (!tow_job_await_copy(job, true, error))
             return TOW_FINALIZE_FAILED;
         result = drain_quietly(job, error);
+        if (result == TOW_FINALIZE_DONE)
+            result = reconcile_last(job, error);
         if (result != TOW_FINALIZE_DONE)
             return result;
-        if (!tow_copy_reconcile(job->copy, NULL, NULL, TOW_RECONCILE_LAST, error))
-            return TOW_FINALIZE_FAILED;
     }
     return tow_job_await_copy(job, false, error) ? TOW_FINALIZE_DONE : TOW_FINALIZE_FAILED;
 }
