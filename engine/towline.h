@@ -188,6 +188,7 @@ typedef struct {
     char retrying[192];            /* what is being retried now, "" otherwise */
     double source_ping_ms, destination_ping_ms;
     int64_t source_silent_ms, destination_silent_ms; /* since its last answer; 0: it answers */
+    int64_t moved_ms;              /* since 1970: when floor or copy last moved, or could first; 0: not yet */
     double oplog_headroom_seconds; /* that the source's oplog reaches back before the job's position; -1: not known */
     int64_t window_length_ms;      /* as asked for and extended */
     int64_t window_end_ms;         /* since 1970; 0: it has not begun */
