@@ -209,6 +209,7 @@ TOW_API tow_job_t *tow_job_new(const tow_options_t *options, tow_error_t *error)
 TOW_API void tow_job_destroy(tow_job_t *job);
 /* Before the start; at most two listeners, a third replaces the second. */
 TOW_API void tow_job_on_event(tow_job_t *job, tow_event_fn fn, void *data);
+/* TOW_ERROR_OPTION: a URI cannot be used; nothing was dialled. */
 TOW_API bool tow_job_start(tow_job_t *job, tow_error_t *error);
 /* Waits for the end, however it ends. True: done, cut over, verified. */
 TOW_API bool tow_job_wait(tow_job_t *job, tow_error_t *error);

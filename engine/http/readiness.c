@@ -23,8 +23,9 @@ char *tow_readiness(const tow_progress_t *now, bool *out_ready)
     if (now->phase < TOW_PHASE_COPYING)
         return tow_format("not ready: the job is %s\n", phase);
     if (now->phase != TOW_PHASE_DONE && now->source_silent_ms && now->destination_silent_ms)
-        return tow_format("not ready: the source and the destination have not answered for %lld s\n",
-                          source_s > destination_s ? source_s : destination_s);
+        return tow_format(
+            "not ready: the source and the destination have not answered for %lld s\n",
+            source_s > destination_s ? source_s : destination_s);
     if (now->phase != TOW_PHASE_DONE && (now->source_silent_ms || now->destination_silent_ms))
         return tow_format("not ready: the %s has not answered for %lld s\n",
                           now->source_silent_ms ? "source" : "destination",

@@ -4,8 +4,9 @@
 
 #include "engine/towline.h"
 
-/* A line that says whether a job works and both sides answer, and otherwise why not; owned by the caller. NULL: no
- * job was started. Whoever asks has shown no token: it names no host and no namespace. */
+/* A line that says whether a job works and both sides answer, and otherwise why not; owned by the
+ * caller. NULL: no job was started. Whoever asks has shown no token: it names no host and no
+ * namespace. */
 char *tow_readiness(const tow_progress_t *now, bool *out_ready);
 
 #endif

@@ -374,6 +374,13 @@ bool tow_job_start(tow_job_t *job, tow_error_t *error)
         return tow_fail(error, TOW_ERROR_STATE, "the job was started before");
     }
     job->started = true;
+    pthread_mutex_unlock(&job->lock);
+    if (!tow_options_try_uri(job->config.source_uri, "source", job->config.source_option, &job->sides.sink,
+                             error) ||
+        !tow_options_try_uri(job->config.destination_uri, "destination", job->config.destination_option,
+                             &job->sides.sink, error))
+        return false;
+    pthread_mutex_lock(&job->lock);
     job->started_ms = job->phase_since_ms = tow_now_ms();
     pthread_mutex_unlock(&job->lock);
     return tow_thread_start(&job->supervisor, "supervisor", supervise, job, error);
