@@ -259,8 +259,7 @@ static bool reach_cutover(tow_job_t *job, tow_error_t *error)
             return false;
     }
     if (!tow_stop_error(job->sides.stop, error))
-        tow_fail(error, TOW_ERROR_INTERRUPTED,
-                 "stopped at a checkpoint; run the same command again to go on");
+        tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped");
     return false;
 }
 
@@ -318,8 +317,9 @@ static void choose_error(tow_job_t *job, tow_error_t *error)
             tow_job_open_state(job, false); /* it knows of an earlier process, which may have copied something */
         remains = tow_job_remains(job);
         tow_fail(error, TOW_ERROR_CANCELLED, "cancelled; the source is untouched; %s", remains);
-    } else if (error->code == TOW_OK) {
-        tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped");
+    } else if (error->code == TOW_OK || error->code == TOW_ERROR_INTERRUPTED) {
+        /* Whatever it was at just then. */
+        tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped, resumable: run the same command again to go on");
     }
     free(remains);
 }

@@ -8,6 +8,7 @@
 #include <strings.h>
 
 #include "engine/base/memory.h"
+#include "engine/base/text.h"
 #include "engine/base/uri.h"
 #include "engine/link/driver.h"
 
@@ -50,36 +51,6 @@ static bool is_known(const char *name, size_t length)
 
 /* Misspelt options ------------------------------------------------------------------------------*/
 
-/* How many letters two names differ by; two that changed places count as one. */
-static size_t distance(const char *a, const char *b)
-{
-    size_t rows[3][NAME_MOST + 1], width = strlen(b), height = strlen(a);
-
-    if (width > NAME_MOST || height > NAME_MOST)
-        return NAME_MOST;
-    for (size_t j = 0; j <= width; j++)
-        rows[0][j] = j;
-    for (size_t i = 1; i <= height; i++) {
-        size_t *row = rows[i % 3], *above = rows[(i + 2) % 3], *before = rows[(i + 1) % 3];
-
-        row[0] = i;
-        for (size_t j = 1; j <= width; j++) {
-            row[j] = above[j - 1] +
-                     (tolower((unsigned char)a[i - 1]) != tolower((unsigned char)b[j - 1]));
-            if (above[j] + 1 < row[j])
-                row[j] = above[j] + 1;
-            if (row[j - 1] + 1 < row[j])
-                row[j] = row[j - 1] + 1;
-            if (i > 1 && j > 1 &&
-                tolower((unsigned char)a[i - 1]) == tolower((unsigned char)b[j - 2]) &&
-                tolower((unsigned char)a[i - 2]) == tolower((unsigned char)b[j - 1]) &&
-                before[j - 2] + 1 < row[j])
-                row[j] = before[j - 2] + 1;
-        }
-    }
-    return rows[height % 3][width];
-}
-
 /* %74ls is tls: whoever writes it so means it. */
 static void decode(const char *name, char out[NAME_MOST])
 {
@@ -108,8 +79,8 @@ static const char *find_resembled(const char *unknown)
 
     decode(unknown, name);
     for (size_t i = 0; i < sizeof security / sizeof *security; i++)
-        if (distance(name, security[i]) < least) {
-            least = distance(name, security[i]);
+        if (tow_text_distance(name, security[i]) < least) {
+            least = tow_text_distance(name, security[i]);
             nearest = security[i];
         }
     if (strcasestr(name, "tls") || strcasestr(name, "ssl") || !strncasecmp(name, "auth", 4))

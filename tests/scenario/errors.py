@@ -111,6 +111,10 @@ def unreachable(scenario, pair):
             done = run(*uris)
             expect_exit(scenario, done, "unreachable", side)
             scenario.expect("hunter2" not in done.stderr, "the password is printed")
+    with scenario.case("unreachable: no table of zeros"):
+        done = towline("run", "--source", nowhere, "--destination", destination, "--listen", "none")
+        expect_exit(scenario, done, "unreachable", "source")
+        scenario.expect("Summary" not in done.stdout and " 0 " not in done.stdout, done.stdout)
     with scenario.case("unreachable: a name that does not resolve"):
         done = run("mongodb://no-such-host.invalid/?serverSelectionTimeoutMS=2000", destination)
         expect_exit(scenario, done, "unreachable", "source")
@@ -258,6 +262,9 @@ def verify(scenario, pair):
                         % (done.returncode, done.stderr[-300:]))
         with open(report_file, encoding="utf-8") as file:
             scenario.expect(json.load(file)["equal"] is True, "the report says not equal")
+    with scenario.case("verify -q: no table"):
+        done = towline(*command, "-q")
+        scenario.expect((done.returncode, done.stdout) == (0, ""), done.stdout)
     last = len(rows) - 1
     proof = pair.destination.client["proof"]
     proof["content"].update_one({"_id": last // 2}, {"$set": {"n": -1}})
