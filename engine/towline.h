@@ -190,6 +190,7 @@ typedef struct {
     char retrying[192];            /* what is being retried now, "" otherwise */
     double source_ping_ms, destination_ping_ms;
     int64_t source_silent_ms, destination_silent_ms; /* since its last answer; 0: it answers */
+    int64_t moved_ms;              /* since 1970: when floor or copy last moved, or could first; 0: not yet */
     double oplog_headroom_seconds; /* that the source's oplog reaches back before the job's position; -1: not known */
     int64_t window_length_ms;      /* as asked for and extended */
     int64_t window_end_ms;         /* since 1970; 0: it has not begun */
@@ -210,6 +211,7 @@ TOW_API tow_job_t *tow_job_new(const tow_options_t *options, tow_error_t *error)
 TOW_API void tow_job_destroy(tow_job_t *job);
 /* Before the start; at most two listeners, a third replaces the second. */
 TOW_API void tow_job_on_event(tow_job_t *job, tow_event_fn fn, void *data);
+/* TOW_ERROR_OPTION: a URI cannot be used; nothing was dialled. */
 TOW_API bool tow_job_start(tow_job_t *job, tow_error_t *error);
 /* Waits for the end, however it ends. True: done, cut over, verified. */
 TOW_API bool tow_job_wait(tow_job_t *job, tow_error_t *error);

@@ -1,11 +1,14 @@
 /* text.c: see text.h. */
 #include "engine/base/text.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
 #include "engine/base/memory.h"
+
+enum { NAME_MOST = 48 };
 
 size_t tow_text_decode(const char *text, uint32_t *out)
 {
@@ -110,4 +113,33 @@ char *tow_bytes_text(double bytes, char out[32])
     }
     snprintf(out, 32, unit ? "%.1f %s" : "%.0f %s", bytes, units[unit]);
     return out;
+}
+
+size_t tow_text_distance(const char *a, const char *b)
+{
+    size_t rows[3][NAME_MOST + 1], width = strlen(b), height = strlen(a);
+
+    if (width > NAME_MOST)
+        return NAME_MOST;
+    for (size_t j = 0; j <= width; j++)
+        rows[0][j] = j;
+    for (size_t i = 1; i <= height; i++) {
+        size_t *row = rows[i % 3], *above = rows[(i + 2) % 3], *before = rows[(i + 1) % 3];
+
+        row[0] = i;
+        for (size_t j = 1; j <= width; j++) {
+            row[j] = above[j - 1] +
+                     (tolower((unsigned char)a[i - 1]) != tolower((unsigned char)b[j - 1]));
+            if (above[j] + 1 < row[j])
+                row[j] = above[j] + 1;
+            if (row[j - 1] + 1 < row[j])
+                row[j] = row[j - 1] + 1;
+            if (i > 1 && j > 1 &&
+                tolower((unsigned char)a[i - 1]) == tolower((unsigned char)b[j - 2]) &&
+                tolower((unsigned char)a[i - 2]) == tolower((unsigned char)b[j - 1]) &&
+                before[j - 2] + 1 < row[j])
+                row[j] = before[j - 2] + 1;
+        }
+    }
+    return rows[height % 3][width];
 }

@@ -72,12 +72,18 @@ static const char *const harmless[] = {"appName",
 static const char *const plain =
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.,:/@+%~ ";
 
-static bool is_harmless(const char *name, size_t length, size_t value)
+bool tow_uri_is_option(const char *name, size_t length)
 {
     for (size_t i = 0; i < sizeof harmless / sizeof *harmless; i++)
         if (strlen(harmless[i]) == length && !strncasecmp(harmless[i], name, length))
-            return name[length] == '=' && strspn(name + length + 1, plain) >= value - 1;
+            return true;
     return false;
+}
+
+static bool is_harmless(const char *name, size_t length, size_t value)
+{
+    return tow_uri_is_option(name, length) && name[length] == '=' &&
+           strspn(name + length + 1, plain) >= value - 1;
 }
 
 /* Hosts

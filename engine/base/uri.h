@@ -2,6 +2,9 @@
 #ifndef TOW_BASE_URI_H
 #define TOW_BASE_URI_H
 
+#include <stdbool.h>
+#include <stddef.h>
+
 /* Both are for anything that somebody took for a URI. Only hosts, database and such options and
  * values are let through as are known to be harmless; what cannot be read as
  * SCHEME://[USER:PASSWORD@]HOST[:PORT],…
@@ -13,5 +16,8 @@ char *tow_uri_shown(const char *uri);
 char *tow_uri_address(const char *uri);
 /* Of a page's address, whose path often is the secret: scheme and hosts, all else marked. */
 char *tow_uri_site(const char *url);
+
+/* Whether drivers know an option of that name, whose value is no secret. */
+bool tow_uri_is_option(const char *name, size_t length);
 
 #endif

@@ -18,6 +18,7 @@
 #include "engine/link/codes.h"
 #include "engine/link/reply.h"
 #include "engine/link/sharding.h"
+#include "engine/link/uri.h"
 #include "engine/link/versions.h"
 
 enum { OWN_FILES = 64, SHORT_COPY_SECONDS = 60 };
@@ -33,14 +34,17 @@ static const struct {
     [TOW_STAGE_TLS] = {"source_tls", "destination_tls", "as the URI asks"},
     [TOW_STAGE_LOGIN] = {"source_login", "destination_login", "accepted, where asked for"}};
 
-/* One finding for each step of a connection: up to `reached` they passed, that one failed. */
-static void tell_stages(tow_check_run_t *run, bool source, tow_stage_t reached,
+/* One finding for each step of a connection: up to `reached` they passed, that one failed. `unheeded`: what the driver
+ * passes over in the URI, or NULL. */
+static void tell_stages(tow_check_run_t *run, bool source, tow_stage_t reached, const char *unheeded,
                         const tow_error_t *error)
 {
     for (int i = TOW_STAGE_URI; i < TOW_STAGE_DONE; i++) {
         const char *name = source ? stages[i].source : stages[i].destination;
 
-        if (i < (int)reached)
+        if (i < (int)reached && i == TOW_STAGE_URI && unheeded)
+            tow_find_warning(run->findings, name, tow_format("correct the URI, or leave that out"), "%s", unheeded);
+        else if (i < (int)reached)
             tow_find_pass(run->findings, name, "%s", stages[i].passed);
         else if (i == (int)reached)
             tow_find_error(run->findings, name, error);
@@ -59,11 +63,13 @@ static void connect_side(tow_check_run_t *run, bool source)
                                   .sink = run->sides->sink,
                                   .stop = run->sides->stop,
                                   .indexes = config->indexes};
-    tow_link_t *link = tow_link_new(source ? config->source_uri : config->destination_uri,
-                                    &options, &error);
+    const char *uri = source ? config->source_uri : config->destination_uri;
+    char *unheeded;
+    tow_link_t *link = tow_uri_try(uri, options.side, &unheeded, &error) ? tow_link_new(uri, &options, &error) : NULL;
 
     atomic_store(source ? &run->sides->source : &run->sides->destination, link);
-    tell_stages(run, source, link ? TOW_STAGE_DONE : tow_error_stage(&error), &error);
+    tell_stages(run, source, link ? TOW_STAGE_DONE : tow_error_stage(&error), unheeded, &error);
+    free(unheeded);
     if (link)
         *(source ? &run->source : &run->destination) = tow_conn_open(link, &error);
 }

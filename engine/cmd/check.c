@@ -51,7 +51,7 @@ static int show(tow_options_t *options, bool (*look)(const tow_options_t *, char
 
     if (json && flag_set(options, "json")) {
         cmd_print_json(json);
-    } else if (json && (report = cmd_document(json))) {
+    } else if (json && !flag_set(options, "quiet") && (report = cmd_document(json))) {
         print(options, report);
         bson_destroy(report);
     }

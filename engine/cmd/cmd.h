@@ -28,6 +28,7 @@ int cmd_pause(tow_options_t *options);
 int cmd_config(tow_options_t *options);
 int cmd_completion(tow_options_t *options);
 int cmd_man(tow_options_t *options);
+int cmd_version(tow_options_t *options);
 int cmd_notify(tow_options_t *options);
 int cmd_extend(tow_options_t *options);
 int cmd_resume(tow_options_t *options);
@@ -94,7 +95,8 @@ bool cmd_take_room(const char *path, char **out, tow_error_t *error);
 void cmd_free_room(char *room); /* takes it; NULL is fine */
 
 /* summary.c */
-void cmd_print_summary(const char *json);
+void cmd_print_summary(const char *json); /* of a job that did nothing only what remains */
+void cmd_print_remains(const char *json);
 void cmd_print_report(const char *json);
 bool cmd_write_file(const char *path, const char *text, tow_error_t *error); /* all or nothing */
 

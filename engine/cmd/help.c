@@ -61,7 +61,7 @@ void cmd_help(FILE *out, const cmd_verb_t *verb)
           out);
     for (const cmd_verb_t *each = cmd_verbs; each->name; each++)
         fprintf(out, "  %-10s  %s\n", each->name, each->help);
-    fputs("\ntowline VERB --help shows a verb's options; towline --version the version.\n", out);
+    fputs("\ntowline help VERB shows a verb's options; towline version the version.\n", out);
 }
 
 void cmd_help_markdown(FILE *out)

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "engine/base/error.h"
+#include "engine/base/text.h"
 #include "engine/cmd/cmd.h"
 
 enum { SPACE_LEAST = 160 /* MB of addresses */ };
@@ -23,8 +24,15 @@ const cmd_verb_t cmd_verbs[] = {
     {"config", "print the effective options as YAML, without secrets", cmd_config, NULL, "run"},
     {"completion", "print shell completion: towline completion bash", cmd_completion, "shell", NULL},
     {"man", "print the manual page", cmd_man, NULL, NULL},
+    {"version", "print the version; so do --version and -V", cmd_version, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
+
+int cmd_version(tow_options_t *options)
+{
+    printf("towline %s\n", tow_version());
+    return 0;
+}
 
 static int fail_usage(const char *what, const char *problem, const char *hint)
 {
@@ -37,31 +45,32 @@ static bool verb_takes(const tow_option_t *option, const cmd_verb_t *verb)
     return cmd_takes(option, verb->name) || (verb->like && cmd_takes(option, verb->like));
 }
 
-/* How many letters two names differ by: for "did you mean". */
-static size_t distance(const char *a, const char *b)
+static const cmd_verb_t *find_verb(const char *name)
 {
-    size_t row[64], length = strlen(b);
+    for (const cmd_verb_t *verb = cmd_verbs; verb->name; verb++)
+        if (!strcmp(name, verb->name))
+            return verb;
+    return NULL;
+}
 
-    if (length >= 63)
-        return 99;
-    for (size_t j = 0; j <= length; j++)
-        row[j] = j;
-    for (size_t i = 1; *a; a++, i++) {
-        size_t diagonal = row[0];
+static int fail_unknown_verb(const char *name)
+{
+    const cmd_verb_t *nearest = NULL;
+    size_t least = 3;
 
-        row[0] = i;
-        for (size_t j = 1; j <= length; j++) {
-            size_t best = diagonal + (*a != b[j - 1]);
+    for (const cmd_verb_t *verb = cmd_verbs; verb->name; verb++) {
+        size_t d = tow_text_distance(name, verb->name);
 
-            diagonal = row[j];
-            if (row[j] + 1 < best)
-                best = row[j] + 1;
-            if (row[j - 1] + 1 < best)
-                best = row[j - 1] + 1;
-            row[j] = best;
+        if (d < least && d < strlen(verb->name) - 1) {
+            least = d;
+            nearest = verb;
         }
     }
-    return row[length];
+    if (nearest)
+        cmd_say("unknown verb '%s'; did you mean towline %s?", name, nearest->name);
+    else
+        cmd_say("unknown verb '%s'; see towline --help", name);
+    return TOW_ERROR_OPTION;
 }
 
 static int fail_unknown(const char *name, const cmd_verb_t *verb)
@@ -72,7 +81,7 @@ static int fail_unknown(const char *name, const cmd_verb_t *verb)
 
     table = tow_options_table(&count);
     for (size_t i = 0; i < count; i++) {
-        size_t d = verb_takes(&table[i], verb) ? distance(name, table[i].name) : 99;
+        size_t d = verb_takes(&table[i], verb) ? tow_text_distance(name, table[i].name) : 99;
 
         if (d < least) {
             least = d;
@@ -171,7 +180,7 @@ static int read_arguments(tow_options_t *options, const cmd_verb_t *verb, int ar
     int status;
 
     for (int i = 0; i < argc; i++) {
-        const char *argument = argv[i], *equal, *value;
+        const char *argument = !strcmp(argv[i], "-q") ? "--quiet" : argv[i], *equal, *value;
         const tow_option_t *option;
         size_t length;
 
@@ -239,6 +248,17 @@ static bool has_memory(const cmd_verb_t *verb, tow_error_t *error)
                     space, SPACE_LEAST);
 }
 
+/* Short for two other options, which win where they are given. */
+static bool apply_quiet(tow_options_t *options, tow_error_t *error)
+{
+    const char *quiet = tow_options_get(options, "quiet", 0);
+
+    if (!quiet || strcmp(quiet, "true") != 0)
+        return true;
+    return (tow_options_is_set(options, "progress") || tow_options_set(options, "progress", "none", error)) &&
+           (tow_options_is_set(options, "log-level") || tow_options_set(options, "log-level", "warning", error));
+}
+
 static int run_verb(const cmd_verb_t *verb, int argc, char **argv)
 {
     tow_options_t *options;
@@ -265,7 +285,7 @@ static int run_verb(const cmd_verb_t *verb, int argc, char **argv)
         status = cmd_fail(&error);
     }
     if (!status)
-        status = verb->run(options);
+        status = apply_quiet(options, &error) ? verb->run(options) : cmd_fail(&error);
     tow_options_destroy(options);
     return status;
 }
@@ -280,39 +300,33 @@ static bool is_mongosync_line(int argc, char **argv)
     return false;
 }
 
-static const cmd_verb_t *serve_verb(void)
-{
-    const cmd_verb_t *verb = cmd_verbs;
-
-    while (strcmp(verb->name, "serve") != 0)
-        verb++;
-    return verb;
-}
-
 static int run(int argc, char **argv)
 {
     if (argc < 2) {
         cmd_help(stderr, NULL);
         return TOW_ERROR_OPTION;
     }
-    if (!strcmp(argv[1], "--version")) {
-        printf("towline %s\n", tow_version());
-        return 0;
-    }
+    if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V"))
+        return cmd_version(NULL);
     if (!strcmp(argv[1], "help") && argc > 2 && !strcmp(argv[2], "--markdown")) {
         cmd_help_markdown(stdout);
+        return 0;
+    }
+    if (!strcmp(argv[1], "help") && argc > 2 && strcmp(argv[2], "help") != 0) {
+        if (!find_verb(argv[2]))
+            return fail_unknown_verb(argv[2]);
+        cmd_help(stdout, find_verb(argv[2]));
         return 0;
     }
     if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
         cmd_help(stdout, NULL);
         return 0;
     }
-    for (const cmd_verb_t *verb = cmd_verbs; verb->name; verb++)
-        if (!strcmp(argv[1], verb->name))
-            return run_verb(verb, argc - 2, argv + 2);
+    if (find_verb(argv[1]))
+        return run_verb(find_verb(argv[1]), argc - 2, argv + 2);
     if (is_mongosync_line(argc, argv))
-        return run_verb(serve_verb(), argc - 1, argv + 1);
-    return fail_usage(argv[1], "is no verb", "see towline --help");
+        return run_verb(find_verb("serve"), argc - 1, argv + 1);
+    return fail_unknown_verb(argv[1]);
 }
 
 int main(int argc, char **argv)

@@ -38,21 +38,46 @@ static void keep_secrets(void)
     prctl(PR_SET_DUMPABLE, 0);
 }
 
-/* A copy of the words, whose connection strings are then overwritten where everybody's `ps` shows
- * them: by themselves without passwords, as far as there is room. */
+/* Whether a word is `--NAME` or `--NAME=…` of an option that holds a secret, also under mongosync's
+ * name. */
+static bool names_secret(const char *word)
+{
+    size_t count, length = strcspn(word, "=");
+    const tow_option_t *table = tow_options_table(&count);
+
+    for (size_t i = 0; i < count; i++)
+        if (table[i].type == TOW_OPTION_SECRET && length == strlen(table[i].name) + 2 &&
+            !strncmp(word, "--", 2) && !strncmp(word + 2, table[i].name, length - 2))
+            return true;
+    return length == 10 && (!strncmp(word, "--cluster0", 10) || !strncmp(word, "--cluster1", 10));
+}
+
+/* A value as it may stand in a list of processes; of a web page's address the path may be the
+ * secret. */
+static char *shown_value(const char *name, const char *value)
+{
+    return !strncmp(name, "--notify-webhook", 16) ? tow_uri_site(value) : tow_uri_shown(value);
+}
+
+/* A copy of the words. Secrets are then overwritten where everybody's `ps` shows them: by what of
+ * them may be shown, as far as there is room. So is any connection string, whatever option it was
+ * given to. */
 static char **take_words(int argc, char **argv)
 {
     char **words = tow_alloc(((size_t)argc + 1) * sizeof *words);
 
     for (int i = 0; i < argc; i++) {
-        char *address = strstr(argv[i], "://"), *shown;
+        const char *address = strstr(argv[i], "://");
         size_t room = strlen(argv[i]), kept = strcspn(argv[i], "=");
+        bool own = names_secret(argv[i]) && kept < room;
+        bool next = i && names_secret(words[i - 1]) && !strchr(words[i - 1], '=');
+        char *shown;
 
         words[i] = tow_strdup(argv[i]);
-        if (!address)
+        if (!address && !own && !next)
             continue;
-        kept = argv[i] + kept < address ? kept + 1 : 0;
-        shown = tow_uri_shown(words[i] + kept);
+        kept = own || (!next && address && argv[i] + kept < address) ? kept + 1 : 0;
+        shown = shown_value(next ? words[i - 1] : words[i], words[i] + kept);
         memset(argv[i] + kept, 0, room - kept);
         memcpy(argv[i] + kept, shown, strnlen(shown, room - kept));
         free(shown);
@@ -86,8 +111,8 @@ static void limit_memory(void)
     pthread_attr_destroy(&attributes);
 }
 
-/* A message and a status instead of a signal: what is left undone is what a kill would leave. Nothing here may
- * allocate. */
+/* A message and a status instead of a signal: what is left undone is what a kill would leave.
+ * Nothing here may allocate. */
 static void end_without_memory(void)
 {
     unsigned long long space = cmd_address_space();
@@ -95,10 +120,11 @@ static void end_without_memory(void)
 
     if (space)
         snprintf(limit, sizeof limit, "this process may map %llu MB", space);
-    dprintf(STDERR_FILENO,
-            "towline: out of memory: %s; raise the limit (`ulimit -v`, or the container's), or lower "
-            "--memory and --workers; the same command goes on from the last checkpoint\n",
-            limit);
+    dprintf(
+        STDERR_FILENO,
+        "towline: out of memory: %s; raise the limit (`ulimit -v`, or the container's), or lower "
+        "--memory and --workers; the same command goes on from the last checkpoint\n",
+        limit);
     _exit(TOW_ERROR_UNSUITABLE);
 }
 

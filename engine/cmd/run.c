@@ -34,9 +34,9 @@ static bool serve(tow_job_t *job, const tow_options_t *options, cmd_log_t *log,
     return true;
 }
 
-/* Summary on stdout and in its file, in every ending. A file that cannot be written does not change
+/* Summary on stdout and in its file, in every ending; a job that was only stopped needs no table. A file that cannot be written does not change
  * how the job ended: the summary goes to stderr then. */
-static void report(tow_job_t *job, const tow_options_t *options, char *room)
+static void report(tow_job_t *job, const tow_options_t *options, int status, char *room)
 {
     const char *path = tow_options_get(options, "summary", 0);
     const char *form = tow_options_get(options, "progress", 0);
@@ -46,7 +46,9 @@ static void report(tow_job_t *job, const tow_options_t *options, char *room)
     cmd_free_room(room);
     if (!summary)
         return;
-    if (!strcmp(form, "bar"))
+    if (!strcmp(form, "bar") && status == TOW_ERROR_INTERRUPTED)
+        cmd_print_remains(summary);
+    else if (!strcmp(form, "bar"))
         cmd_print_summary(summary);
     if (path && !cmd_write_file(path, summary, &error)) {
         cmd_fail(&error);
@@ -97,7 +99,7 @@ int cmd_run(tow_options_t *options)
     cmd_show_progress(job, tow_options_get(options, "progress", 0));
     if (!tow_job_wait(job, &error))
         status = (int)error.code;
-    report(job, options, room);
+    report(job, options, status, room);
     cmd_log_finish(&log);
     status = cmd_end(status);
     if (status && error.message[0])

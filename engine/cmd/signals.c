@@ -11,6 +11,19 @@
 
 enum { STOP_SECONDS = 4, BLOCKED_SECONDS = 2 };
 
+/* The signals that stop. One that this process was started to ignore, as nohup does with SIGHUP, is none of them: a
+ * blocked signal would be delivered all the same. */
+static void stopping(sigset_t *out)
+{
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction action;
+
+    sigemptyset(out);
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (numbers[i] != SIGHUP || sigaction(SIGHUP, NULL, &action) || action.sa_handler != SIG_IGN)
+            sigaddset(out, numbers[i]);
+}
+
 /* The job has ended, and the results are printed: for as long as somebody takes them. */
 static void wait_for_output(const sigset_t *set)
 {
@@ -30,16 +43,14 @@ static void wait_for_output(const sigset_t *set)
  * it is when a server that does not answer keeps the checkpoint from being stored. */
 static void *watch(void *data)
 {
-    static const char message[] = "towline: stopped without a last checkpoint, since a server does "
-                                  "not answer; nothing is lost, run the same command again to go on\n";
+    static const char message[] = "towline: stopped, resumable: without a last checkpoint, since a "
+                                  "server does not answer; nothing is lost, run the same command again to go on\n";
     struct timespec patience = {.tv_sec = STOP_SECONDS};
     cmd_stoppable_t *what = data;
     sigset_t set;
     int number;
 
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
+    stopping(&set);
     sigwait(&set, &number);
     what->stop(what->data);
     number = sigtimedwait(&set, NULL, &patience);
@@ -57,9 +68,7 @@ void cmd_block_signals(void)
 {
     sigset_t set;
 
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
+    stopping(&set);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
 }

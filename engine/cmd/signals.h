@@ -1,4 +1,4 @@
-/* signals.h: SIGINT and SIGTERM stop at a checkpoint. */
+/* signals.h: SIGINT, SIGTERM and SIGHUP stop at a checkpoint. */
 #ifndef TOW_CMD_SIGNALS_H
 #define TOW_CMD_SIGNALS_H
 

@@ -170,13 +170,44 @@ static void print_figures(const bson_t *summary)
     print_row("this process used", value);
 }
 
+static void print_remains(const bson_t *summary)
+{
+    bson_iter_t iter, remains;
+
+    if (bson_iter_init_find(&iter, summary, "remains") && bson_iter_recurse(&iter, &remains))
+        while (bson_iter_next(&remains))
+            if (BSON_ITER_HOLDS_UTF8(&remains))
+                print_row("remains", bson_iter_utf8(&remains, NULL));
+}
+
+void cmd_print_remains(const char *json)
+{
+    bson_t *summary = cmd_document(json);
+
+    if (summary)
+        print_remains(summary);
+    bson_destroy(summary);
+}
+
+/* It ended before the copy began, and the figures are zeros: the error says why. */
+static bool did_nothing(const bson_t *summary)
+{
+    return strcmp(cmd_text_of(summary, "state"), "done") != 0 &&
+           cmd_number_of(summary, "phaseSeconds.copying") <= 0;
+}
+
 void cmd_print_summary(const char *json)
 {
     bson_t *summary = cmd_document(json);
-    bson_iter_t iter, remains;
+    bson_iter_t iter;
 
     if (!summary) {
         cmd_print_json(json);
+        return;
+    }
+    if (did_nothing(summary)) {
+        print_remains(summary);
+        bson_destroy(summary);
         return;
     }
     printf("\nSummary of job %s: %s\n", cmd_text_of(summary, "job"), cmd_text_of(summary, "state"));
@@ -197,10 +228,7 @@ void cmd_print_summary(const char *json)
     } else {
         print_row("verification", "none");
     }
-    if (bson_iter_init_find(&iter, summary, "remains") && bson_iter_recurse(&iter, &remains))
-        while (bson_iter_next(&remains))
-            if (BSON_ITER_HOLDS_UTF8(&remains))
-                print_row("remains", bson_iter_utf8(&remains, NULL));
+    print_remains(summary);
     if (!strcmp(cmd_text_of(summary, "state"), "done"))
         print_row("connect to", cmd_text_of(summary, "destinationAddress"));
     bson_destroy(summary);

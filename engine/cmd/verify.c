@@ -11,7 +11,7 @@ enum { REDRAW_MS = 200, LINE_MS = 1000 };
 
 typedef struct {
     cmd_log_t log;
-    bool json, terminal, progress;
+    bool json, quiet, terminal, progress;
     const char *file; /* for the report; NULL: none */
     bool unwritten;
     tow_error_t error; /* when it could not be written */
@@ -66,7 +66,7 @@ static void show_report(void *data, const char *report)
     view_t *view = data;
 
     clear_line(view);
-    if (!view->json)
+    if (!view->json && !view->quiet)
         cmd_print_report(report);
     fflush(stdout);
     view->unwritten = view->file && !cmd_write_file(view->file, report, &view->error);
@@ -84,6 +84,7 @@ int cmd_verify(tow_options_t *options)
     int status = 0;
 
     view.json = !strcmp(form, "json");
+    view.quiet = !strcmp(tow_options_get(options, "quiet", 0), "true");
     view.terminal = isatty(STDOUT_FILENO);
     view.progress = strcmp(form, "none") != 0;
     view.file = tow_options_get(options, "report", 0);

@@ -80,6 +80,9 @@ static void put_progress(metrics_t *metrics, const tow_progress_t *now)
     if (now->oplog_headroom_seconds >= 0)
         put(metrics, "source_oplog_headroom_seconds", "gauge",
             "How far the source's oplog reaches back before the job's position.", now->oplog_headroom_seconds);
+    if (now->moved_ms)
+        put(metrics, "last_progress_timestamp", "gauge",
+            "When the job's floor or its copy last moved, in seconds since 1970.", (double)now->moved_ms / 1000);
     put(metrics, "source_ping_seconds", "gauge", "Round trip to the source.", now->source_ping_ms / 1000);
     put(metrics, "destination_ping_seconds", "gauge", "Round trip to the destination.",
         now->destination_ping_ms / 1000);

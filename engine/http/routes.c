@@ -6,6 +6,7 @@
 
 #include "engine/base/duration.h"
 #include "engine/base/json.h"
+#include "engine/http/readiness.h"
 #include "engine/http/server.h"
 #include "engine/http/token.h"
 
@@ -316,17 +317,18 @@ static enum MHD_Result get_health(tow_request_t *request)
 
 static enum MHD_Result get_readiness(tow_request_t *request)
 {
-    tow_progress_t progress = {.phase = TOW_PHASE_NEW};
+    tow_progress_t progress;
     tow_job_t *job = hold_job(request->server);
     bool ready;
+    char *text;
 
     if (job) {
         tow_job_progress(job, &progress);
         let_go(request->server);
     }
-    ready = progress.phase == TOW_PHASE_IN_SYNC || progress.phase == TOW_PHASE_DONE;
+    text = tow_readiness(job ? &progress : NULL, &ready);
     return tow_reply_text(request, ready ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE,
-                          "text/plain; charset=utf-8", tow_format("%s\n", tow_phase_name(progress.phase)));
+                          "text/plain; charset=utf-8", text);
 }
 
 static enum MHD_Result get_page(tow_request_t *request)

@@ -10,7 +10,7 @@
 bool tow_settings_may_set(const tow_option_t *option)
 {
     static const char *const own[] = {"config", "listen", "token-file", "no-token", "log-path", "log-format",
-                                      "log-level", "progress", "summary", "spool", "source-file",
+                                      "log-level", "progress", "quiet", "summary", "spool", "source-file",
                                       "destination-file", "notify-key-file", "notify-password-file",
                                       "notify-ca-file", "tls-cert", "tls-key", "tls-ca"};
     const char *found = strstr(option->verbs, "run");

@@ -53,6 +53,16 @@ void tow_lag_saw(tow_lag_t *lag, tow_optime_t source_time, int64_t now_ms);
  * `waiting`: events were read that are not settled. */
 int64_t tow_lag_of(tow_lag_t *lag, tow_optime_t floor, bool waiting, int64_t now_ms);
 
+/* When the job last came closer to its end: silence and a stall look alike from outside, but for this. */
+typedef struct {
+    tow_optime_t floor;
+    uint64_t copied;  /* documents and indexes */
+    int64_t wall_ms;  /* since 1970: when either last moved; 0: not looked at yet */
+    int64_t looked_ms;
+} tow_moves_t;
+
+void tow_moves_saw(tow_moves_t *moves, tow_optime_t floor, uint64_t copied, int64_t wall_ms);
+
 /* What finalizing is at. */
 typedef enum { TOW_EFFORT_EVENTS, TOW_EFFORT_INDEXES, TOW_EFFORT_VERIFY } tow_effort_t;
 
@@ -130,6 +140,7 @@ struct tow_job {
     bool asking;                 /* both sides are asked all the time: silence means something */
     tow_lag_t lag;
     int64_t lag_ms;              /* as last measured: tow_job_measure_lag */
+    tow_moves_t moves;
     double oplog_headroom;       /* seconds; -1: not known */
     tow_optime_t source_time, start_time, checkpoint_time, consistent_time, stop_time,
         verified_time;
@@ -168,13 +179,16 @@ typedef enum {
     TOW_ROLLOVER_OPENED /* both sides are to be compared by ranges, and repaired */
 } tow_rollover_t;
 
-/* silence.c; the lock is held for the first three */
+/* silence.c; the lock is held for the first four */
 /* Since when a side has not answered, in ms; 0: it answers, or is not asked. */
 int64_t tow_job_silent_ms(const tow_job_t *job, const tow_link_t *link);
 /* "the source has not answered for 7 s", or "the destination …"; false: both answer. */
 bool tow_job_tell_silence(const tow_job_t *job, char *out, size_t size);
 /* Sets lag_ms as it is now. The lag of a source that does not answer is at least that long. */
 void tow_job_measure_lag(tow_job_t *job);
+/* Looks whether floor or copy have moved, once a second at most. Both threads that ask a side call it: a
+ * silent side holds up only one of them. */
+void tow_job_note_moves(tow_job_t *job);
 /* Waits up to five seconds for an answer of each side that is newer than the call. */
 bool tow_job_await_answers(tow_job_t *job, tow_error_t *error);
 bool tow_job_start_pinger(tow_job_t *job, tow_error_t *error);

@@ -262,8 +262,7 @@ static bool reach_cutover(tow_job_t *job, tow_error_t *error)
             return false;
     }
     if (!tow_stop_error(job->sides.stop, error))
-        tow_fail(error, TOW_ERROR_INTERRUPTED,
-                 "stopped at a checkpoint; run the same command again to go on");
+        tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped");
     return false;
 }
 
@@ -321,8 +320,9 @@ static void choose_error(tow_job_t *job, tow_error_t *error)
             tow_job_open_state(job, false); /* it knows of an earlier process, which may have copied something */
         remains = tow_job_remains(job);
         tow_fail(error, TOW_ERROR_CANCELLED, "cancelled; the source is untouched; %s", remains);
-    } else if (error->code == TOW_OK) {
-        tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped");
+    } else if (error->code == TOW_OK || error->code == TOW_ERROR_INTERRUPTED) {
+        /* Whatever it was at just then. */
+        tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped, resumable: run the same command again to go on");
     }
     free(remains);
 }
@@ -380,6 +380,13 @@ bool tow_job_start(tow_job_t *job, tow_error_t *error)
         return tow_fail(error, TOW_ERROR_STATE, "the job was started before");
     }
     job->started = true;
+    pthread_mutex_unlock(&job->lock);
+    if (!tow_options_try_uri(job->config.source_uri, "source", job->config.source_option, &job->sides.sink,
+                             error) ||
+        !tow_options_try_uri(job->config.destination_uri, "destination", job->config.destination_option,
+                             &job->sides.sink, error))
+        return false;
+    pthread_mutex_lock(&job->lock);
     job->started_ms = job->phase_since_ms = tow_now_ms();
     pthread_mutex_unlock(&job->lock);
     return tow_thread_start(&job->supervisor, "supervisor", supervise, job, error);

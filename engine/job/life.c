@@ -18,9 +18,11 @@ void tow_job_move(tow_job_t *job, tow_phase_t phase)
 {
     int64_t now = tow_now_ms();
     tow_phase_t old;
+    bool stopped;
 
     pthread_mutex_lock(&job->lock);
     old = job->phase;
+    stopped = phase == TOW_PHASE_FAILED && job->error.code == TOW_ERROR_INTERRUPTED;
     if (!tow_phase_may_move(old, phase))
         abort(); /* a bug of ours: the table is the truth */
     job->phase_seconds[old] += (double)(now - job->phase_since_ms) / 1000;
@@ -29,7 +31,8 @@ void tow_job_move(tow_job_t *job, tow_phase_t phase)
     pthread_cond_broadcast(&job->changed);
     pthread_mutex_unlock(&job->lock);
     if (old != phase)
-        tow_emit(&job->sides.sink, TOW_LEVEL_INFO, "phase", "%s", tow_phase_name(phase));
+        tow_emit(&job->sides.sink, TOW_LEVEL_INFO, "phase", "%s",
+                 stopped ? "stopped, resumable" : tow_phase_name(phase));
 }
 
 bool tow_job_is_over(const tow_job_t *job)

@@ -145,6 +145,7 @@ static void *monitor(void *data)
         job->source_time = tow_link_time(job->sides.source);
         job->asking = true;
         tow_job_measure_lag(job);
+        tow_job_note_moves(job);
         pthread_cond_broadcast(&job->changed);
         pthread_mutex_unlock(&job->lock);
         choose_mode(job, tow_link_time(job->sides.source));

@@ -116,6 +116,7 @@ void tow_job_collect(tow_job_t *job, tow_progress_t *out)
         return;
     }
     tow_job_measure_lag(job);
+    tow_job_note_moves(job);
     *out = (tow_progress_t){.phase = job->phase,
                             .cutover = job->cutover,
                             .cutover_seconds = job->cutover == TOW_CUTOVER_DONE ? 0 : -1,
@@ -124,7 +125,8 @@ void tow_job_collect(tow_job_t *job, tow_progress_t *out)
                             .lag_ms = job->lag_ms,
                             .oplog_headroom_seconds = job->oplog_headroom,
                             .source_silent_ms = tow_job_silent_ms(job, job->sides.source),
-                            .destination_silent_ms = tow_job_silent_ms(job, job->sides.destination)};
+                            .destination_silent_ms = tow_job_silent_ms(job, job->sides.destination),
+                            .moved_ms = job->moves.wall_ms};
     end_ms = job->ended_ms ? job->ended_ms : tow_now_ms();
     out->elapsed_seconds = job->started_ms ? (double)(end_ms - job->started_ms) / 1000 : 0;
     out->can_commit = tow_job_can_commit(job, out->reason);

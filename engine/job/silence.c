@@ -10,8 +10,9 @@
 
 enum {
     PING_MS = 1000,
-    ANSWER_MS = 5000,   /* how long a cutover waits for an answer of either side */
-    UNDER_WAY_MS = 1000 /* how long one may have been on its way */
+    ANSWER_MS = 5000,    /* how long a cutover waits for an answer of either side */
+    UNDER_WAY_MS = 1000, /* how long one may have been on its way */
+    LOOK_MS = 1000       /* between two looks at what has moved */
 };
 
 int64_t tow_job_silent_ms(const tow_job_t *job, const tow_link_t *link)
@@ -52,6 +53,26 @@ void tow_job_measure_lag(tow_job_t *job)
                              tow_ledger_backlog(job->ledger) > 0, now_ms);
     if (job->lag_ms >= 0 && job->lag_ms < silent_ms)
         job->lag_ms = silent_ms;
+}
+
+void tow_moves_saw(tow_moves_t *moves, tow_optime_t floor, uint64_t copied, int64_t wall_ms)
+{
+    if (!moves->wall_ms || moves->floor != floor || moves->copied != copied)
+        moves->wall_ms = wall_ms;
+    moves->floor = floor;
+    moves->copied = copied;
+}
+
+void tow_job_note_moves(tow_job_t *job)
+{
+    tow_copy_progress_t copy;
+
+    if (!job->replay || tow_now_ms() - job->moves.looked_ms < LOOK_MS)
+        return;
+    job->moves.looked_ms = tow_now_ms();
+    tow_copy_progress(job->copy, &copy);
+    tow_moves_saw(&job->moves, tow_ledger_floor_time(job->ledger), copy.documents + copy.indexes_built,
+                  tow_wall_ms());
 }
 
 /* Whether a side has answered since: an answer that was under way then says nothing of now. What it is asked again
@@ -98,10 +119,10 @@ static void *ping(void *data)
         tow_link_watch(job->sides.destination);
         answered = tow_link_poll_time(destination, &ignored, &error);
         tow_link_watched(job->sides.destination, answered);
-        if (!answered)
-            continue;
         pthread_mutex_lock(&job->lock);
-        pthread_cond_broadcast(&job->changed);
+        tow_job_note_moves(job);
+        if (answered)
+            pthread_cond_broadcast(&job->changed);
         pthread_mutex_unlock(&job->lock);
     }
     tow_conn_close(destination);

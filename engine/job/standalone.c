@@ -31,6 +31,23 @@ static tow_link_t *connect_side(const tow_options_t *options, const char *side, 
     return made;
 }
 
+/* Both, before either is dialled. */
+static bool try_uris(const tow_options_t *options, const tow_sink_t *sink, tow_error_t *error)
+{
+    static const char *const sides[] = {"source", "destination"};
+    bool ok = true;
+
+    for (size_t i = 0; ok && i < sizeof sides / sizeof *sides; i++) {
+        char *uri;
+
+        if (!tow_options_uri(options, sides[i], &uri, error))
+            return false;
+        ok = tow_options_try_uri(uri, sides[i], tow_options_uri_option(options, sides[i]), sink, error);
+        free(uri);
+    }
+    return ok;
+}
+
 /* What one comparison on its own needs. */
 typedef struct {
     tow_link_t *source, *destination;
@@ -230,7 +247,7 @@ bool tow_verify_watched(const tow_options_t *options, const tow_verify_watch_t *
     run->watch = watch;
     run->stop = tow_stop_new();
     run->filter = tow_filter_new();
-    ok = tow_options_filter(options, run->filter, error) &&
+    ok = tow_options_filter(options, run->filter, error) && try_uris(options, &sink, error) &&
          (run->source = connect_side(options, "source", sink, run->stop, error)) &&
          (run->destination = connect_side(options, "destination", sink, run->stop, error));
     ok = ok && check_sides(run, tow_options_flag(options, "repair"), error);

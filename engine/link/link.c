@@ -6,7 +6,9 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/memory.h"
+#include "engine/link/driver.h"
 #include "engine/link/internal.h"
+#include "engine/link/uri.h"
 
 enum {
     CONNECT_MS = 10000,
@@ -14,13 +16,6 @@ enum {
     SOCKET_MS = 60000,
     HEARTBEAT_MS = 2000   /* so long it may go on without a primary that is there again */
 };
-
-static void initialize(void)
-{
-    mongoc_init();
-    /* The driver would write to stderr by itself; our errors tell what happened. */
-    mongoc_log_set_handler(NULL, NULL);
-}
 
 static void default_int(mongoc_uri_t *uri, const char *name, int32_t value)
 {
@@ -61,16 +56,6 @@ static bool check_pem(tow_link_t *link, tow_error_t *error)
                             link->side, path);
 }
 
-/* An @ in a password that is not encoded makes the driver take the rest of the password for a host,
- * which would then stand in messages. */
-static bool is_ambiguous(const char *text)
-{
-    const char *first = strchr(text, '@'), *options = strchr(text, '?');
-    const char *second = first ? strchr(first + 1, '@') : NULL;
-
-    return second && (!options || second < options);
-}
-
 /* The driver takes a single host for the only one there is, unless it is told otherwise: no election would be
  * followed (1.23 mongoc-topology.c). */
 static void discover(tow_link_t *link)
@@ -87,15 +72,9 @@ static void discover(tow_link_t *link)
 
 static bool parse(tow_link_t *link, const char *text, tow_error_t *error)
 {
-    bson_error_t driver;
-
-    link->uri = is_ambiguous(text) ? NULL : mongoc_uri_new_with_error(text, &driver);
+    link->uri = tow_uri_read(text, link->side, NULL, error);
     if (!link->uri)
-        return tow_fail(error, TOW_ERROR_OPTION,
-                        "the URI of the %s is malformed; expected mongodb://[user:password@]host"
-                        "[:port][,…]/[?options], with characters such as @ : / %% in user and "
-                        "password percent-encoded",
-                        link->side);
+        return false;
     default_int(link->uri, MONGOC_URI_CONNECTTIMEOUTMS, CONNECT_MS);
     link->connect_ms =
         mongoc_uri_get_option_as_int32(link->uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, CONNECT_MS);
@@ -156,13 +135,12 @@ static void add_hint(tow_error_t *error)
 
 tow_link_t *tow_link_new(const char *uri, const tow_link_options_t *options, tow_error_t *error)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
     tow_link_t *link = tow_alloc(sizeof *link);
     bson_error_t driver;
     tow_conn_t *conn = NULL;
     bool ok;
 
-    pthread_once(&once, initialize);
+    tow_driver_enter();
     link->options = *options;
     atomic_store(&link->answered_ms, tow_now_ms());
     snprintf(link->side, sizeof link->side, "%s", options->side);
@@ -181,6 +159,7 @@ tow_link_t *tow_link_new(const char *uri, const tow_link_options_t *options, tow
         ok = tow_facts_read(link, conn, error);
         tow_conn_close(conn);
     }
+    tow_driver_tell(&link->options.sink);
     if (!ok && link->discovers && error->code == TOW_ERROR_UNREACHABLE)
         add_hint(error);
     if (!ok) {
@@ -202,6 +181,7 @@ void tow_link_destroy(tow_link_t *link)
     bson_destroy(&link->gossip);
     free(link->hosts);
     free(link);
+    tow_driver_leave();
 }
 
 const tow_facts_t *tow_link_facts(const tow_link_t *link)

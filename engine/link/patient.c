@@ -8,6 +8,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/memory.h"
 #include "engine/base/thread.h"
+#include "engine/link/driver.h"
 #include "engine/link/internal.h"
 
 enum {
@@ -107,6 +108,7 @@ static void *run(void *data)
         mongoc_client_session_destroy(patient->session);
     mongoc_client_pool_push(patient->pool, patient->client);
     mongoc_client_pool_destroy(patient->pool);
+    tow_driver_leave();
     pthread_cond_destroy(&patient->changed);
     pthread_mutex_destroy(&patient->lock);
     free(patient);
@@ -128,6 +130,7 @@ tow_patient_t *tow_patient_new(const tow_link_t *link, tow_error_t *error)
         free(patient);
         return NULL;
     }
+    tow_driver_enter(); /* it may outlive its link */
     mongoc_client_pool_set_error_api(patient->pool, MONGOC_ERROR_API_VERSION_2);
     patient->client = mongoc_client_pool_pop(patient->pool);
     pthread_mutex_init(&patient->lock, NULL);

@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "engine/base/clock.h"
+#include "engine/link/driver.h"
 #include "engine/link/internal.h"
 
 enum { WARN_EACH_MS = 1000, FIRST_WAIT_MS = 50, MOST_WAIT_MS = 5000, DOUBLINGS = 7 };
@@ -16,6 +17,7 @@ bool tow_backoff(tow_link_t *link, unsigned attempt, int64_t deadline_ms)
     int64_t wait_ms;
     struct timespec pause;
 
+    tow_driver_tell(&link->options.sink); /* what it says of the failure */
     if (most_ms > MOST_WAIT_MS)
         most_ms = MOST_WAIT_MS;
     wait_ms =

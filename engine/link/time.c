@@ -3,6 +3,7 @@
  * Nothing here needs a role beyond those that reading data needs, and nothing writes to data: a shard that
  * is asked for something after a time that it has not reached writes a no-op into its oplog by itself. */
 #include "engine/base/clock.h"
+#include "engine/link/driver.h"
 #include "engine/link/internal.h"
 #include "engine/link/reply.h"
 #include "engine/link/versions.h"
@@ -122,6 +123,7 @@ bool tow_link_poll_time(tow_conn_t *conn, tow_optime_t *out, tow_error_t *error)
         note_primary(conn);
         tow_link_note_time(link, *out);
     }
+    tow_driver_tell(&link->options.sink);
     return ok;
 }
 

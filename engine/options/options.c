@@ -116,6 +116,8 @@ static const tow_option_t table[] = {
      "with --wait: wait no longer than this, and end with exit status 19"},
     {"tls-ca", "TOWLINE_TLS_CA", TOW_OPTION_STRING, "FILE", "", "", "status pause resume extend cutover cancel",
      "speak TLS with the control server, whose certificate this one (PEM) signed"},
+    {"quiet", "TOWLINE_QUIET", TOW_OPTION_FLAG, "", "", "false", "run check plan verify",
+     "-q: print no tables; with run and verify short for --progress none --log-level warning"},
     {"progress", "TOWLINE_PROGRESS", TOW_OPTION_CHOICE, "", "bar|json|none", "bar", "run verify",
      "progress on stdout: a bar, one line of JSON a second, or nothing"},
     {"summary", "TOWLINE_SUMMARY", TOW_OPTION_STRING, "FILE", "", "", "run",

@@ -6,6 +6,7 @@
 
 #include "engine/base/duration.h"
 #include "engine/base/memory.h"
+#include "engine/link/uri.h"
 #include "engine/options/options.h"
 
 bool tow_options_flag(const tow_options_t *options, const char *name)
@@ -53,6 +54,28 @@ bool tow_options_filter(const tow_options_t *options, tow_filter_t *filter, tow_
     return true;
 }
 
+const char *tow_options_uri_option(const tow_options_t *options, const char *side)
+{
+    bool source = !strcmp(side, "source");
+
+    if (tow_options_is_set(options, source ? "source-file" : "destination-file"))
+        return source ? "source-file" : "destination-file";
+    return source ? "source" : "destination";
+}
+
+bool tow_options_try_uri(const char *uri, const char *side, const char *option, const tow_sink_t *sink,
+                         tow_error_t *error)
+{
+    char *unheeded;
+
+    if (!tow_uri_try(uri, side, &unheeded, error))
+        return tow_fail_context(error, "--%s", option);
+    if (unheeded)
+        tow_emit(sink, TOW_LEVEL_WARNING, "uri", "--%s: %s", option, unheeded);
+    free(unheeded);
+    return true;
+}
+
 static char *text(const tow_options_t *options, const char *name)
 {
     const char *value = tow_options_get(options, name, 0);
@@ -65,6 +88,8 @@ bool tow_config_read(const tow_options_t *options, tow_config_t *config, tow_err
     if (!tow_options_uri(options, "source", &config->source_uri, error) ||
         !tow_options_uri(options, "destination", &config->destination_uri, error))
         return false;
+    config->source_option = tow_options_uri_option(options, "source");
+    config->destination_option = tow_options_uri_option(options, "destination");
     config->name = text(options, "job");
     config->spool = text(options, "spool");
     config->listen = text(options, "listen");

@@ -151,7 +151,12 @@ def connections(scenario, pair):
         expect(scenario, report, "open_files", "pass")
     with scenario.case("malformed URI"):
         report = look(scenario, "mongodb://u:%s@" % SECRET, destination)
-        expect_failure(scenario, report, "source_uri", "option", "malformed")
+        expect_failure(scenario, report, "source_uri", "option", "malformed", "Empty hostname")
+    with scenario.case("unknown options of a URI are named; a misspelt security option fails"):
+        join = "&" if "?" in destination else "/?"
+        report = look(scenario, "mongodb://127.0.0.1:1/?ssll=true", destination.rstrip("/") + join + "hartbeat=1")
+        expect_failure(scenario, report, "source_uri", "option", "ssll", "leave it out")
+        expect(scenario, report, "destination_uri", "warning", "unknown option hartbeat")
     with scenario.case("standalone source"), untouched(scenario, pair.destination):
         alone = scenario.server(standalone=True)
         report = look(scenario, alone.uri, destination)

@@ -109,7 +109,7 @@ def reference(scenario):
             return done.stdout.split()
 
         scenario.expect(sorted(complete("towline", "")) == sorted(verbs), complete("towline", ""))
-        scenario.expect(complete("towline", "ver") == ["verify"], complete("towline", "ver"))
+        scenario.expect(complete("towline", "veri") == ["verify"], complete("towline", "veri"))
         scenario.expect(complete("towline", "run", "--cutover", "m") == ["manual"],
                         complete("towline", "run", "--cutover", "m"))
         found = complete("towline", "run", "--wo")
@@ -122,8 +122,48 @@ def reference(scenario):
         scenario.expect(towline("completion", "fish").returncode == EXIT["option"], "fish was taken")
 
 
+def conventions(scenario):
+    """What every program of its kind understands."""
+    version = towline("--version").stdout
+    with scenario.case("the version has three names"):
+        scenario.expect(re.fullmatch(r"towline \d+\.\d+\.\d+\S*\n", version), version)
+        for word in ("-V", "version"):
+            done = towline(word)
+            scenario.expect((done.returncode, done.stdout) == (0, version), "%s: %s" % (word, done.stdout))
+    with scenario.case("help VERB is VERB --help"):
+        for verb in ("run", "check", "version"):
+            done = towline("help", verb)
+            scenario.expect(done.returncode == 0 and done.stdout == towline(verb, "--help").stdout, done.stdout)
+        scenario.expect(towline("help", "help").stdout == towline("--help").stdout, "help help")
+        done = towline("help", "rnu")
+        scenario.expect(done.returncode == EXIT["option"] and "towline run?" in done.stderr, done.stderr)
+    with scenario.case("a misspelt verb is understood, another is not guessed at"):
+        for word, meant in (("chek", "check"), ("stauts", "status"), ("cut-over", "cutover"), ("verfy", "verify")):
+            done = towline(word)
+            scenario.expect(done.returncode == EXIT["option"] and not done.stdout and
+                            "unknown verb '%s'; did you mean towline %s?" % (word, meant) in done.stderr, done.stderr)
+        for word in ("frobnicate", "compute", "rx"):
+            done = towline(word)
+            scenario.expect(done.returncode == EXIT["option"] and "did you mean" not in done.stderr and
+                            "see towline --help" in done.stderr, done.stderr)
+    nowhere = ["--source", "mongodb://127.0.0.1:%d/?serverSelectionTimeoutMS=300" % free_port(), "--destination",
+               "mongodb://127.0.0.1:%d/?serverSelectionTimeoutMS=300" % free_port()]
+    with scenario.case("-q: a failure is one line, and nothing else is said"):
+        for words in (["run", "--listen", "none"], ["check"], ["plan"], ["verify"]):
+            for quiet in ("-q", "--quiet"):
+                done = towline(*words, quiet, *nowhere)
+                scenario.expect(done.returncode == EXIT["unreachable"] and not done.stdout, done.stdout)
+                lines = [line for line in done.stderr.splitlines() if "warning" not in line.lower()]
+                scenario.expect(len(lines) == 1 and lines[0].startswith("towline: "), done.stderr)
+        done = towline("check", "-q", "--json", *nowhere)
+        scenario.expect('"checks"' in done.stdout, "JSON that was asked for is missing: " + done.stdout)
+        done = towline("run", "-q", "--log-level", "info", "--listen", "none", *nowhere)
+        scenario.expect(" info " in done.stderr, "a level that was asked for is not heeded: " + done.stderr)
+
+
 def main():
     with Scenario(__doc__) as scenario:
+        conventions(scenario)
         precedence(scenario)
         mongosync(scenario, scenario.pair())
         reference(scenario)

@@ -89,6 +89,22 @@ def bad_options(scenario, pair):
         done = run("mongodb://user:hunter2@", destination)
         scenario.expect(done.returncode == EXIT["option"], "exit status %d" % done.returncode)
         scenario.expect("hunter2" not in done.stdout + done.stderr, "the password is printed")
+    nowhere = "mongodb://127.0.0.1:%d/" % free_port()
+    for name, uri, words in (("a port", "mongodb://127.0.0.1:99999/", ("port 99999",)),
+                             ("a misspelt security option", "mongodb://127.0.0.1/?ssll=true", ("ssll", "ssl"))):
+        for side, arguments in (("source", ["--source", uri, "--destination", nowhere]),
+                                ("destination", ["--source", nowhere, "--destination", uri])):
+            with scenario.case("bad URI, before anything is dialled: %s of the %s" % (name, side)):
+                for verb in (["run", "--listen", "none"], ["verify"]):
+                    began = time.monotonic()
+                    done = towline(*verb, *arguments)
+                    expect_exit(scenario, done, "option", "--" + side, "the URI of the " + side, *words)
+                    scenario.expect(time.monotonic() - began < 3, "it took %.1f s" % (time.monotonic() - began))
+                    scenario.expect("Summary" not in done.stdout, done.stdout)
+    with scenario.case("an option that the driver does not know is named in the log"):
+        done = run(source + "&hartbeat=1" if "?" in source else source + "/?hartbeat=1", nowhere +
+                   "?serverSelectionTimeoutMS=300")
+        scenario.expect("unknown option hartbeat" in done.stderr, done.stderr)
     with scenario.case("source-file that does not exist is named"):
         done = towline("run", "--source-file", "/no/such/file", "--destination", destination)
         expect_exit(scenario, done, "option", "/no/such/file")
@@ -102,6 +118,10 @@ def unreachable(scenario, pair):
             done = run(*uris)
             expect_exit(scenario, done, "unreachable", side)
             scenario.expect("hunter2" not in done.stderr, "the password is printed")
+    with scenario.case("unreachable: no table of zeros"):
+        done = towline("run", "--source", nowhere, "--destination", destination, "--listen", "none")
+        expect_exit(scenario, done, "unreachable", "source")
+        scenario.expect("Summary" not in done.stdout and " 0 " not in done.stdout, done.stdout)
     with scenario.case("unreachable: a name that does not resolve"):
         done = run("mongodb://no-such-host.invalid/?serverSelectionTimeoutMS=2000", destination)
         expect_exit(scenario, done, "unreachable", "source")
@@ -249,6 +269,9 @@ def verify(scenario, pair):
                         % (done.returncode, done.stderr[-300:]))
         with open(report_file, encoding="utf-8") as file:
             scenario.expect(json.load(file)["equal"] is True, "the report says not equal")
+    with scenario.case("verify -q: no table"):
+        done = towline(*command, "-q")
+        scenario.expect((done.returncode, done.stdout) == (0, ""), done.stdout)
     last = len(rows) - 1
     proof = pair.destination.client["proof"]
     proof["content"].update_one({"_id": last // 2}, {"$set": {"n": -1}})

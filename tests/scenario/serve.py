@@ -386,6 +386,8 @@ def access(scenario, pair):
                     scenario.expect(status == 401, "%s %s with '%s': %d" % (method, path, given, status))
             for path in ("/", "/healthz"):
                 scenario.expect(made.request("GET", path, headers={"Authorization": ""})[0] == 200, path)
+            status = made.request("GET", "/readyz", headers={"Authorization": ""})[0]
+            scenario.expect(status == 503, "/readyz before a job: %d" % status)
         with scenario.case("pages of other sites are refused, its own is not"):
             own = "http://127.0.0.1:%d" % made.port
             for headers, status in (({"Origin": "http://evil.example"}, 403), ({"Origin": "null"}, 403),

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""signals.py: SIGTERM and SIGINT stop a job within five seconds in every phase, and the same command
+"""signals.py: SIGTERM, SIGINT and SIGHUP stop a job within five seconds in every phase, and the same command
 goes on; a second signal ends it at once; a server that does not answer keeps nobody waiting.
 """
 import os
 import pathlib
 import signal
+import subprocess
 import sys
 import time
 
@@ -14,7 +15,7 @@ sys.dont_write_bytecode = True
 from pymongo.errors import AutoReconnect
 
 import corpus
-from job import EXIT, JobError
+from job import EXIT, JobError, binary, clean_environment, free_port
 from scenario import Scenario, scaled
 
 STOP_SECONDS = 5
@@ -97,7 +98,7 @@ def lease_given_back(scenario, pair):
     """A clean stop gives the lease back: the next start waits for nobody."""
     job = scenario.job(pair, name="lease")
     job.wait_in_sync()
-    stop_with(scenario, job, signal.SIGTERM)
+    stop_with(scenario, job, signal.SIGHUP)  # as when a session is cut off
     state = pair.destination.client["towline_lease"]["job"].find_one({"_id": "job"})
     scenario.expect(not state.get("lease"), "the lease is still there: %s" % state)
     began = time.monotonic()
@@ -122,6 +123,43 @@ def hanging_server(scenario, pair, side):
     job.start()
     job.finish()
     scenario.expect_equal(pair)
+
+
+def kept_from_hangups(scenario, pair):
+    """nohup: a process that was started to ignore SIGHUP goes on, and stops by another signal."""
+    words = [binary(), "serve", "--listen", "127.0.0.1:%d" % free_port(), "--no-token"]
+    for ignored in (True, False):
+        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=clean_environment(),
+                              preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored
+                                                               else signal.SIG_DFL)) as process:
+            process.stdout.readline()
+            process.send_signal(signal.SIGHUP)
+            try:
+                ended = process.wait(1 if ignored else STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                ended = None
+            scenario.expect(ended is None if ignored else ended == 0, "ignored %s: %s" % (ignored, ended))
+            process.terminate()
+            scenario.expect(process.wait(STOP_SECONDS) == 0, "SIGTERM: %s" % process.returncode)
+
+
+def says_resumable(scenario, pair):
+    """^C ends with one line that says how to go on, and without a table."""
+    words = [binary(), "run", "--source", pair.source.uri, "--destination", pair.destination.uri, "--job", "interrupted",
+             "--cutover", "manual", "--listen", "none", "--spool", scenario.folder()]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          env=clean_environment()) as process:
+        log = ""
+        while "phase: copying" not in log:
+            line = process.stderr.readline()
+            scenario.expect(line, "it ended: " + log)
+            log += line
+        process.send_signal(signal.SIGINT)
+        out, said = process.communicate(timeout=20)
+    scenario.expect(process.returncode == EXIT["interrupted"], "exit status %d" % process.returncode)
+    scenario.expect(said.splitlines()[-1] == "towline: stopped, resumable: run the same command again to go on", said)
+    scenario.expect("phase: stopped, resumable" in said and "phase: failed" not in said, said)
+    scenario.expect("Summary" not in out and "towline_interrupted: the same command goes on" in out, out)
 
 
 def second_signal(scenario, pair):
@@ -149,6 +187,8 @@ def main():
                  ("a stop gives the lease back", lease_given_back),
                  ("a hanging source", lambda s, p: hanging_server(s, p, "source")),
                  ("a hanging destination", lambda s, p: hanging_server(s, p, "destination")),
+                 ("a hangup stops, but for nohup", kept_from_hangups),
+                 ("a stopped job says that it is resumable", says_resumable),
                  ("a second signal ends at once", second_signal)]
         for name, case in cases:
             pair = scenario.pair()

@@ -4,14 +4,17 @@ cutover is accepted meanwhile, and one that had been accepted is called off. The
 import contextlib
 import pathlib
 import signal
+import subprocess
 import sys
 import time
+import types
+import urllib.error
 import urllib.request
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 sys.dont_write_bytecode = True
 
-from job import EXIT, ApiError, token, towline
+from job import EXIT, ApiError, binary, clean_environment, free_port, token, towline
 from proxy import Proxied
 from scenario import Scenario, wait_until
 
@@ -24,6 +27,15 @@ def metric(job, name):
     with urllib.request.urlopen(request, timeout=5) as answer:
         lines = answer.read().decode().splitlines()
     return next(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("towline_%s{" % name))
+
+
+def ready(job):
+    """Status and text of /readyz, asked without a token."""
+    try:
+        with urllib.request.urlopen("http://127.0.0.1:%d/readyz" % job.port, timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
 
 
 @contextlib.contextmanager
@@ -40,6 +52,8 @@ def shown(scenario, pair, job, side):
         look(scenario, job, side)
     now = job.wait_in_sync()
     scenario.expect(now[side]["silentMs"] == 0 and metric(job, side + "_up") == 1, str(now[side]))
+    wait_until("readiness", lambda: ready(job) == (200, "ready: the job is in-sync\n"), WITHIN)
+    wait_until("the floor's move", lambda: time.time() - metric(job, "last_progress_timestamp") < 3, WITHIN)
 
 
 def look(scenario, job, side):
@@ -54,6 +68,9 @@ def look(scenario, job, side):
     scenario.expect(refused.returncode == EXIT["not-in-sync"] and "has not answered" in refused.stderr,
                     "cutover: %d %s" % (refused.returncode, refused.stderr))
     scenario.expect(time.monotonic() - began < WITHIN + 2, "it took %.1f s" % (time.monotonic() - began))
+    status, text = ready(job)
+    scenario.expect(status == 503 and text.startswith("not ready: the %s has not answered for " % side),
+                    "/readyz: %d %s" % (status, text))
     later = job.now()
     scenario.expect(later[side]["silentMs"] > now[side]["silentMs"], "the silence does not grow")
 
@@ -93,6 +110,28 @@ def silent_at_the_look(scenario, pair):
     sides.close()
 
 
+def stalled_unwatched(scenario, pair):
+    """The time of the last move is that of the move, not of the scrape that sees it: nobody asks in between."""
+    words = [binary(), "run", "--source", pair.source.uri, "--destination", pair.destination.uri, "--job", "unwatched",
+             "--cutover", "manual", "--progress", "none", "--spool", scenario.folder(), "--listen"]
+    job = types.SimpleNamespace(port=free_port())
+    with subprocess.Popen(words + ["127.0.0.1:%d" % job.port], stderr=subprocess.PIPE, text=True,
+                          env=clean_environment()) as process:
+        try:
+            while "phase: in-sync" not in (line := process.stderr.readline()):
+                scenario.expect(line, "it ended")
+            metric(job, "last_progress_timestamp")
+            time.sleep(3)  # the idle source's floor moves each second
+            with stopped(pair.source):
+                began = time.time()
+                time.sleep(4)
+                moved = metric(job, "last_progress_timestamp")
+            scenario.expect(began - 3 < moved < began + 2, "it moved %.1f s after the stop" % (moved - began))
+        finally:
+            process.terminate()
+            process.communicate(timeout=20)
+
+
 def main():
     with Scenario(__doc__) as scenario:
         pair = scenario.pair()
@@ -111,6 +150,9 @@ def main():
             pair.source.client["data"]["a"].insert_one({"_id": "after"})
             job.finish()
             scenario.expect_equal(pair)
+        with scenario.case("the time of a stall is known though nobody asked"):
+            scenario.reset(pair.destination)
+            stalled_unwatched(scenario, pair)
         with scenario.case("a source that falls silent while its oplog is looked at"):
             silent_at_the_look(scenario, pair)
 

@@ -335,6 +335,58 @@ static void json_knows_no_locale(void **state)
         skip();
 }
 
+static char warned[1000];
+
+static void keep_warning(void *data, tow_level_t level, const char *name, const char *message)
+{
+    if (level == TOW_LEVEL_WARNING)
+        snprintf(warned, sizeof warned, "%s: %s", name, message);
+}
+
+static tow_job_t *job_between(const char *source, const char *destination_option, const char *destination)
+{
+    tow_options_t *options = tow_options_new();
+    tow_error_t error;
+    tow_job_t *job;
+
+    assert_true(tow_options_set(options, "source", source, &error));
+    assert_true(tow_options_set(options, destination_option, destination, &error));
+    job = tow_job_new(options, &error);
+    assert_non_null(job);
+    tow_job_on_event(job, keep_warning, NULL);
+    tow_options_destroy(options);
+    return job;
+}
+
+static void starts_not(tow_job_t *job, const char *message)
+{
+    tow_error_t error;
+
+    assert_false(tow_job_start(job, &error));
+    assert_int_equal(error.code, TOW_ERROR_OPTION);
+    assert_non_null(strstr(error.message, message));
+    assert_false(job->supervisor.started); /* nothing was dialled */
+    tow_job_destroy(job);
+}
+
+static void both_uris_are_read_before_anything_is_dialled(void **state)
+{
+    static const char *const fine = "mongodb://127.0.0.1:1/";
+    char path[] = "/tmp/towline-uri-XXXXXX";
+    int file = mkstemp(path);
+
+    starts_not(job_between("mongodb://h:99999/", "destination", fine),
+               "--source: the URI of the source is malformed: port 99999");
+    starts_not(job_between(fine, "destination", "mongodb://h/?ssll=true"),
+               "--destination: the URI of the destination has an unknown option, ssll");
+    assert_string_equal(warned, "");
+    assert_int_equal(dprintf(file, "mongodb://h/?tls=maybe\n"), 23);
+    starts_not(job_between("mongodb://h/?timeoutMS=5", "destination-file", path), "--destination-file: the URI of the");
+    assert_string_equal(warned, "uri: --source: unknown option timeoutMS is ignored");
+    close(file);
+    unlink(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -345,6 +397,7 @@ int main(void)
         cmocka_unit_test(a_listener_may_ask_the_job),
         cmocka_unit_test(a_message_that_was_cut_is_json_all_the_same),
         cmocka_unit_test(json_knows_no_locale),
+        cmocka_unit_test(both_uris_are_read_before_anything_is_dialled),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

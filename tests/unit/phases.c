@@ -96,11 +96,29 @@ static void estimate_of_a_cutover(void **state)
     free(job);
 }
 
+/* What an alert on a stall looks at: standing still keeps the time, whichever of both moved last. */
+static void the_last_move_is_of_floor_or_copy(void **state)
+{
+    tow_moves_t moves = {0};
+
+    tow_moves_saw(&moves, 0, 0, 1000);
+    assert_int_equal(moves.wall_ms, 1000); /* from here on it could move */
+    tow_moves_saw(&moves, 0, 0, 2000);
+    assert_int_equal(moves.wall_ms, 1000);
+    tow_moves_saw(&moves, 0, 7, 3000);
+    assert_int_equal(moves.wall_ms, 3000);
+    tow_moves_saw(&moves, TOW_OPTIME(5, 1), 7, 4000);
+    assert_int_equal(moves.wall_ms, 4000);
+    tow_moves_saw(&moves, TOW_OPTIME(5, 1), 7, 5000);
+    assert_int_equal(moves.wall_ms, 4000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(moves), cmocka_unit_test(lag),
                                        cmocka_unit_test(behind_since_before_we_looked),
                                        cmocka_unit_test(estimates),
+                                       cmocka_unit_test(the_last_move_is_of_floor_or_copy),
                                        cmocka_unit_test(estimate_of_a_cutover)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);

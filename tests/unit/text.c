@@ -95,10 +95,28 @@ static void no_error_and_no_event_holds_a_password(void **state)
     assert_string_equal(message, "mongodb://***@h/");
 }
 
+static void names_that_are_near(void **state)
+{
+    char endless[100] = "";
+
+    memset(endless, 'x', sizeof endless - 1);
+    assert_int_equal(tow_text_distance("check", "check"), 0);
+    assert_int_equal(tow_text_distance("chek", "check"), 1);
+    assert_int_equal(tow_text_distance("recheck", "check"), 2);
+    assert_int_equal(tow_text_distance("checkk", "check"), 1);
+    assert_int_equal(tow_text_distance("chack", "CHECK"), 1);
+    assert_int_equal(tow_text_distance("chcek", "check"), 1);
+    assert_int_equal(tow_text_distance("run", "verify"), 5);
+    assert_int_equal(tow_text_distance("", "run"), 3);
+    assert_int_equal(tow_text_distance(endless, "run"), 99);
+    assert_true(tow_text_distance("run", endless) >= 48);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(foreign_text_has_no_effect),
                                        cmocka_unit_test(credentials_are_hidden),
+                                       cmocka_unit_test(names_that_are_near),
                                        cmocka_unit_test(no_error_and_no_event_holds_a_password)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
