@@ -194,8 +194,9 @@ def cutover(scenario, pair, job, by_verb):
             job.wait_in_sync()
             done = verb(job, "cutover", "--wait", "--timeout", "60s")
         scenario.expect(done.returncode == 0, "exit status %d: %s" % (done.returncode, done.stderr))
-        scenario.expect("done" in done.stdout and "done" in job.phases[-1:], done.stdout)
+        scenario.expect("done" in done.stdout, done.stdout)
         summary = job.wait_done()
+        scenario.expect("done" in job.phases[-1:], "the last phase is %s" % job.phases[-1:])
     else:
         summary = job.finish()
     scenario.expect(summary["state"] == "done", "state %s" % summary["state"])
