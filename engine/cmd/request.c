@@ -114,17 +114,16 @@ CURL *cmd_request(const tow_options_t *options, const char *path, const char *bo
 
 bool cmd_nobody_listens(const tow_options_t *options)
 {
-    struct curl_slist *headers;
-    int status;
-    CURL *curl = cmd_request(options, "progress", NULL, &headers, &status);
+    CURL *curl = curl_easy_init();
     CURLcode code;
+    char url[512];
 
-    if (!curl)
-        return false;
+    snprintf(url, sizeof url, "http://%s/", tow_options_get(options, "listen", 0));
+    curl_easy_setopt(curl, CURLOPT_URL, url);
+    curl_easy_setopt(curl, CURLOPT_NOPROXY, "*");
     curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MS);
-    curl_easy_setopt(curl, CURLOPT_CONNECT_ONLY, 1L);
+    curl_easy_setopt(curl, CURLOPT_CONNECT_ONLY, 1L); /* nothing is asked: it needs no token */
     code = curl_easy_perform(curl);
-    curl_slist_free_all(headers);
     curl_easy_cleanup(curl);
     return code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST;
 }
