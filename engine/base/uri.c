@@ -217,6 +217,8 @@ static char *copy_uri(const char *uri, bool marked)
         if (at && marked)
             tow_buffer_append(&out, "***@", 4);
         tow_buffer_append(&out, hosts, length + path);
+        if (at && !path && hosts[length]) /* an @ in what follows ends no password */
+            tow_buffer_append(&out, "/", 1);
         append_options(&out, hosts + length + path, marked);
     } else {
         tow_buffer_append(&out, "***", 3);

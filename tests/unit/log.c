@@ -111,7 +111,7 @@ static void a_log_that_nobody_reads_holds_up_nobody(void **state)
     assert_true(log.waiting.length <= WAITING_MOST);
     pthread_mutex_unlock(&log.lock);
     assert_int_equal(count_lines(ends[0], &lost) + lost, EVENTS);
-    assert_true(lost > 1000);
+    assert_true(lost > 0);
     cmd_log_event(&log, TOW_LEVEL_WARNING, "event", "after that it goes on");
     assert_int_equal(count_lines(ends[0], &lost), 1);
     end(&log);
