@@ -72,12 +72,17 @@ static const char *const harmless[] = {"appName",
 static const char *const plain =
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.,:/@+%~ ";
 
-bool tow_uri_is_option(const char *name, size_t length)
+bool tow_uri_is_one_of(const char *const *names, size_t count, const char *name, size_t length)
 {
-    for (size_t i = 0; i < sizeof harmless / sizeof *harmless; i++)
-        if (strlen(harmless[i]) == length && !strncasecmp(harmless[i], name, length))
+    for (size_t i = 0; i < count; i++)
+        if (strlen(names[i]) == length && !strncasecmp(names[i], name, length))
             return true;
     return false;
+}
+
+bool tow_uri_is_option(const char *name, size_t length)
+{
+    return tow_uri_is_one_of(harmless, sizeof harmless / sizeof *harmless, name, length);
 }
 
 static bool is_harmless(const char *name, size_t length, size_t value)

@@ -17,6 +17,8 @@ char *tow_uri_address(const char *uri);
 /* Of a page's address, whose path often is the secret: scheme and hosts, all else marked. */
 char *tow_uri_site(const char *url);
 
+/* Whether a name of that length is among them; a small letter is its large one. */
+bool tow_uri_is_one_of(const char *const *names, size_t count, const char *name, size_t length);
 /* Whether drivers know an option of that name, whose value is no secret. */
 bool tow_uri_is_option(const char *name, size_t length);
 

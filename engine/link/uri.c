@@ -38,10 +38,7 @@ static const char *const security[] = {"tls",
 
 static bool is_security(const char *name, size_t length)
 {
-    for (size_t i = 0; i < sizeof security / sizeof *security; i++)
-        if (strlen(security[i]) == length && !strncasecmp(security[i], name, length))
-            return true;
-    return false;
+    return tow_uri_is_one_of(security, sizeof security / sizeof *security, name, length);
 }
 
 static bool is_known(const char *name, size_t length)

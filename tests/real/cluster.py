@@ -152,6 +152,17 @@ def kill(scenario, job, kills):
         job.start()
 
 
+def cut_over(scenario, pair, job):
+    """The end of a job whose writers rest; how many seconds it took."""
+    job.wait_in_sync()
+    began = time.monotonic()
+    job.finish()
+    seconds = time.monotonic() - began
+    scenario.expect_equal(pair)
+    scenario.expect_no_state(pair, job)
+    return seconds
+
+
 def one_seed(scenario, seed):
     scenario.random.seed(seed)
     pair = Pair(scenario.server(cluster=True), scenario.server())
@@ -173,12 +184,7 @@ def one_seed(scenario, seed):
             load.stop()
             for worker in workers:
                 worker.stop()
-            job.wait_in_sync()
-            began = time.monotonic()
-            summary = job.finish()
-            seconds = time.monotonic() - began
-            scenario.expect_equal(pair)
-            scenario.expect_no_state(pair, job)
+            seconds = cut_over(scenario, pair, job)
             print("# cutover %.1f s; phases %s; peak %d MB, cpu %.1f s; %s; pens %s"
                   % (seconds, " ".join(job.phases), job.peak_bytes >> 20, job.cpu_seconds, mover.moves(),
                      "/".join("%d" % worker.done for worker in workers[:-1])), flush=True)
@@ -192,13 +198,14 @@ def one_seed(scenario, seed):
     scenario.stop_pair(pair)
 
 
-def main():
+def main(title, run):
+    """`run(scenario, seed)` for each of the seeds."""
     arguments = [("--seeds", dict(type=int, default=int(os.environ.get("SCENARIO_SEEDS", "1")), help="how many")),
                  ("--kills", dict(type=int, default=2, help="SIGKILLs of the engine"))]
-    with Scenario(__doc__, arguments) as scenario:
+    with Scenario(title, arguments) as scenario:
         for number in range(scenario.arguments.seeds):
-            one_seed(scenario, scenario.seed + number)
+            run(scenario, scenario.seed + number)
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, one_seed)

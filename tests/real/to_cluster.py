@@ -6,10 +6,8 @@ there. Needs a real mongod and mongos (TOWLINE_TEST_MONGOD, TOWLINE_TEST_MONGOS)
 
   --seeds N   so many seeds, each on fresh servers      --kills K   SIGKILLs of the engine in each
 """
-import os
 import pathlib
 import sys
-import time
 
 sys.path[:0] = [str(pathlib.Path(__file__).resolve().parents[1] / part) for part in ("lib", "scenario", "real")]
 sys.dont_write_bytecode = True
@@ -18,7 +16,7 @@ from pymongo import MongoClient
 
 import cluster
 from randomized import Load
-from scenario import Pair, Scenario
+from scenario import Pair
 
 FENCED = 2 ** 63 - 2  # the last number but one: no write with a smaller one takes effect any more
 
@@ -61,12 +59,7 @@ def one_seed(scenario, seed):
             job.wait_in_sync()
             expect_fenced(scenario, pair, old)
             load.stop()
-            job.wait_in_sync()
-            began = time.monotonic()
-            job.finish()
-            seconds = time.monotonic() - began
-            scenario.expect_equal(pair)
-            scenario.expect_no_state(pair, job)
+            seconds = cluster.cut_over(scenario, pair, job)
             print("# cutover %.1f s; %d sessions fenced on each shard; peak %d MB, cpu %.1f s"
                   % (seconds, len(old), job.peak_bytes >> 20, job.cpu_seconds), flush=True)
         finally:
@@ -76,13 +69,5 @@ def one_seed(scenario, seed):
     scenario.stop_pair(pair)
 
 
-def main():
-    arguments = [("--seeds", dict(type=int, default=int(os.environ.get("SCENARIO_SEEDS", "1")), help="how many")),
-                 ("--kills", dict(type=int, default=2, help="SIGKILLs of the engine"))]
-    with Scenario(__doc__, arguments) as scenario:
-        for number in range(scenario.arguments.seeds):
-            one_seed(scenario, scenario.seed + number)
-
-
 if __name__ == "__main__":
-    main()
+    cluster.main(__doc__, one_seed)

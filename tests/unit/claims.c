@@ -111,9 +111,32 @@ static void no_identity_is_no_proof(void **state)
 typedef struct {
     bench_t *bench;
     tow_copy_t *copy;
+    tow_stop_t *stop;
+    tow_conn_t *conn;
     tow_thread_t maker;
     atomic_bool there, made;
 } contended_t;
+
+static void begin_contended(contended_t *contended, double_hook_t hook)
+{
+    bench_t *bench = contended->bench = begin();
+    tow_copy_options_t options = {.destination = double_link(bench->server), .store = &bench->store,
+                                  .claims = bench->claims, .stop = tow_stop_new()};
+    tow_error_t error;
+
+    contended->stop = options.stop;
+    contended->copy = tow_copy_new(&options);
+    contended->conn = tow_conn_open(options.destination, &error);
+    double_hook(bench->server, hook, contended);
+}
+
+static void end_contended(contended_t *contended)
+{
+    tow_conn_close(contended->conn);
+    tow_copy_destroy(contended->copy);
+    tow_stop_destroy(contended->stop);
+    end(contended->bench);
+}
 
 static void *make_view(void *data)
 {
@@ -171,25 +194,16 @@ static bool keep_view(void *data, const char *database, const bson_t *command, b
 
 static void what_is_made_during_a_drop_stays_claimed(void **state)
 {
-    bench_t *bench = begin();
-    contended_t contended = {.bench = bench, .there = true};
-    tow_copy_options_t options = {.destination = double_link(bench->server), .store = &bench->store,
-                                  .claims = bench->claims, .stop = tow_stop_new()};
-    tow_conn_t *conn;
+    contended_t contended = {.there = true};
     tow_error_t error;
 
-    contended.copy = tow_copy_new(&options);
-    conn = tow_conn_open(options.destination, &error);
-    make(bench, "d.view", none);
-    double_hook(bench->server, keep_view, &contended);
-    assert_true(tow_copy_dropped(contended.copy, conn, "d", "view", &error));
+    begin_contended(&contended, keep_view);
+    make(contended.bench, "d.view", none);
+    assert_true(tow_copy_dropped(contended.copy, contended.conn, "d", "view", &error));
     tow_thread_join(&contended.maker);
     assert_true(contended.there);
-    assert_int_equal(tow_claims_of(bench->claims, "d.view", none), TOW_CLAIM_MADE);
-    tow_conn_close(conn);
-    tow_copy_destroy(contended.copy);
-    tow_stop_destroy(options.stop);
-    end(bench);
+    assert_int_equal(tow_claims_of(contended.bench->claims, "d.view", none), TOW_CLAIM_MADE);
+    end_contended(&contended);
 }
 
 /* The answer to its first create is lost. */
@@ -215,24 +229,15 @@ static bool lose_create(void *data, const char *database, const bson_t *command,
 
 static void what_a_late_create_makes_is_the_jobs(void **state)
 {
-    bench_t *bench = begin();
-    contended_t contended = {.bench = bench};
-    tow_copy_options_t options = {.destination = double_link(bench->server), .store = &bench->store,
-                                  .claims = bench->claims, .stop = tow_stop_new()};
-    tow_conn_t *conn;
+    contended_t contended = {.there = false};
     tow_error_t error;
 
-    contended.copy = tow_copy_new(&options);
-    conn = tow_conn_open(options.destination, &error);
-    double_hook(bench->server, lose_create, &contended);
+    begin_contended(&contended, lose_create);
     make_view(&contended);
-    assert_true(tow_copy_dropped(contended.copy, conn, "d", "view", &error));
-    assert_int_equal(tow_claims_of(bench->claims, "d.view", none), TOW_CLAIM_MAYBE);
-    assert_int_equal(tow_claims_of(bench->claims, "d.other", none), TOW_CLAIM_NONE);
-    tow_conn_close(conn);
-    tow_copy_destroy(contended.copy);
-    tow_stop_destroy(options.stop);
-    end(bench);
+    assert_true(tow_copy_dropped(contended.copy, contended.conn, "d", "view", &error));
+    assert_int_equal(tow_claims_of(contended.bench->claims, "d.view", none), TOW_CLAIM_MAYBE);
+    assert_int_equal(tow_claims_of(contended.bench->claims, "d.other", none), TOW_CLAIM_NONE);
+    end_contended(&contended);
 }
 
 int main(void)
