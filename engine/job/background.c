@@ -17,7 +17,7 @@ enum {
 
 static bool is_ended(tow_job_t *job)
 {
-    return atomic_load(&job->verifier_quit) || tow_stop_requested(job->sides.stop);
+    return atomic_load(&job->comparer.quit) || tow_stop_requested(job->sides.stop);
 }
 
 /* Pace ------------------------------------------------------------------------------------------*/
@@ -28,14 +28,14 @@ static bool pace(void *data, uint64_t bytes)
     tow_job_t *job = data;
     int64_t now = tow_now_ms(), free_ms;
 
-    pthread_mutex_lock(&job->lock);
-    free_ms = tow_pace_take(&job->pace, bytes, tow_link_ping_ms(job->sides.source), now);
-    while (!is_ended(job) && (job->phase != TOW_PHASE_IN_SYNC || free_ms > (now = tow_now_ms())))
-        tow_condition_wait(&job->changed, &job->lock,
-                           job->phase == TOW_PHASE_IN_SYNC && free_ms < now + REST_MS
+    pthread_mutex_lock(&job->control.lock);
+    free_ms = tow_pace_take(&job->comparer.pace, bytes, tow_link_ping_ms(job->sides.source), now);
+    while (!is_ended(job) && (job->control.phase != TOW_PHASE_IN_SYNC || free_ms > (now = tow_now_ms())))
+        tow_condition_wait(&job->control.changed, &job->control.lock,
+                           job->control.phase == TOW_PHASE_IN_SYNC && free_ms < now + REST_MS
                                ? free_ms
                                : tow_now_ms() + REST_MS);
-    pthread_mutex_unlock(&job->lock);
+    pthread_mutex_unlock(&job->control.lock);
     return !is_ended(job);
 }
 
@@ -55,19 +55,19 @@ bool tow_job_settle(void *data, tow_error_t *error)
 
 static void written(void *data, const char *database, const char *collection, tow_value_t id)
 {
-    tow_track_touch(((tow_job_t *)data)->track, database, collection, id, TOW_TRACK_DESTINATION);
+    tow_track_touch(((tow_job_t *)data)->comparer.track, database, collection, id, TOW_TRACK_DESTINATION);
 }
 
 static void gone(void *data, const char *database, const char *collection)
 {
-    tow_track_gone(((tow_job_t *)data)->track, database, collection);
+    tow_track_gone(((tow_job_t *)data)->comparer.track, database, collection);
 }
 
 static void gap(void *data, const char *why)
 {
     tow_job_t *job = data;
 
-    tow_track_reset(job->track);
+    tow_track_reset(job->comparer.track);
     tow_emit(&job->sides.sink, TOW_LEVEL_INFO, "verify_reset",
              "everything is compared again: the destination's stream of changes says '%s'", why);
 }
@@ -86,10 +86,10 @@ static void open_watch(tow_job_t *job)
     tow_watch_t *watch;
     tow_error_t error;
 
-    if (atomic_load(&job->watch))
+    if (atomic_load(&job->comparer.watch))
         return;
-    watch = tow_watch_new(&options, job->watch_token, &error);
-    atomic_store(&job->watch, watch);
+    watch = tow_watch_new(&options, job->comparer.watch_token, &error);
+    atomic_store(&job->comparer.watch, watch);
     if (!watch)
         tow_emit(
             &job->sides.sink, TOW_LEVEL_WARNING, "watch_failed",
@@ -101,20 +101,20 @@ tow_track_t *tow_job_watched_track(tow_job_t *job)
 {
     enum { WAIT_MS = 10000 };
 
-    if (!job->watch || !tow_watch_wait(job->watch, WAIT_MS))
+    if (!job->comparer.watch || !tow_watch_wait(job->comparer.watch, WAIT_MS))
         return NULL;
-    return job->track;
+    return job->comparer.track;
 }
 
 bool tow_job_verify_again(tow_job_t *job, tow_error_t *error)
 {
     bool runs;
 
-    pthread_mutex_lock(&job->lock);
-    runs = job->verifier_started && job->track && !tow_phase_is_final(job->phase);
+    pthread_mutex_lock(&job->control.lock);
+    runs = job->comparer.started && job->comparer.track && !tow_phase_is_final(job->control.phase);
     if (runs)
-        tow_track_reset(job->track);
-    pthread_mutex_unlock(&job->lock);
+        tow_track_reset(job->comparer.track);
+    pthread_mutex_unlock(&job->control.lock);
     return runs ? true
                 : tow_fail(error, TOW_ERROR_STATE,
                            "no verification runs in the background: it does while a job with a manual "
@@ -127,34 +127,32 @@ static void take_report(tow_job_t *job, tow_verify_report_t *report, tow_optime_
 {
     tow_track_totals_t totals;
 
-    tow_track_totals(job->track, &totals);
+    tow_track_totals(job->comparer.track, &totals);
     tow_job_tell_differences(job, report);
-    pthread_mutex_lock(&job->lock);
-    if (report->equal && !totals.open && floor > job->verified_time)
-        job->verified_time = floor;
-    if (job->online)
-        tow_verify_report_merge(job->online, report, job->config.max_differences);
+    pthread_mutex_lock(&job->control.lock);
+    if (report->equal && !totals.open && floor > job->comparer.verified_time)
+        job->comparer.verified_time = floor;
+    if (job->comparer.online)
+        tow_verify_report_merge(job->comparer.online, report, job->config.max_differences);
     else
-        job->online = report;
-    if (job->online != report)
+        job->comparer.online = report;
+    if (job->comparer.online != report)
         tow_verify_report_destroy(report);
-    pthread_mutex_unlock(&job->lock);
+    pthread_mutex_unlock(&job->control.lock);
 }
 
 static bool compare_once(tow_job_t *job, tow_error_t *error)
 {
     tow_verify_options_t options;
     tow_verify_report_t *report;
-    tow_optime_t floor = tow_ledger_floor_time(job->ledger);
+    tow_optime_t floor = tow_ledger_floor_time(job->flow.ledger);
 
-    tow_job_verify_options(job, job->track, &options);
+    tow_job_verify_options(job, job->comparer.track, &options);
     options.workers = 1;
     options.settle = tow_job_settle;
     options.pace = pace;
     options.documents_only = true;
-    atomic_store(&job->verified_documents, 0);
-    atomic_store(&job->verified_bytes, 0);
-    atomic_store(&job->verify_total, 0);
+    tow_comparer_begin(&job->comparer);
     if (!tow_verify_run(&options, &report, error))
         return false;
     take_report(job, report, floor);
@@ -170,11 +168,11 @@ static void *verifier(void *data)
         int64_t began = tow_now_ms();
         tow_error_t error;
 
-        pthread_mutex_lock(&job->lock);
+        pthread_mutex_lock(&job->control.lock);
         while (!is_ended(job) &&
-               (job->phase != TOW_PHASE_IN_SYNC || tow_now_ms() < began + wait_ms))
-            tow_condition_wait(&job->changed, &job->lock, tow_now_ms() + REST_MS);
-        pthread_mutex_unlock(&job->lock);
+               (job->control.phase != TOW_PHASE_IN_SYNC || tow_now_ms() < began + wait_ms))
+            tow_condition_wait(&job->control.changed, &job->control.lock, tow_now_ms() + REST_MS);
+        pthread_mutex_unlock(&job->control.lock);
         if (is_ended(job))
             break;
         open_watch(job);
@@ -199,14 +197,14 @@ bool tow_job_verifies_online(const tow_job_t *job)
 bool tow_job_start_verifier(tow_job_t *job, tow_error_t *error)
 {
     /* A cutover that is called off early has not ended it. */
-    if (!tow_job_verifies_online(job) || job->verifier.started)
+    if (!tow_job_verifies_online(job) || job->comparer.thread.started)
         return true;
-    job->pace = tow_pace_new(job->config.verify_rate);
-    if (!tow_thread_start(&job->verifier, "verifier", verifier, job, error))
+    job->comparer.pace = tow_pace_new(job->config.verify_rate);
+    if (!tow_thread_start(&job->comparer.thread, "verifier", verifier, job, error))
         return false;
-    pthread_mutex_lock(&job->lock);
-    job->verifier_started = true;
-    pthread_mutex_unlock(&job->lock);
+    pthread_mutex_lock(&job->control.lock);
+    job->comparer.started = true;
+    pthread_mutex_unlock(&job->control.lock);
     return true;
 }
 
@@ -214,12 +212,12 @@ void tow_job_end_verifier(tow_job_t *job)
 {
     bool started;
 
-    pthread_mutex_lock(&job->lock);
-    started = job->verifier_started;
-    job->verifier_started = false; /* nobody asks it for anything any more */
+    pthread_mutex_lock(&job->control.lock);
+    started = job->comparer.started;
+    job->comparer.started = false; /* nobody asks it for anything any more */
     if (started)
-        atomic_store(&job->verifier_quit, true);
-    pthread_cond_broadcast(&job->changed);
-    pthread_mutex_unlock(&job->lock);
-    tow_thread_join(&job->verifier);
+        atomic_store(&job->comparer.quit, true);
+    pthread_cond_broadcast(&job->control.changed);
+    pthread_mutex_unlock(&job->control.lock);
+    tow_thread_join(&job->comparer.thread);
 }

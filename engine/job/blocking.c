@@ -32,22 +32,11 @@ static bool set_block(tow_job_t *job, bool on, tow_error_t *error)
     return ok;
 }
 
-static bool store_block(tow_job_t *job, bool on, tow_error_t *error)
-{
-    bson_t fields = BSON_INITIALIZER;
-    bool ok;
-
-    bson_append_bool(&fields, "writesBlocked", -1, on);
-    ok = tow_store_set(job->store, &fields, error);
-    bson_destroy(&fields);
-    return ok;
-}
-
 static void note_block(tow_job_t *job, bool on)
 {
-    pthread_mutex_lock(&job->lock);
-    job->writes_blocked = on;
-    pthread_mutex_unlock(&job->lock);
+    pthread_mutex_lock(&job->control.lock);
+    job->journal.writes_blocked = on;
+    pthread_mutex_unlock(&job->control.lock);
 }
 
 /* There is none. Where that cannot be stored the next process lifts it once more. */
@@ -56,13 +45,13 @@ static void forget_block(tow_job_t *job)
     tow_error_t error;
 
     note_block(job, false);
-    if (!store_block(job, false, &error))
+    if (!tow_journal_set_flag(&job->journal, TOW_FLAG_WRITES_BLOCKED, false, &error))
         tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "checkpoint_failed", "%s", error.message);
 }
 
 bool tow_job_block_writes(tow_job_t *job, tow_error_t *error)
 {
-    if (!tow_may_block_writes(job->sides.source, error) || !store_block(job, true, error))
+    if (!tow_may_block_writes(job->sides.source, error) || !tow_journal_set_flag(&job->journal, TOW_FLAG_WRITES_BLOCKED, true, error))
         return false;
     note_block(job, true);
     if (!set_block(job, true, error)) {
@@ -80,7 +69,7 @@ void tow_job_leave_block(tow_job_t *job)
 {
     tow_error_t error;
 
-    if (job->writes_blocked && !store_block(job, false, &error))
+    if (job->journal.writes_blocked && !tow_journal_set_flag(&job->journal, TOW_FLAG_WRITES_BLOCKED, false, &error))
         tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "checkpoint_failed", "%s", error.message);
 }
 
@@ -89,9 +78,9 @@ void tow_job_unblock_writes(tow_job_t *job)
     tow_error_t error;
     bool blocked;
 
-    pthread_mutex_lock(&job->lock);
-    blocked = job->writes_blocked;
-    pthread_mutex_unlock(&job->lock);
+    pthread_mutex_lock(&job->control.lock);
+    blocked = job->journal.writes_blocked;
+    pthread_mutex_unlock(&job->control.lock);
     if (!blocked)
         return;
     if (!set_block(job, false, &error) && error.server_code != TOW_CODE_COMMAND_NOT_FOUND) {
@@ -99,7 +88,7 @@ void tow_job_unblock_writes(tow_job_t *job)
                  "the source still takes no writes, and that could not be lifted: %s; run " LIFT
                  " there",
                  error.message);
-        tow_job_remains_add(job,
+        tow_outcome_remains(&job->outcome,
                             "writes to the source are still blocked; lift it there with " LIFT);
         return;
     }

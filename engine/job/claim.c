@@ -44,7 +44,7 @@ static int by_ns(const void *key, const void *item)
 /* Whether the checks saw this very namespace, so that its being dropped was announced. */
 static bool was_checked(const tow_job_t *job, const tow_collection_info_t *info)
 {
-    const tow_catalog_t *there = &job->in_the_way;
+    const tow_catalog_t *there = &job->checked.in_the_way;
     const tow_collection_info_t *found =
         there->count ? bsearch(info->ns, there->items, there->count, sizeof *there->items, by_ns)
                      : NULL;
@@ -99,8 +99,8 @@ bool tow_job_claim(tow_job_t *job, tow_error_t *error)
     if (ok)
         items = choose(job, conn, &catalog, &count, error);
     ok = items && check_all(job, items, count, error) &&
-         tow_store_record_cleared(job->store, items, count, error) &&
-         drop_all(job, conn, items, count, error) && tow_store_begin(job->store, error);
+         tow_store_record_cleared(job->journal.store, items, count, error) &&
+         drop_all(job, conn, items, count, error) && tow_store_begin(job->journal.store, error);
     free(items);
     tow_catalog_clear(&catalog);
     tow_conn_close(conn);

@@ -5,6 +5,19 @@
 
 enum { TRACKED_BYTES = 16 << 20 };
 
+void tow_comparer_clear(tow_comparer_t *comparer)
+{
+    tow_verify_report_destroy(comparer->report);
+    tow_verify_report_destroy(comparer->online);
+}
+
+void tow_comparer_begin(tow_comparer_t *comparer)
+{
+    atomic_store(&comparer->verified_documents, 0);
+    atomic_store(&comparer->verified_bytes, 0);
+    atomic_store(&comparer->verify_total, 0);
+}
+
 /* Everything that the source had is on the destination: what still differs does not come of delay.
  */
 static bool settle(void *data, tow_error_t *error)
@@ -16,7 +29,7 @@ bool tow_job_repair(void *data, const char *database, const char *collection,
                     const tow_value_t *ids, uint32_t count, bool anew, tow_error_t *error)
 {
     tow_job_t *job = data;
-    tow_repairing_t with = {job->namespaces, job->copy, job->replay, job->sides.stop};
+    tow_repairing_t with = {job->flow.namespaces, job->flow.copy, job->flow.replay, job->sides.stop};
 
     return tow_repair_with(&with, database, collection, ids, count, anew, error);
 }
@@ -62,11 +75,11 @@ void tow_job_verify_options(tow_job_t *job, tow_track_t *track, tow_verify_optio
                                   .mode = job->config.verify_mode,
                                   .repair = job->config.verify_repair ? tow_job_repair : NULL,
                                   .settle = settle,
-                                  .claims = job->claims,
+                                  .claims = job->journal.claims,
                                   .sharding_aside = true, /* the copy does not shard */
                                   .ttl_held_off = true,   /* until it was compared */
                                   .data = job,
-                                  .documents = &job->verified_documents,
-                                  .bytes = &job->verified_bytes,
-                                  .total_documents = &job->verify_total};
+                                  .documents = &job->comparer.verified_documents,
+                                  .bytes = &job->comparer.verified_bytes,
+                                  .total_documents = &job->comparer.verify_total};
 }

@@ -21,15 +21,15 @@ static bool keep_report(tow_job_t *job, tow_verify_report_t *report, tow_error_t
     for (uint32_t i = 0; !first && i < report->difference_count; i++)
         if (!report->differences[i].repaired)
             first = &report->differences[i];
-    pthread_mutex_lock(&job->lock);
-    if (job->online)
-        tow_verify_report_merge(report, job->online, job->config.max_differences);
-    tow_verify_report_destroy(job->report);
-    job->report = report;
+    pthread_mutex_lock(&job->control.lock);
+    if (job->comparer.online)
+        tow_verify_report_merge(report, job->comparer.online, job->config.max_differences);
+    tow_verify_report_destroy(job->comparer.report);
+    job->comparer.report = report;
     if (report->equal)
-        job->verified_time = job->stop_time;
+        job->comparer.verified_time = job->flow.stop_time;
     repaired = report->equal ? report->repaired_total : 0;
-    pthread_mutex_unlock(&job->lock);
+    pthread_mutex_unlock(&job->control.lock);
     if (repaired) {
         snprintf(message, sizeof message,
                  "the verification found %llu difference%s and repaired %s; the summary names them",
@@ -55,17 +55,17 @@ static bool keep_report(tow_job_t *job, tow_verify_report_t *report, tow_error_t
 /* Changes newer than that were read: the source was written to. */
 static bool wrote_since(tow_job_t *job, tow_optime_t time)
 {
-    return tow_tail_event_time(job->tail) > time;
+    return tow_tail_event_time(job->flow.tail) > time;
 }
 
 static void tell_late(tow_job_t *job)
 {
     bool told;
 
-    pthread_mutex_lock(&job->lock);
-    told = job->late_told;
-    job->late_told = true;
-    pthread_mutex_unlock(&job->lock);
+    pthread_mutex_lock(&job->control.lock);
+    told = job->control.late_told;
+    job->control.late_told = true;
+    pthread_mutex_unlock(&job->control.lock);
     if (!told)
         tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "late_writes",
                  "the source was written to after the cutover was confirmed: that is applied too, and "
@@ -74,7 +74,7 @@ static void tell_late(tow_job_t *job)
 
 static tow_finalized_t call_off(tow_job_t *job, tow_error_t *error)
 {
-    uint64_t late = tow_tail_late(job->tail);
+    uint64_t late = tow_tail_late(job->flow.tail);
 
     tow_fail(error, TOW_ERROR_NOT_IN_SYNC,
              "writes go on at the source: %llu since the confirmation; stop them and ask again "
@@ -89,7 +89,7 @@ static tow_finalized_t drain_quietly(tow_job_t *job, tow_error_t *error)
     int64_t until_ms = tow_now_ms() + LATE_MS;
 
     while (tow_job_drain(job, error)) {
-        if (!wrote_since(job, job->stop_time))
+        if (!wrote_since(job, job->flow.stop_time))
             return TOW_FINALIZE_DONE;
         tell_late(job);
         if (tow_now_ms() >= until_ms)
@@ -100,23 +100,12 @@ static tow_finalized_t drain_quietly(tow_job_t *job, tow_error_t *error)
 
 /* Finalizing ------------------------------------------------------------------------------------*/
 
-static bool store_ttl(tow_job_t *job, bool restored, tow_error_t *error)
-{
-    bson_t fields = BSON_INITIALIZER;
-    bool ok;
-
-    bson_append_bool(&fields, "ttlRestored", -1, restored);
-    ok = tow_store_set(job->store, &fields, error);
-    bson_destroy(&fields);
-    return ok;
-}
-
 bool tow_job_hold_off_ttl(tow_job_t *job, tow_error_t *error)
 {
-    if (!tow_copy_reconcile(job->copy, NULL, NULL, TOW_RECONCILE_ALONG, error) ||
-        !store_ttl(job, false, error))
+    if (!tow_copy_reconcile(job->flow.copy, NULL, NULL, TOW_RECONCILE_ALONG, error) ||
+        !tow_journal_set_flag(&job->journal, TOW_FLAG_TTL_RESTORED, false, error))
         return false;
-    job->ttl_restored = false;
+    job->journal.ttl_restored = false;
     return true;
 }
 
@@ -124,10 +113,10 @@ bool tow_job_hold_off_ttl(tow_job_t *job, tow_error_t *error)
  * sees. A process that comes after a kill has to know. */
 static bool restore_ttl(tow_job_t *job, tow_error_t *error)
 {
-    if (!store_ttl(job, true, error))
+    if (!tow_journal_set_flag(&job->journal, TOW_FLAG_TTL_RESTORED, true, error))
         return false;
-    job->ttl_restored = true;
-    return tow_copy_restore_ttl(job->copy, error);
+    job->journal.ttl_restored = true;
+    return tow_copy_restore_ttl(job->flow.copy, error);
 }
 
 /* While writes go on, documents that were read at different times may collide for a moment: a unique index that is
@@ -136,10 +125,10 @@ static tow_finalized_t reconcile_last(tow_job_t *job, tow_error_t *error)
 {
     int64_t until_ms = tow_now_ms() + LATE_MS;
 
-    while (!tow_copy_reconcile(job->copy, NULL, NULL, TOW_RECONCILE_LAST, error)) {
+    while (!tow_copy_reconcile(job->flow.copy, NULL, NULL, TOW_RECONCILE_LAST, error)) {
         tow_finalized_t result;
 
-        if (error->code != TOW_ERROR_INDEX || !wrote_since(job, job->stop_time))
+        if (error->code != TOW_ERROR_INDEX || !wrote_since(job, job->flow.stop_time))
             return TOW_FINALIZE_FAILED;
         result = tow_now_ms() < until_ms ? drain_quietly(job, error) : call_off(job, error);
         if (result != TOW_FINALIZE_DONE)
@@ -158,7 +147,7 @@ static tow_finalized_t reconcile(tow_job_t *job, tow_error_t *error)
         result = reconcile_last(job, error);
     if (result != TOW_FINALIZE_DONE)
         return result;
-    if (!tow_copy_finished(job->copy)) {
+    if (!tow_copy_finished(job->flow.copy)) {
         if (!tow_job_await_copy(job, true, error))
             return TOW_FINALIZE_FAILED;
         result = drain_quietly(job, error);
@@ -174,12 +163,12 @@ static tow_finalized_t reconcile(tow_job_t *job, tow_error_t *error)
 static bool copy_unstreamed(tow_job_t *job, tow_error_t *error)
 {
     uint32_t count;
-    tow_namespace_t **list = tow_namespaces_list(job->namespaces, &count);
+    tow_namespace_t **list = tow_namespaces_list(job->flow.namespaces, &count);
     bool found, any = false, ok = true;
 
     for (uint32_t i = 0; ok && i < count; i++)
         if (!tow_collection_is_streamed(list[i]->name)) {
-            ok = tow_copy_again(job->copy, list[i]->database, list[i]->name, &found, error);
+            ok = tow_copy_again(job->flow.copy, list[i]->database, list[i]->name, &found, error);
             any = true;
         }
     free(list);
@@ -190,12 +179,12 @@ static bool copy_unstreamed(tow_job_t *job, tow_error_t *error)
 static const char **list_copied(tow_job_t *job, size_t *out_count)
 {
     uint32_t count;
-    tow_namespace_t **list = tow_namespaces_list(job->namespaces, &count);
+    tow_namespace_t **list = tow_namespaces_list(job->flow.namespaces, &count);
     const char **names = tow_alloc((count + 1) * sizeof *names);
 
     *out_count = 0;
     for (uint32_t i = 0; i < count; i++)
-        if (list[i]->type == TOW_COLLECTION && tow_claims_has(job->claims, list[i]->ns))
+        if (list[i]->type == TOW_COLLECTION && tow_claims_has(job->journal.claims, list[i]->ns))
             names[(*out_count)++] = list[i]->ns;
     free(list);
     return names;
@@ -216,9 +205,7 @@ static bool verify(tow_job_t *job, const tow_filter_t *filter, tow_verify_report
     size_t count = 0;
     bool ok;
 
-    atomic_store(&job->verified_documents, 0);
-    atomic_store(&job->verified_bytes, 0);
-    atomic_store(&job->verify_total, 0);
+    tow_comparer_begin(&job->comparer);
     tow_job_begin_effort(job, TOW_EFFORT_VERIFY);
     tow_job_verify_options(job, filter ? NULL : tow_job_watched_track(job), &options);
     if (filter)
@@ -257,9 +244,9 @@ static tow_finalized_t finalize_once(tow_job_t *job, tow_verify_report_t **out_r
 
     tow_job_begin_effort(job, TOW_EFFORT_EVENTS);
     result = drain_quietly(job, error);
-    stop = job->stop_time;
+    stop = job->flow.stop_time;
     /* The floor of a new stream says nothing of what was lost with the one before. */
-    if (result == TOW_FINALIZE_DONE && atomic_load(&job->rollover) && !tow_job_resync(job, error))
+    if (result == TOW_FINALIZE_DONE && atomic_load(&job->flow.rollover) && !tow_job_resync(job, error))
         result = TOW_FINALIZE_FAILED;
     if (result == TOW_FINALIZE_DONE && !copy_unstreamed(job, error))
         result = TOW_FINALIZE_FAILED;
@@ -272,7 +259,7 @@ static tow_finalized_t finalize_once(tow_job_t *job, tow_verify_report_t **out_r
     /* The last look at the source comes behind the verification, which may take hours. */
     if (!verify_wanted(job, out_report, error) || !tow_job_drain(job, error))
         return TOW_FINALIZE_FAILED;
-    *out_late = wrote_since(job, stop) || atomic_load(&job->rollover);
+    *out_late = wrote_since(job, stop) || atomic_load(&job->flow.rollover);
     return TOW_FINALIZE_DONE;
 }
 
@@ -285,24 +272,24 @@ static void keep_repaired(tow_job_t *job, tow_verify_report_t *report)
         return;
     }
     tow_job_tell_differences(job, report);
-    pthread_mutex_lock(&job->lock);
-    if (job->online) {
-        tow_verify_report_merge(job->online, report, job->config.max_differences);
+    pthread_mutex_lock(&job->control.lock);
+    if (job->comparer.online) {
+        tow_verify_report_merge(job->comparer.online, report, job->config.max_differences);
         tow_verify_report_destroy(report);
     } else {
-        job->online = report;
+        job->comparer.online = report;
     }
-    pthread_mutex_unlock(&job->lock);
+    pthread_mutex_unlock(&job->control.lock);
 }
 
 /* Behind this the destination changes what the source does not, and the job ends. Decided under the lock:
  * who calls the cutover off comes before it, or is refused. */
 static bool pass_no_return(tow_job_t *job, tow_error_t *error)
 {
-    pthread_mutex_lock(&job->lock);
-    job->committed = job->cutover_wished;
-    pthread_mutex_unlock(&job->lock);
-    return job->committed || tow_job_stopped(job, error);
+    pthread_mutex_lock(&job->control.lock);
+    job->control.committed = job->control.cutover_wished;
+    pthread_mutex_unlock(&job->control.lock);
+    return job->control.committed || tow_job_stopped(job, error);
 }
 
 static tow_finalized_t finalize(tow_job_t *job, tow_error_t *error)
@@ -312,7 +299,7 @@ static tow_finalized_t finalize(tow_job_t *job, tow_error_t *error)
         bool late = false;
         tow_finalized_t result = finalize_once(job, &report, &late, error);
 
-        if (result == TOW_FINALIZE_DONE && tow_tail_late(job->tail))
+        if (result == TOW_FINALIZE_DONE && tow_tail_late(job->flow.tail))
             tell_late(job);
         if (result == TOW_FINALIZE_DONE && !late && !pass_no_return(job, error))
             result = TOW_FINALIZE_FAILED;
@@ -333,8 +320,8 @@ static tow_finalized_t finalize(tow_job_t *job, tow_error_t *error)
  * waiting for it later. */
 static bool await_builds(tow_job_t *job, tow_error_t *error)
 {
-    tow_copy_end_look(job->copy);
-    if (tow_copy_indexes_idle(job->copy))
+    tow_copy_end_look(job->flow.copy);
+    if (tow_copy_indexes_idle(job->flow.copy))
         return true;
     tow_emit(&job->sides.sink, TOW_LEVEL_INFO, "cutover_waits",
              "the cutover begins when the destination has built the indexes that are under way");
@@ -353,16 +340,16 @@ static tow_finalized_t begin_cutover(tow_job_t *job, tow_error_t *error)
         return TOW_FINALIZE_CALLED_OFF;
     if (!await_builds(job, error))
         return TOW_FINALIZE_FAILED;
-    pthread_mutex_lock(&job->lock);
-    if (!job->confirmed_ms) {
-        job->confirmed_ms = tow_now_ms();
-        job->confirmed_wall_ms = tow_wall_ms();
+    pthread_mutex_lock(&job->control.lock);
+    if (!job->control.confirmed_ms) {
+        job->control.confirmed_ms = tow_now_ms();
+        job->control.confirmed_wall_ms = tow_wall_ms();
     }
-    job->cutover = TOW_CUTOVER_FINALIZING;
-    job->late_writes = 0;
-    job->late_told = false;
-    blocks = job->block_wished || job->config.block_writes;
-    pthread_mutex_unlock(&job->lock);
+    job->control.step = TOW_CUTOVER_FINALIZING;
+    job->control.late_writes = 0;
+    job->control.late_told = false;
+    blocks = job->control.block_wished || job->config.block_writes;
+    pthread_mutex_unlock(&job->control.lock);
     tow_job_end_verifier(job);
     if (tow_job_interrupted(job)) {
         tow_job_stopped(job, error);
@@ -374,21 +361,21 @@ static tow_finalized_t begin_cutover(tow_job_t *job, tow_error_t *error)
                                                                     : TOW_FINALIZE_FAILED;
     if (!tow_job_source_time(job, &confirmed, error))
         return TOW_FINALIZE_FAILED;
-    tow_tail_count_late(job->tail, confirmed);
+    tow_tail_count_late(job->flow.tail, confirmed);
     return TOW_FINALIZE_DONE;
 }
 
 /* There is no cutover any more, but the memory of it; the lock is held. */
 static void forget(tow_job_t *job, const char *reason)
 {
-    job->attempt = (tow_attempt_t){.called_off_ms = tow_wall_ms(),
-                                   .confirmed_ms = job->confirmed_wall_ms,
-                                   .late_writes = job->late_writes};
-    snprintf(job->attempt.reason, sizeof job->attempt.reason, "%s", reason);
-    job->cutover = TOW_CUTOVER_NONE;
-    job->block_wished = false;
-    job->confirmed_ms = job->confirmed_wall_ms = 0;
-    job->called_off++;
+    job->control.attempt = (tow_attempt_t){.called_off_ms = tow_wall_ms(),
+                                   .confirmed_ms = job->control.confirmed_wall_ms,
+                                   .late_writes = job->control.late_writes};
+    snprintf(job->control.attempt.reason, sizeof job->control.attempt.reason, "%s", reason);
+    job->control.step = TOW_CUTOVER_NONE;
+    job->control.block_wished = false;
+    job->control.confirmed_ms = job->control.confirmed_wall_ms = 0;
+    job->control.called_off++;
 }
 
 /* Back to where the job was before the cutover: TTL held off, the source writable, comparing. */
@@ -397,16 +384,16 @@ static bool resume_sync(tow_job_t *job, const tow_error_t *reason, tow_error_t *
     tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "cutover_called_off", "the cutover is called off: %s",
              reason->message);
     tow_job_unblock_writes(job);
-    if (job->ttl_restored && !tow_job_hold_off_ttl(job, error))
+    if (job->journal.ttl_restored && !tow_job_hold_off_ttl(job, error))
         return false;
-    pthread_mutex_lock(&job->lock);
-    job->late_writes = tow_tail_late(job->tail);
-    tow_tail_count_late(job->tail, UINT64_MAX); /* none, until the next confirmation */
+    pthread_mutex_lock(&job->control.lock);
+    job->control.late_writes = tow_tail_late(job->flow.tail);
+    tow_tail_count_late(job->flow.tail, UINT64_MAX); /* none, until the next confirmation */
     forget(job, reason->message);
-    atomic_store(&job->verifier_quit, false);
-    job->cutover_wished = false;
-    job->stop_time = 0;
-    pthread_mutex_unlock(&job->lock);
+    atomic_store(&job->comparer.quit, false);
+    job->control.cutover_wished = false;
+    job->flow.stop_time = 0;
+    pthread_mutex_unlock(&job->control.lock);
     tow_job_move(job, TOW_PHASE_CATCHING_UP);
     tow_job_notify(job, "cutover_called_off", "the cutover was called off", reason->message);
     return tow_job_start_verifier(job, error);
@@ -416,9 +403,9 @@ void tow_job_forget_cutover(tow_job_t *job)
 {
     static const char reason[] = "it was asked for before the cutover began";
 
-    pthread_mutex_lock(&job->lock);
+    pthread_mutex_lock(&job->control.lock);
     forget(job, reason);
-    pthread_mutex_unlock(&job->lock);
+    pthread_mutex_unlock(&job->control.lock);
     tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "cutover_called_off", "the cutover is called off: %s", reason);
     tow_job_notify(job, "cutover_called_off", "the cutover was called off", reason);
 }

@@ -62,15 +62,15 @@ static int make_file(const tow_job_t *job)
 
 bool tow_job_reserve_done(tow_job_t *job, tow_error_t *error)
 {
-    off_t bytes = ROOM_BYTES + (off_t)ROOM_EACH * (off_t)job->survey.count;
+    off_t bytes = ROOM_BYTES + (off_t)ROOM_EACH * (off_t)job->checked.survey.count;
     int code;
 
-    job->done_file = make_file(job);
-    if (job->done_file < 0)
+    job->outcome.done_file = make_file(job);
+    if (job->outcome.done_file < 0)
         return tow_fail_errno(error, TOW_ERROR_SPOOL,
                               "the record of the job's end cannot be made in %s",
                               job->config.spool);
-    code = posix_fallocate(job->done_file, 0, bytes);
+    code = posix_fallocate(job->outcome.done_file, 0, bytes);
     if (!code)
         return true;
     return tow_fail(error, TOW_ERROR_SPOOL,
@@ -83,12 +83,12 @@ void tow_job_unreserve_done(tow_job_t *job)
 {
     char *path, *temporary;
 
-    if (job->done_file < 0)
+    if (job->outcome.done_file < 0)
         return;
     path = path_of(job);
     temporary = tow_format("%s.tmp", path);
-    close(job->done_file);
-    job->done_file = -1;
+    close(job->outcome.done_file);
+    job->outcome.done_file = -1;
     unlink(temporary);
     free(temporary);
     free(path);
@@ -113,17 +113,17 @@ static bool write_file(tow_job_t *job, const char *text, tow_error_t *error)
     size_t length = strlen(text);
     bool ok;
 
-    if (job->done_file < 0)
-        job->done_file = make_file(job);
-    ok = job->done_file >= 0 && write_all(job->done_file, text, length) &&
-         ftruncate(job->done_file, (off_t)length) == 0 && fsync(job->done_file) == 0 &&
+    if (job->outcome.done_file < 0)
+        job->outcome.done_file = make_file(job);
+    ok = job->outcome.done_file >= 0 && write_all(job->outcome.done_file, text, length) &&
+         ftruncate(job->outcome.done_file, (off_t)length) == 0 && fsync(job->outcome.done_file) == 0 &&
          rename(temporary, path) == 0 && sync_folder(job->config.spool);
     if (!ok) {
         tow_fail_errno(error, TOW_ERROR_SPOOL, "%s cannot be written", path);
         tow_job_unreserve_done(job);
     } else {
-        close(job->done_file);
-        job->done_file = -1;
+        close(job->outcome.done_file);
+        job->outcome.done_file = -1;
     }
     free(temporary);
     free(path);
@@ -149,7 +149,7 @@ static bool append_collections(tow_job_t *job, bson_t *out, tow_error_t *error)
         bson_t entry;
 
         if (info->type != TOW_COLLECTION ||
-            !tow_namespaces_find(job->namespaces, info->database, info->name))
+            !tow_namespaces_find(job->flow.namespaces, info->database, info->name))
             continue;
         bson_uint32_to_string(count++, &key, buffer, sizeof buffer);
         bson_append_document_begin(&list, key, -1, &entry);
@@ -223,10 +223,10 @@ static void append_summary(tow_job_t *job, bson_t *out)
     tow_json_put_text(&json, "state", "done");
     tow_json_end(&json);
     brief = tow_json_take(&json);
-    pthread_mutex_lock(&job->lock);
+    pthread_mutex_lock(&job->control.lock);
     bson_append_utf8(out, "summary", -1,
-                     strlen(job->summary_json) <= SUMMARY_MOST ? job->summary_json : brief, -1);
-    pthread_mutex_unlock(&job->lock);
+                     strlen(job->outcome.summary_json) <= SUMMARY_MOST ? job->outcome.summary_json : brief, -1);
+    pthread_mutex_unlock(&job->control.lock);
     free(brief);
 }
 
@@ -236,7 +236,7 @@ static bool mark_ended(tow_job_t *job, const bson_t *end, tow_error_t *error)
     bool ok;
 
     bson_append_document(&fields, "ended", -1, end);
-    ok = tow_store_set(job->store, &fields, error);
+    ok = tow_store_set(job->journal.store, &fields, error);
     bson_destroy(&fields);
     return ok;
 }
@@ -327,12 +327,12 @@ static void believe(tow_job_t *job, const bson_t *record)
     tow_json_end(&json);
     tow_emit(&job->sides.sink, TOW_LEVEL_INFO, "done_before",
              "done at %s by an earlier process, which ended before it said so", at);
-    pthread_mutex_lock(&job->lock);
-    job->told_before = true;
-    snprintf(job->reason, sizeof job->reason, "done at %.32s by an earlier process", at);
-    free(job->summary_json);
-    job->summary_json = tow_json_take(&json);
-    pthread_mutex_unlock(&job->lock);
+    pthread_mutex_lock(&job->control.lock);
+    job->outcome.told_before = true;
+    snprintf(job->outcome.reason, sizeof job->outcome.reason, "done at %.32s by an earlier process", at);
+    free(job->outcome.summary_json);
+    job->outcome.summary_json = tow_json_take(&json);
+    pthread_mutex_unlock(&job->control.lock);
 }
 
 /* *out_done: all of what it speaks of is there. Nothing of it is there: it is of another time. Some
@@ -381,10 +381,10 @@ static bool connect_both(tow_job_t *job, tow_error_t *error)
     source = tow_link_new(job->config.source_uri, &options, &ignored);
     options.side = "destination";
     destination = tow_link_new(job->config.destination_uri, &options, error);
-    pthread_mutex_lock(&job->lock);
+    pthread_mutex_lock(&job->control.lock);
     job->sides.source = source;
     job->sides.destination = destination;
-    pthread_mutex_unlock(&job->lock);
+    pthread_mutex_unlock(&job->control.lock);
     return destination != NULL;
 }
 
@@ -392,11 +392,11 @@ static void disconnect(tow_job_t *job)
 {
     tow_link_t *source, *destination;
 
-    pthread_mutex_lock(&job->lock);
+    pthread_mutex_lock(&job->control.lock);
     source = job->sides.source;
     destination = job->sides.destination;
     job->sides.source = job->sides.destination = NULL;
-    pthread_mutex_unlock(&job->lock);
+    pthread_mutex_unlock(&job->control.lock);
     tow_link_destroy(source);
     tow_link_destroy(destination);
 }
@@ -415,8 +415,8 @@ static bool judge_file(tow_job_t *job, const bson_t *record, bool *out_done, tow
                  "%s is of another deployment, which had the same address", path);
     else if (ok)
         ok = judge(job, record, path, out_done, error);
-    job->end_recorded = ok && *out_done;
-    if (job->end_recorded && !tow_job_open_state(job, false))
+    job->outcome.end_recorded = ok && *out_done;
+    if (job->outcome.end_recorded && !tow_job_open_state(job, false))
         tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "state_kept",
                  "the job's database towline_%s could not be opened to be removed",
                  job->config.name);
@@ -453,7 +453,7 @@ bool tow_job_ended_before(tow_job_t *job, bool *out_ended, bool *out_done, tow_e
     uint32_t length;
     char *where = tow_format("the job's state, towline_%s,", job->config.name);
     tow_error_t problem;
-    bool ok = tow_store_get(job->store, &document, error);
+    bool ok = tow_store_get(job->journal.store, &document, error);
 
     *out_ended = *out_done = false;
     if (ok && bson_iter_init_find(&iter, &document, "ended") && BSON_ITER_HOLDS_DOCUMENT(&iter)) {
@@ -463,7 +463,7 @@ bool tow_job_ended_before(tow_job_t *job, bool *out_ended, bool *out_done, tow_e
     if (*out_ended)
         ok = judge(job, &end, where, out_done, error);
     if (*out_done)
-        job->end_recorded = write_record(job, &end, &problem);
+        job->outcome.end_recorded = write_record(job, &end, &problem);
     bson_destroy(&document);
     free(where);
     return ok;
@@ -473,9 +473,9 @@ void tow_job_tell_late(tow_job_t *job)
 {
     bool told;
 
-    pthread_mutex_lock(&job->lock);
-    told = job->told;
-    pthread_mutex_unlock(&job->lock);
+    pthread_mutex_lock(&job->control.lock);
+    told = job->outcome.told;
+    pthread_mutex_unlock(&job->control.lock);
     if (told)
         tow_job_told(job);
 }
@@ -485,10 +485,10 @@ void tow_job_told(tow_job_t *job)
     char *path = path_of(job);
     bool done;
 
-    pthread_mutex_lock(&job->lock);
-    job->told = true;
-    done = job->stopped && job->ok;
-    pthread_mutex_unlock(&job->lock);
+    pthread_mutex_lock(&job->control.lock);
+    job->outcome.told = true;
+    done = job->control.stopped && job->outcome.ok;
+    pthread_mutex_unlock(&job->control.lock);
     if (done)
         unlink(path);
     free(path);

@@ -27,10 +27,10 @@ static char *record_of(tow_job_t *job)
     tow_json_put_text(&out, "job", job->config.name);
     tow_json_put_text(&out, "listen", job->config.listen);
     tow_json_put_text(&out, "endedAt", at);
-    pthread_mutex_lock(&job->lock);
-    tow_json_put_integer(&out, "exitStatus", job->ok ? 0 : (int)job->error.code);
-    tow_json_put_json(&out, "summary", job->summary_json ? job->summary_json : "null");
-    pthread_mutex_unlock(&job->lock);
+    pthread_mutex_lock(&job->control.lock);
+    tow_json_put_integer(&out, "exitStatus", job->outcome.ok ? 0 : (int)job->outcome.error.code);
+    tow_json_put_json(&out, "summary", job->outcome.summary_json ? job->outcome.summary_json : "null");
+    pthread_mutex_unlock(&job->control.lock);
     tow_json_end(&out);
     return tow_json_take_line(&out);
 }
@@ -39,7 +39,7 @@ void tow_job_leave_end(tow_job_t *job)
 {
     char *path, *record;
 
-    if (!job->ok && job->error.code == TOW_ERROR_LEASE)
+    if (!job->outcome.ok && job->outcome.error.code == TOW_ERROR_LEASE)
         return; /* the job goes on in another process */
     path = path_of(job);
     record = record_of(job);

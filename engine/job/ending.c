@@ -57,15 +57,15 @@ static void remove_user(tow_job_t *job)
         tow_conn_unguarded(conn); /* the lease proved who we are, and is gone with the state */
     if (conn && find_user(conn, user, database, &error) &&
         drop_user(conn, user, database, &error)) {
-        pthread_mutex_lock(&job->lock);
-        job->user_removed = tow_format("%s@%s", user, database);
-        pthread_mutex_unlock(&job->lock);
+        pthread_mutex_lock(&job->outcome.lock);
+        job->outcome.user_removed = tow_format("%s@%s", user, database);
+        pthread_mutex_unlock(&job->outcome.lock);
         tow_emit(&job->sides.sink, TOW_LEVEL_INFO, "user_removed",
                  "removed user %s@%s of the destination", user, database);
     } else {
         tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "user_kept",
                  "the destination's user could not be removed: %s", error.message);
-        tow_job_remains_add(job,
+        tow_outcome_remains(&job->outcome,
                             "the destination's user%s%s; remove it there with "
                             "db.getSiblingDB(\"%s\").dropUser(\"%s\")",
                             *user ? " " : "", user, *database ? database : "DATABASE",
@@ -79,21 +79,21 @@ static void remove_user(tow_job_t *job)
 void tow_job_end_writers(tow_job_t *job)
 {
     tow_job_end_verifier(job);
-    if (job->replay)
-        tow_replay_end(job->replay);
-    if (job->copy)
-        tow_copy_end(job->copy);
+    if (job->flow.replay)
+        tow_replay_end(job->flow.replay);
+    if (job->flow.copy)
+        tow_copy_end(job->flow.copy);
 }
 
 /* The job turns out to be another process's, whatever this one believed. */
 static void lose(tow_job_t *job, const tow_error_t *error)
 {
-    pthread_mutex_lock(&job->lock);
-    job->ok = false;
-    job->error = *error;
-    job->cutover = TOW_CUTOVER_NONE;
-    snprintf(job->reason, sizeof job->reason, "%.*s", REASON_SIZE - 1, error->message);
-    pthread_mutex_unlock(&job->lock);
+    pthread_mutex_lock(&job->control.lock);
+    job->outcome.ok = false;
+    job->outcome.error = *error;
+    job->control.step = TOW_CUTOVER_NONE;
+    snprintf(job->outcome.reason, sizeof job->outcome.reason, "%.*s", REASON_SIZE - 1, error->message);
+    pthread_mutex_unlock(&job->control.lock);
 }
 
 /* A checkpoint that is being written comes before the drop: after it, it would make the database
@@ -102,10 +102,10 @@ static bool drop_database(tow_job_t *job, tow_error_t *error)
 {
     bool ok;
 
-    pthread_mutex_lock(&job->checkpoint_lock);
-    ok = tow_store_drop(job->store, error);
-    job->state_removed = ok;
-    pthread_mutex_unlock(&job->checkpoint_lock);
+    pthread_mutex_lock(&job->journal.lock);
+    ok = tow_store_drop(job->journal.store, error);
+    job->journal.state_removed = ok;
+    pthread_mutex_unlock(&job->journal.lock);
     return ok;
 }
 
@@ -117,19 +117,19 @@ static void drop_state(tow_job_t *job)
     tow_error_t error;
 
     tow_job_end_writers(job);
-    if (job->store && !drop_database(job, &error)) {
+    if (job->journal.store && !drop_database(job, &error)) {
         if (error.code == TOW_ERROR_LEASE) {
             lose(job, &error);
             return;
         }
         tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "state_kept",
                  "the job's database could not be removed: %s", error.message);
-        tow_job_remains_add(job,
+        tow_outcome_remains(&job->outcome,
                             "the job's database; remove it on the destination with "
                             "db.getSiblingDB(\"towline_%s\").dropDatabase()",
                             job->config.name);
     }
-    if (job->spool && !tow_spool_clear(job->spool, &error))
+    if (job->flow.spool && !tow_spool_clear(job->flow.spool, &error))
         tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "spool_kept", "%s", error.message);
 }
 
@@ -138,11 +138,11 @@ static void keep_state(tow_job_t *job)
     tow_error_t error;
 
     tow_job_end_writers(job);
-    if ((job->monitor.started && !tow_job_checkpoint(job, &error)) ||
-        !tow_job_save_window(job, &error) || !tow_store_release(job->store, &error))
+    if ((job->threads.monitor.started && !tow_job_checkpoint(job, &error)) ||
+        !tow_job_save_window(job, &error) || !tow_store_release(job->journal.store, &error))
         tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "checkpoint_failed", "%s", error.message);
-    if (!job->ok)
-        tow_job_remains_add(job,
+    if (!job->outcome.ok)
+        tow_outcome_remains(&job->outcome,
                             "the job's state, in the destination's database towline_%s: the same "
                             "command goes on from there",
                             job->config.name);
@@ -152,28 +152,27 @@ static void keep_state(tow_job_t *job)
 static void remove_done(tow_job_t *job)
 {
     tow_error_t error;
-    bool recorded = job->end_recorded;
+    bool recorded = job->outcome.end_recorded;
 
-    if (!job->told_before) {
-        pthread_mutex_lock(&job->lock);
+    if (!job->outcome.told_before) {
+        pthread_mutex_lock(&job->control.lock);
         tow_job_make_summary(job, TOW_PHASE_DONE);
-        pthread_mutex_unlock(&job->lock);
+        pthread_mutex_unlock(&job->control.lock);
     }
     tow_job_end_writers(job);
-    if (job->store && !job->told_before && !tow_job_record_done(job, &recorded, &error)) {
+    if (job->journal.store && !job->outcome.told_before && !tow_job_record_done(job, &recorded, &error)) {
         if (error.code == TOW_ERROR_LEASE) {
             lose(job, &error);
             return;
         }
         tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "end_not_recorded", "%s", error.message);
     }
-    if (recorded || !job->store) {
+    if (recorded || !job->journal.store) {
         drop_state(job);
         return;
     }
     keep_state(job);
-    tow_job_remains_add(
-        job,
+    tow_outcome_remains(&job->outcome,
         "the job's state, marked as ended, in the destination's database towline_%s: the "
         "same command removes it once the spool's folder can be written",
         job->config.name);
@@ -181,16 +180,16 @@ static void remove_done(tow_job_t *job)
 
 static void settle_done(tow_job_t *job)
 {
-    if (job->writes_blocked)
-        tow_job_remains_add(job, "writes to the source stay blocked; lift it there with "
+    if (job->journal.writes_blocked)
+        tow_outcome_remains(&job->outcome, "writes to the source stay blocked; lift it there with "
                                  "db.adminCommand({setUserWriteBlockMode: 1, global: false})");
-    if (job->config.keep_state && job->store) {
+    if (job->config.keep_state && job->journal.store) {
         tow_job_leave_block(job);
         keep_state(job);
     } else {
         remove_done(job);
     }
-    if (job->ok && job->config.remove_user && job->sides.destination)
+    if (job->outcome.ok && job->config.remove_user && job->sides.destination)
         remove_user(job);
 }
 
@@ -198,22 +197,22 @@ static void settle_cancelled(tow_job_t *job)
 {
     char *text = tow_job_remains(job);
 
-    tow_job_remains_add(job, "%s", text);
+    tow_outcome_remains(&job->outcome, "%s", text);
     free(text);
-    if (!job->store && !tow_job_open_state(job, false))
-        tow_job_remains_add(job, "the job's database towline_%s, which another process holds",
+    if (!job->journal.store && !tow_job_open_state(job, false))
+        tow_outcome_remains(&job->outcome, "the job's database towline_%s, which another process holds",
                             job->config.name);
-    if (job->store)
+    if (job->journal.store)
         tow_job_unblock_writes(job);
     drop_state(job);
 }
 
 static void settle_failed(tow_job_t *job)
 {
-    if (!job->store && (!tow_job_open_state(job, true) || !job->store))
+    if (!job->journal.store && (!tow_job_open_state(job, true) || !job->journal.store))
         return;
     tow_job_unblock_writes(job);
-    if (job->begun)
+    if (job->journal.begun)
         keep_state(job);
     else
         drop_state(job); /* nothing was written yet but that this process looked */
@@ -221,11 +220,11 @@ static void settle_failed(tow_job_t *job)
 
 void tow_job_settle_state(tow_job_t *job)
 {
-    if (job->ok)
+    if (job->outcome.ok)
         settle_done(job);
-    else if (job->error.code == TOW_ERROR_CANCELLED)
+    else if (job->outcome.error.code == TOW_ERROR_CANCELLED)
         settle_cancelled(job);
-    else if (job->error.code !=
+    else if (job->outcome.error.code !=
              TOW_ERROR_LEASE) /* else it is another process's, and so is a block */
         settle_failed(job);
     tow_job_unreserve_done(job);

@@ -22,11 +22,11 @@ void tow_job_begin_window(tow_job_t *job)
     char end[32];
     bool begun;
 
-    pthread_mutex_lock(&job->lock);
-    begun = tow_window_begin(&job->window, tow_wall_ms());
-    job->window_changed = job->window_changed || begun;
-    tow_wall_text(tow_window_end_ms(&job->window), end);
-    pthread_mutex_unlock(&job->lock);
+    pthread_mutex_lock(&job->control.lock);
+    begun = tow_window_begin(&job->control.window, tow_wall_ms());
+    job->control.window_changed = job->control.window_changed || begun;
+    tow_wall_text(tow_window_end_ms(&job->control.window), end);
+    pthread_mutex_unlock(&job->control.lock);
     if (begun) {
         char message[200];
 
@@ -38,31 +38,35 @@ void tow_job_begin_window(tow_job_t *job)
     }
 }
 
-bool tow_job_watch_window(tow_job_t *job, tow_error_t *error)
+void tow_job_warn_of_window(tow_job_t *job)
 {
     int64_t now = tow_wall_ms(), end_ms, left_ms;
     char end[32], left[32], message[200];
-    bool over, warns;
+    bool warns;
 
-    pthread_mutex_lock(&job->lock);
-    end_ms = tow_window_end_ms(&job->window);
-    left_ms = tow_window_left_ms(&job->window, now);
-    warns = tow_window_warns(&job->window, now);
-    /* Decided under the lock: an extension or a cutover comes before it, or is refused. */
-    over = tow_window_over(&job->window, now) && !job->cutover_wished;
-    job->expired = over;
-    pthread_mutex_unlock(&job->lock);
-    if (over)
-        return expire(end_ms, error);
-    if (warns) {
-        tow_wall_text(end_ms, end);
-        snprintf(message, sizeof message,
-                 "%s left until the sync stops at %s; cut over, or add time with towline extend",
-                 tow_duration_text((double)left_ms / 1000, left), end);
-        tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "window_low", "%s", message);
-        tow_job_notify(job, "window_low", "the window is nearly over", message);
-    }
-    return true;
+    pthread_mutex_lock(&job->control.lock);
+    end_ms = tow_window_end_ms(&job->control.window);
+    left_ms = tow_window_left_ms(&job->control.window, now);
+    warns = tow_window_warns(&job->control.window, now);
+    pthread_mutex_unlock(&job->control.lock);
+    if (!warns)
+        return;
+    tow_wall_text(end_ms, end);
+    snprintf(message, sizeof message,
+             "%s left until the sync stops at %s; cut over, or add time with towline extend",
+             tow_duration_text((double)left_ms / 1000, left), end);
+    tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "window_low", "%s", message);
+    tow_job_notify(job, "window_low", "the window is nearly over", message);
+}
+
+bool tow_job_expired(tow_job_t *job, tow_error_t *error)
+{
+    int64_t end_ms;
+
+    pthread_mutex_lock(&job->control.lock);
+    end_ms = tow_window_end_ms(&job->control.window);
+    pthread_mutex_unlock(&job->control.lock);
+    return expire(end_ms, error);
 }
 
 bool tow_job_extend(tow_job_t *job, int64_t seconds, tow_error_t *error)
@@ -76,15 +80,15 @@ bool tow_job_extend(tow_job_t *job, int64_t seconds, tow_error_t *error)
         return tow_fail(error, TOW_ERROR_OPTION,
                         "the window cannot be extended by %lld s; give 1 s to 3650 d",
                         (long long)seconds);
-    pthread_mutex_lock(&job->lock);
-    refused = tow_job_is_over(job) || job->cutover_wished || job->phase == TOW_PHASE_FINALIZING;
-    state = job->expired ? "expired; run it again with --extend" : tow_job_state_name(job);
+    pthread_mutex_lock(&job->control.lock);
+    refused = tow_job_is_over(job) || job->control.cutover_wished || job->control.phase == TOW_PHASE_FINALIZING;
+    state = job->control.expired ? "expired; run it again with --extend" : tow_job_state_name(job);
     if (!refused) {
-        tow_window_extend(&job->window, seconds * 1000, tow_wall_ms());
-        job->window_changed = true;
+        tow_window_extend(&job->control.window, seconds * 1000, tow_wall_ms());
+        job->control.window_changed = true;
     }
-    end_ms = tow_window_end_ms(&job->window);
-    pthread_mutex_unlock(&job->lock);
+    end_ms = tow_window_end_ms(&job->control.window);
+    pthread_mutex_unlock(&job->control.lock);
     if (refused)
         return tow_fail(error, TOW_ERROR_STATE, "cannot extend the window of a job that is %s",
                         state);
@@ -100,11 +104,11 @@ bool tow_job_save_window(tow_job_t *job, tow_error_t *error)
     tow_window_t window;
     bool changed, ok;
 
-    pthread_mutex_lock(&job->lock);
-    changed = job->window_changed;
-    window = job->window;
-    job->window_changed = false;
-    pthread_mutex_unlock(&job->lock);
+    pthread_mutex_lock(&job->control.lock);
+    changed = job->control.window_changed;
+    window = job->control.window;
+    job->control.window_changed = false;
+    pthread_mutex_unlock(&job->control.lock);
     if (!changed)
         return true;
     bson_append_int64(&fields, "windowExtraMs", -1, window.extra_ms);
@@ -113,12 +117,12 @@ bool tow_job_save_window(tow_job_t *job, tow_error_t *error)
         bson_append_date_time(&fields, "windowEnd", -1,
                               tow_window_end_ms(&window)); /* for people */
     }
-    ok = tow_store_set(job->store, &fields, error);
+    ok = tow_store_set(job->journal.store, &fields, error);
     bson_destroy(&fields);
     if (!ok) {
-        pthread_mutex_lock(&job->lock);
-        job->window_changed = true;
-        pthread_mutex_unlock(&job->lock);
+        pthread_mutex_lock(&job->control.lock);
+        job->control.window_changed = true;
+        pthread_mutex_unlock(&job->control.lock);
     }
     return ok;
 }
@@ -133,15 +137,15 @@ bool tow_job_restore_window(tow_job_t *job, const bson_t *document, tow_error_t 
         start_ms = bson_iter_date_time(&iter);
     if (bson_iter_init_find(&iter, document, "windowExtraMs") && BSON_ITER_HOLDS_NUMBER(&iter))
         extra_ms = bson_iter_as_int64(&iter);
-    pthread_mutex_lock(&job->lock);
-    asked_ms += job->window.extra_ms; /* by tow_job_extend, before what is stored was known */
-    tow_window_restore(&job->window, start_ms, extra_ms);
+    pthread_mutex_lock(&job->control.lock);
+    asked_ms += job->control.window.extra_ms; /* by tow_job_extend, before what is stored was known */
+    tow_window_restore(&job->control.window, start_ms, extra_ms);
     if (asked_ms) {
-        tow_window_extend(&job->window, asked_ms, now);
-        job->window_changed = true;
+        tow_window_extend(&job->control.window, asked_ms, now);
+        job->control.window_changed = true;
     }
-    over = job->expired = tow_window_over(&job->window, now);
-    end_ms = tow_window_end_ms(&job->window);
-    pthread_mutex_unlock(&job->lock);
+    over = job->control.expired = tow_window_over(&job->control.window, now);
+    end_ms = tow_window_end_ms(&job->control.window);
+    pthread_mutex_unlock(&job->control.lock);
     return over ? expire(end_ms, error) : true;
 }

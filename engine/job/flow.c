@@ -4,13 +4,19 @@
 
 enum { SETTLE_MS = 20 };
 
+void tow_flow_init(tow_flow_t *flow)
+{
+    flow->lag_ms = -1;
+    flow->oplog_headroom = -1;
+}
+
 static bool is_called_off(tow_job_t *job)
 {
     bool called_off;
 
-    pthread_mutex_lock(&job->lock);
-    called_off = job->phase == TOW_PHASE_FINALIZING && !job->cutover_wished;
-    pthread_mutex_unlock(&job->lock);
+    pthread_mutex_lock(&job->control.lock);
+    called_off = job->control.phase == TOW_PHASE_FINALIZING && !job->control.cutover_wished;
+    pthread_mutex_unlock(&job->control.lock);
     return called_off;
 }
 
@@ -45,24 +51,24 @@ bool tow_job_source_time(tow_job_t *job, tow_optime_t *out, tow_error_t *error)
 static bool is_settled(tow_job_t *job, tow_optime_t time, uint64_t idle)
 {
     bool passed =
-        tow_ledger_floor_time(job->ledger) > time && tow_tail_certain_time(job->tail) > time;
+        tow_ledger_floor_time(job->flow.ledger) > time && tow_tail_certain_time(job->flow.tail) > time;
     bool reached = !tow_link_facts(job->sides.source)->sharded &&
-                   tow_ledger_floor_time(job->ledger) >= time &&
-                   tow_tail_idle_replies(job->tail) >= idle + 2;
+                   tow_ledger_floor_time(job->flow.ledger) >= time &&
+                   tow_tail_idle_replies(job->flow.tail) >= idle + 2;
 
-    return (passed || reached) && tow_copy_finished(job->copy) &&
-           (passed || tow_replay_settled(job->replay));
+    return (passed || reached) && tow_copy_finished(job->flow.copy) &&
+           (passed || tow_replay_settled(job->flow.replay));
 }
 
 bool tow_job_wait_settled(tow_job_t *job, tow_optime_t time, bool (*ended)(tow_job_t *))
 {
-    uint64_t idle = tow_tail_idle_replies(job->tail);
+    uint64_t idle = tow_tail_idle_replies(job->flow.tail);
     bool settled = false;
 
-    atomic_fetch_add(&job->settling, 1);
+    atomic_fetch_add(&job->flow.settling, 1);
     while (!ended(job) && !(settled = is_settled(job, time, idle)))
-        tow_ledger_wait_floor(job->ledger, time + 1, SETTLE_MS);
-    atomic_fetch_sub(&job->settling, 1);
+        tow_ledger_wait_floor(job->flow.ledger, time + 1, SETTLE_MS);
+    atomic_fetch_sub(&job->flow.settling, 1);
     return settled;
 }
 
@@ -72,16 +78,16 @@ bool tow_job_drain(tow_job_t *job, tow_error_t *error)
 
     if (!tow_job_source_time(job, &now, error))
         return false;
-    tow_tail_hurry(job->tail, true);
-    pthread_mutex_lock(&job->lock);
-    job->stop_time = now;
-    pthread_mutex_unlock(&job->lock);
+    tow_tail_hurry(job->flow.tail, true);
+    pthread_mutex_lock(&job->control.lock);
+    job->flow.stop_time = now;
+    pthread_mutex_unlock(&job->control.lock);
     return tow_job_wait_settled(job, now, tow_job_interrupted) || tow_job_stopped(job, error);
 }
 
 static bool is_copied(tow_job_t *job, bool ranges)
 {
-    return (!ranges || tow_copy_finished(job->copy)) && tow_copy_indexes_idle(job->copy);
+    return (!ranges || tow_copy_finished(job->flow.copy)) && tow_copy_indexes_idle(job->flow.copy);
 }
 
 bool tow_job_await_copy(tow_job_t *job, bool ranges, tow_error_t *error)
@@ -89,9 +95,9 @@ bool tow_job_await_copy(tow_job_t *job, bool ranges, tow_error_t *error)
     while (!is_copied(job, ranges)) {
         if (tow_job_interrupted(job))
             return tow_job_stopped(job, error);
-        pthread_mutex_lock(&job->lock);
-        tow_condition_wait(&job->changed, &job->lock, tow_now_ms() + SETTLE_MS);
-        pthread_mutex_unlock(&job->lock);
+        pthread_mutex_lock(&job->control.lock);
+        tow_condition_wait(&job->control.changed, &job->control.lock, tow_now_ms() + SETTLE_MS);
+        pthread_mutex_unlock(&job->control.lock);
     }
     return true;
 }

@@ -29,7 +29,7 @@ static bool read_settled(tow_job_t *job, tow_gaps_t *out, tow_error_t *error)
 {
     tow_optime_t now;
 
-    if (!tow_copy_gaps(job->copy, out, error))
+    if (!tow_copy_gaps(job->flow.copy, out, error))
         return false;
     if (!out->lost.count)
         return true;
@@ -38,7 +38,7 @@ static bool read_settled(tow_job_t *job, tow_gaps_t *out, tow_error_t *error)
         return false;
     if (!tow_job_wait_settled(job, now, tow_job_interrupted))
         return tow_job_stopped(job, error);
-    return tow_copy_gaps(job->copy, out, error);
+    return tow_copy_gaps(job->flow.copy, out, error);
 }
 
 /* Asks for the first of them by name: what a list leaves out may still be there, or the user may no

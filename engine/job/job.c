@@ -10,8 +10,7 @@
 
 enum {
     IN_SYNC_LAG_MS = 2000,
-    TICK_MS = 20,
-    QUIET_MS = 1000 /* of the source, before a cutover that was called off is tried again */
+    TICK_MS = 20
 };
 
 const char *tow_version(void)
@@ -24,16 +23,12 @@ static void forward_event(void *data, tow_level_t level, const char *name, const
 {
     tow_job_t *job = data;
 
-    pthread_mutex_lock(&job->event_lock);
-    if ((!strcmp(name, "reconciled") || !strcmp(name, "rollover") ||
-         !strcmp(name, "foreign") || !strcmp(name, "left_out") ||
-         !strcmp(name, "cutover_called_off")) &&
-        job->note_count < sizeof job->notes / sizeof *job->notes)
-        job->notes[job->note_count++] = tow_strdup(message);
-    for (size_t i = 0; i < sizeof job->listeners / sizeof *job->listeners; i++)
-        if (job->listeners[i].fn)
-            job->listeners[i].fn(job->listeners[i].data, level, name, message);
-    pthread_mutex_unlock(&job->event_lock);
+    pthread_mutex_lock(&job->listeners.lock);
+    tow_outcome_note(&job->outcome, name, message);
+    for (size_t i = 0; i < sizeof job->listeners.items / sizeof *job->listeners.items; i++)
+        if (job->listeners.items[i].fn)
+            job->listeners.items[i].fn(job->listeners.items[i].data, level, name, message);
+    pthread_mutex_unlock(&job->listeners.lock);
 }
 
 static bool read_options(tow_job_t *job, const tow_options_t *options, tow_error_t *error)
@@ -46,7 +41,7 @@ static bool read_options(tow_job_t *job, const tow_options_t *options, tow_error
         !tow_options_filter(options, job->sides.filter, error))
         return false;
     job->sides.filter_text = tow_filter_text(job->sides.filter);
-    job->window = tow_window_new(job->config.window_ms);
+    job->control.window = tow_window_new(job->config.window_ms);
     return tow_notices_new(options, &job->sides.sink, &job->notices, error);
 }
 
@@ -65,18 +60,14 @@ tow_job_t *tow_job_new(const tow_options_t *options, tow_error_t *error)
 {
     tow_job_t *job = tow_alloc(sizeof *job);
 
-    make_event_lock(&job->event_lock);
-    pthread_mutex_init(&job->checkpoint_lock, NULL);
-    pthread_mutex_init(&job->lock, NULL);
-    tow_condition_init(&job->changed);
+    make_event_lock(&job->listeners.lock);
     job->sides.sink = (tow_sink_t){forward_event, job};
     job->sides.stop = tow_stop_new();
-    job->late_stop = tow_stop_new();
-    job->done_file = -1;
-    bson_init(&job->ddl_token);
     job->sides.filter = tow_filter_new();
-    job->lag_ms = -1;
-    job->oplog_headroom = -1;
+    tow_control_init(&job->control);
+    tow_journal_init(&job->journal);
+    tow_flow_init(&job->flow);
+    tow_outcome_init(&job->outcome);
     if (!read_options(job, options, error)) {
         tow_job_destroy(job);
         return NULL;
@@ -88,35 +79,24 @@ void tow_job_destroy(tow_job_t *job)
 {
     if (!job)
         return;
-    if (job->supervisor.started) {
+    if (job->threads.supervisor.started) {
         tow_stop_request(job->sides.stop, NULL);
-        tow_thread_join(&job->supervisor);
+        tow_thread_join(&job->threads.supervisor);
         tow_job_told(job);
     }
     tow_notices_destroy(job->notices);
-    tow_survey_clear(&job->survey);
-    tow_catalog_clear(&job->in_the_way);
+    tow_checked_clear(&job->checked);
     tow_link_destroy(job->sides.source); /* takes the driver up to half a second: not before the end is told */
     tow_link_destroy(job->sides.destination);
-    for (uint32_t i = 0; i < job->note_count; i++)
-        free(job->notes[i]);
-    tow_verify_report_destroy(job->report);
-    tow_verify_report_destroy(job->online);
-    free(job->summary_json);
+    tow_outcome_clear(&job->outcome);
+    tow_comparer_clear(&job->comparer);
+    tow_journal_clear(&job->journal);
+    tow_control_clear(&job->control);
     tow_config_clear(&job->config);
-    for (uint32_t i = 0; i < job->remains_count; i++)
-        free(job->remains[i]);
-    free(job->user_removed);
     free(job->sides.filter_text);
     tow_filter_destroy(job->sides.filter);
     tow_stop_destroy(job->sides.stop);
-    tow_stop_destroy(job->late_stop);
-    bson_destroy(&job->ddl_token);
-    tow_namespaces_states_free(job->last_states, job->last_state_count);
-    pthread_cond_destroy(&job->changed);
-    pthread_mutex_destroy(&job->lock);
-    pthread_mutex_destroy(&job->checkpoint_lock);
-    pthread_mutex_destroy(&job->event_lock);
+    pthread_mutex_destroy(&job->listeners.lock);
     free(job);
 }
 
@@ -124,12 +104,12 @@ void tow_job_on_event(tow_job_t *job, tow_event_fn fn, void *data)
 {
     size_t i = 0;
 
-    pthread_mutex_lock(&job->event_lock);
-    while (i + 1 < sizeof job->listeners / sizeof *job->listeners && job->listeners[i].fn)
+    pthread_mutex_lock(&job->listeners.lock);
+    while (i + 1 < sizeof job->listeners.items / sizeof *job->listeners.items && job->listeners.items[i].fn)
         i++;
-    job->listeners[i].fn = fn;
-    job->listeners[i].data = data;
-    pthread_mutex_unlock(&job->event_lock);
+    job->listeners.items[i].fn = fn;
+    job->listeners.items[i].data = data;
+    pthread_mutex_unlock(&job->listeners.lock);
 }
 
 const char *tow_job_name(const tow_job_t *job)
@@ -137,139 +117,176 @@ const char *tow_job_name(const tow_job_t *job)
     return job->config.name;
 }
 
-/* Waits a tick, or until something is asked; enters and leaves a pause. False: the job stops. */
-static bool tick(tow_job_t *job)
-{
-    bool pause, paused;
-
-    pthread_mutex_lock(&job->lock);
-    tow_condition_wait(&job->changed, &job->lock, tow_now_ms() + TICK_MS);
-    pause = job->pause_wished;
-    paused = job->phase == TOW_PHASE_PAUSED;
-    pthread_mutex_unlock(&job->lock);
-    if (pause && !paused) {
-        pthread_mutex_lock(&job->lock);
-        job->paused_from = job->phase;
-        pthread_mutex_unlock(&job->lock);
-        tow_replay_pause(job->replay, true);
-        tow_copy_pause(job->copy, true);
-        tow_job_move(job, TOW_PHASE_PAUSED);
-    } else if (!pause && paused) {
-        tow_copy_pause(job->copy, false);
-        tow_replay_pause(job->replay, false);
-        /* Having been away, it has to catch up first. */
-        tow_job_move(job, job->paused_from == TOW_PHASE_COPYING ? TOW_PHASE_COPYING
-                                                                : TOW_PHASE_CATCHING_UP);
-    }
-    return !tow_stop_requested(job->sides.stop);
-}
-
+/* Next to nothing is left to apply. */
 static bool is_close(tow_job_t *job)
 {
     int64_t lag_ms;
 
-    pthread_mutex_lock(&job->lock);
+    pthread_mutex_lock(&job->control.lock);
     tow_job_measure_lag(job);
-    lag_ms = job->lag_ms;
-    pthread_mutex_unlock(&job->lock);
-    return !atomic_load(&job->rollover) && tow_tail_close(job->tail) && lag_ms >= 0 &&
+    lag_ms = job->flow.lag_ms;
+    pthread_mutex_unlock(&job->control.lock);
+    return !atomic_load(&job->flow.rollover) && tow_tail_close(job->flow.tail) && lag_ms >= 0 &&
            lag_ms <= IN_SYNC_LAG_MS;
 }
 
-/* Unique indexes, once the destination is a state that the source was in. */
-static bool build_unique(tow_job_t *job, tow_error_t *error)
+/* The destination is a state that the source was in. */
+static bool is_consistent(tow_job_t *job)
 {
-    tow_optime_t consistent = tow_namespaces_consistent(job->namespaces);
+    tow_optime_t consistent = tow_namespaces_consistent(job->flow.namespaces);
 
-    pthread_mutex_lock(&job->lock);
-    job->consistent_time = consistent;
-    pthread_mutex_unlock(&job->lock);
-    if (tow_ledger_floor_time(job->ledger) < consistent || !tow_copy_indexes_idle(job->copy))
-        return true; /* not yet */
-    if (!tow_copy_build_unique(job->copy, error))
-        return false;
-    atomic_store(&job->synced_once, true);
-    return true;
+    pthread_mutex_lock(&job->control.lock);
+    job->flow.consistent_time = consistent;
+    pthread_mutex_unlock(&job->control.lock);
+    return tow_ledger_floor_time(job->flow.ledger) >= consistent && tow_copy_indexes_idle(job->flow.copy);
 }
 
-/* A job that cuts over by itself tries again only when nothing was written for a while. */
-static bool is_quiet(tow_job_t *job)
+/* What the parts say of themselves, each for itself. */
+static void look(tow_job_t *job, tow_facts_now_t *out)
 {
-    uint64_t events = tow_tail_events(job->tail);
+    *out = (tow_facts_now_t){.now_ms = tow_now_ms(),
+                             .stop = tow_stop_requested(job->sides.stop),
+                             .copied = tow_copy_finished(job->flow.copy),
+                             .rolled_over = atomic_load(&job->flow.rollover) == TOW_ROLLOVER_OPENED,
+                             .ttl_restored = job->journal.ttl_restored,
+                             .unique_built = atomic_load(&job->flow.synced_once),
+                             .indexes_idle = tow_copy_indexes_idle(job->flow.copy),
+                             .events = tow_tail_events(job->flow.tail)};
+    out->close = is_close(job);
+    out->consistent = out->copied && !out->unique_built && is_consistent(job);
+}
 
-    if (events != job->quiet_events) {
-        job->quiet_events = events;
-        job->quiet_since_ms = tow_now_ms();
+/* What comes next. What somebody may ask of the job meanwhile is decided here, under the lock: it came before, and
+ * counts, or is refused. */
+static tow_action_t decide(tow_job_t *job, tow_decider_t *decider)
+{
+    tow_control_t *control = &job->control;
+    tow_facts_now_t facts;
+    tow_action_t action;
+
+    look(job, &facts);
+    pthread_mutex_lock(&control->lock);
+    facts.phase = control->phase;
+    facts.pause = control->pause_wished;
+    facts.cutover = control->cutover_wished;
+    facts.forgotten = control->step == TOW_CUTOVER_CONFIRMED && !control->cutover_wished;
+    facts.window_over = tow_window_over(&control->window, tow_wall_ms());
+    facts.by_itself = !job->config.manual && !control->waits_for_word;
+    facts.called_off = control->called_off > 0;
+    action = tow_control_step(decider, &facts);
+    if (action.kind == TOW_DO_CUT_OVER)
+        control->cutover_wished = true;
+    control->expired = action.kind == TOW_DO_EXPIRE;
+    pthread_mutex_unlock(&control->lock);
+    return action;
+}
+
+static void hold(tow_job_t *job, bool pause)
+{
+    if (pause) {
+        tow_replay_pause(job->flow.replay, true);
+        tow_copy_pause(job->flow.copy, true);
+    } else {
+        tow_copy_pause(job->flow.copy, false);
+        tow_replay_pause(job->flow.replay, false);
     }
-    return !job->called_off || tow_now_ms() - job->quiet_since_ms >= QUIET_MS;
+}
+
+/* The stream is read in haste on the way to be in sync. */
+static void move(tow_job_t *job, tow_phase_t phase)
+{
+    tow_phase_t from = tow_job_phase(job);
+
+    tow_job_move(job, phase);
+    if (phase == TOW_PHASE_IN_SYNC)
+        tow_job_begin_window(job);
+    if (from == TOW_PHASE_COPYING || phase == TOW_PHASE_IN_SYNC)
+        tow_tail_hurry(job->flow.tail, phase != TOW_PHASE_IN_SYNC);
+}
+
+static bool build_unique(tow_job_t *job, tow_error_t *error)
+{
+    if (!tow_copy_build_unique(job->flow.copy, error))
+        return false;
+    atomic_store(&job->flow.synced_once, true);
+    return true;
 }
 
 /* Before 6.0 no event tells of indexes and options; and once in any case, for what an earlier
  * process left. */
-static void follow_catalog(tow_job_t *job)
+static void follow_catalog(tow_job_t *job, bool *looked)
 {
-    if (job->looked && tow_server_can(tow_link_facts(job->sides.source), TOW_EXPANDED_EVENTS))
+    if (*looked && tow_server_can(tow_link_facts(job->sides.source), TOW_EXPANDED_EVENTS))
         return;
-    job->looked = true;
-    tow_copy_look(job->copy);
+    *looked = true;
+    tow_copy_look(job->flow.copy);
+}
+
+/* For a moment, or until something is asked of the job. */
+static void wait_tick(tow_job_t *job, bool *looked)
+{
+    if (tow_job_phase(job) == TOW_PHASE_IN_SYNC)
+        follow_catalog(job, looked);
+    tow_job_warn_of_window(job);
+    pthread_mutex_lock(&job->control.lock);
+    tow_condition_wait(&job->control.changed, &job->control.lock, tow_now_ms() + TICK_MS);
+    pthread_mutex_unlock(&job->control.lock);
+}
+
+/* False: the job ends, with *error. */
+static bool act(tow_job_t *job, const tow_action_t *action, tow_error_t *error)
+{
+    switch (action->kind) {
+    case TOW_DO_STOP:
+        return tow_job_stopped(job, error);
+    case TOW_DO_PAUSE:
+        hold(job, true);
+        tow_job_move(job, TOW_PHASE_PAUSED);
+        return true;
+    case TOW_DO_RESUME:
+        hold(job, false);
+        tow_job_move(job, action->phase);
+        return true;
+    case TOW_DO_MOVE:
+        move(job, action->phase);
+        return true;
+    case TOW_DO_RESYNC:
+        return tow_job_resync(job, error);
+    case TOW_DO_HOLD_TTL:
+        return tow_job_hold_off_ttl(job, error);
+    case TOW_DO_BUILD_UNIQUE:
+        return build_unique(job, error);
+    case TOW_DO_FORGET:
+        tow_job_forget_cutover(job);
+        return true;
+    case TOW_DO_EXPIRE:
+        return tow_job_expired(job, error);
+    case TOW_DO_WAIT:
+    case TOW_DO_CUT_OVER:
+        return true;
+    }
+    return true;
 }
 
 /* From the copy to the point where the cutover begins. False: stopped, or *error. */
-static bool reach_cutover(tow_job_t *job, tow_error_t *error)
+static bool reach_cutover(tow_job_t *job, tow_decider_t *decider, bool *looked, tow_error_t *error)
 {
-    while (tick(job)) {
-        tow_phase_t phase = tow_job_phase(job);
-        bool finished = tow_copy_finished(job->copy), quiet, wished, forgotten;
+    tow_action_t action;
 
-        if (phase == TOW_PHASE_COPYING && finished) {
-            tow_job_move(job, TOW_PHASE_CATCHING_UP);
-            tow_tail_hurry(job->tail, true);
-        } else if (phase == TOW_PHASE_CATCHING_UP && !finished)
-            tow_job_move(job, TOW_PHASE_COPYING);
-        else if (phase == TOW_PHASE_IN_SYNC && (!finished || !is_close(job)))
-            tow_job_move(job, TOW_PHASE_CATCHING_UP);
-        if (phase == TOW_PHASE_CATCHING_UP && finished &&
-            atomic_load(&job->rollover) == TOW_ROLLOVER_OPENED && !tow_job_resync(job, error))
+    do {
+        wait_tick(job, looked);
+        action = decide(job, decider);
+        if (!act(job, &action, error))
             return false;
-        if (phase == TOW_PHASE_CATCHING_UP && finished && job->ttl_restored &&
-            !tow_job_hold_off_ttl(job, error))
-            return false;
-        if (phase == TOW_PHASE_CATCHING_UP && finished && !atomic_load(&job->synced_once) &&
-            !build_unique(job, error))
-            return false;
-        if (phase == TOW_PHASE_CATCHING_UP && finished && atomic_load(&job->synced_once) &&
-            is_close(job)) {
-            tow_job_move(job, TOW_PHASE_IN_SYNC);
-            tow_job_begin_window(job);
-            tow_tail_hurry(job->tail, false);
-        }
-        if (tow_job_phase(job) == TOW_PHASE_IN_SYNC)
-            follow_catalog(job);
-        quiet = !job->config.manual && is_quiet(job) && tow_copy_indexes_idle(job->copy);
-        pthread_mutex_lock(&job->lock);
-        /* Decided under the lock: a pause comes before it, and holds the cutover up, or is refused. */
-        wished = job->phase == TOW_PHASE_IN_SYNC && !job->pause_wished &&
-                 (job->cutover_wished || (quiet && !job->waits_for_word));
-        if (wished)
-            job->cutover_wished = true;
-        forgotten = job->cutover == TOW_CUTOVER_CONFIRMED && !job->cutover_wished;
-        pthread_mutex_unlock(&job->lock);
-        if (wished)
-            return true;
-        if (forgotten)
-            tow_job_forget_cutover(job);
-        if (!tow_job_watch_window(job, error))
-            return false;
-    }
-    if (!tow_stop_error(job->sides.stop, error))
-        tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped");
-    return false;
+    } while (action.kind != TOW_DO_CUT_OVER);
+    return true;
 }
 
 static bool run_phases(tow_job_t *job, tow_error_t *error)
 {
+    tow_decider_t decider = {0};
     tow_finalized_t result;
-    bool done;
+    bool done, looked = false;
 
     tow_job_move(job, TOW_PHASE_VALIDATING);
     if (!tow_job_done_before(job, &done, error))
@@ -285,7 +302,7 @@ static bool run_phases(tow_job_t *job, tow_error_t *error)
         return true;
     tow_job_move(job, TOW_PHASE_COPYING);
     do {
-        if (!reach_cutover(job, error))
+        if (!reach_cutover(job, &decider, &looked, error))
             return false;
         tow_job_move(job, TOW_PHASE_FINALIZING);
         result = tow_job_finalize(job, error);
@@ -296,13 +313,13 @@ static bool run_phases(tow_job_t *job, tow_error_t *error)
 /* How the job ends is decided: a cancel came before it, or is refused. */
 static bool close_job(tow_job_t *job, bool ok)
 {
-    pthread_mutex_lock(&job->lock);
-    job->closed = true;
-    ok = ok && !job->cancelled;
-    if (job->cutover == TOW_CUTOVER_FINALIZING)
-        job->late_writes = tow_tail_late(job->tail);
-    job->cutover = ok ? TOW_CUTOVER_DONE : TOW_CUTOVER_NONE;
-    pthread_mutex_unlock(&job->lock);
+    pthread_mutex_lock(&job->control.lock);
+    job->control.closed = true;
+    ok = ok && !job->control.cancelled;
+    if (job->control.step == TOW_CUTOVER_FINALIZING)
+        job->control.late_writes = tow_tail_late(job->flow.tail);
+    job->control.step = ok ? TOW_CUTOVER_DONE : TOW_CUTOVER_NONE;
+    pthread_mutex_unlock(&job->control.lock);
     return ok;
 }
 
@@ -315,8 +332,8 @@ static void choose_error(tow_job_t *job, tow_error_t *error)
         tow_stop_request(job->sides.stop, error);
     else if (error->code == TOW_OK || error->code == TOW_ERROR_INTERRUPTED)
         tow_stop_error(job->sides.stop, error);
-    if (job->cancelled && error->code != TOW_ERROR_LEASE) {
-        if (!job->store)
+    if (job->control.cancelled && error->code != TOW_ERROR_LEASE) {
+        if (!job->journal.store)
             tow_job_open_state(job, false); /* it knows of an earlier process, which may have copied something */
         remains = tow_job_remains(job);
         tow_fail(error, TOW_ERROR_CANCELLED, "cancelled; the source is untouched; %s", remains);
@@ -331,8 +348,8 @@ static tow_phase_t final_phase(const tow_job_t *job, bool ok)
 {
     if (ok)
         return TOW_PHASE_DONE;
-    return job->error.code == TOW_ERROR_CANCELLED ? TOW_PHASE_CANCELLED
-           : job->error.code == TOW_ERROR_EXPIRED ? TOW_PHASE_EXPIRED
+    return job->outcome.error.code == TOW_ERROR_CANCELLED ? TOW_PHASE_CANCELLED
+           : job->outcome.error.code == TOW_ERROR_EXPIRED ? TOW_PHASE_EXPIRED
                                                   : TOW_PHASE_FAILED;
 }
 
@@ -348,48 +365,48 @@ static void *supervise(void *data)
         tow_stop_request(job->sides.stop, NULL);
     else
         choose_error(job, &error);
-    pthread_mutex_lock(&job->lock);
-    job->error = error;
-    job->ok = ok;
-    job->ended_ms = tow_now_ms();
+    pthread_mutex_lock(&job->control.lock);
+    job->outcome.error = error;
+    job->outcome.ok = ok;
+    job->control.ended_ms = tow_now_ms();
     if (!ok)
-        snprintf(job->reason, sizeof job->reason, "%.*s", REASON_SIZE - 1, error.message);
-    pthread_mutex_unlock(&job->lock);
+        snprintf(job->outcome.reason, sizeof job->outcome.reason, "%.*s", REASON_SIZE - 1, error.message);
+    pthread_mutex_unlock(&job->control.lock);
     tow_job_settle_state(job);
-    tow_job_move(job, final_phase(job, job->ok));
-    pthread_mutex_lock(&job->lock);
-    if (!job->told_before)
-        tow_job_make_summary(job, job->phase);
-    pthread_mutex_unlock(&job->lock);
+    tow_job_move(job, final_phase(job, job->outcome.ok));
+    pthread_mutex_lock(&job->control.lock);
+    if (!job->outcome.told_before)
+        tow_job_make_summary(job, job->control.phase);
+    pthread_mutex_unlock(&job->control.lock);
     tow_job_leave_end(job);
     tow_job_teardown(job);
     tow_job_notify_end(job);
-    pthread_mutex_lock(&job->lock);
-    job->stopped = true;
-    pthread_cond_broadcast(&job->changed);
-    pthread_mutex_unlock(&job->lock);
+    pthread_mutex_lock(&job->control.lock);
+    job->control.stopped = true;
+    pthread_cond_broadcast(&job->control.changed);
+    pthread_mutex_unlock(&job->control.lock);
     tow_job_tell_late(job);
     return NULL;
 }
 
 bool tow_job_start(tow_job_t *job, tow_error_t *error)
 {
-    pthread_mutex_lock(&job->lock);
-    if (job->started) {
-        pthread_mutex_unlock(&job->lock);
+    pthread_mutex_lock(&job->control.lock);
+    if (job->control.started) {
+        pthread_mutex_unlock(&job->control.lock);
         return tow_fail(error, TOW_ERROR_STATE, "the job was started before");
     }
-    job->started = true;
-    pthread_mutex_unlock(&job->lock);
+    job->control.started = true;
+    pthread_mutex_unlock(&job->control.lock);
     if (!tow_options_try_uri(job->config.source_uri, "source", job->config.source_option, &job->sides.sink,
                              error) ||
         !tow_options_try_uri(job->config.destination_uri, "destination", job->config.destination_option,
                              &job->sides.sink, error))
         return false;
-    pthread_mutex_lock(&job->lock);
-    job->started_ms = job->phase_since_ms = tow_now_ms();
-    pthread_mutex_unlock(&job->lock);
-    return tow_thread_start(&job->supervisor, "supervisor", supervise, job, error);
+    pthread_mutex_lock(&job->control.lock);
+    job->control.started_ms = job->control.phase_since_ms = tow_now_ms();
+    pthread_mutex_unlock(&job->control.lock);
+    return tow_thread_start(&job->threads.supervisor, "supervisor", supervise, job, error);
 }
 
 bool tow_job_ended(tow_job_t *job, int wait_ms)
@@ -397,12 +414,12 @@ bool tow_job_ended(tow_job_t *job, int wait_ms)
     int64_t until_ms = tow_now_ms() + wait_ms;
     bool stopped;
 
-    pthread_mutex_lock(&job->lock);
-    while (!job->stopped)
-        if (!tow_condition_wait(&job->changed, &job->lock, until_ms))
+    pthread_mutex_lock(&job->control.lock);
+    while (!job->control.stopped)
+        if (!tow_condition_wait(&job->control.changed, &job->control.lock, until_ms))
             break;
-    stopped = job->stopped;
-    pthread_mutex_unlock(&job->lock);
+    stopped = job->control.stopped;
+    pthread_mutex_unlock(&job->control.lock);
     return stopped;
 }
 
@@ -410,133 +427,17 @@ bool tow_job_wait(tow_job_t *job, tow_error_t *error)
 {
     bool ok;
 
-    pthread_mutex_lock(&job->lock);
-    while (!job->stopped)
-        pthread_cond_wait(&job->changed, &job->lock);
-    ok = job->ok;
+    pthread_mutex_lock(&job->control.lock);
+    while (!job->control.stopped)
+        pthread_cond_wait(&job->control.changed, &job->control.lock);
+    ok = job->outcome.ok;
     if (!ok && error)
-        *error = job->error;
-    pthread_mutex_unlock(&job->lock);
+        *error = job->outcome.error;
+    pthread_mutex_unlock(&job->control.lock);
     return ok;
 }
 
 bool tow_job_run(tow_job_t *job, tow_error_t *error)
 {
     return tow_job_start(job, error) && tow_job_wait(job, error);
-}
-
-/* Answers a request that fits only some phases: the lock is held and given up. */
-static bool refuse(tow_job_t *job, const char *what, tow_error_t *error)
-{
-    const char *state = tow_job_state_name(job);
-
-    pthread_mutex_unlock(&job->lock);
-    return tow_fail(error, TOW_ERROR_STATE, "cannot %s a job that is %s", what, state);
-}
-
-static bool accept(tow_job_t *job)
-{
-    pthread_cond_broadcast(&job->changed);
-    pthread_mutex_unlock(&job->lock);
-    return true;
-}
-
-bool tow_job_pause(tow_job_t *job, tow_error_t *error)
-{
-    pthread_mutex_lock(&job->lock);
-    if (tow_job_is_over(job) || job->cutover_wished ||
-        (job->phase != TOW_PHASE_COPYING && job->phase != TOW_PHASE_CATCHING_UP &&
-         job->phase != TOW_PHASE_IN_SYNC))
-        return refuse(job, "pause", error);
-    job->pause_wished = true;
-    return accept(job);
-}
-
-bool tow_job_resume(tow_job_t *job, tow_error_t *error)
-{
-    pthread_mutex_lock(&job->lock);
-    if (tow_job_is_over(job) || !job->pause_wished)
-        return refuse(job, "resume", error);
-    job->pause_wished = false;
-    return accept(job);
-}
-
-static bool cut_over(tow_job_t *job, bool blocking, tow_error_t *error)
-{
-    char reason[REASON_SIZE];
-
-    pthread_mutex_lock(&job->lock);
-    tow_job_measure_lag(job);
-    if (tow_job_is_over(job) || job->cutover_wished || job->phase == TOW_PHASE_FINALIZING)
-        return refuse(job, "cut over", error);
-    if (job->pause_wished || !tow_job_can_commit(job, reason)) {
-        pthread_mutex_unlock(&job->lock);
-        return tow_fail(error, TOW_ERROR_NOT_IN_SYNC,
-                        "the cutover is refused: %s; wait until `towline status` says that it can "
-                        "be committed",
-                        job->pause_wished ? "the job is paused" : reason);
-    }
-    if (blocking && !tow_may_block_writes(job->sides.source, error)) {
-        pthread_mutex_unlock(&job->lock);
-        return false;
-    }
-    job->cutover_wished = true;
-    job->waits_for_word = false;
-    job->block_wished = blocking;
-    job->cutover = TOW_CUTOVER_CONFIRMED;
-    job->confirmed_ms = tow_now_ms();
-    job->confirmed_wall_ms = tow_wall_ms();
-    job->late_writes = 0;
-    return accept(job);
-}
-
-bool tow_job_cutover(tow_job_t *job, tow_error_t *error)
-{
-    return cut_over(job, job->config.block_writes, error);
-}
-
-bool tow_job_cutover_blocking(tow_job_t *job, tow_error_t *error)
-{
-    return cut_over(job, true, error);
-}
-
-bool tow_job_call_off(tow_job_t *job, tow_error_t *error)
-{
-    pthread_mutex_lock(&job->lock);
-    if (tow_job_is_over(job))
-        return refuse(job, "call off the cutover of", error);
-    if (job->committed || (!job->cutover_wished && job->phase != TOW_PHASE_FINALIZING)) {
-        const char *state = tow_job_state_name(job);
-        bool committed = job->committed;
-
-        pthread_mutex_unlock(&job->lock);
-        return committed ? tow_fail(error, TOW_ERROR_STATE,
-                                    "the cutover has passed its point of no return: everything is on the "
-                                    "destination, and the job is about to end")
-                         : tow_fail(error, TOW_ERROR_STATE,
-                                    "there is no cutover to call off: the job is %s", state);
-    }
-    job->cutover_wished = false;
-    job->waits_for_word = true;
-    return accept(job);
-}
-
-bool tow_job_cancel(tow_job_t *job, tow_error_t *error)
-{
-    pthread_mutex_lock(&job->lock);
-    if (!job->started || tow_phase_is_final(job->phase))
-        return refuse(job, "cancel", error);
-    if (job->closed) {
-        pthread_mutex_unlock(&job->lock);
-        return tow_fail(error, TOW_ERROR_STATE, "cannot cancel a job that is about to end");
-    }
-    job->cancelled = true;
-    pthread_mutex_unlock(&job->lock);
-    tow_stop_request(job->sides.stop, NULL);
-    return true;
-}
-
-void tow_job_stop(tow_job_t *job)
-{
-    tow_stop_request(job->sides.stop, NULL);
 }

@@ -1,5 +1,23 @@
-/* journal.c: the job's state on the destination: how it is opened. */
+/* journal.c: the job's state on the destination: how it is opened, and the fields of its document. */
+#include <string.h>
+
 #include "engine/job/internal.h"
+
+void tow_journal_init(tow_journal_t *journal)
+{
+    pthread_mutex_init(&journal->lock, NULL);
+    journal->late_stop = tow_stop_new();
+    bson_init(&journal->ddl_token);
+}
+
+void tow_journal_clear(tow_journal_t *journal)
+{
+    tow_stop_destroy(journal->late_stop);
+    bson_destroy(&journal->ddl_token);
+    pthread_mutex_destroy(&journal->lock);
+}
+
+/* Opening ---------------------------------------------------------------------------------------*/
 
 tow_store_options_t tow_job_store_options(tow_job_t *job)
 {
@@ -26,20 +44,102 @@ bool tow_job_open_state(tow_job_t *job, bool blocked)
     if (!job->sides.source || !job->sides.destination)
         return true;
     options = tow_job_store_options(job);
-    options.stop = job->late_stop;
+    options.stop = job->journal.late_stop;
     if (!tow_store_peek(job->sides.destination, job->config.name, &options.settings, &view,
                         &ignored))
         return true;
-    pthread_mutex_lock(&job->lock);
-    job->before = view.exists ? TOW_BEFORE_BEGUN : TOW_BEFORE_NONE;
-    pthread_mutex_unlock(&job->lock);
+    pthread_mutex_lock(&job->control.lock);
+    job->journal.before = view.exists ? TOW_BEFORE_BEGUN : TOW_BEFORE_NONE;
+    pthread_mutex_unlock(&job->control.lock);
     if (!view.exists || (blocked && !view.writes_blocked))
         return true;
     store = tow_store_open(&options, &resumed, &ignored);
-    job->begun = true;
-    pthread_mutex_lock(&job->lock);
-    job->store = store;
-    job->writes_blocked = store && view.writes_blocked;
-    pthread_mutex_unlock(&job->lock);
+    job->journal.begun = true;
+    pthread_mutex_lock(&job->control.lock);
+    job->journal.store = store;
+    job->journal.writes_blocked = store && view.writes_blocked;
+    pthread_mutex_unlock(&job->control.lock);
     return store != NULL;
+}
+
+/* Fields ----------------------------------------------------------------------------------------*/
+
+static const char *const flag_names[] = {[TOW_FLAG_PREPARED] = "prepared",
+                                         [TOW_FLAG_ROLLOVER] = "rollover",
+                                         [TOW_FLAG_WRITES_BLOCKED] = "writesBlocked",
+                                         [TOW_FLAG_TTL_RESTORED] = "ttlRestored"};
+
+bool tow_journal_set_flag(tow_journal_t *journal, tow_flag_t flag, bool value, tow_error_t *error)
+{
+    bson_t fields = BSON_INITIALIZER;
+    bool ok;
+
+    bson_append_bool(&fields, flag_names[flag], -1, value);
+    ok = tow_store_set(journal->store, &fields, error);
+    bson_destroy(&fields);
+    return ok;
+}
+
+bool tow_journal_set_time(tow_journal_t *journal, const char *name, tow_optime_t time, tow_error_t *error)
+{
+    bson_t fields = BSON_INITIALIZER;
+    bool ok;
+
+    bson_append_timestamp(&fields, name, -1, (uint32_t)(time >> 32), (uint32_t)time);
+    ok = tow_store_set(journal->store, &fields, error);
+    bson_destroy(&fields);
+    return ok;
+}
+
+/* A Timestamp; 0 when it is none. */
+static tow_optime_t time_of(const bson_iter_t *iter)
+{
+    uint32_t seconds = 0, increment = 0;
+
+    if (BSON_ITER_HOLDS_TIMESTAMP(iter))
+        bson_iter_timestamp(iter, &seconds, &increment);
+    return TOW_OPTIME(seconds, increment);
+}
+
+static void take_fields(const bson_t *document, tow_remembered_t *out)
+{
+    bson_iter_t iter;
+
+    *out = (tow_remembered_t){0};
+    if (!bson_iter_init(&iter, document))
+        return;
+    while (bson_iter_next(&iter)) {
+        const char *name = bson_iter_key(&iter);
+
+        for (int flag = 0; flag < TOW_FLAGS; flag++)
+            if (!strcmp(name, flag_names[flag]))
+                out->flags[flag] = bson_iter_as_bool(&iter);
+        if (!strcmp(name, "series") && BSON_ITER_HOLDS_UTF8(&iter))
+            snprintf(out->series, sizeof out->series, "%s", bson_iter_utf8(&iter, NULL));
+        else if (!strcmp(name, "restarts"))
+            out->restarts = (uint32_t)bson_iter_as_int64(&iter) + 1;
+        else if (!strcmp(name, "startTime"))
+            out->start = time_of(&iter);
+    }
+}
+
+bool tow_job_remember(tow_job_t *job, tow_remembered_t *out, tow_error_t *error)
+{
+    bson_t document, fields = BSON_INITIALIZER;
+    bool ok = tow_store_get(job->journal.store, &document, error);
+
+    take_fields(&document, out);
+    ok = ok && tow_job_restore_window(job, &document, error);
+    bson_destroy(&document);
+    if (ok && !out->series[0]) {
+        bson_oid_t oid;
+
+        bson_oid_init(&oid, NULL);
+        bson_oid_to_string(&oid, out->series);
+        bson_append_utf8(&fields, "series", -1, out->series, -1);
+    }
+    bson_append_int32(&fields, "restarts", -1, (int32_t)out->restarts);
+    ok = ok && tow_store_set(job->journal.store, &fields, error);
+    bson_destroy(&fields);
+    return ok;
 }

@@ -3,7 +3,7 @@
  * that the floor has not reached. An idle source gives nothing newer than the floor: 0. */
 #include <string.h>
 
-#include "engine/job/internal.h"
+#include "engine/job/lag.h"
 
 void tow_lag_saw(tow_lag_t *lag, tow_optime_t source_time, int64_t now_ms)
 {
@@ -43,4 +43,12 @@ int64_t tow_lag_of(tow_lag_t *lag, tow_optime_t floor, bool waiting, int64_t now
     if (!waiting && now_ms - lag->points[0].seen_ms <= TOW_LAG_GRAIN_MS)
         return 0;
     return now_ms - lag->points[0].seen_ms;
+}
+
+void tow_moves_saw(tow_moves_t *moves, tow_optime_t floor, uint64_t copied, int64_t wall_ms)
+{
+    if (!moves->wall_ms || moves->floor != floor || moves->copied != copied)
+        moves->wall_ms = wall_ms;
+    moves->floor = floor;
+    moves->copied = copied;
 }

@@ -38,7 +38,7 @@ bool tow_job_find_late(tow_job_t *job, tow_filter_t **out, bool *out_all, tow_er
 {
     suspects_t suspects = {.filter = tow_filter_new()};
     bson_t document;
-    bool ok = tow_store_get(job->store, &document, error);
+    bool ok = tow_store_get(job->journal.store, &document, error);
 
     *out = NULL;
     if (ok)

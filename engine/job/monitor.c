@@ -1,4 +1,4 @@
-/* monitor.c: two watchers: one polls the source's time and chooses the mode, one stores checkpoints. */
+/* monitor.c: polls the source's time, keeps the lag, and chooses how the stream is read. */
 #include <stdlib.h>
 
 #include "engine/base/clock.h"
@@ -11,7 +11,6 @@ enum {
     REFUSED_MS = 5000,         /* how long the source may refuse to tell its time */
     HEADROOM_MS = 10000,       /* between two looks at the oldest entry of the source's oplog */
     LOW_SECONDS = 3600,        /* headroom that is reported as low, as is less than twice the lag */
-    CHECKPOINT_MS = 1000,
     CLOSE_EVENTS = 2000,       /* backlog at which direct mode begins … */
     FAR_EVENTS = 20000,        /* … and ends */
     FAR_BYTES = 32 * 1024 * 1024,
@@ -21,24 +20,24 @@ enum {
 /* Direct mode when close, refetch mode when behind, with hysteresis. */
 static void choose_mode(tow_job_t *job, tow_optime_t source_time)
 {
-    uint64_t backlog = tow_ledger_backlog(job->ledger);
-    tow_optime_t read = tow_tail_read_time(job->tail);
+    uint64_t backlog = tow_ledger_backlog(job->flow.ledger);
+    tow_optime_t read = tow_tail_read_time(job->flow.tail);
     int64_t behind_s = (int64_t)(source_time >> 32) - (int64_t)(read >> 32);
     tow_phase_t phase = tow_job_phase(job);
     bool applying = phase == TOW_PHASE_CATCHING_UP || phase == TOW_PHASE_IN_SYNC ||
                     phase == TOW_PHASE_FINALIZING;
 
     /* What an update changes may be missing after a rollover: keys are read whole. */
-    if (!applying || atomic_load(&job->rollover) || !tow_copy_finished(job->copy) || backlog > FAR_EVENTS ||
-        tow_ledger_direct_bytes(job->ledger) > FAR_BYTES)
-        tow_tail_wish_direct(job->tail, false);
+    if (!applying || atomic_load(&job->flow.rollover) || !tow_copy_finished(job->flow.copy) || backlog > FAR_EVENTS ||
+        tow_ledger_direct_bytes(job->flow.ledger) > FAR_BYTES)
+        tow_tail_wish_direct(job->flow.tail, false);
     else if (backlog < CLOSE_EVENTS && behind_s * 1000 <= CLOSE_MS)
-        tow_tail_wish_direct(job->tail, true);
+        tow_tail_wish_direct(job->flow.tail, true);
 }
 
 static int poll_ms(tow_job_t *job)
 {
-    return tow_job_phase(job) == TOW_PHASE_CATCHING_UP && !tow_ledger_backlog(job->ledger) &&
+    return tow_job_phase(job) == TOW_PHASE_CATCHING_UP && !tow_ledger_backlog(job->flow.ledger) &&
                    !tow_link_facts(job->sides.source)->sharded
                ? POLL_CLOSE_MS
                : POLL_MS;
@@ -58,10 +57,10 @@ static bool must_push(tow_job_t *job, const source_t *source)
 {
     if (!tow_link_facts(job->sides.source)->sharded)
         return false;
-    return atomic_load(&job->settling) ||
+    return atomic_load(&job->flow.settling) ||
            (tow_now_ms() - source->pushed_ms >= PUSH_MS &&
-            tow_tail_idle_replies(job->tail) > source->idle &&
-            tow_tail_read_time(job->tail) < tow_link_time(job->sides.source));
+            tow_tail_idle_replies(job->flow.tail) > source->idle &&
+            tow_tail_read_time(job->flow.tail) < tow_link_time(job->sides.source));
 }
 
 /* Asks for the source's time. That it does not answer is shown by silence.c, and the tail tries again; that it
@@ -73,7 +72,7 @@ static void poll_source(tow_job_t *job, source_t *source)
     bool push = must_push(job, source), answered;
 
     if (push) {
-        source->idle = tow_tail_idle_replies(job->tail);
+        source->idle = tow_tail_idle_replies(job->flow.tail);
         source->pushed_ms = tow_now_ms();
     }
     tow_link_watch(job->sides.source);
@@ -81,9 +80,9 @@ static void poll_source(tow_job_t *job, source_t *source)
                     : tow_link_poll_time(source->conn, &time, &error);
     tow_link_watched(job->sides.source, answered);
     if (answered) {
-        pthread_mutex_lock(&job->lock);
-        tow_lag_saw(&job->lag, time, tow_now_ms());
-        pthread_mutex_unlock(&job->lock);
+        pthread_mutex_lock(&job->control.lock);
+        tow_lag_saw(&job->flow.lag, time, tow_now_ms());
+        pthread_mutex_unlock(&job->control.lock);
         source->refused_ms = 0;
     } else if (error.retry != TOW_RETRY_NEVER) {
         source->refused_ms = 0;
@@ -98,7 +97,7 @@ static void poll_source(tow_job_t *job, source_t *source)
 /* How much longer the source's oplog holds what the job would go on with after a restart. */
 static void look_at_oplog(tow_job_t *job, source_t *source)
 {
-    tow_optime_t oldest, kept = tow_tail_spooled_time(job->tail);
+    tow_optime_t oldest, kept = tow_tail_spooled_time(job->flow.tail);
     tow_error_t ignored;
     double seconds, lag;
 
@@ -108,15 +107,15 @@ static void look_at_oplog(tow_job_t *job, source_t *source)
     tow_link_watch(job->sides.source); /* a source that falls silent now holds up the polls; the next one ends it */
     if (!tow_oplog_oldest(source->conn, false, &oldest, &ignored) || !oldest)
         return; /* not everybody may read it */
-    pthread_mutex_lock(&job->lock);
-    if (kept < job->checkpoint_time)
-        kept = job->checkpoint_time;
-    if (kept < job->start_time)
-        kept = job->start_time;
+    pthread_mutex_lock(&job->control.lock);
+    if (kept < job->journal.checkpoint_time)
+        kept = job->journal.checkpoint_time;
+    if (kept < job->journal.start_time)
+        kept = job->journal.start_time;
     seconds = kept > oldest ? (double)(kept >> 32) - (double)(oldest >> 32) : 0;
-    job->oplog_headroom = seconds;
-    lag = (double)job->lag_ms / 1000;
-    pthread_mutex_unlock(&job->lock);
+    job->flow.oplog_headroom = seconds;
+    lag = (double)job->flow.lag_ms / 1000;
+    pthread_mutex_unlock(&job->control.lock);
     if (!source->oldest)
         source->oldest = oldest;
     /* An oplog that has never been cut holds all there was. */
@@ -141,107 +140,20 @@ static void *monitor(void *data)
     while (source.conn && !tow_stop_wait(job->sides.stop, poll_ms(job))) {
         poll_source(job, &source);
         look_at_oplog(job, &source);
-        pthread_mutex_lock(&job->lock);
-        job->source_time = tow_link_time(job->sides.source);
-        job->asking = true;
+        pthread_mutex_lock(&job->control.lock);
+        job->flow.source_time = tow_link_time(job->sides.source);
+        job->flow.asking = true;
         tow_job_measure_lag(job);
         tow_job_note_moves(job);
-        pthread_cond_broadcast(&job->changed);
-        pthread_mutex_unlock(&job->lock);
+        pthread_cond_broadcast(&job->control.changed);
+        pthread_mutex_unlock(&job->control.lock);
         choose_mode(job, tow_link_time(job->sides.source));
     }
     tow_conn_close(source.conn);
     return NULL;
 }
 
-/* Stores the floor; what the spool holds before it is released. The checkpoint lock is held. */
-static bool store_floor(tow_job_t *job, tow_error_t *error)
-{
-    tow_floor_t floor;
-    tow_checkpoint_t checkpoint;
-    bool ok;
-
-    if (job->state_removed)
-        return true;
-    tow_ledger_floor(job->ledger, &floor);
-    checkpoint.token = floor.token;
-    checkpoint.time = floor.time;
-    checkpoint.ddl_token = job->ddl_token;
-    checkpoint.ddl_time = job->ddl_time;
-    ok = tow_job_save_track(job, error) &&
-         tow_store_save_checkpoint(job->store, &checkpoint, error);
-    if (ok && floor.has_keep)
-        ok = tow_spool_release(job->spool, floor.keep, error);
-    bson_destroy(&floor.token);
-    if (ok) {
-        pthread_mutex_lock(&job->lock);
-        job->checkpoint_time = floor.time;
-        pthread_mutex_unlock(&job->lock);
-    }
-    return ok;
-}
-
-bool tow_job_checkpoint(tow_job_t *job, tow_error_t *error)
-{
-    bool ok;
-
-    pthread_mutex_lock(&job->checkpoint_lock);
-    ok = store_floor(job, error);
-    pthread_mutex_unlock(&job->checkpoint_lock);
-    return ok;
-}
-
-void tow_job_restore_ddl(tow_job_t *job, const bson_t *token, tow_optime_t time)
-{
-    pthread_mutex_lock(&job->checkpoint_lock);
-    bson_reinit(&job->ddl_token);
-    bson_concat(&job->ddl_token, token);
-    job->ddl_time = time;
-    pthread_mutex_unlock(&job->checkpoint_lock);
-}
-
-bool tow_job_save_ddl(tow_job_t *job, const bson_t *token, tow_optime_t time, tow_error_t *error)
-{
-    bool ok;
-
-    tow_job_restore_ddl(job, token, time);
-    pthread_mutex_lock(&job->checkpoint_lock);
-    ok = store_floor(job, error);
-    pthread_mutex_unlock(&job->checkpoint_lock);
-    return ok;
-}
-
-static void *checkpointer(void *data)
-{
-    tow_job_t *job = data;
-    tow_optime_t stored = 0;
-    tow_error_t error;
-
-    while (!tow_stop_wait(job->sides.stop, CHECKPOINT_MS)) {
-        bool ok = true;
-
-        if (tow_ledger_floor_time(job->ledger) != stored) {
-            ok = tow_job_checkpoint(job, &error);
-            stored = ok ? tow_ledger_floor_time(job->ledger) : 0;
-        }
-        ok = ok && tow_job_save_window(job, &error);
-        if (ok || tow_stop_requested(job->sides.stop))
-            continue;
-        if (error.code == TOW_ERROR_LEASE || error.retry == TOW_RETRY_NEVER) {
-            tow_stop_request(job->sides.stop, &error);
-        } else {
-            tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "checkpoint_failed", "%s", error.message);
-        }
-    }
-    return NULL;
-}
-
 bool tow_job_start_monitor(tow_job_t *job, tow_error_t *error)
 {
-    return tow_thread_start(&job->monitor, "monitor", monitor, job, error);
-}
-
-bool tow_job_start_checkpointer(tow_job_t *job, tow_error_t *error)
-{
-    return tow_thread_start(&job->checkpointer, "checkpoint", checkpointer, job, error);
+    return tow_thread_start(&job->threads.monitor, "monitor", monitor, job, error);
 }

@@ -9,12 +9,12 @@ void tow_job_notify(tow_job_t *job, const char *event, const char *title, const 
 {
     char source[256] = "", destination[256] = "";
 
-    pthread_mutex_lock(&job->lock);
+    pthread_mutex_lock(&job->control.lock);
     if (job->sides.source)
         snprintf(source, sizeof source, "%s", tow_link_hosts(job->sides.source));
     if (job->sides.destination)
         snprintf(destination, sizeof destination, "%s", tow_link_hosts(job->sides.destination));
-    pthread_mutex_unlock(&job->lock);
+    pthread_mutex_unlock(&job->control.lock);
     tow_notices_send(job->notices,
                      &(tow_notice_t){event, title, message, job->config.name, source, destination});
 }
@@ -23,20 +23,20 @@ void tow_job_notify_end(tow_job_t *job)
 {
     int64_t grace_ms = GRACE_MS;
 
-    if (job->ok)
+    if (job->outcome.ok)
         tow_job_notify(
             job, "done", "cutover done",
             job->config.verify
                 ? "the destination holds all data, compared byte for byte; connect to it"
                 : "the destination holds all data, which was not compared; connect to it");
-    else if (job->error.code == TOW_ERROR_EXPIRED)
-        tow_job_notify(job, "expired", "the window is over", job->error.message);
-    else if (job->error.code == TOW_ERROR_VERIFY)
-        tow_job_notify(job, "different", "the verification found differences", job->error.message);
-    else if (job->error.code == TOW_ERROR_INTERRUPTED || job->error.code == TOW_ERROR_CANCELLED)
+    else if (job->outcome.error.code == TOW_ERROR_EXPIRED)
+        tow_job_notify(job, "expired", "the window is over", job->outcome.error.message);
+    else if (job->outcome.error.code == TOW_ERROR_VERIFY)
+        tow_job_notify(job, "different", "the verification found differences", job->outcome.error.message);
+    else if (job->outcome.error.code == TOW_ERROR_INTERRUPTED || job->outcome.error.code == TOW_ERROR_CANCELLED)
         grace_ms = 0; /* somebody asked for it, and waits */
     else
-        tow_job_notify(job, "failed", "failed", job->error.message);
+        tow_job_notify(job, "failed", "failed", job->outcome.error.message);
     tow_notices_close(job->notices, grace_ms);
 }
 

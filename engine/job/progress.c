@@ -12,16 +12,16 @@ bool tow_job_can_commit(tow_job_t *job, char reason[REASON_SIZE])
     reason[0] = '\0';
     if (tow_job_tell_silence(job, reason, REASON_SIZE))
         return false;
-    if (atomic_load(&job->rollover))
+    if (atomic_load(&job->flow.rollover))
         snprintf(reason, REASON_SIZE,
                  "the source's oplog rolled over: both sides are compared by ranges and repaired");
-    else if (job->phase != TOW_PHASE_IN_SYNC)
-        snprintf(reason, REASON_SIZE, "the job is %s, not in sync", tow_phase_name(job->phase));
-    else if (!atomic_load(&job->synced_once))
+    else if (job->control.phase != TOW_PHASE_IN_SYNC)
+        snprintf(reason, REASON_SIZE, "the job is %s, not in sync", tow_phase_name(job->control.phase));
+    else if (!atomic_load(&job->flow.synced_once))
         snprintf(reason, REASON_SIZE, "unique indexes are not built yet");
-    else if (job->lag_ms < 0 || job->lag_ms > COMMIT_LAG_MS)
+    else if (job->flow.lag_ms < 0 || job->flow.lag_ms > COMMIT_LAG_MS)
         snprintf(reason, REASON_SIZE, "the lag is %.1f s, at most %d s is accepted",
-                 (double)job->lag_ms / 1000, COMMIT_LAG_MS / 1000);
+                 (double)job->flow.lag_ms / 1000, COMMIT_LAG_MS / 1000);
     return !reason[0];
 }
 
@@ -49,22 +49,22 @@ static double verify_seconds(const tow_job_t *job, const tow_progress_t *progres
 
     if (!job->config.verify)
         return 0;
-    if (job->effort.kind == TOW_EFFORT_VERIFY)
+    if (job->control.effort.kind == TOW_EFFORT_VERIFY)
         return total ? tow_effort_seconds(total > done ? total - done : 0, done, seconds) : -1;
-    if (job->watch)
-        tow_track_totals(job->track, &totals);
+    if (job->comparer.watch)
+        tow_track_totals(job->comparer.track, &totals);
     return totals.open || totals.keys ? -1 : 0;
 }
 
 double tow_job_finalize_seconds(const tow_job_t *job, const tow_progress_t *progress)
 {
-    double seconds = (double)(tow_now_ms() - job->effort.since_ms) / 1000;
+    double seconds = (double)(tow_now_ms() - job->control.effort.since_ms) / 1000;
     double events = tow_effort_seconds(progress->backlog_events,
-                                       settled(progress) - job->effort.settled, seconds);
+                                       settled(progress) - job->control.effort.settled, seconds);
     double indexes =
         progress->indexes_total > progress->indexes_built
             ? tow_effort_seconds(progress->indexes_total - progress->indexes_built,
-                                 progress->indexes_built - job->effort.indexes, seconds)
+                                 progress->indexes_built - job->control.effort.indexes, seconds)
             : 0;
     double verification = verify_seconds(job, progress, seconds);
 
@@ -78,8 +78,8 @@ static void collect_components(tow_job_t *job, tow_progress_t *out)
     tow_copy_progress_t copy;
     tow_replay_progress_t replay;
 
-    tow_namespaces_progress(job->namespaces, out);
-    tow_copy_progress(job->copy, &copy);
+    tow_namespaces_progress(job->flow.namespaces, out);
+    tow_copy_progress(job->flow.copy, &copy);
     out->copied_documents = copy.documents;
     out->copied_bytes = copy.bytes;
     if (out->estimated_documents < copy.documents)
@@ -88,66 +88,66 @@ static void collect_components(tow_job_t *job, tow_progress_t *out)
         out->estimated_bytes = copy.bytes;
     out->indexes_total = copy.indexes;
     out->indexes_built = copy.indexes_built;
-    tow_replay_progress(job->replay, &replay);
-    out->events_seen = tow_tail_events(job->tail);
+    tow_replay_progress(job->flow.replay, &replay);
+    out->events_seen = tow_tail_events(job->flow.tail);
     out->events_skipped = replay.skipped;
     out->events_applied = replay.applied;
     out->keys_dirty = replay.dirty_keys;
     out->keys_refetched = replay.refetched;
     out->statements_applied = replay.statements;
     out->dirty_bytes = replay.dirty_bytes;
-    out->spool_bytes = tow_spool_bytes(job->spool);
-    out->backlog_events = tow_ledger_backlog(job->ledger);
-    out->direct_mode = tow_tail_direct(job->tail);
-    out->read = tow_optime_split(tow_tail_read_time(job->tail));
-    out->spooled = tow_optime_split(tow_tail_spooled_time(job->tail));
-    out->floor = tow_optime_split(tow_ledger_floor_time(job->ledger));
+    out->spool_bytes = tow_spool_bytes(job->flow.spool);
+    out->backlog_events = tow_ledger_backlog(job->flow.ledger);
+    out->direct_mode = tow_tail_direct(job->flow.tail);
+    out->read = tow_optime_split(tow_tail_read_time(job->flow.tail));
+    out->spooled = tow_optime_split(tow_tail_spooled_time(job->flow.tail));
+    out->floor = tow_optime_split(tow_ledger_floor_time(job->flow.ledger));
 }
 
 void tow_job_collect(tow_job_t *job, tow_progress_t *out)
 {
     int64_t end_ms;
 
-    if (job->ended) {
-        *out = job->last;
-        out->phase = job->phase; /* the last word on it comes after the snapshot */
-        out->writes_blocked = job->writes_blocked;
-        snprintf(out->reason, sizeof out->reason, "%s", job->reason);
+    if (job->outcome.ended) {
+        *out = job->outcome.last;
+        out->phase = job->control.phase; /* the last word on it comes after the snapshot */
+        out->writes_blocked = job->journal.writes_blocked;
+        snprintf(out->reason, sizeof out->reason, "%s", job->outcome.reason);
         return;
     }
     tow_job_measure_lag(job);
     tow_job_note_moves(job);
-    *out = (tow_progress_t){.phase = job->phase,
-                            .cutover = job->cutover,
-                            .cutover_seconds = job->cutover == TOW_CUTOVER_DONE ? 0 : -1,
-                            .writes_blocked = job->writes_blocked,
-                            .late_writes = job->late_writes,
-                            .lag_ms = job->lag_ms,
-                            .oplog_headroom_seconds = job->oplog_headroom,
+    *out = (tow_progress_t){.phase = job->control.phase,
+                            .cutover = job->control.step,
+                            .cutover_seconds = job->control.step == TOW_CUTOVER_DONE ? 0 : -1,
+                            .writes_blocked = job->journal.writes_blocked,
+                            .late_writes = job->control.late_writes,
+                            .lag_ms = job->flow.lag_ms,
+                            .oplog_headroom_seconds = job->flow.oplog_headroom,
                             .source_silent_ms = tow_job_silent_ms(job, job->sides.source),
                             .destination_silent_ms = tow_job_silent_ms(job, job->sides.destination),
-                            .moved_ms = job->moves.wall_ms};
-    end_ms = job->ended_ms ? job->ended_ms : tow_now_ms();
-    out->elapsed_seconds = job->started_ms ? (double)(end_ms - job->started_ms) / 1000 : 0;
+                            .moved_ms = job->flow.moves.wall_ms};
+    end_ms = job->control.ended_ms ? job->control.ended_ms : tow_now_ms();
+    out->elapsed_seconds = job->control.started_ms ? (double)(end_ms - job->control.started_ms) / 1000 : 0;
     out->can_commit = tow_job_can_commit(job, out->reason);
-    if (job->reason[0])
-        snprintf(out->reason, sizeof out->reason, "%s", job->reason);
-    if (job->replay)
+    if (job->outcome.reason[0])
+        snprintf(out->reason, sizeof out->reason, "%s", job->outcome.reason);
+    if (job->flow.replay)
         collect_components(job, out);
-    out->source_time = tow_optime_split(job->source_time);
-    out->start = tow_optime_split(job->start_time);
-    out->checkpoint = tow_optime_split(job->checkpoint_time);
-    out->consistent = tow_optime_split(job->consistent_time);
-    out->stop = tow_optime_split(job->stop_time);
-    out->verified = tow_optime_split(job->verified_time);
-    out->verified_documents = atomic_load(&job->verified_documents);
-    out->verified_bytes = atomic_load(&job->verified_bytes);
-    out->verify_total_documents = atomic_load(&job->verify_total);
-    out->window_length_ms = job->window.length_ms + job->window.extra_ms;
-    out->window_end_ms = tow_window_end_ms(&job->window);
-    out->window_left_ms = tow_window_left_ms(&job->window, tow_wall_ms());
-    if (job->cutover == TOW_CUTOVER_FINALIZING) {
-        out->late_writes = tow_tail_late(job->tail);
+    out->source_time = tow_optime_split(job->flow.source_time);
+    out->start = tow_optime_split(job->journal.start_time);
+    out->checkpoint = tow_optime_split(job->journal.checkpoint_time);
+    out->consistent = tow_optime_split(job->flow.consistent_time);
+    out->stop = tow_optime_split(job->flow.stop_time);
+    out->verified = tow_optime_split(job->comparer.verified_time);
+    out->verified_documents = atomic_load(&job->comparer.verified_documents);
+    out->verified_bytes = atomic_load(&job->comparer.verified_bytes);
+    out->verify_total_documents = atomic_load(&job->comparer.verify_total);
+    out->window_length_ms = job->control.window.length_ms + job->control.window.extra_ms;
+    out->window_end_ms = tow_window_end_ms(&job->control.window);
+    out->window_left_ms = tow_window_left_ms(&job->control.window, tow_wall_ms());
+    if (job->control.step == TOW_CUTOVER_FINALIZING) {
+        out->late_writes = tow_tail_late(job->flow.tail);
         out->cutover_seconds = tow_job_finalize_seconds(job, out);
     }
     if (job->sides.source) {
@@ -167,20 +167,20 @@ void tow_job_begin_effort(tow_job_t *job, tow_effort_t kind)
 {
     tow_progress_t progress;
 
-    pthread_mutex_lock(&job->lock);
+    pthread_mutex_lock(&job->control.lock);
     tow_job_collect(job, &progress);
-    job->effort.kind = kind;
-    job->effort.since_ms = tow_now_ms();
-    job->effort.settled = settled(&progress);
-    job->effort.indexes = progress.indexes_built;
-    pthread_mutex_unlock(&job->lock);
+    job->control.effort.kind = kind;
+    job->control.effort.since_ms = tow_now_ms();
+    job->control.effort.settled = settled(&progress);
+    job->control.effort.indexes = progress.indexes_built;
+    pthread_mutex_unlock(&job->control.lock);
 }
 
 void tow_job_progress(tow_job_t *job, tow_progress_t *out)
 {
-    pthread_mutex_lock(&job->lock);
+    pthread_mutex_lock(&job->control.lock);
     tow_job_collect(job, out);
-    pthread_mutex_unlock(&job->lock);
+    pthread_mutex_unlock(&job->control.lock);
 }
 
 static const char *next_step(const tow_job_t *job, const tow_progress_t *progress)
@@ -188,32 +188,32 @@ static const char *next_step(const tow_job_t *job, const tow_progress_t *progres
     return tow_next_step(&(tow_next_facts_t){
         .phase = progress->phase,
         .can_commit = progress->can_commit,
-        .by_itself = !job->config.manual && !job->waits_for_word,
-        .called_off = job->attempt.called_off_ms,
-        .late_writes = job->attempt.late_writes,
-        .wished = job->cutover_wished,
-        .committed = job->committed,
-        .silent = !tow_phase_is_final(job->phase) &&
+        .by_itself = !job->config.manual && !job->control.waits_for_word,
+        .called_off = job->control.attempt.called_off_ms,
+        .late_writes = job->control.attempt.late_writes,
+        .wished = job->control.cutover_wished,
+        .committed = job->control.committed,
+        .silent = !tow_phase_is_final(job->control.phase) &&
                   (progress->source_silent_ms || progress->destination_silent_ms),
-        .exit_status = (int)job->error.code});
+        .exit_status = (int)job->outcome.error.code});
 }
 
 char *tow_job_progress_json(tow_job_t *job)
 {
     tow_progress_t progress;
     tow_identity_t identity = {
-        .job = job->config.name, .exit_status = -1, .attempt = &job->attempt};
+        .job = job->config.name, .exit_status = -1, .attempt = &job->control.attempt};
     char *json;
 
-    pthread_mutex_lock(&job->lock);
+    pthread_mutex_lock(&job->control.lock);
     tow_job_collect(job, &progress);
     identity.source = job->sides.source ? tow_link_hosts(job->sides.source) : "";
     identity.destination = job->sides.destination ? tow_link_hosts(job->sides.destination) : "";
-    if (tow_phase_is_final(job->phase))
-        identity.exit_status = job->ok ? 0 : (int)job->error.code;
+    if (tow_phase_is_final(job->control.phase))
+        identity.exit_status = job->outcome.ok ? 0 : (int)job->outcome.error.code;
     identity.next = next_step(job, &progress);
     json = tow_progress_to_json(&progress, &identity);
-    pthread_mutex_unlock(&job->lock);
+    pthread_mutex_unlock(&job->control.lock);
     return json;
 }
 
@@ -223,12 +223,12 @@ char *tow_job_collections_json(tow_job_t *job, uint32_t limit)
     uint32_t count = 0;
     char *json;
 
-    pthread_mutex_lock(&job->lock);
-    if (job->namespaces)
-        states = tow_namespaces_states(job->namespaces, &count);
-    json = job->ended ? tow_collections_to_json(job->last_states, job->last_state_count, limit)
+    pthread_mutex_lock(&job->control.lock);
+    if (job->flow.namespaces)
+        states = tow_namespaces_states(job->flow.namespaces, &count);
+    json = job->outcome.ended ? tow_collections_to_json(job->outcome.last_states, job->outcome.last_state_count, limit)
                       : tow_collections_to_json(states, count, limit);
-    pthread_mutex_unlock(&job->lock);
+    pthread_mutex_unlock(&job->control.lock);
     tow_namespaces_states_free(states, count);
     return json;
 }

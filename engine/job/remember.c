@@ -20,7 +20,7 @@ static char collection_name[] = "compared";
 /* The collection as the writers want it. */
 static tow_namespace_t place_of(tow_job_t *job)
 {
-    return (tow_namespace_t){.database = (char *)(uintptr_t)tow_store_database(job->store),
+    return (tow_namespace_t){.database = (char *)(uintptr_t)tow_store_database(job->journal.store),
                              .name = collection_name,
                              .ns = collection_name};
 }
@@ -40,7 +40,7 @@ static bool send(tow_job_t *job, tow_write_t *write, tow_error_t *error)
     tow_error_t refusal = {0};
     uint32_t matched;
 
-    if (!tow_write_send(write, job->remember_conn, refused, &refusal, &matched, error))
+    if (!tow_write_send(write, job->comparer.conn, refused, &refusal, &matched, error))
         return false;
     if (refusal.code != TOW_OK)
         *error = refusal;
@@ -59,7 +59,7 @@ static bool write_entries(tow_job_t *job, const tow_track_entry_t *entries, uint
         bson_t document;
         tow_value_t id;
 
-        tow_track_entry_to_bson(&entries[i], job->config.verify_mode, tow_track_seed(job->track),
+        tow_track_entry_to_bson(&entries[i], job->config.verify_mode, tow_track_seed(job->comparer.track),
                                 &document);
         if (!tow_write_fits(&write, document.len)) {
             ok = send(job, &write, error);
@@ -92,7 +92,7 @@ static bool remove_all(tow_job_t *job, tow_error_t *error)
     bson_append_int32(&statement, "limit", -1, 0);
     bson_append_document_end(&list, &statement);
     bson_append_array_end(&command, &list);
-    ok = tow_conn_command(job->remember_conn, tow_store_database(job->store), &command,
+    ok = tow_conn_command(job->comparer.conn, tow_store_database(job->journal.store), &command,
                           &send_options, &reply, error);
     bson_destroy(&reply);
     bson_destroy(&command);
@@ -103,7 +103,7 @@ static bool store_changes(tow_job_t *job, const tow_track_changes_t *changes, to
 {
     if (!changes->all && !changes->removed_count && !changes->added_count)
         return true;
-    if (!job->remember_conn && !(job->remember_conn = tow_conn_open(job->sides.destination, error)))
+    if (!job->comparer.conn && !(job->comparer.conn = tow_conn_open(job->sides.destination, error)))
         return false;
     return (!changes->all || remove_all(job, error)) &&
            write_entries(job, changes->removed, changes->removed_count, TOW_WRITE_DELETE, error) &&
@@ -113,25 +113,25 @@ static bool store_changes(tow_job_t *job, const tow_track_changes_t *changes, to
 /* The token is older than the changes: what was told since will be told again. */
 bool tow_job_save_track(tow_job_t *job, tow_error_t *error)
 {
-    tow_watch_t *watch = atomic_load(&job->watch);
+    tow_watch_t *watch = atomic_load(&job->comparer.watch);
     tow_track_changes_t changes;
     bson_t token, fields = BSON_INITIALIZER;
     bool ok;
 
     /* Nothing was ever stored, or the checkpoint will say that the lease is lost. */
-    if ((!watch && !job->watch_token) || !tow_store_lease_valid(job->store))
+    if ((!watch && !job->comparer.watch_token) || !tow_store_lease_valid(job->journal.store))
         return true;
     bson_init(&token); /* until the watch goes on, the position of the earlier one holds */
     if (watch)
         tow_watch_token(watch, &token);
-    tow_track_changes(job->track, &changes);
+    tow_track_changes(job->comparer.track, &changes);
     ok = store_changes(job, &changes, error);
     if (ok && !bson_empty(&token)) {
         bson_append_document(&fields, "watchToken", -1, &token);
-        ok = tow_store_set(job->store, &fields, error);
+        ok = tow_store_set(job->journal.store, &fields, error);
     }
     if (!ok)
-        tow_track_unsaved(job->track);
+        tow_track_unsaved(job->comparer.track);
     tow_track_changes_clear(&changes);
     bson_destroy(&fields);
     bson_destroy(&token);
@@ -163,7 +163,7 @@ static bool read_stored(tow_job_t *job, tow_track_changes_t *list, uint64_t *see
                         tow_error_t *error)
 {
     tow_conn_t *conn = tow_conn_open(job->sides.destination, error);
-    tow_read_t what = {.database = tow_store_database(job->store), .collection = collection_name};
+    tow_read_t what = {.database = tow_store_database(job->journal.store), .collection = collection_name};
     tow_reader_t *reader = conn ? tow_reader_open(conn, &what, error) : NULL;
     bool ok = reader != NULL, more = true;
     bson_t document;
@@ -181,21 +181,21 @@ static bool read_stored(tow_job_t *job, tow_track_changes_t *list, uint64_t *see
 bool tow_job_restore_track(tow_job_t *job, tow_error_t *error)
 {
     tow_track_changes_t list = {0};
-    uint64_t seed = tow_track_seed(job->track);
+    uint64_t seed = tow_track_seed(job->comparer.track);
     bson_t document, token;
     bool ok = read_stored(job, &list, &seed, error);
 
     if (ok) {
-        ok = tow_store_get(job->store, &document, error);
+        ok = tow_store_get(job->journal.store, &document, error);
         if (ok && tow_field_document(&document, "watchToken", &token))
-            job->watch_token = bson_copy(&token);
+            job->comparer.watch_token = bson_copy(&token);
         bson_destroy(&document);
     }
     /* Without the position of the watch nobody knows what was written since. */
-    if (ok && job->watch_token && !list.all)
-        tow_track_restore(job->track, seed, list.added, list.added_count);
+    if (ok && job->comparer.watch_token && !list.all)
+        tow_track_restore(job->comparer.track, seed, list.added, list.added_count);
     else
-        tow_track_unsaved(job->track);
+        tow_track_unsaved(job->comparer.track);
     tow_track_changes_clear(&list);
     return ok;
 }

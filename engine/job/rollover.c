@@ -10,36 +10,25 @@
 
 enum { TRIES = 5 };
 
-static bool store_flag(tow_job_t *job, bool value, tow_error_t *error)
-{
-    bson_t fields = BSON_INITIALIZER;
-    bool ok;
-
-    bson_append_bool(&fields, "rollover", -1, value);
-    ok = tow_store_set(job->store, &fields, error);
-    bson_destroy(&fields);
-    return ok;
-}
-
 bool tow_job_lost(void *data, bool opened, tow_error_t *error)
 {
     tow_job_t *job = data;
     bool ok;
 
     if (!opened) {
-        pthread_mutex_lock(&job->checkpoint_lock);
-        job->losses++;
-        atomic_store(&job->rollover, TOW_ROLLOVER_LOST);
-        ok = store_flag(job, true, error);
-        pthread_mutex_unlock(&job->checkpoint_lock);
+        pthread_mutex_lock(&job->journal.lock);
+        job->journal.losses++;
+        atomic_store(&job->flow.rollover, TOW_ROLLOVER_LOST);
+        ok = tow_journal_set_flag(&job->journal, TOW_FLAG_ROLLOVER, true, error);
+        pthread_mutex_unlock(&job->journal.lock);
         tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "rollover",
                  "the source's oplog no longer reaches back to the job's position: a new stream is "
                  "opened, and both sides are compared by ranges and repaired");
         return ok;
     }
     /* What was compared before the new stream began says nothing any more. */
-    tow_track_reset(job->track);
-    atomic_store(&job->rollover, TOW_ROLLOVER_OPENED);
+    tow_track_reset(job->comparer.track);
+    atomic_store(&job->flow.rollover, TOW_ROLLOVER_OPENED);
     return true;
 }
 
@@ -76,9 +65,9 @@ static uint32_t count_losses(tow_job_t *job)
 {
     uint32_t losses;
 
-    pthread_mutex_lock(&job->checkpoint_lock);
-    losses = job->losses;
-    pthread_mutex_unlock(&job->checkpoint_lock);
+    pthread_mutex_lock(&job->journal.lock);
+    losses = job->journal.losses;
+    pthread_mutex_unlock(&job->journal.lock);
     return losses;
 }
 
@@ -88,11 +77,11 @@ static bool settle_rollover(tow_job_t *job, uint32_t losses, bool *out_settled, 
 {
     bool ok = true;
 
-    pthread_mutex_lock(&job->checkpoint_lock);
-    *out_settled = job->losses == losses;
-    if (*out_settled && (ok = store_flag(job, false, error)))
-        atomic_store(&job->rollover, TOW_ROLLOVER_NONE);
-    pthread_mutex_unlock(&job->checkpoint_lock);
+    pthread_mutex_lock(&job->journal.lock);
+    *out_settled = job->journal.losses == losses;
+    if (*out_settled && (ok = tow_journal_set_flag(&job->journal, TOW_FLAG_ROLLOVER, false, error)))
+        atomic_store(&job->flow.rollover, TOW_ROLLOVER_NONE);
+    pthread_mutex_unlock(&job->journal.lock);
     return ok;
 }
 
@@ -103,9 +92,9 @@ bool tow_job_resync(tow_job_t *job, tow_error_t *error)
     bool settled;
 
     /* Collections may have come, gone or become others. */
-    if (!tow_copy_drop_gone(job->copy, error) || !tow_copy_reconcile(job->copy, NULL, NULL, TOW_RECONCILE_ALONG, error))
+    if (!tow_copy_drop_gone(job->flow.copy, error) || !tow_copy_reconcile(job->flow.copy, NULL, NULL, TOW_RECONCILE_ALONG, error))
         return tow_fail_context(error, "after a rollover");
-    if (!tow_copy_finished(job->copy))
+    if (!tow_copy_finished(job->flow.copy))
         return true; /* again, when what was missing is copied */
     if (!repair_ranges(job, &repaired, error) || !settle_rollover(job, losses, &settled, error))
         return tow_fail_context(error, "after a rollover");

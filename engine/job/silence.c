@@ -17,7 +17,7 @@ enum {
 
 int64_t tow_job_silent_ms(const tow_job_t *job, const tow_link_t *link)
 {
-    int64_t silent_ms = job->asking && link ? tow_link_silent_ms(link) : 0;
+    int64_t silent_ms = job->flow.asking && link ? tow_link_silent_ms(link) : 0;
 
     return silent_ms > TOW_SILENT_MS ? silent_ms : 0;
 }
@@ -47,31 +47,23 @@ void tow_job_measure_lag(tow_job_t *job)
 {
     int64_t silent_ms = tow_job_silent_ms(job, job->sides.source), now_ms = tow_now_ms();
 
-    if (!job->asking || !job->ledger)
+    if (!job->flow.asking || !job->flow.ledger)
         return;
-    job->lag_ms = tow_lag_of(&job->lag, tow_ledger_floor_time(job->ledger),
-                             tow_ledger_backlog(job->ledger) > 0, now_ms);
-    if (job->lag_ms >= 0 && job->lag_ms < silent_ms)
-        job->lag_ms = silent_ms;
-}
-
-void tow_moves_saw(tow_moves_t *moves, tow_optime_t floor, uint64_t copied, int64_t wall_ms)
-{
-    if (!moves->wall_ms || moves->floor != floor || moves->copied != copied)
-        moves->wall_ms = wall_ms;
-    moves->floor = floor;
-    moves->copied = copied;
+    job->flow.lag_ms = tow_lag_of(&job->flow.lag, tow_ledger_floor_time(job->flow.ledger),
+                             tow_ledger_backlog(job->flow.ledger) > 0, now_ms);
+    if (job->flow.lag_ms >= 0 && job->flow.lag_ms < silent_ms)
+        job->flow.lag_ms = silent_ms;
 }
 
 void tow_job_note_moves(tow_job_t *job)
 {
     tow_copy_progress_t copy;
 
-    if (!job->replay || tow_now_ms() - job->moves.looked_ms < LOOK_MS)
+    if (!job->flow.replay || tow_now_ms() - job->flow.moves.looked_ms < LOOK_MS)
         return;
-    job->moves.looked_ms = tow_now_ms();
-    tow_copy_progress(job->copy, &copy);
-    tow_moves_saw(&job->moves, tow_ledger_floor_time(job->ledger), copy.documents + copy.indexes_built,
+    job->flow.moves.looked_ms = tow_now_ms();
+    tow_copy_progress(job->flow.copy, &copy);
+    tow_moves_saw(&job->flow.moves, tow_ledger_floor_time(job->flow.ledger), copy.documents + copy.indexes_built,
                   tow_wall_ms());
 }
 
@@ -87,15 +79,15 @@ bool tow_job_await_answers(tow_job_t *job, tow_error_t *error)
     int64_t began_ms = tow_now_ms(), until_ms = began_ms + ANSWER_MS;
     bool source, destination;
 
-    pthread_mutex_lock(&job->lock);
+    pthread_mutex_lock(&job->control.lock);
     for (;;) {
         source = has_answered(job->sides.source, began_ms);
         destination = has_answered(job->sides.destination, began_ms);
         if ((source && destination) || tow_now_ms() > until_ms || tow_stop_requested(job->sides.stop))
             break;
-        tow_condition_wait(&job->changed, &job->lock, until_ms + 1);
+        tow_condition_wait(&job->control.changed, &job->control.lock, until_ms + 1);
     }
-    pthread_mutex_unlock(&job->lock);
+    pthread_mutex_unlock(&job->control.lock);
     if (source && destination)
         return true;
     return tow_fail(error, TOW_ERROR_UNREACHABLE,
@@ -119,11 +111,11 @@ static void *ping(void *data)
         tow_link_watch(job->sides.destination);
         answered = tow_link_poll_time(destination, &ignored, &error);
         tow_link_watched(job->sides.destination, answered);
-        pthread_mutex_lock(&job->lock);
+        pthread_mutex_lock(&job->control.lock);
         tow_job_note_moves(job);
         if (answered)
-            pthread_cond_broadcast(&job->changed);
-        pthread_mutex_unlock(&job->lock);
+            pthread_cond_broadcast(&job->control.changed);
+        pthread_mutex_unlock(&job->control.lock);
     }
     tow_conn_close(destination);
     return NULL;
@@ -131,5 +123,5 @@ static void *ping(void *data)
 
 bool tow_job_start_pinger(tow_job_t *job, tow_error_t *error)
 {
-    return tow_thread_start(&job->pinger, "pinger", ping, job, error);
+    return tow_thread_start(&job->threads.pinger, "pinger", ping, job, error);
 }

@@ -34,11 +34,11 @@ static tow_job_t *job_in_sync(void)
 {
     tow_job_t *job = make_job("manual");
 
-    job->started = true;
+    job->control.started = true;
     for (int phase = TOW_PHASE_VALIDATING; phase <= TOW_PHASE_IN_SYNC; phase++)
         tow_job_move(job, (tow_phase_t)phase);
-    atomic_store(&job->synced_once, true);
-    job->lag_ms = 0;
+    atomic_store(&job->flow.synced_once, true);
+    job->flow.lag_ms = 0;
     return job;
 }
 
@@ -53,7 +53,7 @@ static void refuses_all(tow_job_t *job, const char *why)
     assert_int_equal(error.code, TOW_ERROR_STATE);
     assert_false(tow_job_extend(job, 3600, &error));
     assert_int_equal(error.code, TOW_ERROR_STATE);
-    job->pause_wished = true; /* it was paused before */
+    job->control.pause_wished = true; /* it was paused before */
     assert_false(tow_job_resume(job, &error));
     assert_int_equal(error.code, TOW_ERROR_STATE);
     assert_non_null(strstr(error.message, why));
@@ -72,10 +72,10 @@ static void a_job_whose_end_is_decided_takes_no_requests(void **state)
     tow_job_stop(job);
     refuses_all(job, "about to end");
     job = job_in_sync();
-    job->expired = true;
+    job->control.expired = true;
     refuses_all(job, "about to end");
     job = job_in_sync();
-    job->closed = true;
+    job->control.closed = true;
     refuses_all(job, "about to end");
     job = job_in_sync();
     tow_job_move(job, TOW_PHASE_FAILED);
@@ -107,10 +107,10 @@ static void a_cutover_is_called_off_until_its_point_of_no_return(void **state)
     assert_true(tow_job_cutover(job, &error));
     assert_true(tow_job_call_off(job, &error)); /* before it began */
     assert_false(tow_job_interrupted(job));     /* the job itself goes on */
-    assert_true(job->waits_for_word);
+    assert_true(job->control.waits_for_word);
     tow_job_forget_cutover(job);
-    assert_int_equal(job->cutover, TOW_CUTOVER_NONE);
-    assert_int_equal(job->called_off, 1);
+    assert_int_equal(job->control.step, TOW_CUTOVER_NONE);
+    assert_int_equal(job->control.called_off, 1);
     json = tow_job_progress_json(job);
     assert_non_null(strstr(json, "\"lastAttempt\":{\"confirmedAt\":\"20"));
     assert_non_null(strstr(json, "\"reason\":\"it was asked for"));
@@ -118,12 +118,12 @@ static void a_cutover_is_called_off_until_its_point_of_no_return(void **state)
     free(json);
     refuses_to_call_off(job, "no cutover");
     assert_true(tow_job_cutover(job, &error));
-    assert_false(job->waits_for_word);
+    assert_false(job->control.waits_for_word);
     tow_job_move(job, TOW_PHASE_FINALIZING);
     assert_false(tow_job_interrupted(job));
-    job->committed = true;
+    job->control.committed = true;
     refuses_to_call_off(job, "point of no return");
-    job->committed = false;
+    job->control.committed = false;
     assert_true(tow_job_call_off(job, &error));
     assert_true(tow_job_call_off(job, &error)); /* it is being called off */
     assert_true(tow_job_interrupted(job));
@@ -161,13 +161,13 @@ static void a_job_leaves_how_it_ended(void **state)
     path = tow_format("%s/towline-default.ended", folder);
     free(job->config.spool);
     job->config.spool = tow_strdup(folder);
-    tow_fail(&job->error, TOW_ERROR_LEASE, "another process holds it");
+    tow_fail(&job->outcome.error, TOW_ERROR_LEASE, "another process holds it");
     tow_job_leave_end(job);
     assert_string_equal(private_text(path), ""); /* it goes on elsewhere */
-    tow_fail(&job->error, TOW_ERROR_VERIFY, "both sides differ");
-    pthread_mutex_lock(&job->lock);
+    tow_fail(&job->outcome.error, TOW_ERROR_VERIFY, "both sides differ");
+    pthread_mutex_lock(&job->control.lock);
     tow_job_make_summary(job, TOW_PHASE_FAILED);
-    pthread_mutex_unlock(&job->lock);
+    pthread_mutex_unlock(&job->control.lock);
     tow_job_leave_end(job);
     assert_non_null(
         strstr(private_text(path), "\"exitStatus\":12,\"summary\":{\"state\":\"failed\""));
@@ -268,14 +268,14 @@ static void a_message_that_was_cut_is_json_all_the_same(void **state)
         for (; length + 3 < sizeof ns; length += 3)
             memcpy(ns + length, "\xe2\x82\xac", 3);
         ns[length] = '\0';
-        tow_fail(&job->error, TOW_ERROR_SERVER, "source: %s", ns);
-        snprintf(job->reason, sizeof job->reason, "%.*s", REASON_SIZE - 1, job->error.message);
+        tow_fail(&job->outcome.error, TOW_ERROR_SERVER, "source: %s", ns);
+        snprintf(job->outcome.reason, sizeof job->outcome.reason, "%.*s", REASON_SIZE - 1, job->outcome.error.message);
         progress = tow_job_progress_json(job);
         assert_json(progress);
         tow_free(progress);
         tow_job_make_summary(job, TOW_PHASE_FAILED);
-        assert_json(job->summary_json);
-        text = tow_json_text(job->error.message);
+        assert_json(job->outcome.summary_json);
+        text = tow_json_text(job->outcome.error.message);
         progress = tow_format("{\"errorDescription\":%s}", text);
         assert_json(progress);
         free(progress);
@@ -317,7 +317,7 @@ static void json_knows_no_locale(void **state)
         assert_non_null(strstr(json, "\"elapsedSeconds\":0.000"));
         tow_free(json);
         tow_job_make_summary(job, TOW_PHASE_IN_SYNC);
-        assert_json(job->summary_json);
+        assert_json(job->outcome.summary_json);
         report = tow_alloc(sizeof *report);
         json = tow_verify_report_json(report);
         assert_json(json);
@@ -365,7 +365,7 @@ static void starts_not(tow_job_t *job, const char *message)
     assert_false(tow_job_start(job, &error));
     assert_int_equal(error.code, TOW_ERROR_OPTION);
     assert_non_null(strstr(error.message, message));
-    assert_false(job->supervisor.started); /* nothing was dialled */
+    assert_false(job->threads.supervisor.started); /* nothing was dialled */
     tow_job_destroy(job);
 }
 

@@ -71,21 +71,21 @@ static void estimate_of_a_cutover(void **state)
     tow_job_t *job = tow_alloc(sizeof *job);
     tow_progress_t progress = {.events_seen = 1000, .backlog_events = 0};
 
-    job->effort.since_ms = 1; /* long ago */
-    job->effort.kind = TOW_EFFORT_EVENTS;
+    job->control.effort.since_ms = 1; /* long ago */
+    job->control.effort.kind = TOW_EFFORT_EVENTS;
     assert_true(tow_job_finalize_seconds(job, &progress) == 0); /* nothing is compared */
     progress.backlog_events = 100;
-    job->effort.settled = 900; /* when it began, so none since */
+    job->control.effort.settled = 900; /* when it began, so none since */
     assert_true(tow_job_finalize_seconds(job, &progress) == -1);
-    job->effort.settled = 800;
+    job->control.effort.settled = 800;
     assert_true(tow_job_finalize_seconds(job, &progress) > 0);
     progress.indexes_total = 2;
-    progress.indexes_built = job->effort.indexes = 1;
+    progress.indexes_built = job->control.effort.indexes = 1;
     assert_true(tow_job_finalize_seconds(job, &progress) == -1);
     progress.indexes_total = 1;
     job->config.verify = true; /* and nothing was compared before */
     assert_true(tow_job_finalize_seconds(job, &progress) == -1);
-    job->effort.kind = TOW_EFFORT_VERIFY;
+    job->control.effort.kind = TOW_EFFORT_VERIFY;
     progress.verify_total_documents = 200;
     assert_true(tow_job_finalize_seconds(job, &progress) == -1);
     progress.verified_documents = 150;
