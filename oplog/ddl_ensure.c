@@ -1,5 +1,7 @@
 /* ddl_ensure.c: an event on a collection that no one announced: it is looked up at the source, made
  * at the destination, or a placeholder takes its documents until its end is replayed. */
+#include <string.h>
+
 #include "oplog/replay_internal.h"
 
 /* It is made by a command, and not by the first write: what the job's records do not claim, its end
@@ -44,25 +46,44 @@ static bool clear_view(tow_replay_t *replay, const char *database, const char *n
                : tow_collection_drop(replay->destination, database, name, error);
 }
 
+/* What the source has under that name now may be a later collection than the event's: several shards are merged with a
+ * delay. Its identity would make the end of the earlier one pass for a drop that is none. */
+static void add_found(tow_replay_t *replay, tow_collection_info_t *info)
+{
+    if (replay->merged)
+        memset(info->uuid, 0, sizeof info->uuid);
+    tow_namespaces_set_ranges(replay->options.namespaces,
+                              tow_namespaces_add(replay->options.namespaces, info, 0), NULL, 0);
+}
+
+/* A collection is empty before its first event, but for a capped one: cloneCollectionAsCapped and convertToCapped fill
+ * it by inserts that no stream reports. */
+static bool make_found(tow_replay_t *replay, tow_collection_info_t *info, tow_error_t *error)
+{
+    const tow_ddl_handler_t *handler = &replay->options.ddl;
+    bool found, known;
+
+    if (info->capped)
+        return handler->copy_again(handler->data, info->database, info->name, &found, error);
+    if (!handler->create(handler->data, replay->destination, info, error))
+        return error->code == TOW_ERROR_CONFLICT &&
+               handler->copy_again(handler->data, info->database, info->name, &found, error);
+    known = tow_namespaces_find(replay->options.namespaces, info->database, info->name) != NULL;
+    if (!known) /* else somebody copies it */
+        add_found(replay, info);
+    return true;
+}
+
 tow_namespace_t *tow_replay_ensure(tow_replay_t *replay, const char *database, const char *name,
                                    tow_error_t *error)
 {
-    const tow_ddl_handler_t *handler = &replay->options.ddl;
     tow_collection_info_t info;
     bool found, ok = true;
 
     if (!tow_catalog_find(replay->source, database, name, &info, &found, error))
         return NULL;
-    if (found && info.type == TOW_COLLECTION) {
-        ok = handler->create(handler->data, replay->destination, &info, error);
-        /* Known by now: somebody copies it. */
-        if (ok && !tow_namespaces_find(replay->options.namespaces, database, name))
-            tow_namespaces_set_ranges(replay->options.namespaces,
-                                      tow_namespaces_add(replay->options.namespaces, &info, 0),
-                                      NULL, 0);
-        else if (!ok && error->code == TOW_ERROR_CONFLICT)
-            ok = handler->copy_again(handler->data, database, name, &found, error);
-    }
+    if (found && info.type == TOW_COLLECTION)
+        ok = make_found(replay, &info, error);
     if (found)
         tow_collection_info_clear(&info);
     /* It is gone again, or has another name: later events will tell. */

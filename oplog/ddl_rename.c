@@ -155,8 +155,9 @@ static bool rename_on_destination(ddl_t *ddl, const tow_namespace_t *from, const
     return ok;
 }
 
+/* `there`: the identity of what the source has under the new name now. */
 static tow_namespace_t *add_renamed(ddl_t *ddl, const tow_namespace_t *from, const char *database,
-                                    const char *name, const uint8_t uuid[16])
+                                    const char *name, const uint8_t there[16])
 {
     tow_collection_info_t info = {.database = (char *)database,
                                   .name = (char *)name,
@@ -168,16 +169,19 @@ static tow_namespace_t *add_renamed(ddl_t *ddl, const tow_namespace_t *from, con
     tow_namespaces_t *table = ddl->replay->options.namespaces;
     tow_namespace_t *to;
 
-    memcpy(info.uuid, uuid, sizeof info.uuid);
+    /* Of several shards, what is there now may be a later collection, or this one with another identity. */
+    if (!ddl->replay->merged || !memcmp(from->uuid, there, sizeof from->uuid))
+        memcpy(info.uuid, from->uuid, sizeof info.uuid);
     to = tow_namespaces_add(table, &info, ddl->time);
+    memcpy(to->renamed_uuid, there, sizeof to->renamed_uuid);
     tow_namespaces_set_ranges(table, to, NULL, 0);
     return to;
 }
 
-/* Both names are ours and the old one was copied before: the destination renames too. `uuid`: of
- * the source's collection under its new name. */
+/* Both names are ours and the old one was copied before: the destination renames too. `there`: what
+ * the source has under the new name now. */
 static bool rename_exactly(ddl_t *ddl, tow_namespace_t *from, const char *database,
-                           const char *name, const uint8_t uuid[16], tow_error_t *error)
+                           const char *name, const uint8_t there[16], tow_error_t *error)
 {
     const tow_ddl_handler_t *handler = &ddl->replay->options.ddl;
     tow_namespace_t *target = tow_ddl_find(ddl, database, name), *to = NULL;
@@ -191,7 +195,7 @@ static bool rename_exactly(ddl_t *ddl, tow_namespace_t *from, const char *databa
     take_moved(ddl, from, &moved);
     ok = rename_on_destination(ddl, from, database, name, &found, error);
     if (ok && found) {
-        to = add_renamed(ddl, from, database, name, uuid);
+        to = add_renamed(ddl, from, database, name, there);
         tow_namespaces_drop(ddl->replay->options.namespaces, from);
         ok = handler->forget(handler->data, from->ns, error) &&
              handler->forget(handler->data, ns, error);
@@ -204,18 +208,45 @@ static bool rename_exactly(ddl_t *ddl, tow_namespace_t *from, const char *databa
     return ok;
 }
 
-/* Each shard of a cluster tells of a rename, and sharded collections have another uuid behind it:
- * what the source has under the new name says whether this one was carried out already. */
-static bool look_at_target(ddl_t *ddl, const char *database, const char *name, uint8_t out_uuid[16],
-                           bool *out_done, tow_error_t *error)
+/* Each shard of a cluster reports a rename, and a sharded collection has another identity after it. So a rename of
+ * something that is not known (any more) was carried out already when the target is what the first report brought. */
+static bool look_at_target(ddl_t *ddl, const tow_namespace_t *from, const char *database, const char *name,
+                           uint8_t out_there[16], bool *out_done, tow_error_t *error)
 {
+    const tow_namespace_t *to = tow_ddl_find(ddl, database, name);
     bool found;
 
     *out_done = false;
-    if (!tow_ddl_read_uuid(ddl->replay->source, database, name, out_uuid, &found, error))
+    memset(out_there, 0, 16);
+    if (!ddl->replay->merged)
+        return true;
+    if (!tow_ddl_read_uuid(ddl->replay->source, database, name, out_there, &found, error))
         return false;
-    *out_done = tow_ddl_has_uuid(tow_ddl_find(ddl, database, name), out_uuid);
+    *out_done = !from && found && to &&
+                (tow_ddl_has_uuid(to, out_there) || !memcmp(to->renamed_uuid, out_there, 16));
     return true;
+}
+
+/* Names under which a server fills a collection by inserts that no stream reports, before it gives it its own: in a
+ * rename across databases, and where a collection becomes capped. */
+static bool is_filled_unseen(const char *name)
+{
+    enum { PREFIX = 3, RANDOM = 5 }; /* "tmp", letters and digits */
+    const char *rest = name + PREFIX + RANDOM;
+
+    return !strncmp(name, "tmp", PREFIX) && strlen(name) > PREFIX + RANDOM &&
+           (!strcmp(rest, ".renameCollection") || !strncmp(rest, ".convertToCapped.", strlen(".convertToCapped.")));
+}
+
+/* Whether the destination has under the old name what the source had, so that a rename is all that is needed. A
+ * placeholder has only what its events brought: the rest came with an earlier name. What a process before carried out
+ * is copied again as well: that one read keys under the old name when it was gone already, and which ones nobody knows
+ * any more. */
+static bool may_rename_exactly(ddl_t *ddl, tow_namespace_t *from, tow_namespace_t *to)
+{
+    return from && !from->placeholder && tow_collection_is_streamed(from->name) && !is_filled_unseen(from->name) &&
+           tow_ddl_gate(ddl, from) == TOW_GATE_APPLY && (!to || tow_ddl_gate(ddl, to) == TOW_GATE_APPLY) &&
+           !horizon_passed(ddl);
 }
 
 bool tow_ddl_rename(ddl_t *ddl, tow_error_t *error)
@@ -223,29 +254,20 @@ bool tow_ddl_rename(ddl_t *ddl, tow_error_t *error)
     const char *database, *name;
     const char *old_database = ddl->parsed.database, *old_name = ddl->parsed.collection;
     tow_namespace_t *from = tow_ddl_find(ddl, old_database, old_name), *to;
-    bool takes_old = tow_ddl_takes(ddl, old_database, old_name), takes_new, done = false;
-    uint8_t uuid[16] = {0};
+    bool takes_old = tow_ddl_takes(ddl, old_database, old_name), done;
+    uint8_t there[16];
 
     if (!tow_ddl_target(ddl, &database, &name))
         return tow_fail(error, TOW_ERROR_SERVER, "a rename event does not say the new name");
-    takes_new = tow_ddl_takes(ddl, database, name);
-    if (!takes_new)
+    if (!tow_ddl_takes(ddl, database, name))
         return takes_old ? tow_ddl_drop(ddl, old_database, old_name, error) : true;
-    to = tow_ddl_find(ddl, database, name);
-    if (to && tow_ddl_gate(ddl, to) == TOW_GATE_SKIP)
-        return takes_old ? tow_ddl_drop(ddl, old_database, old_name, error) : true;
-    if (from)
-        memcpy(uuid, from->uuid, sizeof uuid);
-    if (ddl->replay->merged && !look_at_target(ddl, database, name, uuid, &done, error))
+    if (!look_at_target(ddl, from, database, name, there, &done, error))
         return false;
-    if (done)
+    to = tow_ddl_find(ddl, database, name);
+    if (done || (to && tow_ddl_gate(ddl, to) == TOW_GATE_SKIP))
         return takes_old ? tow_ddl_drop(ddl, old_database, old_name, error) : true;
-    /* A placeholder has only what its events brought: the rest came with an earlier name. What a process before
-     * carried out is copied again as well: that one read keys under the old name when it was gone already, and
-     * which ones nobody knows any more. */
-    if (takes_old && from && !from->placeholder && tow_ddl_gate(ddl, from) == TOW_GATE_APPLY &&
-        (!to || tow_ddl_gate(ddl, to) == TOW_GATE_APPLY) && !horizon_passed(ddl))
-        return rename_exactly(ddl, from, database, name, uuid, error);
+    if (takes_old && may_rename_exactly(ddl, from, to))
+        return rename_exactly(ddl, from, database, name, there, error);
     if (takes_old && !tow_ddl_drop(ddl, old_database, old_name, error))
         return false;
     return tow_ddl_copy_again(ddl, database, name, error);

@@ -22,8 +22,10 @@ tow_statement_t tow_translate(const bson_t *event, bson_t *document, bool merged
     if (!tow_field_text(event, "operationType", &text))
         return TOW_STATEMENT_REFETCH;
     operation = tow_operation_of(text);
+    if (merged && operation != TOW_OPERATION_INSERT)
+        return TOW_STATEMENT_REFETCH;
     if (operation == TOW_OPERATION_DELETE)
-        return merged ? TOW_STATEMENT_REFETCH : TOW_STATEMENT_DELETE;
+        return TOW_STATEMENT_DELETE;
     if ((operation == TOW_OPERATION_INSERT || operation == TOW_OPERATION_REPLACE) &&
         bson_iter_init_find(&field, event, "fullDocument"))
         return translate_document(&field, document);

@@ -3,9 +3,11 @@
  * Exact means: applied to the document as it was before the event it gives the document as it was after
  * it, byte for byte, field order included.
  *
- * Inserts, replacements and deletes are, but for deletes of a stream that is merged from several shards: a
- * document that moved is deleted on one shard and inserted on another, and the merged stream may tell of these
- * in either order (recorded from a real 4.4: 53 of 721 moves insert first). Updates never are: `updatedFields` holds a field that was set in
+ * Inserts, replacements and deletes are. Of a stream that is merged from several shards only inserts are: a
+ * document that moved is deleted on one shard and inserted on another, and the merged stream may report these
+ * in either order (recorded from a real 4.4: 53 of 721 moves insert first); and an update that goes to all shards,
+ * such as one of many documents, also changes the orphans that a moved chunk left behind, whose replacement is
+ * reported like that of the document itself. Updates never are: `updatedFields` holds a field that was set in
  * place and one that was removed and added again at the end alike (a pipeline that unsets and sets does
  * that; the oplog's diff knows the two apart as `u` and `i`, the change event does not), servers differ
  * in the order in which they list new fields, and a field that only moved need not be listed at all. */

@@ -48,7 +48,7 @@ static bool ddl_copy_again(void *data, const char *database, const char *name, b
     tow_job_t *job = data;
 
     tow_emit(&job->sides.sink, TOW_LEVEL_INFO, "copy_again",
-             "%s.%s changed its identity while it was copied: it is copied again", database, name);
+             "%s.%s is copied again: its events do not say all that was done to it", database, name);
     return tow_copy_again(job->flow.copy, database, name, out_found, error);
 }
 

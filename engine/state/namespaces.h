@@ -24,7 +24,8 @@ typedef struct {
     tow_collection_type_t type;
     bool capped, clustered, collated;
     bool placeholder;         /* the source had none when its first event came: one that ended since */
-    uint8_t uuid[16];
+    uint8_t uuid[16];         /* the source's identity for it; zeros: not known for certain */
+    uint8_t renamed_uuid[16]; /* what the source had under this name when a rename brought it here; zeros: none did */
     bson_t options;
     /* Guarded by the table's lock; read by the functions below. */
     tow_optime_t read_time;   /* when the catalog was read: DDL up to here is reflected already */

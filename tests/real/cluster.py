@@ -78,7 +78,11 @@ class ShardedPen(Worker):
         pens = self.client["sharded"]["pens"]
         number = self.random.randrange(KEYS)
         dice = self.random.random()
-        if dice < 0.35:
+        if dice < 0.05:  # goes to all shards, and so to the orphans of a moved chunk as well, as whole replacements
+            pens.update_many({"_id": {"$gte": number, "$lt": number + 20}}, [{"$set": {"p": self.done}}])
+        elif dice < 0.15:
+            pens.update_one({"_id": number}, [{"$set": {"p": self.done}}])
+        elif dice < 0.35:
             pens.update_one({"_id": number}, {"$inc": {"n": 1}, "$set": {"f%d" % (dice * 20): dice}})
         elif dice < 0.6:  # the document moves to where its new key belongs
             found = pens.find_one({"_id": number})
@@ -94,6 +98,25 @@ class ShardedPen(Worker):
             with self.client.start_session() as session, session.start_transaction():
                 pens.update_one({"_id": number}, {"$inc": {"t": 1}}, session=session)
                 self.client["loose"]["payments"].insert_one({"of": number}, session=session)
+
+
+class Successor(Worker):
+    """Names whose collections end and begin again before the merged stream reports the first event of any."""
+
+    def step(self):
+        database = self.client["ends"]
+        if self.random.random() < 0.5:
+            database["again"].insert_many([{"n": n} for n in range(100)])
+            database["again"].drop()
+            database["again"].insert_one({"_id": "new", "of": self.done})
+            return
+        for name in ("one", "two"):
+            database[name].insert_many([{"of": name, "n": n, "round": self.done} for n in range(20)])
+        database["one"].rename("target", dropTarget=True)
+        database["two"].rename("target", dropTarget=True)
+        if self.random.random() < 0.3:
+            database["target"].drop()
+            database["target"].insert_one({"_id": "after", "round": self.done})
 
 
 class Mover(Worker):
@@ -172,7 +195,8 @@ def one_seed(scenario, seed):
         try:
             shard(pair.source.client, load)
             mover = Mover(uri, seed + 1, 0.5)
-            workers = [ShardedPen(uri, seed + number, 0.01) for number in range(2, 5)] + [mover]
+            workers = ([ShardedPen(uri, seed + number, 0.01) for number in range(2, 5)]
+                       + [Successor(uri, seed + 5, 1), mover])
             load.start()
             for worker in workers:
                 worker.start()
@@ -187,7 +211,7 @@ def one_seed(scenario, seed):
             seconds = cut_over(scenario, pair, job)
             print("# cutover %.1f s; phases %s; peak %d MB, cpu %.1f s; %s; pens %s"
                   % (seconds, " ".join(job.phases), job.peak_bytes >> 20, job.cpu_seconds, mover.moves(),
-                     "/".join("%d" % worker.done for worker in workers[:-1])), flush=True)
+                     "/".join("%d" % worker.done for worker in workers[:-2])), flush=True)
             scenario.expect(seconds < 5, "the cutover took %.1f s" % seconds)
         finally:
             for worker in workers:

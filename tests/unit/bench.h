@@ -13,7 +13,7 @@ enum { BENCH_HISTORY = 4000, BENCH_WAIT_MS = 20000 };
 /* One event of the stream. */
 typedef struct {
     const char *operation;
-    char collection[8], to[8]; /* to: of a rename */
+    char collection[40], to[8]; /* to: of a rename */
     int32_t id;
     tow_optime_t time;
     bson_t *document; /* of an insert or a replacement */
