@@ -196,7 +196,7 @@ def one_seed(scenario, seed):
             shard(pair.source.client, load)
             mover = Mover(uri, seed + 1, 0.5)
             workers = ([ShardedPen(uri, seed + number, 0.01) for number in range(2, 5)]
-                       + [Successor(uri, seed + 5, 1), mover])
+                       + [Successor(uri, seed + 5, 4), mover])
             load.start()
             for worker in workers:
                 worker.start()
