@@ -93,8 +93,7 @@ tow_action_t tow_control_step(tow_decider_t *decider, const tow_facts_now_t *fac
     action = advance(facts);
     if (action.kind != TOW_DO_WAIT)
         return action;
-    /* In sync as far as is known: a pause that is wished holds the cutover up. */
-    if (facts->phase == TOW_PHASE_IN_SYNC && !facts->pause &&
+    if (facts->phase == TOW_PHASE_IN_SYNC &&
         (facts->cutover || (facts->by_itself && quiet && facts->indexes_idle)))
         return do_it(TOW_DO_CUT_OVER);
     if (facts->forgotten)

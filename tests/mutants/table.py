@@ -101,7 +101,32 @@ add("read-opaque", "with opaque tokens a read promises what the stream still owe
     "return atomic_load(&link->time);", "unit_gate")
 
 add("rename-placeholder", "what events alone made is renamed as if it were whole", "oplog/ddl_rename.c",
-    "from && !from->placeholder && tow_ddl_gate(", "from && tow_ddl_gate(", "unit_replay")
+    "from && !from->placeholder && tow_collection", "from && tow_collection", "unit_replay")
+add("rename-done-early", "a rename whose target another one replaced since passes for done", "oplog/ddl_rename.c",
+    "*out_done = !from && found", "*out_done = found", "unit_shards")
+add("rename-later-identity", "a renamed collection gets the identity of what has its name by now", "oplog/ddl_rename.c",
+    "if (!ddl->replay->merged || !memcmp(from->uuid, there,", "if (true || !memcmp(from->uuid, there,", "unit_shards")
+add("rename-unseen", "what a server filled unseen is renamed", "oplog/ddl_rename.c",
+    "return !strncmp(name, \"tmp\", PREFIX) &&", "return strncmp(name, \"tmp\", PREFIX) &&", "unit_shards")
+add("ensure-later-identity", "a collection that is met gets the identity of a later one of its name", "oplog/ddl_ensure.c",
+    "    if (replay->merged)\n", "    if (false)\n", "unit_shards")
+add("ensure-capped", "a capped collection that is met counts as empty before", "oplog/ddl_ensure.c",
+    "    if (info->capped)\n", "    if (false)\n", "unit_shards")
+add("orphan-replaced", "a replacement of a merged stream is applied as it comes", "oplog/translate.c",
+    "if (merged && operation != TOW_OPERATION_INSERT)", "if (merged && operation == TOW_OPERATION_DELETE)", "unit_translate")
+
+# The decision of the supervisor ----------------------------------------------------------------------
+
+add("cutover-restless", "a cutover that late writes called off is tried again at once", "engine/job/control.c",
+    "return !facts->called_off || facts", "return true || facts", "unit_control")
+add("expire-under-cutover", "the window ends a job whose cutover was asked for", "engine/job/control.c",
+    "facts->window_over && !facts->cutover ?", "facts->window_over ?", "unit_control")
+add("sync-before-repair", "a job is in sync although a gap of the stream is not repaired", "engine/job/control.c",
+    "    if (facts->rolled_over)\n        return do_it(TOW_DO_RESYNC);\n", "", "unit_control")
+add("sync-with-ttl", "a job is in sync while the destination expires documents", "engine/job/control.c",
+    "    if (facts->ttl_restored)\n        return do_it(TOW_DO_HOLD_TTL);\n", "", "unit_control")
+add("unique-early", "unique indexes are built before the destination is consistent", "engine/job/control.c",
+    "do_it(facts->consistent ? TOW_DO_BUILD_UNIQUE : TOW_DO_WAIT)", "do_it(TOW_DO_BUILD_UNIQUE)", "unit_control")
 
 # Reads and writes of a server -----------------------------------------------------------------------
 
