@@ -209,7 +209,7 @@ typedef struct tow_job tow_job_t;
 /* Checks the options; talks to no server. TOW_ERROR_OPTION. */
 TOW_API tow_job_t *tow_job_new(const tow_options_t *options, tow_error_t *error);
 TOW_API void tow_job_destroy(tow_job_t *job);
-/* Before the start; at most two listeners, a third replaces the second. */
+/* Before the start; at most four listeners, a fifth replaces the fourth. */
 TOW_API void tow_job_on_event(tow_job_t *job, tow_event_fn fn, void *data);
 /* TOW_ERROR_OPTION: a URI cannot be used; nothing was dialled. */
 TOW_API bool tow_job_start(tow_job_t *job, tow_error_t *error);

@@ -32,6 +32,7 @@ struct tow_tail {
     _Atomic tow_optime_t read_time, certain_time, appended_time, spooled_time;
     _Atomic tow_optime_t event_time, late_since;
     _Atomic uint64_t events, idle_replies, late;
+    _Atomic int64_t late_first_ms, late_last_ms; /* 0: none was read */
     /* The thread's own. */
     tow_stream_t *stream;
     int64_t await_ms, asked_ms; /* asked_ms: of the last request */
@@ -163,6 +164,15 @@ static void *run_syncer(void *data)
     return NULL;
 }
 
+static void count_late(tow_tail_t *tail)
+{
+    int64_t none = 0, now_ms = tow_now_ms();
+
+    atomic_compare_exchange_strong(&tail->late_first_ms, &none, now_ms);
+    atomic_store(&tail->late_last_ms, now_ms);
+    atomic_fetch_add(&tail->late, 1);
+}
+
 /* Publish event_time before reading late_since; tow_tail_count_late() does it the other way round. Whichever
  * thread is later counts an event read in between. */
 static void note_time(tow_tail_t *tail, tow_optime_t time)
@@ -170,7 +180,7 @@ static void note_time(tow_tail_t *tail, tow_optime_t time)
     if (time > atomic_load(&tail->event_time))
         atomic_store(&tail->event_time, time);
     if (time > atomic_load(&tail->late_since))
-        atomic_fetch_add(&tail->late, 1);
+        count_late(tail);
 }
 
 /* Looks at each event of the batch. In refetch mode its key goes into the block that is being filled, whose
@@ -425,9 +435,18 @@ tow_optime_t tow_tail_event_time(const tow_tail_t *tail)
 void tow_tail_count_late(tow_tail_t *tail, tow_optime_t since)
 {
     atomic_store(&tail->late, 0);
+    atomic_store(&tail->late_first_ms, 0);
+    atomic_store(&tail->late_last_ms, 0);
     atomic_store(&tail->late_since, since);
     if (atomic_load(&tail->event_time) > since)
-        atomic_fetch_add(&tail->late, 1);
+        count_late(tail);
+}
+
+int64_t tow_tail_late_ms(const tow_tail_t *tail)
+{
+    int64_t first_ms = atomic_load(&tail->late_first_ms), last_ms = atomic_load(&tail->late_last_ms);
+
+    return last_ms > first_ms ? last_ms - first_ms : 0;
 }
 
 uint64_t tow_tail_late(const tow_tail_t *tail)

@@ -57,6 +57,8 @@ tow_optime_t tow_tail_event_time(const tow_tail_t *tail); /* of the newest event
 /* Counts the events newer than `since` from now on; one that was read already counts as one. */
 void tow_tail_count_late(tow_tail_t *tail, tow_optime_t since);
 uint64_t tow_tail_late(const tow_tail_t *tail);
+/* From the first of them to the last, by the clock of whoever read them. */
+int64_t tow_tail_late_ms(const tow_tail_t *tail);
 /* Counts replies without events. A mongod gives one only at the end of its oplog: when the count grew by 2,
  * everything written before the first look was delivered. A mongos gives one when its time is over. */
 uint64_t tow_tail_idle_replies(const tow_tail_t *tail);

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "engine/cmd/cmd.h"
+#include "engine/cmd/hook.h"
 #include "engine/cmd/signals.h"
 
 static void stop(void *job)
@@ -57,18 +58,30 @@ static void report(tow_job_t *job, const tow_options_t *options, int status, cha
     tow_free(summary);
 }
 
+/* Without a control server nobody can ask for the cutover. */
+static bool can_cut_over(const tow_options_t *options, tow_error_t *error)
+{
+    if (strcmp(tow_options_get(options, "listen", 0), "none") != 0 ||
+        strcmp(tow_options_get(options, "cutover", 0), "manual") != 0)
+        return true;
+    return tow_fail(error, TOW_ERROR_OPTION,
+                    "with --listen none nobody can ask for the cutover of --cutover manual; give --cutover auto, or "
+                    "an address that --listen answers on");
+}
+
 int cmd_run(tow_options_t *options)
 {
     static cmd_log_t log;
     tow_server_t *server;
     tow_error_t error = {0}; /* stays so when the job ends well */
     tow_job_t *job;
+    cmd_hook_t *hook;
     static cmd_stoppable_t stoppable = {.stop = stop, .ended = has_ended};
     int status = 0;
     char *room; /* for the summary, taken before the job can come to depend on it */
 
     cmd_block_signals();
-    if (!cmd_log_open(&log, options, &error) ||
+    if (!can_cut_over(options, &error) || !cmd_log_open(&log, options, &error) ||
         !cmd_take_room(tow_options_get(options, "summary", 0), &room, &error))
         return cmd_fail(&error);
     job = tow_job_new(options, &error);
@@ -77,7 +90,8 @@ int cmd_run(tow_options_t *options)
         return cmd_fail(&error);
     }
     tow_job_on_event(job, cmd_log_event, &log);
-    if (!serve(job, options, &log, &server, &error)) {
+    if (!cmd_hook_begin(tow_options_get(options, "on-phase", 0), job, &log, &hook, &error) ||
+        !serve(job, options, &log, &server, &error)) {
         cmd_free_room(room);
         tow_job_destroy(job);
         return cmd_fail(&error);
@@ -100,6 +114,7 @@ int cmd_run(tow_options_t *options)
     if (!tow_job_wait(job, &error))
         status = (int)error.code;
     report(job, options, status, room);
+    cmd_hook_end(hook, status);
     cmd_log_finish(&log);
     status = cmd_end(status);
     if (status && error.message[0])

@@ -99,6 +99,8 @@ static void print_status(const bson_t *document)
         printf("window       %s left, until %s; towline extend adds time\n",
                cmd_duration(cmd_number_of(document, "progress.window.leftSeconds"), a),
                cmd_text_of(document, "progress.window.endsAt"));
+    else if (cmd_number_of(document, "progress.window.lengthSeconds") < 0)
+        puts("window       none: the job stays in sync until it is cut over");
     else
         printf("window       %s once in sync\n",
                cmd_duration(cmd_number_of(document, "progress.window.lengthSeconds"), a));

@@ -10,7 +10,7 @@
 bool tow_settings_may_set(const tow_option_t *option)
 {
     static const char *const own[] = {"config", "listen", "token-file", "no-token", "log-path", "log-format",
-                                      "log-level", "progress", "quiet", "summary", "spool", "source-file",
+                                      "log-level", "on-phase", "progress", "quiet", "summary", "spool", "source-file",
                                       "destination-file", "notify-key-file", "notify-password-file",
                                       "notify-ca-file", "tls-cert", "tls-key", "tls-ca"};
     const char *found = strstr(option->verbs, "run");
@@ -387,11 +387,8 @@ tow_options_t *tow_settings_of(const tow_request_t *request, tow_error_t *error)
     bool ok = true;
 
     tow_options_override(options);
-    /* A script asks for the commit itself. */
-    if (!tow_options_is_set(given, "cutover"))
-        ok = tow_options_set(options, "cutover", "manual", error);
     if (request->body) {
-        ok = ok && set_sides(given, options, request->body, error);
+        ok = set_sides(given, options, request->body, error);
         bson_iter_init(&field, request->body);
         while (ok && bson_iter_next(&field))
             ok = set_field(request->server, options, &field, error);

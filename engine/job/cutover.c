@@ -8,7 +8,7 @@
 
 enum {
     ROUNDS = 3,     /* of finalizing, each of which late writes made incomplete */
-    LATE_MS = 5000 /* how long writes may go on without a rest */
+    LATE_MS = 5000 /* how long after the first late write others may come */
 };
 
 static bool keep_report(tow_job_t *job, tow_verify_report_t *report, tow_error_t *error)
@@ -72,11 +72,17 @@ static void tell_late(tow_job_t *job)
                  "may delay the end");
 }
 
+/* A write that was under way at the confirmation comes late; several over seconds are an application that goes on. */
+static bool writes_go_on(tow_job_t *job)
+{
+    return tow_tail_late_ms(job->flow.tail) >= LATE_MS;
+}
+
 static tow_finalized_t call_off(tow_job_t *job, tow_error_t *error)
 {
     uint64_t late = tow_tail_late(job->flow.tail);
 
-    tow_fail(error, TOW_ERROR_NOT_IN_SYNC,
+    tow_fail(error, TOW_ERROR_CALLED_OFF,
              "writes go on at the source: %llu since the confirmation; stop them and ask again "
              "(deletions by TTL indexes count too)",
              (unsigned long long)late);
@@ -86,13 +92,11 @@ static tow_finalized_t call_off(tow_job_t *job, tow_error_t *error)
 /* Drains until nothing was written behind `stop` meanwhile. */
 static tow_finalized_t drain_quietly(tow_job_t *job, tow_error_t *error)
 {
-    int64_t until_ms = tow_now_ms() + LATE_MS;
-
     while (tow_job_drain(job, error)) {
         if (!wrote_since(job, job->flow.stop_time))
             return TOW_FINALIZE_DONE;
         tell_late(job);
-        if (tow_now_ms() >= until_ms)
+        if (writes_go_on(job))
             return call_off(job, error);
     }
     return TOW_FINALIZE_FAILED;
@@ -193,7 +197,7 @@ static const char **list_copied(tow_job_t *job, size_t *out_count)
 /* A tow_pace_fn: as fast as it goes, until the cutover is called off. */
 static bool go_on(void *data, uint64_t bytes)
 {
-    return !tow_job_interrupted(data);
+    return !tow_job_interrupted(data) && !writes_go_on(data);
 }
 
 /* `filter`: what is compared where the job compares nothing by itself; NULL: everything. */
@@ -217,6 +221,10 @@ static bool verify(tow_job_t *job, const tow_filter_t *filter, tow_verify_report
     free(copied);
     if (!ok && tow_job_interrupted(job))
         return tow_job_stopped(job, error);
+    if (!ok && writes_go_on(job)) {
+        call_off(job, error);
+        return false;
+    }
     return ok || tow_fail_context(error, "verify");
 }
 
@@ -378,6 +386,19 @@ static void forget(tow_job_t *job, const char *reason)
     job->control.called_off++;
 }
 
+/* A process that comes later shows it as well. Where that cannot be stored, it does not. */
+static void store_attempt(tow_job_t *job)
+{
+    tow_attempt_t attempt;
+    tow_error_t ignored;
+
+    pthread_mutex_lock(&job->control.lock);
+    attempt = job->control.attempt;
+    pthread_mutex_unlock(&job->control.lock);
+    if (job->journal.store && !tow_journal_set_attempt(&job->journal, &attempt, &ignored))
+        tow_emit(&job->sides.sink, TOW_LEVEL_DEBUG, "checkpoint_failed", "%s", ignored.message);
+}
+
 /* Back to where the job was before the cutover: TTL held off, the source writable, comparing. */
 static bool resume_sync(tow_job_t *job, const tow_error_t *reason, tow_error_t *error)
 {
@@ -394,6 +415,7 @@ static bool resume_sync(tow_job_t *job, const tow_error_t *reason, tow_error_t *
     job->control.cutover_wished = false;
     job->flow.stop_time = 0;
     pthread_mutex_unlock(&job->control.lock);
+    store_attempt(job);
     tow_job_move(job, TOW_PHASE_CATCHING_UP);
     tow_job_notify(job, "cutover_called_off", "the cutover was called off", reason->message);
     return tow_job_start_verifier(job, error);
@@ -406,6 +428,7 @@ void tow_job_forget_cutover(tow_job_t *job)
     pthread_mutex_lock(&job->control.lock);
     forget(job, reason);
     pthread_mutex_unlock(&job->control.lock);
+    store_attempt(job);
     tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "cutover_called_off", "the cutover is called off: %s", reason);
     tow_job_notify(job, "cutover_called_off", "the cutover was called off", reason);
 }

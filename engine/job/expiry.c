@@ -19,20 +19,20 @@ static bool expire(int64_t end_ms, tow_error_t *error)
 
 void tow_job_begin_window(tow_job_t *job)
 {
-    char end[32];
+    char end[32], message[200] = "in sync for the first time";
+    int64_t end_ms;
     bool begun;
 
     pthread_mutex_lock(&job->control.lock);
     begun = tow_window_begin(&job->control.window, tow_wall_ms());
     job->control.window_changed = job->control.window_changed || begun;
-    tow_wall_text(tow_window_end_ms(&job->control.window), end);
+    end_ms = tow_window_end_ms(&job->control.window);
     pthread_mutex_unlock(&job->control.lock);
     if (begun) {
-        char message[200];
-
-        snprintf(message, sizeof message,
-                 "in sync for the first time; cut over before %s, or add time with towline extend",
-                 end);
+        tow_wall_text(end_ms, end);
+        if (end_ms)
+            snprintf(message, sizeof message,
+                     "in sync for the first time; cut over before %s, or add time with towline extend", end);
         tow_emit(&job->sides.sink, TOW_LEVEL_INFO, "window_begun", "%s", message);
         tow_job_notify(job, "in_sync", "in sync", message);
     }
@@ -80,6 +80,8 @@ bool tow_job_extend(tow_job_t *job, int64_t seconds, tow_error_t *error)
         return tow_fail(error, TOW_ERROR_OPTION,
                         "the window cannot be extended by %lld s; give 1 s to 3650 d",
                         (long long)seconds);
+    if (!job->config.window_ms)
+        return tow_fail(error, TOW_ERROR_STATE, "there is no window to extend: the job runs with --continuous");
     pthread_mutex_lock(&job->control.lock);
     refused = tow_job_is_over(job) || job->control.cutover_wished || job->control.phase == TOW_PHASE_FINALIZING;
     state = job->control.expired ? "expired; run it again with --extend" : tow_job_state_name(job);

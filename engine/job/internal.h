@@ -35,7 +35,7 @@ struct tow_job {
         struct {
             tow_event_fn fn;
             void *data;
-        } items[2];              /* constant once started */
+        } items[4];              /* constant once started */
     } listeners;
     tow_notices_t *notices;      /* NULL: nobody wants any */
     tow_checked_t checked;       /* from the validation to the preparation; the supervisor's own */

@@ -91,6 +91,39 @@ bool tow_journal_set_time(tow_journal_t *journal, const char *name, tow_optime_t
     return ok;
 }
 
+bool tow_journal_set_attempt(tow_journal_t *journal, const tow_attempt_t *attempt, tow_error_t *error)
+{
+    bson_t fields = BSON_INITIALIZER, child;
+    bool ok;
+
+    bson_append_document_begin(&fields, "lastAttempt", -1, &child);
+    bson_append_date_time(&child, "confirmed", -1, attempt->confirmed_ms);
+    bson_append_date_time(&child, "calledOff", -1, attempt->called_off_ms);
+    bson_append_int64(&child, "lateWrites", -1, (int64_t)attempt->late_writes);
+    bson_append_utf8(&child, "reason", -1, attempt->reason, -1);
+    bson_append_document_end(&fields, &child);
+    ok = tow_store_set(journal->store, &fields, error);
+    bson_destroy(&fields);
+    return ok;
+}
+
+static void take_attempt(const bson_iter_t *field, tow_attempt_t *out)
+{
+    bson_iter_t iter;
+
+    if (!BSON_ITER_HOLDS_DOCUMENT(field) || !bson_iter_recurse(field, &iter))
+        return;
+    while (bson_iter_next(&iter))
+        if (!strcmp(bson_iter_key(&iter), "confirmed") && BSON_ITER_HOLDS_DATE_TIME(&iter))
+            out->confirmed_ms = bson_iter_date_time(&iter);
+        else if (!strcmp(bson_iter_key(&iter), "calledOff") && BSON_ITER_HOLDS_DATE_TIME(&iter))
+            out->called_off_ms = bson_iter_date_time(&iter);
+        else if (!strcmp(bson_iter_key(&iter), "lateWrites") && BSON_ITER_HOLDS_INT64(&iter))
+            out->late_writes = (uint64_t)bson_iter_int64(&iter);
+        else if (!strcmp(bson_iter_key(&iter), "reason") && BSON_ITER_HOLDS_UTF8(&iter))
+            snprintf(out->reason, sizeof out->reason, "%s", bson_iter_utf8(&iter, NULL));
+}
+
 /* A Timestamp; 0 when it is none. */
 static tow_optime_t time_of(const bson_iter_t *iter)
 {
@@ -118,6 +151,8 @@ static void take_fields(const bson_t *document, tow_remembered_t *out)
             snprintf(out->series, sizeof out->series, "%s", bson_iter_utf8(&iter, NULL));
         else if (!strcmp(name, "restarts"))
             out->restarts = (uint32_t)bson_iter_as_int64(&iter) + 1;
+        else if (!strcmp(name, "lastAttempt"))
+            take_attempt(&iter, &out->attempt);
         else if (!strcmp(name, "startTime"))
             out->start = time_of(&iter);
     }

@@ -10,7 +10,7 @@
 #include "engine/base/stop.h"
 #include "engine/state/claims.h"
 #include "engine/state/store.h"
-#include "engine/towline.h"
+#include "engine/job/summary.h"
 
 /* Whether an earlier process began the job, which may have copied something. */
 typedef enum { TOW_BEFORE_UNKNOWN, TOW_BEFORE_NONE, TOW_BEFORE_BEGUN } tow_before_t;
@@ -50,6 +50,8 @@ typedef enum {
 } tow_flag_t;
 
 bool tow_journal_set_flag(tow_journal_t *journal, tow_flag_t flag, bool value, tow_error_t *error) TOW_CHECK;
+/* The last cutover that was called off. */
+bool tow_journal_set_attempt(tow_journal_t *journal, const tow_attempt_t *attempt, tow_error_t *error) TOW_CHECK;
 bool tow_journal_set_time(tow_journal_t *journal, const char *name, tow_optime_t time, tow_error_t *error) TOW_CHECK;
 
 /* What the job's document says at a restart. */
@@ -58,6 +60,7 @@ typedef struct {
     tow_optime_t start;
     char series[64];             /* of the spool */
     uint32_t restarts;
+    tow_attempt_t attempt;       /* the last cutover that was called off */
 } tow_remembered_t;
 
 /* Reads it, and counts the restart. */

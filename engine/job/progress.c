@@ -143,7 +143,8 @@ void tow_job_collect(tow_job_t *job, tow_progress_t *out)
     out->verified_documents = atomic_load(&job->comparer.verified_documents);
     out->verified_bytes = atomic_load(&job->comparer.verified_bytes);
     out->verify_total_documents = atomic_load(&job->comparer.verify_total);
-    out->window_length_ms = job->control.window.length_ms + job->control.window.extra_ms;
+    if (job->control.window.length_ms)
+        out->window_length_ms = job->control.window.length_ms + job->control.window.extra_ms;
     out->window_end_ms = tow_window_end_ms(&job->control.window);
     out->window_left_ms = tow_window_left_ms(&job->control.window, tow_wall_ms());
     if (job->control.step == TOW_CUTOVER_FINALIZING) {

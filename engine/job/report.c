@@ -188,6 +188,10 @@ static void put_positions(tow_json_t *out, const tow_progress_t *progress)
 
 static void put_window(tow_json_t *out, const tow_progress_t *progress)
 {
+    if (!progress->window_length_ms) {
+        tow_json_put_null(out, "window"); /* it has none */
+        return;
+    }
     tow_json_begin(out, "window");
     tow_json_put_integer(out, "lengthSeconds", progress->window_length_ms / 1000);
     put_time(out, "endsAt", progress->window_end_ms);

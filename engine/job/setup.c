@@ -158,6 +158,9 @@ bool tow_job_prepare(tow_job_t *job, bool *out_done, tow_error_t *error)
     if (!tow_job_remember(job, &remembered, error))
         return false;
     job->journal.ttl_restored = remembered.flags[TOW_FLAG_TTL_RESTORED];
+    pthread_mutex_lock(&job->control.lock);
+    job->control.attempt = remembered.attempt;
+    pthread_mutex_unlock(&job->control.lock);
     if (remembered.flags[TOW_FLAG_WRITES_BLOCKED]) {
         pthread_mutex_lock(&job->control.lock);
         job->journal.writes_blocked = true;

@@ -49,14 +49,14 @@ void tow_window_extend(tow_window_t *window, int64_t add_ms, int64_t now_ms)
 
 int64_t tow_window_end_ms(const tow_window_t *window)
 {
-    return window->start_ms ? window->start_ms + window->length_ms + window->extra_ms : 0;
+    return window->start_ms && window->length_ms ? window->start_ms + window->length_ms + window->extra_ms : 0;
 }
 
 int64_t tow_window_left_ms(const tow_window_t *window, int64_t now_ms)
 {
     int64_t left = tow_window_end_ms(window) - now_ms;
 
-    if (!window->start_ms)
+    if (!window->start_ms || !window->length_ms)
         return -1;
     return left > 0 ? left : 0;
 }

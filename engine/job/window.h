@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 typedef struct {
-    int64_t length_ms;   /* --window */
+    int64_t length_ms;   /* --window; 0: the job has none, and what follows has no end */
     int64_t extra_ms;    /* what was added; may be more than the length */
     int64_t start_ms;    /* 0: it has not begun */
     int64_t warned_ms;   /* the least time left that was warned of */
@@ -23,8 +23,8 @@ bool tow_window_begin(tow_window_t *window, int64_t now_ms);
 void tow_window_restore(tow_window_t *window, int64_t start_ms, int64_t extra_ms);
 /* Adds time to the end, or to now when the end has passed. */
 void tow_window_extend(tow_window_t *window, int64_t add_ms, int64_t now_ms);
-int64_t tow_window_end_ms(const tow_window_t *window); /* 0: it has not begun */
-/* At least 0; -1: it has not begun. */
+int64_t tow_window_end_ms(const tow_window_t *window); /* 0: it has not begun, or has no end */
+/* At least 0; -1: it has not begun, or has no end. */
 int64_t tow_window_left_ms(const tow_window_t *window, int64_t now_ms);
 bool tow_window_over(const tow_window_t *window, int64_t now_ms);
 /* Whether it is time for a warning (24 h, 4 h, 1 h, 10 min before the end); each is told once, and

@@ -34,11 +34,16 @@ static const tow_option_t table[] = {
      "leave this namespace out; wins over --include"},
     {"workers", "TOWLINE_WORKERS", TOW_OPTION_INTEGER, "", "1..64", "4", "run check plan verify",
      "threads that copy ranges, and lanes that replay changes"},
-    {"cutover", "TOWLINE_CUTOVER", TOW_OPTION_CHOICE, "", "auto|manual", "auto", "run check plan",
-     "auto: as soon as in sync, and again once the source rests where writes went on; manual: when "
-     "`towline cutover` asks for it"},
+    {"cutover", "TOWLINE_CUTOVER", TOW_OPTION_CHOICE, "", "auto|manual", "manual", "run check plan",
+     "manual: when `towline cutover` asks for it; auto: as soon as in sync, and again once the source rests "
+     "where writes went on"},
     {"window", "TOWLINE_WINDOW", TOW_OPTION_DURATION, "DURATION", "", "120h", "run check plan",
      "how long the job stays in sync, from the first time on, before it stops"},
+    {"continuous", "TOWLINE_CONTINUOUS", TOW_OPTION_FLAG, "", "", "false", "run check plan",
+     "no window: the job stays in sync until it is cut over, for those who replicate for weeks"},
+    {"on-phase", "TOWLINE_ON_PHASE", TOW_OPTION_STRING, "COMMAND", "", "", "run",
+     "run this shell command at each phase, with TOWLINE_PHASE, TOWLINE_JOB and TOWLINE_PROGRESS (JSON) in its "
+     "environment, at the end also TOWLINE_EXIT_STATUS and TOWLINE_SUMMARY (JSON)"},
     {"extend", "TOWLINE_EXTEND", TOW_OPTION_DURATION, "DURATION", "", "", "run",
      "add time to the window at this start; how a job whose window is over goes on"},
     {"duration", "TOWLINE_DURATION", TOW_OPTION_DURATION, "DURATION", "", "", "extend",

@@ -102,6 +102,12 @@ bool tow_config_read(const tow_options_t *options, tow_config_t *config, tow_err
     config->memory_bytes = tow_options_integer(options, "memory") << 20;
     config->retry_window_ms = (int64_t)tow_options_integer(options, "retry-window") * 1000;
     tow_duration_parse(tow_options_get(options, "window", 0), &config->window_ms);
+    if (tow_options_flag(options, "continuous")) {
+        if (tow_options_is_set(options, "window") || tow_options_is_set(options, "extend"))
+            return tow_fail(error, TOW_ERROR_OPTION,
+                            "--continuous has no window: leave it out, or --window and --extend");
+        config->window_ms = 0;
+    }
     tow_duration_parse(tow_options_get(options, "lease", 0), &config->lease_ms);
     if (tow_options_get(options, "extend", 0))
         tow_duration_parse(tow_options_get(options, "extend", 0), &config->extend_ms);

@@ -20,6 +20,7 @@ int main(int argc, char **argv)
 
     if (argc != 4 || !tow_options_set(options, "source", argv[1], &error) ||
         !tow_options_set(options, "destination", argv[2], &error) ||
+        !tow_options_set(options, "cutover", "auto", &error) ||
         !tow_options_set(options, "spool", argv[3], &error))
         return 2;
     job = tow_job_new(options, &error);

@@ -290,7 +290,7 @@ def namespaces(scenario, pair):
     with scenario.case("a run is refused by the same checks"), \
             untouched(scenario, source, destination):
         done = towline("run", "--source", source.uri, "--destination", destination.uri,
-                       "--listen", "none", "--progress", "none")
+                       "--listen", "none", "--cutover", "auto", "--progress", "none")
         scenario.expect(done.returncode == EXIT["unsuitable"] and "odd.times" in done.stderr,
                         done.stderr[-300:])
     with scenario.case("a filter that matches nothing"):

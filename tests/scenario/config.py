@@ -73,7 +73,7 @@ def mongosync(scenario, pair):
     path = write(scenario, "cluster0: %s\ncluster1: %s\nlogPath: %s\nverbosity: DEBUG\nport: %d\n"
                  "loadLevel: 2\n" % (pair.source.uri, pair.destination.uri, logs, free_port()))
     with scenario.case("a job from mongosync's file"):
-        done = towline("run", "--config", path, "--progress", "none",
+        done = towline("run", "--config", path, "--progress", "none", "--cutover", "auto",
                        "--spool", os.path.join(logs, "spool"))
         scenario.expect(done.returncode == 0, done.stderr)
         scenario.expect_equal(pair)
@@ -149,7 +149,7 @@ def conventions(scenario):
     nowhere = ["--source", "mongodb://127.0.0.1:%d/?serverSelectionTimeoutMS=300" % free_port(), "--destination",
                "mongodb://127.0.0.1:%d/?serverSelectionTimeoutMS=300" % free_port()]
     with scenario.case("-q: a failure is one line, and nothing else is said"):
-        for words in (["run", "--listen", "none"], ["check"], ["plan"], ["verify"]):
+        for words in (["run", "--listen", "none", "--cutover", "auto"], ["check"], ["plan"], ["verify"]):
             for quiet in ("-q", "--quiet"):
                 done = towline(*words, quiet, *nowhere)
                 scenario.expect(done.returncode == EXIT["unreachable"] and not done.stdout, done.stdout)
@@ -157,7 +157,7 @@ def conventions(scenario):
                 scenario.expect(len(lines) == 1 and lines[0].startswith("towline: "), done.stderr)
         done = towline("check", "-q", "--json", *nowhere)
         scenario.expect('"checks"' in done.stdout, "JSON that was asked for is missing: " + done.stdout)
-        done = towline("run", "-q", "--log-level", "info", "--listen", "none", *nowhere)
+        done = towline("run", "-q", "--log-level", "info", "--listen", "none", "--cutover", "auto", *nowhere)
         scenario.expect(" info " in done.stderr, "a level that was asked for is not heeded: " + done.stderr)
 
 

@@ -231,13 +231,30 @@ def by_hand(scenario, pair):
             before = log.count("find")
         job.wait_in_sync()
         scenario.expect(log.count("find") - before < 6, "%d more were read" % (log.count("find") - before))
+    with scenario.case("writes that go on while it compares call it off, however few"):
+        with Hold(proxied.destination, "find", when=lambda request: request.database == "shop") as hold:
+            job.commit()
+            hold.wait(scenario)
+            orders = pair.source.client["shop"]["orders"]
+            orders.insert_one({"_id": "one", "at": "one"})
+            job.wait_for("a late write", lambda now: now["cutover"]["lateWrites"] == 1)
+            time.sleep(5.1)  # the time that writes may go on, not a wait for anything
+            orders.insert_one({"_id": "another", "at": "another"})
+            job.wait_for("another", lambda now: now["cutover"]["lateWrites"] == 2)
+        attempt = job.wait_in_sync()["cutover"]["lastAttempt"]
+        scenario.expect(attempt["lateWrites"] == 2 and "writes go on" in attempt["reason"], str(attempt))
+    with scenario.case("a restart knows the last attempt"):
+        job.kill()
+        job.start()
+        job.wait_in_sync()
+        scenario.expect(job.now()["cutover"]["lastAttempt"] == attempt, str(job.now()["cutover"]))
     with scenario.case("after the point of no return it is refused, and the job comes to its end"):
         with Hold(proxied.destination, "collMod", behind=True) as hold:
             job.commit()
             hold.wait(scenario)
             text = verb(scenario, job, "cutover", "--abort", status="state")
             scenario.expect("point of no return" in text, text)
-        scenario.expect(job.wait_done()["cutover"]["calledOff"] == 2, "called off more than twice")
+        scenario.expect(job.wait_done()["cutover"]["calledOff"] == 0, "this process called one off")
         scenario.expect_equal(pair)
         scenario.expect(ttl(pair.destination) == 3600, "TTL %s" % ttl(pair.destination))
     proxied.close()
@@ -255,6 +272,31 @@ def by_hand(scenario, pair):
             scenario.expect_equal(pair)
     finally:
         writes.stop()
+
+
+def commands(scenario, pair):
+    """--on-phase and --continuous."""
+    told = os.path.join(scenario.folder(), "told")
+    command = ("echo \"$TOWLINE_JOB $TOWLINE_PHASE $TOWLINE_EXIT_STATUS ${#TOWLINE_SUMMARY} ${#TOWLINE_PROGRESS}"
+               " [$TOWLINE_BIN]\" >> %s; test $TOWLINE_PHASE != in-sync" % told)
+    fill(scenario, pair)
+    job = scenario.job(pair, name="hooked", on_phase=command, continuous=True)
+    with scenario.case("--continuous: in sync without a window, and none to extend"):
+        progress = job.wait_in_sync()
+        scenario.expect(progress["window"] is None, str(progress["window"]))
+        scenario.expect("until it is cut over" in verb(scenario, job, "status"), "status")
+        text = verb(scenario, job, "extend", "1h", status="state")
+        scenario.expect("--continuous" in text, text)
+    with scenario.case("--on-phase runs the command at each phase, with progress and summary, and no secret"):
+        job.finish()
+        lines = [line.split() for line in open(told)]
+        phases = [line[1] for line in lines]
+        scenario.expect(phases[0] == "validating" and phases[-2:] == ["finalizing", "done"] and "in-sync" in phases,
+                        str(phases))
+        scenario.expect(all(line[0] == "hooked" and line[-1] == "[]" for line in lines), str(lines))
+        scenario.expect(lines[-1][2] == "0" and int(lines[-1][3]) > 500 and int(lines[-1][4]) > 500, str(lines[-1]))
+        scenario.expect("ended with status 1" in "".join(logged(job, "on_phase")), "no warning")
+        scenario.expect_equal(pair)
 
 
 def killed_behind_ttl(scenario, pair):
@@ -664,7 +706,7 @@ def own_user(scenario, pair):
     proxy.close()
 
 
-PARTS = (late_writes, called_off, by_hand, killed_behind_ttl, late_checkpoint, automatic, paused_first,
+PARTS = (late_writes, called_off, by_hand, commands, killed_behind_ttl, late_checkpoint, automatic, paused_first,
          blocking, phases, asked_again, summary, own_user)
 
 

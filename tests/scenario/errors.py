@@ -74,6 +74,11 @@ def bad_options(scenario, pair):
         expect_exit(scenario, towline("cutover", "--abort", "--wait"), "option", "--abort", "--wait")
     with scenario.case("bad option: --timeout without --wait"):
         expect_exit(scenario, towline("cutover", "--timeout", "5m"), "option", "--timeout", "--wait")
+    with scenario.case("bad option: a manual cutover that nobody can ask for"):
+        expect_exit(scenario, run(source, destination, "--cutover", "manual"), "option", "--listen", "--cutover auto")
+    with scenario.case("bad option: --continuous with a window"):
+        for words in (["--window", "3h"], ["--extend", "3h"]):
+            expect_exit(scenario, run(source, destination, "--continuous", *words), "option", "--continuous", words[0])
     for arguments, word in bad:
         with scenario.case("bad option: " + " ".join(arguments)), \
                 untouched(scenario, pair.destination):
@@ -95,7 +100,7 @@ def bad_options(scenario, pair):
         for side, arguments in (("source", ["--source", uri, "--destination", nowhere]),
                                 ("destination", ["--source", nowhere, "--destination", uri])):
             with scenario.case("bad URI, before anything is dialled: %s of the %s" % (name, side)):
-                for verb in (["run", "--listen", "none"], ["verify"]):
+                for verb in (["run", "--listen", "none", "--cutover", "auto"], ["verify"]):
                     began = time.monotonic()
                     done = towline(*verb, *arguments)
                     expect_exit(scenario, done, "option", "--" + side, "the URI of the " + side, *words)
@@ -119,7 +124,7 @@ def unreachable(scenario, pair):
             expect_exit(scenario, done, "unreachable", side)
             scenario.expect("hunter2" not in done.stderr, "the password is printed")
     with scenario.case("unreachable: no table of zeros"):
-        done = towline("run", "--source", nowhere, "--destination", destination, "--listen", "none")
+        done = towline("run", "--source", nowhere, "--destination", destination, "--listen", "none", "--cutover", "auto")
         expect_exit(scenario, done, "unreachable", "source")
         scenario.expect("Summary" not in done.stdout and " 0 " not in done.stdout, done.stdout)
     with scenario.case("unreachable: a name that does not resolve"):
@@ -177,7 +182,7 @@ def settings_and_lease(scenario, pair):
     with scenario.case("a second process is refused while the first lives"), \
             same_documents(scenario, pair):
         done = towline("run", "--source", pair.source.uri, "--destination", pair.destination.uri,
-                       "--job", "held", "--cutover", "manual", "--listen", "none", "--progress",
+                       "--job", "held", "--cutover", "auto", "--listen", "none", "--progress",
                        "none", "--spool", os.path.join(scenario.folder(), "spool"))
         expect_exit(scenario, done, "lease")
         scenario.expect(job.running(), "the first process ended with %s" % job.status)
@@ -483,7 +488,7 @@ def kept_secrets(scenario, pair):
         with open(open_file, "w", encoding="utf-8") as file:
             file.write(uri + "\n")
         os.chmod(open_file, 0o644)
-        for words in (["run", "--source-file", open_file, "--destination", uri, "--listen", "none"],
+        for words in (["run", "--source-file", open_file, "--destination", uri, "--listen", "none", "--cutover", "auto"],
                       ["check", "--destination-file", open_file, "--source", uri],
                       ["notify", "--test", "--notify-webhook", "http://127.0.0.1:1/", "--notify-key-file",
                        open_file]):

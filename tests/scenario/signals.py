@@ -146,7 +146,7 @@ def kept_from_hangups(scenario, pair):
 def says_resumable(scenario, pair):
     """^C ends with one line that says how to go on, and without a table."""
     words = [binary(), "run", "--source", pair.source.uri, "--destination", pair.destination.uri, "--job", "interrupted",
-             "--cutover", "manual", "--listen", "none", "--spool", scenario.folder()]
+             "--cutover", "auto", "--listen", "none", "--spool", scenario.folder()]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                           env=clean_environment()) as process:
         log = ""

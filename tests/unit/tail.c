@@ -315,7 +315,13 @@ static void late_events_are_counted(void **state)
     script(bench, (said_t){.token = 20, .events = 2, .time = 20});
     wait_events(bench, 4);
     assert_int_equal(tow_tail_late(bench->tail), 2);
-    tow_tail_count_late(bench->tail, 18);
+    nanosleep(&(struct timespec){.tv_nsec = 30000000}, NULL);
+    script(bench, (said_t){.token = 30, .events = 1, .time = 30});
+    wait_events(bench, 5);
+    assert_true(tow_tail_late_ms(bench->tail) >= 29); /* between the first and the last */
+    tow_tail_count_late(bench->tail, 40);
+    assert_int_equal(tow_tail_late_ms(bench->tail), 0);
+    tow_tail_count_late(bench->tail, 28);
     assert_int_equal(tow_tail_late(bench->tail), 1); /* at least one was read already */
     end(bench);
 }

@@ -148,6 +148,19 @@ static void a_restart_keeps_the_end(void **state)
     assert_int_equal(at[2], 243 * 60 - 10);
 }
 
+/* --continuous: it begins, and has no end. */
+static void a_job_without_a_window_goes_on(void **state)
+{
+    tow_window_t window = tow_window_new(0);
+
+    assert_true(tow_window_begin(&window, 1000));
+    assert_false(tow_window_begin(&window, 2000));
+    assert_int_equal(tow_window_end_ms(&window), 0);
+    assert_int_equal(tow_window_left_ms(&window, INT64_MAX / 2), -1);
+    assert_false(tow_window_over(&window, INT64_MAX / 2));
+    assert_false(tow_window_warns(&window, INT64_MAX / 2));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -158,6 +171,7 @@ int main(void)
         cmocka_unit_test(it_is_extended_in_the_last_moment_and_again),
         cmocka_unit_test(once_over_it_is_extended_from_now),
         cmocka_unit_test(before_it_began_it_grows),
+        cmocka_unit_test(a_job_without_a_window_goes_on),
         cmocka_unit_test(a_restart_keeps_the_end)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);

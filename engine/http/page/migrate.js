@@ -270,7 +270,12 @@ function fillRow(row, item) {
 }
 
 function renderWindow(progress) {
-    const {lengthSeconds, endsAt, leftSeconds} = progress.window ?? {};
+    if (!progress.window) {
+        setText($("window-left"), "none");
+        setText($("window-text"), "The job stays in sync until it is cut over.");
+        return;
+    }
+    const {lengthSeconds, endsAt, leftSeconds} = progress.window;
     const low = endsAt && leftSeconds < LOW_SECONDS;
     setText(
         $("window-left"),
