@@ -15,6 +15,25 @@ bool tow_copy_is_ours(tow_copy_t *copy, const tow_collection_info_t *there)
     return claim == TOW_CLAIM_MADE || claim == TOW_CLAIM_MAYBE;
 }
 
+bool tow_copy_leave_out_states(tow_conn_t *destination, tow_catalog_t *catalog, tow_error_t *error)
+{
+    size_t i = 0;
+
+    while (i < catalog->count) {
+        char *database = tow_strdup(catalog->items[i].database);
+        bool state, ok = tow_is_job_state(destination, database, &state, error);
+
+        if (ok && state)
+            tow_catalog_leave_out(catalog, database);
+        while (ok && i < catalog->count && !strcmp(catalog->items[i].database, database))
+            i++;
+        free(database);
+        if (!ok)
+            return false;
+    }
+    return true;
+}
+
 /* `to_drop`: what our own writes made again becomes ours by a record, which is made first: a process that is
  * killed after it knows whose it is. */
 static bool find_whose(tow_copy_t *copy, tow_conn_t *destination, const char *database,

@@ -410,7 +410,9 @@ static bool reconcile_whole(task_t *task, tow_error_t *error)
 
     if (!ok)
         return false;
-    ok = tow_catalog_read(task->destination, NULL, &theirs, error) &&
+    ok = tow_copy_leave_out_states(task->destination, &ours, error) &&
+         tow_catalog_read(task->destination, NULL, &theirs, error) &&
+         tow_copy_leave_out_states(task->destination, &theirs, error) &&
          (task->copy->options.keep_extra || drop_extra(task, &ours, &theirs, error));
     for (size_t i = 0; ok && i < ours.count; i++)
         if (ours.items[i].type == TOW_COLLECTION &&

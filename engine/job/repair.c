@@ -72,8 +72,11 @@ static void make_components(tow_repair_t *repair)
 
 tow_repair_t *tow_repair_new(const tow_repair_options_t *options, tow_error_t *error)
 {
-    tow_repair_t *repair = tow_alloc(sizeof *repair);
+    tow_repair_t *repair;
 
+    if (!tow_store_refuse_held(options->destination, error))
+        return NULL;
+    repair = tow_alloc(sizeof *repair);
     repair->options = *options;
     make_components(repair);
     if (!tow_copy_start(repair->copy, error) ||
@@ -126,7 +129,9 @@ static bool announce(tow_repair_t *repair, tow_error_t *error)
 
 bool tow_repair_catalog(tow_repair_t *repair, tow_error_t *error)
 {
-    if (!tow_copy_reconcile(repair->copy, NULL, NULL, TOW_RECONCILE_TTL, error))
+    /* Nothing keeps a job from being started meanwhile. */
+    if (!tow_store_refuse_held(repair->options.destination, error) ||
+        !tow_copy_reconcile(repair->copy, NULL, NULL, TOW_RECONCILE_TTL, error))
         return false;
     if (!tow_copy_finished(repair->copy) &&
         (!tow_copy_wait(repair->copy) ||

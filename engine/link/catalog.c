@@ -253,6 +253,18 @@ const tow_collection_info_t *tow_catalog_get(const tow_catalog_t *catalog, const
                : NULL;
 }
 
+void tow_catalog_leave_out(tow_catalog_t *catalog, const char *database)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < catalog->count; i++)
+        if (!strcmp(catalog->items[i].database, database))
+            tow_collection_info_clear(&catalog->items[i]);
+        else if (kept++ != i)
+            move_info(&catalog->items[kept - 1], &catalog->items[i]);
+    catalog->count = kept;
+}
+
 bool tow_catalog_read(tow_conn_t *conn, const char *database, tow_catalog_t *out,
                       tow_error_t *error)
 {

@@ -42,6 +42,7 @@ bool tow_collection_drop(tow_conn_t *conn, const char *database, const char *nam
                          tow_error_t *error) TOW_CHECK;
 void tow_collection_info_clear(tow_collection_info_t *info);
 void tow_catalog_clear(tow_catalog_t *catalog);
+void tow_catalog_leave_out(tow_catalog_t *catalog, const char *database);
 const tow_collection_info_t *tow_catalog_get(const tow_catalog_t *catalog, const char *ns); /* NULL: not listed */
 
 /* Raw index specifications without `ns` and without the _id index (on clustered collections: without

@@ -50,6 +50,8 @@ typedef struct {
 /* TOW_ERROR_SETTINGS as with open, with *out filled. */
 bool tow_store_peek(tow_link_t *destination, const char *job, const tow_settings_t *settings,
                     tow_store_view_t *out, tow_error_t *error) TOW_CHECK;
+/* TOW_ERROR_LEASE: the destination holds the state of a job whose lease has not run out, any job's. */
+bool tow_store_refuse_held(tow_link_t *destination, tow_error_t *error) TOW_CHECK;
 void tow_store_destroy(tow_store_t *store); /* keeps state and lease; takes NULL */
 /* Gives the lease back; nothing may be under way any more, and nothing is written after it. */
 bool tow_store_release(tow_store_t *store, tow_error_t *error) TOW_CHECK;

@@ -526,6 +526,34 @@ def job_repairs(scenario, pair):
         scenario.expect_equal(pair)
 
 
+def beside(scenario, pair):
+    """A repair next to a job: refused while the job runs, and never at the cost of a job's state."""
+    pair.source.client["shop"]["orders"].insert_many([{"_id": n, "n": n} for n in range(500)])
+    folder = scenario.folder()
+    job = scenario.job(pair)
+    job.wait_in_sync()
+    clear = verify_command(pair, folder, "--repair", "--clear-destination")
+    for command in (clear, clear[:-1]):
+        with scenario.case("beside: %s is refused while a job runs" % " ".join(command[9:])):
+            done = towline(*command, timeout=60)
+            scenario.expect(done.returncode == EXIT["lease"] and "towline_test" in done.stderr,
+                            "exit %d: %s" % (done.returncode, done.stderr[-300:]))
+    with scenario.case("beside: of a stopped job it keeps the state"):
+        job.signal(signal.SIGTERM)
+        job.wait()
+        pair.destination.client["shop"]["extra"].insert_one({"_id": 1})
+        status, report = verify(pair, folder, "--repair", "--clear-destination")
+        scenario.expect(status == 0 and report["equal"], "exit %d" % status)
+        scenario.expect(pair.destination.client["towline_test"]["job"].count_documents({}) == 1,
+                        "the state is gone")
+        scenario.expect("extra" not in pair.destination.client["shop"].list_collection_names(),
+                        "what the source does not have is there")
+    with scenario.case("beside: the job goes on from it"):
+        job.start()
+        job.finish()
+        scenario.expect_equal(pair)
+
+
 def named(verification):
     return sorted((item["ns"], item["kind"], item["id"]) for item in verification["differences"])
 
@@ -738,7 +766,7 @@ def main():
             scenario.reset(*pair)
             with scenario.case("part %s came to its end" % part.__name__):
                 part(scenario, pair, folder)
-        for part in (part for part in (order, job_repairs, online, restarted, killed) if wanted in part.__name__):
+        for part in (part for part in (order, job_repairs, beside, online, restarted, killed) if wanted in part.__name__):
             scenario.fresh(pair)
             with scenario.case("part %s came to its end" % part.__name__):
                 part(scenario, pair)
