@@ -268,7 +268,9 @@ static bool send_once(tow_conn_t *conn, const char *database, const bson_t *comm
         conn->patient = tow_patient_new(conn->link, error);
     ok = patient ? conn->patient != NULL : tow_conn_ready(conn, error);
     if (!ok || (options->flags & TOW_SEND_WRITE && !tow_conn_may_write(conn, error)) ||
-        !tow_conn_note(conn, number, error)) {
+        !tow_conn_note(conn, number, error) ||
+        /* Noting it may have taken long. */
+        (options->flags & TOW_SEND_WRITE && !tow_conn_may_write(conn, error))) {
         bson_init(reply);
         return false;
     }

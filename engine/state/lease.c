@@ -169,14 +169,23 @@ static bool read_user(tow_store_t *store, char out[512], tow_error_t *error)
     return ok;
 }
 
-/* A session belongs to its user: nobody else can end what another user's holds. */
-static bool check_user(const bson_t *document, const tow_lease_t *lease, const char *user,
-                       tow_error_t *error)
+static bool names_sessions(const bson_t *document)
 {
     bson_iter_t iter, list;
 
-    if (!bson_iter_init_find(&iter, document, "sessions") || !BSON_ITER_HOLDS_ARRAY(&iter) ||
-        !bson_iter_recurse(&iter, &list) || !bson_iter_next(&list) || !strcmp(lease->user, user))
+    return bson_iter_init_find(&iter, document, "sessions") && BSON_ITER_HOLDS_ARRAY(&iter) &&
+           bson_iter_recurse(&iter, &list) && bson_iter_next(&list);
+}
+
+/* A session belongs to its user: nobody else can end what another user's holds. One that did not give
+ * the lease back may name its first until that is taken. */
+static bool check_user(const tow_store_t *store, const bson_t *document, const tow_lease_t *lease,
+                       const char *user, tow_error_t *error)
+{
+    bool numbered = !tow_link_facts(store->options.destination)->standalone;
+
+    if (!numbered || !strcmp(lease->user, user) ||
+        (!lease->holder[0] && !names_sessions(document)))
         return true;
     return tow_fail(
         error, TOW_ERROR_SETTINGS,
@@ -262,8 +271,8 @@ static void append_takeable(bson_t *out, const tow_lease_t *old)
     bson_append_document_end(out, &compare);
 }
 
-/* Of two who try, one finds another epoch. A job that was not begun has no settings yet but ours.
- */
+/* Of two who try, one finds another epoch. A job that was not begun has no settings yet but ours:
+ * whoever held it may begin it until the lease is taken. */
 static bool try_take(tow_store_t *store, const tow_lease_t *old, bool begun, const char *user,
                      bool *out_taken, tow_error_t *error)
 {
@@ -274,6 +283,8 @@ static bool try_take(tow_store_t *store, const tow_lease_t *old, bool begun, con
     bool ok;
 
     append_takeable(&filter, old);
+    if (!begun)
+        bson_append_null(&filter, "begun", -1);
     append_lease(&fields, store);
     bson_append_int64(&fields, "epoch", -1, old->epoch + 1);
     append_literal(&fields, "user", user);
@@ -362,7 +373,20 @@ static bool wait_for(tow_store_t *store, waiting_t *waiting, const tow_lease_t *
     return true;
 }
 
-/* *out_document: the job's, as it was just before the lease was taken; the caller's when true.
+/* The job's document under our lease: until that was taken, a holder whose time was over could still
+ * name sessions and operations in it. With another epoch than its own it cannot. */
+static bool read_taken(tow_store_t *store, bson_t *out_document, tow_error_t *error)
+{
+    bool found;
+
+    return tow_store_find_one(store, "job", "job", out_document, &found, error) &&
+           (found || tow_fail(error, TOW_ERROR_LEASE,
+                              "the job's state (%s) was removed as soon as its lease was taken; run "
+                              "the same command again",
+                              store->database));
+}
+
+/* *out_document: the job's, as its former holders left it; the caller's when true.
  * store->renewed_ms: before the lease's time began. */
 static bool take(tow_store_t *store, bson_t *out_document, tow_error_t *error)
 {
@@ -383,13 +407,15 @@ static bool take(tow_store_t *store, bson_t *out_document, tow_error_t *error)
         tow_lease_parse(out_document, &lease);
         ok = (!is_begun(out_document) ||
               check_settings(out_document, &store->options.settings, error)) &&
-             check_user(out_document, &lease, user, error);
+             check_user(store, out_document, &lease, user, error);
         if (ok) {
             atomic_store(&store->renewed_ms, tow_boot_ms());
             ok = try_take(store, &lease, is_begun(out_document), user, &taken, error);
         }
-        if (taken)
-            return true;
+        if (taken) {
+            bson_destroy(out_document);
+            return read_taken(store, out_document, error);
+        }
         ok = ok && (!lease.holder[0] || wait_for(store, &waiting, &lease, error));
         bson_destroy(out_document);
         if (!ok)

@@ -46,6 +46,26 @@ mongoc_server_description_t *__wrap_mongoc_client_select_server(mongoc_client_t 
                                                                 const mongoc_read_prefs_t *prefs,
                                                                 bson_error_t *error);
 
+mongoc_client_t *__wrap_mongoc_client_new_from_uri_with_error(const mongoc_uri_t *uri,
+                                                              bson_error_t *error);
+bool __wrap_mongoc_client_set_error_api(mongoc_client_t *client, int32_t version);
+void __wrap_mongoc_client_destroy(mongoc_client_t *client);
+
+mongoc_client_t *__wrap_mongoc_client_new_from_uri_with_error(const mongoc_uri_t *uri,
+                                                              bson_error_t *error)
+{
+    return (mongoc_client_t *)uri;
+}
+
+bool __wrap_mongoc_client_set_error_api(mongoc_client_t *client, int32_t version)
+{
+    return true;
+}
+
+void __wrap_mongoc_client_destroy(mongoc_client_t *client)
+{
+}
+
 mongoc_uri_t *__wrap_mongoc_uri_copy(const mongoc_uri_t *uri)
 {
     return (mongoc_uri_t *)uri;
