@@ -41,6 +41,7 @@ bool tow_job_validate(tow_job_t *job, tow_error_t *error)
     return ok;
 }
 
+/* Also after a process that was killed in here: nothing is copied before `prepared` is stored. */
 static bool prepare_new(tow_job_t *job, tow_error_t *error)
 {
     bool ok = tow_job_begin_stream(job, error) &&

@@ -411,11 +411,24 @@ static bool parse_bounds(const bson_iter_t *iter, tow_range_t *out)
     return true;
 }
 
+static bool parse_state(const bson_iter_t *iter, tow_range_t *out)
+{
+    const char *state;
+
+    if (!tow_iter_text(iter, &state))
+        return false;
+    out->state = !strcmp(state, "done")      ? TOW_RANGE_DONE
+                 : !strcmp(state, "started") ? TOW_RANGE_STARTED
+                                             : TOW_RANGE_OPEN;
+    return out->state != TOW_RANGE_OPEN || !strcmp(state, "open");
+}
+
+/* False: it cannot be read, and the collection is copied again. One that were taken for open would be
+ * copied over what it holds, and one without its times would take every event for newer. */
 static bool parse_range(const bson_t *document, tow_range_t *out)
 {
+    bool bounded = false, numbered = false, known = false, readable = true;
     bson_iter_t iter, child;
-    const char *state;
-    bool bounded = false;
 
     *out = (tow_range_t){0};
     if (!bson_iter_init(&iter, document))
@@ -426,23 +439,23 @@ static bool parse_range(const bson_t *document, tow_range_t *out)
         if (!strcmp(name, "_id") && bson_iter_recurse(&iter, &child) &&
             bson_iter_find(&child, "n")) {
             out->number = (uint32_t)bson_iter_as_int64(&child);
+            numbered = BSON_ITER_HOLDS_NUMBER(&child);
         } else if (!strcmp(name, "bounds")) {
             bounded = parse_bounds(&iter, out);
-        } else if (!strcmp(name, "state") && tow_iter_text(&iter, &state)) {
-            out->state = !strcmp(state, "done")      ? TOW_RANGE_DONE
-                         : !strcmp(state, "started") ? TOW_RANGE_STARTED
-                                                     : TOW_RANGE_OPEN;
+        } else if (!strcmp(name, "state")) {
+            known = parse_state(&iter, out);
         } else if (!strcmp(name, "lo")) {
-            out->lo = tow_store_read_time(&iter);
+            readable = tow_iter_time(&iter, &out->lo) && readable;
         } else if (!strcmp(name, "hi")) {
-            out->hi = tow_store_read_time(&iter);
+            readable = tow_iter_time(&iter, &out->hi) && readable;
         } else if (!strcmp(name, "documents")) {
             out->documents = (uint64_t)bson_iter_as_int64(&iter);
         } else if (!strcmp(name, "bytes")) {
             out->bytes = (uint64_t)bson_iter_as_int64(&iter);
         }
     }
-    return bounded;
+    return bounded && numbered && known && readable &&
+           (out->state != TOW_RANGE_DONE || (out->lo && out->hi));
 }
 
 static int by_number(const void *left, const void *right)

@@ -88,9 +88,10 @@ bool tow_store_update_one(tow_store_t *store, const char *collection, const bson
 }
 
 /* A document by its _id, as of all that this side is known to have done: a majority read alone may
- * see less after an election. */
-static bool find_with(tow_store_t *store, tow_conn_t *conn, const char *collection, const char *id,
-                      bson_t *out, bool *out_found, tow_error_t *error)
+ * see less after an election. What `is_whole` does not take is asked for again, and then an error. */
+static bool find_whole(tow_store_t *store, tow_conn_t *conn, const char *collection, const char *id,
+                       tow_is_whole_fn is_whole, const char *what, bson_t *out, bool *out_found,
+                       tow_error_t *error)
 {
     tow_link_t *link = tow_conn_link(conn);
     tow_optime_t after = tow_link_facts(link)->standalone ? 0 : tow_link_time(link);
@@ -105,7 +106,7 @@ static bool find_with(tow_store_t *store, tow_conn_t *conn, const char *collecti
     bson_append_document_end(&command, &filter);
     bson_append_int32(&command, "limit", -1, 1);
     bson_append_bool(&command, "singleBatch", -1, true);
-    ok = tow_conn_ask_after(conn, store->database, &command, TOW_SEND_READ, after, holds_documents, "find",
+    ok = tow_conn_ask_after(conn, store->database, &command, TOW_SEND_READ, after, is_whole, what,
                             &reply, error) ||
          tow_fail_context(error, "the job's state (%s)", store->database);
     if (ok && tow_reply_cursor(&reply, &cursor) && tow_batch_document(&cursor.batch, &first, &broken)) {
@@ -117,10 +118,26 @@ static bool find_with(tow_store_t *store, tow_conn_t *conn, const char *collecti
     return ok;
 }
 
+static bool find_with(tow_store_t *store, tow_conn_t *conn, const char *collection, const char *id,
+                      bson_t *out, bool *out_found, tow_error_t *error)
+{
+    return find_whole(store, conn, collection, id, holds_documents, "find", out, out_found, error);
+}
+
 bool tow_store_find_one(tow_store_t *store, const char *collection, const char *id, bson_t *out,
                         bool *out_found, tow_error_t *error)
 {
     return find_with(store, store->conn, collection, id, out, out_found, error);
+}
+
+static bool fail_removed(const tow_store_t *store, tow_error_t *error)
+{
+    return tow_fail(
+        error, TOW_ERROR_LEASE,
+        "the job's state (%s) was removed from the destination; this process stops. What it "
+        "copied is still there, but where it stood is lost: a new job begins from the start "
+        "(towline run --clear-destination drops what was copied first)",
+        store->database);
 }
 
 /* Why no document of the job is ours any more. */
@@ -133,12 +150,7 @@ static bool fail_lost(tow_store_t *store, tow_conn_t *conn, tow_error_t *error)
     if (!find_with(store, conn, "job", "job", &document, &found, error))
         return false;
     if (!found)
-        return tow_fail(
-            error, TOW_ERROR_LEASE,
-            "the job's state (%s) was removed from the destination; this process stops. What it "
-            "copied is still there, but where it stood is lost: a new job begins from the start "
-            "(towline run --clear-destination drops what was copied first)",
-            store->database);
+        return fail_removed(store, error);
     tow_lease_parse(&document, &lease);
     bson_destroy(&document);
     if (!lease.holder[0])
@@ -259,16 +271,23 @@ bool tow_store_set(tow_store_t *store, const bson_t *fields, tow_error_t *error)
     return ok;
 }
 
-bool tow_store_get(tow_store_t *store, bson_t *out, tow_error_t *error)
+/* A job that has the lease has a document: none is not an empty one. */
+static bool get_whole(tow_store_t *store, tow_is_whole_fn is_whole, const char *what, bson_t *out,
+                      tow_error_t *error)
 {
     bool found, ok;
 
     pthread_mutex_lock(&store->lock);
-    ok = tow_store_find_one(store, "job", "job", out, &found, error);
+    ok = find_whole(store, store->conn, "job", "job", is_whole, what, out, &found, error);
     pthread_mutex_unlock(&store->lock);
     if (!ok || !found)
         bson_init(out);
-    return ok;
+    return ok && !found ? fail_removed(store, error) : ok;
+}
+
+bool tow_store_get(tow_store_t *store, bson_t *out, tow_error_t *error)
+{
+    return get_whole(store, holds_documents, "find", out, error);
 }
 
 const char *tow_store_database(const tow_store_t *store)
@@ -315,37 +334,66 @@ bool tow_store_save_checkpoint(tow_store_t *store, const tow_checkpoint_t *check
     return ok;
 }
 
-/* Copies a document into *out, which is empty. False: it is none. */
-static bool copy_document(const bson_iter_t *field, bson_t *out)
-{
-    bson_t document;
+/* The checkpoint of the job's document, as its parts. *out_found false: it has none. False: it has
+ * one that cannot be read, or was prepared and has none. */
+typedef struct {
+    bson_t token, ddl_token; /* borrow from the document */
+    tow_optime_t time, ddl_time;
+} parts_t;
 
-    return tow_iter_document(field, &document) && bson_concat(out, &document);
+static bool read_parts(const bson_t *document, parts_t *out, bool *out_found)
+{
+    bson_t checkpoint;
+    bson_iter_t iter;
+
+    *out = (parts_t){0};
+    *out_found = bson_has_field(document, "checkpoint");
+    if (bson_iter_init_find(&iter, document, "prepared") &&
+        (!BSON_ITER_HOLDS_BOOL(&iter) || (bson_iter_bool(&iter) && !*out_found)))
+        return false;
+    if (!*out_found)
+        return true;
+    return tow_field_document(document, "checkpoint", &checkpoint) &&
+           tow_field_document(&checkpoint, "token", &out->token) && !bson_empty(&out->token) &&
+           (!bson_has_field(&checkpoint, "time") ||
+            (bson_iter_init_find(&iter, &checkpoint, "time") && tow_iter_time(&iter, &out->time))) &&
+           (!bson_has_field(&checkpoint, "ddlToken") ||
+            tow_field_document(&checkpoint, "ddlToken", &out->ddl_token)) &&
+           (!bson_has_field(&checkpoint, "ddlTime") ||
+            (bson_iter_init_find(&iter, &checkpoint, "ddlTime") &&
+             tow_iter_time(&iter, &out->ddl_time)));
+}
+
+static bool holds_checkpoint(const bson_t *reply)
+{
+    tow_reply_cursor_t cursor;
+    bson_t document;
+    parts_t parts;
+    bool broken, found;
+
+    return holds_documents(reply) && tow_reply_cursor(reply, &cursor) &&
+           (!tow_batch_document(&cursor.batch, &document, &broken) ||
+            read_parts(&document, &parts, &found));
 }
 
 bool tow_store_load_checkpoint(tow_store_t *store, tow_checkpoint_t *out, bool *out_found,
                                tow_error_t *error)
 {
+    parts_t parts = {0};
     bson_t document;
-    bson_iter_t iter, field;
-    bool ok = tow_store_get(store, &document, error);
+    bool ok;
 
     *out_found = false;
     *out = (tow_checkpoint_t){.token = BSON_INITIALIZER, .ddl_token = BSON_INITIALIZER};
-    if (ok && bson_iter_init_find(&iter, &document, "checkpoint") &&
-        BSON_ITER_HOLDS_DOCUMENT(&iter) && bson_iter_recurse(&iter, &field))
-        while (bson_iter_next(&field)) {
-            const char *name = bson_iter_key(&field);
-
-            if (!strcmp(name, "token") && !*out_found)
-                *out_found = copy_document(&field, &out->token);
-            else if (!strcmp(name, "ddlToken"))
-                copy_document(&field, &out->ddl_token);
-            else if (!strcmp(name, "time"))
-                out->time = tow_store_read_time(&field);
-            else if (!strcmp(name, "ddlTime"))
-                out->ddl_time = tow_store_read_time(&field);
-        }
+    ok = get_whole(store, holds_checkpoint, "the question for the job's checkpoint", &document,
+                   error);
+    if (ok && read_parts(&document, &parts, out_found) && *out_found) {
+        bson_concat(&out->token, &parts.token);
+        if (parts.ddl_token.len)
+            bson_concat(&out->ddl_token, &parts.ddl_token);
+        out->time = parts.time;
+        out->ddl_time = parts.ddl_time;
+    }
     bson_destroy(&document);
     return ok;
 }

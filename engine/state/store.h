@@ -67,10 +67,10 @@ const char *tow_store_database(const tow_store_t *store);
 /* The job's own fields: a small document merged ($set) into / read from the job document:
  * {phase, startToken, startTime, consistentTime, …}. Guarded by the lease: TOW_ERROR_LEASE. */
 bool tow_store_set(tow_store_t *store, const bson_t *fields, tow_error_t *error) TOW_CHECK;
-bool tow_store_get(tow_store_t *store, bson_t *out, tow_error_t *error) TOW_CHECK; /* whole document */
+bool tow_store_get(tow_store_t *store, bson_t *out, tow_error_t *error) TOW_CHECK; /* whole document; TOW_ERROR_LEASE: it is gone */
 
 /* checkpoint {token, time, ddlToken, ddlTime}: guarded by the lease like set. *out_found false:
- * none yet. */
+ * none yet. One that cannot be read, and none where the job was prepared, is an error. */
 typedef struct {
     bson_t token;          /* resume token document, owned */
     tow_optime_t time;

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -34,7 +35,12 @@ static bool look(void *data, const char *database, const bson_t *command, bson_t
         bson_iter_timestamp(&after, &seconds, &increment);
         bench->late += TOW_OPTIME(seconds, increment) >= KNOWN;
     }
-    return false;
+    bson_iter_init_find(&iter, command, "find");
+    if (strcmp(bson_iter_utf8(&iter, NULL), "job") != 0)
+        return false;
+    BCON_APPEND(reply, "ok", BCON_INT32(1), "cursor", "{", "id", BCON_INT64(0), "ns", "towline_x.job",
+                "firstBatch", "[", "{", "_id", "job", "}", "]", "}");
+    return true;
 }
 
 static void begin(bench_t *bench)
@@ -67,17 +73,176 @@ static void claims_are_read_as_of_what_is_known(void **state)
 
     begin(&bench);
     claims = tow_claims_new(&bench.store);
-    assert_true(tow_claims_load(claims, &error));
+    if (!tow_claims_load(claims, &error))
+        fail_msg("%s", error.message);
     assert_true(bench.finds >= 2);
     assert_int_equal(bench.late, bench.finds);
     tow_claims_destroy(claims);
     end(&bench);
 }
 
+/* Answers with documents as JSON. */
+typedef struct {
+    const char *job, *then; /* then: from the second look on; NULL: as before */
+    const char *collection, *range;
+    uint32_t looks;
+} answers_t;
+
+static const char *choose(answers_t *answers, const bson_t *command)
+{
+    bson_iter_t iter;
+
+    if (!bson_iter_init_find(&iter, command, "find"))
+        return NULL;
+    if (!strcmp(bson_iter_utf8(&iter, NULL), "job"))
+        return answers->looks++ && answers->then ? answers->then : answers->job;
+    return !strcmp(bson_iter_utf8(&iter, NULL), "ranges") ? answers->range : answers->collection;
+}
+
+static bool answer(void *data, const char *database, const bson_t *command, bson_t *reply,
+                   bson_error_t *error)
+{
+    const char *json = choose(data, command);
+    char *text;
+    bson_t parsed;
+
+    text = tow_format("{\"ok\": 1, \"cursor\": {\"id\": {\"$numberLong\": \"0\"}, \"ns\": \"d.c\", "
+                      "\"firstBatch\": [%s]}}",
+                      json ? json : "");
+    assert_true(bson_init_from_json(&parsed, text, -1, error));
+    bson_concat(reply, &parsed);
+    bson_destroy(&parsed);
+    free(text);
+    return true;
+}
+
+static bool load(answers_t *answers, bool *out_found, tow_error_t *error)
+{
+    tow_checkpoint_t checkpoint;
+    bench_t bench;
+    bool ok;
+
+    begin(&bench);
+    double_hook(bench.destination, answer, answers);
+    ok = tow_store_load_checkpoint(&bench.store, &checkpoint, out_found, error);
+    tow_checkpoint_clear(&checkpoint);
+    end(&bench);
+    return ok;
+}
+
+#define TOKEN "\"token\": {\"_data\": \"82\"}"
+#define TIME "{\"$timestamp\": {\"t\": 5, \"i\": 1}}"
+
+/* A job that has copied something, and seems to have no position, would be prepared once more: what was deleted at
+ * the source since then stays on the destination. */
+static void a_checkpoint_that_cannot_be_read_is_not_none(void **state)
+{
+    static const char *const broken[] = {
+        "{\"_id\": \"job\", \"prepared\": true}",
+        "{\"_id\": \"job\", \"prepared\": 1, \"checkpoint\": {" TOKEN "}}",
+        "{\"_id\": \"job\", \"prepared\": true, \"checkpoint\": \"x\"}",
+        "{\"_id\": \"job\", \"prepared\": true, \"checkpoint\": {}}",
+        "{\"_id\": \"job\", \"prepared\": true, \"checkpoint\": {\"token\": {}}}",
+        "{\"_id\": \"job\", \"prepared\": true, \"checkpoint\": {\"token\": \"82\"}}",
+        "{\"_id\": \"job\", \"prepared\": true, \"checkpoint\": {" TOKEN ", \"time\": 5}}",
+        "{\"_id\": \"job\", \"prepared\": true, \"checkpoint\": {" TOKEN ", \"ddlToken\": 5}}",
+        "{\"_id\": \"job\", \"prepared\": true, \"checkpoint\": {" TOKEN ", \"ddlTime\": 5}}",
+    };
+    const char *whole = "{\"_id\": \"job\", \"prepared\": true, \"checkpoint\": {" TOKEN
+                        ", \"time\": " TIME "}}";
+    tow_error_t error;
+    bool found;
+
+    for (size_t i = 0; i < sizeof broken / sizeof *broken; i++) {
+        answers_t answers = {.job = broken[i]};
+
+        if (load(&answers, &found, &error))
+            fail_msg("taken for %s: %s", found ? "whole" : "none", broken[i]);
+        assert_false(found);
+        assert_true(answers.looks > 1);
+        answers = (answers_t){.job = broken[i], .then = whole};
+        assert_true(load(&answers, &found, &error));
+        assert_true(found);
+    }
+    assert_true(load(&(answers_t){.job = "{\"_id\": \"job\", \"begun\": true}"}, &found, &error));
+    assert_false(found);
+}
+
+/* The process has the lease: then there is a document. */
+static void no_document_is_not_an_empty_one(void **state)
+{
+    answers_t answers = {0};
+    tow_error_t error;
+    bench_t bench;
+    bson_t document;
+    bool found;
+
+    assert_false(load(&answers, &found, &error));
+    assert_int_equal(error.code, TOW_ERROR_LEASE);
+    begin(&bench);
+    double_hook(bench.destination, answer, &answers);
+    assert_false(tow_store_get(&bench.store, &document, &error));
+    assert_int_equal(error.code, TOW_ERROR_LEASE);
+    bson_destroy(&document);
+    end(&bench);
+}
+
+static bool count_ranges(void *data, const bson_t *collection, tow_range_t *ranges, uint32_t count,
+                         tow_error_t *error)
+{
+    for (uint32_t i = 0; i < count; i++)
+        tow_range_clear(&ranges[i]);
+    *(uint32_t *)data = count;
+    return true;
+}
+
+static uint32_t ranges_of(const char *range)
+{
+    answers_t answers = {.collection = "{\"_id\": \"d.a\", \"ranges\": 1}", .range = range};
+    uint32_t count = UINT32_MAX;
+    tow_error_t error;
+    bench_t bench;
+
+    begin(&bench);
+    double_hook(bench.destination, answer, &answers);
+    if (!tow_store_each_collection(&bench.store, count_ranges, &count, &error))
+        fail_msg("%s", error.message);
+    end(&bench);
+    return count;
+}
+
+#define RANGE                                                                                      \
+    "{\"_id\": {\"ns\": \"d.a\", \"n\": 0}, "                                                        \
+    "\"bounds\": {\"$binary\": {\"base64\": \"BQAAAAA=\", \"subType\": \"00\"}}"
+
+/* A range whose state nobody can read has not been left alone so far: its collection is copied again. */
+static void a_range_that_cannot_be_read_is_not_open(void **state)
+{
+    static const char *const broken[] = {
+        RANGE "}",
+        RANGE ", \"state\": \"half\"}",
+        RANGE ", \"state\": 2}",
+        RANGE ", \"state\": \"started\", \"lo\": 5}",
+        RANGE ", \"state\": \"done\", \"lo\": " TIME "}",
+        RANGE ", \"state\": \"done\", \"hi\": " TIME "}",
+    };
+
+    for (size_t i = 0; i < sizeof broken / sizeof *broken; i++)
+        if (ranges_of(broken[i]))
+            fail_msg("taken: %s", broken[i]);
+    assert_int_equal(ranges_of(RANGE ", \"state\": \"open\"}"), 1);
+    assert_int_equal(ranges_of(RANGE ", \"state\": \"started\", \"lo\": " TIME "}"), 1);
+    assert_int_equal(
+        ranges_of(RANGE ", \"state\": \"done\", \"lo\": " TIME ", \"hi\": " TIME "}"), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(claims_are_read_as_of_what_is_known),
+        cmocka_unit_test(a_checkpoint_that_cannot_be_read_is_not_none),
+        cmocka_unit_test(no_document_is_not_an_empty_one),
+        cmocka_unit_test(a_range_that_cannot_be_read_is_not_open),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
