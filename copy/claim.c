@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "copy/internal.h"
+#include "engine/link/reply.h"
 
 bool tow_copy_is_ours(tow_copy_t *copy, const tow_collection_info_t *there)
 {
@@ -12,7 +13,49 @@ bool tow_copy_is_ours(tow_copy_t *copy, const tow_collection_info_t *there)
     if (!copy->options.claims)
         return true;
     claim = tow_claims_of(copy->options.claims, there->ns, there->uuid);
-    return claim == TOW_CLAIM_MADE || claim == TOW_CLAIM_MAYBE;
+    return claim == TOW_CLAIM_MADE || (claim == TOW_CLAIM_MAYBE && there->type == TOW_VIEW);
+}
+
+static bool is_batch(const bson_t *reply)
+{
+    tow_reply_cursor_t cursor;
+
+    return tow_reply_cursor(reply, &cursor);
+}
+
+/* By the newest that the server has, whether a majority has it or not. */
+static bool is_empty(tow_conn_t *destination, const tow_collection_info_t *there, bool *out,
+                     tow_error_t *error)
+{
+    bson_t command = BSON_INITIALIZER, reply, document;
+    tow_reply_cursor_t cursor;
+    bool ok, broken = false;
+
+    bson_append_utf8(&command, "find", -1, there->name, -1);
+    bson_append_int32(&command, "limit", -1, 1);
+    bson_append_bool(&command, "singleBatch", -1, true);
+    ok = tow_conn_ask(destination, there->database, &command, 0, is_batch, "find", &reply, error);
+    *out = ok && tow_reply_cursor(&reply, &cursor) &&
+           !tow_batch_document(&cursor.batch, &document, &broken) && !broken;
+    bson_destroy(&reply);
+    bson_destroy(&command);
+    return ok;
+}
+
+/* Whether it is the job's. A name that was only meant is, as long as nothing is in it: documents come
+ * when the identity is recorded, so what has some is somebody else's. What is found to be ours becomes
+ * so by its identity. The lock is held. */
+static bool settle_ours(tow_copy_t *copy, tow_conn_t *destination, const tow_collection_info_t *there,
+                        bool *out, tow_error_t *error)
+{
+    tow_claims_t *claims = copy->options.claims;
+
+    *out = tow_copy_is_ours(copy, there);
+    if (*out || tow_claims_of(claims, there->ns, there->uuid) != TOW_CLAIM_MAYBE)
+        return true;
+    *out = tow_claims_is_moved(claims, there->ns);
+    return (*out || is_empty(destination, there, out, error)) &&
+           (!*out || tow_claims_make(claims, there->ns, there->uuid, error));
 }
 
 bool tow_copy_leave_out_states(tow_conn_t *destination, tow_catalog_t *catalog, tow_error_t *error)
@@ -40,15 +83,16 @@ static bool find_whose(tow_copy_t *copy, tow_conn_t *destination, const char *da
                        const char *name, bool to_drop, tow_whose_t *out, tow_error_t *error)
 {
     tow_collection_info_t there;
-    bool found, remade = false, ok = true;
+    bool found, ours = false, remade = false, ok;
 
     *out = TOW_WHOSE_NONE;
     if (!tow_catalog_find(destination, database, name, &there, &found, error))
         return false;
     if (!found)
         return true;
-    *out = tow_copy_is_ours(copy, &there) ? TOW_WHOSE_OURS : TOW_WHOSE_FOREIGN;
-    if (to_drop && *out == TOW_WHOSE_FOREIGN)
+    ok = settle_ours(copy, destination, &there, &ours, error);
+    *out = ours ? TOW_WHOSE_OURS : TOW_WHOSE_FOREIGN;
+    if (ok && to_drop && !ours)
         ok = tow_copy_is_remade(copy, &there, &remade, error) &&
              (!remade || tow_claims_make(copy->options.claims, there.ns, there.uuid, error));
     if (ok && remade)
@@ -120,16 +164,16 @@ static bool check_free(tow_copy_t *copy, tow_conn_t *destination, const tow_coll
                        tow_error_t *error)
 {
     tow_collection_info_t there;
-    bool found, ours;
+    bool found, ours, ok;
 
     if (!tow_catalog_find(destination, info->database, info->name, &there, &found, error))
         return false;
     if (!found)
         return true;
-    ours = tow_copy_is_ours(copy, &there);
+    ok = settle_ours(copy, destination, &there, &ours, error);
     tow_collection_info_clear(&there);
-    if (ours)
-        return true;
+    if (!ok || ours)
+        return ok;
     /* What was only meant would pass for ours after a restart. */
     return tow_claims_end(copy->options.claims, info->ns, error) &&
            tow_copy_fail_foreign(info->ns, error);
@@ -244,10 +288,10 @@ bool tow_copy_may_rename(tow_copy_t *copy, tow_conn_t *destination, const char *
     ns = tow_format("%s.%s", to_database, to_name);
     if (to == TOW_WHOSE_FOREIGN)
         ok = tow_copy_fail_foreign(ns, error);
-    else if (*out_ours && strcmp(from_database, to_database) != 0)
+    else if (*out_ours && (strcmp(from_database, to_database) != 0 ||
+                           tow_link_facts(copy->options.destination)->sharded))
         /* It gets another identity: should we be killed before that is recorded, it may be ours. */
-        ok = tow_claims_end(copy->options.claims, ns, error) &&
-             tow_claims_mean(copy->options.claims, &(const char *){ns}, 1, error);
+        ok = tow_claims_move(copy->options.claims, ns, error);
     else
         ok = true;
     free(ns);

@@ -165,20 +165,35 @@ static bool forget(tow_copy_t *copy, tow_conn_t *destination, const char *ns, to
     return ok;
 }
 
+static bool is_ours(tow_copy_t *copy, tow_conn_t *destination, const tow_collection_info_t *there,
+                    bool *out, tow_error_t *error)
+{
+    tow_whose_t whose = TOW_WHOSE_FOREIGN;
+
+    if (tow_claims_of(copy->options.claims, there->ns, there->uuid) == TOW_CLAIM_MAYBE &&
+        !tow_copy_whose(copy, destination, there->database, there->name, &whose, error))
+        return false;
+    *out = whose == TOW_WHOSE_OURS || tow_copy_is_ours(copy, there);
+    return true;
+}
+
 bool tow_copy_forget_gone(tow_copy_t *copy, tow_conn_t *destination, const tow_catalog_t *source,
                           tow_error_t *error)
 {
     earlier_t earlier = {.source = source};
     tow_catalog_t theirs = {0};
-    bool ok;
+    bool ok, ours;
 
     if (!copy->options.claims || !tow_claims_any(copy->options.claims))
         return true;
     ok = tow_catalog_read(destination, NULL, &theirs, error) &&
          tow_store_each_collection(copy->options.store, add_recorded, &earlier, error);
     for (size_t i = 0; ok && i < theirs.count; i++)
-        if (theirs.items[i].type == TOW_COLLECTION && tow_copy_is_ours(copy, &theirs.items[i]))
-            add_gone(&earlier, theirs.items[i].ns);
+        if (theirs.items[i].type == TOW_COLLECTION && !tow_catalog_get(source, theirs.items[i].ns)) {
+            ok = is_ours(copy, destination, &theirs.items[i], &ours, error);
+            if (ok && ours)
+                add_gone(&earlier, theirs.items[i].ns);
+        }
     for (size_t i = 0; ok && i < earlier.gone.count; i++)
         ok = forget(copy, destination, earlier.gone.names[i], error);
     clear_names(&earlier.gone);

@@ -16,6 +16,7 @@ typedef struct {
     tow_claim_t state;
     uint8_t uuid[16]; /* of a made one */
     bool told;
+    bool moved;      /* a rename was about to bring it */
     bool by_build;   /* a build made it, and since then it was not made otherwise */
     bool doubted;    /* a create of it may still arrive */
     unsigned builds; /* under way */
@@ -95,6 +96,7 @@ static void take_claim(void *data, const bson_t *document)
     tow_field_text(document, "_id", &ns);
     entry = ensure(claims, ns);
     entry->state = TOW_CLAIM_MAYBE;
+    entry->moved = bson_has_field(document, "moved");
     if (!bson_iter_init_find(&iter, document, "uuid") || !BSON_ITER_HOLDS_BINARY(&iter))
         return;
     bson_iter_binary(&iter, &subtype, &length, &bytes);
@@ -216,31 +218,56 @@ bool tow_claims_mean(tow_claims_t *claims, const char *const *ns, size_t count, 
     return ok;
 }
 
-bool tow_claims_make(tow_claims_t *claims, const char *ns, const uint8_t uuid[16],
-                     tow_error_t *error)
+/* Stores {_id: ns, uuid}, or without an identity {_id: ns, moved: true}. */
+static bool store_claim(tow_claims_t *claims, const char *ns, const uint8_t *uuid,
+                        tow_error_t *error)
 {
-    bson_t filter = BSON_INITIALIZER, update = BSON_INITIALIZER, set;
+    bson_t filter = BSON_INITIALIZER, update = BSON_INITIALIZER, part;
     int64_t matched;
-    entry_t *entry;
     int code;
     bool ok;
 
     bson_append_utf8(&filter, "_id", -1, ns, -1);
-    bson_append_document_begin(&update, "$set", -1, &set);
-    bson_append_binary(&set, "uuid", -1, BSON_SUBTYPE_UUID, uuid, 16);
-    bson_append_document_end(&update, &set);
+    bson_append_document_begin(&update, "$set", -1, &part);
+    if (uuid)
+        bson_append_binary(&part, "uuid", -1, BSON_SUBTYPE_UUID, uuid, 16);
+    else
+        bson_append_bool(&part, "moved", -1, true);
+    bson_append_document_end(&update, &part);
+    bson_append_document_begin(&update, "$unset", -1, &part);
+    bson_append_utf8(&part, uuid ? "moved" : "uuid", -1, "", -1);
+    bson_append_document_end(&update, &part);
     pthread_mutex_lock(&claims->store->lock);
     ok = tow_store_update_one(claims->store, "made", &filter, &update, false, true, &matched, &code,
                               error);
     pthread_mutex_unlock(&claims->store->lock);
     bson_destroy(&filter);
     bson_destroy(&update);
-    if (!ok)
+    return ok;
+}
+
+bool tow_claims_move(tow_claims_t *claims, const char *ns, tow_error_t *error)
+{
+    if (!store_claim(claims, ns, NULL, error))
+        return false;
+    pthread_mutex_lock(&claims->lock);
+    ensure(claims, ns)->state = TOW_CLAIM_MEANT;
+    pthread_mutex_unlock(&claims->lock);
+    return true;
+}
+
+bool tow_claims_make(tow_claims_t *claims, const char *ns, const uint8_t uuid[16],
+                     tow_error_t *error)
+{
+    entry_t *entry;
+
+    if (!store_claim(claims, ns, uuid, error))
         return false;
     pthread_mutex_lock(&claims->lock);
     entry = ensure(claims, ns);
     entry->state = TOW_CLAIM_MADE;
     memcpy(entry->uuid, uuid, sizeof entry->uuid);
+    entry->moved = false;
     entry->by_build = entry->by_build && entry->builds;
     pthread_mutex_unlock(&claims->lock);
     return true;
@@ -289,6 +316,7 @@ bool tow_claims_end(tow_claims_t *claims, const char *ns, tow_error_t *error)
     if (!ok)
         return false;
     pthread_mutex_lock(&claims->lock);
+    entry->moved = false;
     entry->state = TOW_CLAIM_NONE; /* entries live as long as the table */
     pthread_mutex_unlock(&claims->lock);
     return true;
@@ -329,6 +357,18 @@ tow_claim_t tow_claims_of(tow_claims_t *claims, const char *ns, const uint8_t uu
         state = TOW_CLAIM_MADE;
     pthread_mutex_unlock(&claims->lock);
     return state;
+}
+
+bool tow_claims_is_moved(tow_claims_t *claims, const char *ns)
+{
+    entry_t *entry;
+    bool moved;
+
+    pthread_mutex_lock(&claims->lock);
+    entry = find(claims, ns);
+    moved = entry && entry->moved;
+    pthread_mutex_unlock(&claims->lock);
+    return moved;
 }
 
 bool tow_claims_any(tow_claims_t *claims)

@@ -6,7 +6,9 @@
  * gave once it is there (made). So a process that was killed in between still knows that it may be
  * its own; and what somebody else made under a name that was ours has another identity. Kept in the
  * collection `made` of the job's database:
- *   {_id: ns, uuid?: BinData}
+ *   {_id: ns, uuid?: BinData, moved?: true}
+ * Documents are written when the identity is recorded: what was only meant and has some is somebody
+ * else's, unless a rename brought them (moved).
  *
  * Threads: all functions may be called from any thread. */
 #ifndef TOW_STATE_CLAIMS_H
@@ -24,6 +26,8 @@ bool tow_claims_load(tow_claims_t *claims, tow_error_t *error) TOW_CHECK;
 /* Records that these are about to be created; what is claimed already stays as it is. */
 bool tow_claims_mean(tow_claims_t *claims, const char *const *ns, size_t count,
                      tow_error_t *error) TOW_CHECK;
+/* A rename is about to give it another identity, and documents; what was there is dropped with it. */
+bool tow_claims_move(tow_claims_t *claims, const char *ns, tow_error_t *error) TOW_CHECK;
 /* It is there, with that identity (zeros where there is none, as of views). */
 bool tow_claims_make(tow_claims_t *claims, const char *ns, const uint8_t uuid[16],
                      tow_error_t *error) TOW_CHECK;
@@ -44,11 +48,13 @@ typedef enum {
     TOW_CLAIM_NONE,  /* somebody else's */
     TOW_CLAIM_MEANT, /* this process is creating it: what is there already is somebody else's */
     TOW_CLAIM_MAYBE, /* an earlier process was creating it, or a late command of ours may have made
-                        it: it may be that one's */
+                        it: ours while nothing is in it */
     TOW_CLAIM_MADE   /* ours */
 } tow_claim_t;
 /* Whose the namespace is that the destination lists under that name with that identity. */
 tow_claim_t tow_claims_of(tow_claims_t *claims, const char *ns, const uint8_t uuid[16]);
+/* Whether what an earlier process meant there may have documents. */
+bool tow_claims_is_moved(tow_claims_t *claims, const char *ns);
 /* Whether something was made under that name, and not dropped since. */
 bool tow_claims_has(tow_claims_t *claims, const char *ns);
 bool tow_claims_any(tow_claims_t *claims);

@@ -10,7 +10,7 @@
 #include <cmocka.h>
 #include <mongoc/mongoc.h>
 
-#include "copy/copy.h"
+#include "copy/internal.h"
 #include "double.h"
 #include "engine/base/thread.h"
 #include "engine/state/claims.h"
@@ -240,6 +240,133 @@ static void what_a_late_create_makes_is_the_jobs(void **state)
     end_contended(&contended);
 }
 
+/* A name that a process before only meant, and what has it now. */
+typedef struct {
+    bool moved, filled;
+    bool dropped, recorded; /* what was seen */
+} earlier_t;
+
+static earlier_t earlier;
+
+static void append_batch(bson_t *reply, bson_t *batch)
+{
+    bson_t cursor;
+
+    bson_append_document_begin(reply, "cursor", -1, &cursor);
+    bson_append_int64(&cursor, "id", -1, 0);
+    bson_append_utf8(&cursor, "ns", -1, "d.a", -1);
+    bson_append_array(&cursor, "firstBatch", -1, batch);
+    bson_append_document_end(reply, &cursor);
+    bson_destroy(batch);
+}
+
+static bson_t *find_in(const char *collection)
+{
+    if (!strcmp(collection, "job"))
+        return BCON_NEW("0", "{", "_id", "job", "}");
+    if (!strcmp(collection, "made"))
+        return earlier.moved ? BCON_NEW("0", "{", "_id", "d.a", "moved", BCON_BOOL(true), "}")
+                             : BCON_NEW("0", "{", "_id", "d.a", "}");
+    return !strcmp(collection, "a") && earlier.filled ? BCON_NEW("0", "{", "_id", "mine", "}")
+                                                      : bson_new();
+}
+
+static bool serve_earlier(void *data, const char *database, const bson_t *command, bson_t *reply,
+                          bson_error_t *error)
+{
+    bson_iter_t iter, uuid;
+
+    if (bson_iter_init_find(&iter, command, "find")) {
+        append_batch(reply, find_in(bson_iter_utf8(&iter, NULL)));
+    } else if (bson_has_field(command, "listDatabases")) {
+        BCON_APPEND(reply, "databases", "[", "{", "name", "d", "}", "]");
+    } else if (bson_has_field(command, "listCollections")) {
+        append_batch(reply, BCON_NEW("0", "{", "name", "a", "type", "collection", "options", "{", "}", "info",
+                                     "{", "uuid", BCON_BIN(BSON_SUBTYPE_UUID, first, 16), "}", "}"));
+    } else {
+        earlier.dropped = earlier.dropped || bson_has_field(command, "drop");
+        earlier.recorded = earlier.recorded ||
+                           (bson_iter_init(&iter, command) &&
+                            bson_iter_find_descendant(&iter, "updates.0.u.$set.uuid", &uuid));
+        bson_append_int32(reply, "n", -1, 1);
+    }
+    bson_append_double(reply, "ok", -1, 1);
+    return true;
+}
+
+static void begin_earlier(contended_t *contended, earlier_t what)
+{
+    tow_error_t error;
+
+    earlier = what;
+    begin_contended(contended, serve_earlier);
+    if (!tow_claims_load(contended->bench->claims, &error))
+        fail_msg("%s", error.message);
+}
+
+static bool make_a(contended_t *contended, tow_error_t *error)
+{
+    tow_collection_info_t info = {.ns = (char *)"d.a", .database = (char *)"d", .name = (char *)"a"};
+    bool ok;
+
+    bson_init(&info.options);
+    ok = tow_copy_make(contended->copy, contended->conn, &info, error);
+    bson_destroy(&info.options);
+    return ok;
+}
+
+/* Killed before it was made, or somebody was faster: what has documents is somebody else's. */
+static void a_meant_name_with_documents_is_somebody_elses(void **state)
+{
+    tow_catalog_t none_left = {0};
+    contended_t contended;
+    tow_error_t error;
+
+    contended = (contended_t){0};
+    begin_earlier(&contended, (earlier_t){.filled = true});
+    assert_true(tow_copy_dropped(contended.copy, contended.conn, "d", "a", &error));
+    assert_true(tow_copy_forget_gone(contended.copy, contended.conn, &none_left, &error));
+    assert_false(earlier.dropped);
+    assert_false(make_a(&contended, &error));
+    assert_int_equal(error.code, TOW_ERROR_CONFLICT);
+    assert_false(earlier.recorded);
+    end_contended(&contended);
+}
+
+/* It is recorded at once: the documents that come next do not make it somebody else's. */
+static void a_meant_name_without_documents_is_the_jobs(void **state)
+{
+    contended_t contended = {0};
+    tow_error_t error;
+
+    begin_earlier(&contended, (earlier_t){0});
+    if (!make_a(&contended, &error))
+        fail_msg("%s", error.message);
+    assert_true(earlier.recorded);
+    assert_int_equal(tow_claims_of(contended.bench->claims, "d.a", first), TOW_CLAIM_MADE);
+    end_contended(&contended);
+
+    contended = (contended_t){0};
+    begin_earlier(&contended, (earlier_t){0});
+    assert_true(tow_copy_make_placeholder(contended.copy, contended.conn, "d", "a", &error));
+    assert_int_equal(tow_claims_of(contended.bench->claims, "d.a", first), TOW_CLAIM_MADE);
+    assert_true(tow_copy_dropped(contended.copy, contended.conn, "d", "a", &error));
+    assert_true(earlier.dropped);
+    end_contended(&contended);
+}
+
+/* Killed after a rename to another database, which gives another identity: it brought its documents. */
+static void a_name_that_a_rename_meant_is_the_jobs_with_documents(void **state)
+{
+    contended_t contended = {0};
+    tow_error_t error;
+
+    begin_earlier(&contended, (earlier_t){.moved = true, .filled = true});
+    assert_true(tow_copy_dropped(contended.copy, contended.conn, "d", "a", &error));
+    assert_true(earlier.dropped);
+    end_contended(&contended);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -248,6 +375,9 @@ int main(void)
         cmocka_unit_test(no_identity_is_no_proof),
         cmocka_unit_test(what_is_made_during_a_drop_stays_claimed),
         cmocka_unit_test(what_a_late_create_makes_is_the_jobs),
+        cmocka_unit_test(a_meant_name_with_documents_is_somebody_elses),
+        cmocka_unit_test(a_meant_name_without_documents_is_the_jobs),
+        cmocka_unit_test(a_name_that_a_rename_meant_is_the_jobs_with_documents),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
