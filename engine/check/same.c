@@ -1,6 +1,7 @@
 /* same.c: see same.h. */
 #include "engine/check/same.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "engine/base/clock.h"
@@ -91,6 +92,68 @@ static tow_sameness_t compare_shard(tow_link_t *source, tow_link_t *destination,
     return TOW_SIDES_SHARD;
 }
 
+static bool is_shard_list(const bson_t *reply)
+{
+    bson_iter_t list;
+
+    return tow_field_list(reply, "shards", &list);
+}
+
+/* "set/a:1,b:1" and "a:1,b:1" have a member in common. */
+static bool share_member(const char *shard, const char *hosts)
+{
+    const char *slash = strchr(shard, '/');
+
+    for (const char *at = slash ? slash + 1 : shard; *at; at += strspn(at, ",")) {
+        size_t length = strcspn(at, ",");
+
+        for (const char *other = hosts; *other; other += strspn(other, ", ")) {
+            size_t size = strcspn(other, ", ");
+
+            if (size == length && !strncmp(at, other, size))
+                return true;
+            other += size;
+        }
+        at += length;
+    }
+    return false;
+}
+
+/* Whether the cluster's list of shards names a member of the destination; where it may not be read,
+ * the mark decides. */
+static bool is_listed_as_shard(tow_link_t *source, const char *identity)
+{
+    bson_t command = BSON_INITIALIZER, reply, shard;
+    tow_conn_t *conn;
+    tow_error_t ignored;
+    bson_iter_t list;
+    const char *host;
+    char hosts[2048];
+    bool listed = false;
+
+    tow_identity_hosts(identity, hosts, sizeof hosts);
+    conn = tow_conn_open(source, &ignored);
+    if (!conn)
+        return false;
+    bson_append_int32(&command, "listShards", -1, 1);
+    if (tow_conn_ask(conn, "admin", &command, 0, is_shard_list, "listShards", &reply, &ignored) &&
+        tow_field_list(&reply, "shards", &list))
+        while (!listed && bson_iter_next(&list))
+            listed = tow_iter_document(&list, &shard) && tow_field_text(&shard, "host", &host) &&
+                     share_member(host, hosts);
+    bson_destroy(&reply);
+    bson_destroy(&command);
+    tow_conn_close(conn);
+    return listed;
+}
+
+static bool is_other_shard(tow_link_t *source, tow_link_t *destination)
+{
+    return tow_link_facts(destination)->shard ||
+           (tow_link_facts(source)->sharded && !tow_link_facts(destination)->sharded &&
+            is_listed_as_shard(source, tow_link_facts(destination)->identity));
+}
+
 tow_sameness_t tow_sides_compare(tow_link_t *source, tow_link_t *destination, tow_error_t *error)
 {
     const tow_facts_t *left = tow_link_facts(source), *right = tow_link_facts(destination);
@@ -99,7 +162,7 @@ tow_sameness_t tow_sides_compare(tow_link_t *source, tow_link_t *destination, to
         fail_same(source, error);
         return TOW_SIDES_SAME;
     }
-    if (right->shard) {
+    if (is_other_shard(source, destination)) {
         tow_fail(error, TOW_ERROR_UNSUITABLE,
                  "the destination (%s) is one shard of a cluster; give a mongos of that cluster",
                  tow_link_hosts(destination));
@@ -123,6 +186,7 @@ tow_sameness_t tow_sides_compare(tow_link_t *source, tow_link_t *destination, to
 typedef struct {
     tow_conn_t *source, *destination;
     const char *database;
+    char collection[32]; /* of this mark alone: whoever removes another's does not remove it */
     bson_oid_t value;  /* random and, since it holds a time, never used before */
     tow_optime_t time; /* of the destination, with the mark */
 } mark_t;
@@ -133,10 +197,13 @@ static bool write_mark(mark_t *mark, tow_error_t *error)
     bson_t command = BSON_INITIALIZER, list, document, reply;
     tow_write_error_t refusal;
     uint32_t position = 0;
+    char value[25];
     bool ok;
 
     bson_oid_init(&mark->value, NULL);
-    bson_append_utf8(&command, "insert", -1, "proof", -1);
+    bson_oid_to_string(&mark->value, value);
+    snprintf(mark->collection, sizeof mark->collection, "proof_%s", value);
+    bson_append_utf8(&command, "insert", -1, mark->collection, -1);
     bson_append_array_begin(&command, "documents", -1, &list);
     bson_append_document_begin(&list, "0", -1, &document);
     bson_append_oid(&document, "_id", -1, &mark->value);
@@ -149,8 +216,8 @@ static bool write_mark(mark_t *mark, tow_error_t *error)
     bson_destroy(&reply);
     bson_destroy(&command);
     return ok ? true
-              : tow_fail_context(error, "write a mark to %s.proof on the destination",
-                                 mark->database);
+              : tow_fail_context(error, "write a mark to %s.%s on the destination",
+                                 mark->database, mark->collection);
 }
 
 static void remove_mark(mark_t *mark)
@@ -159,28 +226,37 @@ static void remove_mark(mark_t *mark)
     bson_t command = BSON_INITIALIZER, reply;
     tow_error_t ignored;
 
-    bson_append_utf8(&command, "drop", -1, "proof", -1);
-    /* What stays is a document of ours in our database. */
+    bson_append_utf8(&command, "drop", -1, mark->collection, -1);
+    /* What stays is a collection of ours in our database. */
     if (!tow_conn_command(mark->destination, mark->database, &command, &send, &reply, &ignored))
         mark->time = 0;
     bson_destroy(&reply);
     bson_destroy(&command);
 }
 
+/* find {_id: mark}, limit 1 */
+static void build_look(const mark_t *mark, bson_t *out)
+{
+    bson_t part;
+
+    bson_init(out);
+    bson_append_utf8(out, "find", -1, mark->collection, -1);
+    bson_append_document_begin(out, "filter", -1, &part);
+    bson_append_oid(&part, "_id", -1, &mark->value);
+    bson_append_document_end(out, &part);
+    bson_append_int32(out, "limit", -1, 1);
+    bson_append_bool(out, "singleBatch", -1, true);
+}
+
 /* One look at the source. */
 static bool look(const mark_t *mark, const char *level, bool *out_found, tow_error_t *error)
 {
     tow_send_options_t send = {0};
-    bson_t command = BSON_INITIALIZER, part, reply, document;
+    bson_t command, part, reply, document;
     tow_reply_cursor_t cursor;
     bool ok, broken = false;
 
-    bson_append_utf8(&command, "find", -1, "proof", -1);
-    bson_append_document_begin(&command, "filter", -1, &part);
-    bson_append_oid(&part, "_id", -1, &mark->value);
-    bson_append_document_end(&command, &part);
-    bson_append_int32(&command, "limit", -1, 1);
-    bson_append_bool(&command, "singleBatch", -1, true);
+    build_look(mark, &command);
     bson_append_int32(&command, "maxTimeMS", -1, READ_MS);
     bson_append_document_begin(&command, "readConcern", -1, &part);
     bson_append_utf8(&part, "level", -1, level, -1);
@@ -196,6 +272,38 @@ static bool look(const mark_t *mark, const char *level, bool *out_found, tow_err
     }
     bson_destroy(&reply);
     bson_destroy(&command);
+    return ok;
+}
+
+static bool is_batch(const bson_t *reply)
+{
+    tow_reply_cursor_t cursor;
+
+    return tow_reply_cursor(reply, &cursor);
+}
+
+/* That the source did not have it says something only while the destination has it. */
+static bool is_still_there(const mark_t *mark, tow_error_t *error)
+{
+    bool standalone = tow_link_facts(tow_conn_link(mark->destination))->standalone;
+    bson_t command, reply, document;
+    tow_reply_cursor_t cursor;
+    bool ok, broken, found;
+
+    build_look(mark, &command);
+    ok = tow_conn_ask_after(mark->destination, mark->database, &command,
+                            standalone ? 0 : TOW_SEND_READ, standalone ? 0 : mark->time, is_batch,
+                            "the look for the mark", &reply, error);
+    found = ok && tow_reply_cursor(&reply, &cursor) &&
+            tow_batch_document(&cursor.batch, &document, &broken);
+    bson_destroy(&reply);
+    bson_destroy(&command);
+    if (ok && !found)
+        return tow_fail(error, TOW_ERROR_UNSUITABLE,
+                        "nothing proves that source and destination are two deployments: the mark on "
+                        "the destination (%s.%s) was removed while it was looked for at the source; "
+                        "run the same command again",
+                        mark->database, mark->collection);
     return ok;
 }
 
@@ -296,6 +404,15 @@ static bool fail_unproven(const mark_t *mark, tow_error_t *error)
         tow_link_hosts(tow_conn_link(mark->source)), LOOK_MS / 1000);
 }
 
+static bool fail_listed(const mark_t *mark, tow_error_t *error)
+{
+    return tow_fail(error, TOW_ERROR_UNSUITABLE,
+                    "nothing proves that the destination (%s) is not a shard of the source's cluster: "
+                    "that has a database %s, too; drop it there if it is no job's, or give another "
+                    "--job",
+                    tow_link_hosts(tow_conn_link(mark->destination)), mark->database);
+}
+
 static bool is_found(const mark_t *mark, tow_sameness_t sides, bool *out_found, tow_error_t *error)
 {
     bool no_primary, listed, certain;
@@ -315,8 +432,13 @@ static bool is_found(const mark_t *mark, tow_sameness_t sides, bool *out_found, 
         return true;
     if (!shards_have(mark, &listed, error))
         return false;
-    return !listed ||
-           look_on(mark, "majority", tow_now_ms() + FOUND_LATER_MS, 0, out_found, &certain, error);
+    if (!listed)
+        return true;
+    if (!look_on(mark, "majority", tow_now_ms() + FOUND_LATER_MS, 0, out_found, &certain, error))
+        return false;
+    /* A mongos finds what another mongos wrote, but not what was written to a shard directly. */
+    return *out_found || tow_link_facts(tow_conn_link(mark->destination))->sharded ||
+           fail_listed(mark, error);
 }
 
 bool tow_prove_different(tow_link_t *source, tow_link_t *destination, const char *database,
@@ -333,6 +455,7 @@ bool tow_prove_different(tow_link_t *source, tow_link_t *destination, const char
     if (ok) {
         ok = is_found(&mark, sides, &found, error) ||
              tow_fail_context(error, "look at the source for a mark on the destination");
+        ok = ok && (found || is_still_there(&mark, error));
         remove_mark(&mark);
     }
     tow_conn_close(mark.source);

@@ -117,6 +117,22 @@ static bool read_cluster_id(tow_conn_t *conn, char out[25], tow_error_t *error)
     return ok || is_refused(error);
 }
 
+/* Older shards say what they are in every reply; all say it to those who may ask. */
+static bool read_shard(tow_conn_t *conn, tow_facts_t *facts, tow_error_t *error)
+{
+    bson_iter_t iter;
+    bson_t reply;
+    bool ok;
+
+    if (facts->sharded || facts->standalone || facts->shard)
+        return true;
+    ok = ask(conn, "admin", "shardingState", &reply, error);
+    facts->shard = ok && bson_iter_init_find(&iter, &reply, "enabled") && bson_iter_as_bool(&iter) &&
+                   bson_has_field(&reply, "clusterId");
+    bson_destroy(&reply);
+    return ok || is_refused(error);
+}
+
 static bool name_deployment(tow_link_t *link, tow_conn_t *conn, const bson_t *hello,
                             tow_error_t *error)
 {
@@ -307,7 +323,7 @@ bool tow_facts_read(tow_link_t *link, tow_conn_t *conn, tow_error_t *error)
     ok = ask_hello(link, conn, &reply, error);
     if (ok) {
         take_hello(facts, &reply);
-        ok = name_deployment(link, conn, &reply, error);
+        ok = read_shard(conn, facts, error) && name_deployment(link, conn, &reply, error);
     }
     bson_destroy(&reply);
     if (!ok)
