@@ -145,10 +145,45 @@ static bool look_at_shards(tow_store_t *store, const tow_marks_t *marks, spread_
     return ok;
 }
 
+static bool has_id(const bson_t *document)
+{
+    const char *id;
+
+    return tow_field_text(document, "_id", &id);
+}
+
+/* One that is being drained gets no chunks on every version. */
+static void count_listed(void *data, const bson_t *document)
+{
+    bson_iter_t iter;
+    bool draining =
+        bson_iter_init_find(&iter, document, "draining") && bson_iter_as_bool(&iter);
+
+    *(uint32_t *)data += !draining;
+}
+
+/* How many shards the cluster has; 1 where its list may not be read. */
+static bool count_shards(tow_store_t *store, uint32_t *out, tow_error_t *error)
+{
+    bson_t command = BSON_INITIALIZER;
+    bool ok;
+
+    *out = 0;
+    bson_append_utf8(&command, "find", -1, "shards", -1);
+    ok = tow_cursor_each(store->conn, "config", &command, has_id, count_listed, out, error);
+    bson_destroy(&command);
+    if (!ok && (!error->server_code || error->retry != TOW_RETRY_NEVER))
+        return false;
+    if (!*out)
+        *out = 1;
+    return true;
+}
+
 /* More of them until every shard has one: where a mark goes is for its hash to say. */
 static bool insert_marks(tow_store_t *store, tow_marks_t *marks, tow_error_t *error)
 {
     spread_t spread = {.empty = 1};
+    uint32_t shards;
 
     while (spread.empty && marks->count < MARKS_MOST) {
         uint32_t from = marks->count;
@@ -158,10 +193,14 @@ static bool insert_marks(tow_store_t *store, tow_marks_t *marks, tow_error_t *er
             !look_at_shards(store, marks, &spread, error))
             return false;
     }
-    return !spread.empty ? true
-                         : tow_fail(error, TOW_ERROR_SERVER,
-                                    "%u of %u shards take no document of %s.%s", spread.empty,
-                                    spread.shards, store->database, marks->collection);
+    if (spread.empty)
+        return tow_fail(error, TOW_ERROR_SERVER, "%u of %u shards take no document of %s.%s",
+                        spread.empty, spread.shards, store->database, marks->collection);
+    if (!count_shards(store, &shards, error))
+        return false;
+    return spread.shards >= shards ||
+           tow_fail(error, TOW_ERROR_SERVER, "%s.%s is on %u of %u shards", store->database,
+                    marks->collection, spread.shards, shards);
 }
 
 /* Whoever lost the job finds out before anything is made. */
@@ -178,8 +217,13 @@ static bool name_collection(tow_store_t *store, const tow_marks_t *marks, tow_er
 
 bool tow_marks_spread(tow_store_t *store, tow_marks_t *out, tow_error_t *error)
 {
+    char name[25];
+    bson_oid_t oid;
+
     *out = (tow_marks_t){0};
-    snprintf(out->collection, sizeof out->collection, "fence_%" PRId64, store->epoch);
+    bson_oid_init(&oid, NULL);
+    bson_oid_to_string(&oid, name);
+    snprintf(out->collection, sizeof out->collection, "fence_%s", name);
     return name_collection(store, out, error) &&
            ((make_collection(store, out, error) && insert_marks(store, out, error)) ||
             tow_fail_context(error, "write to every shard (%s.%s)", store->database,

@@ -3,10 +3,12 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
+#include <mongoc/mongoc.h>
 
 #include "double.h"
 #include "engine/base/clock.h"
@@ -28,6 +30,10 @@ typedef struct {
     /* What was seen. */
     int64_t ended[MOST];
     uint32_t ended_count, late;
+    /* A sharded destination. */
+    uint32_t spread, shards, draining; /* shards with marks, and of config.shards: all, draining */
+    bool unlisted;                     /* which may not be read */
+    char inserted[40];                 /* the collection of the last insert */
     bool limits; /* the lease has run out when the first session was noted */
     uint32_t written;
 } bench_t;
@@ -156,6 +162,74 @@ static bool answer(void *data, const char *database, const bson_t *command, bson
     return true;
 }
 
+static void append_batch(bson_t *reply, uint32_t count, uint32_t draining)
+{
+    bson_t cursor, batch, document;
+
+    bson_append_document_begin(reply, "cursor", -1, &cursor);
+    bson_append_int64(&cursor, "id", -1, 0);
+    bson_append_utf8(&cursor, "ns", -1, "towline_x.fence", -1);
+    bson_append_array_begin(&cursor, "firstBatch", -1, &batch);
+    for (uint32_t i = 0; i < count; i++) {
+        char buffer[16];
+        const char *key;
+
+        bson_uint32_to_string(i, &key, buffer, sizeof buffer);
+        bson_append_document_begin(&batch, key, -1, &document);
+        bson_append_utf8(&document, "_id", -1, "shard", -1);
+        bson_append_int32(&document, "count", -1, 5);
+        bson_append_bool(&document, "draining", -1, i < draining);
+        bson_append_document_end(&batch, &document);
+    }
+    bson_append_array_end(&cursor, &batch);
+    bson_append_document_end(reply, &cursor);
+}
+
+/* What a mongos answers; the rest is the job's document. */
+static bool answer_cluster(void *data, const char *database, const bson_t *command, bson_t *reply,
+                           bson_error_t *error)
+{
+    bench_t *bench = data;
+    bson_iter_t iter, list;
+    int count = 0;
+
+    if (bson_has_field(command, "aggregate")) {
+        append_batch(reply, bench->spread, 0);
+    } else if (!strcmp(database, "config") && bench->unlisted) {
+        bson_append_double(reply, "ok", -1, 0);
+        bson_append_int32(reply, "code", -1, 13);
+        bson_set_error(error, MONGOC_ERROR_SERVER, 13, "not authorized");
+        return true;
+    } else if (!strcmp(database, "config")) {
+        append_batch(reply, bench->shards, bench->draining);
+    } else if (bson_iter_init_find(&iter, command, "insert")) {
+        snprintf(bench->inserted, sizeof bench->inserted, "%s", bson_iter_utf8(&iter, NULL));
+        if (bson_iter_init_find(&iter, command, "documents") && bson_iter_recurse(&iter, &list))
+            while (bson_iter_next(&list))
+                count++;
+        bson_append_int32(reply, "n", -1, count);
+    } else {
+        return answer(data, database, command, reply, error);
+    }
+    bson_append_double(reply, "ok", -1, 1);
+    return true;
+}
+
+static bool spread(bench_t *bench, tow_error_t *error)
+{
+    tow_store_t store = {.options.destination = double_link(bench->destination),
+                         .database = (char *)"towline_x"};
+    tow_marks_t marks;
+    bool ok;
+
+    pthread_mutex_init(&store.lock, NULL);
+    store.conn = tow_conn_open(store.options.destination, error);
+    ok = tow_marks_spread(&store, &marks, error);
+    tow_conn_close(store.conn);
+    pthread_mutex_destroy(&store.lock);
+    return ok;
+}
+
 /* A process that did not give its lease back, and named one session. */
 static void begin(bench_t *bench)
 {
@@ -272,6 +346,48 @@ static void the_lease_is_looked_at_after_a_session_is_noted(void **state)
     end(&bench);
 }
 
+/* A shard without a mark keeps the old numbers; that none is named is no proof that all have one. */
+static void a_fence_is_on_every_shard(void **state)
+{
+    tow_error_t error;
+    bench_t bench;
+
+    begin(&bench);
+    double_hook(bench.destination, answer_cluster, &bench);
+    bench.shards = 2;
+    assert_false(spread(&bench, &error));
+    bench.spread = 1;
+    assert_false(spread(&bench, &error));
+    bench.draining = 1; /* where a server may place nothing */
+    assert_true(spread(&bench, &error));
+    bench.draining = 0;
+    bench.spread = 2;
+    assert_true(spread(&bench, &error));
+    bench.unlisted = true;
+    assert_true(spread(&bench, &error));
+    bench.spread = 0;
+    assert_false(spread(&bench, &error));
+    end(&bench);
+}
+
+/* What an earlier one could not drop, or a drop that arrives late, meets no later one. */
+static void a_fence_has_a_name_to_itself(void **state)
+{
+    char first[40];
+    tow_error_t error;
+    bench_t bench;
+
+    begin(&bench);
+    double_hook(bench.destination, answer_cluster, &bench);
+    bench.shards = bench.spread = 1;
+    assert_true(spread(&bench, &error));
+    snprintf(first, sizeof first, "%s", bench.inserted);
+    assert_true(spread(&bench, &error));
+    assert_memory_equal(first, "fence_", 6);
+    assert_string_not_equal(first, bench.inserted);
+    end(&bench);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -279,6 +395,8 @@ int main(void)
         cmocka_unit_test(what_is_begun_until_the_lease_is_taken_keeps_its_settings),
         cmocka_unit_test(another_users_lease_is_not_taken),
         cmocka_unit_test(the_lease_is_looked_at_after_a_session_is_noted),
+        cmocka_unit_test(a_fence_is_on_every_shard),
+        cmocka_unit_test(a_fence_has_a_name_to_itself),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
