@@ -365,6 +365,12 @@ static const char *name_of(const bson_t *command)
     return bson_iter_key(&iter);
 }
 
+static void say_no_shard(sim_server_t *server, bson_t *reply)
+{
+    bson_append_bool(reply, "enabled", -1, false);
+    sim_append_time(server, reply, server->now);
+}
+
 static bool run(sim_server_t *server, const char *database, const bson_t *command, bson_t *reply,
                 bson_error_t *error)
 {
@@ -379,6 +385,8 @@ static bool run(sim_server_t *server, const char *database, const bson_t *comman
         sim_kill_cursors(server, command, reply);
     else if (!strcmp(name, "aggregate"))
         sim_stream_open(server, command, reply);
+    else if (!strcmp(name, "shardingState"))
+        say_no_shard(server, reply);
     else
         ok = sim_catalog(server, database, command, reply, error, &known);
     if (!known)
