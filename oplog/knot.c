@@ -7,6 +7,7 @@
 #include "engine/link/reader.h"
 #include "engine/link/reply.h"
 #include "engine/state/selection.h"
+#include "engine/state/spec.h"
 #include "oplog/holders.h"
 
 void tow_knot_add(tow_knot_t *knot, tow_value_t id)
@@ -138,6 +139,13 @@ static bool pattern_of(const tow_write_error_t *refusal, bson_t *out)
     return refusal->key_pattern.raw && tow_iter_document(&refusal->key_pattern, out);
 }
 
+void tow_knot_forget_pattern(tow_knot_t *knot)
+{
+    if (knot->has_pattern)
+        bson_destroy(&knot->pattern);
+    knot->has_pattern = false;
+}
+
 void tow_knot_add_holders(tow_knot_t *knot, const tow_member_t *member,
                           const tow_write_error_t *refusal)
 {
@@ -145,6 +153,10 @@ void tow_knot_add_holders(tow_knot_t *knot, const tow_member_t *member,
     bson_t key;
 
     known = pattern_of(refusal, &key);
+    tow_knot_forget_pattern(knot);
+    if (known)
+        bson_copy_to(&key, &knot->pattern);
+    knot->has_pattern = known;
     if (!known || is_id_key(&key)) {
         ok = add_holders_of_id(knot, member, &held);
         knot->id_refused = knot->id_refused || (ok && known && !held);
@@ -163,4 +175,89 @@ void tow_knot_add_holders(tow_knot_t *knot, const tow_member_t *member,
     /* A duplicate of several indexes is told of one; of which, is not known: none is to blame. */
     if (held || !known)
         tow_knot_forget_suspect(knot);
+}
+
+/* Before a drop or a rename is replayed, the name means another collection at the source already. */
+static bool is_same_collection(const tow_namespace_t *known, const tow_collection_info_t *info)
+{
+    static const uint8_t none[16];
+
+    return info->type == TOW_COLLECTION &&
+           (!memcmp(known->uuid, none, sizeof none) || !memcmp(known->uuid, info->uuid, sizeof none));
+}
+
+static bool find_at_source(tow_knot_t *knot, bool *out_same, tow_error_t *error)
+{
+    tow_collection_info_t info;
+    bool found;
+
+    *out_same = false;
+    if (!tow_catalog_find(knot->lane->source, knot->collection->database, knot->collection->name, &info, &found,
+                          error))
+        return false;
+    if (!found)
+        return true;
+    *out_same = is_same_collection(knot->collection, &info);
+    tow_collection_info_clear(&info);
+    return true;
+}
+
+static bool may_have_refused(const tow_knot_t *knot, const bson_t *index)
+{
+    return knot->has_pattern ? tow_index_has_key(index, &knot->pattern)
+                             : tow_index_is_unique_one(index);
+}
+
+static bool is_listed(const bson_t *index, const tow_indexes_t *source, const tow_takes_t *takes)
+{
+    const char *name, *other;
+
+    if (!tow_field_text(index, "name", &name))
+        return false;
+    for (size_t i = 0; i < source->count; i++) {
+        bson_t wanted;
+        char *difference;
+
+        if (!tow_field_text(&source->items[i], "name", &other) || strcmp(name, other) != 0)
+            continue;
+        tow_index_spec(&source->items[i], takes, true, &wanted);
+        difference = tow_index_difference(&wanted, index, true);
+        bson_destroy(&wanted);
+        free(difference);
+        return !difference;
+    }
+    return false;
+}
+
+static bool is_at_source(tow_knot_t *knot, bool *out, tow_error_t *error)
+{
+    tow_takes_t takes = tow_takes(knot->lane->replay->options.destination);
+    tow_indexes_t source, there;
+    size_t asked = 0, listed = 0;
+
+    if (!tow_indexes_read(knot->lane->source, knot->collection->database, knot->collection->name, &source, error))
+        return false;
+    if (!tow_indexes_read(knot->lane->destination, knot->collection->database, knot->collection->name, &there,
+                          error)) {
+        tow_indexes_clear(&source);
+        return false;
+    }
+    for (size_t i = 0; i < there.count; i++)
+        if (may_have_refused(knot, &there.items[i])) {
+            asked++;
+            listed += is_listed(&there.items[i], &source, &takes);
+        }
+    /* Of indexes that are not looked at nothing can be said. */
+    *out = asked ? listed == asked
+                 : !tow_index_is_shown(knot->lane->replay->options.destination, &(bson_t)BSON_INITIALIZER);
+    tow_indexes_clear(&source);
+    tow_indexes_clear(&there);
+    return true;
+}
+
+bool tow_knot_is_final(tow_knot_t *knot, bool *out, tow_error_t *error)
+{
+    if (!find_at_source(knot, out, error))
+        return false;
+    return !*out || knot->id_refused || is_at_source(knot, out, error);
 }

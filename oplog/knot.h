@@ -29,6 +29,8 @@ typedef struct {
     char message[600];   /* of the last refusal, with both documents */
     tow_error_t failure; /* while handling a refusal */
     bool failed;
+    bson_t pattern;  /* the key of the index that refused last, if has_pattern */
+    bool has_pattern;
     bool id_refused; /* an _id that no document there holds */
     char *suspect;   /* the index that refused a value which no document holds, and is plain … */
     bson_t suspect_filter; /* … and how that was looked for */
@@ -53,6 +55,9 @@ void tow_knot_add_holders(tow_knot_t *knot, const tow_member_t *member,
  * anything. */
 bool tow_knot_add_found(tow_knot_t *knot, const bson_t *filter, const bson_t *collation, bool scan,
                         bool *out_held);
+/* Whether the source has now, on the same collection, every index that may have refused what is refused. */
+bool tow_knot_is_final(tow_knot_t *knot, bool *out, tow_error_t *error);
+void tow_knot_forget_pattern(tow_knot_t *knot);
 void tow_knot_forget_suspect(tow_knot_t *knot);
 
 #endif

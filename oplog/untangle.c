@@ -25,6 +25,8 @@ enum {
     FIRST_WAIT_MS = 20,
     WAIT_MS = 500,    /* between two attempts to untangle */
     BEFORE_DROP = 12, /* refusals by an index whose value no document holds, before it is dropped */
+    ALIKE_EVERY = 10, /* refusals: the collection's indexes are made those of the source again … */
+    ALIKE_AT = 8,     /* … the first time about a second after the first attempt to untangle */
     REFUSALS_MOST = 120, /* about a minute */
     IDS_REFUSALS_MOST = 1200
 };
@@ -316,6 +318,20 @@ static unsigned put_off(tow_knot_t *knot)
     return most;
 }
 
+/* The refused ones are tried for another minute. */
+static void begin_again(tow_knot_t *knot)
+{
+    tow_member_t *member, *next;
+
+    HASH_ITER (hh, knot->members, member, next) {
+        tow_lane_t *lane;
+        tow_dirty_key_t *key = key_of(knot, member, &lane);
+
+        if (member->refused && key)
+            key->refusals = ATTEMPTS_ALONE;
+    }
+}
+
 static bool hopeless(const tow_knot_t *knot, tow_error_t *error)
 {
     return knot->id_refused
@@ -360,6 +376,38 @@ static bool drop_broken(tow_knot_t *knot, tow_error_t *error)
     return ok;
 }
 
+static unsigned refusals_most(const tow_knot_t *knot)
+{
+    unsigned most = knot->lane->replay->options.refusals_most;
+
+    return most ? most : knot->id_refused ? IDS_REFUSALS_MOST : REFUSALS_MOST;
+}
+
+/* What is refused may be right by an index that the source had, or of what had the name before: a stream without
+ * events of indexes never says that it was dropped, and another's event may come much later. It is hopeless only
+ * where the source, too, has the index on that collection now. */
+static bool judge(tow_knot_t *knot, unsigned refusals, tow_error_t *error)
+{
+    const tow_replay_options_t *options = &knot->lane->replay->options;
+    bool final;
+
+    if (refusals % ALIKE_EVERY == ALIKE_AT)
+        options->ddl.alike(options->ddl.data, knot->collection->database, knot->collection->name);
+    if (refusals <= refusals_most(knot))
+        return true;
+    if (!tow_knot_is_final(knot, &final, error))
+        return false;
+    if (final)
+        return hopeless(knot, error);
+    tow_emit(&options->sink, TOW_LEVEL_WARNING, "index_differs",
+             "%s: the destination goes on refusing a document by a unique index that the source does not have on "
+             "this collection, and that is not dropped yet (%s); the changes after it wait. If this is repeated, "
+             "drop that index on the destination",
+             knot->collection->ns, knot->message);
+    begin_again(knot);
+    return true;
+}
+
 /* Rounds as long as they find more that is in the way. True: all were written, or those that were
  * refused are tried again later. False: a server call failed (the keys are dirty), or it is
  * hopeless. */
@@ -381,8 +429,8 @@ static bool untangle(tow_knot_t *knot, tow_error_t *error)
     if (!knot->errors)
         return true;
     refusals = put_off(knot);
-    if (refusals > (knot->id_refused ? IDS_REFUSALS_MOST : REFUSALS_MOST))
-        return hopeless(knot, error);
+    if (!judge(knot, refusals, error))
+        return false;
     return refusals < BEFORE_DROP || !knot->suspect || drop_broken(knot, error);
 }
 
@@ -391,6 +439,7 @@ static void free_members(tow_knot_t *knot)
     tow_member_t *member, *next;
 
     tow_knot_forget_suspect(knot);
+    tow_knot_forget_pattern(knot);
     if (knot->has_indexes)
         tow_indexes_clear(&knot->indexes);
     HASH_ITER(hh, knot->members, member, next)

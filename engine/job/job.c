@@ -213,9 +213,13 @@ static bool build_unique(tow_job_t *job, tow_error_t *error)
 }
 
 /* Before 6.0 no event tells of indexes and options; and once in any case, for what an earlier
- * process left. */
+ * process left. While the job catches up, too: an index that the source dropped may be what holds it up. */
 static void follow_catalog(tow_job_t *job, bool *looked)
 {
+    tow_phase_t phase = tow_job_phase(job);
+
+    if (phase != TOW_PHASE_IN_SYNC && (phase != TOW_PHASE_CATCHING_UP || !atomic_load(&job->flow.synced_once)))
+        return;
     if (*looked && tow_server_can(tow_link_facts(job->sides.source), TOW_EXPANDED_EVENTS))
         return;
     *looked = true;
@@ -225,8 +229,7 @@ static void follow_catalog(tow_job_t *job, bool *looked)
 /* For a moment, or until something is asked of the job. */
 static void wait_tick(tow_job_t *job, bool *looked)
 {
-    if (tow_job_phase(job) == TOW_PHASE_IN_SYNC)
-        follow_catalog(job, looked);
+    follow_catalog(job, looked);
     tow_job_warn_of_window(job);
     pthread_mutex_lock(&job->control.lock);
     tow_condition_wait(&job->control.changed, &job->control.lock, tow_now_ms() + TICK_MS);

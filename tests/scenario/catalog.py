@@ -153,6 +153,31 @@ def made_and_dropped(scenario, pair):
     scenario.expect_equal(pair)
 
 
+def dropped_without_events(scenario, pair):
+    """From 4.4, whose stream does not say that a unique index was dropped: what the source takes since then gets
+    through, also after a restart."""
+    sides = Sides(pair, "4.4.6")
+    data = sides.source.client["data"]
+    data["c"].insert_many(rows())
+    for field in "ab":
+        data["c"].create_index(field, unique=True, sparse=True)
+    job = scenario.job(sides)
+    job.wait_in_sync()
+    time.sleep(1)  # the look at both catalogs with which "in sync" begins is over
+    data["c"].drop_index("a_1")
+    data["c"].insert_many([{"_id": "one", "a": 1}, {"_id": "two", "a": 1}])
+    job.wait_caught_up(sides.source.client, timeout=15)
+    job.signal(15)
+    job.wait()
+    data["c"].drop_index("b_1")
+    data["c"].insert_many([{"_id": "three", "b": 1}, {"_id": "four", "b": 1}])
+    job.start()
+    job.wait_caught_up(sides.source.client, timeout=15)
+    job.finish()
+    scenario.expect_equal(sides)
+    sides.close()
+
+
 def in_place(scenario, pair):
     """An index becomes unique, and gets a TTL, by collMod: it is not built again."""
     source = pair.source.client["data"]
@@ -279,6 +304,7 @@ def former_format(scenario, pair):
 
 CASES = {"TTL comes back after the comparison": ttl_last, "what never expires": never_expires,
          "DDL beside an index build": beside_builds, "an index made and dropped": made_and_dropped,
+         "a unique index dropped without an event": dropped_without_events,
          "indexes that change in place": in_place, "no events of options and indexes": without_events,
          "a collection becomes a view": becomes_a_view, "a view that is refused": refused_view,
          "records of another format": former_format}

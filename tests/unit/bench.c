@@ -48,6 +48,10 @@ static void release(void *data, const char *database, const char *name, bool aga
 
 static void alike(void *data, const char *database, const char *name)
 {
+    bench_t *bench = data;
+
+    if (atomic_fetch_add(&bench->alike, 1) + 1 == bench->drops_at)
+        double_unique(bench->destination, NULL);
 }
 
 static bool placeholder(void *data, tow_conn_t *destination, const char *database,
@@ -80,6 +84,7 @@ void bench_start_replay(bench_t *bench, tow_optime_t horizon)
         .lanes = 3,
         .dirty_bytes = 1 << 20,
         .retry_window_ms = 5000,
+        .refusals_most = 8,
         .ddl = {.data = bench, .copying = is_copying, .create = create, .placeholder = placeholder, .copy_again = copy_again,
                 .alike = alike, .hold = hold, .release = release, .forget = forget, .save_ddl = save_ddl}};
     tow_error_t error;

@@ -36,6 +36,8 @@ typedef struct {
     bson_t ddl_token; /* as the replay saved it last */
     tow_optime_t ddl_time;
     uint32_t ddl_saved, placeholders;
+    atomic_uint alike;  /* how often it was asked for */
+    uint32_t drops_at;  /* the time it drops the destination's unique index; 0: it does not */
 } bench_t;
 
 bench_t *bench_begin(uint64_t seed); /* without a replay: bench_start_replay */

@@ -352,6 +352,34 @@ static void a_key_that_is_settled_is_not_untangled(void **state)
     bench_end(bench);
 }
 
+/* No event of the stream says that the source's index is gone: its catalog does, also after a while. */
+static void what_an_index_refuses_that_the_source_dropped_is_written(void **state)
+{
+    bench_t *bench = in_sync();
+
+    bench->drops_at = 2;
+    bench_put(bench, "insert", 7, 1, 0); /* the value of document 1 */
+    bench_catch_up(bench);
+    bench_expect_equal(bench);
+    assert_int_equal(atomic_load(&bench->alike), 2);
+    bench_end(bench);
+}
+
+/* The source has the index and both documents: only an operator can tell which is right. */
+static void what_the_sources_own_index_refuses_ends_the_job(void **state)
+{
+    bench_t *bench = in_sync();
+    tow_error_t error;
+
+    double_unique(bench->source, "u");
+    bench_put(bench, "insert", 7, 1, 0);
+    bench_deliver(bench, false);
+    assert_true(tow_stop_wait(bench->stop, BENCH_WAIT_MS));
+    assert_true(tow_stop_error(bench->stop, &error));
+    assert_non_null(strstr(error.message, "the destination refuses a document that the source has"));
+    bench_end(bench);
+}
+
 static void a_lost_answer_does_no_harm(void **state)
 {
     static const char *const writes[] = {"update", "insert", "delete"};
@@ -551,6 +579,8 @@ int main(void)
         cmocka_unit_test(a_drop_waits_for_the_writes_before_it),
         cmocka_unit_test(a_refused_key_holds_the_floor_until_it_is_untangled),
         cmocka_unit_test(a_key_that_is_settled_is_not_untangled),
+        cmocka_unit_test(what_an_index_refuses_that_the_source_dropped_is_written),
+        cmocka_unit_test(what_the_sources_own_index_refuses_ends_the_job),
         cmocka_unit_test(a_lost_answer_does_no_harm),
         cmocka_unit_test(a_drop_ends_the_keys_before_it),
         cmocka_unit_test(drops_of_one_time_are_two_drops),
