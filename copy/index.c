@@ -6,6 +6,7 @@
 #include "copy/internal.h"
 #include "engine/link/codes.h"
 #include "engine/link/reply.h"
+#include "engine/link/versions.h"
 
 const char *tow_index_name(const bson_t *specification)
 {
@@ -83,6 +84,50 @@ static bool made_collection(bool answered, const bson_t *reply)
            (bson_iter_init_find(&iter, reply, "createdCollectionAutomatically") && bson_iter_as_bool(&iter));
 }
 
+/* `quorum`: it ends when most members have built the indexes. By default each voting member that bears data has to, and
+ * where one is down a build waits for it without end. */
+static void describe_build(const char *name, const bson_t *specifications, uint32_t count, bool quorum,
+                           bson_t *out_command)
+{
+    bson_t list;
+
+    bson_init(out_command);
+    bson_append_utf8(out_command, "createIndexes", -1, name, -1);
+    bson_append_array_begin(out_command, "indexes", -1, &list);
+    for (uint32_t i = 0; i < count; i++) {
+        char buffer[16];
+        const char *key;
+
+        bson_uint32_to_string(i, &key, buffer, sizeof buffer);
+        bson_append_document(&list, key, -1, &specifications[i]);
+    }
+    bson_append_array_end(out_command, &list);
+    bson_append_bool(out_command, "ignoreUnknownIndexOptions", -1, true);
+    if (quorum)
+        bson_append_utf8(out_command, "commitQuorum", -1, "majority", -1);
+}
+
+/* An operator may have switched the quorum off, and a feature version of before does not know it: refused as a bad
+ * value. */
+static bool run_build(tow_copy_t *copy, tow_conn_t *destination, const char *database, const char *name,
+                      const bson_t *specifications, uint32_t count, bson_t *reply, tow_error_t *error)
+{
+    tow_send_options_t send = {.flags = TOW_SEND_WRITE | TOW_SEND_RETRY | TOW_SEND_NO_TIMEOUT};
+    bool quorum = tow_server_can(tow_link_facts(copy->options.destination), TOW_COMMIT_QUORUM), ok;
+    bson_t command;
+
+    describe_build(name, specifications, count, quorum, &command);
+    ok = tow_conn_command(destination, database, &command, &send, reply, error);
+    bson_destroy(&command);
+    if (ok || !quorum || error->server_code != TOW_CODE_BAD_VALUE)
+        return ok;
+    bson_destroy(reply);
+    describe_build(name, specifications, count, false, &command);
+    ok = tow_conn_command(destination, database, &command, &send, reply, error);
+    bson_destroy(&command);
+    return ok;
+}
+
 /* Under the job's claims, where there are any. While it runs the build is among those that tow_copy_hold ends. */
 static bool send_build(tow_copy_t *copy, tow_conn_t *destination, const char *database,
                        const char *name, const bson_t *specifications, uint32_t count,
@@ -91,29 +136,17 @@ static bool send_build(tow_copy_t *copy, tow_conn_t *destination, const char *da
     tow_claims_t *claims = copy->options.claims;
     char *ns = tow_format("%s.%s", database, name);
     tow_error_t problem;
-    tow_send_options_t send = {.flags = TOW_SEND_WRITE | TOW_SEND_RETRY | TOW_SEND_NO_TIMEOUT};
     tow_running_t running = {
         .database = database, .name = name, .items = specifications, .count = count};
-    bson_t command = BSON_INITIALIZER, list, reply;
+    bson_t reply;
     bool ok;
 
-    bson_append_utf8(&command, "createIndexes", -1, name, -1);
-    bson_append_array_begin(&command, "indexes", -1, &list);
-    for (uint32_t i = 0; i < count; i++) {
-        char buffer[16];
-        const char *key;
-
-        bson_uint32_to_string(i, &key, buffer, sizeof buffer);
-        bson_append_document(&list, key, -1, &specifications[i]);
-    }
-    bson_append_array_end(&command, &list);
-    bson_append_bool(&command, "ignoreUnknownIndexOptions", -1, true);
     pthread_mutex_lock(&copy->lock);
     DL_APPEND(copy->running, &running);
     pthread_mutex_unlock(&copy->lock);
     if (claims)
         tow_claims_build_begins(claims, ns);
-    ok = tow_conn_command(destination, database, &command, &send, &reply, error);
+    ok = run_build(copy, destination, database, name, specifications, count, &reply, error);
     if (claims && !tow_claims_build_ended(claims, ns, made_collection(ok, &reply), &problem) && ok) {
         *error = problem;
         ok = false;
@@ -123,7 +156,6 @@ static bool send_build(tow_copy_t *copy, tow_conn_t *destination, const char *da
     pthread_cond_broadcast(&copy->changed);
     pthread_mutex_unlock(&copy->lock);
     bson_destroy(&reply);
-    bson_destroy(&command);
     free(ns);
     return ok;
 }

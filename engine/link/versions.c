@@ -39,6 +39,9 @@ static const struct {
     [TOW_EXPANDED_EVENTS] = {VERSION(6, 0), ALWAYS, ON_SET | ON_MONGOS},
     /* 4.4: IndexBuildAborted (276): recorded; 4.2 answers 12587 until the end. */
     [TOW_ABORT_BUILDS] = {VERSION(4, 4), ALWAYS, ON_ALL},
+    /* 4.4 db/commands/create_indexes.cpp; refused there (2) by a standalone, below feature version 4.4, and without
+     * enableIndexBuildCommitQuorum. */
+    [TOW_COMMIT_QUORUM] = {VERSION(4, 4), ALWAYS, ON_SET | ON_MONGOS},
     /* Release notes of 6.0. */
     [TOW_BLOCK_WRITES] = {VERSION(6, 0), ALWAYS, ON_SET | ON_MONGOS},
     /* 4.4 db/repl/replication_coordinator_impl.cpp (enableMajorityReadConcern); release notes of 5.0. */

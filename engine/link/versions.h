@@ -21,6 +21,7 @@ typedef enum {
     TOW_PREPARE_UNIQUE,      /* collMod with prepareUnique and unique, or a TTL, of an index without */
     TOW_EXPANDED_EVENTS,     /* showExpandedEvents: create, createIndexes, dropIndexes, modify and more */
     TOW_ABORT_BUILDS,        /* dropIndexes of all that one createIndexes builds ends it */
+    TOW_COMMIT_QUORUM,       /* createIndexes takes commitQuorum */
     TOW_BLOCK_WRITES,        /* the command setUserWriteBlockMode */
     TOW_ALWAYS_MAJORITY,     /* majority reads cannot be switched off */
     TOW_FEATURES

@@ -178,6 +178,27 @@ def dropped_without_events(scenario, pair):
     sides.close()
 
 
+def member_down(scenario, pair):
+    """While a voting member is down a build by the default quorum never ends; where quorums are switched off,
+    one that asks for a quorum is refused."""
+    source = pair.source.client["data"]
+    for name in "ab":
+        source[name].insert_many(rows())
+        source[name].create_index("n")
+    proxy = behind(pair.destination)
+    asks = "commitQuorum"
+    proxy.script.on("createIndexes", when=lambda request: request.collection == "a" and asks not in request.body,
+                    times=None).error(262, "ExceededTimeLimit", "a build that never ends")
+    proxy.script.on("createIndexes", when=lambda request: request.collection == "b" and asks in request.body,
+                    times=None).error(2, "BadValue", "commitQuorum is supported only for two phase index builds with "
+                                      "commit quorum support enabled, and requires FCV 4.4")
+    job = scenario.job(Pair(pair.source, proxy))
+    job.wait_in_sync(timeout=20)
+    job.finish()
+    proxy.close()
+    scenario.expect_equal(pair)
+
+
 def in_place(scenario, pair):
     """An index becomes unique, and gets a TTL, by collMod: it is not built again."""
     source = pair.source.client["data"]
@@ -305,7 +326,7 @@ def former_format(scenario, pair):
 CASES = {"TTL comes back after the comparison": ttl_last, "what never expires": never_expires,
          "DDL beside an index build": beside_builds, "an index made and dropped": made_and_dropped,
          "a unique index dropped without an event": dropped_without_events,
-         "indexes that change in place": in_place, "no events of options and indexes": without_events,
+         "a build while a member is down": member_down, "indexes that change in place": in_place, "no events of options and indexes": without_events,
          "a collection becomes a view": becomes_a_view, "a view that is refused": refused_view,
          "records of another format": former_format}
 

@@ -45,6 +45,9 @@ static void depends_on_the_kind_of_server(void **state)
     assert_false(can(4, 4, STANDALONE, TOW_RECORD_PRE_IMAGES));
     assert_false(can(8, 0, STANDALONE, TOW_EXPANDED_EVENTS));
     assert_true(can(8, 0, STANDALONE, TOW_HELLO));
+    assert_true(can(4, 4, MONGOS, TOW_COMMIT_QUORUM));
+    assert_false(can(4, 4, STANDALONE, TOW_COMMIT_QUORUM));
+    assert_false(can(4, 2, SET, TOW_COMMIT_QUORUM));
 }
 
 static void temp_is_never_created(void **state)
