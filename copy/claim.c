@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "copy/internal.h"
+#include "engine/link/codes.h"
 #include "engine/link/reply.h"
 
 bool tow_copy_is_ours(tow_copy_t *copy, const tow_collection_info_t *there)
@@ -179,6 +180,15 @@ static bool check_free(tow_copy_t *copy, tow_conn_t *destination, const tow_coll
            tow_copy_fail_foreign(info->ns, error);
 }
 
+static bool create(tow_copy_t *copy, tow_conn_t *destination, const tow_collection_info_t *info, bool *out_late,
+                   tow_error_t *error)
+{
+    return tow_copy_create(destination, info, out_late, error) ||
+           (error->server_code == TOW_CODE_DATABASE_DIFFER_CASE &&
+            tow_copy_free_spelling(copy, destination, info, error) &&
+            tow_copy_create(destination, info, out_late, error));
+}
+
 bool tow_copy_make(tow_copy_t *copy, tow_conn_t *destination, const tow_collection_info_t *info,
                    tow_error_t *error)
 {
@@ -190,7 +200,7 @@ bool tow_copy_make(tow_copy_t *copy, tow_conn_t *destination, const tow_collecti
     pthread_mutex_lock(&copy->claiming);
     ok = check_free(copy, destination, info, error) &&
          tow_claims_mean(copy->options.claims, &ns, 1, error) &&
-         tow_copy_create(destination, info, &late, error);
+         create(copy, destination, info, &late, error);
     if (ok) {
         ok = claim(copy, destination, info->database, info->name, error);
         late = late || !ok;

@@ -148,6 +148,14 @@ void tow_copy_tell_foreign(tow_copy_t *copy, const char *ns);
 /* remade.c: whether one that is not ours by its identity was made again by writes of ours. Reads all of it. */
 bool tow_copy_is_remade(tow_copy_t *copy, const tow_collection_info_t *there, bool *out, tow_error_t *error);
 
+/* spelling.c */
+/* The name of another case in a server's message, the caller's; NULL: none. */
+char *tow_other_spelling(const char *message, const char *database);
+/* A create was refused with *error, since a database of another spelling is known: true when that one is dropped, and the
+ * create is to be sent again. Else *error says why not. */
+bool tow_copy_free_spelling(tow_copy_t *copy, tow_conn_t *destination, const tow_collection_info_t *info,
+                            tow_error_t *error);
+
 /* gaps.c: what an earlier process recorded or made before it had prepared the job, and the source has no more.
  * The stream that reports its drop was that process's; nothing had been copied into it. */
 bool tow_copy_forget_gone(tow_copy_t *copy, tow_conn_t *destination, const tow_catalog_t *source,

@@ -72,6 +72,7 @@ static bool drop_one(tow_job_t *job, tow_conn_t *conn, const tow_collection_info
 {
     if (!tow_collection_drop(conn, info->database, info->name, error))
         return false;
+    tow_claims_note_cleared(job->journal.claims, info->ns);
     tow_emit(&job->sides.sink, TOW_LEVEL_INFO, "cleared", "dropped %s on the destination", info->ns);
     return true;
 }

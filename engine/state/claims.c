@@ -17,6 +17,7 @@ typedef struct {
     uint8_t uuid[16]; /* of a made one */
     bool told;
     bool moved;      /* a rename was about to bring it */
+    bool had;        /* it was the job's at some time, or dropped by it */
     bool by_build;   /* a build made it, and since then it was not made otherwise */
     bool doubted;    /* a create of it may still arrive */
     unsigned builds; /* under way */
@@ -95,6 +96,7 @@ static void take_claim(void *data, const bson_t *document)
 
     tow_field_text(document, "_id", &ns);
     entry = ensure(claims, ns);
+    entry->had = true;
     entry->state = TOW_CLAIM_MAYBE;
     entry->moved = bson_has_field(document, "moved");
     if (!bson_iter_init_find(&iter, document, "uuid") || !BSON_ITER_HOLDS_BINARY(&iter))
@@ -115,6 +117,7 @@ static void take_collection(void *data, const bson_t *document)
 
     tow_field_text(document, "_id", &ns);
     entry = ensure(claims, ns);
+    entry->had = true;
     if (entry->state == TOW_CLAIM_NONE)
         entry->state = TOW_CLAIM_MAYBE;
 }
@@ -266,6 +269,7 @@ bool tow_claims_make(tow_claims_t *claims, const char *ns, const uint8_t uuid[16
     pthread_mutex_lock(&claims->lock);
     entry = ensure(claims, ns);
     entry->state = TOW_CLAIM_MADE;
+    entry->had = true;
     memcpy(entry->uuid, uuid, sizeof entry->uuid);
     entry->moved = false;
     entry->by_build = entry->by_build && entry->builds;
@@ -369,6 +373,26 @@ bool tow_claims_is_moved(tow_claims_t *claims, const char *ns)
     moved = entry && entry->moved;
     pthread_mutex_unlock(&claims->lock);
     return moved;
+}
+
+bool tow_claims_had(tow_claims_t *claims, const char *database)
+{
+    size_t length = strlen(database);
+    entry_t *entry, *next;
+    bool found = false;
+
+    pthread_mutex_lock(&claims->lock);
+    HASH_ITER (hh, claims->entries, entry, next)
+        found = found || (entry->had && !strncmp(entry->ns, database, length) && entry->ns[length] == '.');
+    pthread_mutex_unlock(&claims->lock);
+    return found;
+}
+
+void tow_claims_note_cleared(tow_claims_t *claims, const char *ns)
+{
+    pthread_mutex_lock(&claims->lock);
+    ensure(claims, ns)->had = true;
+    pthread_mutex_unlock(&claims->lock);
 }
 
 bool tow_claims_any(tow_claims_t *claims)

@@ -58,6 +58,9 @@ bool tow_claims_is_moved(tow_claims_t *claims, const char *ns);
 /* Whether something was made under that name, and not dropped since. */
 bool tow_claims_has(tow_claims_t *claims, const char *ns);
 bool tow_claims_any(tow_claims_t *claims);
+/* Whether this process ever made, knew or dropped something of the job's in that database. */
+bool tow_claims_had(tow_claims_t *claims, const char *database);
+void tow_claims_note_cleared(tow_claims_t *claims, const char *ns); /* it was dropped by --clear-destination */
 /* True for the first call with that name: what is said of it is said once. */
 bool tow_claims_first_told(tow_claims_t *claims, const char *ns);
 

@@ -120,7 +120,8 @@ typedef struct {
 static void begin_contended(contended_t *contended, double_hook_t hook)
 {
     bench_t *bench = contended->bench = begin();
-    tow_copy_options_t options = {.destination = double_link(bench->server), .store = &bench->store,
+    tow_copy_options_t options = {.source = double_link(bench->server),
+                                  .destination = double_link(bench->server), .store = &bench->store,
                                   .claims = bench->claims, .stop = tow_stop_new()};
     tow_error_t error;
 
@@ -367,6 +368,74 @@ static void a_name_that_a_rename_meant_is_the_jobs_with_documents(void **state)
     end_contended(&contended);
 }
 
+/* The destination goes on knowing the database "D", until it is dropped. */
+typedef struct {
+    contended_t contended;
+    bool known, filled;
+    int dropped;
+} spelled_t;
+
+static bool differ_in_case(void *data, const char *database, const bson_t *command, bson_t *reply,
+                           bson_error_t *error)
+{
+    static const char text[] = "db already exists with different case already have: [D] trying to create [d]";
+    spelled_t *spelled = data;
+
+    if (bson_has_field(command, "create") && spelled->known) {
+        BCON_APPEND(reply, "ok", BCON_DOUBLE(0), "code", BCON_INT32(13297), "errmsg", BCON_UTF8(text));
+        bson_set_error(error, MONGOC_ERROR_SERVER, 13297, "%s", text);
+        return true;
+    }
+    if (!accept_all(NULL, database, command, reply, error))
+        return false;
+    if (bson_has_field(command, "dropDatabase")) {
+        assert_string_equal(database, "D");
+        spelled->known = false;
+        spelled->dropped++;
+    }
+    if (bson_has_field(command, "create"))
+        spelled->contended.there = true;
+    if (bson_has_field(command, "listCollections"))
+        list_view(&(contended_t){.there = strcmp(database, "D") ? spelled->contended.there : spelled->filled}, reply);
+    return true;
+}
+
+static bool make_other_spelling(spelled_t *spelled, bool ours, tow_error_t *error)
+{
+    tow_collection_info_t info = {.ns = (char *)"d.view", .database = (char *)"d", .name = (char *)"view",
+                                  .type = TOW_VIEW};
+    contended_t *contended = &spelled->contended;
+    bool ok;
+
+    begin_contended(contended, differ_in_case);
+    double_hook(contended->bench->server, differ_in_case, spelled);
+    if (ours) {
+        make(contended->bench, "D.a", first);
+        if (!tow_claims_end(contended->bench->claims, "D.a", error))
+            fail_msg("%s", error->message);
+    }
+    bson_init(&info.options);
+    ok = tow_copy_make(contended->copy, contended->conn, &info, error);
+    bson_destroy(&info.options);
+    end_contended(contended);
+    return ok;
+}
+
+static void an_empty_database_of_another_case_makes_way(void **state)
+{
+    spelled_t ours = {.known = true}, theirs = {.known = true}, filled = {.known = true, .filled = true};
+    tow_error_t error;
+
+    assert_true(make_other_spelling(&ours, true, &error));
+    assert_int_equal(ours.dropped, 1);
+    assert_false(make_other_spelling(&theirs, false, &error));
+    assert_int_equal(error.code, TOW_ERROR_CONFLICT);
+    assert_int_equal(theirs.dropped, 0);
+    assert_false(make_other_spelling(&filled, true, &error));
+    assert_non_null(strstr(error.message, "it is not empty"));
+    assert_int_equal(filled.dropped, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -378,6 +447,7 @@ int main(void)
         cmocka_unit_test(a_meant_name_with_documents_is_somebody_elses),
         cmocka_unit_test(a_meant_name_without_documents_is_the_jobs),
         cmocka_unit_test(a_name_that_a_rename_meant_is_the_jobs_with_documents),
+        cmocka_unit_test(an_empty_database_of_another_case_makes_way),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
