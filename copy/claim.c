@@ -231,6 +231,31 @@ bool tow_copy_make_placeholder(tow_copy_t *copy, tow_conn_t *destination, const 
     return ok;
 }
 
+/* From 6.1 on a system.js is neither dropped nor renamed: it is emptied, and stays the job's. */
+bool tow_copy_drop_ours(tow_copy_t *copy, tow_conn_t *destination, const char *database, const char *name,
+                        bool for_good, tow_error_t *error)
+{
+    tow_collection_info_t there;
+    bool found = false, ok;
+    char *ns;
+
+    if (!tow_copy_drop(destination, database, name, error))
+        return false;
+    if (!copy->options.claims)
+        return true;
+    if (!tow_collection_is_streamed(name) &&
+        !tow_catalog_find(destination, database, name, &there, &found, error))
+        return false;
+    if (found) {
+        tow_collection_info_clear(&there);
+        return !for_good || tow_copy_drop_emptied(destination, database, name, error);
+    }
+    ns = tow_format("%s.%s", database, name);
+    ok = tow_claims_end(copy->options.claims, ns, error);
+    free(ns);
+    return ok;
+}
+
 /* The lock is held. */
 static bool unmake(tow_copy_t *copy, tow_conn_t *destination, const char *database, const char *name,
                    tow_whose_t *out, tow_error_t *error)
@@ -242,9 +267,10 @@ static bool unmake(tow_copy_t *copy, tow_conn_t *destination, const char *databa
         return false;
     if (*out == TOW_WHOSE_FOREIGN)
         return true;
+    if (*out == TOW_WHOSE_OURS)
+        return tow_copy_drop_ours(copy, destination, database, name, true, error);
     ns = tow_format("%s.%s", database, name);
-    ok = (*out == TOW_WHOSE_NONE || tow_copy_drop(destination, database, name, error)) &&
-         tow_claims_end(copy->options.claims, ns, error);
+    ok = tow_claims_end(copy->options.claims, ns, error);
     free(ns);
     return ok;
 }

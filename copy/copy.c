@@ -429,8 +429,7 @@ static bool drop_withdrawn(tow_copy_t *copy, tow_conn_t *destination,
     wait_for(copy, copy->index_workers, copy->options.index_workers, collection);
     pthread_mutex_unlock(&copy->lock);
     pthread_mutex_lock(&copy->claiming);
-    ok = tow_copy_drop(destination, collection->database, collection->name, error) &&
-         (!copy->options.claims || tow_claims_end(copy->options.claims, collection->ns, error));
+    ok = tow_copy_drop_ours(copy, destination, collection->database, collection->name, false, error);
     pthread_mutex_unlock(&copy->claiming);
     return ok;
 }

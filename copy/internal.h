@@ -142,6 +142,9 @@ bool tow_copy_whose_to_drop(tow_copy_t *copy, tow_conn_t *destination, const cha
 /* Drops what is ours and ends its claim; what is foreign stays. */
 bool tow_copy_unmake(tow_copy_t *copy, tow_conn_t *destination, const char *database, const char *name,
                      tow_whose_t *out, tow_error_t *error);
+/* Drops what is ours, and ends its claim if it is gone then. The lock of claims is held. */
+bool tow_copy_drop_ours(tow_copy_t *copy, tow_conn_t *destination, const char *database, const char *name,
+                        bool for_good, tow_error_t *error);
 bool tow_copy_fail_foreign(const char *ns, tow_error_t *error);
 void tow_copy_tell_foreign(tow_copy_t *copy, const char *ns);
 
@@ -155,6 +158,9 @@ char *tow_other_spelling(const char *message, const char *database);
  * create is to be sent again. Else *error says why not. */
 bool tow_copy_free_spelling(tow_copy_t *copy, tow_conn_t *destination, const tow_collection_info_t *info,
                             tow_error_t *error);
+
+/* Drops the database where that emptied collection is all that it has. */
+bool tow_copy_drop_emptied(tow_conn_t *destination, const char *database, const char *name, tow_error_t *error);
 
 /* gaps.c: what an earlier process recorded or made before it had prepared the job, and the source has no more.
  * The stream that reports its drop was that process's; nothing had been copied into it. */

@@ -1,4 +1,4 @@
-/* spelling.c: databases whose names differ in nothing but case.
+/* spelling.c: databases that only dropDatabase ends, above all those whose names differ in nothing but case.
  *
  * A server has only one of them, and goes on knowing the name after its last collection was dropped; only dropDatabase
  * ends it. So when a collection is refused because of another spelling, that one is dropped, where the job had something
@@ -38,25 +38,33 @@ static bool has_name(const bson_t *entry)
     return tow_field_text(entry, "name", &name);
 }
 
+typedef struct {
+    const char *ignored;
+    uint32_t collections;
+} left_t;
+
 /* What is left of views is of no use to anybody. */
 static void count(void *data, const bson_t *entry)
 {
+    left_t *left = data;
     const char *name = "";
 
     tow_field_text(entry, "name", &name);
-    *(uint32_t *)data += strcmp(name, "system.views") != 0;
+    left->collections += strcmp(name, "system.views") != 0 && strcmp(name, left->ignored) != 0;
 }
 
-static bool is_empty(tow_conn_t *destination, const char *database, bool *out, tow_error_t *error)
+/* Whether it lists nothing but the `ignored` one. */
+static bool is_empty(tow_conn_t *destination, const char *database, const char *ignored, bool *out,
+                     tow_error_t *error)
 {
     bson_t command = BSON_INITIALIZER;
-    uint32_t collections = 0;
+    left_t left = {.ignored = ignored};
     bool ok;
 
     bson_append_int32(&command, "listCollections", -1, 1);
-    ok = tow_cursor_each(destination, database, &command, has_name, count, &collections, error);
+    ok = tow_cursor_each(destination, database, &command, has_name, count, &left, error);
     bson_destroy(&command);
-    *out = ok && !collections;
+    *out = ok && !left.collections;
     return ok;
 }
 
@@ -71,6 +79,14 @@ static bool drop_database(tow_conn_t *destination, const char *database, tow_err
     bson_destroy(&reply);
     bson_destroy(&command);
     return ok ? true : tow_fail_context(error, "drop the empty database %s", database);
+}
+
+bool tow_copy_drop_emptied(tow_conn_t *destination, const char *database, const char *name, tow_error_t *error)
+{
+    bool empty;
+
+    return is_empty(destination, database, name, &empty, error) &&
+           (!empty || drop_database(destination, database, error));
 }
 
 static bool drop_view_if_gone(tow_copy_t *copy, tow_conn_t *source, tow_conn_t *destination,
@@ -109,7 +125,7 @@ static bool free_name(tow_copy_t *copy, tow_conn_t *destination, const char *oth
 {
     bool empty;
 
-    if (!drop_gone_views(copy, destination, other, error) || !is_empty(destination, other, &empty, error))
+    if (!drop_gone_views(copy, destination, other, error) || !is_empty(destination, other, "", &empty, error))
         return false;
     if (!empty || !tow_claims_had(copy->options.claims, other))
         return tow_fail(error, TOW_ERROR_CONFLICT,

@@ -185,6 +185,10 @@ def system_collection(strict, request):
     return ns if ns.endswith(".system.js") and strict.known.kind(ns) else None
 
 
+def renames_functions(strict, request):
+    return any(request.body[side].split(".", 1)[1] == "system.js" for side in ("renameCollection", "to")) or None
+
+
 def renamed_view(strict, request):
     ns = request.body["renameCollection"]
     return ns if strict.known.kind(ns) == "view" else None
@@ -535,6 +539,8 @@ REFUSED = (
          error(20, "IllegalOperation", "Dropping the '%s' database is prohibited.")),
     Rule("drop", is_missing, error(26, "NamespaceNotFound", "ns not found"), before=(7,)),
     Rule("renameCollection", renamed_view, error(166, "CommandNotSupportedOnView", "cannot rename view: %s")),
+    Rule("renameCollection", renames_functions, error(
+        20, "IllegalOperation", "renaming system.js collection or renaming to system.js is not allowed"), since=(6, 1)),
     Rule("renameCollection", rename_onto_view,
          error(48, "NamespaceExists", "a view already exists with that name: %s")),
     # views                                                                               R "view: …"
