@@ -138,6 +138,10 @@ typedef struct {
 } tow_gaps_t;
 bool tow_copy_gaps(tow_copy_t *copy, tow_gaps_t *out, tow_error_t *error) TOW_CHECK;
 void tow_gaps_clear(tow_gaps_t *gaps);
+void tow_names_clear(tow_names_t *names);
+/* Makes the destination's views those of the source, as far as they are the job's; *out_refused: those that the
+ * destination refuses, and *error says why, of the last. */
+bool tow_copy_try_views(tow_copy_t *copy, tow_names_t *out_refused, tow_error_t *error) TOW_CHECK;
 /* Of the lost ones drops what the source, asked for it by name, does not have: where the stream lost its history,
  * and no event can say so. */
 bool tow_copy_drop_gone(tow_copy_t *copy, tow_error_t *error) TOW_CHECK;

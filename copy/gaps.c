@@ -6,13 +6,13 @@
 #include "copy/internal.h"
 #include "engine/link/reply.h"
 
-static void add_name(tow_names_t *names, const char *ns)
+void tow_names_add(tow_names_t *names, const char *ns)
 {
     names->names = tow_realloc(names->names, (names->count + 1) * sizeof *names->names);
     names->names[names->count++] = tow_strdup(ns);
 }
 
-static void clear_names(tow_names_t *names)
+void tow_names_clear(tow_names_t *names)
 {
     for (size_t i = 0; i < names->count; i++)
         free(names->names[i]);
@@ -22,15 +22,15 @@ static void clear_names(tow_names_t *names)
 
 void tow_gaps_clear(tow_gaps_t *gaps)
 {
-    clear_names(&gaps->lost);
-    clear_names(&gaps->left_out);
-    clear_names(&gaps->by_hand);
-    clear_names(&gaps->foreign);
+    tow_names_clear(&gaps->lost);
+    tow_names_clear(&gaps->left_out);
+    tow_names_clear(&gaps->by_hand);
+    tow_names_clear(&gaps->foreign);
 }
 
 /* What writes of ours made again is copied again, and nothing to ask about. */
-static bool add_foreign(tow_copy_t *copy, tow_conn_t *destination, const tow_collection_info_t *there,
-                        tow_names_t *names, tow_error_t *error)
+static bool add_foreign(tow_copy_t *copy, tow_conn_t *destination, const tow_collection_info_t *ours,
+                        const tow_collection_info_t *there, tow_names_t *names, tow_error_t *error)
 {
     tow_whose_t whose;
     bool remade;
@@ -41,11 +41,25 @@ static bool add_foreign(tow_copy_t *copy, tow_conn_t *destination, const tow_col
         return false;
     if (whose != TOW_WHOSE_FOREIGN)
         return true;
-    if (!tow_copy_is_remade(copy, there, &remade, error))
+    if (there->type != TOW_COLLECTION || ours->type != TOW_COLLECTION)
+        remade = false;
+    else if (!tow_copy_is_remade(copy, there, &remade, error))
         return false;
     if (!remade)
-        add_name(names, there->ns);
+        tow_names_add(names, there->ns);
     return true;
+}
+
+/* A view that is made here, or has changed, takes the place of what has its name. */
+static bool is_otherwise(tow_copy_t *copy, const tow_collection_info_t *view, const tow_collection_info_t *there)
+{
+    const tow_takes_t takes = tow_takes(copy->options.destination);
+    char *name = there->type == TOW_VIEW
+                     ? tow_options_difference(&view->options, &there->options, &takes, NULL)
+                     : tow_strdup("type");
+
+    free(name);
+    return name != NULL;
 }
 
 static bool look_at_source(tow_copy_t *copy, tow_conn_t *destination, const tow_catalog_t *ours,
@@ -58,9 +72,9 @@ static bool look_at_source(tow_copy_t *copy, tow_conn_t *destination, const tow_
         if (!tow_filter_takes(copy->options.filter, info->database, info->name))
             continue;
         if (!tow_kind_is_supported(info->type))
-            add_name(there && there->type == info->type ? &out->by_hand : &out->left_out, info->ns);
-        else if (there && info->type == TOW_COLLECTION &&
-                 !add_foreign(copy, destination, there, &out->foreign, error))
+            tow_names_add(there && there->type == info->type ? &out->by_hand : &out->left_out, info->ns);
+        else if (there && (info->type == TOW_COLLECTION || is_otherwise(copy, info, there)) &&
+                 !add_foreign(copy, destination, info, there, &out->foreign, error))
             return false;
     }
     return true;
@@ -84,7 +98,7 @@ bool tow_copy_gaps(tow_copy_t *copy, tow_gaps_t *out, tow_error_t *error)
         for (uint32_t i = 0; i < count; i++)
             if (list[i]->type == TOW_COLLECTION && !tow_catalog_get(&ours, list[i]->ns) &&
                 tow_catalog_get(&theirs, list[i]->ns))
-                add_name(&out->lost, list[i]->ns);
+                tow_names_add(&out->lost, list[i]->ns);
         free(list);
     }
     tow_catalog_clear(&ours);
@@ -135,7 +149,7 @@ typedef struct {
 static void add_gone(earlier_t *earlier, const char *ns)
 {
     if (!tow_catalog_get(earlier->source, ns))
-        add_name(&earlier->gone, ns);
+        tow_names_add(&earlier->gone, ns);
 }
 
 static bool add_recorded(void *data, const bson_t *document, tow_range_t *ranges, uint32_t count,
@@ -196,7 +210,7 @@ bool tow_copy_forget_gone(tow_copy_t *copy, tow_conn_t *destination, const tow_c
         }
     for (size_t i = 0; ok && i < earlier.gone.count; i++)
         ok = forget(copy, destination, earlier.gone.names[i], error);
-    clear_names(&earlier.gone);
+    tow_names_clear(&earlier.gone);
     tow_catalog_clear(&theirs);
     return ok || tow_fail_context(error, "drop what an earlier start made");
 }

@@ -214,7 +214,18 @@ typedef struct {
     tow_reconcile_t how;
 } tow_reconciling_t;
 
+/* gaps.c */
+void tow_names_add(tow_names_t *names, const char *ns);
+
+/* views.c: makes and changes what differs. `refused`: gets those that the destination refuses; *error says why, of the
+ * last. NULL: then it fails. */
+bool tow_reconcile_views(tow_reconciling_t *task, const tow_catalog_t *ours, const tow_catalog_t *theirs,
+                         tow_names_t *refused, tow_error_t *error);
+
 /* reconcile.c */
+bool tow_reconcile_alike(const tow_reconciling_t *task, const bson_t *ours, const bson_t *theirs,
+                         const char *const *except);
+void tow_reconcile_tell(const tow_reconciling_t *task, const char *ns, const char *what);
 void tow_reconcile_note_ttl(tow_reconciling_t *task, const tow_collection_info_t *info);
 void tow_copy_forget_ttl(tow_copy_t *copy);
 

@@ -8,7 +8,7 @@
 
 typedef tow_reconciling_t task_t;
 
-static void tell(const task_t *task, const char *ns, const char *what)
+void tow_reconcile_tell(const task_t *task, const char *ns, const char *what)
 {
     tow_emit(&task->copy->options.sink, TOW_LEVEL_INFO, "reconciled", "%s: %s", ns, what);
 }
@@ -34,7 +34,7 @@ static const char *const modifiable_capped[] = {"validator",
                                                 "max",
                                                 NULL};
 
-static bool is_alike(const task_t *task, const bson_t *ours, const bson_t *theirs,
+bool tow_reconcile_alike(const task_t *task, const bson_t *ours, const bson_t *theirs,
                      const char *const *except)
 {
     char *name = tow_options_difference(ours, theirs, &task->takes, except);
@@ -53,7 +53,7 @@ static bool same_value(const task_t *task, const bson_t *a, const bson_t *b, con
         bson_append_iter(&x, NULL, 0, &iter);
     if (bson_iter_init_find(&iter, b, name))
         bson_append_iter(&y, NULL, 0, &iter);
-    same = is_alike(task, &x, &y, NULL);
+    same = tow_reconcile_alike(task, &x, &y, NULL);
     bson_destroy(&x);
     bson_destroy(&y);
     return same;
@@ -117,7 +117,7 @@ static bool modify(task_t *task, const tow_collection_info_t *ours,
     if (append_changes(task, &wanted, &there, &command)) {
         ok = tow_reconcile_run(task, ours->database, &command, error);
         if (ok)
-            tell(task, ours->ns, "options set as at the source");
+            tow_reconcile_tell(task, ours->ns, "options set as at the source");
         else
             tow_fail_context(error, "collMod %s", ours->ns);
     }
@@ -155,7 +155,7 @@ static bool resize(task_t *task, const tow_collection_info_t *ours,
     *out_done = tow_reconcile_run(task, ours->database, &command, error);
     bson_destroy(&command);
     if (*out_done)
-        tell(task, ours->ns, "capped to the source's size");
+        tow_reconcile_tell(task, ours->ns, "capped to the source's size");
     return *out_done || error->retry == TOW_RETRY_NEVER;
 }
 
@@ -170,7 +170,7 @@ static bool is_made_of(const task_t *task, const tow_collection_info_t *ours,
     bson_iter_t iter;
     bool made;
 
-    if (!known || !is_alike(task, &known->options, &ours->options, modifiable))
+    if (!known || !tow_reconcile_alike(task, &known->options, &ours->options, modifiable))
         return false;
     tow_options_canonical(&ours->options, &task->takes, &wanted);
     made = bson_iter_init(&iter, &wanted);
@@ -184,9 +184,9 @@ static bool is_made_of(const task_t *task, const tow_collection_info_t *ours,
 static bool make_alike(task_t *task, const tow_collection_info_t *ours,
                        const tow_collection_info_t *theirs, bool *out_alike, tow_error_t *error)
 {
-    *out_alike = is_alike(task, &ours->options, &theirs->options, modifiable);
+    *out_alike = tow_reconcile_alike(task, &ours->options, &theirs->options, modifiable);
     if (!*out_alike && ours->capped && theirs->capped &&
-        is_alike(task, &ours->options, &theirs->options, modifiable_capped) &&
+        tow_reconcile_alike(task, &ours->options, &theirs->options, modifiable_capped) &&
         !resize(task, ours, theirs, out_alike, error))
         return false;
     if (!*out_alike && is_made_of(task, ours, theirs)) {
@@ -228,7 +228,7 @@ static bool reconcile_foreign(task_t *task, const tow_collection_info_t *ours,
     if (!tow_copy_is_remade(task->copy, theirs, &remade, error))
         return false;
     if (remade) {
-        tell(task, ours->ns,
+        tow_reconcile_tell(task, ours->ns,
              "copied again: it was dropped on the destination, and writes of this job made it again");
         return tow_copy_again(task->copy, ours->database, ours->name, &found, error);
     }
@@ -253,7 +253,7 @@ static bool reconcile_collection(task_t *task, const tow_collection_info_t *ours
         return modify(task, ours, theirs, error) &&
                (is_being_copied(task, ours) || tow_reconcile_indexes(task, ours, error));
     }
-    tell(task, ours->ns, theirs ? "copied again: its options cannot be changed in place"
+    tow_reconcile_tell(task, ours->ns, theirs ? "copied again: its options cannot be changed in place"
                                 : "copied: it was missing on the destination");
     return tow_copy_again(task->copy, ours->database, ours->name, &found, error);
 }
@@ -274,59 +274,6 @@ static bool reconcile_one(task_t *task, const char *database, const char *name, 
         tow_collection_info_clear(&theirs);
     tow_collection_info_clear(&ours);
     return ok;
-}
-
-/* A collection of that name is still being followed, or is somebody else's: while the job goes on it
- * stays. */
-static bool is_taken(const task_t *task, const tow_collection_info_t *view,
-                     const tow_collection_info_t *theirs)
-{
-    return task->how == TOW_RECONCILE_ALONG &&
-           ((theirs && (theirs->type != TOW_VIEW || !tow_copy_is_ours(task->copy, theirs))) ||
-            tow_namespaces_find(task->copy->options.namespaces, view->database, view->name));
-}
-
-/* Makes a view as at the source. *out_done false: it could not be made yet. */
-static bool reconcile_view(task_t *task, const tow_collection_info_t *ours,
-                           const tow_collection_info_t *theirs, bool *out_done, tow_error_t *error)
-{
-    tow_whose_t whose;
-
-    *out_done = theirs && theirs->type == TOW_VIEW &&
-                is_alike(task, &ours->options, &theirs->options, NULL);
-    if (*out_done)
-        return true;
-    if (theirs && (!tow_copy_unmake(task->copy, task->destination, ours->database, ours->name, &whose, error) ||
-                   (whose == TOW_WHOSE_FOREIGN && !tow_copy_fail_foreign(ours->ns, error))))
-        return false;
-    *out_done = tow_copy_make(task->copy, task->destination, ours, error);
-    if (*out_done)
-        tell(task, ours->ns, theirs ? "view made anew" : "view made");
-    return *out_done || error->retry == TOW_RETRY_NEVER;
-}
-
-/* Views may stand on views: rounds until none is left, or none can be made. */
-static bool reconcile_views(task_t *task, const tow_catalog_t *ours, const tow_catalog_t *theirs,
-                            tow_error_t *error)
-{
-    bool *done = tow_alloc(ours->count + 1);
-    bool progress = true, left = true, ok = true;
-
-    while (ok && progress && left) {
-        progress = left = false;
-        for (size_t i = 0; ok && i < ours->count; i++) {
-            const tow_collection_info_t *info = &ours->items[i];
-
-            if (done[i] || info->type != TOW_VIEW || is_taken(task, info, tow_catalog_get(theirs, info->ns)) ||
-                !tow_filter_takes(task->copy->options.filter, info->database, info->name))
-                continue;
-            ok = reconcile_view(task, info, tow_catalog_get(theirs, info->ns), &done[i], error);
-            progress = progress || done[i];
-            left = left || !done[i];
-        }
-    }
-    free(done);
-    return ok && !left;
 }
 
 /* A list may be short, above all where a role was taken away: each is asked for by name before it counts as
@@ -369,21 +316,8 @@ static bool drop_one_extra(task_t *task, const tow_collection_info_t *info, tow_
     if (!tow_copy_unmake(copy, task->destination, info->database, info->name, &whose, error))
         return false;
     if (whose != TOW_WHOSE_FOREIGN)
-        tell(task, info->ns, "dropped: the source does not have it any more");
+        tow_reconcile_tell(task, info->ns, "dropped: the source does not have it any more");
     return true;
-}
-
-bool tow_copy_make_views(tow_copy_t *copy, tow_conn_t *source, tow_conn_t *destination,
-                         const tow_catalog_t *ours, tow_error_t *error)
-{
-    task_t task = {copy, source, destination, tow_takes(copy->options.destination),
-                   TOW_RECONCILE_ALONG};
-    tow_catalog_t theirs;
-    bool ok = tow_catalog_read(destination, NULL, &theirs, error) &&
-              reconcile_views(&task, ours, &theirs, error);
-
-    tow_catalog_clear(&theirs);
-    return ok;
 }
 
 static bool drop_extra(task_t *task, const tow_catalog_t *ours, const tow_catalog_t *theirs,
@@ -421,7 +355,7 @@ static bool reconcile_whole(task_t *task, tow_error_t *error)
             ok = reconcile_collection(task, &ours.items[i],
                                       tow_catalog_get(&theirs, ours.items[i].ns), error);
     if (ok && task->how != TOW_RECONCILE_ALONG)
-        ok = reconcile_views(task, &ours, &theirs, error);
+        ok = tow_reconcile_views(task, &ours, &theirs, NULL, error);
     tow_catalog_clear(&ours);
     tow_catalog_clear(&theirs);
     return ok;
@@ -499,7 +433,7 @@ static bool alike_or_again(task_t *task, const tow_collection_info_t *ours,
     if (alike)
         return modify(task, ours, theirs, error) &&
                (is_being_copied(task, ours) || tow_reconcile_indexes(task, ours, error));
-    tell(task, ours->ns, "copied again: its options cannot be changed in place");
+    tow_reconcile_tell(task, ours->ns, "copied again: its options cannot be changed in place");
     return true;
 }
 
@@ -557,8 +491,8 @@ static bool differs(task_t *task, const tow_collection_info_t *ours,
     tow_indexes_t wanted, there = {0};
     bool ok;
 
-    *out = is_alike(task, &ours->options, &theirs->options, modifiable)
-               ? !is_alike(task, &ours->options, &theirs->options, held_off)
+    *out = tow_reconcile_alike(task, &ours->options, &theirs->options, modifiable)
+               ? !tow_reconcile_alike(task, &ours->options, &theirs->options, held_off)
                : !is_made_of(task, ours, theirs);
     if (*out)
         return true;
@@ -596,6 +530,23 @@ static bool look_at(task_t *task, const tow_collection_info_t *ours,
     return true;
 }
 
+/* A view that the destination refuses keeps nobody from looking at the rest. The cutover asks about it. */
+static bool look_at_views(task_t *task, const tow_catalog_t *ours, const tow_catalog_t *theirs, tow_error_t *error)
+{
+    tow_names_t refused = {0};
+    tow_error_t reason = {0};
+    bool ok = tow_reconcile_views(task, ours, theirs, &refused, &reason);
+
+    for (size_t i = 0; ok && i < refused.count; i++)
+        if (tow_claims_first_told(task->copy->options.claims, refused.names[i]))
+            tow_emit(&task->copy->options.sink, TOW_LEVEL_WARNING, "view_refused", "%s: %s", refused.names[i],
+                     reason.message);
+    tow_names_clear(&refused);
+    if (!ok)
+        *error = reason;
+    return ok;
+}
+
 bool tow_copy_look_around(tow_worker_t *worker, tow_error_t *error)
 {
     tow_copy_t *copy = worker->copy;
@@ -605,7 +556,7 @@ bool tow_copy_look_around(tow_worker_t *worker, tow_error_t *error)
     bool ok = tow_catalog_read(task.source, NULL, &ours, error);
 
     ok = ok && tow_catalog_read(task.destination, NULL, &theirs, error) &&
-         (atomic_load(&copy->look_ended) || reconcile_views(&task, &ours, &theirs, error));
+         (atomic_load(&copy->look_ended) || look_at_views(&task, &ours, &theirs, error));
     for (size_t i = 0;
          ok && i < ours.count && !atomic_load(&copy->look_ended) && !tow_copy_ended(copy); i++)
         ok = look_at(&task, &ours.items[i], tow_catalog_get(&theirs, ours.items[i].ns), error);

@@ -142,10 +142,36 @@ static bool check(tow_job_t *job, const tow_gaps_t *gaps, bool *out_asks, tow_er
     return true;
 }
 
+/* Those that the destination refuses: made or changed while in sync, they were never tried before. */
+static bool try_views(tow_job_t *job, bool *out_asks, tow_error_t *error)
+{
+    tow_names_t refused;
+    tow_error_t reason = {0};
+    char *names;
+
+    *out_asks = false;
+    if (!tow_copy_try_views(job->flow.copy, &refused, &reason)) {
+        *error = reason;
+        return false;
+    }
+    if (!refused.count)
+        return true;
+    *out_asks = true;
+    names = join(&refused);
+    tow_fail(error, TOW_ERROR_SERVER,
+             "the destination refuses %zu view%s of the source: %s (%.300s); change or drop %s at the source, and ask "
+             "for the cutover again",
+             refused.count, refused.count == 1 ? "" : "s", names, reason.message, refused.count == 1 ? "it" : "them");
+    free(names);
+    tow_names_clear(&refused);
+    return false;
+}
+
 tow_finalized_t tow_job_check_gaps(tow_job_t *job, tow_error_t *error)
 {
     tow_gaps_t gaps = {0};
-    bool asks = false, ok = read_settled(job, &gaps, error) && check(job, &gaps, &asks, error);
+    bool asks = false, ok = read_settled(job, &gaps, error) && check(job, &gaps, &asks, error) &&
+                            try_views(job, &asks, error);
 
     tow_gaps_clear(&gaps);
     if (ok)

@@ -305,6 +305,40 @@ def refused_view(scenario, pair):
     sides.destination.close()
 
 
+def refused_later(scenario, pair):
+    """Views made while the job goes on, one of which the destination refuses, and one whose name is somebody's: the look
+    goes on past them, and the cutover is called off and names them."""
+    sides = Sides(pair, "4.4.6")
+    data, there = sides.source.client["data"], pair.destination.client["data"]
+    data["z"].insert_many(rows())
+    sides.destination.script.on("create", when=lambda request: request.body["create"] == "odd", times=None).error(
+        40324, "Location40324", "Unrecognized pipeline stage name: '$odd'")
+    job = scenario.job(sides)
+    job.wait_in_sync()
+    job.signal(15)  # "in sync" begins with a look
+    job.wait()
+    there["taken"].insert_one({"_id": "somebody's"})
+    for name in ("odd", "taken", "view"):
+        data.create_collection(name, viewOn="z", pipeline=[])
+    data["z"].create_index("n")
+    job.start()
+    job.wait_in_sync()
+    wait_until("what comes after the refused view", lambda: "n_1" in names(sides.destination.client, "data", "z") and
+               "view" in there.list_collection_names(), 10)
+    for name in ("taken", "odd"):
+        log = job.tail(1000)
+        job.commit()
+        wait_until("the cutover that is called off", lambda: "called off: " in job.tail(1000)[len(log):])
+        line = [line for line in job.tail(1000)[len(log):].splitlines() if "called off: " in line][0]
+        scenario.expect("data." + name in line and "ask for the cutover again" in line, line)
+        job.wait_in_sync()
+        (there if name == "taken" else data)[name].drop()
+    job.finish()
+    scenario.expect(there["taken"].count_documents({}) == 200, "the view is not there")
+    scenario.expect_equal(sides)
+    sides.close()
+
+
 def former_format(scenario, pair):
     """The records of a job of another version are refused, and not taken for none."""
     pair.source.client["data"]["c"].insert_many(rows())
@@ -328,6 +362,7 @@ CASES = {"TTL comes back after the comparison": ttl_last, "what never expires": 
          "a unique index dropped without an event": dropped_without_events,
          "a build while a member is down": member_down, "indexes that change in place": in_place, "no events of options and indexes": without_events,
          "a collection becomes a view": becomes_a_view, "a view that is refused": refused_view,
+         "views that are refused later": refused_later,
          "records of another format": former_format}
 
 
