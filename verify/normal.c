@@ -4,7 +4,9 @@
  * sorted by name, at every depth; fields of one name keep their order. Ignoring numeric types, it
  * is a stream like BSON in which every number is written as its length (4 bytes) and the canonical
  * bytes of its value, so that two streams are the same exactly when nothing but types of equal
- * numbers differs. */
+ * numbers differs.
+ *
+ * In either, what is nested deeper than any server stores keeps its bytes (tow_value_is_nest). */
 #include <stdlib.h>
 #include <string.h>
 
@@ -64,14 +66,15 @@ static void put_length(tow_buffer_t *out, size_t at, size_t length)
     memcpy(out->data + at, &bytes, sizeof bytes);
 }
 
-static bool put_document(tow_verify_mode_t mode, tow_value_t document, tow_buffer_t *out);
+static bool put_document(tow_verify_mode_t mode, tow_value_t document, unsigned depth,
+                         tow_buffer_t *out);
 
-static bool put_value(tow_verify_mode_t mode, tow_value_t value, tow_buffer_t *out)
+static bool put_value(tow_verify_mode_t mode, tow_value_t value, unsigned depth, tow_buffer_t *out)
 {
     size_t at;
 
-    if (value.type == BSON_TYPE_DOCUMENT || value.type == BSON_TYPE_ARRAY)
-        return put_document(mode, value, out);
+    if (tow_value_is_nest(value, depth))
+        return put_document(mode, value, depth + 1, out);
     if (mode != TOW_VERIFY_NUMERIC_TYPE || !is_number(value)) {
         tow_buffer_append(out, value.data, value.length);
         return true;
@@ -83,7 +86,8 @@ static bool put_value(tow_verify_mode_t mode, tow_value_t value, tow_buffer_t *o
     return true;
 }
 
-static bool put_document(tow_verify_mode_t mode, tow_value_t document, tow_buffer_t *out)
+static bool put_document(tow_verify_mode_t mode, tow_value_t document, unsigned depth,
+                         tow_buffer_t *out)
 {
     field_t *fields;
     size_t count, at = out->length;
@@ -99,7 +103,7 @@ static bool put_document(tow_verify_mode_t mode, tow_value_t document, tow_buffe
             type = BSON_TYPE_DOUBLE;
         tow_buffer_append(out, &type, 1);
         tow_buffer_append(out, fields[i].name, strlen(fields[i].name) + 1);
-        ok = put_value(mode, fields[i].value, out);
+        ok = put_value(mode, fields[i].value, depth, out);
     }
     tow_buffer_append(out, "", 1);
     put_length(out, at, out->length - at);
@@ -116,7 +120,7 @@ bool tow_verify_normalize(tow_verify_mode_t mode, const bson_t *document, tow_bu
         tow_buffer_append(out, whole.data, whole.length);
         return true;
     }
-    if (put_document(mode, whole, out))
+    if (put_document(mode, whole, 0, out))
         return true;
     out->length = length;
     return false;

@@ -22,15 +22,11 @@ static bool is_number(tow_value_t value)
            value.type == BSON_TYPE_DOUBLE || value.type == BSON_TYPE_DECIMAL128;
 }
 
-static bool is_nest(tow_value_t value)
-{
-    return value.type == BSON_TYPE_DOCUMENT || value.type == BSON_TYPE_ARRAY;
-}
-
 /* Appends the rest of the path; false: nothing differs, and nothing was appended. Where one
  * document has a field that the other has not at this place, that field is the difference, also
  * when it stands elsewhere: order counts. */
-static bool walk(bool by_value, tow_value_t source, tow_value_t destination, tow_buffer_t *path)
+static bool walk(bool by_value, tow_value_t source, tow_value_t destination, unsigned depth,
+                 tow_buffer_t *path)
 {
     bson_iter_t left, right;
     size_t length;
@@ -59,7 +55,8 @@ static bool walk(bool by_value, tow_value_t source, tow_value_t destination, tow
             continue;
         length = path->length;
         append_step(path, bson_iter_key(&left));
-        if (a.type != b.type || !is_nest(a) || walk(by_value, a, b, path) || !by_value)
+        if (a.type != b.type || !tow_value_is_nest(a, depth) ||
+            walk(by_value, a, b, depth + 1, path) || !by_value)
             return true;
         path->length = length; /* all that differs in it are types of numbers */
     }
@@ -76,7 +73,7 @@ char *tow_verify_path(tow_verify_mode_t mode, const bson_t *source, const bson_t
         a = (tow_value_t){BSON_TYPE_DOCUMENT, (uint32_t)left.length, left.data};
         b = (tow_value_t){BSON_TYPE_DOCUMENT, (uint32_t)right.length, right.data};
     }
-    if (same_bytes(a, b) || !walk(mode == TOW_VERIFY_NUMERIC_TYPE, a, b, &path))
+    if (same_bytes(a, b) || !walk(mode == TOW_VERIFY_NUMERIC_TYPE, a, b, 0, &path))
         tow_buffer_free(&path);
     else
         tow_buffer_append(&path, "", 1);

@@ -8,8 +8,6 @@
 #include "engine/base/memory.h"
 #include "engine/link/internal.h"
 
-enum { DEPTH_MOST = 250 }; /* servers take 180 */
-
 bool tow_iter_document(const bson_iter_t *iter, bson_t *out)
 {
     const uint8_t *data;
@@ -108,7 +106,7 @@ static bool is_readable(bson_iter_t *iter, unsigned depth)
 
     while (bson_iter_next(iter))
         if ((BSON_ITER_HOLDS_DOCUMENT(iter) || BSON_ITER_HOLDS_ARRAY(iter)) &&
-            (depth == DEPTH_MOST || !is_closed(iter) || !bson_iter_recurse(iter, &child) ||
+            (depth == TOW_NESTING_MOST || !is_closed(iter) || !bson_iter_recurse(iter, &child) ||
              !is_readable(&child, depth + 1)))
             return false;
     return tow_iter_complete(iter);

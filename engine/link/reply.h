@@ -21,6 +21,10 @@ bool tow_iter_number(const bson_iter_t *iter,
  */
 bool tow_iter_complete(const bson_iter_t *iter);
 
+/* Levels of documents and arrays that are gone into one by one, since each costs some of a thread's
+ * stack: servers take 180 to 200, a hostile reply has room for millions. */
+enum { TOW_NESTING_MOST = 250 };
+
 /* The whole of a document, at every depth. bson_validate lets pass what copying then aborts at. */
 bool tow_is_readable(const bson_t *document);
 

@@ -9,6 +9,7 @@
 #define XXH_STATIC_LINKING_ONLY
 #include <xxhash.h>
 
+#include "engine/link/reply.h"
 #include "engine/state/number.h"
 
 enum { SMALL_BYTES = 256 }; /* what is built on the stack */
@@ -95,6 +96,12 @@ tow_value_t tow_value_of(const bson_iter_t *iter)
     return (tow_value_t){.type = iter->raw[iter->type],
                          .length = (uint32_t)(iter->raw + iter->next_off - data),
                          .data = data};
+}
+
+bool tow_value_is_nest(tow_value_t value, unsigned depth)
+{
+    return (value.type == BSON_TYPE_DOCUMENT || value.type == BSON_TYPE_ARRAY) &&
+           depth < TOW_NESTING_MOST;
 }
 
 bool tow_value_id(const bson_t *document, tow_value_t *out)
@@ -191,16 +198,26 @@ static int compare_sized(tow_value_t a, tow_value_t b)
     return memcmp(a.data, b.data, a.length);
 }
 
+static bool enter(tow_value_t value, unsigned depth, bson_iter_t *out)
+{
+    return tow_value_is_nest(value, depth) &&
+           bson_iter_init_from_data(out, value.data, value.length);
+}
+
+static int compare_values(tow_value_t a, tow_value_t b, unsigned depth);
+
 /* Field by field: class of the value, then name, then value; the shorter document comes first. The
- * names of an array's elements are their positions and do not count. */
-static int compare_documents(tow_value_t a, tow_value_t b, bool names)
+ * names of an array's elements are their positions and do not count. One that is not gone into
+ * comes before those that are. */
+static int compare_documents(tow_value_t a, tow_value_t b, bool names, unsigned depth)
 {
     bson_iter_t left, right;
-    bool a_valid = bson_iter_init_from_data(&left, a.data, a.length);
-    bool b_valid = bson_iter_init_from_data(&right, b.data, b.length);
+    bool a_open = enter(a, depth, &left), b_open = enter(b, depth, &right);
 
+    if (!a_open || !b_open)
+        return a_open == b_open ? compare_sized(a, b) : (int)a_open - (int)b_open;
     for (;;) {
-        bool more_a = a_valid && bson_iter_next(&left), more_b = b_valid && bson_iter_next(&right);
+        bool more_a = bson_iter_next(&left), more_b = bson_iter_next(&right);
         tow_value_t x, y;
         int order;
 
@@ -212,7 +229,7 @@ static int compare_documents(tow_value_t a, tow_value_t b, bool names)
             return class_of(x.type) < class_of(y.type) ? -1 : 1;
         if (names && (order = strcmp(bson_iter_key(&left), bson_iter_key(&right))) != 0)
             return order;
-        if ((order = tow_value_compare(x, y)) != 0)
+        if ((order = compare_values(x, y, depth + 1)) != 0)
             return order;
     }
 }
@@ -227,7 +244,7 @@ static void split_code(tow_value_t value, tow_value_t *out_code, tow_value_t *ou
                                value.data + 4 + code_bytes};
 }
 
-static int compare_code_with_scope(tow_value_t a, tow_value_t b)
+static int compare_code_with_scope(tow_value_t a, tow_value_t b, unsigned depth)
 {
     tow_value_t a_code, a_scope, b_code, b_scope;
     int order;
@@ -235,7 +252,7 @@ static int compare_code_with_scope(tow_value_t a, tow_value_t b)
     split_code(a, &a_code, &a_scope);
     split_code(b, &b_code, &b_scope);
     order = compare_strings(a_code, b_code);
-    return order ? order : compare_documents(a_scope, b_scope, true);
+    return order ? order : compare_documents(a_scope, b_scope, true, depth);
 }
 
 static int compare_regexes(tow_value_t a, tow_value_t b)
@@ -246,7 +263,7 @@ static int compare_regexes(tow_value_t a, tow_value_t b)
     return order ? order : strcmp(left + strlen(left) + 1, right + strlen(right) + 1);
 }
 
-int tow_value_compare(tow_value_t a, tow_value_t b)
+static int compare_values(tow_value_t a, tow_value_t b, unsigned depth)
 {
     int class = class_of(a.type), other = class_of(b.type);
 
@@ -268,9 +285,9 @@ int tow_value_compare(tow_value_t a, tow_value_t b)
     case CLASS_CODE:
         return compare_strings(a, b);
     case CLASS_OBJECT:
-        return compare_documents(a, b, true);
+        return compare_documents(a, b, true, depth);
     case CLASS_ARRAY:
-        return compare_documents(a, b, false);
+        return compare_documents(a, b, false, depth);
     case CLASS_OBJECT_ID:
         return memcmp(a.data, b.data, 12);
     case CLASS_BOOL:
@@ -288,7 +305,7 @@ int tow_value_compare(tow_value_t a, tow_value_t b)
     case CLASS_REGEX:
         return compare_regexes(a, b);
     case CLASS_CODE_WITH_SCOPE:
-        return compare_code_with_scope(a, b);
+        return compare_code_with_scope(a, b, depth);
     case CLASS_UNKNOWN:
         if (a.type != b.type)
             return a.type < b.type ? -1 : 1;
@@ -296,6 +313,11 @@ int tow_value_compare(tow_value_t a, tow_value_t b)
     default: /* CLASS_BINARY, CLASS_DBPOINTER */
         return compare_sized(a, b);
     }
+}
+
+int tow_value_compare(tow_value_t a, tow_value_t b)
+{
+    return compare_values(a, b, 0);
 }
 
 int tow_bson_value_compare(const bson_value_t *a, const bson_value_t *b)
@@ -372,23 +394,30 @@ static bool encode_head(tow_value_t value, uint8_t head[5], size_t *out_head,
     }
 }
 
-static void encode_document(tow_value_t value, bool names, tow_buffer_t *out)
+static void encode_value(tow_value_t value, unsigned depth, tow_buffer_t *out);
+
+static void encode_document(tow_value_t value, bool names, unsigned depth, tow_buffer_t *out)
 {
-    static const uint8_t more = 1, end = 0;
+    static const uint8_t end = 0, more = 1, closed = 2;
+    uint32_t length = BSON_UINT32_TO_LE(value.length);
     bson_iter_t iter;
 
-    if (bson_iter_init_from_data(&iter, value.data, value.length)) {
-        while (bson_iter_next(&iter)) {
-            tow_buffer_append(out, &more, 1);
-            if (names)
-                tow_buffer_append(out, bson_iter_key(&iter), strlen(bson_iter_key(&iter)) + 1);
-            tow_value_canonical(tow_value_of(&iter), out);
-        }
+    if (!enter(value, depth, &iter)) {
+        tow_buffer_append(out, &closed, 1);
+        tow_buffer_append(out, &length, sizeof length);
+        tow_buffer_append(out, value.data, value.length);
+        return;
+    }
+    while (bson_iter_next(&iter)) {
+        tow_buffer_append(out, &more, 1);
+        if (names)
+            tow_buffer_append(out, bson_iter_key(&iter), strlen(bson_iter_key(&iter)) + 1);
+        encode_value(tow_value_of(&iter), depth + 1, out);
     }
     tow_buffer_append(out, &end, 1);
 }
 
-void tow_value_canonical(tow_value_t value, tow_buffer_t *out)
+static void encode_value(tow_value_t value, unsigned depth, tow_buffer_t *out)
 {
     uint8_t head[5], number[1 + TOW_NUMBER_BYTES];
     size_t head_length;
@@ -405,12 +434,17 @@ void tow_value_canonical(tow_value_t value, tow_buffer_t *out)
         tow_buffer_append(out, head, 1);
         if (head[0] == CLASS_CODE_WITH_SCOPE) {
             split_code(value, &code, &scope);
-            tow_value_canonical(code, out);
-            encode_document(scope, true, out);
+            encode_value(code, depth, out);
+            encode_document(scope, true, depth, out);
         } else {
-            encode_document(value, head[0] == CLASS_OBJECT, out);
+            encode_document(value, head[0] == CLASS_OBJECT, depth, out);
         }
     }
+}
+
+void tow_value_canonical(tow_value_t value, tow_buffer_t *out)
+{
+    encode_value(value, 0, out);
 }
 
 uint64_t tow_value_hash(tow_value_t value)

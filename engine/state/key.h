@@ -2,7 +2,8 @@
  *
  * Canonical form: a byte string equal for two `_id`s exactly when a server's _id index with simple
  * collation holds them for the same key (1, 1.0, NumberLong(1), Decimal 1.00; -0.0 and 0; all NaNs;
- * also nested in documents and arrays, where field names and order count). */
+ * also nested in documents and arrays, where field names and order count). What is nested deeper
+ * than any server stores (TOW_NESTING_MOST), and what cannot be read, counts by its bytes. */
 #ifndef TOW_STATE_KEY_H
 #define TOW_STATE_KEY_H
 
@@ -18,6 +19,10 @@ typedef struct {
 } tow_value_t;
 
 tow_value_t tow_value_of(const bson_iter_t *iter);
+/* Whether a value at this depth (0: a field of the document) is a document or an array to go into.
+ * Below TOW_NESTING_MOST levels, where no server stores anything, one counts by its bytes: what a
+ * server sends must not run a thread out of stack. */
+bool tow_value_is_nest(tow_value_t value, unsigned depth);
 /* The `_id` of a document; false when it has none. Fast when it stands first. */
 bool tow_value_id(const bson_t *document, tow_value_t *out);
 /* Appends as field `key`. */

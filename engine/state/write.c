@@ -5,12 +5,12 @@
 #include <string.h>
 
 #include "engine/link/codes.h"
+#include "engine/link/reply.h"
 #include "engine/link/versions.h"
 
 enum {
     UPDATE_BYTES =
-        16 * 1024 * 1024, /* of a statement's query and document, which share one command */
-    DEPTH_MOST = 256      /* servers nest no deeper than about 200 */
+        16 * 1024 * 1024 /* of a statement's query and document, which share one command */
 };
 
 static void drop_open(tow_write_t *write)
@@ -209,7 +209,7 @@ static bool has_dollar(const bson_iter_t *fields, unsigned depth)
         if (name[0] == '$' && (!depth || !is_reference(&iter, before)))
             return true;
         if ((BSON_ITER_HOLDS_DOCUMENT(&iter) || BSON_ITER_HOLDS_ARRAY(&iter)) &&
-            depth < DEPTH_MOST && bson_iter_recurse(&iter, &child) && has_dollar(&child, depth + 1))
+            depth < TOW_NESTING_MOST && bson_iter_recurse(&iter, &child) && has_dollar(&child, depth + 1))
             return true;
         before = name;
     }

@@ -1,7 +1,10 @@
 /* compare.c: three values of any BSON types. Their order is total, antisymmetric and transitive; what
- * compares equal has one canonical form and one hash, and what does not has not. */
+ * compares equal has one canonical form and one hash, and what does not has not. A document of them is like
+ * itself in every mode of the verification. */
 #include "engine/state/key.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/unit/nest.h"
+#include "verify/internal.h"
 
 enum { DEPTH_MOST = 4 };
 
@@ -98,9 +101,22 @@ static void append_text(bson_t *document, const char *key, fuzz_bytes_t *bytes)
     }
 }
 
+/* Deeper than any server stores. */
+static void append_deep(bson_t *document, const char *key, fuzz_bytes_t *bytes)
+{
+    uint32_t levels = (uint32_t)fuzz_number(bytes, 2);
+    bson_type_t type = fuzz_byte(bytes) & 1 ? BSON_TYPE_DOCUMENT : BSON_TYPE_ARRAY;
+    bson_t *nest = nest_new(levels, type, (int8_t)fuzz_byte(bytes));
+    tow_value_t value;
+
+    HOLDS(tow_value_id(nest, &value));
+    tow_value_append(document, key, -1, value);
+    bson_destroy(nest);
+}
+
 static void append_any(bson_t *document, const char *key, fuzz_bytes_t *bytes, unsigned depth)
 {
-    uint8_t kind = fuzz_byte(bytes) % 16;
+    uint8_t kind = fuzz_byte(bytes) % 17;
 
     if (kind < 5)
         append_number(document, key, bytes);
@@ -117,6 +133,8 @@ static void append_any(bson_t *document, const char *key, fuzz_bytes_t *bytes, u
                               (uint32_t)fuzz_number(bytes, 4));
     else if (kind == 13)
         bson_append_null(document, key, -1);
+    else if (kind == 16)
+        append_deep(document, key, bytes);
     else if (kind == 14)
         bson_append_minkey(document, key, -1);
     else
@@ -143,6 +161,19 @@ static void check_pair(tow_value_t a, tow_value_t b)
         HOLDS(tow_value_hash(a) == tow_value_hash(b));
     tow_buffer_free(&left);
     tow_buffer_free(&right);
+}
+
+/* A document is like itself in every mode of the comparison. */
+static void check_document(const bson_t *document)
+{
+    for (int mode = TOW_VERIFY_BYTES; mode <= TOW_VERIFY_NUMERIC_TYPE; mode++) {
+        tow_buffer_t scratch = {0};
+        tow_hash_t hash = tow_verify_hash((tow_verify_mode_t)mode, 1, document, &scratch);
+
+        HOLDS(hash == tow_verify_hash((tow_verify_mode_t)mode, 1, document, &scratch));
+        HOLDS(!tow_verify_path((tow_verify_mode_t)mode, document, document));
+        tow_buffer_free(&scratch);
+    }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -174,6 +205,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (first <= 0 && second <= 0)
             HOLDS(sign(tow_value_compare(a, c)) == (first < second ? first : second));
     }
+    check_document(&document);
     bson_destroy(&document);
     return 0;
 }

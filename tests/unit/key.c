@@ -1,6 +1,7 @@
 /* key.c: order, equality and canonical form of _id values, over a corpus of every type. */
 #include <float.h>
 #include <math.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,7 +13,9 @@
 #include <cmocka.h>
 #include <xxhash.h>
 
+#include "engine/link/reply.h"
 #include "engine/state/key.h"
+#include "nest.h"
 
 typedef struct {
     bson_t *document; /* {_id: value} */
@@ -489,6 +492,49 @@ static void test_text(void **state)
     expect_text("{\"_id\":\"ab\\u00e4\\u00e4\\u00e4\"}", 8, "\"ab...");
 }
 
+/* Two values that differ at the innermost level only: different, in one order, each like itself. */
+static void expect_deep(uint32_t levels, bson_type_t type)
+{
+    bson_t *one = nest_new(levels, type, 1), *two = nest_new(levels, type, 2);
+    tow_buffer_t left = {0}, right = {0};
+    tow_value_t a, b;
+
+    assert_true(tow_value_id(one, &a) && tow_value_id(two, &b));
+    assert_true(tow_value_compare(a, b) < 0 && tow_value_compare(b, a) > 0);
+    assert_int_equal(tow_value_compare(a, a), 0);
+    assert_true(tow_value_hash(a) != tow_value_hash(b));
+    tow_value_canonical(a, &left);
+    tow_value_canonical(b, &right);
+    assert_int_equal(left.length, right.length);
+    assert_memory_not_equal(left.data, right.data, left.length);
+    tow_buffer_free(&left);
+    tow_buffer_free(&right);
+    bson_destroy(one);
+    bson_destroy(two);
+}
+
+/* The threads of a job have 1 MB of stack. */
+static void *compare_deep(void *unused)
+{
+    for (uint32_t levels = TOW_NESTING_MOST - 2; levels < TOW_NESTING_MOST + 3; levels++)
+        expect_deep(levels, BSON_TYPE_DOCUMENT);
+    expect_deep(NEST_LEVELS, BSON_TYPE_DOCUMENT);
+    expect_deep(NEST_LEVELS, BSON_TYPE_ARRAY);
+    return unused;
+}
+
+static void test_nesting_has_an_end(void **state)
+{
+    pthread_attr_t attributes;
+    pthread_t thread;
+
+    assert_int_equal(pthread_attr_init(&attributes), 0);
+    assert_int_equal(pthread_attr_setstacksize(&attributes, 1024 * 1024), 0);
+    assert_int_equal(pthread_create(&thread, &attributes, compare_deep, NULL), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    pthread_attr_destroy(&attributes);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -500,6 +546,7 @@ int main(void)
         cmocka_unit_test(test_value_goes_through_unchanged),
         cmocka_unit_test(test_id_is_found_anywhere),
         cmocka_unit_test(test_text),
+        cmocka_unit_test(test_nesting_has_an_end),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,6 +8,8 @@
 
 #include <cmocka.h>
 
+#include "engine/link/reply.h"
+#include "nest.h"
 #include "verify/internal.h"
 
 static bson_t *parse(const char *json)
@@ -125,6 +127,29 @@ static void test_normal_form_is_bson(void **state)
     bson_destroy(document);
 }
 
+/* Below what servers nest the bytes decide; the path names the deepest field that was gone into. */
+static void test_nesting_has_an_end(void **state)
+{
+    bson_t *a = nest_new(NEST_LEVELS, BSON_TYPE_DOCUMENT, 1);
+    bson_t *b = nest_new(NEST_LEVELS, BSON_TYPE_DOCUMENT, 2);
+
+    for (int mode = TOW_VERIFY_BYTES; mode <= TOW_VERIFY_NUMERIC_TYPE; mode++) {
+        tow_buffer_t scratch = {0};
+        tow_hash_t left = tow_verify_hash((tow_verify_mode_t)mode, 5, a, &scratch);
+        tow_hash_t right = tow_verify_hash((tow_verify_mode_t)mode, 5, b, &scratch);
+        char *path = tow_verify_path((tow_verify_mode_t)mode, a, b);
+
+        assert_true(left != right);
+        assert_true(left == tow_verify_hash((tow_verify_mode_t)mode, 5, a, &scratch));
+        assert_non_null(path);
+        assert_int_equal(strlen(path), strlen("_id") + TOW_NESTING_MOST * strlen(".a"));
+        free(path);
+        tow_buffer_free(&scratch);
+    }
+    bson_destroy(a);
+    bson_destroy(b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -134,6 +159,7 @@ int main(void)
         cmocka_unit_test(test_nested_is_not_flat),
         cmocka_unit_test(test_duplicate_names),
         cmocka_unit_test(test_normal_form_is_bson),
+        cmocka_unit_test(test_nesting_has_an_end),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
