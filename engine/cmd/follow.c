@@ -84,6 +84,7 @@ static bool listen_once(const tow_options_t *options, int64_t until_ms, stream_t
     struct curl_slist *headers;
     CURL *curl = cmd_request(options, "events", NULL, &headers, out_status);
     long status = 0;
+    CURLcode code;
 
     if (!curl)
         return false;
@@ -95,10 +96,14 @@ static bool listen_once(const tow_options_t *options, int64_t until_ms, stream_t
     curl_easy_setopt(curl, CURLOPT_WRITEDATA, stream);
     stream->text.length = 0;
     stream->heard = false;
-    curl_easy_perform(curl);
+    code = curl_easy_perform(curl);
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
     curl_slist_free_all(headers);
     curl_easy_cleanup(curl);
+    if (code == CURLE_ABORTED_BY_CALLBACK) { /* the token was not sent, and that was said */
+        *out_status = TOW_ERROR_CONTROL;
+        return false;
+    }
     if (status < 400)
         return true;
     tow_buffer_append(&stream->text, "", 1);

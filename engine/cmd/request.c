@@ -1,13 +1,22 @@
 /* request.c: see request.h. */
 #include "engine/cmd/request.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/base/socket.h"
 #include "engine/cmd/json.h"
 
-enum { TRIES = 4, PAUSE_US = 200000 };
+enum {
+    TRIES = 4,
+    PAUSE_US = 200000,
+    /* systemd gives these to services with DynamicUser alone: no account has one. */
+    DYNAMIC_FIRST = 61184,
+    DYNAMIC_LAST = 65519
+};
 static const long CONNECT_MS = 3000, ANSWER_MS = 15000;
 
 static size_t take(char *data, size_t size, size_t count, void *context)
@@ -29,6 +38,54 @@ static bool was_closed(CURLcode code)
     return code == CURLE_GOT_NOTHING || code == CURLE_RECV_ERROR || code == CURLE_SEND_ERROR;
 }
 
+static bool read_address(const char *text, int port, struct sockaddr_storage *out)
+{
+    struct sockaddr_in *four = (struct sockaddr_in *)out;
+    struct sockaddr_in6 *six = (struct sockaddr_in6 *)out;
+
+    *out = (struct sockaddr_storage){0};
+    if (inet_pton(AF_INET, text, &four->sin_addr) == 1) {
+        four->sin_family = AF_INET;
+        four->sin_port = htons((uint16_t)port);
+    } else if (inet_pton(AF_INET6, text, &six->sin6_addr) == 1) {
+        six->sin6_family = AF_INET6;
+        six->sin6_port = htons((uint16_t)port);
+    }
+    return out->ss_family != 0;
+}
+
+/* Whoever may have the token: we, root, and where we are root a service that root has started. */
+static bool may_have_token(uid_t user)
+{
+    return user == geteuid() || user == 0 ||
+           (geteuid() == 0 && user >= DYNAMIC_FIRST && user <= DYNAMIC_LAST);
+}
+
+/* Connected, and nothing sent yet: any local user may listen where no job does, and the token is for
+ * the job alone. A job whose connection waits to be accepted is known by the socket it listens on. */
+static int check_listener(void *unused, char *there, char *here, int there_port, int here_port)
+{
+    struct sockaddr_storage at, to;
+    uid_t owner = TOW_NO_USER;
+
+    if (read_address(there, there_port, &at) && read_address(here, here_port, &to) &&
+        (!tow_socket_owner(&at, &to, &owner) || owner == TOW_NO_USER))
+        tow_listener_owner(&at, &owner);
+    if (may_have_token(owner))
+        return CURL_PREREQFUNC_OK;
+    if (owner != TOW_NO_USER)
+        cmd_say("a process of another user (uid %u) listens on %s port %d: the token was not sent; "
+                "if it is your job, run this as that user, or give the job --tls-cert and this "
+                "command --tls-ca; if not, give the job's --listen address",
+                (unsigned)owner, there, there_port);
+    else
+        cmd_say("whose process listens on %s port %d is not known on this host: the token was not "
+                "sent; run this where the job runs, or give the job --tls-cert and this command "
+                "--tls-ca",
+                there, there_port);
+    return CURL_PREREQFUNC_ABORT;
+}
+
 /* The token's header, and TLS when there is a certificate to trust. */
 static bool add_credentials(const tow_options_t *options, CURL *curl, struct curl_slist **headers,
                             tow_error_t *error)
@@ -41,6 +98,8 @@ static bool add_credentials(const tow_options_t *options, CURL *curl, struct cur
     if (*token) {
         snprintf(line, sizeof line, "Authorization: Bearer %s", token);
         *headers = curl_slist_append(*headers, line);
+        if (!authority)
+            curl_easy_setopt(curl, CURLOPT_PREREQFUNCTION, check_listener);
     }
     tow_free(token);
     if (authority)
@@ -143,7 +202,7 @@ int cmd_ask(const tow_options_t *options, const char *path, const char *body, cm
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take);
     curl_easy_setopt(curl, CURLOPT_WRITEDATA, out);
     code = perform(curl, !body, out);
-    if (code != CURLE_OK || !out->data)
+    if (code != CURLE_ABORTED_BY_CALLBACK && (code != CURLE_OK || !out->data))
         say_silence(curl, code, tow_options_get(options, "listen", 0));
     curl_slist_free_all(headers);
     curl_easy_cleanup(curl);

@@ -528,6 +528,60 @@ except urllib.error.HTTPError as error:
 """
 
 
+SNOOP = """import socket, sys
+server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+server.settimeout(60)
+print("ready", flush=True)
+while True:
+    peer = server.accept()[0]
+    peer.settimeout(2)
+    try:
+        print(repr(peer.recv(65536)), flush=True)
+    except OSError as error:
+        print(error, flush=True)
+    peer.close()
+"""
+
+
+def snoop_on_verbs(scenario):
+    """What verbs send to another user's process on the job's address, to ours, and to one that accepts nothing."""
+    if os.geteuid() != 0 or not shutil.which("setpriv"):
+        print("# skipped: this user cannot become another one")
+        return
+    script, state = os.path.join(scenario.folder(), "snoop.py"), scenario.folder()
+    os.chmod(os.path.dirname(script), 0o755)
+    with open(script, "w", encoding="utf-8") as file:
+        file.write(SNOOP)
+    verbs = (["status"], ["cutover"], ["status", "--wait", "in-sync"])
+    for user in (NOBODY, 0):
+        port = free_port()
+        with subprocess.Popen(["setpriv", "--reuid=%d" % user, "--regid=%d" % user, "--clear-groups",
+                               sys.executable, script, str(port)], stdout=subprocess.PIPE, text=True) as snoop:
+            scenario.expect(snoop.stdout.readline() == "ready\n", "another user has no Python here")
+            for verb in verbs:
+                done = towline(*verb, "--listen", "127.0.0.1:%d" % port, environment={"XDG_STATE_HOME": state})
+                scenario.expect(done.returncode == EXIT["control"], "%s: %d" % (verb, done.returncode))
+                scenario.expect(("another user (uid %d)" % NOBODY in done.stderr) == (user != 0), done.stderr)
+            snoop.kill()
+            heard = snoop.stdout.read()
+            scenario.expect(heard.count("Bearer") >= len(verbs) if user == 0 else
+                            heard and "Bearer" not in heard, "user %d heard %s" % (user, heard))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        asks = subprocess.Popen([binary(), "status", "--listen", "127.0.0.1:%d" % silent.getsockname()[1]],
+                                env=dict(clean_environment(), XDG_STATE_HOME=state), stdout=subprocess.DEVNULL,
+                                stderr=subprocess.DEVNULL)
+        time.sleep(0.5)
+        silent.settimeout(5)
+        heard = b""
+        for _ in range(2):  # it looks first whether anybody listens
+            with silent.accept()[0] as peer:
+                peer.settimeout(5)
+                heard += peer.recv(65536)
+        scenario.expect(b"Bearer" in heard, "a job that is slow to accept is not asked")
+        asks.kill()
+        asks.wait()
+
+
 def others(scenario, pair):
     """A local user who tries to read, redirect or stop somebody's migration."""
     scenario.fresh(pair)
@@ -573,9 +627,11 @@ def others(scenario, pair):
                 break
             scenario.expect(said.startswith("403 ") and "only the user who started" in said, said)
         else:
-            as_nobody("python3", script, str(made.port), "LEAVE", "/api/v1/cancel", "")
+            as_nobody(sys.executable, script, str(made.port), "LEAVE", "/api/v1/cancel", "")
         scenario.expect(made.progress()["phase"] == "in-sync", "it was stopped")
     made.end(9)
+    with scenario.case("the token goes to no other user who listens in the job's place"):
+        snoop_on_verbs(scenario)
     with scenario.case("a state folder that another user owns or may write is refused"):
         state = scenario.folder()
         os.mkdir(os.path.join(state, "towline"))
