@@ -4,6 +4,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/base/file.h"
+#include "engine/base/memory.h"
 #include "engine/cmd/cmd.h"
 #include "engine/cmd/signals.h"
 
@@ -31,14 +33,34 @@ static bool has_ended(void *data)
     return false;
 }
 
-/* The address goes to stdout alone: it holds the token, which no log may. */
-static void tell(const tow_server_t *server, cmd_log_t *log)
+/* "; the token is in FILE", or "" where requests need none. The caller frees it. */
+static char *name_token(const tow_options_t *options)
 {
-    char *address = tow_server_address(server, false), *link = tow_server_address(server, true);
+    const char *file = tow_options_get(options, "token-file", 0);
+    char *folder = file ? NULL : tow_state_folder(), *said;
+
+    if (!strcmp(tow_options_get(options, "no-token", 0), "true"))
+        said = tow_strdup("");
+    else
+        said = file ? tow_format("; the token is in %s", file)
+                    : tow_format("; the token is in %s/token", folder ? folder : "");
+    free(folder);
+    return said;
+}
+
+/* The link with the token is for a person at a terminal: any other stdout ends in the journal, or in
+ * a container's log, which others read. */
+static void tell(const tow_options_t *options, const tow_server_t *server, cmd_log_t *log)
+{
+    bool person = isatty(STDOUT_FILENO) == 1;
+    char *address = tow_server_address(server, false), *link = tow_server_address(server, person);
+    char *token = person ? tow_strdup("") : name_token(options);
 
     cmd_log_event(log, TOW_LEVEL_INFO, "listening", address);
-    printf("Towline waits for a job. Open this page, or POST to %sapi/v1/start:\n\n    %s\n\n", address, link);
+    printf("Towline waits for a job. Open this page, or POST to %sapi/v1/start%s:\n\n    %s\n\n", address,
+           token, link);
     fflush(stdout);
+    free(token);
     tow_free(address);
     tow_free(link);
 }
@@ -68,7 +90,7 @@ int cmd_serve(tow_options_t *options)
         cmd_log_event(&log, TOW_LEVEL_WARNING, "option_ignored",
                       "serve writes no --summary, since its jobs come one after another: GET "
                       "/api/v1/summary has that of the last");
-    tell(service.server, &log);
+    tell(options, service.server, &log);
     pthread_mutex_lock(&service.lock);
     while (!service.stopped)
         pthread_cond_wait(&service.changed, &service.lock);

@@ -52,8 +52,9 @@ class Serve:
     def _read(self, stream, lines):
         for line in stream:
             self.output.append(line)
-            if "http://" in line and "#token=" in line:
-                lines.put(line[line.index("http://"):].split()[0])
+            if line.startswith("    http://"):
+                with open(os.path.join(self.environment["XDG_STATE_HOME"], "towline", "token"), encoding="ascii") as file:
+                    lines.put(line.strip() + "#token=" + file.read().strip())
         lines.put(None)
 
     def kill(self):

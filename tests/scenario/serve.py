@@ -528,6 +528,30 @@ except urllib.error.HTTPError as error:
 """
 
 
+def read_link(scenario):
+    made = Service(scenario).start()
+    token, environment = made.secret(), made.environment
+    made.end(15)
+    said = made.process.stdout.read() + made.text()
+    scenario.expect(token not in said and os.path.join(made.folder, "towline", "token") in said, said)
+    file = scenario.secret("t" * 32)
+    made = Service(scenario)
+    made.words = ["serve", "--listen", "127.0.0.1:%d" % made.port, "--token-file", file]
+    made.start().end(15)
+    said = made.process.stdout.read() + made.text()
+    scenario.expect("t" * 32 not in said and file in said, said)
+    ours, theirs = os.openpty()
+    with subprocess.Popen([binary(), "serve", "--listen", "127.0.0.1:%d" % free_port()], stdin=subprocess.DEVNULL,
+                          stdout=theirs, stderr=subprocess.DEVNULL, env=environment) as serve:
+        os.close(theirs)
+        said = b""
+        while said.count(b"\n") < 3:
+            said += os.read(ours, 4096)
+        serve.terminate()
+    os.close(ours)
+    scenario.expect(("#token=" + token).encode() in said, said)
+
+
 SNOOP = """import socket, sys
 server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
 server.settimeout(60)
@@ -630,6 +654,8 @@ def others(scenario, pair):
             as_nobody(sys.executable, script, str(made.port), "LEAVE", "/api/v1/cancel", "")
         scenario.expect(made.progress()["phase"] == "in-sync", "it was stopped")
     made.end(9)
+    with scenario.case("the token is printed for a person at a terminal, and is in no other output"):
+        read_link(scenario)
     with scenario.case("the token goes to no other user who listens in the job's place"):
         snoop_on_verbs(scenario)
     with scenario.case("a state folder that another user owns or may write is refused"):
