@@ -3,9 +3,15 @@
 
 #include <stdlib.h>
 
+#include "engine/base/clock.h"
 #include "engine/link/codes.h"
 #include "engine/link/versions.h"
 #include "oplog/token.h"
+
+enum {
+    PACE_MS = 5,      /* between two requests that find little: events come in company */
+    PACE_EVENTS = 500 /* what is not little */
+};
 
 struct tow_stream {
     tow_stream_options_t options;
@@ -13,6 +19,8 @@ struct tow_stream {
     int64_t cursor;   /* 0: not open */
     uint32_t server;  /* that has the cursor */
     bool whole;       /* whole events were asked for last */
+    int64_t asked_ms; /* when a batch was asked for last */
+    uint32_t found;   /* events of that batch */
     bson_t token;     /* the position */
     tow_optime_t time;
 };
@@ -72,6 +80,7 @@ void tow_stream_take(tow_stream_t *stream, const tow_stream_batch_t *batch)
     const bson_t *token = batch->cursor.has_token ? &batch->cursor.token : &batch->last;
 
     tow_stream_move(stream, token, token_time(token, batch->count ? batch->newest : batch->known));
+    stream->found = batch->count;
 }
 
 bool tow_stream_is_opaque(const tow_stream_batch_t *batch)
@@ -285,10 +294,21 @@ bool tow_stream_next(tow_stream_t *stream, int64_t await_ms, int32_t events_most
     out->count = 0;
     out->newest = 0;
     out->known = tow_link_time(stream->options.link);
+    stream->asked_ms = tow_now_ms();
+    stream->found = 0;
     ok = get_more(stream, await_ms, events_most, reply, error) &&
          check_batch(stream, reply, out, error);
     stream->cursor = ok ? out->cursor.id : 0;
     return ok;
+}
+
+int64_t tow_stream_pause_ms(const tow_stream_t *stream)
+{
+    int64_t passed_ms = tow_now_ms() - stream->asked_ms;
+
+    return stream->asked_ms && stream->found < PACE_EVENTS && passed_ms < PACE_MS
+               ? PACE_MS - passed_ms
+               : 0;
 }
 
 bool tow_stream_event(tow_stream_batch_t *batch, bson_t *out_event, tow_event_t *out_parts)

@@ -13,13 +13,12 @@
 
 enum {
     AWAIT_MOST_MS = 5000,      /* … unless it needs longer to look through its oplog */
-    PACE_MS = 5,               /* between two requests that find little: events come in company */
-    PACE_EVENTS = 500,         /* what is not little */
     HURRY_MS = 10,             /* the same, while somebody waits for the floor */
     AWAIT_MS = 100,            /* how long the server holds an empty getMore: bounds the floor's delay */
     SYNC_MS = 1000,            /* between two syncs of the spool */
     LARGE_EVENT_MS = 10000,    /* how long to stay in refetch mode after an event over 16 MB */
     LOST_MS = 1000,            /* the same after a rollover, until that is known everywhere */
+    LOST_AGAIN_MS = 60000,     /* a position that is lost sooner than this after the last one was is waited for */
     KEYS_BATCH = 10000,
     DIRECT_BATCH = 2000
 };
@@ -35,10 +34,11 @@ struct tow_tail {
     _Atomic int64_t late_first_ms, late_last_ms; /* 0: none was read */
     /* The thread's own. */
     tow_stream_t *stream;
-    int64_t await_ms, asked_ms; /* asked_ms: of the last request */
-    uint32_t last_events;       /* of the last reply */
+    int64_t await_ms;
     tow_filling_t filling;
     int64_t refetch_until_ms;
+    int64_t lost_ms; /* when the position was last lost, 0: never */
+    unsigned losses; /* in a row */
 };
 
 /* Errors in a row. */
@@ -196,7 +196,6 @@ static void take_events(tow_tail_t *tail, tow_stream_batch_t *batch)
         if (!direct)
             tow_filling_add(&tail->filling, tail->stream, &event, &parts);
     }
-    tail->last_events = batch->count;
     if (batch->newest)
         atomic_store(&tail->certain_time, batch->newest);
     tow_link_note_event(tail->options.source, batch->newest, tow_stream_is_opaque(batch));
@@ -291,16 +290,6 @@ static bool survive(tow_tail_t *tail, tow_error_t *error, tow_stream_verdict_t v
                        failing->since_ms + tail->options.retry_window_ms);
 }
 
-/* A request for each event would cost more than the event: a few milliseconds bring several. */
-static void pace(tow_tail_t *tail)
-{
-    int64_t passed_ms = tow_now_ms() - tail->asked_ms;
-
-    if (tail->last_events && tail->last_events < PACE_EVENTS && passed_ms < PACE_MS)
-        tow_stop_wait(tail->options.stop, (int)(PACE_MS - passed_ms));
-    tail->asked_ms = tow_now_ms();
-}
-
 /* How long the server holds an empty reply. */
 static int64_t await_ms(const tow_tail_t *tail)
 {
@@ -312,16 +301,18 @@ static bool read_once(tow_tail_t *tail, tow_error_t *error)
 {
     bool direct =
         atomic_load(&tail->wish_direct) && tow_now_ms() >= tail->refetch_until_ms, ok;
+    int64_t pause_ms = tow_stream_pause_ms(tail->stream);
     tow_stream_batch_t batch;
     bson_t reply;
 
+    if (pause_ms)
+        tow_stop_wait(tail->options.stop, pause_ms);
     if (direct != atomic_load(&tail->direct))
         tow_stream_close(tail->stream);
     /* However the stream ended, what it gave comes before what the next one gives, maybe in another mode. */
     if (!tow_stream_is_open(tail->stream) &&
         (!seal(tail, error) || !open_stream(tail, TOW_STREAM_AFTER, direct, 0, error)))
         return false;
-    pace(tail);
     ok = tow_stream_next(tail->stream, await_ms(tail), direct ? DIRECT_BATCH : KEYS_BATCH, &reply,
                          &batch, error) &&
          take_batch(tail, &reply, &batch, error);
@@ -343,6 +334,18 @@ bool tow_tail_open_anew(tow_tail_t *tail, tow_error_t *error)
     return options->lost(options->data, true, error);
 }
 
+/* A new stream costs a write of the job's state and a comparison of everything. Where one position
+ * after another is lost, as of a server that contradicts itself, there is a longer pause each time. */
+static void pace_losses(tow_tail_t *tail)
+{
+    bool again = tail->lost_ms && tow_now_ms() - tail->lost_ms < LOST_AGAIN_MS;
+
+    tail->losses = again ? tail->losses + 1 : 0;
+    if (again)
+        tow_backoff(tail->options.source, tail->losses, INT64_MAX);
+    tail->lost_ms = tow_now_ms();
+}
+
 /* After an error of the stream; false: the thread ends with *error. What was read stays: the stream goes on after
  * its position. */
 static bool recover(tow_tail_t *tail, tow_error_t *error, failing_t *failing)
@@ -352,6 +355,7 @@ static bool recover(tow_tail_t *tail, tow_error_t *error, failing_t *failing)
     if (tow_stop_requested(tail->options.stop))
         return false;
     if (verdict == TOW_STREAM_LOST && tail->options.lost) {
+        pace_losses(tail);
         if (tow_tail_open_anew(tail, error))
             return true;
         verdict = tow_stream_judge(tail->stream, error);

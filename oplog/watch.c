@@ -79,7 +79,12 @@ static bool read_more(tow_watch_t *watch, tow_error_t *error)
     tow_stream_batch_t batch;
     tow_event_t parts;
     bson_t reply, event;
-    bool ok = tow_stream_next(watch->stream, AWAIT_MS, BATCH, &reply, &batch, error);
+    int64_t pause_ms = tow_stream_pause_ms(watch->stream);
+    bool ok;
+
+    if (pause_ms)
+        tow_stop_wait(watch->end, pause_ms);
+    ok = tow_stream_next(watch->stream, AWAIT_MS, BATCH, &reply, &batch, error);
 
     while (ok && tow_stream_event(&batch, &event, &parts))
         tell(watch, &event, &parts);

@@ -40,6 +40,9 @@ typedef struct {
     int64_t resumed[OPENED_MOST]; /* tokens after which the stream was opened; 0: none */
     bool projected[OPENED_MOST];
     atomic_uint opened, asked; /* streams, getMores */
+    atomic_bool endless;       /* what is not scripted is `always`, at once */
+    said_t always;
+    atomic_uint lost;
 } bench_t;
 
 static void append_event(bson_t *batch, uint32_t number, const said_t *said)
@@ -83,7 +86,9 @@ static void open_stream(bench_t *bench, const bson_t *command, bson_t *reply)
     uint32_t number = atomic_load(&bench->opened);
     bson_iter_t iter, token;
 
-    assert_true(number < OPENED_MOST);
+    assert_true(number < OPENED_MOST || atomic_load(&bench->endless));
+    if (number >= OPENED_MOST)
+        number = OPENED_MOST - 1;
     if (bson_iter_init(&iter, command) &&
         bson_iter_find_descendant(&iter, "pipeline.0.$changeStream.resumeAfter._data", &token))
         bench->resumed[number] = bson_iter_int64(&token);
@@ -93,7 +98,7 @@ static void open_stream(bench_t *bench, const bson_t *command, bson_t *reply)
                 "postBatchResumeToken", "{", "_data", BCON_INT64(1), "}", "}", "ok",
                 BCON_DOUBLE(1));
     bson_append_timestamp(reply, "operationTime", -1, 0, 5);
-    atomic_store(&bench->opened, number + 1); /* now the test may look */
+    atomic_fetch_add(&bench->opened, 1); /* now the test may look */
 }
 
 /* What is not scripted is waited for. */
@@ -110,12 +115,14 @@ static bool serve(void *data, const char *database, const bson_t *command, bson_
     if (!bson_has_field(command, "getMore"))
         return false;
     atomic_fetch_add(&bench->asked, 1);
-    while (atomic_load(&bench->next) == atomic_load(&bench->length))
+    while (atomic_load(&bench->next) == atomic_load(&bench->length) &&
+           !atomic_load(&bench->endless))
         if (tow_stop_wait(bench->stop, 1)) {
             bson_set_error(error, MONGOC_ERROR_STREAM, MONGOC_ERROR_STREAM_SOCKET, "closed");
             return true;
         }
-    said = &bench->script[atomic_fetch_add(&bench->next, 1)];
+    said = atomic_load(&bench->endless) ? &bench->always
+                                        : &bench->script[atomic_fetch_add(&bench->next, 1)];
     if (said->code)
         bson_set_error(error, MONGOC_ERROR_SERVER, (uint32_t)said->code, "scripted");
     else
@@ -130,6 +137,14 @@ static void script(bench_t *bench, said_t said)
     assert_true(length < SAID_MOST);
     bench->script[length] = said;
     atomic_store(&bench->length, length + 1);
+}
+
+static bool lose(void *data, bool opened, tow_error_t *error)
+{
+    bench_t *bench = data;
+
+    atomic_fetch_add(&bench->lost, opened);
+    return true;
 }
 
 static bench_t *begin(void)
@@ -154,6 +169,8 @@ static bench_t *begin(void)
                                    .ledger = bench->ledger,
                                    .spool = bench->spool,
                                    .stop = bench->stop,
+                                   .lost = lose,
+                                   .data = bench,
                                    .retry_window_ms = 5000};
     bench->tail = tow_tail_new(&options);
     assert_true(tow_tail_open(bench->tail, NULL, 0, &token, &time, &error));
@@ -326,6 +343,30 @@ static void late_events_are_counted(void **state)
     end(bench);
 }
 
+/* A server that does not hold its empty replies is not asked as fast as it answers. */
+static void empty_replies_at_once_are_paced(void **state)
+{
+    bench_t *bench = begin();
+
+    bench->always = (said_t){.token = 10, .time = 10};
+    atomic_store(&bench->endless, true);
+    tow_stop_wait(bench->stop, 300);
+    assert_in_range(atomic_load(&bench->asked), 2, 70);
+    end(bench);
+}
+
+/* Each new stream is a write of the job's state and a warning. */
+static void positions_lost_in_a_row_are_paced(void **state)
+{
+    bench_t *bench = begin();
+
+    bench->always = (said_t){.code = 286 /* ChangeStreamHistoryLost */};
+    atomic_store(&bench->endless, true);
+    tow_stop_wait(bench->stop, 1000);
+    assert_in_range(atomic_load(&bench->lost), 2, 25);
+    end(bench);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -334,6 +375,8 @@ int main(void)
         cmocka_unit_test(a_broken_stream_goes_on_after_what_was_read),
         cmocka_unit_test(direct_mode_keeps_whole_events),
         cmocka_unit_test(late_events_are_counted),
+        cmocka_unit_test(empty_replies_at_once_are_paced),
+        cmocka_unit_test(positions_lost_in_a_row_are_paced),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
