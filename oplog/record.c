@@ -158,8 +158,8 @@ void tow_event_parse(const bson_t *event, tow_event_t *out)
             tow_iter_time(&iter, &out->time);
         } else if (!strcmp(name, "ns")) {
             parse_namespace(&iter, out);
-        } else if (!strcmp(name, "wallTime") && BSON_ITER_HOLDS_DATE_TIME(&iter)) {
-            out->wall_ms = bson_iter_date_time(&iter);
+        } else if (!strcmp(name, "wallTime")) {
+            tow_iter_wall_ms(&iter, &out->wall_ms);
         } else if (!strcmp(name, "documentKey") && BSON_ITER_HOLDS_DOCUMENT(&iter) &&
                    bson_iter_recurse(&iter, &child) && bson_iter_find(&child, "_id")) {
             out->has_id = true;

@@ -4,6 +4,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/duration.h"
 #include "engine/job/internal.h"
+#include "engine/link/reply.h"
 
 /* The error of a job whose window is over. */
 static bool expire(int64_t end_ms, tow_error_t *error)
@@ -135,10 +136,10 @@ bool tow_job_restore_window(tow_job_t *job, const bson_t *document, tow_error_t 
     bson_iter_t iter;
     bool over;
 
-    if (bson_iter_init_find(&iter, document, "windowStart") && BSON_ITER_HOLDS_DATE_TIME(&iter))
-        start_ms = bson_iter_date_time(&iter);
-    if (bson_iter_init_find(&iter, document, "windowExtraMs") && BSON_ITER_HOLDS_NUMBER(&iter))
-        extra_ms = bson_iter_as_int64(&iter);
+    if (bson_iter_init_find(&iter, document, "windowStart"))
+        tow_iter_wall_ms(&iter, &start_ms);
+    if (bson_iter_init_find(&iter, document, "windowExtraMs"))
+        tow_iter_count(&iter, TOW_WALL_MOST_MS, &extra_ms);
     pthread_mutex_lock(&job->control.lock);
     asked_ms += job->control.window.extra_ms; /* by tow_job_extend, before what is stored was known */
     tow_window_restore(&job->control.window, start_ms, extra_ms);

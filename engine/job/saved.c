@@ -316,8 +316,8 @@ static void restore(tow_saved_t *saved, stored_t *stored)
 
     if (!stored->found)
         return;
-    if (bson_iter_init_find(&iter, &stored->header, "began") && BSON_ITER_HOLDS_DATE_TIME(&iter))
-        saved->began_ms = bson_iter_date_time(&iter);
+    if (bson_iter_init_find(&iter, &stored->header, "began"))
+        tow_iter_wall_ms(&iter, &saved->began_ms);
     if (stored->ranges.added_count)
         tow_track_restore(saved->track, stored->seed, stored->ranges.added,
                           stored->ranges.added_count);

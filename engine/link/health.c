@@ -74,15 +74,14 @@ bool tow_clock_skew(tow_conn_t *conn, double *out_seconds, tow_error_t *error)
     tow_send_options_t send = {.flags = TOW_SEND_RETRY};
     bson_t command = BSON_INITIALIZER, reply;
     bson_iter_t iter;
-    int64_t before_ms = tow_wall_ms(), after_ms;
+    int64_t before_ms = tow_wall_ms(), after_ms, there_ms;
     bool ok;
 
     bson_append_int32(&command, tow_server_can(&conn->link->facts, TOW_HELLO) ? "hello" : "isMaster", -1, 1);
     ok = tow_conn_command(conn, "admin", &command, &send, &reply, error);
     after_ms = tow_wall_ms();
-    if (ok && bson_iter_init_find(&iter, &reply, "localTime") && BSON_ITER_HOLDS_DATE_TIME(&iter))
-        *out_seconds =
-            (double)(bson_iter_date_time(&iter) - before_ms - (after_ms - before_ms) / 2) / 1000;
+    if (ok && bson_iter_init_find(&iter, &reply, "localTime") && tow_iter_wall_ms(&iter, &there_ms))
+        *out_seconds = (double)(there_ms - before_ms - (after_ms - before_ms) / 2) / 1000;
     else if (ok)
         ok = tow_fail(error, TOW_ERROR_SERVER, "the %s does not tell its time", conn->link->side);
     bson_destroy(&reply);

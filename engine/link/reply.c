@@ -81,6 +81,29 @@ bool tow_iter_number(const bson_iter_t *iter, int64_t *out)
     return true;
 }
 
+bool tow_iter_count(const bson_iter_t *iter, int64_t most, int64_t *out)
+{
+    int64_t number;
+
+    if (!tow_iter_number(iter, &number) || number < 0 || number > most)
+        return false;
+    *out = number;
+    return true;
+}
+
+bool tow_iter_wall_ms(const bson_iter_t *iter, int64_t *out)
+{
+    int64_t ms;
+
+    if (!BSON_ITER_HOLDS_DATE_TIME(iter))
+        return tow_iter_count(iter, TOW_WALL_MOST_MS, out);
+    ms = bson_iter_date_time(iter);
+    if (ms < 0 || ms > TOW_WALL_MOST_MS)
+        return false;
+    *out = ms;
+    return true;
+}
+
 bool tow_iter_complete(const bson_iter_t *iter)
 {
     return iter->err_off == 0;

@@ -17,9 +17,15 @@ bool tow_iter_packed(const bson_iter_t *iter, bson_t *out); /* a document kept a
 bool tow_iter_time(const bson_iter_t *iter, tow_optime_t *out);
 bool tow_iter_number(const bson_iter_t *iter,
                      int64_t *out); /* a whole number of any numeric type */
+/* What can be calculated with, however wrong: a whole number from 0 to `most`; a date from 1970 to
+ * the year 9999, in milliseconds, which may be a number. */
+bool tow_iter_count(const bson_iter_t *iter, int64_t most, int64_t *out);
+bool tow_iter_wall_ms(const bson_iter_t *iter, int64_t *out);
 /* A list or document that was iterated to its end: it was not something unreadable that ended it.
  */
 bool tow_iter_complete(const bson_iter_t *iter);
+
+#define TOW_WALL_MOST_MS INT64_C(253402300799999) /* the end of the year 9999 */
 
 /* Levels of documents and arrays that are gone into one by one, since each costs some of a thread's
  * stack: servers take 180 to 200, a hostile reply has room for millions. */

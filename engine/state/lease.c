@@ -18,7 +18,7 @@
 #include "engine/link/reply.h"
 #include "engine/state/claims.h"
 
-enum { LOOK_MS = 500, TELL_MS = 10000 };
+enum { LOOK_MS = 500, TELL_MS = 10000, TURNS_MOST = 8 };
 
 /* What the waiting process shows; the server itself decides when the lease has run out. */
 static bool server_now(tow_store_t *store, int64_t *out_ms, tow_error_t *error)
@@ -30,8 +30,8 @@ static bool server_now(tow_store_t *store, int64_t *out_ms, tow_error_t *error)
     bson_append_int32(&command, "isMaster", -1, 1);
     ok = tow_store_run(store, &command, 0, &reply, error);
     *out_ms = tow_wall_ms();
-    if (ok && bson_iter_init_find(&iter, &reply, "localTime") && BSON_ITER_HOLDS_DATE_TIME(&iter))
-        *out_ms = bson_iter_date_time(&iter);
+    if (ok && bson_iter_init_find(&iter, &reply, "localTime"))
+        tow_iter_wall_ms(&iter, out_ms);
     bson_destroy(&reply);
     bson_destroy(&command);
     return ok;
@@ -47,12 +47,10 @@ static void parse_field(const bson_iter_t *field, tow_lease_t *out)
         snprintf(out->holder, sizeof out->holder, "%s", bson_iter_utf8(field, NULL));
     else if (!strcmp(name, "host") && BSON_ITER_HOLDS_UTF8(field))
         snprintf(out->host, sizeof out->host, "%s", bson_iter_utf8(field, NULL));
-    else if (!strcmp(name, "pid") && BSON_ITER_HOLDS_NUMBER(field))
-        out->pid = bson_iter_as_int64(field);
-    else if (!strcmp(name, "expires") && BSON_ITER_HOLDS_DATE_TIME(field))
-        out->expires_ms = bson_iter_date_time(field);
-    else if (!strcmp(name, "expires") && BSON_ITER_HOLDS_NUMBER(field))
-        out->expires_ms = bson_iter_as_int64(field);
+    else if (!strcmp(name, "pid"))
+        tow_iter_number(field, &out->pid);
+    else if (!strcmp(name, "expires"))
+        tow_iter_wall_ms(field, &out->expires_ms);
 }
 
 void tow_lease_parse(const bson_t *document, tow_lease_t *out)
@@ -60,8 +58,8 @@ void tow_lease_parse(const bson_t *document, tow_lease_t *out)
     bson_iter_t iter, field;
 
     *out = (tow_lease_t){0};
-    if (bson_iter_init_find(&iter, document, "epoch") && BSON_ITER_HOLDS_NUMBER(&iter))
-        out->epoch = bson_iter_as_int64(&iter);
+    if (bson_iter_init_find(&iter, document, "epoch"))
+        tow_iter_count(&iter, INT64_MAX - 1, &out->epoch);
     if (bson_iter_init_find(&iter, document, "user") && BSON_ITER_HOLDS_UTF8(&iter))
         snprintf(out->user, sizeof out->user, "%s", bson_iter_utf8(&iter, NULL));
     if (bson_iter_init_find(&iter, document, "lease") && BSON_ITER_HOLDS_DOCUMENT(&iter) &&
@@ -97,8 +95,8 @@ static bool check_format(const bson_t *document, tow_error_t *error)
     bson_iter_t iter;
     int64_t format = 1; /* the first had no number */
 
-    if (bson_iter_init_find(&iter, document, "format") && BSON_ITER_HOLDS_NUMBER(&iter))
-        format = bson_iter_as_int64(&iter);
+    if (bson_iter_init_find(&iter, document, "format"))
+        tow_iter_number(&iter, &format);
     return format == TOW_STATE_FORMAT ||
            tow_fail(
                error, TOW_ERROR_SETTINGS,
@@ -343,8 +341,27 @@ static bool fail_held(const tow_lease_t *lease, double left_s, const char *why, 
 typedef struct {
     tow_lease_t first; /* the lease that it found; no holder: none yet */
     int64_t told_ms;
-    unsigned looks;
+    unsigned turns; /* since it waited */
 } waiting_t;
+
+/* The job's document is made, then taken. More turns follow only when others come in between, or when
+ * what the server says of it and what it does contradict each other. */
+static bool take_turn(tow_store_t *store, waiting_t *waiting, tow_error_t *error)
+{
+    unsigned turn = waiting->turns++;
+
+    if (turn < 2)
+        return true;
+    if (turn < TURNS_MOST && tow_backoff(store->options.destination, turn - 2, INT64_MAX))
+        return true;
+    if (store->options.stop && tow_stop_requested(store->options.stop))
+        return tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped while taking the job's lease");
+    return tow_fail(error, TOW_ERROR_SERVER,
+                    "the job's lease (%s) could not be taken in %d turns: each time the destination "
+                    "shows another state than the one that it acts on; look at the collection job "
+                    "of that database",
+                    store->database, TURNS_MOST);
+}
 
 /* Waits a little for a lease that is not renewed. False: it is, or nobody wants to wait. */
 static bool wait_for(tow_store_t *store, waiting_t *waiting, const tow_lease_t *lease,
@@ -370,6 +387,7 @@ static bool wait_for(tow_store_t *store, waiting_t *waiting, const tow_lease_t *
     }
     if (store->options.stop && tow_stop_wait(store->options.stop, LOOK_MS))
         return tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped while waiting for the job's lease");
+    waiting->turns = 0;
     return true;
 }
 
@@ -399,7 +417,8 @@ static bool take(tow_store_t *store, bson_t *out_document, tow_error_t *error)
     for (;;) {
         bool found, taken = false, ok;
 
-        if (!tow_store_find_one(store, "job", "job", out_document, &found, error) ||
+        if (!take_turn(store, &waiting, error) ||
+            !tow_store_find_one(store, "job", "job", out_document, &found, error) ||
             (!found && !create_job(store, error)))
             return false;
         if (!found)

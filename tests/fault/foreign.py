@@ -15,6 +15,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 sys.dont_write_bytecode = True
 
 import bson
+from bson.datetime_ms import DatetimeMS
 from bson.int64 import Int64
 from bson.son import SON
 from bson.timestamp import Timestamp
@@ -389,12 +390,14 @@ def others_state(scenario, pair):
 # Anything ------------------------------------------------------------------------------------------------
 
 VALUES = [None, True, 0, -1, Int64(-(1 << 62)), 1e308, float("nan"), "", "x" * 1000, "a\x00b", [], [1], {}, {"": 1},
-          b"\x00" * 16, bson.ObjectId(b"\x00" * 12), Timestamp(0, 0), Timestamp(4294967295, 1)]
+          b"\x00" * 16, bson.ObjectId(b"\x00" * 12), Timestamp(0, 0), Timestamp(4294967295, 1),
+          DatetimeMS(-(1 << 63)), DatetimeMS((1 << 63) - 1)]
 # What the engine reads of replies. A value of the right type that is not true is a lie, which no reader can tell;
 # what is of another type, missing, or no document where one belongs, each has to.
 FIELDS = ("cursor", "id", "ns", "firstBatch", "nextBatch", "postBatchResumeToken", "databases", "name", "type", "key",
           "options", "info", "n", "writeErrors", "index", "_id", "operationType", "clusterTime", "documentKey",
-          "lease", "checkpoint", "config", "settings", "numObjects", "size")
+          "lease", "epoch", "holder", "host", "pid", "expires", "localTime", "checkpoint", "config", "settings",
+          "numObjects", "size")
 # Data: documents are what they are.
 DATA = ("fullDocument", "documentKey", "updateDescription", "options", "key")
 # Replies that the driver itself trusts.
