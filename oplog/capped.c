@@ -21,6 +21,7 @@ enum {
     TAIL_MOST = TOW_LOG_TAIL_MOST,
     ID_BYTES_MOST =
         256 * 1024 * 1024, /* of the source's newest; where that is not enough: copied again */
+    ID_BYTES_LEAST = 4,    /* of one: there are few values that take less, and none twice */
     READ_IDS = 10000
 };
 
@@ -158,7 +159,7 @@ static bool take_newest(tow_continuing_t *log, const bson_t *document, void *dat
     log->entries[log->count].type = id.type;
     log->hashes[log->count++] = tow_value_hash(id);
     tow_buffer_append(&log->ids, id.data, id.length);
-    if (log->ids.length > ID_BYTES_MOST)
+    if (log->ids.length > ID_BYTES_MOST || log->count > ID_BYTES_MOST / ID_BYTES_LEAST)
         return false;
     if (log->count < *look_at)
         return true;

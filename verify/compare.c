@@ -35,11 +35,12 @@ static void reset_reading(void *data)
     tow_map_clear(&reading->map);
 }
 
-/* The estimate may have been far too low: a map that would grow beyond its room is given up. */
+/* The number of documents may have been far too low: a map that would grow beyond its room is given
+ * up. */
 static void map_document(tow_reading_t *reading, tow_value_t id, uint64_t key, tow_hash_t hash,
                          uint32_t length)
 {
-    if (reading->buckets && reading->map.count == 2 * MAP_AT_ONCE) {
+    if (reading->map.count == reading->map_most) {
         reading->mapping = false;
         tow_map_clear(&reading->map);
         return;
@@ -127,8 +128,10 @@ static void use_buckets(tow_reading_t readings[2], uint64_t documents)
 void tow_readings_begin(tow_reading_t readings[2], uint64_t documents)
 {
     use_buckets(readings, documents);
-    for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++)
+    for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++) {
         readings[which].mapping = documents <= MAP_AT_ONCE;
+        readings[which].map_most = 2 * MAP_AT_ONCE;
+    }
     readings[TOW_SOURCE].first = true;
 }
 
@@ -170,9 +173,11 @@ static bool locate_mapped(tow_verify_pair_t *pair, tow_verify_unit_t *unit,
     return true;
 }
 
-/* Maps the selected documents, reports what differs among them, and adds them to the totals. */
+/* Maps the selected documents, about so many, reports what differs among them, and adds them to the
+ * totals. */
 static bool map_part(tow_verify_pair_t *pair, tow_verify_unit_t *unit, uint32_t bucket_count,
-                     const uint8_t *selected, tow_digest_t totals[2], tow_error_t *error)
+                     const uint8_t *selected, uint64_t documents, tow_digest_t totals[2],
+                     tow_error_t *error)
 {
     tow_reading_t readings[2];
     bool ok;
@@ -180,10 +185,15 @@ static bool map_part(tow_verify_pair_t *pair, tow_verify_unit_t *unit, uint32_t 
     tow_readings_prepare(pair, unit, readings);
     for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++) {
         readings[which].mapping = true;
+        readings[which].map_most = MAP_DOCUMENTS + 2 * documents;
         readings[which].bucket_count = bucket_count;
         readings[which].selected = selected;
     }
     ok = tow_readings_read(pair, readings, error) &&
+         ((readings[TOW_SOURCE].mapping && readings[TOW_DESTINATION].mapping) ||
+          tow_fail(error, TOW_ERROR_SERVER,
+                   "a range of %s has more than twice the documents that it had a moment before",
+                   unit->item->ns)) &&
          locate_mapped(pair, unit, readings, totals, error);
     tow_readings_free(readings);
     return ok;
@@ -223,7 +233,7 @@ static bool map_buckets(tow_verify_pair_t *pair, tow_verify_unit_t *unit,
             selected[next] = 1;
         }
         if (documents)
-            ok = map_part(pair, unit, count, selected, totals, error);
+            ok = map_part(pair, unit, count, selected, documents, totals, error);
         for (uint32_t i = start; i < next; i++)
             selected[i] = 0;
     }

@@ -132,6 +132,7 @@ typedef struct {
     uint32_t bucket_count;   /* a power of two; 0: none */
     const uint8_t *selected; /* one for each bucket; NULL: all are */
     bool mapping;
+    uint64_t map_most; /* entries; where there are more, `mapping` ends */
     /* Results, of selected documents only. */
     tow_digest_t digest;
     tow_digest_t *buckets;    /* NULL: none are kept, buckets only select */

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/link/reader.h"
 #include "engine/state/selection.h"
 #include "verify/internal.h"
 
@@ -17,6 +18,8 @@ enum {
     KEYS_AT_ONCE = 100,
     LOOKS_MOST = 6
 };
+/* Documents may have grown since; but not a hundred of them to 16 MB. */
+#define FETCH_MOST (UINT64_C(2) << 30)
 
 /* A document as it was last read. */
 typedef struct {
@@ -132,7 +135,8 @@ static bool fetch_side(tow_verify_side_t *side, void *data, tow_error_t *error)
     const tow_verify_item_t *item = fetch->unit->item;
     tow_read_t what = {.database = item->database,
                        .collection = item->name,
-                       .filter = fetch->filter};
+                       .filter = fetch->filter,
+                       .kept_most = FETCH_MOST};
     tow_visitor_t visitor = {reset_fetch, take_document, fetch};
 
     if (!tow_side_read(side, &what, &visitor, error))

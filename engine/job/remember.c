@@ -163,7 +163,9 @@ static bool read_stored(tow_job_t *job, tow_track_changes_t *list, uint64_t *see
                         tow_error_t *error)
 {
     tow_conn_t *conn = tow_conn_open(job->sides.destination, error);
-    tow_read_t what = {.database = tow_store_database(job->journal.store), .collection = collection_name};
+    tow_read_t what = {.database = tow_store_database(job->journal.store),
+                       .collection = collection_name,
+                       .kept_most = TOW_KEPT_BYTES_MOST};
     tow_reader_t *reader = conn ? tow_reader_open(conn, &what, error) : NULL;
     bool ok = reader != NULL, more = true;
     bson_t document;

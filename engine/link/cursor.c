@@ -4,10 +4,8 @@
 
 #include "engine/base/memory.h"
 #include "engine/link/internal.h"
+#include "engine/link/reader.h"
 #include "engine/link/reply.h"
-
-/* What a listing may hold: far more than 100,000 collections do, far less than a machine has. */
-enum { LISTING_BYTES_MOST = 512 << 20, EMPTY_BATCHES_MOST = 1000 };
 
 typedef struct batch batch_t;
 struct batch {
@@ -94,11 +92,12 @@ static bool take_reply(listing_t *listing, batch_t *batch, tow_error_t *error)
         return false;
     listing->empty = any ? 0 : listing->empty + 1;
     listing->bytes += batch->reply.len;
-    if (listing->bytes <= LISTING_BYTES_MOST && listing->empty <= EMPTY_BATCHES_MOST)
+    /* Far more than 100,000 collections need, far less than a machine has. */
+    if (listing->bytes <= TOW_KEPT_BYTES_MOST && listing->empty <= TOW_EMPTY_BATCHES_MOST)
         return true;
     return tow_fail(error, TOW_ERROR_SERVER,
                     "the %s: a listing of %s does not end, or is larger than %d MB",
-                    listing->conn->link->side, listing->database, LISTING_BYTES_MOST >> 20);
+                    listing->conn->link->side, listing->database, TOW_KEPT_BYTES_MOST >> 20);
 }
 
 /* Reads the whole cursor. A cursor is bound to its server, so a lost one is read again from its

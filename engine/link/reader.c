@@ -18,6 +18,8 @@ struct tow_reader {
     tow_batch_t batch;
     bool has_reply;
     uint32_t batch_bytes;
+    uint64_t kept, kept_most; /* bytes of the replies so far */
+    unsigned empty;           /* batches without a document, one after another */
     tow_optime_t time;
 };
 
@@ -132,19 +134,34 @@ static void take_time(tow_reader_t *reader, tow_optime_t time)
         reader->time = time;
 }
 
+static bool check_end(tow_reader_t *reader, bool any, tow_error_t *error)
+{
+    reader->empty = any ? 0 : reader->empty + 1;
+    if (reader->kept_most)
+        reader->kept += reader->batch_bytes;
+    return (reader->kept <= reader->kept_most && reader->empty <= TOW_EMPTY_BATCHES_MOST) ||
+           tow_fail(error, TOW_ERROR_SERVER,
+                    "what the %s answers does not end, or is larger than %llu MB",
+                    tow_link_side(tow_conn_link(reader->conn)),
+                    (unsigned long long)(reader->kept_most ? reader->kept_most
+                                                           : TOW_KEPT_BYTES_MOST) >> 20);
+}
+
 /* A collection that was dropped or renamed is gone at once, also for a read of majority, whose operationTime is
  * then earlier than that of the drop or rename. But $clusterTime is never earlier than what a server has done. */
 static bool take_reply(tow_reader_t *reader, tow_error_t *error)
 {
     const bson_t *reply = &reader->batch.reply;
     bson_iter_t first;
+    bool any;
 
     reader->batch_bytes = reply->len;
     if (!open_batch(&reader->batch, &reader->cursor))
         return fail_malformed(reader, "a reply has no cursor with a batch", error);
     first = reader->batch.iter;
-    take_time(reader, bson_iter_next(&first) ? tow_reply_time(reply) : tow_reply_newest_time(reply));
-    return true;
+    any = bson_iter_next(&first);
+    take_time(reader, any ? tow_reply_time(reply) : tow_reply_newest_time(reply));
+    return check_end(reader, any, error);
 }
 
 tow_reader_t *tow_reader_open(tow_conn_t *conn, const tow_read_t *what, tow_error_t *error)
@@ -158,6 +175,7 @@ tow_reader_t *tow_reader_open(tow_conn_t *conn, const tow_read_t *what, tow_erro
     reader->database = tow_strdup(what->database);
     reader->collection = tow_strdup(what->collection);
     reader->batch_documents = what->batch_documents;
+    reader->kept_most = what->kept_most;
     build_find(what, &command);
     ok = tow_conn_command(conn, what->database, &command, &send, &reader->batch.reply, error);
     bson_destroy(&command);

@@ -30,10 +30,15 @@ typedef struct {
     tow_optime_t after;           /* afterClusterTime; 0: none */
     int32_t batch_documents;      /* batchSize; 0: the server's choice (up to 16 MB a batch) */
     bool prefer_no_timeout;       /* noCursorTimeout */
+    uint64_t kept_most;           /* bytes of replies, where the caller keeps what it reads; 0: it does not */
 } tow_read_t;
 
+/* Servers say when a read ends. One that goes on for so many bytes that are kept, or so many batches
+ * without a document in a row, is taken to have no end. */
+enum { TOW_KEPT_BYTES_MOST = 512 << 20, TOW_EMPTY_BATCHES_MOST = 1000 };
+
 /* Sends the find. NamespaceNotFound reads as empty. Without bounds a document that is deleted and
- * inserted again meanwhile may come twice. A killed cursor or lost connection is an error of class
+ * inserted again meanwhile may come twice. TOW_ERROR_SERVER: it does not end. A killed cursor or lost connection is an error of class
  * RECONNECT (read the range again). */
 tow_reader_t *tow_reader_open(tow_conn_t *conn, const tow_read_t *what, tow_error_t *error);
 /* Next document, borrowed until the next call of tow_reader_next_batch or close; iterates within the

@@ -37,7 +37,9 @@ static bool take_entry(tow_shard_keys_t *keys, const bson_t *entry)
 
 static bool read_entries(tow_conn_t *conn, tow_shard_keys_t *out, tow_error_t *error)
 {
-    tow_read_t what = {.database = "config", .collection = "collections"};
+    tow_read_t what = {.database = "config",
+                       .collection = "collections",
+                       .kept_most = TOW_KEPT_BYTES_MOST};
     tow_reader_t *reader = tow_reader_open(conn, &what, error);
     bool ok = reader != NULL, more = true;
     bson_t entry;

@@ -3,11 +3,14 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 #include <mongoc/mongoc.h>
 
 #include "double.h"
+#include "engine/base/memory.h"
 #include "engine/link/reader.h"
 
 /* An answer's operationTime may be earlier than the newest that its server has done. */
@@ -82,12 +85,95 @@ static void no_collection_is_of_the_newest_time(void **state)
     assert_int_equal(read_time(-1), CLUSTER);
 }
 
+/* What a server that knows no end answers: `bytes` in one document each time; 0: none. */
+typedef struct {
+    size_t bytes;
+    unsigned asked;
+} endless_t;
+
+static bool go_on(void *data, const char *database, const bson_t *command, bson_t *reply,
+                  bson_error_t *error)
+{
+    endless_t *endless = data;
+    bson_t cursor, list, document;
+
+    endless->asked++;
+    bson_append_document_begin(reply, "cursor", -1, &cursor);
+    bson_append_int64(&cursor, "id", -1, 77);
+    bson_append_utf8(&cursor, "ns", -1, "d.c", -1);
+    bson_append_array_begin(&cursor, bson_has_field(command, "find") ? "firstBatch" : "nextBatch", -1,
+                            &list);
+    if (endless->bytes) {
+        uint8_t *pad = tow_alloc(endless->bytes);
+
+        bson_append_document_begin(&list, "0", -1, &document);
+        bson_append_binary(&document, "_id", -1, BSON_SUBTYPE_BINARY, pad, (uint32_t)endless->bytes);
+        bson_append_document_end(&list, &document);
+        free(pad);
+    }
+    bson_append_array_end(&cursor, &list);
+    bson_append_document_end(reply, &cursor);
+    bson_append_double(reply, "ok", -1, 1);
+    return true;
+}
+
+/* The number of batches that were read; an error ends a read that has no end. */
+static unsigned read_endless(size_t bytes, uint64_t kept_most, unsigned batches_most, bool *out_ended)
+{
+    double_server_t *server = double_new("source", false);
+    tow_read_t what = {.database = "d", .collection = "c", .kept_most = kept_most};
+    endless_t endless = {.bytes = bytes};
+    bool more = true, ok = true;
+    unsigned batches = 1;
+    tow_reader_t *reader;
+    tow_error_t error;
+    tow_conn_t *conn;
+
+    double_hook(server, go_on, &endless);
+    conn = tow_conn_open(double_link(server), &error);
+    reader = tow_reader_open(conn, &what, &error);
+    assert_non_null(reader);
+    for (; ok && more && batches < batches_most; batches++)
+        ok = tow_reader_next_batch(reader, &more, &error);
+    *out_ended = !ok;
+    if (!ok) {
+        assert_int_equal(error.code, TOW_ERROR_SERVER);
+        assert_int_equal(error.retry, TOW_RETRY_NEVER);
+        assert_non_null(strstr(error.message, "does not end"));
+    }
+    tow_reader_close(reader);
+    tow_conn_close(conn);
+    double_free(server);
+    return batches;
+}
+
+static void what_is_kept_has_an_end(void **state)
+{
+    bool ended;
+
+    assert_in_range(read_endless(1 << 20, 8 << 20, 100, &ended), 8, 9);
+    assert_true(ended);
+    assert_int_equal(read_endless(1 << 20, 0, 100, &ended), 100); /* a large collection */
+    assert_false(ended);
+}
+
+static void empty_batches_have_an_end(void **state)
+{
+    bool ended;
+
+    assert_in_range(read_endless(0, 0, 2 * TOW_EMPTY_BATCHES_MOST, &ended), TOW_EMPTY_BATCHES_MOST,
+                    TOW_EMPTY_BATCHES_MOST + 2);
+    assert_true(ended);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(documents_are_of_the_operation_time),
         cmocka_unit_test(nothing_is_of_the_newest_time),
         cmocka_unit_test(no_collection_is_of_the_newest_time),
+        cmocka_unit_test(what_is_kept_has_an_end),
+        cmocka_unit_test(empty_batches_have_an_end),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
