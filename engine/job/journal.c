@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "engine/job/internal.h"
+#include "engine/link/reply.h"
 
 void tow_journal_init(tow_journal_t *journal)
 {
@@ -109,61 +110,51 @@ bool tow_journal_set_attempt(tow_journal_t *journal, const tow_attempt_t *attemp
 
 static void take_attempt(const bson_iter_t *field, tow_attempt_t *out)
 {
+    const char *reason;
     bson_iter_t iter;
+    bson_t attempt;
+    int64_t late;
 
-    if (!BSON_ITER_HOLDS_DOCUMENT(field) || !bson_iter_recurse(field, &iter))
+    if (!tow_iter_document(field, &attempt))
         return;
-    while (bson_iter_next(&iter))
-        if (!strcmp(bson_iter_key(&iter), "confirmed") && BSON_ITER_HOLDS_DATE_TIME(&iter))
-            out->confirmed_ms = bson_iter_date_time(&iter);
-        else if (!strcmp(bson_iter_key(&iter), "calledOff") && BSON_ITER_HOLDS_DATE_TIME(&iter))
-            out->called_off_ms = bson_iter_date_time(&iter);
-        else if (!strcmp(bson_iter_key(&iter), "lateWrites") && BSON_ITER_HOLDS_INT64(&iter))
-            out->late_writes = (uint64_t)bson_iter_int64(&iter);
-        else if (!strcmp(bson_iter_key(&iter), "reason") && BSON_ITER_HOLDS_UTF8(&iter))
-            snprintf(out->reason, sizeof out->reason, "%s", bson_iter_utf8(&iter, NULL));
+    if (bson_iter_init_find(&iter, &attempt, "confirmed"))
+        tow_iter_wall_ms(&iter, &out->confirmed_ms);
+    if (bson_iter_init_find(&iter, &attempt, "calledOff"))
+        tow_iter_wall_ms(&iter, &out->called_off_ms);
+    if (bson_iter_init_find(&iter, &attempt, "lateWrites") && tow_iter_count(&iter, INT64_MAX, &late))
+        out->late_writes = (uint64_t)late;
+    if (tow_field_text(&attempt, "reason", &reason))
+        snprintf(out->reason, sizeof out->reason, "%s", reason);
 }
 
-/* A Timestamp; 0 when it is none. */
-static tow_optime_t time_of(const bson_iter_t *iter)
+static void take_field(const bson_iter_t *field, tow_remembered_t *out)
 {
-    uint32_t seconds = 0, increment = 0;
+    const char *name = bson_iter_key(field), *text;
+    int64_t number;
 
-    if (BSON_ITER_HOLDS_TIMESTAMP(iter))
-        bson_iter_timestamp(iter, &seconds, &increment);
-    return TOW_OPTIME(seconds, increment);
-}
-
-static void take_fields(const bson_t *document, tow_remembered_t *out)
-{
-    bson_iter_t iter;
-
-    *out = (tow_remembered_t){0};
-    if (!bson_iter_init(&iter, document))
-        return;
-    while (bson_iter_next(&iter)) {
-        const char *name = bson_iter_key(&iter);
-
-        for (int flag = 0; flag < TOW_FLAGS; flag++)
-            if (!strcmp(name, flag_names[flag]))
-                out->flags[flag] = bson_iter_as_bool(&iter);
-        if (!strcmp(name, "series") && BSON_ITER_HOLDS_UTF8(&iter))
-            snprintf(out->series, sizeof out->series, "%s", bson_iter_utf8(&iter, NULL));
-        else if (!strcmp(name, "restarts"))
-            out->restarts = (uint32_t)bson_iter_as_int64(&iter) + 1;
-        else if (!strcmp(name, "lastAttempt"))
-            take_attempt(&iter, &out->attempt);
-        else if (!strcmp(name, "startTime"))
-            out->start = time_of(&iter);
-    }
+    for (int flag = 0; flag < TOW_FLAGS; flag++)
+        if (!strcmp(name, flag_names[flag]))
+            out->flags[flag] = bson_iter_as_bool(field);
+    if (!strcmp(name, "series") && tow_iter_text(field, &text))
+        snprintf(out->series, sizeof out->series, "%s", text);
+    else if (!strcmp(name, "restarts") && tow_iter_count(field, INT32_MAX - 1, &number))
+        out->restarts = (uint32_t)number + 1;
+    else if (!strcmp(name, "lastAttempt"))
+        take_attempt(field, &out->attempt);
+    else if (!strcmp(name, "startTime"))
+        tow_iter_time(field, &out->start);
 }
 
 bool tow_job_remember(tow_job_t *job, tow_remembered_t *out, tow_error_t *error)
 {
     bson_t document, fields = BSON_INITIALIZER;
+    bson_iter_t iter;
     bool ok = tow_store_get(job->journal.store, &document, error);
 
-    take_fields(&document, out);
+    *out = (tow_remembered_t){0};
+    if (bson_iter_init(&iter, &document))
+        while (bson_iter_next(&iter))
+            take_field(&iter, out);
     ok = ok && tow_job_restore_window(job, &document, error);
     bson_destroy(&document);
     if (ok && !out->series[0]) {
