@@ -202,7 +202,7 @@ static void *run(void *data)
         lane->absorbed += lane->taken.count;
         pthread_cond_broadcast(&lane->less);
         pthread_mutex_unlock(&lane->lock);
-        if (lane->conflicts)
+        if (lane->conflicts && !tow_replay_holding(replay)) /* else they keep, and untangling wakes all lanes */
             tow_lane_untangle(lane);
         if (lane->apart)
             tow_lane_copy_again(lane);
