@@ -244,6 +244,7 @@ static bool call(sim_server_t *server, const char *database, const bson_t *comma
     bson_init(reply);
     *error = (bson_error_t){0};
     total++;
+    sim_progress();
     if (on_send)
         on_send(sim_process(), ++sent[sim_process()]);
     message = make(server, database, command, lsid);

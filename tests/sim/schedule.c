@@ -13,7 +13,13 @@
 
 #include "../unit/random.h"
 
-enum { FIBERS = 512, TIMERS = 4096, PROCESSES = 64, STACK_BYTES = 512 << 10 };
+enum {
+    FIBERS = 512,
+    TIMERS = 4096,
+    PROCESSES = 64,
+    STACK_BYTES = 512 << 10,
+    BUSY_MOST = 10000 /* steps without a message: about 25 ms of nothing but work */
+};
 
 typedef enum { FREE, READY, WAITING } state_t;
 
@@ -42,7 +48,7 @@ static fiber_t fibers[FIBERS];
 static uint32_t used, numbers;
 static event_t events[TIMERS];
 static uint32_t event_count;
-static uint64_t event_order, steps;
+static uint64_t event_order, steps, progressed_at;
 static int64_t now_us, frozen_us[PROCESSES];
 static uint64_t streams[SIM_STREAMS];
 static fiber_t *current;
@@ -101,6 +107,11 @@ int64_t sim_now_us(void)
 uint64_t sim_steps(void)
 {
     return steps;
+}
+
+void sim_progress(void)
+{
+    progressed_at = steps;
 }
 
 int sim_process(void)
@@ -293,6 +304,8 @@ void sim_run(uint64_t steps_most, int64_t seconds_most)
         }
         if (++steps > steps_most)
             sim_fail("the job does not end: %llu steps", (unsigned long long)steps);
+        if (steps - progressed_at > BUSY_MOST)
+            sim_fail("no message for %d steps: some loop keeps itself busy", BUSY_MOST);
         if (now_us / 1000000 > seconds_most)
             sim_fail("the job does not end: %lld s", (long long)(now_us / 1000000));
         now_us += 1 + sim_below(SIM_SCHEDULE, 4);
