@@ -1,5 +1,6 @@
 /* content.c: the checks of what is to be copied, and of what is in its way. */
 #include <string.h>
+#include <strings.h>
 
 #include "engine/check/checks.h"
 
@@ -203,6 +204,45 @@ static bool find_conflicts(tow_check_run_t *run, const tow_catalog_t *there, nam
     return true;
 }
 
+static bool differs_by_case(const tow_check_run_t *run, const char *database)
+{
+    for (size_t i = 0; i < run->out->survey.count; i++) {
+        const char *ours = run->out->survey.items[i].info->database;
+
+        if (!strcasecmp(ours, database) && strcmp(ours, database) != 0)
+            return true;
+    }
+    return false;
+}
+
+/* Databases of the destination that the job has no business with, though servers refuse one of the
+ * source's beside them. */
+static void find_other_case(const tow_check_run_t *run, const tow_catalog_t *there, names_t *out)
+{
+    const char *last = "";
+
+    for (size_t i = 0; i < there->count; i++) {
+        const tow_collection_info_t *info = &there->items[i];
+
+        if (!strcmp(info->database, last) ||
+            tow_filter_takes(run->sides->filter, info->database, info->name))
+            continue;
+        last = info->database;
+        if (differs_by_case(run, last))
+            add_name(out, last);
+    }
+}
+
+static void fail_other_case(tow_check_run_t *run, const names_t *names)
+{
+    tow_find_failure(
+        run->findings, "destination_empty", TOW_ERROR_CONFLICT,
+        tow_format("drop %s, or exclude the source's with --exclude",
+                   names->count == 1 ? "it" : "them"),
+        "servers refuse databases whose names differ by case only, and the destination has %s",
+        names->text);
+}
+
 /* Another job's state is neither dropped nor written over, whatever was asked for. */
 static void fail_states(tow_check_run_t *run, const names_t *states)
 {
@@ -218,7 +258,7 @@ void tow_check_conflicts(tow_check_run_t *run)
 {
     tow_catalog_t there;
     tow_error_t error;
-    names_t names = {0}, states = {0};
+    names_t names = {0}, states = {0}, other_case = {0};
     const char *one, *it;
     bool known;
 
@@ -237,10 +277,13 @@ void tow_check_conflicts(tow_check_run_t *run)
         return;
     }
     run->out->in_the_way = there;
+    find_other_case(run, &there, &other_case);
     one = names.count == 1 ? "" : "s";
     it = names.count == 1 ? "it" : "them";
     if (states.count)
         fail_states(run, &states);
+    else if (other_case.count)
+        fail_other_case(run, &other_case);
     else if (!names.count)
         tow_find_pass(run->findings, "destination_empty", "nothing is in the way");
     else if (run->config->clear_destination)

@@ -282,6 +282,11 @@ def namespaces(scenario, pair):
         report = look(scenario, *pair.uris(), "--include", "shop", "--clear-destination")
         entry = expect(scenario, report, "destination_empty", "warning", "shop.orders")
         scenario.expect("mine.c" not in entry["facts"] and report["exitStatus"] == 0, str(entry))
+    with scenario.case("a database that differs by case only from one of the source's"):
+        destination.client["SHOP"]["c"].insert_one({"_id": 1})
+        report = look(scenario, *pair.uris(), "--include", "shop", "--clear-destination")
+        expect_failure(scenario, report, "destination_empty", "conflict", "has SHOP", "--exclude")
+        destination.client.drop_database("SHOP")
     with scenario.case("a plan of what cannot run is no command"), \
             untouched(scenario, source, destination):
         done = towline("plan", "--source", source.uri, "--destination", destination.uri)
