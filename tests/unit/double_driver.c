@@ -103,6 +103,27 @@ mongoc_server_description_t *__wrap_mongoc_client_select_server(mongoc_client_t 
     return NULL;
 }
 
+/* One of no pool is the server, too. */
+mongoc_client_t *__wrap_mongoc_client_new_from_uri_with_error(const mongoc_uri_t *uri,
+                                                              bson_error_t *error);
+bool __wrap_mongoc_client_set_error_api(mongoc_client_t *client, int32_t version);
+void __wrap_mongoc_client_destroy(mongoc_client_t *client);
+
+mongoc_client_t *__wrap_mongoc_client_new_from_uri_with_error(const mongoc_uri_t *uri,
+                                                              bson_error_t *error)
+{
+    return (mongoc_client_t *)uri;
+}
+
+bool __wrap_mongoc_client_set_error_api(mongoc_client_t *client, int32_t version)
+{
+    return true;
+}
+
+void __wrap_mongoc_client_destroy(mongoc_client_t *client)
+{
+}
+
 mongoc_client_session_t *__wrap_mongoc_client_start_session(mongoc_client_t *client,
                                                             const mongoc_session_opt_t *options,
                                                             bson_error_t *error)
