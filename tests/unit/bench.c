@@ -7,9 +7,11 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
+#include "engine/base/clock.h"
 #include "oplog/record.h"
 
 /* What the layers beside do ------------------------------------------------------------------------*/
@@ -32,14 +34,32 @@ static bool copy_again(void *data, const char *database, const char *name, bool 
     return true;
 }
 
+static void add_name(char *list, size_t size, const char *name)
+{
+    size_t length = strlen(list);
+
+    snprintf(list + length, size - length, "%s ", name);
+}
+
 static bool forget(void *data, const char *ns, tow_error_t *error)
 {
+    bench_t *bench = data;
+
+    add_name(bench->forgotten, sizeof bench->forgotten, ns);
     return true;
 }
 
 static bool hold(void *data, const char *database, const char *name, tow_error_t *error)
 {
+    bench_t *bench = data;
+
+    add_name(bench->held, sizeof bench->held, name ? name : "*");
     return true;
+}
+
+static void touched(void *data, const char *database, const char *collection, tow_value_t id)
+{
+    atomic_fetch_add(&((bench_t *)data)->touched, 1);
 }
 
 static void release(void *data, const char *database, const char *name, bool again)
@@ -81,10 +101,12 @@ void bench_start_replay(bench_t *bench, tow_optime_t horizon)
         .filter = bench->filter,
         .ledger = bench->ledger,
         .stop = bench->stop,
-        .lanes = 3,
+        .lanes = bench->lanes,
         .dirty_bytes = 1 << 20,
-        .retry_window_ms = 5000,
         .refusals_most = 8,
+        .retry_window_ms = bench->retry_window_ms,
+        .touched = touched,
+        .track_data = bench,
         .ddl = {.data = bench, .copying = is_copying, .create = create, .placeholder = placeholder, .copy_again = copy_again,
                 .alike = alike, .hold = hold, .release = release, .forget = forget, .save_ddl = save_ddl}};
     tow_error_t error;
@@ -127,6 +149,8 @@ bench_t *bench_begin(uint64_t seed)
 
     bson_init(&bench->ddl_token);
     bench->random = seed;
+    bench->lanes = 3;
+    bench->retry_window_ms = 5000;
     bench->stop = tow_stop_new();
     bench->source = double_new("source", true);
     bench->destination = double_new("destination", false);
@@ -136,6 +160,52 @@ bench_t *bench_begin(uint64_t seed)
     bench->filter = tow_filter_new();
     bench_start_ledger(bench, 0);
     return bench;
+}
+
+bench_t *bench_filled(void)
+{
+    bench_t *bench = bench_begin(1);
+
+    for (int32_t id = 0; id < 6; id++) {
+        bson_t *document;
+
+        bench_put(bench, "insert", id, id, 0);
+        document = double_get(bench->source, NS, value_of(&id), 0);
+        double_put(bench->destination, NS, document);
+        bson_destroy(document);
+    }
+    bench->delivered = bench->told;
+    bench->unique = 100;
+    tow_link_note_time(double_link(bench->source), double_now(bench->source));
+    tow_namespaces_set_ranges(bench->table, bench->collection, NULL, 0);
+    double_unique(bench->destination, "u");
+    return bench;
+}
+
+bench_t *bench_in_sync(void)
+{
+    bench_t *bench = bench_filled();
+
+    bench_start_replay(bench, 0);
+    return bench;
+}
+
+tow_replay_progress_t bench_progress(bench_t *bench)
+{
+    tow_replay_progress_t progress;
+
+    tow_replay_progress(bench->replay, &progress);
+    return progress;
+}
+
+void bench_await(atomic_uint *counter, uint32_t count)
+{
+    int64_t until_ms = tow_now_ms() + BENCH_WAIT_MS;
+
+    while (atomic_load(counter) < count && tow_now_ms() < until_ms)
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    if (atomic_load(counter) < count)
+        fail_msg("%u instead of %u", atomic_load(counter), count);
 }
 
 void bench_end_replay(bench_t *bench)
@@ -209,7 +279,7 @@ void bench_swap(bench_t *bench, int32_t one, int32_t two)
 }
 
 /* A KeyString: the time, that it is an event's, and which of those of one time. */
-void bench_append_token(bson_t *event, const told_t *told)
+void bench_append_token(const bench_t *bench, bson_t *event, const told_t *told)
 {
     char text[80];
     bson_t token;
@@ -217,16 +287,19 @@ void bench_append_token(bson_t *event, const told_t *told)
     snprintf(text, sizeof text, "82%08X%08X2B042C0100296E5A1004%08X04",
              1500000000 + (uint32_t)(told->time >> 32), (uint32_t)told->time, (uint32_t)told->id);
     bson_append_document_begin(event, "_id", -1, &token);
-    bson_append_utf8(&token, "_data", -1, text, -1);
+    if (bench->opaque)
+        bson_append_int64(&token, "_data", -1, told->id);
+    else
+        bson_append_utf8(&token, "_data", -1, text, -1);
     bson_append_document_end(event, &token);
 }
 
 static bool is_ddl(const told_t *told)
 {
-    return !strcmp(told->operation, "drop") || !strcmp(told->operation, "rename");
+    return !strncmp(told->operation, "drop", 4) || !strcmp(told->operation, "rename");
 }
 
-static void append_event(bson_t *batch, uint32_t number, const told_t *told)
+static void append_event(const bench_t *bench, bson_t *batch, uint32_t number, const told_t *told)
 {
     char room[16];
     const char *key;
@@ -234,13 +307,14 @@ static void append_event(bson_t *batch, uint32_t number, const told_t *told)
 
     bson_uint32_to_string(number, &key, room, sizeof room);
     bson_append_document_begin(batch, key, -1, &event);
-    bench_append_token(&event, told);
+    bench_append_token(bench, &event, told);
     bson_append_utf8(&event, "operationType", -1, told->operation, -1);
     bson_append_timestamp(&event, "clusterTime", -1, (uint32_t)(told->time >> 32),
                           (uint32_t)told->time);
     bson_append_document_begin(&event, "ns", -1, &child);
     bson_append_utf8(&child, "db", -1, "d", -1);
-    bson_append_utf8(&child, "coll", -1, told->collection, -1);
+    if (told->collection[0])
+        bson_append_utf8(&child, "coll", -1, told->collection, -1);
     bson_append_document_end(&event, &child);
     if (told->to[0]) {
         bson_append_document_begin(&event, "to", -1, &child);
@@ -259,7 +333,7 @@ static void append_event(bson_t *batch, uint32_t number, const told_t *told)
 }
 
 /* Whole events, as the tail hands them on in direct mode. */
-static void fill_direct(tow_block_t *block, const told_t *told, uint32_t count)
+static void fill_direct(const bench_t *bench, tow_block_t *block, const told_t *told, uint32_t count)
 {
     bson_t cursor, batch;
 
@@ -268,14 +342,14 @@ static void fill_direct(tow_block_t *block, const told_t *told, uint32_t count)
     bson_append_document_begin(&block->reply, "cursor", -1, &cursor);
     bson_append_array_begin(&cursor, "nextBatch", -1, &batch);
     for (uint32_t i = 0; i < count; i++)
-        append_event(&batch, i, &told[i]);
+        append_event(bench, &batch, i, &told[i]);
     bson_append_array_end(&cursor, &batch);
     bson_append_document_end(&block->reply, &cursor);
     block->payload_bytes = block->reply.len;
 }
 
 /* Keys alone, as in refetch mode. */
-static void fill_keys(tow_block_t *block, const told_t *told, uint32_t count)
+static void fill_keys(const bench_t *bench, tow_block_t *block, const told_t *told, uint32_t count)
 {
     bson_t *before = token_of(0);
 
@@ -291,7 +365,7 @@ static void fill_keys(tow_block_t *block, const told_t *told, uint32_t count)
         bson_iter_t iter;
 
         if (is_ddl(&told[i])) {
-            append_event(&batch, 0, &told[i]);
+            append_event(bench, &batch, 0, &told[i]);
             bson_iter_init(&iter, &batch);
             bson_iter_next(&iter);
             record.kind = TOW_RECORD_EVENT;
@@ -321,7 +395,7 @@ void bench_deliver(bench_t *bench, bool direct)
     token = token_of(block->time);
     bson_copy_to(token, &block->token);
     bson_destroy(token);
-    (direct ? fill_direct : fill_keys)(block, told, count);
+    (direct ? fill_direct : fill_keys)(bench, block, told, count);
     bench->delivered = bench->told;
     tow_link_note_event(double_link(bench->source), block->time, false);
     tow_ledger_append(bench->ledger, block);

@@ -35,12 +35,22 @@ typedef struct {
     atomic_uint copied_again;
     bson_t ddl_token; /* as the replay saved it last */
     tow_optime_t ddl_time;
-    uint32_t ddl_saved, placeholders;
+    atomic_uint ddl_saved, placeholders;
+    uint32_t lanes;
+    bool opaque;              /* tokens of events tell no time: {_data: the event's id} */
+    int64_t retry_window_ms;
+    atomic_uint touched;                  /* keys that the comparison was told of */
+    char forgotten[64], held[64];         /* names of collections, each with a space behind it */
     atomic_uint alike;  /* how often it was asked for */
     uint32_t drops_at;  /* the time it drops the destination's unique index; 0: it does not */
 } bench_t;
 
 bench_t *bench_begin(uint64_t seed); /* without a replay: bench_start_replay */
+bench_t *bench_filled(void);         /* the same, with documents 0 … 5 on both sides */
+bench_t *bench_in_sync(void);        /* the same, and with a replay */
+tow_replay_progress_t bench_progress(bench_t *bench);
+/* Waits until a number is reached; fails when it is not. */
+void bench_await(atomic_uint *counter, uint32_t count);
 void bench_end(bench_t *bench);
 void bench_start_ledger(bench_t *bench, tow_optime_t time);
 /* As a process that goes on where the one before saved its last DDL event. */
@@ -49,7 +59,7 @@ void bench_start_replay(bench_t *bench, tow_optime_t horizon);
 void bench_restart(bench_t *bench);
 tow_namespace_t *bench_add_collection(bench_t *bench, const char *name);
 /* The _id of an event. */
-void bench_append_token(bson_t *event, const told_t *told);
+void bench_append_token(const bench_t *bench, bson_t *event, const told_t *told);
 void bench_end_replay(bench_t *bench); /* and its ledger */
 
 static inline tow_value_t value_of(const int32_t *id)

@@ -87,6 +87,19 @@ void double_lose_answer(double_server_t *server, const char *name)
     pthread_mutex_unlock(&double_lock);
 }
 
+void double_hold(double_server_t *server, const char *name, uint32_t passed)
+{
+    pthread_mutex_lock(&double_lock);
+    snprintf(server->hold, sizeof server->hold, "%s", name);
+    server->pass = passed;
+    pthread_mutex_unlock(&double_lock);
+}
+
+atomic_uint *double_held(double_server_t *server)
+{
+    return &server->held.is;
+}
+
 /* Versions --------------------------------------------------------------------------------------*/
 
 tow_value_t double_id_of(const bson_t *document)
@@ -443,13 +456,15 @@ void double_get_more(double_server_t *server, const bson_t *command, bson_t *rep
 void double_list_collections(double_server_t *server, const char *database, const bson_t *command,
                              bson_t *reply)
 {
-    bson_t child, batch, entry, options = BSON_INITIALIZER, ids;
+    bson_t child, batch, entry, info, options = BSON_INITIALIZER, ids;
     bson_iter_t iter, name;
+    uint8_t uuid[16] = {0}; /* its name */
     char ns[64];
 
     bson_iter_init(&iter, command);
     bson_iter_find_descendant(&iter, "filter.name", &name);
     snprintf(ns, sizeof ns, "%s.%s", database, bson_iter_utf8(&name, NULL));
+    memcpy(uuid, ns, strnlen(ns, sizeof uuid));
     bson_append_document_begin(reply, "cursor", -1, &child);
     bson_append_array_begin(&child, "firstBatch", -1, &batch);
     if (match(server, ns, command, NULL, server->now, &ids)) {
@@ -457,7 +472,9 @@ void double_list_collections(double_server_t *server, const char *database, cons
         bson_append_utf8(&entry, "name", -1, ns + strlen(database) + 1, -1);
         bson_append_utf8(&entry, "type", -1, "collection", -1);
         bson_append_document(&entry, "options", -1, &options);
-        bson_append_document(&entry, "info", -1, &options);
+        bson_append_document_begin(&entry, "info", -1, &info);
+        bson_append_binary(&info, "uuid", -1, BSON_SUBTYPE_UUID, uuid, sizeof uuid);
+        bson_append_document_end(&entry, &info);
         bson_append_document_end(&batch, &entry);
     }
     bson_append_array_end(&child, &batch);

@@ -9,6 +9,8 @@
 #ifndef TOW_UNIT_DOUBLE_H
 #define TOW_UNIT_DOUBLE_H
 
+#include <stdatomic.h>
+
 #include "engine/link/link.h"
 #include "engine/state/key.h"
 
@@ -43,5 +45,10 @@ typedef bool (*double_hook_t)(void *data, const char *database, const bson_t *co
 void double_hook(double_server_t *server, double_hook_t hook, void *data);
 /* The next write of this name is done, and its answer is lost. */
 void double_lose_answer(double_server_t *server, const char *name);
+/* After `passed` writes of this name the next one is on its way until double_arrive: whoever sent it sees a lost
+ * connection. double_held: whether it was sent. */
+void double_hold(double_server_t *server, const char *name, uint32_t passed);
+atomic_uint *double_held(double_server_t *server);
+void double_arrive(double_server_t *server);
 
 #endif

@@ -103,27 +103,6 @@ mongoc_server_description_t *__wrap_mongoc_client_select_server(mongoc_client_t 
     return NULL;
 }
 
-/* One of no pool is the server, too. */
-mongoc_client_t *__wrap_mongoc_client_new_from_uri_with_error(const mongoc_uri_t *uri,
-                                                              bson_error_t *error);
-bool __wrap_mongoc_client_set_error_api(mongoc_client_t *client, int32_t version);
-void __wrap_mongoc_client_destroy(mongoc_client_t *client);
-
-mongoc_client_t *__wrap_mongoc_client_new_from_uri_with_error(const mongoc_uri_t *uri,
-                                                              bson_error_t *error)
-{
-    return (mongoc_client_t *)uri;
-}
-
-bool __wrap_mongoc_client_set_error_api(mongoc_client_t *client, int32_t version)
-{
-    return true;
-}
-
-void __wrap_mongoc_client_destroy(mongoc_client_t *client)
-{
-}
-
 mongoc_client_session_t *__wrap_mongoc_client_start_session(mongoc_client_t *client,
                                                             const mongoc_session_opt_t *options,
                                                             bson_error_t *error)
@@ -184,10 +163,10 @@ static bool execute(double_server_t *server, const char *database, const bson_t 
         double_append_time(reply, server->now);
     else if (!strcmp(name, "insert") || !strcmp(name, "update") || !strcmp(name, "delete"))
         double_write(server, database, command, reply);
-    else if (!strcmp(name, "listIndexes"))
-        return fail_command(reply, error, 26, "ns does not exist"); /* it has none */
     else if (!strcmp(name, "drop"))
         double_drop(server, database, bson_iter_utf8(&iter, NULL), reply);
+    else if (!strcmp(name, "renameCollection"))
+        double_rename(server, command, reply);
     else
         return fail_command(reply, error, 59, "no such command");
     return true;
@@ -222,6 +201,41 @@ static int64_t int64_of(const bson_t *document, const char *field)
     return bson_iter_init_find(&iter, document, field) ? bson_iter_as_int64(&iter) : 0;
 }
 
+static void break_off(bson_t *reply, bson_error_t *error)
+{
+    bson_reinit(reply);
+    bson_set_error(error, MONGOC_ERROR_STREAM, MONGOC_ERROR_STREAM_SOCKET, "socket closed");
+}
+
+/* Whether the write stays on its way. */
+static bool is_held(double_server_t *server, session_t *session, const char *database,
+                    const bson_t *command)
+{
+    if (!server->hold[0] || !bson_has_field(command, server->hold) || server->pass-- > 0)
+        return false;
+    server->hold[0] = '\0';
+    bson_copy_to(command, &server->held.command);
+    snprintf(server->held.database, sizeof server->held.database, "%s", database);
+    server->held.session = session;
+    atomic_store(&server->held.is, 1);
+    return true;
+}
+
+void double_arrive(double_server_t *server)
+{
+    bson_t reply = BSON_INITIALIZER;
+    bson_error_t ignored;
+
+    pthread_mutex_lock(&double_lock);
+    if (!atomic_exchange(&server->held.is, 0))
+        abort(); /* the test waited for it */
+    execute_once(server, server->held.session, int64_of(&server->held.command, "txnNumber"),
+                 server->held.database, &server->held.command, &reply, &ignored);
+    pthread_mutex_unlock(&double_lock);
+    bson_destroy(&server->held.command);
+    bson_destroy(&reply);
+}
+
 bool __wrap_mongoc_client_command_with_opts(mongoc_client_t *client, const char *database,
                                             const bson_t *command, const mongoc_read_prefs_t *prefs,
                                             const bson_t *opts, bson_t *reply, bson_error_t *error)
@@ -242,13 +256,17 @@ bool __wrap_mongoc_client_command_with_opts(mongoc_client_t *client, const char 
     if (hook && hook(hook_data, database, command, reply, error))
         return !error->code;
     pthread_mutex_lock(&double_lock);
+    if (is_held(server, session, database, command)) {
+        break_off(reply, error);
+        pthread_mutex_unlock(&double_lock);
+        return false;
+    }
     ok = execute_once(server, session, int64_of(command, "txnNumber"), database, command, reply,
                       error);
     bson_iter_init(&iter, command);
     if (bson_iter_next(&iter) && !strcmp(server->lose, bson_iter_key(&iter))) {
         server->lose[0] = '\0';
-        bson_reinit(reply);
-        bson_set_error(error, MONGOC_ERROR_STREAM, MONGOC_ERROR_STREAM_SOCKET, "socket closed");
+        break_off(reply, error);
         ok = false;
     }
     pthread_mutex_unlock(&double_lock);

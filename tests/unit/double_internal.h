@@ -39,6 +39,14 @@ struct double_server {
     double_hook_t hook;
     void *hook_data;
     char lose[16];
+    char hold[16]; /* the write that is held, once it comes */
+    uint32_t pass; /* of that name before it */
+    struct {
+        atomic_uint is;
+        bson_t command;
+        char database[64];
+        void *session;
+    } held;
 };
 
 extern pthread_mutex_t double_lock;
@@ -60,5 +68,6 @@ void double_list_indexes(double_server_t *server, bson_t *reply);
 void double_write(double_server_t *server, const char *database, const bson_t *command,
                   bson_t *reply);
 void double_drop(double_server_t *server, const char *database, const char *name, bson_t *reply);
+void double_rename(double_server_t *server, const bson_t *command, bson_t *reply);
 
 #endif

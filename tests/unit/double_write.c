@@ -164,3 +164,23 @@ void double_drop(double_server_t *server, const char *database, const char *name
             double_add(server, ns, double_id_of(&server->versions[i].id), NULL);
     double_append_time(reply, server->now);
 }
+
+void double_rename(double_server_t *server, const bson_t *command, bson_t *reply)
+{
+    bson_iter_t from, to;
+
+    bson_iter_init_find(&from, command, "renameCollection");
+    bson_iter_init_find(&to, command, "to");
+    for (uint32_t i = 0, count = server->count; i < count; i++) {
+        bson_t *document = NULL;
+
+        if (!double_is_of(&server->versions[i], bson_iter_utf8(&from, NULL), server->now) ||
+            !server->versions[i].document)
+            continue;
+        document = bson_copy(server->versions[i].document);
+        double_add(server, bson_iter_utf8(&from, NULL), double_id_of(document), NULL);
+        double_add(server, bson_iter_utf8(&to, NULL), double_id_of(document), document);
+        bson_destroy(document);
+    }
+    double_append_time(reply, server->now);
+}

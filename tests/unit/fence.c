@@ -242,7 +242,7 @@ static void begin_held(bench_t *bench)
     bench->job = left_behind("before");
     if (!open_store(bench, &error))
         fail_msg("%s", error.message);
-    expect_words(bench, "find take fence fence name late ");
+    expect_words(bench, "find take find fence fence name late ");
 }
 
 /* Taking ----------------------------------------------------------------------------------------*/

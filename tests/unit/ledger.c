@@ -274,6 +274,26 @@ static void the_floor_never_goes_back(void **state)
     tow_stop_destroy(stop);
 }
 
+/* Whoever waits for a block of its own reads what it wrote. */
+static void a_wait_for_a_block_ends_when_it_is_settled(void **state)
+{
+    tow_stop_t *stop;
+    tow_ledger_t *ledger = begin(&stop);
+    tow_block_t *first = append(ledger, 10, 1), *own = tow_alloc(sizeof *own);
+    uint64_t number;
+
+    own->events = 1;
+    number = tow_ledger_insert(ledger, own);
+    dispatch(ledger);
+    dispatch(ledger);
+    tow_ledger_settle(ledger, first, 1);
+    assert_false(tow_ledger_wait_block(ledger, number, 0));
+    tow_ledger_settle(ledger, own, 1);
+    assert_true(tow_ledger_wait_block(ledger, number, 0));
+    tow_ledger_destroy(ledger);
+    tow_stop_destroy(stop);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -286,6 +306,7 @@ int main(void)
         cmocka_unit_test(a_payload_in_use_keeps_its_block),
         cmocka_unit_test(the_spool_is_kept_from_the_oldest_unsettled_block_on),
         cmocka_unit_test(the_floor_never_goes_back),
+        cmocka_unit_test(a_wait_for_a_block_ends_when_it_is_settled),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

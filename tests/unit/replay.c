@@ -11,39 +11,9 @@
 
 #include "bench.h"
 
-/* A job that is in sync, with documents 0 … 5. */
-static bench_t *in_sync(void)
-{
-    bench_t *bench = bench_begin(1);
-
-    for (int32_t id = 0; id < 6; id++) {
-        bson_t *document;
-
-        bench_put(bench, "insert", id, id, 0);
-        document = double_get(bench->source, NS, value_of(&id), 0);
-        double_put(bench->destination, NS, document);
-        bson_destroy(document);
-    }
-    bench->delivered = bench->told;
-    bench->unique = 100;
-    tow_link_note_time(double_link(bench->source), double_now(bench->source));
-    tow_namespaces_set_ranges(bench->table, bench->collection, NULL, 0);
-    double_unique(bench->destination, "u");
-    bench_start_replay(bench, 0);
-    return bench;
-}
-
-static tow_replay_progress_t progress_of(bench_t *bench)
-{
-    tow_replay_progress_t progress;
-
-    tow_replay_progress(bench->replay, &progress);
-    return progress;
-}
-
 static void inserts_replacements_and_deletes_are_applied_as_they_come(void **state)
 {
-    bench_t *bench = in_sync();
+    bench_t *bench = bench_in_sync();
     tow_replay_progress_t progress;
 
     bench_put(bench, "insert", 7, 7, 0);
@@ -52,7 +22,7 @@ static void inserts_replacements_and_deletes_are_applied_as_they_come(void **sta
     bench_deliver(bench, true);
     bench_catch_up(bench);
     bench_expect_equal(bench);
-    progress = progress_of(bench);
+    progress = bench_progress(bench);
     assert_int_equal(progress.applied, 3);
     assert_int_equal(progress.refetched, 0);
     bench_end(bench);
@@ -60,19 +30,19 @@ static void inserts_replacements_and_deletes_are_applied_as_they_come(void **sta
 
 static void an_update_is_refetched(void **state)
 {
-    bench_t *bench = in_sync();
+    bench_t *bench = bench_in_sync();
 
     bench_put(bench, "update", 1, 1, 5);
     bench_deliver(bench, true);
     bench_catch_up(bench);
     bench_expect_equal(bench);
-    assert_int_equal(progress_of(bench).refetched, 1);
+    assert_int_equal(bench_progress(bench).refetched, 1);
     bench_end(bench);
 }
 
 static void events_of_one_key_keep_their_order(void **state)
 {
-    bench_t *bench = in_sync();
+    bench_t *bench = bench_in_sync();
 
     for (int32_t n = 0; n < 20; n++) {
         bench_take_away(bench, 1);
@@ -93,7 +63,7 @@ static void events_of_one_key_keep_their_order(void **state)
 
 static void unique_values_that_go_round_are_untangled(void **state)
 {
-    bench_t *bench = in_sync();
+    bench_t *bench = bench_in_sync();
 
     for (int turn = 0; turn < 3; turn++) {
         for (int32_t id = 1; id < 6; id++)
@@ -148,24 +118,24 @@ static bool write_meanwhile(void *data, const char *database, const bson_t *comm
 /* The read may have seen it or not: its as-of interval says no more. */
 static void an_event_within_a_read_is_read_again(void **state)
 {
-    bench_t *bench = in_sync();
+    bench_t *bench = bench_in_sync();
     meanwhile_t meanwhile = {.bench = bench};
 
     double_worst(bench->source);
     double_hook(bench->source, write_meanwhile, &meanwhile);
     bench_put(bench, "update", 1, 1, 1);
     bench_deliver(bench, false);
-    while (atomic_load(&meanwhile.written) != 2 || progress_of(bench).refetched < 1)
+    while (atomic_load(&meanwhile.written) != 2 || bench_progress(bench).refetched < 1)
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     bench_catch_up(bench);
     bench_expect_equal(bench);
-    assert_int_equal(progress_of(bench).refetched, 2);
+    assert_int_equal(bench_progress(bench).refetched, 2);
     bench_end(bench);
 }
 
 static void a_final_error_stops_the_job(void **state)
 {
-    bench_t *bench = in_sync();
+    bench_t *bench = bench_in_sync();
     answer_t answer = {.name = "update", .code = 13 /* Unauthorized */};
     tow_error_t error;
 
@@ -184,7 +154,7 @@ static void a_failed_write_is_done_again(void **state)
     static const char *const names[] = {"update", "delete", "insert"};
 
     for (int i = 0; i < 6; i++) {
-        bench_t *bench = in_sync();
+        bench_t *bench = bench_in_sync();
         answer_t answer = {.name = names[i / 2], .code = 50 /* MaxTimeMSExpired */};
 
         double_hook(bench->destination, answer_otherwise, &answer);
@@ -201,7 +171,7 @@ static void a_failed_write_is_done_again(void **state)
 
 static void a_failed_read_is_done_again(void **state)
 {
-    bench_t *bench = in_sync();
+    bench_t *bench = bench_in_sync();
     answer_t answer = {.name = "find", .code = 50};
 
     double_hook(bench->source, answer_otherwise, &answer);
@@ -216,7 +186,7 @@ static void a_failed_read_is_done_again(void **state)
 
 static void a_write_that_matched_otherwise_is_read_again(void **state)
 {
-    bench_t *bench = in_sync();
+    bench_t *bench = bench_in_sync();
     answer_t answer = {.name = "update"};
 
     double_hook(bench->destination, answer_otherwise, &answer);
@@ -224,7 +194,7 @@ static void a_write_that_matched_otherwise_is_read_again(void **state)
     bench_deliver(bench, true);
     bench_catch_up(bench);
     bench_expect_equal(bench);
-    assert_int_equal(progress_of(bench).refetched, 1);
+    assert_int_equal(bench_progress(bench).refetched, 1);
     bench_end(bench);
 }
 
@@ -251,7 +221,7 @@ static bool slow_down(void *data, const char *database, const bson_t *command, b
 
 static void a_drop_waits_for_the_writes_before_it(void **state)
 {
-    bench_t *bench = in_sync();
+    bench_t *bench = bench_in_sync();
     slow_t slow = {0};
 
     double_hook(bench->destination, slow_down, &slow);
@@ -299,7 +269,7 @@ static bool refuse_updates(void *data, const char *database, const bson_t *comma
 static void a_refused_key_holds_the_floor_until_it_is_untangled(void **state)
 {
     for (int direct = 0; direct < 2; direct++) {
-        bench_t *bench = in_sync();
+        bench_t *bench = bench_in_sync();
         refusal_t refusal = {.bench = bench, .floor = UINT64_MAX};
         tow_optime_t before;
 
@@ -337,7 +307,7 @@ static bool refuse_once(void *data, const char *database, const bson_t *command,
 /* Deleted and inserted again, it would be missing after a crash in between: its floor has passed. */
 static void a_key_that_is_settled_is_not_untangled(void **state)
 {
-    bench_t *bench = in_sync();
+    bench_t *bench = bench_in_sync();
     refused_once_t refused = {0};
 
     double_hook(bench->destination, refuse_once, &refused);
@@ -355,7 +325,7 @@ static void a_key_that_is_settled_is_not_untangled(void **state)
 /* No event of the stream says that the source's index is gone: its catalog does, also after a while. */
 static void what_an_index_refuses_that_the_source_dropped_is_written(void **state)
 {
-    bench_t *bench = in_sync();
+    bench_t *bench = bench_in_sync();
 
     bench->drops_at = 2;
     bench_put(bench, "insert", 7, 1, 0); /* the value of document 1 */
@@ -368,7 +338,7 @@ static void what_an_index_refuses_that_the_source_dropped_is_written(void **stat
 /* The source has the index and both documents: only an operator can tell which is right. */
 static void what_the_sources_own_index_refuses_ends_the_job(void **state)
 {
-    bench_t *bench = in_sync();
+    bench_t *bench = bench_in_sync();
     tow_error_t error;
 
     double_unique(bench->source, "u");
@@ -383,7 +353,7 @@ static void what_the_sources_own_index_refuses_ends_the_job(void **state)
 static void a_lost_answer_does_no_harm(void **state)
 {
     static const char *const writes[] = {"update", "insert", "delete"};
-    bench_t *bench = in_sync();
+    bench_t *bench = bench_in_sync();
 
     for (int i = 0; i < 3; i++) {
         double_lose_answer(bench->destination, writes[i]);
@@ -401,7 +371,7 @@ static void a_lost_answer_does_no_harm(void **state)
 static void a_drop_ends_the_keys_before_it(void **state)
 {
     for (int direct = 0; direct < 2; direct++) {
-        bench_t *bench = in_sync();
+        bench_t *bench = bench_in_sync();
 
         tow_replay_pause(bench->replay, true);
         for (int32_t id = 0; id < 6; id++)
@@ -450,7 +420,7 @@ static void tell_drops(bench_t *bench, const char *names, tow_optime_t time)
 
 static void drops_of_one_time_are_two_drops(void **state)
 {
-    bench_t *bench = in_sync();
+    bench_t *bench = bench_in_sync();
     tow_namespace_t *three[3];
 
     add_three(bench, three);
@@ -471,7 +441,7 @@ static void save_as_done(bench_t *bench, const told_t *told)
     bson_t event = BSON_INITIALIZER;
     bson_iter_t iter;
 
-    bench_append_token(&event, told);
+    bench_append_token(bench, &event, told);
     bson_iter_init_find(&iter, &event, "_id");
     bson_reinit(&bench->ddl_token);
     bson_iter_recurse(&iter, &iter);
@@ -485,7 +455,7 @@ static void save_as_done(bench_t *bench, const told_t *told)
  * ends with it, although the process before carried the end out. */
 static void ends_before_restart(const char *operation, const char *target, uint32_t copied_again)
 {
-    bench_t *bench = in_sync();
+    bench_t *bench = bench_in_sync();
     told_t *told = bench_tell(bench, "update", 1, double_now(bench->source) + 1);
 
     snprintf(told->collection, sizeof told->collection, "x");
@@ -521,7 +491,7 @@ static void a_placeholder_ends_with_a_rename_that_was_done_before(void **state)
  * name, and the destination has none of it. Under the next name it is copied, not renamed. */
 static void a_collection_known_by_events_alone_is_copied_when_renamed(void **state)
 {
-    bench_t *bench = in_sync();
+    bench_t *bench = bench_in_sync();
     tow_namespace_t *known;
 
     strcpy(bench_tell(bench, "update", 1, double_now(bench->source) + 1)->collection, "x");
@@ -546,7 +516,7 @@ static void a_collection_known_by_events_alone_is_copied_when_renamed(void **sta
  * are later collections, and the third is still to go. */
 static void drops_before_a_restart_are_known_by_their_tokens(void **state)
 {
-    bench_t *bench = in_sync();
+    bench_t *bench = bench_in_sync();
     tow_namespace_t *three[3];
 
     add_three(bench, three);

@@ -43,6 +43,8 @@ typedef struct {
     atomic_bool endless;       /* what is not scripted is `always`, at once */
     said_t always;
     atomic_uint lost;
+    unsigned opened_at[2]; /* streams when the loss was told, before and after the new one was opened */
+    atomic_uint told_losses;
 } bench_t;
 
 static void append_event(bson_t *batch, uint32_t number, const said_t *said)
@@ -144,6 +146,8 @@ static bool lose(void *data, bool opened, tow_error_t *error)
     bench_t *bench = data;
 
     atomic_fetch_add(&bench->lost, opened);
+    bench->opened_at[opened] = atomic_load(&bench->opened);
+    atomic_fetch_add(&bench->told_losses, 1);
     return true;
 }
 
@@ -169,9 +173,9 @@ static bench_t *begin(void)
                                    .ledger = bench->ledger,
                                    .spool = bench->spool,
                                    .stop = bench->stop,
+                                   .retry_window_ms = 5000,
                                    .lost = lose,
-                                   .data = bench,
-                                   .retry_window_ms = 5000};
+                                   .data = bench};
     bench->tail = tow_tail_new(&options);
     assert_true(tow_tail_open(bench->tail, NULL, 0, &token, &time, &error));
     tow_ledger_begin(bench->ledger, &token, time);
@@ -321,6 +325,66 @@ static void direct_mode_keeps_whole_events(void **state)
     end(bench);
 }
 
+/* That the position is lost is remembered before the new stream's is known, and what was read before comes
+ * before it. */
+static void a_lost_position_is_told_before_a_new_stream_goes_on(void **state)
+{
+    bench_t *bench = begin();
+    tow_block_t *block;
+
+    script(bench, (said_t){.token = 10, .events = 1, .time = 4});
+    script(bench, (said_t){.code = 286 /* ChangeStreamHistoryLost */});
+    wait_count(&bench->told_losses, 2);
+    assert_int_equal(bench->opened, 2);
+    assert_int_equal(bench->resumed[1], 0);
+    assert_int_equal(bench->opened_at[false], 1);
+    assert_int_equal(bench->opened_at[true], 2);
+    block = tow_ledger_take(bench->ledger, WAIT_MS);
+    assert_int_equal(block->events, 1);
+    assert_int_equal(token_of(&block->token), 10);
+    tow_ledger_dispatched(bench->ledger, block);
+    tow_ledger_settle(bench->ledger, block, 1);
+    block = tow_ledger_take(bench->ledger, WAIT_MS);
+    assert_int_equal(block->events, 0);
+    assert_int_equal(token_of(&block->token), 1); /* the new stream's */
+    end(bench);
+}
+
+/* What direct mode asks for is too large, and what refetch mode asks for is not: for a while keys are read. */
+static void an_event_that_is_too_large_is_read_as_a_key(void **state)
+{
+    bench_t *bench = begin();
+
+    wait_count(&bench->asked, 1);
+    tow_tail_wish_direct(bench->tail, true);
+    script(bench, (said_t){.token = 10, .events = 1, .time = 10});
+    wait_count(&bench->opened, 2);
+    assert_false(bench->projected[1]);
+    script(bench, (said_t){.code = 10334 /* BSONObjectTooLarge */});
+    wait_count(&bench->opened, 3);
+    assert_int_equal(bench->resumed[2], 10);
+    assert_true(bench->projected[2]);
+    assert_false(tow_tail_direct(bench->tail));
+    assert_true(tow_tail_close(bench->tail));
+    end(bench);
+}
+
+/* An opaque token of an empty reply claims a time that its stream may not have come to. */
+static void only_events_make_an_opaque_position_certain(void **state)
+{
+    bench_t *bench = begin();
+
+    script(bench, (said_t){.token = 10, .time = 10});
+    script(bench, (said_t){.token = 11, .time = 11});
+    wait_count(&bench->asked, 3);
+    assert_int_equal(tow_tail_idle_replies(bench->tail), 2);
+    assert_int_equal(tow_tail_certain_time(bench->tail), 0);
+    script(bench, (said_t){.token = 20, .events = 1, .time = 20});
+    wait_events(bench, 1);
+    assert_int_equal(tow_tail_certain_time(bench->tail), 19);
+    end(bench);
+}
+
 static void late_events_are_counted(void **state)
 {
     bench_t *bench = begin();
@@ -374,6 +438,9 @@ int main(void)
         cmocka_unit_test(keys_are_recorded_with_what_the_gate_needs),
         cmocka_unit_test(a_broken_stream_goes_on_after_what_was_read),
         cmocka_unit_test(direct_mode_keeps_whole_events),
+        cmocka_unit_test(a_lost_position_is_told_before_a_new_stream_goes_on),
+        cmocka_unit_test(an_event_that_is_too_large_is_read_as_a_key),
+        cmocka_unit_test(only_events_make_an_opaque_position_certain),
         cmocka_unit_test(late_events_are_counted),
         cmocka_unit_test(empty_replies_at_once_are_paced),
         cmocka_unit_test(positions_lost_in_a_row_are_paced),
