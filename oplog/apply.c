@@ -122,14 +122,6 @@ static void send_both(batch_t *batch)
     send_one(batch, 0);
 }
 
-/* Whether a statement of the key may wait in one of the messages. */
-static bool is_waiting(const batch_t *batch, const tow_item_t *item)
-{
-    unsigned bit = item->hash % SEEN_BITS;
-
-    return ((batch->seen[0].words[bit / 64] | batch->seen[1].words[bit / 64]) >> (bit % 64)) & 1;
-}
-
 static void add(batch_t *batch, const tow_item_t *item, tow_statement_t kind,
                 const bson_t *document)
 {
@@ -170,10 +162,7 @@ static void apply(batch_t *batch, const tow_item_t *item)
         add(batch, item, kind, &document);
         return;
     }
-    /* Statements of the key that wait in this batch must be sent before the read, not after it. */
-    if (is_waiting(batch, item))
-        send_both(batch);
-    make_dirty(batch->lane, item);
+    make_dirty(batch->lane, item); /* it is read when all of the batch was sent */
 }
 
 void tow_lane_absorb(tow_lane_t *lane, const tow_items_t *items)

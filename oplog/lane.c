@@ -162,8 +162,9 @@ void tow_lane_settle(tow_lane_t *lane)
         tow_lane_failed(lane, &error);
 }
 
-/* One round under the shared lock; what is left to do. Nothing of it is under way any more when a key is
- * read again, nor when the lock is free: what follows may be a drop, or another lane's write. */
+/* One round under the shared lock; what is left to do. Nothing of it is under way any more when the lock is free:
+ * what follows may be a drop, or another lane's write. Within the round that needs no care: what a lane sends next
+ * has a newer number of the same session, and a key that is dirty is always written. */
 static lane_work_t work_once(tow_lane_t *lane, tow_optime_t passed)
 {
     tow_replay_t *replay = lane->replay;
@@ -173,7 +174,6 @@ static lane_work_t work_once(tow_lane_t *lane, tow_optime_t passed)
     pthread_rwlock_rdlock(&replay->exclusive);
     atomic_store(&lane->busy, true);
     tow_lane_absorb(lane, &lane->taken);
-    tow_lane_settle(lane);
     tow_recent_purge(lane->dirty, passed);
     found = !tow_replay_holding(replay) && tow_lane_refetch(lane);
     tow_lane_settle(lane);

@@ -169,7 +169,7 @@ static bool route(tow_replay_t *replay, tow_block_t *block, const tow_record_t *
         return true;
     }
     item.fresh = record->kind == TOW_RECORD_INSERT;
-    if (gate == TOW_GATE_APPLY && event && record->time > replay->horizon) {
+    if (gate == TOW_GATE_APPLY && event) {
         item.event = bson_get_data(event);
         item.event_length = event->len;
     }
@@ -282,7 +282,6 @@ static void *run(void *data)
 bool tow_replay_start(tow_replay_t *replay, tow_optime_t horizon, const bson_t *ddl_token,
                       tow_optime_t ddl_time, tow_error_t *error)
 {
-    replay->horizon = horizon;
     if (ddl_token)
         bson_concat(&replay->ddl_token, ddl_token);
     replay->ddl_time = ddl_time;

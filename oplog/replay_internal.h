@@ -80,7 +80,6 @@ struct tow_replay {
     struct tow_log *logs;      /* guarded by it: what is known of each capped collection */
     /* The dispatcher's own. */
     tow_conn_t *source, *destination;
-    tow_optime_t horizon;
     bson_t unknown;        /* a field for each unknown type of event that was logged */
     pthread_mutex_t ease_lock; /* guards the waits on `eased` */
     pthread_cond_t eased;      /* a lane has done a round, or the pause changed */

@@ -127,6 +127,17 @@ static void events_up_to_a_restart_are_read(void **state)
     bench_end(bench);
 }
 
+/* One range, which was read from now to then. */
+static void set_copied(bench_t *bench, tow_optime_t hi)
+{
+    tow_range_t *range = tow_alloc(sizeof *range);
+
+    range->state = TOW_RANGE_DONE;
+    range->lo = double_now(bench->source);
+    range->hi = hi;
+    tow_namespaces_set_ranges(bench->table, bench->collection, range, 1);
+}
+
 /* Somebody changed the destination, and the key was read just before. */
 static void a_repair_reads_what_was_read_lately(void **state)
 {
@@ -143,6 +154,40 @@ static void a_repair_reads_what_was_read_lately(void **state)
         bench_expect_equal(bench);
     }
     assert_int_equal(bench->touched, 2); /* a repair is no write of the source */
+    bench_end(bench);
+}
+
+/* The copy has read it, and nothing was written at the source since. */
+static void a_repair_is_not_gated(void **state)
+{
+    bench_t *bench = bench_filled();
+    const int32_t id = 1;
+    tow_value_t ids[] = {value_of(&id)};
+    tow_error_t error;
+
+    set_copied(bench, double_now(bench->source));
+    double_remove(bench->destination, NS, ids[0]);
+    bench_start_replay(bench, 0);
+    assert_true(tow_replay_repair(bench->replay, "d", "a", ids, 1, false, &error));
+    bench_expect_equal(bench);
+    bench_end(bench);
+}
+
+/* The copy may have read what the event tells of, or not. */
+static void a_whole_event_within_the_copys_read_is_read_again(void **state)
+{
+    bench_t *bench = bench_filled();
+
+    set_copied(bench, double_now(bench->source) + 2);
+    bench_start_replay(bench, 0);
+    bench_put(bench, "replace", 1, 1, 1);
+    bench_put(bench, "replace", 2, 2, 1);
+    bench_put(bench, "replace", 3, 3, 1);
+    bench_deliver(bench, true);
+    bench_catch_up(bench);
+    bench_expect_equal(bench);
+    assert_int_equal(bench_progress(bench).refetched, 2);
+    assert_int_equal(bench_progress(bench).applied, 3);
     bench_end(bench);
 }
 
@@ -522,6 +567,8 @@ int main(void)
         cmocka_unit_test(an_event_that_a_read_saw_is_skipped),
         cmocka_unit_test(events_up_to_a_restart_are_read),
         cmocka_unit_test(a_repair_reads_what_was_read_lately),
+        cmocka_unit_test(a_repair_is_not_gated),
+        cmocka_unit_test(a_whole_event_within_the_copys_read_is_read_again),
         cmocka_unit_test(a_repair_anew_deletes_and_inserts),
         cmocka_unit_test(a_dollar_inside_is_inserted_on_older_servers),
         cmocka_unit_test(a_collation_has_its_documents_inserted),
