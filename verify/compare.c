@@ -401,28 +401,12 @@ static bool split_side(tow_verify_side_t *side, void *data, tow_error_t *error)
                             tow_bson_value_compare, &split->bounds, &split->count, error);
 }
 
-/* Bounds that ascend: whatever the sample was like, ranges must leave no gap and count nothing
- * twice. */
-static void drop_disorder(split_t *split)
-{
-    uint32_t kept = 0;
-
-    for (uint32_t i = 0; i < split->count; i++) {
-        if (kept && tow_bson_value_compare(&split->bounds[kept - 1], &split->bounds[i]) >= 0)
-            bson_value_destroy(&split->bounds[i]);
-        else
-            split->bounds[kept++] = split->bounds[i];
-    }
-    split->count = kept;
-}
-
 static bool sample(tow_verify_pair_t *pair, tow_verify_item_t *item, split_t *out,
                    tow_error_t *error)
 {
     *out = (split_t){.item = item, .wanted = count_ranges(pair, item)};
     if (out->wanted > 1 && !tow_pair_run(pair, split_side, out, out, error))
         return tow_fail_context(error, "compare %s", item->ns);
-    drop_disorder(out);
     return true;
 }
 

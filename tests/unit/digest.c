@@ -52,6 +52,11 @@ static void test_pairs_do_not_cancel(void **state)
     assert_int_equal(a.documents, b.documents);
     assert_int_equal(a.bytes, b.bytes);
     assert_false(tow_digest_equal(&a, &b));
+    /* Nor does a document whose hash adds nothing. */
+    b = a;
+    tow_digest_add(&b, 0, 10);
+    assert_true(a.sum == b.sum);
+    assert_false(tow_digest_equal(&a, &b));
 }
 
 static void test_hash_has_128_seeded_bits(void **state)

@@ -116,10 +116,10 @@ static const row_t rows[] = {
     {UNPLANNED, {OPEN, OPEN, OPEN}, 5, READ_TIME + 1, DIRTY},
 };
 
-static tow_namespace_t *add(tow_namespaces_t *table, shape_t shape)
+static tow_namespace_t *add_named(tow_namespaces_t *table, const char *name, shape_t shape)
 {
     tow_collection_info_t info = {.database = (char *)"shop",
-                                  .name = (char *)"orders",
+                                  .name = (char *)name,
                                   .capped = shape == CAPPED,
                                   .collated = shape == COLLATED};
     tow_namespace_t *collection;
@@ -128,6 +128,11 @@ static tow_namespace_t *add(tow_namespaces_t *table, shape_t shape)
     collection = tow_namespaces_add(table, &info, READ_TIME);
     bson_destroy(&info.options);
     return collection;
+}
+
+static tow_namespace_t *add(tow_namespaces_t *table, shape_t shape)
+{
+    return add_named(table, "orders", shape);
 }
 
 static void set_parts(tow_namespaces_t *table, tow_namespace_t *collection, const part_t *parts)
@@ -292,6 +297,21 @@ static void a_ddl_event_asks_about_the_whole_collection(void **state)
     }
 }
 
+/* Unique indexes wait for the newest read of all. */
+static void all_is_consistent_at_the_newest_end_of_a_range(void **state)
+{
+    const part_t older[] = {DONE(8, 9), DONE(8, 12), DONE(8, 10)}, newer[] = {DONE(8, 11), DONE(9, 15), DONE(8, 9)};
+
+    for (int turn = 0; turn < 2; turn++) {
+        tow_namespaces_t *table = tow_namespaces_new();
+
+        set_parts(table, add_named(table, "a", ORDERED), turn ? older : newer);
+        set_parts(table, add_named(table, "b", ORDERED), turn ? newer : older);
+        assert_int_equal(tow_namespaces_consistent(table), 15);
+        tow_namespaces_destroy(table);
+    }
+}
+
 static void what_replaces_a_collection_is_found_instead_of_it(void **state)
 {
     tow_namespaces_t *table = tow_namespaces_new();
@@ -317,6 +337,7 @@ int main(void)
         cmocka_unit_test(a_range_answers_by_its_last_attempt),
         cmocka_unit_test(with_opaque_tokens_a_read_promises_no_more_than_the_stream_told),
         cmocka_unit_test(a_ddl_event_asks_about_the_whole_collection),
+        cmocka_unit_test(all_is_consistent_at_the_newest_end_of_a_range),
         cmocka_unit_test(what_replaces_a_collection_is_found_instead_of_it),
     };
 

@@ -163,7 +163,7 @@ static void a_torn_frame_is_cut_off_at_every_length(void **state)
 {
     tow_spool_t *spool = open_spool("a");
     tow_spool_place_t last;
-    struct stat status;
+    struct stat status, left;
     char *path;
     uint8_t *whole;
     int file;
@@ -181,6 +181,8 @@ static void a_torn_frame_is_cut_off_at_every_length(void **state)
         assert_int_equal(pwrite(file, whole, (size_t)status.st_size, 0), status.st_size);
         assert_int_equal(ftruncate(file, length), 0);
         spool = open_spool("a");
+        assert_int_equal(fstat(file, &left), 0);
+        assert_int_equal(left.st_size, last.offset);
         assert_int_equal(look(spool).count, 1);
         assert_int_equal(append(spool, 3).offset, last.offset);
         tow_spool_close(spool);

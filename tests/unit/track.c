@@ -18,13 +18,17 @@ static bson_value_t integer(int64_t value)
     return (bson_value_t){.value_type = BSON_TYPE_INT64, .value.v_int64 = value};
 }
 
-static void touch(tow_track_t *track, int64_t id)
+static void touch_on(tow_track_t *track, int64_t id, tow_track_side_t side)
 {
     int64_t little = (int64_t)BSON_UINT64_TO_LE((uint64_t)id);
 
     tow_track_touch(track, "d", "c",
-                    (tow_value_t){BSON_TYPE_INT64, sizeof little, (const uint8_t *)&little},
-                    TOW_TRACK_SOURCE);
+                    (tow_value_t){BSON_TYPE_INT64, sizeof little, (const uint8_t *)&little}, side);
+}
+
+static void touch(tow_track_t *track, int64_t id)
+{
+    touch_on(track, id, TOW_TRACK_SOURCE);
 }
 
 /* Four ranges: (-inf, 10), [10, 20), [20, 30), [30, inf). */
@@ -76,6 +80,12 @@ static void test_a_write_is_seen_in_its_range(void **state)
     tow_track_take_keys(track, "d.c", 2, &keys);
     assert_int_equal(bson_count_keys(&keys), 1); /* once, however often it was written */
     assert_int_equal(state_of(track, 2), TOW_TRACK_EQUAL);
+    bson_destroy(&keys);
+    /* Who wrote it decides what a difference means. */
+    touch_on(track, 29, TOW_TRACK_SOURCE);
+    touch_on(track, 29, TOW_TRACK_DESTINATION);
+    tow_track_take_keys(track, "d.c", 2, &keys);
+    assert_int_equal(bson_count_keys(&keys), 2);
     bson_destroy(&keys);
     tow_track_open(track, "d.c", 2);
     assert_int_equal(state_of(track, 2), TOW_TRACK_OPEN);
@@ -225,6 +235,10 @@ static void test_what_is_stored_is_restored(void **state)
     tow_track_unsaved(again);
     store(again, &stored);
     assert_int_equal(stored.count, 2);
+    /* What is stored of a collection that is gone goes with it. */
+    assert_false(tow_track_knows(again, "d.c", two));
+    store(again, &stored);
+    assert_int_equal(stored.count, 0);
     tow_track_destroy(again);
     tow_track_destroy(track);
 }

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 #include <mongoc/mongoc.h>
@@ -69,7 +70,7 @@ static void note_find(side_t *side, const bson_t *command)
         !bson_iter_find_descendant(&iter, "readConcern.afterClusterTime", &after))
         return;
     bson_iter_timestamp(&after, &seconds, &increment);
-    side->late += TOW_OPTIME(seconds, increment) >= LATE;
+    side->late += TOW_OPTIME(seconds, increment) >= tow_link_time(double_link(side->server));
 }
 
 static bool serve(void *data, const char *database, const bson_t *command, bson_t *reply,
@@ -84,6 +85,8 @@ static bool serve(void *data, const char *database, const bson_t *command, bson_
         if (!side->failures)
             return false;
         side->failures--;
+        nanosleep(&(struct timespec){.tv_nsec = 20000000},
+                  NULL); /* the other one is done by then */
         bson_set_error(error, MONGOC_ERROR_SERVER, 13, "scripted");
         return true;
     }
@@ -129,7 +132,7 @@ static void begin(bench_t *bench)
         for (int32_t id = 0; id < DOCUMENTS; id++)
             put(side, id, id);
         double_hook(side->server, serve, side);
-        tow_link_note_time(double_link(side->server), LATE);
+        tow_link_note_time(double_link(side->server), LATE + i);
     }
     bench->options = (tow_verify_options_t){.source = double_link(bench->sides[0].server),
                                             .destination = double_link(bench->sides[1].server),
