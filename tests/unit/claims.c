@@ -13,6 +13,7 @@
 #include "copy/internal.h"
 #include "double.h"
 #include "engine/base/thread.h"
+#include "engine/link/reply.h"
 #include "engine/state/claims.h"
 #include "engine/state/store_internal.h"
 
@@ -104,6 +105,72 @@ static void no_identity_is_no_proof(void **state)
     make(bench, "d.view", none);
     assert_int_equal(tow_claims_of(bench->claims, "d.view", none), TOW_CLAIM_MADE);
     assert_int_equal(tow_claims_of(bench->claims, "d.other", none), TOW_CLAIM_NONE);
+    end(bench);
+}
+
+static bool count_inserts(void *data, const char *database, const bson_t *command, bson_t *reply,
+                          bson_error_t *error)
+{
+    *(uint32_t *)data += bson_has_field(command, "insert");
+    return accept_all(NULL, database, command, reply, error);
+}
+
+/* A process that is killed next leaves it to the one after. */
+static void what_is_meant_is_recorded_and_not_yet_ours(void **state)
+{
+    bench_t *bench = begin();
+    const char *ns = "d.a";
+    uint32_t inserts = 0;
+    tow_error_t error;
+
+    double_hook(bench->server, count_inserts, &inserts);
+    assert_true(tow_claims_mean(bench->claims, &ns, 1, &error));
+    assert_int_equal(inserts, 1);
+    assert_int_equal(tow_claims_of(bench->claims, ns, first), TOW_CLAIM_MEANT);
+    end(bench);
+}
+
+/* A build that reaches the server after its collection was dropped makes it again. */
+static void what_a_build_may_have_made_may_be_ours(void **state)
+{
+    bench_t *bench = begin();
+    tow_error_t error;
+
+    tow_claims_build_begins(bench->claims, "d.a");
+    assert_int_equal(tow_claims_of(bench->claims, "d.a", second), TOW_CLAIM_MAYBE);
+    assert_true(tow_claims_build_ended(bench->claims, "d.a", false, &error));
+    assert_int_equal(tow_claims_of(bench->claims, "d.a", second), TOW_CLAIM_NONE);
+    tow_claims_build_begins(bench->claims, "d.a");
+    assert_true(tow_claims_build_ended(bench->claims, "d.a", true, &error));
+    assert_int_equal(tow_claims_of(bench->claims, "d.a", second), TOW_CLAIM_MAYBE);
+    make(bench, "d.a", first); /* made otherwise since */
+    assert_int_equal(tow_claims_of(bench->claims, "d.a", second), TOW_CLAIM_NONE);
+    end(bench);
+}
+
+/* The job's document says what processes before sent, and may still arrive. */
+static bool tell_late(void *data, const char *database, const bson_t *command, bson_t *reply,
+                      bson_error_t *error)
+{
+    const char *name;
+
+    if (!tow_field_text(command, "find", &name) || strcmp(name, "job") != 0)
+        return accept_all(data, database, command, reply, error);
+    BCON_APPEND(reply, "cursor", "{", "id", BCON_INT64(0), "firstBatch", "[", "{", "_id", "job", "late", "[",
+                "{", "what", "create", "namespace", "d.a", "to", BCON_NULL, "}", "{", "what", "drop",
+                "namespace", "d.b", "}", "]", "}", "]", "}", "ok", BCON_DOUBLE(1));
+    return true;
+}
+
+static void what_a_process_before_may_still_create_may_be_ours(void **state)
+{
+    bench_t *bench = begin();
+    tow_error_t error;
+
+    double_hook(bench->server, tell_late, NULL);
+    assert_true(tow_claims_load(bench->claims, &error));
+    assert_int_equal(tow_claims_of(bench->claims, "d.a", first), TOW_CLAIM_MAYBE);
+    assert_int_equal(tow_claims_of(bench->claims, "d.b", first), TOW_CLAIM_NONE);
     end(bench);
 }
 
@@ -442,6 +509,9 @@ int main(void)
         cmocka_unit_test(another_identity_is_somebody_elses),
         cmocka_unit_test(a_renamed_one_is_known_by_its_identity),
         cmocka_unit_test(no_identity_is_no_proof),
+        cmocka_unit_test(what_is_meant_is_recorded_and_not_yet_ours),
+        cmocka_unit_test(what_a_build_may_have_made_may_be_ours),
+        cmocka_unit_test(what_a_process_before_may_still_create_may_be_ours),
         cmocka_unit_test(what_is_made_during_a_drop_stays_claimed),
         cmocka_unit_test(what_a_late_create_makes_is_the_jobs),
         cmocka_unit_test(a_meant_name_with_documents_is_somebody_elses),
