@@ -1,0 +1,241 @@
+/* When everything up to a barrier is on the destination, as the cutover concludes it from
+ * positions: of a stream whose replies are the test's, over a ledger without events. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+#include <mongoc/mongoc.h>
+
+#include "copy/internal.h"
+#include "double.h"
+#include "engine/base/clock.h"
+#include "engine/job/internal.h"
+#include "engine/link/internal.h"
+
+#define SECONDS 1500000000U /* tokens of earlier times are no KeyStrings */
+
+enum { BARRIER = 10, WAIT_MS = 10000 };
+
+typedef struct {
+    char folder[64];
+    double_server_t *source;
+    tow_filter_t *filter;
+    tow_job_t job;
+    bool opaque;
+    atomic_uint asked, time, left; /* left: replies that may still be given; time: of their token */
+} bench_t;
+
+static void append_token(const bench_t *bench, bson_t *out, uint32_t time)
+{
+    char text[40];
+
+    snprintf(text, sizeof text, "82%08X%08X2B0229296E04", SECONDS, time);
+    if (bench->opaque)
+        bson_append_int64(out, "_data", -1, time);
+    else
+        bson_append_utf8(out, "_data", -1, text, -1);
+}
+
+static void answer(bench_t *bench, const char *batch, uint32_t time, bson_t *reply)
+{
+    bson_t cursor, child;
+
+    bson_append_document_begin(reply, "cursor", -1, &cursor);
+    bson_append_int64(&cursor, "id", -1, 77);
+    bson_append_array_begin(&cursor, batch, -1, &child);
+    bson_append_array_end(&cursor, &child);
+    bson_append_document_begin(&cursor, "postBatchResumeToken", -1, &child);
+    append_token(bench, &child, time);
+    bson_append_document_end(&cursor, &child);
+    bson_append_document_end(reply, &cursor);
+    bson_append_timestamp(reply, "operationTime", -1, SECONDS, time);
+    bson_append_double(reply, "ok", -1, 1);
+}
+
+/* Empty replies alone, so many as the test lets it give. */
+static bool serve(void *data, const char *database, const bson_t *command, bson_t *reply,
+                  bson_error_t *error)
+{
+    bench_t *bench = data;
+
+    if (bson_has_field(command, "aggregate")) {
+        answer(bench, "firstBatch", 1, reply);
+        return true;
+    }
+    if (!bson_has_field(command, "getMore"))
+        return false;
+    atomic_fetch_add(&bench->asked, 1);
+    while (!atomic_load(&bench->left))
+        if (tow_stop_wait(bench->job.sides.stop, 1)) {
+            bson_set_error(error, MONGOC_ERROR_STREAM, MONGOC_ERROR_STREAM_SOCKET, "closed");
+            return true;
+        }
+    atomic_fetch_sub(&bench->left, 1);
+    answer(bench, "nextBatch", atomic_load(&bench->time), reply);
+    return true;
+}
+
+static bench_t *begin(bool sharded, bool opaque)
+{
+    bench_t *bench = tow_alloc(sizeof *bench);
+    tow_job_t *job = &bench->job;
+    tow_error_t error;
+    bson_t token;
+    tow_optime_t time;
+
+    strcpy(bench->folder, "/tmp/towline-settling-XXXXXX");
+    assert_non_null(mkdtemp(bench->folder));
+    bench->opaque = opaque;
+    bench->source = double_new("source", false);
+    bench->filter = tow_filter_new();
+    job->sides.stop = tow_stop_new();
+    job->sides.source = double_link(bench->source);
+    job->sides.source->facts.sharded = sharded;
+    double_stop(bench->source, job->sides.stop);
+    double_hook(bench->source, serve, bench);
+    job->spool = tow_spool_open(bench->folder, "job", "id", &error);
+    job->ledger = tow_ledger_new(job->sides.stop, 1 << 20);
+    job->copy = tow_copy_new(&(tow_copy_options_t){
+        .source = job->sides.source, .destination = job->sides.source, .stop = job->sides.stop});
+    job->replay = tow_replay_new(&(tow_replay_options_t){.source = job->sides.source,
+                                                         .destination = job->sides.source,
+                                                         .ledger = job->ledger,
+                                                         .stop = job->sides.stop,
+                                                         .lanes = 1});
+    job->tail = tow_tail_new(&(tow_tail_options_t){.source = job->sides.source,
+                                                   .filter = bench->filter,
+                                                   .ledger = job->ledger,
+                                                   .spool = job->spool,
+                                                   .stop = job->sides.stop,
+                                                   .retry_window_ms = 5000});
+    assert_true(tow_tail_open(job->tail, NULL, 0, &token, &time, &error));
+    tow_ledger_begin(job->ledger, &token, time);
+    bson_destroy(&token);
+    assert_true(tow_tail_start(job->tail, &error));
+    return bench;
+}
+
+static void end(bench_t *bench)
+{
+    tow_job_t *job = &bench->job;
+    char command[128];
+
+    tow_stop_request(job->sides.stop, NULL);
+    tow_tail_destroy(job->tail);
+    tow_replay_destroy(job->replay);
+    tow_copy_destroy(job->copy);
+    tow_ledger_destroy(job->ledger);
+    tow_spool_close(job->spool);
+    tow_filter_destroy(bench->filter);
+    double_free(bench->source);
+    tow_stop_destroy(job->sides.stop);
+    snprintf(command, sizeof command, "rm -rf %s", bench->folder);
+    assert_int_equal(system(command), 0);
+    free(bench);
+}
+
+/* The stream gives so many empty replies, up to a time. */
+static void reply(bench_t *bench, uint32_t count, uint32_t time)
+{
+    uint64_t before = tow_tail_idle_replies(bench->job.tail);
+    int64_t until_ms = tow_now_ms() + WAIT_MS;
+
+    /* An opaque token has the time that was known before it was asked for. */
+    tow_link_note_time(bench->job.sides.source, TOW_OPTIME(SECONDS, time));
+    atomic_store(&bench->time, time);
+    atomic_store(&bench->left, count);
+    while (tow_tail_idle_replies(bench->job.tail) < before + count && tow_now_ms() < until_ms)
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    assert_int_equal(tow_tail_idle_replies(bench->job.tail), before + count);
+}
+
+/* Replies come while somebody waits; after the second look it is over. */
+static bench_t *waiting;
+static uint32_t replies, looks;
+
+static bool reply_and_look(tow_job_t *job)
+{
+    if (replies)
+        reply(waiting, replies, atomic_load(&waiting->time));
+    replies = 0;
+    return looks++;
+}
+
+/* Whether it is settled after one look, or with `count` replies that came since the wait began. */
+static bool is_settled(bench_t *bench, uint32_t count)
+{
+    waiting = bench;
+    looks = 0;
+    replies = count;
+    return tow_job_wait_settled(&bench->job, TOW_OPTIME(SECONDS, BARRIER), reply_and_look);
+}
+
+static void a_position_beyond_the_barrier_is_enough(void **state)
+{
+    for (int sharded = 0; sharded < 2; sharded++) {
+        bench_t *bench = begin(sharded, false);
+
+        reply(bench, 3, BARRIER - 1);
+        assert_false(is_settled(bench, 3));
+        reply(bench, 1, BARRIER + 1);
+        assert_true(is_settled(bench, 0));
+        end(bench);
+    }
+}
+
+/* A mongod says nothing only at the end of its oplog: after the second such reply that began since.
+ * A mongos says it when its time is over. */
+static void at_the_barrier_two_empty_replies_of_a_set_are_enough(void **state)
+{
+    for (int sharded = 0; sharded < 2; sharded++) {
+        bench_t *bench = begin(sharded, false);
+
+        reply(bench, 3, BARRIER);
+        assert_false(is_settled(bench, 0));
+        assert_false(is_settled(bench, 1));
+        assert_int_equal(is_settled(bench, 2), !sharded);
+        end(bench);
+    }
+}
+
+/* What an opaque token of an empty reply claims, its stream may not have come to. */
+static void a_time_that_is_a_guess_is_not_enough(void **state)
+{
+    bench_t *bench = begin(true, true);
+
+    reply(bench, 3, BARRIER + 5);
+    reply(bench, 3, BARRIER + 5);
+    assert_true(tow_ledger_floor_time(bench->job.ledger) > TOW_OPTIME(SECONDS, BARRIER));
+    assert_false(is_settled(bench, 3));
+    end(bench);
+}
+
+static void what_is_copied_again_is_waited_for(void **state)
+{
+    bench_t *bench = begin(false, false);
+
+    reply(bench, 1, BARRIER + 1);
+    atomic_store(&bench->job.copy->unfinished, 1);
+    assert_false(is_settled(bench, 3));
+    atomic_store(&bench->job.copy->unfinished, 0);
+    assert_true(is_settled(bench, 0));
+    end(bench);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_position_beyond_the_barrier_is_enough),
+        cmocka_unit_test(at_the_barrier_two_empty_replies_of_a_set_are_enough),
+        cmocka_unit_test(a_time_that_is_a_guess_is_not_enough),
+        cmocka_unit_test(what_is_copied_again_is_waited_for),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
