@@ -22,7 +22,7 @@ typedef struct {
     bench_t *bench;
     tow_store_t store;
     tow_copy_t *copy;
-    atomic_uint started, done, inserts, refused;
+    atomic_uint started, done, inserts, inserting, refused;
     bool wrong;          /* a record came too early or too late */
     bool stragglers;     /* of an earlier attempt come with the first insert */
     bool source_empties; /* it is emptied with the first insert */
@@ -54,7 +54,7 @@ static void take_record(copying_t *copying, const bson_t *command)
         !bson_iter_find_descendant(&iter, "updates.0.u.state", &field))
         return;
     done = !strcmp(bson_iter_utf8(&field, NULL), "done");
-    copying->wrong = copying->wrong || is_done(copying) ||
+    copying->wrong = copying->wrong || is_done(copying) || atomic_load(&copying->inserting) ||
                      (!done && atomic_load(&copying->inserts) && !atomic_load(&copying->started));
     atomic_fetch_add(done ? &copying->done : &copying->started, 1);
     if (bson_iter_init(&iter, command) &&
@@ -83,6 +83,10 @@ static bool serve(void *data, const char *database, const bson_t *command, bson_
     }
     if (!bson_has_field(command, "insert") || atomic_fetch_add(&copying->inserts, 1))
         return false;
+    atomic_store(&copying->inserting, 1);
+    nanosleep(&(struct timespec){.tv_nsec = 20000000},
+              NULL); /* a range that does not wait is done by then */
+    atomic_store(&copying->inserting, 0);
     copying->wrong = copying->wrong || !atomic_load(&copying->started);
     if (copying->stragglers) {
         put(bench->destination, 1, -1);
@@ -204,7 +208,8 @@ static void what_an_attempt_before_left_is_deleted_first(void **state)
 
         begin(&copying);
         copying.refused = refused;
-        put(copying.bench->destination, 1, -1);
+        if (!refused)
+            put(copying.bench->destination, 1, -1);
         put(copying.bench->destination, STRAGGLER, -1);
         run(&copying, TOW_RANGE_STARTED);
         bench_expect_equal(copying.bench);

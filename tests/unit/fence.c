@@ -36,6 +36,8 @@ typedef struct {
     const char *lost;       /* of the next command whose answer is lost */
     int64_t renewal_ms;     /* when the first renewal came, by the holder's clock; 0: none */
     int64_t slow_ms;        /* how long renewals take */
+    bool slow_take;         /* taking it takes a while */
+    int64_t take_ms;        /* when the request came to take it */
     int64_t number, newest; /* of the first fenced session; of the last numbered write */
     uint32_t unguarded;     /* updates of the job's document that do not ask whose it is */
 } bench_t;
@@ -137,6 +139,7 @@ static bool note(bench_t *bench, const bson_t *command, const char *word)
     if (!strcmp(word, "take")) {
         json = bson_as_relaxed_extended_json(command, NULL);
         snprintf(bench->taken, sizeof bench->taken, "%s", json);
+        bench->take_ms = tow_boot_ms();
         bson_free(json);
     } else if (!strcmp(word, "renew")) {
         if (!bench->renewal_ms)
@@ -164,7 +167,9 @@ static bool serve(void *data, const char *database, const bson_t *command, bson_
     pthread_mutex_lock(&bench->lock);
     lost = note(bench, command, word);
     matches = !bench->refused || strcmp(bench->refused, word);
-    slow_ms = strcmp(word, "renew") ? 0 : bench->slow_ms;
+    slow_ms = !strcmp(word, "renew")                      ? bench->slow_ms
+              : bench->slow_take && !strcmp(word, "take") ? 100
+                                                          : 0;
     if (!strcmp(word, "find"))
         answer_find(bench, reply);
     else if (!strcmp(word, "connectionStatus"))
@@ -334,6 +339,20 @@ static void a_renewal_counts_from_before_it_was_sent(void **state)
     end(&bench);
 }
 
+/* So does the first, which the takeover brings. */
+static void a_lease_counts_from_before_it_was_taken(void **state)
+{
+    bench_t bench;
+    tow_error_t error;
+
+    begin(&bench);
+    bench.slow_take = true;
+    bench.job = left_behind("before");
+    assert_true(open_store(&bench, &error));
+    assert_true(limit_of(&bench) <= bench.take_ms + LEASE_MS - LEASE_MS / 10);
+    end(&bench);
+}
+
 static void await_stop(bench_t *bench)
 {
     tow_error_t error;
@@ -371,6 +390,38 @@ static void who_lost_the_lease_writes_nothing_more(void **state)
     expect_words(&bench, "announce "); /* of which the destination decides */
     tow_conn_close(conn);
     bson_destroy(&document);
+    end(&bench);
+}
+
+/* The server refuses what is older than the successor's number. */
+static bool refuse_as_too_old(void *data, const char *database, const bson_t *command,
+                              bson_t *reply, bson_error_t *error)
+{
+    if (!bson_has_field(command, "delete"))
+        return serve(data, database, command, reply, error);
+    BCON_APPEND(reply, "ok", BCON_DOUBLE(0), "code", BCON_INT32(225));
+    bson_set_error(error, MONGOC_ERROR_SERVER, 225, "too old");
+    return true;
+}
+
+static void a_fenced_write_says_that_the_job_is_lost(void **state)
+{
+    tow_send_options_t send = {.flags = TOW_SEND_WRITE | TOW_SEND_ONCE};
+    bson_t *command = BCON_NEW("delete", "a", "deletes", "[", "{", "q", "{", "}", "limit",
+                               BCON_INT32(1), "}", "]"),
+           reply;
+    bench_t bench;
+    tow_error_t error;
+    tow_conn_t *conn;
+
+    begin_held(&bench);
+    double_hook(bench.destination, refuse_as_too_old, &bench);
+    conn = tow_conn_open(double_link(bench.destination), &error);
+    assert_false(tow_conn_command(conn, "d", command, &send, &reply, &error));
+    assert_int_equal(error.code, TOW_ERROR_LEASE);
+    bson_destroy(&reply);
+    bson_destroy(command);
+    tow_conn_close(conn);
     end(&bench);
 }
 
@@ -499,7 +550,9 @@ int main(void)
         cmocka_unit_test(a_lease_that_has_not_run_out_is_not_taken),
         cmocka_unit_test(other_settings_and_other_users_take_nothing),
         cmocka_unit_test(a_renewal_counts_from_before_it_was_sent),
+        cmocka_unit_test(a_lease_counts_from_before_it_was_taken),
         cmocka_unit_test(who_lost_the_lease_writes_nothing_more),
+        cmocka_unit_test(a_fenced_write_says_that_the_job_is_lost),
         cmocka_unit_test(a_session_is_named_before_its_first_write),
         cmocka_unit_test(a_drop_is_announced_and_forgotten_once_answered),
         cmocka_unit_test(what_was_sent_twice_is_outnumbered_once),
