@@ -256,7 +256,7 @@ static void an_insert_that_comes_late_comes_to_nothing(void **state)
 
     begin(&copying);
     copying.source_empties = true;
-    double_link(copying.bench->destination)->options.retry_window_ms = 0;
+    double_impatient(copying.bench->destination);
     tow_link_guard(double_link(copying.bench->destination), &guard, NULL);
     double_hold(copying.bench->destination, "insert", 0);
     run(&copying, TOW_RANGE_OPEN);

@@ -55,6 +55,11 @@ void double_stop(double_server_t *server, tow_stop_t *stop)
     server->link->options.stop = stop;
 }
 
+void double_impatient(double_server_t *server)
+{
+    server->link->options.retry_window_ms = 0;
+}
+
 void double_seed(double_server_t *server, uint64_t seed)
 {
     server->random = seed;

@@ -21,6 +21,7 @@ double_server_t *double_new(const char *side, bool stale);
 void double_free(double_server_t *server);
 tow_link_t *double_link(double_server_t *server);
 void double_stop(double_server_t *server, tow_stop_t *stop); /* ends waits from now on; borrowed */
+void double_impatient(double_server_t *server); /* nothing is sent again */
 void double_seed(double_server_t *server, uint64_t seed);
 /* Reads see no more than they must, and claim the newest time. */
 void double_worst(double_server_t *server);

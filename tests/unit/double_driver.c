@@ -115,6 +115,13 @@ mongoc_client_session_t *__wrap_mongoc_client_start_session(mongoc_client_t *cli
     return (mongoc_client_session_t *)session;
 }
 
+void __wrap_mongoc_client_session_advance_cluster_time(mongoc_client_session_t *session,
+                                                       const bson_t *cluster_time);
+void __wrap_mongoc_client_session_advance_cluster_time(mongoc_client_session_t *session,
+                                                       const bson_t *cluster_time)
+{
+}
+
 void __wrap_mongoc_client_session_destroy(mongoc_client_session_t *session)
 {
     bson_destroy(&((session_t *)session)->lsid);

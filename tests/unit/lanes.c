@@ -462,7 +462,7 @@ static bench_t *begin_impatient(void)
     static const tow_write_guard_t guard = {take_session, take_command, take_end, outnumber};
     bench_t *bench = bench_filled();
 
-    double_link(bench->destination)->options.retry_window_ms = 0;
+    double_impatient(bench->destination);
     tow_link_guard(double_link(bench->destination), &guard, NULL);
     return bench;
 }

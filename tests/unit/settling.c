@@ -228,6 +228,71 @@ static void what_is_copied_again_is_waited_for(void **state)
     end(bench);
 }
 
+/* What each command that asks for a time waits for, and what it answers. */
+typedef struct {
+    tow_optime_t after[8];
+    uint32_t lists, finds;
+} asked_t;
+
+static tow_optime_t after_of(const bson_t *command)
+{
+    uint32_t seconds = 0, increment = 0;
+    bson_iter_t iter, after;
+
+    if (bson_iter_init(&iter, command) &&
+        bson_iter_find_descendant(&iter, "readConcern.afterClusterTime", &after))
+        bson_iter_timestamp(&after, &seconds, &increment);
+    return TOW_OPTIME(seconds, increment);
+}
+
+/* The last write is of 20; a cluster's newest time is 30, and one later each time that it is asked.
+ */
+static bool tell_time(void *data, const char *database, const bson_t *command, bson_t *reply,
+                      bson_error_t *error)
+{
+    asked_t *asked = data;
+
+    if (bson_has_field(command, "listDatabases")) {
+        asked->after[asked->lists] = after_of(command);
+        BCON_APPEND(reply, "operationTime", BCON_TIMESTAMP(0, 5), "$clusterTime", "{",
+                    "clusterTime", BCON_TIMESTAMP(0, 30 + asked->lists++), "}", "ok",
+                    BCON_DOUBLE(1));
+    } else if (bson_has_field(command, "find")) {
+        asked->after[asked->finds++] = after_of(command);
+        BCON_APPEND(reply, "operationTime", BCON_TIMESTAMP(0, 21), "cursor", "{", "id",
+                    BCON_INT64(0), "firstBatch", "[", "]", "}", "ok", BCON_DOUBLE(1));
+    } else {
+        BCON_APPEND(reply, "lastWrite", "{", "opTime", "{", "ts", BCON_TIMESTAMP(0, 20), "}", "}",
+                    "ok", BCON_DOUBLE(1));
+    }
+    return true;
+}
+
+/* A majority read alone may see a little less than the last write; and a cluster's idle shards are
+ * pushed to the barrier, and beyond. */
+static void a_barrier_is_a_time_that_everybody_has_come_to(void **state)
+{
+    for (int sharded = 0; sharded < 2; sharded++) {
+        double_server_t *server = double_new("source", false);
+        asked_t asked = {0};
+        tow_optime_t time;
+        tow_error_t error;
+        tow_conn_t *conn;
+
+        double_link(server)->facts.sharded = sharded;
+        double_hook(server, tell_time, &asked);
+        conn = tow_conn_open(double_link(server), &error);
+        assert_true(tow_link_barrier_time(conn, &time, &error));
+        assert_int_equal(time, sharded ? 30 : 21);
+        assert_int_equal(asked.lists, sharded ? 3 : 0);
+        assert_int_equal(asked.after[0], sharded ? 0 : 20);
+        assert_int_equal(asked.after[1], sharded ? 30 : 0);
+        assert_int_equal(asked.after[2], sharded ? 31 : 0);
+        tow_conn_close(conn);
+        double_free(server);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -235,6 +300,7 @@ int main(void)
         cmocka_unit_test(at_the_barrier_two_empty_replies_of_a_set_are_enough),
         cmocka_unit_test(a_time_that_is_a_guess_is_not_enough),
         cmocka_unit_test(what_is_copied_again_is_waited_for),
+        cmocka_unit_test(a_barrier_is_a_time_that_everybody_has_come_to),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -333,6 +333,56 @@ static void what_an_update_cannot_write_is_known(void **state)
     }
 }
 
+/* What a majority has not acknowledged, or what cannot be read, is not known to be written. */
+static bool answer_with(void *data, const char *database, const bson_t *command, bson_t *reply,
+                        bson_error_t *error)
+{
+    bson_t *parsed = bson_new_from_json(data, -1, NULL);
+
+    bson_concat(reply, parsed);
+    bson_destroy(parsed);
+    return true;
+}
+
+static void an_answer_that_says_too_little_is_no_success(void **state)
+{
+    static const char *const answers[] = {
+        "{\"ok\": 1, \"n\": 1, \"writeConcernError\": {\"code\": 64, \"errmsg\": \"timed out\"}}",
+        "{\"ok\": 1}", "{\"ok\": 1, \"n\": 1, \"writeErrors\": [{\"index\": 5, \"code\": 1}]}",
+        "{\"ok\": 1, \"n\": 1, \"writeErrors\": 1}"};
+
+    for (size_t i = 0; i < sizeof answers / sizeof *answers; i++) {
+        bson_t *document = BCON_NEW("_id", BCON_INT32(1));
+        const int32_t id = 1;
+        tow_error_t error;
+        bench_t bench;
+
+        begin(&bench, TOW_WRITE_UPDATE);
+        double_impatient(bench.server);
+        double_hook(bench.server, answer_with, (void *)(uintptr_t)answers[i]);
+        tow_write_replace(&bench.write, (tow_value_t){BSON_TYPE_INT32, 4, (const uint8_t *)&id}, document, NULL);
+        assert_false(tow_write_send(&bench.write, bench.conn, refused, &bench, &bench.matched, &error));
+        bson_destroy(document);
+        end(&bench);
+    }
+}
+
+static void an_insert_that_does_not_count_every_document_is_no_success(void **state)
+{
+    bson_t *document = BCON_NEW("_id", BCON_INT32(1)), reply;
+    const bson_t *documents[] = {document};
+    tow_error_t error;
+    bench_t bench;
+
+    begin(&bench, TOW_WRITE_INSERT);
+    double_impatient(bench.server);
+    double_hook(bench.server, answer_with, (void *)(uintptr_t)"{\"ok\": 1, \"n\": 0}");
+    assert_false(tow_conn_insert(bench.conn, "d", "a", documents, 1, false, &reply, &error));
+    bson_destroy(&reply);
+    bson_destroy(document);
+    end(&bench);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -347,6 +397,8 @@ int main(void)
         cmocka_unit_test(each_refusal_finds_its_statement),
         cmocka_unit_test(a_message_that_fails_as_a_whole_is_sent_one_by_one),
         cmocka_unit_test(what_an_update_cannot_write_is_known),
+        cmocka_unit_test(an_answer_that_says_too_little_is_no_success),
+        cmocka_unit_test(an_insert_that_does_not_count_every_document_is_no_success),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
