@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -81,12 +82,14 @@ static bool serve(void *data, const char *database, const bson_t *command, bson_
                     "index", BCON_INT32(0), "code", BCON_INT32(20), "errmsg", "scripted", "}", "]");
         return true;
     }
-    if (!bson_has_field(command, "insert") || atomic_fetch_add(&copying->inserts, 1))
+    if (!bson_has_field(command, "insert"))
         return false;
     atomic_store(&copying->inserting, 1);
     nanosleep(&(struct timespec){.tv_nsec = 20000000},
               NULL); /* a range that does not wait is done by then */
     atomic_store(&copying->inserting, 0);
+    if (atomic_fetch_add(&copying->inserts, 1))
+        return false;
     copying->wrong = copying->wrong || !atomic_load(&copying->started);
     if (copying->stragglers) {
         put(bench->destination, 1, -1);
@@ -230,6 +233,40 @@ static void stragglers_have_the_range_emptied_once_more(void **state)
     end(&copying);
 }
 
+/* The order of a capped collection is content, and that of a collated one is not ours. */
+static void what_has_no_order_of_ours_is_one_range(void **state)
+{
+    tow_collection_info_t info = {
+        .database = (char *)"d", .name = (char *)"a", .ns = (char *)"d.a"};
+    const tow_collection_stats_t stats = {.documents = IDS, .bytes = 1000};
+    copying_t copying;
+
+    begin(&copying);
+    copying.copy->options.range_bytes = 100;
+    for (int32_t id = 0; id < IDS; id++)
+        put(copying.bench->destination, id, id);
+    bson_init(&info.options);
+    for (int kind = 0; kind < 3; kind++) {
+        tow_conn_t *source;
+        tow_range_t *ranges;
+        tow_error_t error;
+        uint32_t count;
+
+        info.capped = kind == 1;
+        info.collated = kind == 2;
+        source =
+            tow_conn_open(double_link(copying.bench->destination), &error); /* shows all at once */
+        assert_true(tow_copy_plan(copying.copy, source, &info, &stats, &ranges, &count, &error));
+        assert_true(kind ? count == 1 : count > 1);
+        for (uint32_t i = 0; i < count; i++)
+            tow_range_clear(&ranges[i]);
+        free(ranges);
+        tow_conn_close(source);
+    }
+    bson_destroy(&info.options);
+    end(&copying);
+}
+
 static bool take_session(void *data, const bson_t *session, tow_error_t *error)
 {
     return true;
@@ -273,6 +310,7 @@ int main(void)
         cmocka_unit_test(a_range_ends_when_its_last_read_was_answered),
         cmocka_unit_test(what_an_attempt_before_left_is_deleted_first),
         cmocka_unit_test(stragglers_have_the_range_emptied_once_more),
+        cmocka_unit_test(what_has_no_order_of_ours_is_one_range),
         cmocka_unit_test(an_insert_that_comes_late_comes_to_nothing),
     };
 
