@@ -56,12 +56,11 @@ add("update-applied", "an update event is applied as a replacement without its d
 add("untangle-no-delete", "the documents of a knot are not deleted first", "oplog/untangle.c",
     "    return delete_members(knot, error) && insert_members(", "    return insert_members(", "unit_replay")
 add("untangle-no-holder", "who holds the refused value is not looked for", "oplog/untangle.c",
-    "        tow_knot_add_holders(knot, member, refusal);\n", "        ;\n", "unit_replay")
+    "        tow_knot_add_holders(knot, member, refusal);\n", "        ;\n", "unit_knots")
 add("untangle-stale", "the knot's documents are read without afterClusterTime", "oplog/untangle.c",
     "                       .after = lo};", "                       .after = 0};", "unit_replay")
 add("untangle-no-insert", "the documents of a knot are not inserted again", "oplog/untangle.c",
-    "    return delete_members(knot, error) && insert_members(knot, error);\n", "    return delete_members(knot, error);\n",
-    "unit_replay")
+    "    return delete_members(knot, error) && insert_members(knot, error);\n", "    return delete_members(knot, error);\n", "unit_knots")
 
 # Lanes ----------------------------------------------------------------------------------------------
 
@@ -226,13 +225,11 @@ add("spool-release", "a segment that is needed yet is deleted", "oplog/spool.c",
 add("lost-range", "a range that was only begun counts as done after a restart", "copy/copy.c",
     "        if (own[i].state == TOW_RANGE_DONE) {", "        if (own[i].state != TOW_RANGE_OPEN) {", "scenario/killed")
 add("range-not-emptied", "what an attempt before left of a range stays", "copy/worker.c",
-    "(again && !empty_range(pass, error))", "(0 && again && !empty_range(pass, error))",
-    "unit_history")
+    "(again && !empty_range(pass, error))", "(0 && again && !empty_range(pass, error))", "unit_copying")
 add("range-bound", "the first document of a range is not read", "engine/link/reader.c",
-    "bson_append_value(&condition, \"$gte\", -1, what->min);", "bson_append_value(&condition, \"$gt\", -1, what->min);",
-    "unit_history")
+    "bson_append_value(&condition, \"$gte\", -1, what->min);", "bson_append_value(&condition, \"$gt\", -1, what->min);", "unit_reader")
 add("range-stale", "a range is read without afterClusterTime", "copy/worker.c",
-    "                       .after = lo,\n", "                       .after = 0,\n", "unit_history")
+    "                       .after = lo,\n", "                       .after = 0,\n", "unit_copying")
 
 add("range-short", "what a failed read has not brought counts as read", "copy/worker.c",
     "            outcome = judge_read(pass, error, &gone);\n        if (more", "            more = false;\n        if (more",
@@ -246,7 +243,7 @@ add("ttl-on", "documents expire at the destination while the job runs", "engine/
 # Fencing and leases ---------------------------------------------------------------------------------
 
 add("fence-number", "a successor's writes do not outnumber its predecessor's", "engine/link/command.c",
-    "        return INT64_MAX - (conn->adopted > 1 ? --conn->adopted : 0);\n", "        return 1;\n", "fault/writes")
+    "        return INT64_MAX - (conn->adopted > 1 ? --conn->adopted : 0);\n", "        return 1;\n", "unit_fence")
 add("fence-shards", "a successor fences only the shard of the job's document", "engine/state/fence.c",
     "    sharded = sharded && bson_iter_next(&first);\n", "    sharded = false && bson_iter_next(&first);\n",
     "fault/takeover --only shard")
@@ -255,12 +252,12 @@ add("fence-refusal", "a shard's refusal is one of a document", "engine/link/clas
     "fault/takeover --only shard")
 
 add("fence-not", "a successor does not end its predecessor's sessions", "engine/state/fence.c",
-    "        if (!end_sessions(store, document, error))\n            return false;\n", "", "simulate --seeds 400")
+    "        if (!end_sessions(store, document, error))\n            return false;\n", "", "unit_fence")
 add("session-unnamed", "sessions are used before the job's document names them", "engine/link/command.c",
-    "    if (!number || conn->noted ||", "    if (true || conn->noted ||", "simulate --seeds 400")
+    "    if (!number || conn->noted ||", "    if (true || conn->noted ||", "unit_fence")
 add("guard-not", "the job's document is written whoever holds it", "engine/state/store.c",
     "    bson_append_utf8(&filter, \"lease.holder\", -1, store->holder, -1);\n"
-    "    bson_append_int64(&filter, \"epoch\", -1, store->epoch);\n", "", "simulate --seeds 400")
+    "    bson_append_int64(&filter, \"epoch\", -1, store->epoch);\n", "", "unit_fence")
 
 add("claims-stale", "what the job made is read as it was some time ago", "engine/state/claims.c",
     "    tow_store_append_concern(store, &command);\n", "", "unit_state")
@@ -281,4 +278,260 @@ add("digest-count", "the sum alone is compared", "verify/digest.c",
 add("track-lost", "a write to a compared range is not noticed", "verify/track.c",
     "        if (range->equal || (range->reading && !range->overflow))\n", "        if (range->equal)\n", "unit_track")
 add("untangle-settled", "a settled key is deleted and inserted again", "oplog/untangle.c",
-    "        if (key) {\n            knot->block = key->block;\n", "        if (id.length) {\n            knot->block = key ? key->block : knot->block;\n", "unit_replay")
+    "        if (key) {\n            knot->block = key->block;\n", "        if (id.length) {\n            knot->block = key ? key->block : knot->block;\n", "unit_knots")
+
+# Lanes and late writes -------------------------------------------------------------------------------
+
+add("horizon-lanes", "lanes do not know the horizon of a restart", "oplog/replay.c",
+    "        tow_dirty_raise_horizon(replay->lanes[i].dirty, horizon);\n",
+    "", "unit_lanes")
+add("touched-not", "writes are not told to the verifier", "oplog/replay.c",
+    "    if (replay->options.touched && !item.repair)\n",
+    "    if (0)\n", "unit_lanes")
+add("await-lanes-not", "nobody waits for the round of a lane", "oplog/replay.c",
+    "        wait_eased(replay, is_busy, &(round_t){lane, atomic_load(&lane->rounds)});\n",
+    "        ;\n", "unit_lanes")
+add("lane-settle-not", "writes of unknown outcome are not settled after a round", "oplog/lane.c",
+    "    tow_lane_settle(lane);\n"
+    "    /* Keys that are not due",
+    "    /* Keys that are not due", "unit_lanes")
+add("untangle-settle-not", "a knot's writes of unknown outcome are not settled", "oplog/untangle.c",
+    "    tow_lane_settle(lane); /* what it wrote belongs to other lanes */\n",
+    "", "unit_lanes")
+add("lane-holding", "lanes write while a collection is copied again", "oplog/lane.c",
+    "    found = !tow_replay_holding(replay) && tow_lane_refetch(lane);\n",
+    "    found = tow_lane_refetch(lane);\n", "unit_lanes")
+add("apply-recent-lo", "an event within the interval of a recent read is applied", "oplog/apply.c",
+    "        return item->time <= recent.hi;\n",
+    "        return item->time <= recent.lo;\n", "unit_lanes")
+add("apply-updates-first", "replacements go out before deletes", "oplog/apply.c",
+    "    send_one(batch, 1);\n"
+    "    send_one(batch, 0);\n",
+    "    send_one(batch, 0);\n"
+    "    send_one(batch, 1);\n", "unit_lanes")
+add("replaceable-ignored", "what a destination takes by insert alone is replaced", "oplog/apply.c",
+    "        !tow_is_replaceable(&document, tow_link_facts(batch->lane->replay->options.destination)))\n",
+    "        0)\n", "unit_lanes")
+add("refetch-strict", "inserts that are there already count as done", "oplog/refetch.c",
+    "    lane->inserts.strict = true;\n",
+    "", "unit_lanes")
+add("repair-gated", "a repair is gated like an event", "oplog/replay.c",
+    "    if (item.repair) {\n"
+    "        hand_over(replay, &item, collection);\n"
+    "        return true;\n"
+    "    }\n",
+    "", "unit_lanes")
+add("untangle-mark-not", "the holders of a knot are not dirty before they are deleted", "oplog/untangle.c",
+    "    mark_members(knot);\n",
+    "", "unit_knots")
+add("untangle-hold-not", "a holder's dirty key does not hold the floor", "oplog/untangle.c",
+    "        tow_ledger_hold(ledger, knot->block);\n",
+    "", "unit_knots")
+add("untangle-refused-settled", "a refused member of a knot counts as written", "oplog/untangle.c",
+    "        if (!member->written || member->refused)\n",
+    "        if (!member->written)\n", "unit_knots")
+add("untangle-drop-early", "an index is dropped at its first refusal", "oplog/untangle.c",
+    "    return refusals < BEFORE_DROP || !knot->suspect || drop_broken(knot, error);",
+    "    return !knot->suspect || drop_broken(knot, error);", "unit_knots")
+
+# DDL -------------------------------------------------------------------------------------------------
+
+add("barrier-paused", "DDL is carried out while the replay is paused", "oplog/replay.c",
+    "    ok = ok && wait_eased(replay, is_paused, NULL);\n",
+    "", "unit_barriers")
+add("ddl-dirty", "a drop across the copy is carried out", "oplog/ddl_drop.c",
+    "    if (answer == TOW_GATE_DIRTY)\n"
+    "        return tow_ddl_copy_again(ddl, database, name, error);\n",
+    "", "unit_barriers")
+add("ddl-keep-living", "a drop of a cluster is believed without a look at the source", "oplog/ddl_drop.c",
+    "    if (!ddl->replay->merged)\n",
+    "    if (true)\n", "unit_barriers")
+add("ddl-done-time", "a DDL event of the time of the last one counts as done", "oplog/ddl.c",
+    "return ddl->time < replay->ddl_time || (ddl->time == replay->ddl_time && !replay->ddl_found);",
+    "return ddl->time <= replay->ddl_time;", "unit_barriers")
+add("rename-suspects", "keys that were read under the old name when it was gone are forgotten", "oplog/ddl_rename.c",
+    "        tow_recent_detach(dirty, from, ddl->time, keep_suspect, &suspects);\n",
+    "        tow_recent_detach(dirty, from, ddl->time, NULL, NULL);\n", "unit_barriers")
+add("rename-keys-lost", "dirty keys do not move to the new name", "oplog/ddl_rename.c",
+    "    give_moved(ddl, moved, to);\n",
+    "    give_moved(ddl, moved, NULL);\n", "unit_barriers")
+add("rename-horizon", "a rename after forgotten reads is carried out", "oplog/ddl_rename.c",
+    "        (!to || tow_ddl_gate(ddl, to) == TOW_GATE_APPLY) && !horizon_passed(ddl))\n",
+    "        (!to || tow_ddl_gate(ddl, to) == TOW_GATE_APPLY))\n", "unit_barriers")
+add("rename-twice", "a cluster's rename is carried out once for each shard", "oplog/ddl_rename.c",
+    "    *out_done = tow_ddl_has_uuid(tow_ddl_find(ddl, database, name), out_uuid);\n",
+    "    *out_done = false;\n", "unit_barriers")
+
+# Streams and barriers --------------------------------------------------------------------------------
+
+add("tail-lost-untold", "a lost position is not told before the stream goes on", "oplog/tail.c",
+    "    if (!options->lost(options->data, false, error) || !seal(tail, error) ||\n",
+    "    if (!seal(tail, error) ||\n", "unit_tail")
+add("tail-certain", "the certain time is that of the reply", "oplog/tail.c",
+    "    if (tow_token_time(tow_stream_token(tail->stream), &certain))\n"
+    "        atomic_store(&tail->certain_time, certain);\n",
+    "    if (!tow_token_time(tow_stream_token(tail->stream), &certain))\n"
+    "        certain = tow_stream_time(tail->stream);\n"
+    "    atomic_store(&tail->certain_time, certain);\n", "unit_tail")
+add("watch-invalidate", "an invalidate event of the destination is ignored", "oplog/watch.c",
+    "        options->gap(options->data, parts->operation);\n",
+    "        ;\n", "unit_watch")
+add("watch-mongos", "a mongos's empty replies prove that all was delivered", "oplog/watch.c",
+    "return !tow_link_facts(watch->options.link)->sharded && (!watch->time",
+    "return (!watch->time", "unit_watch")
+add("settled-one-idle", "one empty reply proves the end of the oplog", "engine/job/flow.c",
+    "                   tow_tail_idle_replies(job->tail) >= idle + 2;\n",
+    "                   tow_tail_idle_replies(job->tail) >= idle;\n", "unit_settling")
+add("settled-mongos", "a mongos's empty replies prove the end of its stream", "engine/job/flow.c",
+    "    bool reached = !tow_link_facts(job->sides.source)->sharded &&\n"
+    "                   tow_ledger",
+    "    bool reached = tow_ledger", "unit_settling")
+add("settled-uncertain", "a floor whose time is a guess is enough", "engine/job/flow.c",
+    "        tow_ledger_floor_time(job->ledger) > time && tow_tail_certain_time(job->tail) > time;\n",
+    "        tow_ledger_floor_time(job->ledger) > time;\n", "unit_settling")
+add("barrier-majority", "the barrier is a time of the majority's last read", "engine/link/time.c",
+    "           majority_read(conn, PROBE, last, out, error);\n",
+    "           majority_read(conn, PROBE, 0, out, error);\n", "unit_settling")
+add("barrier-one-round", "shards at the barrier are not pushed beyond it", "engine/link/time.c",
+    "    enum { ROUNDS = 2 };\n",
+    "    enum { ROUNDS = 1 };\n", "unit_settling")
+
+# Lease and guard of writes ---------------------------------------------------------------------------
+
+add("lease-after", "a lease's time begins when its renewal was answered", "engine/state/keeper.c",
+    "    if (ok)\n"
+    "        tow_lease_limit(store, before_ms);\n",
+    "    if (ok)\n"
+    "        tow_lease_limit(store, tow_boot_ms());\n", "unit_fence")
+add("may-write-always", "writes go out when the lease is over", "engine/link/command.c",
+    "    if (!until_ms || conn->unguarded || tow_boot_ms() < until_ms)\n",
+    "    if (true || conn->unguarded || tow_boot_ms() < until_ms)\n", "unit_fence")
+add("insert-may-write", "the copy's inserts go out when the lease is over", "engine/link/insert.c",
+    "    if (!tow_conn_ready(conn, error) || !tow_conn_may_write(conn, error) ||\n"
+    "        !tow_conn_note(conn, number, error))\n",
+    "    if (!tow_conn_ready(conn, error) || !tow_conn_note(conn, number, error))\n", "unit_fence")
+add("take-any", "a lease is taken whether or not it has run out", "engine/state/lease.c",
+    "    bson_append_document_begin(out, \"$expr\", -1, &compare);\n",
+    "    return;\n"
+    "    bson_append_document_begin(out, \"$expr\", -1, &compare);\n", "unit_fence")
+add("take-epoch", "of two who take a lease both get it", "engine/state/lease.c",
+    "    bson_append_int64(out, \"epoch\", -1, old->epoch);\n"
+    "    if (!old->holder[0]) {",
+    "    if (!old->holder[0]) {", "unit_fence")
+add("fence-skipped", "a resumed job fences nothing", "engine/state/lease.c",
+    "    ok = tow_keeper_start(store, error) && tow_fence(store, &document, error);\n",
+    "    ok = tow_keeper_start(store, error) && (!*out_resumed ? tow_fence(store, &document, error) : true);\n", "unit_fence")
+add("operation-unnamed", "a drop goes out before it is named", "engine/state/fence.c",
+    "    ok = tow_store_update_guarded(store, &update, error);\n"
+    "    if (!ok)\n"
+    "        store->slots[*out_slot] = false;\n",
+    "    ok = true;\n", "unit_fence")
+add("operation-forgotten", "an operation whose end is not known is forgotten", "engine/state/fence.c",
+    "    if (!settled)\n"
+    "        return;\n",
+    "", "unit_fence")
+add("outnumber-not", "a write of unknown outcome is not outnumbered", "engine/state/fence.c",
+    "    ok = ok && tow_store_update_by(store, conn, &update, false, error);\n"
+    "    bson_destroy(&update);\n"
+    "    return ok;\n"
+    "}\n"
+    "\n"
+    "bool tow_fence",
+    "    bson_destroy(&update);\n"
+    "    return ok;\n"
+    "}\n"
+    "\n"
+    "bool tow_fence", "unit_fence")
+add("too-old-retried", "the loss of the job is an error that passes", "engine/link/command.c",
+    "    if (number && error->server_code == TOW_CODE_TRANSACTION_TOO_OLD)\n",
+    "    if (0)\n", "unit_fence")
+add("drop-unmarked", "the state is removed without a mark", "engine/state/store.c",
+    "    ok = mark_removing(store, error);\n",
+    "    ok = true;\n", "unit_fence")
+
+# Claims ----------------------------------------------------------------------------------------------
+
+add("claim-meant", "what is only meant is the job's", "engine/state/claims.c",
+    "        ensure(claims, fresh[i])->state = TOW_CLAIM_MEANT;\n",
+    "        ensure(claims, fresh[i])->state = TOW_CLAIM_MAYBE;\n", "unit_claims")
+add("claim-free", "somebody else's collection is taken for the one created", "copy/claim.c",
+    "    ok = check_free(copy, destination, info, error) &&\n"
+    "         tow_claims_mean",
+    "    ok = tow_claims_mean", "unit_whose")
+add("rename-foreign", "a rename goes over a foreign collection", "copy/claim.c",
+    "    if (to == TOW_WHOSE_FOREIGN)\n"
+    "        ok = tow_copy_fail_foreign(ns, error);\n"
+    "    else if",
+    "    if", "unit_whose")
+add("remade-different", "a collection with other documents is one that writes made", "copy/remade.c",
+    "    comparing->same = !comparing->unmatched;\n",
+    "    comparing->same = true;\n", "unit_whose")
+add("extra-listed", "what a list leaves out is dropped", "copy/reconcile.c",
+    "    if (!gone)\n"
+    "        return true;\n"
+    "    if (!tow_copy_unmake",
+    "    if (!tow_copy_unmake", "unit_whose")
+
+# Records of the copy ---------------------------------------------------------------------------------
+
+add("copy-record-first", "a range counts as done before that is recorded", "copy/worker.c",
+    "    record.state = TOW_RANGE_DONE;\n"
+    "    record.hi",
+    "    finish(pass, hi);\n"
+    "    record.state = TOW_RANGE_DONE;\n"
+    "    record.hi", "unit_copying")
+add("copy-again-empty", "stragglers of an attempt before are replaced", "copy/insert.c",
+    "    if (pass->again && tow_reply_write_error(reply, &position, &refusal)) {\n",
+    "    if (0) {\n", "unit_copying")
+add("copy-insert-settle", "inserts of unknown outcome are not settled", "copy/insert.c",
+    "            tow_copy_settle(copy, insert->destination);\n",
+    "", "unit_copying")
+add("copy-again-record", "a collection is dropped before its record loses its ranges", "copy/copy.c",
+    "    ok = open_conns(copy, &conns, error) && record_again(copy, database, name, error) &&\n",
+    "    ok = open_conns(copy, &conns, error) &&\n", "unit_whose")
+add("copy-record-short", "a record that lacks ranges is restored as it is", "engine/state/ranges.c",
+    "    if (count != expected) {\n",
+    "    if (0) {\n", "unit_state")
+add("copy-record-order", "a collection's record names its ranges first", "engine/state/ranges.c",
+    "    ok = record(store, info, 0, 0, error) && delete_ranges",
+    "    ok = record(store, info, read_at, count, error) && delete_ranges", "unit_state")
+add("reader-bracket", "bounds of two types are compared within one", "engine/link/reader.c",
+    "           bracket_of(what->min) == bracket_of(what->max);\n",
+    "           bracket_of(what->max);\n", "unit_reader")
+add("write-concern", "a write that no majority has is done", "engine/link/command.c",
+    "    if (ok && bson_iter_init_find(&iter, reply, \"writeConcernError\"))\n"
+    "        return tow_fail_write_concern(conn->link, &iter, error);\n",
+    "", "unit_write")
+
+# Verification ----------------------------------------------------------------------------------------
+
+add("verify-source-only", "the destination is not read", "verify/compare.c",
+    "    if (!info) {\n"
+    "        reset_reading(reading);\n"
+    "        return true;\n"
+    "    }\n",
+    "    if (!info || side->which == TOW_DESTINATION) {\n"
+    "        reset_reading(reading);\n"
+    "        return true;\n"
+    "    }\n", "unit_verify")
+add("verify-partner", "an error of the destination is none", "verify/pair.c",
+    "    return source_ok && partner_ok;\n",
+    "    return source_ok;\n", "unit_verify")
+add("verify-bucket-equal", "differing buckets of equal counts are passed over", "verify/compare.c",
+    "            if (tow_digest_equal(&source[next], &destination[next])) {\n",
+    "            if (source[next].documents == destination[next].documents) {\n", "unit_verify")
+add("verify-unequal-tracked", "a range with a difference counts as equal", "verify/compare.c",
+    "    if (ok && track && !unit->unequal &&\n"
+    "        tow_digest_equal(&totals[TOW_SOURCE], &totals[TOW_DESTINATION]))\n",
+    "    if (ok && track)\n", "unit_verify")
+add("verify-last-range", "the last range ends at its last bound", "verify/compare.c",
+    "    for (uint32_t i = 0; i <= split->count; i++) {\n"
+    "        add_unit(item, i ?",
+    "    for (uint32_t i = 0; i < split->count; i++) {\n"
+    "        add_unit(item, i ?", "unit_verify")
+add("verify-counts", "a difference counts after one look", "verify/locate.c",
+    "    } else if (!options->settle || !moved) {\n",
+    "    } else {\n", "unit_verify")
+add("map-extra", "documents of the destination alone are not reported", "verify/map.c",
+    "            each(data, TOW_DIFFERENCE_EXTRA, NULL, &b[i]);\n",
+    "            ;\n", "unit_verify")
