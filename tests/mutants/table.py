@@ -37,7 +37,7 @@ add("refetch-stale", "dirty keys are read without afterClusterTime", "oplog/refe
     ".after = batch->lo,", ".after = 0,", "unit_replay")
 add("refetch-late", "a read is remembered as one of its end", "oplog/refetch.c",
     "key->hash, batch->lo,\n                        batch->hi);",
-    "key->hash, batch->hi,\n                        batch->hi);", "unit_history")
+    "key->hash, batch->hi,\n                        batch->hi);", "unit_lanes")
 add("refetch-short", "the second batch of a read is not asked for", "oplog/refetch.c",
     "        if (ok)\n            ok = tow_reader_next_batch(reader, &more, error);\n", "        more = false;\n",
     "unit_replay")
@@ -66,7 +66,7 @@ add("untangle-no-insert", "the documents of a knot are not inserted again", "opl
 
 add("lane-not-absorbed", "a lane says that it absorbed what it only took", "oplog/lane.c",
     "    lane->pushed += items->count;\n", "    lane->pushed += items->count, lane->absorbed += items->count;\n",
-    "unit_replay")
+    "unit_barriers")
 add("lane-fails-quietly", "a lane's final error does not end the job", "oplog/lane.c",
     "        tow_stop_request(replay->options.stop, error);\n        return;\n", "        return;\n",
     "unit_replay")

@@ -149,6 +149,49 @@ static void a_drop_waits_while_the_replay_is_paused(void **state)
     bench_end(other.bench);
 }
 
+/* The lane is at its first write, and has not taken in the second, when the drop comes. */
+typedef struct {
+    atomic_uint updates, may_end, drops, late; /* late: updates after a drop */
+} busy_t;
+
+static bool be_busy(void *data, const char *database, const bson_t *command, bson_t *reply,
+                    bson_error_t *error)
+{
+    busy_t *busy = data;
+
+    atomic_fetch_add(&busy->drops, bson_has_field(command, "drop"));
+    if (!bson_has_field(command, "update"))
+        return false;
+    atomic_fetch_add(&busy->late, atomic_load(&busy->drops));
+    if (!atomic_fetch_add(&busy->updates, 1))
+        while (!atomic_load(&busy->may_end))
+            nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    return false;
+}
+
+static void a_drop_waits_for_what_a_busy_lane_has_not_taken_in(void **state)
+{
+    bench_t *bench = bench_filled();
+    busy_t busy = {0};
+
+    bench->lanes = 1;
+    double_hook(bench->destination, be_busy, &busy);
+    bench_start_replay(bench, 0);
+    bench_put(bench, "replace", 1, 1, 1);
+    bench_deliver(bench, true);
+    bench_await(&busy.updates, 1);
+    bench_put(bench, "replace", 2, 2, 1);
+    bench_tell(bench, "drop", 0, double_now(bench->source) + 1);
+    bench_deliver(bench, true);
+    bench_await(&bench->touched, 2); /* the drop is the dispatcher's next step */
+    nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+    atomic_store(&busy.may_end, 1);
+    bench_await(&busy.drops, 1);
+    bench_await(&busy.updates, 2);
+    assert_int_equal(busy.late, 0);
+    bench_end(bench);
+}
+
 /* Each shard tells of a drop, and movePrimary of one that was none: what the source has stays. */
 static void what_a_cluster_still_has_is_not_dropped(void **state)
 {
@@ -339,6 +382,7 @@ int main(void)
         cmocka_unit_test(a_drop_across_the_copy_has_it_copied_again),
         cmocka_unit_test(keys_end_with_their_collection),
         cmocka_unit_test(a_drop_waits_while_the_replay_is_paused),
+        cmocka_unit_test(a_drop_waits_for_what_a_busy_lane_has_not_taken_in),
         cmocka_unit_test(what_a_cluster_still_has_is_not_dropped),
         cmocka_unit_test(a_database_is_dropped_with_all_its_collections),
         cmocka_unit_test(opaque_tokens_tell_what_was_done_before),
