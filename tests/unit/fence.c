@@ -24,7 +24,7 @@ enum { LEASE_MS = 60000 };
 typedef struct {
     double_server_t *destination;
     tow_stop_t *stop;
-    tow_store_t *store;
+    _Atomic(tow_store_t *) store;
     bool resumed;
     const char *user, *filter;
     int64_t lease_ms;

@@ -27,9 +27,9 @@ typedef struct {
     tow_stop_t *stop;
     tow_watch_t *watch;
     pthread_mutex_t lock;
-    const char *event;               /* of the next reply, as JSON; NULL: none */
-    int code;                        /* an error instead */
-    uint32_t time;                   /* of the reply's token */
+    _Atomic(const char *) event;     /* of the next reply, as JSON; NULL: none */
+    atomic_int code;                 /* an error instead */
+    atomic_uint time;                /* of the reply's token */
     atomic_uint left, given, opened; /* left: replies that may still be given */
     atomic_uint asked, pushed;       /* for its time */
     char told[200];
