@@ -535,3 +535,18 @@ add("verify-counts", "a difference counts after one look", "verify/locate.c",
 add("map-extra", "documents of the destination alone are not reported", "verify/map.c",
     "            each(data, TOW_DIFFERENCE_EXTRA, NULL, &b[i]);\n",
     "            ;\n", "unit_verify")
+
+# Indexes ---------------------------------------------------------------------------------------------
+
+add("ttl-early", "TTL is restored with the last reconciliation", "copy/reindex.c",
+    "        tow_index_spec(&ours.items[i], &task->takes, task->how != TOW_RECONCILE_TTL, &wanted);\n",
+    "        tow_index_spec(&ours.items[i], &task->takes, task->how == TOW_RECONCILE_ALONG, &wanted);\n", "unit_expiry")
+add("index-unique-early", "unique indexes are built before the copy is consistent", "copy/reindex.c",
+    "    return task->how == TOW_RECONCILE_ALONG && tow_index_is_unique(wanted) &&\n",
+    "    return 0 && task->how == TOW_RECONCILE_ALONG && tow_index_is_unique(wanted) &&\n", "unit_expiry")
+add("indexes-during-copy", "indexes are made alike while the collection is copied", "copy/reconcile.c",
+    "    return known && !tow_namespaces_copied(table, known);\n",
+    "    return false;\n", "unit_expiry")
+add("index-extra-kept", "an index that the source does not have stays", "copy/reindex.c",
+    "        if (!tow_index_find(&ours, tow_index_name(&theirs.items[i])))\n",
+    "        if (0)\n", "unit_expiry")
