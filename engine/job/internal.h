@@ -43,7 +43,7 @@ struct tow_job {
     tow_journal_t journal;
     tow_flow_t flow;
     tow_comparer_t comparer;
-    tow_outcome_t outcome;
+    tow_job_outcome_t outcome;
     struct {
         tow_thread_t supervisor, monitor, pinger, checkpointer;
     } threads;                   /* the supervisor's own */

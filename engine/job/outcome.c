@@ -8,13 +8,13 @@
 #include "engine/base/clock.h"
 #include "engine/job/internal.h"
 
-void tow_outcome_init(tow_outcome_t *outcome)
+void tow_outcome_init(tow_job_outcome_t *outcome)
 {
     pthread_mutex_init(&outcome->lock, NULL);
     outcome->done_file = -1;
 }
 
-void tow_outcome_clear(tow_outcome_t *outcome)
+void tow_outcome_clear(tow_job_outcome_t *outcome)
 {
     for (uint32_t i = 0; i < outcome->note_count; i++)
         free(outcome->notes[i]);
@@ -33,7 +33,7 @@ static void add(char **list, uint32_t *count, size_t most, const char *text)
         list[(*count)++] = tow_strdup(text);
 }
 
-void tow_outcome_note(tow_outcome_t *outcome, const char *event, const char *message)
+void tow_outcome_note(tow_job_outcome_t *outcome, const char *event, const char *message)
 {
     static const char *const noted[] = {"reconciled", "rollover", "foreign", "left_out", "cutover_called_off"};
 
@@ -45,7 +45,7 @@ void tow_outcome_note(tow_outcome_t *outcome, const char *event, const char *mes
         }
 }
 
-void tow_outcome_remains(tow_outcome_t *outcome, const char *format, ...)
+void tow_outcome_remains(tow_job_outcome_t *outcome, const char *format, ...)
 {
     char text[600];
     va_list arguments;

@@ -33,13 +33,13 @@ typedef struct {
     int done_file;               /* reserved for the record; -1: it is not */
     bool told_before;            /* by a record: an earlier process did it all */
     bool told;                   /* the end; the record goes when the job has stopped */
-} tow_outcome_t;
+} tow_job_outcome_t;
 
-void tow_outcome_init(tow_outcome_t *outcome);
-void tow_outcome_clear(tow_outcome_t *outcome);
+void tow_outcome_init(tow_job_outcome_t *outcome);
+void tow_outcome_clear(tow_job_outcome_t *outcome);
 /* An event that belongs into the summary: those beyond the 64th are left out. */
-void tow_outcome_note(tow_outcome_t *outcome, const char *event, const char *message);
-void tow_outcome_remains(tow_outcome_t *outcome, const char *format, ...)
+void tow_outcome_note(tow_job_outcome_t *outcome, const char *event, const char *message);
+void tow_outcome_remains(tow_job_outcome_t *outcome, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 /* As of a job that ends in that phase; the control's lock is held. */
 void tow_job_make_summary(tow_job_t *job, tow_phase_t phase);

@@ -570,19 +570,6 @@ bool tow_store_peek(tow_link_t *destination, const char *job, const tow_settings
     store.conn = tow_conn_open(destination, error);
     ok = store.conn && look_at(&store, out, &document, &found, error) &&
          (!out->exists || check_settings(&document, settings, error));
-    ok = store.conn && server_now(&store, &now_ms, error) &&
-         tow_store_find_one(&store, "job", "job", &document, &found, error);
-    if (ok && found) {
-        tow_lease_parse(&document, &lease);
-        out->exists = is_begun(&document) && !is_removed(&document);
-        out->writes_blocked = is_true(&document, "writesBlocked");
-        out->held = lease.holder[0] && lease.expires_ms > now_ms;
-        memcpy(out->host, lease.host, sizeof out->host);
-        out->pid = lease.pid;
-        out->expires_ms = lease.expires_ms;
-        out->expires_seconds = (double)(lease.expires_ms - now_ms) / 1000;
-        ok = !out->exists || check_settings(&document, settings, error);
-    }
     if (found)
         bson_destroy(&document);
     tow_conn_close(store.conn);

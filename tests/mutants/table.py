@@ -356,11 +356,9 @@ add("rename-keys-lost", "dirty keys do not move to the new name", "oplog/ddl_ren
     "    give_moved(ddl, moved, to);\n",
     "    give_moved(ddl, moved, NULL);\n", "unit_barriers")
 add("rename-horizon", "a rename after forgotten reads is carried out", "oplog/ddl_rename.c",
-    "        (!to || tow_ddl_gate(ddl, to) == TOW_GATE_APPLY) && !horizon_passed(ddl))\n",
-    "        (!to || tow_ddl_gate(ddl, to) == TOW_GATE_APPLY))\n", "unit_barriers")
+    " &&\n           !horizon_passed(ddl);\n", ";\n", "unit_barriers")
 add("rename-twice", "a cluster's rename is carried out once for each shard", "oplog/ddl_rename.c",
-    "    *out_done = tow_ddl_has_uuid(tow_ddl_find(ddl, database, name), out_uuid);\n",
-    "    *out_done = false;\n", "unit_barriers")
+    "*out_done = !from && found", "*out_done = false && found", "unit_shards")
 
 # Streams and barriers --------------------------------------------------------------------------------
 
@@ -380,15 +378,15 @@ add("watch-mongos", "a mongos's empty replies prove that all was delivered", "op
     "return !tow_link_facts(watch->options.link)->sharded && (!watch->time",
     "return (!watch->time", "unit_watch")
 add("settled-one-idle", "one empty reply proves the end of the oplog", "engine/job/flow.c",
-    "                   tow_tail_idle_replies(job->tail) >= idle + 2;\n",
-    "                   tow_tail_idle_replies(job->tail) >= idle;\n", "unit_settling")
+    "                   tow_tail_idle_replies(job->flow.tail) >= idle + 2;\n",
+    "                   tow_tail_idle_replies(job->flow.tail) >= idle;\n", "unit_settling")
 add("settled-mongos", "a mongos's empty replies prove the end of its stream", "engine/job/flow.c",
     "    bool reached = !tow_link_facts(job->sides.source)->sharded &&\n"
     "                   tow_ledger",
     "    bool reached = tow_ledger", "unit_settling")
 add("settled-uncertain", "a floor whose time is a guess is enough", "engine/job/flow.c",
-    "        tow_ledger_floor_time(job->ledger) > time && tow_tail_certain_time(job->tail) > time;\n",
-    "        tow_ledger_floor_time(job->ledger) > time;\n", "unit_settling")
+    "        tow_ledger_floor_time(job->flow.ledger) > time && tow_tail_certain_time(job->flow.tail) > time;\n",
+    "        tow_ledger_floor_time(job->flow.ledger) > time;\n", "unit_settling")
 add("barrier-majority", "the barrier is a time of the majority's last read", "engine/link/time.c",
     "           majority_read(conn, PROBE, last, out, error);\n",
     "           majority_read(conn, PROBE, 0, out, error);\n", "unit_settling")
@@ -408,7 +406,7 @@ add("may-write-always", "writes go out when the lease is over", "engine/link/com
     "    if (true || conn->unguarded || tow_boot_ms() < until_ms)\n", "unit_fence")
 add("insert-may-write", "the copy's inserts go out when the lease is over", "engine/link/insert.c",
     "    if (!tow_conn_ready(conn, error) || !tow_conn_may_write(conn, error) ||\n"
-    "        !tow_conn_note(conn, number, error))\n",
+    "        !tow_conn_note(conn, number, error) || !tow_conn_may_write(conn, error))\n",
     "    if (!tow_conn_ready(conn, error) || !tow_conn_note(conn, number, error))\n", "unit_fence")
 add("take-any", "a lease is taken whether or not it has run out", "engine/state/lease.c",
     "    bson_append_document_begin(out, \"$expr\", -1, &compare);\n",

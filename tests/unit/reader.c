@@ -1,11 +1,11 @@
 /* What a read asks for, and what it says of its time: hi of the as-of interval. */
-#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <stdio.h>
+#include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -115,70 +115,6 @@ static bool go_on(void *data, const char *database, const bson_t *command, bson_
     }
     bson_append_array_end(&cursor, &list);
     bson_append_document_end(reply, &cursor);
-/* Bounds
- * -----------------------------------------------------------------------------------------*/
-
-static bool keep_find(void *data, const char *database, const bson_t *command, bson_t *reply,
-                      bson_error_t *error)
-    char *json = bson_as_relaxed_extended_json(command, NULL);
-
-    snprintf(data, 400, "%s", json);
-    bson_free(json);
-    return answer(&(int){0}, database, command, reply, error);
-}
-
-static void expect_find(const bson_value_t *min, const bson_value_t *max, const char *part)
-    double_server_t *server = double_new("source", false);
-    tow_read_t what = {.database = "d", .collection = "c", .min = min, .max = max};
-    char command[400] = "";
-    tow_error_t error;
-    tow_conn_t *conn;
-
-    double_hook(server, keep_find, command);
-    conn = tow_conn_open(double_link(server), &error);
-    tow_reader_close(tow_reader_open(conn, &what, &error));
-    tow_conn_close(conn);
-    double_free(server);
-    if (!strstr(command, part))
-        fail_msg("no %s in %s", part, command);
-}
-
-/* Only between two values of one class does a comparison find all that stands between them in the
- * index. */
-static void bounds_are_compared_within_one_class_alone(void **state)
-    const bson_value_t one = {.value_type = BSON_TYPE_INT32, .value.v_int32 = 1},
-                       five = {.value_type = BSON_TYPE_INT64, .value.v_int64 = 5},
-                       nan = {.value_type = BSON_TYPE_DOUBLE, .value.v_double = NAN},
-                       text = {.value_type = BSON_TYPE_UTF8,
-                               .value.v_utf8 = {.str = "a", .len = 1}};
-
-    expect_find(&one, &five, "\"filter\" : { \"_id\" : { \"$gte\" : 1, \"$lt\" : 5 } }");
-    expect_find(&one, &text, "\"min\" : { \"_id\" : 1 }, \"max\" : { \"_id\" : \"a\" }");
-    expect_find(&nan, &five, "\"max\" : { \"_id\" : 5 }");
-    expect_find(NULL, &five, "\"max\" : { \"_id\" : 5 }");
-    expect_find(&one, NULL, "\"min\" : { \"_id\" : 1 }");
-}
-
-/* More than one reply
- * -----------------------------------------------------------------------------*/
-
-/* The second reply is of an earlier time, or holds what is no document. */
-static bool answer_twice(void *data, const char *database, const bson_t *command, bson_t *reply,
-                         bson_error_t *error)
-    bool broken = *(bool *)data, first = bson_has_field(command, "find");
-    bson_t part, list;
-
-    bson_append_document_begin(reply, "cursor", -1, &part);
-    bson_append_int64(&part, "id", -1, first ? 7 : 0);
-    bson_append_utf8(&part, "ns", -1, "d.c", -1);
-    bson_append_array_begin(&part, first ? "firstBatch" : "nextBatch", -1, &list);
-    if (!first && broken)
-        bson_append_int32(&list, "0", -1, 1);
-    else
-        BCON_APPEND(&list, "0", "{", "_id", BCON_INT32(1), "}");
-    bson_append_array_end(&part, &list);
-    bson_append_document_end(reply, &part);
-    bson_append_timestamp(reply, "operationTime", -1, 0, first ? OPERATION : OPERATION - 5);
     bson_append_double(reply, "ok", -1, 1);
     return true;
 }
@@ -230,21 +166,112 @@ static void empty_batches_have_an_end(void **state)
     assert_in_range(read_endless(0, 0, 2 * TOW_EMPTY_BATCHES_MOST, &ended), TOW_EMPTY_BATCHES_MOST,
                     TOW_EMPTY_BATCHES_MOST + 2);
     assert_true(ended);
+}
+
+/* Bounds
+ * -----------------------------------------------------------------------------------------*/
+
+static bool keep_find(void *data, const char *database, const bson_t *command, bson_t *reply,
+                      bson_error_t *error)
+{
+    char *json = bson_as_relaxed_extended_json(command, NULL);
+
+    snprintf(data, 400, "%s", json);
+    bson_free(json);
+    return answer(&(int){0}, database, command, reply, error);
+}
+
+static void expect_find(const bson_value_t *min, const bson_value_t *max, const char *part)
+{
+    double_server_t *server = double_new("source", false);
+    tow_read_t what = {.database = "d", .collection = "c", .min = min, .max = max};
+    char command[400] = "";
+    tow_error_t error;
+    tow_conn_t *conn;
+
+    double_hook(server, keep_find, command);
+    conn = tow_conn_open(double_link(server), &error);
+    tow_reader_close(tow_reader_open(conn, &what, &error));
+    tow_conn_close(conn);
+    double_free(server);
+    if (!strstr(command, part))
+        fail_msg("no %s in %s", part, command);
+}
+
+/* Only between two values of one class does a comparison find all that stands between them in the
+ * index. */
+static void bounds_are_compared_within_one_class_alone(void **state)
+{
+    const bson_value_t one = {.value_type = BSON_TYPE_INT32, .value.v_int32 = 1},
+                       five = {.value_type = BSON_TYPE_INT64, .value.v_int64 = 5},
+                       nan = {.value_type = BSON_TYPE_DOUBLE, .value.v_double = NAN},
+                       text = {.value_type = BSON_TYPE_UTF8,
+                               .value.v_utf8 = {.str = "a", .len = 1}};
+
+    expect_find(&one, &five, "\"filter\" : { \"_id\" : { \"$gte\" : 1, \"$lt\" : 5 } }");
+    expect_find(&one, &text, "\"min\" : { \"_id\" : 1 }, \"max\" : { \"_id\" : \"a\" }");
+    expect_find(&nan, &five, "\"max\" : { \"_id\" : 5 }");
+    expect_find(NULL, &five, "\"max\" : { \"_id\" : 5 }");
+    expect_find(&one, NULL, "\"min\" : { \"_id\" : 1 }");
+}
+
+/* More than one reply
+ * -----------------------------------------------------------------------------*/
+
+/* The second reply is of an earlier time, or holds what is no document. */
+static bool answer_twice(void *data, const char *database, const bson_t *command, bson_t *reply,
+                         bson_error_t *error)
+{
+    bool broken = *(bool *)data, first = bson_has_field(command, "find");
+    bson_t part, list;
+
+    bson_append_document_begin(reply, "cursor", -1, &part);
+    bson_append_int64(&part, "id", -1, first ? 7 : 0);
+    bson_append_utf8(&part, "ns", -1, "d.c", -1);
+    bson_append_array_begin(&part, first ? "firstBatch" : "nextBatch", -1, &list);
+    if (!first && broken)
+        bson_append_int32(&list, "0", -1, 1);
+    else
+        BCON_APPEND(&list, "0", "{", "_id", BCON_INT32(1), "}");
+    bson_append_array_end(&part, &list);
+    bson_append_document_end(reply, &part);
+    bson_append_timestamp(reply, "operationTime", -1, 0, first ? OPERATION : OPERATION - 5);
+    bson_append_double(reply, "ok", -1, 1);
+    return true;
+}
+
 static void a_read_of_two_replies(bool broken)
+{
+    double_server_t *server = double_new("source", false);
     tow_read_t what = {.database = "d", .collection = "c"};
+    tow_reader_t *reader;
+    bool more = true, ok = true;
     bson_t document;
+    tow_error_t error;
+    tow_conn_t *conn;
 
     double_hook(server, answer_twice, &broken);
+    conn = tow_conn_open(double_link(server), &error);
+    reader = tow_reader_open(conn, &what, &error);
     while (ok && more) {
         while (tow_reader_next(reader, &document))
             continue;
+        ok = tow_reader_next_batch(reader, &more, &error);
+    }
     assert_int_equal(ok, !broken);
     assert_int_equal(tow_reader_time(reader), OPERATION);
+    tow_reader_close(reader);
+    tow_conn_close(conn);
+    double_free(server);
+}
 
 static void the_end_of_a_read_never_goes_back(void **state)
+{
     a_read_of_two_replies(false);
+}
 
 static void what_is_no_document_is_not_the_end_of_a_batch(void **state)
+{
     a_read_of_two_replies(true);
 }
 

@@ -99,25 +99,25 @@ static bench_t *begin(bool sharded, bool opaque)
     job->sides.source->facts.sharded = sharded;
     double_stop(bench->source, job->sides.stop);
     double_hook(bench->source, serve, bench);
-    job->spool = tow_spool_open(bench->folder, "job", "id", &error);
-    job->ledger = tow_ledger_new(job->sides.stop, 1 << 20);
-    job->copy = tow_copy_new(&(tow_copy_options_t){
+    job->flow.spool = tow_spool_open(bench->folder, "job", "id", &error);
+    job->flow.ledger = tow_ledger_new(job->sides.stop, 1 << 20);
+    job->flow.copy = tow_copy_new(&(tow_copy_options_t){
         .source = job->sides.source, .destination = job->sides.source, .stop = job->sides.stop});
-    job->replay = tow_replay_new(&(tow_replay_options_t){.source = job->sides.source,
+    job->flow.replay = tow_replay_new(&(tow_replay_options_t){.source = job->sides.source,
                                                          .destination = job->sides.source,
-                                                         .ledger = job->ledger,
+                                                         .ledger = job->flow.ledger,
                                                          .stop = job->sides.stop,
                                                          .lanes = 1});
-    job->tail = tow_tail_new(&(tow_tail_options_t){.source = job->sides.source,
+    job->flow.tail = tow_tail_new(&(tow_tail_options_t){.source = job->sides.source,
                                                    .filter = bench->filter,
-                                                   .ledger = job->ledger,
-                                                   .spool = job->spool,
+                                                   .ledger = job->flow.ledger,
+                                                   .spool = job->flow.spool,
                                                    .stop = job->sides.stop,
                                                    .retry_window_ms = 5000});
-    assert_true(tow_tail_open(job->tail, NULL, 0, &token, &time, &error));
-    tow_ledger_begin(job->ledger, &token, time);
+    assert_true(tow_tail_open(job->flow.tail, NULL, 0, &token, &time, &error));
+    tow_ledger_begin(job->flow.ledger, &token, time);
     bson_destroy(&token);
-    assert_true(tow_tail_start(job->tail, &error));
+    assert_true(tow_tail_start(job->flow.tail, &error));
     return bench;
 }
 
@@ -127,11 +127,11 @@ static void end(bench_t *bench)
     char command[128];
 
     tow_stop_request(job->sides.stop, NULL);
-    tow_tail_destroy(job->tail);
-    tow_replay_destroy(job->replay);
-    tow_copy_destroy(job->copy);
-    tow_ledger_destroy(job->ledger);
-    tow_spool_close(job->spool);
+    tow_tail_destroy(job->flow.tail);
+    tow_replay_destroy(job->flow.replay);
+    tow_copy_destroy(job->flow.copy);
+    tow_ledger_destroy(job->flow.ledger);
+    tow_spool_close(job->flow.spool);
     tow_filter_destroy(bench->filter);
     double_free(bench->source);
     tow_stop_destroy(job->sides.stop);
@@ -143,16 +143,16 @@ static void end(bench_t *bench)
 /* The stream gives so many empty replies, up to a time. */
 static void reply(bench_t *bench, uint32_t count, uint32_t time)
 {
-    uint64_t before = tow_tail_idle_replies(bench->job.tail);
+    uint64_t before = tow_tail_idle_replies(bench->job.flow.tail);
     int64_t until_ms = tow_now_ms() + WAIT_MS;
 
     /* An opaque token has the time that was known before it was asked for. */
     tow_link_note_time(bench->job.sides.source, TOW_OPTIME(SECONDS, time));
     atomic_store(&bench->time, time);
     atomic_store(&bench->left, count);
-    while (tow_tail_idle_replies(bench->job.tail) < before + count && tow_now_ms() < until_ms)
+    while (tow_tail_idle_replies(bench->job.flow.tail) < before + count && tow_now_ms() < until_ms)
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-    assert_int_equal(tow_tail_idle_replies(bench->job.tail), before + count);
+    assert_int_equal(tow_tail_idle_replies(bench->job.flow.tail), before + count);
 }
 
 /* Replies come while somebody waits; after the second look it is over. */
@@ -211,7 +211,7 @@ static void a_time_that_is_a_guess_is_not_enough(void **state)
 
     reply(bench, 3, BARRIER + 5);
     reply(bench, 3, BARRIER + 5);
-    assert_true(tow_ledger_floor_time(bench->job.ledger) > TOW_OPTIME(SECONDS, BARRIER));
+    assert_true(tow_ledger_floor_time(bench->job.flow.ledger) > TOW_OPTIME(SECONDS, BARRIER));
     assert_false(is_settled(bench, 3));
     end(bench);
 }
@@ -221,9 +221,9 @@ static void what_is_copied_again_is_waited_for(void **state)
     bench_t *bench = begin(false, false);
 
     reply(bench, 1, BARRIER + 1);
-    atomic_store(&bench->job.copy->unfinished, 1);
+    atomic_store(&bench->job.flow.copy->unfinished, 1);
     assert_false(is_settled(bench, 3));
-    atomic_store(&bench->job.copy->unfinished, 0);
+    atomic_store(&bench->job.flow.copy->unfinished, 0);
     assert_true(is_settled(bench, 0));
     end(bench);
 }

@@ -186,131 +186,6 @@ static void no_document_is_not_an_empty_one(void **state)
     double_hook(bench.destination, answer, &answers);
     assert_false(tow_store_get(&bench.store, &document, &error));
     assert_int_equal(error.code, TOW_ERROR_LEASE);
-/* What is recorded of a collection, in order: 'r' and how many ranges it has, 'd' and 'i': deletes
- * and inserts. */
-static bool record(void *data, const char *database, const bson_t *command, bson_t *reply,
-    char *words = data, *end = words + strlen(words);
-    bson_iter_t iter, ranges;
-
-    if (bson_iter_init(&iter, command) &&
-        bson_iter_find_descendant(&iter, "updates.0.u.ranges", &ranges))
-        snprintf(end, 8, "r%d ", bson_iter_int32(&ranges));
-    else if (bson_has_field(command, "insert"))
-        snprintf(end, 8, "i ");
-    else if (bson_has_field(command, "delete"))
-        snprintf(end, 8, "d ");
-    if (bson_has_field(command, "find")) /* a range of an earlier copy */
-        BCON_APPEND(reply, "cursor", "{", "id", BCON_INT64(0), "firstBatch", "[", "{", "_id", "{",
-                    "ns", "d.a", "n", BCON_INT32(0), "}", "}", "]", "}");
-    BCON_APPEND(reply, "n", BCON_INT32(1), "ok", BCON_DOUBLE(1));
-
-/* Killed at any moment, the next process finds all ranges of one copy, or copies the collection
- * again. */
-static void a_collection_names_its_ranges_when_all_are_there(void **state)
-    tow_collection_info_t info = {
-        .database = (char *)"d", .name = (char *)"a", .ns = (char *)"d.a"};
-    tow_range_t ranges[2] = {{.number = 0}, {.number = 1}};
-    char words[64] = "";
-
-    bson_init(&info.options);
-    double_hook(bench.destination, record, words);
-    assert_true(tow_store_put_collection(&bench.store, &info, 5, ranges, 2, &error));
-    assert_string_equal(words, "r0 d i r2 ");
-    bson_destroy(&info.options);
-
-/* Two collections with two ranges each, as they say; of the second one is missing. */
-static bool answer_records(void *data, const char *database, const bson_t *command, bson_t *reply,
-                           bson_error_t *error)
-    bson_iter_t iter, id;
-    const char *name = "";
-    bson_t *list, cursor;
-    bool second;
-
-    if (bson_iter_init_find(&iter, command, "find"))
-        name = bson_iter_utf8(&iter, NULL);
-    second = bson_iter_init(&iter, command) &&
-             bson_iter_find_descendant(&iter, "filter._id.$gte.ns", &id) &&
-             !strcmp(bson_iter_utf8(&id, NULL), "d.b");
-    if (!strcmp(name, "collections"))
-        list = BCON_NEW("0", "{", "_id", "d.a", "ranges", BCON_INT32(2), "}", "1", "{", "_id",
-                        "d.b", "ranges", BCON_INT32(2), "}");
-    else
-        list = BCON_NEW("0", "{", "_id", "{", "ns", "x", "n", BCON_INT32(0), "}", "bounds",
-                        BCON_BIN(BSON_SUBTYPE_BINARY, (const uint8_t *)"\5\0\0\0", 5), "}");
-    if (strcmp(name, "collections") != 0 && !second)
-        BCON_APPEND(list, "1", "{", "_id", "{", "ns", "x", "n", BCON_INT32(1), "}", "bounds",
-                    BCON_BIN(BSON_SUBTYPE_BINARY, (const uint8_t *)"\5\0\0\0", 5), "}");
-    bson_append_document_begin(reply, "cursor", -1, &cursor);
-    bson_append_int64(&cursor, "id", -1, 0);
-    bson_append_array(&cursor, "firstBatch", -1, list);
-    bson_append_document_end(reply, &cursor);
-    bson_append_double(reply, "ok", -1, 1);
-    bson_destroy(list);
-
-static bool take_counts(void *data, const bson_t *collection, tow_range_t *ranges, uint32_t count,
-                        tow_error_t *error)
-    char *counts = data;
-
-    snprintf(counts + strlen(counts), 8, "%u ", count);
-
-static void a_record_that_lacks_ranges_is_as_good_as_none(void **state)
-    char counts[32] = "";
-
-    double_hook(bench.destination, answer_records, NULL);
-    assert_true(tow_store_each_collection(&bench.store, take_counts, counts, &error));
-    assert_string_equal(counts, "2 0 ");
-
-/* The update that stores a checkpoint, which the job's document then has. */
-static bool keep_checkpoint(void *data, const char *database, const bson_t *command, bson_t *reply,
-                            bson_error_t *error)
-    bson_t *kept = data, cursor, batch, document;
-    bson_iter_t iter, found;
-
-    if (bson_has_field(command, "update") && bson_iter_init(&iter, command) &&
-        bson_iter_find_descendant(&iter, "updates.0.u.$set.checkpoint", &found))
-        bson_append_iter(kept, "checkpoint", -1, &found);
-    if (bson_has_field(command, "find")) {
-        bson_append_document_begin(reply, "cursor", -1, &cursor);
-        bson_append_int64(&cursor, "id", -1, 0);
-        bson_append_array_begin(&cursor, "firstBatch", -1, &batch);
-        bson_append_document_begin(&batch, "0", -1, &document);
-        bson_concat(&document, kept);
-        bson_append_document_end(&batch, &document);
-        bson_append_array_end(&cursor, &batch);
-        bson_append_document_end(reply, &cursor);
-    BCON_APPEND(reply, "n", BCON_INT32(1), "ok", BCON_DOUBLE(1));
-
-static void a_checkpoint_is_loaded_as_it_was_saved(void **state)
-    bson_t *token = BCON_NEW("_data", "a"), *ddl_token = BCON_NEW("_data", "b"),
-           kept = BSON_INITIALIZER;
-    tow_checkpoint_t saved = {.time = TOW_OPTIME(7, 8), .ddl_time = TOW_OPTIME(5, 6)}, loaded;
-
-    double_hook(bench.destination, keep_checkpoint, &kept);
-    bson_copy_to(token, &saved.token);
-    bson_copy_to(ddl_token, &saved.ddl_token);
-    assert_true(tow_store_save_checkpoint(&bench.store, &saved, &error));
-    assert_true(tow_store_load_checkpoint(&bench.store, &loaded, &found, &error));
-    assert_true(found);
-    assert_true(bson_equal(&loaded.token, token));
-    assert_true(bson_equal(&loaded.ddl_token, ddl_token));
-    assert_int_equal(loaded.time, saved.time);
-    assert_int_equal(loaded.ddl_time, saved.ddl_time);
-    tow_checkpoint_clear(&saved);
-    tow_checkpoint_clear(&loaded);
-    bson_destroy(token);
-    bson_destroy(ddl_token);
-    bson_destroy(&kept);
-
-/* No answer is not the answer that there is no job. */
-static bool answer_half(void *data, const char *database, const bson_t *command, bson_t *reply,
-                        bson_error_t *error)
-    BCON_APPEND(reply, "cursor", "{", "id", BCON_INT64(0), "firstBatch", "[", BCON_INT32(1), "]",
-                "}", "ok", BCON_DOUBLE(1));
-
-static void a_job_that_cannot_be_read_is_not_missing(void **state)
-
-    double_link(bench.destination)->options.retry_window_ms = 100;
-    double_hook(bench.destination, answer_half, NULL);
     bson_destroy(&document);
     end(&bench);
 }
@@ -362,6 +237,177 @@ static void a_range_that_cannot_be_read_is_not_open(void **state)
     assert_int_equal(ranges_of(RANGE ", \"state\": \"started\", \"lo\": " TIME "}"), 1);
     assert_int_equal(
         ranges_of(RANGE ", \"state\": \"done\", \"lo\": " TIME ", \"hi\": " TIME "}"), 1);
+}
+
+/* What is recorded of a collection, in order: 'r' and how many ranges it has, 'd' and 'i': deletes
+ * and inserts. */
+static bool record(void *data, const char *database, const bson_t *command, bson_t *reply,
+                   bson_error_t *error)
+{
+    char *words = data, *end = words + strlen(words);
+    bson_iter_t iter, ranges;
+
+    if (bson_iter_init(&iter, command) &&
+        bson_iter_find_descendant(&iter, "updates.0.u.ranges", &ranges))
+        snprintf(end, 8, "r%d ", bson_iter_int32(&ranges));
+    else if (bson_has_field(command, "insert"))
+        snprintf(end, 8, "i ");
+    else if (bson_has_field(command, "delete"))
+        snprintf(end, 8, "d ");
+    if (bson_has_field(command, "find")) /* a range of an earlier copy */
+        BCON_APPEND(reply, "cursor", "{", "id", BCON_INT64(0), "firstBatch", "[", "{", "_id", "{",
+                    "ns", "d.a", "n", BCON_INT32(0), "}", "}", "]", "}");
+    BCON_APPEND(reply, "n", BCON_INT32(1), "ok", BCON_DOUBLE(1));
+    return true;
+}
+
+/* Killed at any moment, the next process finds all ranges of one copy, or copies the collection
+ * again. */
+static void a_collection_names_its_ranges_when_all_are_there(void **state)
+{
+    tow_collection_info_t info = {
+        .database = (char *)"d", .name = (char *)"a", .ns = (char *)"d.a"};
+    tow_range_t ranges[2] = {{.number = 0}, {.number = 1}};
+    char words[64] = "";
+    tow_error_t error;
+    bench_t bench;
+
+    begin(&bench);
+    bson_init(&info.options);
+    double_hook(bench.destination, record, words);
+    assert_true(tow_store_put_collection(&bench.store, &info, 5, ranges, 2, &error));
+    assert_string_equal(words, "r0 d i r2 ");
+    bson_destroy(&info.options);
+    end(&bench);
+}
+
+/* Two collections with two ranges each, as they say; of the second one is missing. */
+static bool answer_records(void *data, const char *database, const bson_t *command, bson_t *reply,
+                           bson_error_t *error)
+{
+    bson_iter_t iter, id;
+    const char *name = "";
+    bson_t *list, cursor;
+    bool second;
+
+    if (bson_iter_init_find(&iter, command, "find"))
+        name = bson_iter_utf8(&iter, NULL);
+    second = bson_iter_init(&iter, command) &&
+             bson_iter_find_descendant(&iter, "filter._id.$gte.ns", &id) &&
+             !strcmp(bson_iter_utf8(&id, NULL), "d.b");
+    if (!strcmp(name, "collections"))
+        list = BCON_NEW("0", "{", "_id", "d.a", "ranges", BCON_INT32(2), "}", "1", "{", "_id",
+                        "d.b", "ranges", BCON_INT32(2), "}");
+    else
+        list = BCON_NEW("0", "{", "_id", "{", "ns", "x", "n", BCON_INT32(0), "}", "bounds",
+                        BCON_BIN(BSON_SUBTYPE_BINARY, (const uint8_t *)"\5\0\0\0", 5), "state", "open", "}");
+    if (strcmp(name, "collections") != 0 && !second)
+        BCON_APPEND(list, "1", "{", "_id", "{", "ns", "x", "n", BCON_INT32(1), "}", "bounds",
+                    BCON_BIN(BSON_SUBTYPE_BINARY, (const uint8_t *)"\5\0\0\0", 5), "state", "open", "}");
+    bson_append_document_begin(reply, "cursor", -1, &cursor);
+    bson_append_int64(&cursor, "id", -1, 0);
+    bson_append_array(&cursor, "firstBatch", -1, list);
+    bson_append_document_end(reply, &cursor);
+    bson_append_double(reply, "ok", -1, 1);
+    bson_destroy(list);
+    return true;
+}
+
+static bool take_counts(void *data, const bson_t *collection, tow_range_t *ranges, uint32_t count,
+                        tow_error_t *error)
+{
+    char *counts = data;
+
+    snprintf(counts + strlen(counts), 8, "%u ", count);
+    return true;
+}
+
+static void a_record_that_lacks_ranges_is_as_good_as_none(void **state)
+{
+    char counts[32] = "";
+    tow_error_t error;
+    bench_t bench;
+
+    begin(&bench);
+    double_hook(bench.destination, answer_records, NULL);
+    assert_true(tow_store_each_collection(&bench.store, take_counts, counts, &error));
+    assert_string_equal(counts, "2 0 ");
+    end(&bench);
+}
+
+/* The update that stores a checkpoint, which the job's document then has. */
+static bool keep_checkpoint(void *data, const char *database, const bson_t *command, bson_t *reply,
+                            bson_error_t *error)
+{
+    bson_t *kept = data, cursor, batch, document;
+    bson_iter_t iter, found;
+
+    if (bson_has_field(command, "update") && bson_iter_init(&iter, command) &&
+        bson_iter_find_descendant(&iter, "updates.0.u.$set.checkpoint", &found))
+        bson_append_iter(kept, "checkpoint", -1, &found);
+    if (bson_has_field(command, "find")) {
+        bson_append_document_begin(reply, "cursor", -1, &cursor);
+        bson_append_int64(&cursor, "id", -1, 0);
+        bson_append_array_begin(&cursor, "firstBatch", -1, &batch);
+        bson_append_document_begin(&batch, "0", -1, &document);
+        bson_concat(&document, kept);
+        bson_append_document_end(&batch, &document);
+        bson_append_array_end(&cursor, &batch);
+        bson_append_document_end(reply, &cursor);
+    }
+    BCON_APPEND(reply, "n", BCON_INT32(1), "ok", BCON_DOUBLE(1));
+    return true;
+}
+
+static void a_checkpoint_is_loaded_as_it_was_saved(void **state)
+{
+    bson_t *token = BCON_NEW("_data", "a"), *ddl_token = BCON_NEW("_data", "b"),
+           kept = BSON_INITIALIZER;
+    tow_checkpoint_t saved = {.time = TOW_OPTIME(7, 8), .ddl_time = TOW_OPTIME(5, 6)}, loaded;
+    tow_error_t error;
+    bench_t bench;
+    bool found;
+
+    begin(&bench);
+    double_hook(bench.destination, keep_checkpoint, &kept);
+    bson_copy_to(token, &saved.token);
+    bson_copy_to(ddl_token, &saved.ddl_token);
+    assert_true(tow_store_save_checkpoint(&bench.store, &saved, &error));
+    assert_true(tow_store_load_checkpoint(&bench.store, &loaded, &found, &error));
+    assert_true(found);
+    assert_true(bson_equal(&loaded.token, token));
+    assert_true(bson_equal(&loaded.ddl_token, ddl_token));
+    assert_int_equal(loaded.time, saved.time);
+    assert_int_equal(loaded.ddl_time, saved.ddl_time);
+    tow_checkpoint_clear(&saved);
+    tow_checkpoint_clear(&loaded);
+    bson_destroy(token);
+    bson_destroy(ddl_token);
+    bson_destroy(&kept);
+    end(&bench);
+}
+
+/* No answer is not the answer that there is no job. */
+static bool answer_half(void *data, const char *database, const bson_t *command, bson_t *reply,
+                        bson_error_t *error)
+{
+    BCON_APPEND(reply, "cursor", "{", "id", BCON_INT64(0), "firstBatch", "[", BCON_INT32(1), "]",
+                "}", "ok", BCON_DOUBLE(1));
+    return true;
+}
+
+static void a_job_that_cannot_be_read_is_not_missing(void **state)
+{
+    tow_error_t error;
+    bench_t bench;
+    bson_t document;
+
+    begin(&bench);
+    double_link(bench.destination)->options.retry_window_ms = 100;
+    double_hook(bench.destination, answer_half, NULL);
+    assert_false(tow_store_get(&bench.store, &document, &error));
+    bson_destroy(&document);
+    end(&bench);
 }
 
 int main(void)
