@@ -242,6 +242,17 @@ static bool verify_wanted(tow_job_t *job, tow_verify_report_t **out, tow_error_t
     return ok;
 }
 
+static bool look_for_unseen(tow_job_t *job, tow_error_t *error)
+{
+    tow_conn_t *source = tow_conn_open(job->sides.source, error);
+    bool ok = source != NULL, all = false;
+
+    while (ok && !all)
+        ok = tow_job_look_for_unseen(job, source, true, job->flow.stop_time, &all, error);
+    tow_conn_close(source);
+    return ok || tow_fail_context(error, "look at the source's oplog");
+}
+
 /* One round: everything up to `stop` is on the destination and compared. *out_late: and more was, or may
  * have been, written meanwhile, which the report then says nothing about. */
 static tow_finalized_t finalize_once(tow_job_t *job, tow_verify_report_t **out_report,
@@ -253,6 +264,8 @@ static tow_finalized_t finalize_once(tow_job_t *job, tow_verify_report_t **out_r
     tow_job_begin_effort(job, TOW_EFFORT_EVENTS);
     result = drain_quietly(job, error);
     stop = job->flow.stop_time;
+    if (result == TOW_FINALIZE_DONE && !look_for_unseen(job, error))
+        result = TOW_FINALIZE_FAILED;
     /* The floor of a new stream says nothing of what was lost with the one before. */
     if (result == TOW_FINALIZE_DONE && atomic_load(&job->flow.rollover) && !tow_job_resync(job, error))
         result = TOW_FINALIZE_FAILED;

@@ -148,6 +148,10 @@ bool tow_job_find_late(tow_job_t *job, tow_filter_t **out, bool *out_all, tow_er
 
 /* rollover.c */
 bool tow_job_lost(void *data, bool opened, tow_error_t *error) TOW_CHECK; /* of the tail's options */
+/* Looks at the next minute of the source's oplog for writes that no stream shows, which are repaired as after a
+ * rollover. `until`: a time up to which every write can be read. *out_all: it was reached. */
+bool tow_job_look_for_unseen(tow_job_t *job, tow_conn_t *source, bool retry, tow_optime_t until,
+                             bool *out_all, tow_error_t *error) TOW_CHECK;
 /* Makes the destination equal again, after which the stream is as good as it was. By the supervisor,
  * while nothing is copied. */
 bool tow_job_resync(tow_job_t *job, tow_error_t *error) TOW_CHECK;

@@ -31,6 +31,7 @@ typedef struct {
     bool writes_blocked;         /* by us, or they may be */
     uint32_t restarts;
     tow_optime_t start_time, checkpoint_time;
+    tow_optime_t unseen_time; /* until when the oplog was looked at for what no stream shows */
 } tow_journal_t;
 
 void tow_journal_init(tow_journal_t *journal);

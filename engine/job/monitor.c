@@ -10,6 +10,7 @@ enum {
     PUSH_MS = 500,             /* between two pushes of shards that hold back the stream */
     REFUSED_MS = 5000,         /* how long the source may refuse to tell its time */
     HEADROOM_MS = 10000,       /* between two looks at the oldest entry of the source's oplog */
+    SETTLED_SECONDS = 10,      /* after which every write of the source can be read */
     LOW_SECONDS = 3600,        /* headroom that is reported as low, as is less than twice the lag */
     CLOSE_EVENTS = 2000,       /* backlog at which direct mode begins … */
     FAR_EVENTS = 20000,        /* … and ends */
@@ -100,11 +101,16 @@ static void look_at_oplog(tow_job_t *job, source_t *source)
     tow_optime_t oldest, kept = tow_tail_spooled_time(job->flow.tail);
     tow_error_t ignored;
     double seconds, lag;
+    const tow_optime_t settled = (tow_optime_t)SETTLED_SECONDS << 32;
+    bool all;
 
     if (tow_link_facts(job->sides.source)->sharded || tow_now_ms() - source->looked_ms < HEADROOM_MS)
         return;
     source->looked_ms = tow_now_ms();
     tow_link_watch(job->sides.source); /* a source that falls silent now holds up the polls; the next one ends it */
+    if (!tow_job_look_for_unseen(job, source->conn, false,
+                                 tow_link_time(job->sides.source) - settled, &all, &ignored))
+        return; /* the next look begins where this one did */
     if (!tow_oplog_oldest(source->conn, false, &oldest, &ignored) || !oldest)
         return; /* not everybody may read it */
     pthread_mutex_lock(&job->control.lock);

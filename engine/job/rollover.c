@@ -7,8 +7,12 @@
 #include <stdlib.h>
 
 #include "engine/job/internal.h"
+#include "engine/link/codes.h"
 
-enum { TRIES = 5 };
+enum {
+    TRIES = 5,
+    UNSEEN_SECONDS = 60 /* of the oplog that one look reads */
+};
 
 bool tow_job_lost(void *data, bool opened, tow_error_t *error)
 {
@@ -32,6 +36,84 @@ bool tow_job_lost(void *data, bool opened, tow_error_t *error)
     return true;
 }
 
+/* Since when the oplog is to be looked at. A process before this one looked until shortly before its last
+ * checkpoint. */
+static tow_optime_t unseen_since(tow_job_t *job)
+{
+    enum { MARGIN_SECONDS = 120 };
+    const tow_optime_t margin = (tow_optime_t)MARGIN_SECONDS << 32;
+    tow_optime_t since;
+
+    pthread_mutex_lock(&job->control.lock);
+    since = job->journal.checkpoint_time > margin ? job->journal.checkpoint_time - margin : 0;
+    if (since < job->journal.start_time)
+        since = job->journal.start_time - 1; /* a new stream's token has the time of the entry that comes next */
+    if (since < job->journal.unseen_time)
+        since = job->journal.unseen_time;
+    pthread_mutex_unlock(&job->control.lock);
+    return since;
+}
+
+/* A stream that is lost at this moment tells what it has to by itself. */
+static bool tell_unseen(tow_job_t *job, tow_error_t *error)
+{
+    int none = TOW_ROLLOVER_NONE;
+    bool ok;
+
+    pthread_mutex_lock(&job->journal.lock);
+    job->journal.losses++;
+    ok = tow_journal_set_flag(&job->journal, TOW_FLAG_ROLLOVER, true, error);
+    tow_track_reset(job->comparer.track);
+    atomic_compare_exchange_strong(&job->flow.rollover, &none, TOW_ROLLOVER_OPENED);
+    pthread_mutex_unlock(&job->journal.lock);
+    tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "rollover",
+             "the source was written to by applyOps, as mongorestore --oplogReplay does, which no change "
+             "stream shows: both sides are compared by ranges and repaired");
+    return ok;
+}
+
+bool tow_job_look_for_unseen(tow_job_t *job, tow_conn_t *source, bool retry, tow_optime_t until,
+                             bool *out_all, tow_error_t *error)
+{
+    const tow_optime_t most = (tow_optime_t)UNSEEN_SECONDS << 32;
+    tow_optime_t since = unseen_since(job);
+    bool found = false;
+
+    *out_all = until <= since + most;
+    if (until <= since)
+        return true;
+    if (!*out_all)
+        until = since + most;
+    if (!tow_oplog_unseen(source, retry, since, until, &found, error)) {
+        *out_all = error->server_code == TOW_CODE_UNAUTHORIZED; /* not everybody may read it */
+        return *out_all;
+    }
+    if (found && !tell_unseen(job, error))
+        return false;
+    pthread_mutex_lock(&job->control.lock);
+    if (job->journal.unseen_time < until)
+        job->journal.unseen_time = until;
+    pthread_mutex_unlock(&job->control.lock);
+    return true;
+}
+
+static bool is_stopped(tow_job_t *job)
+{
+    return tow_stop_requested(job->sides.stop);
+}
+
+/* A tow_settle_fn, also while a cutover finalizes, when the verifier has ended. */
+static bool settle(void *data, tow_error_t *error)
+{
+    tow_job_t *job = data;
+    tow_optime_t now;
+
+    if (!tow_job_source_time(job, &now, error))
+        return false;
+    return tow_job_wait_settled(job, now, is_stopped) ||
+           tow_fail(error, TOW_ERROR_INTERRUPTED, "the comparison was ended");
+}
+
 /* Everything that is different is repaired, and equal when this returns true. */
 static bool repair_ranges(tow_job_t *job, uint64_t *out_repaired, tow_error_t *error)
 {
@@ -40,7 +122,7 @@ static bool repair_ranges(tow_job_t *job, uint64_t *out_repaired, tow_error_t *e
 
     *out_repaired = 0;
     tow_job_verify_options(job, NULL, &options);
-    options.settle = tow_job_settle;
+    options.settle = settle;
     options.repair = tow_job_repair;
     options.documents_only = true;
     for (int attempt = 0; !equal && attempt < TRIES; attempt++) {

@@ -27,6 +27,52 @@ bool tow_oplog_oldest(tow_conn_t *conn, bool retry, tow_optime_t *out, tow_error
     return ok;
 }
 
+static void append_unseen(bson_t *command, tow_optime_t from, tow_optime_t until)
+{
+    bson_t filter, part;
+
+    bson_append_document_begin(command, "filter", -1, &filter);
+    bson_append_document_begin(&filter, "ts", -1, &part);
+    bson_append_timestamp(&part, "$gt", -1, (uint32_t)(from >> 32), (uint32_t)from);
+    bson_append_timestamp(&part, "$lte", -1, (uint32_t)(until >> 32), (uint32_t)until);
+    bson_append_document_end(&filter, &part);
+    bson_append_utf8(&filter, "op", -1, "c", -1);
+    bson_append_document_begin(&filter, "o.applyOps", -1, &part);
+    bson_append_bool(&part, "$exists", -1, true);
+    bson_append_document_end(&filter, &part);
+    bson_append_document_begin(&filter, "lsid", -1, &part);
+    bson_append_bool(&part, "$exists", -1, false);
+    bson_append_document_end(&filter, &part);
+    bson_append_document_end(command, &filter);
+    bson_append_document_begin(command, "projection", -1, &part);
+    bson_append_int32(&part, "ts", -1, 1);
+    bson_append_document_end(command, &part);
+}
+
+bool tow_oplog_unseen(tow_conn_t *conn, bool retry, tow_optime_t from, tow_optime_t until,
+                      bool *out, tow_error_t *error)
+{
+    tow_send_options_t send = {.flags = retry ? TOW_SEND_RETRY : 0};
+    bson_t command = BSON_INITIALIZER, reply;
+    bson_iter_t batch;
+    bool ok;
+
+    *out = false;
+    if (!tow_server_can(tow_link_facts(conn->link), TOW_UNSEEN_OPS))
+        return true;
+    bson_append_utf8(&command, "find", -1, "oplog.rs", -1);
+    append_unseen(&command, from, until);
+    bson_append_int32(&command, "limit", -1, 1);
+    bson_append_bool(&command, "singleBatch", -1, true);
+    ok = tow_conn_command(conn, "local", &command, &send, &reply, error);
+    if (ok && !tow_field_list(&reply, "cursor.firstBatch", &batch))
+        ok = tow_fail(error, TOW_ERROR_SERVER, "the %s's oplog gave no answer", conn->link->side);
+    *out = ok && bson_iter_next(&batch);
+    bson_destroy(&reply);
+    bson_destroy(&command);
+    return ok;
+}
+
 static double number_of(const bson_t *reply, const char *name)
 {
     bson_iter_t iter;

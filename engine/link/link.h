@@ -95,6 +95,10 @@ bool tow_link_majority_time(tow_conn_t *conn, const char *database, tow_optime_t
 /* Brings every shard to the newest time known, so that idle ones do not hold back a merged stream; the
  * newest time then. On a replica set it polls the time. */
 bool tow_link_push_shards(tow_conn_t *conn, tow_optime_t *out, tow_error_t *error) TOW_CHECK;
+/* Whether the oplog has writes after `from` and up to `until` that no change stream shows: of the command
+ * applyOps, outside of a transaction. Always false where streams show them (TOW_UNSEEN_OPS). */
+bool tow_oplog_unseen(tow_conn_t *conn, bool retry, tow_optime_t from, tow_optime_t until,
+                      bool *out, tow_error_t *error) TOW_CHECK;
 /* The time of the oldest entry of the oplog; 0: it has none. Not through a mongos. */
 bool tow_oplog_oldest(tow_conn_t *conn, bool retry, tow_optime_t *out, tow_error_t *error) TOW_CHECK;
 /* How far the oplog reaches back, and how far it would if it were as large as it may become (the same

@@ -28,6 +28,9 @@ static const struct {
     [TOW_PRE_AND_POST_IMAGES] = {VERSION(6, 0), ALWAYS, ON_SET | ON_MONGOS},
     /* 4.4 db/commands/dbcommands.cpp: "the 'temp' field is an invalid option" (72). */
     [TOW_CREATE_TEMP] = {NEVER, ALWAYS, ON_ALL},
+    /* 4.4 db/pipeline/document_source_change_stream.cpp, 5.0 document_source_change_stream_oplog_match.cpp: only
+     * entries with an lsid; seen on a real 4.4. A mongos has neither the command nor an oplog. */
+    [TOW_UNSEEN_OPS] = {ALWAYS, VERSION(6, 0), ON_SET},
     /* 4.4: DollarPrefixedFieldName (52), by update and replacement, not by insert: recorded. Release notes
      * of 5.0, "field names with $". */
     [TOW_NESTED_DOLLAR] = {VERSION(5, 0), ALWAYS, ON_ALL},

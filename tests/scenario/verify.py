@@ -27,6 +27,7 @@ from bson.son import SON
 from pymongo.errors import DuplicateKeyError, OperationFailure
 
 import corpus
+import differences
 from job import EXIT, ROOT, binary, clean_environment, source_time, stamp, towline
 from proxy import behind
 from scenario import SCALE, Pair, Scenario, scaled, wait_until
@@ -756,6 +757,28 @@ def rollover(scenario):
         scenario.expect_equal(pair)
 
 
+def unseen(scenario, pair):
+    """What applyOps writes is in the oplog of a server before 6.0, and in no change stream."""
+    if not differences.is_real():  # the test server has no such command
+        return
+    rows = pair.source.client["still"]["rows"]
+    for verify, name in (False, "repaired"), (True, "compared"):
+        rows.drop()
+        rows.insert_many([{"_id": n} for n in range(50)])
+        job = scenario.job(pair, name=name, clear_destination=True, no_verify=not verify, verify_repair="no")
+        with scenario.case("unseen: applyOps after everything was %s" % ("compared" if verify else "copied")):
+            job.wait_in_sync()
+            if verify:
+                wait_until("the compared ranges", lambda: compared(pair, job, "still.rows") == 50)
+            pair.source.client.admin.command("applyOps", [
+                {"op": "i", "ns": "still.rows", "o": {"_id": "new"}},
+                {"op": "u", "ns": "still.rows", "o2": {"_id": 1}, "o": {"$set": {"n": 1}}},
+                {"op": "d", "ns": "still.rows", "o": {"_id": 2}}])
+            job.finish()
+            scenario.expect_equal(pair)
+            scenario.expect("written to by applyOps" in job.tail(), job.tail())
+
+
 def main():
     only = ("--part", dict(default="", help="only the parts whose name holds this"))
     with Scenario(__doc__, [only]) as scenario:
@@ -766,7 +789,7 @@ def main():
             scenario.reset(*pair)
             with scenario.case("part %s came to its end" % part.__name__):
                 part(scenario, pair, folder)
-        for part in (part for part in (order, job_repairs, beside, online, restarted, killed) if wanted in part.__name__):
+        for part in (part for part in (order, job_repairs, beside, online, restarted, killed, unseen) if wanted in part.__name__):
             scenario.fresh(pair)
             with scenario.case("part %s came to its end" % part.__name__):
                 part(scenario, pair)

@@ -13,6 +13,7 @@
 
 #include "double.h"
 #include "engine/base/memory.h"
+#include "engine/link/internal.h"
 #include "engine/link/reader.h"
 
 /* An answer's operationTime may be earlier than the newest that its server has done. */
@@ -275,6 +276,48 @@ static void what_is_no_document_is_not_the_end_of_a_batch(void **state)
     a_read_of_two_replies(true);
 }
 
+/* Writes that no change stream shows: entries of applyOps that belong to no transaction. */
+static bool hold_entry(void *data, const char *database, const bson_t *command, bson_t *reply,
+                       bson_error_t *error)
+{
+    bson_iter_t iter, lsid;
+    int documents = 1;
+
+    assert_string_equal(database, "local");
+    assert_true(bson_iter_init(&iter, command));
+    assert_true(bson_iter_find_descendant(&iter, "filter.lsid.$exists", &lsid));
+    assert_false(bson_iter_bool(&lsid));
+    ++*(int *)data;
+    return answer(&documents, database, command, reply, error);
+}
+
+static bool look(uint32_t major, int *out_asked)
+{
+    double_server_t *server = double_new("source", false);
+    tow_error_t error;
+    tow_conn_t *conn;
+    bool found;
+
+    *out_asked = 0;
+    double_link(server)->facts.major = major;
+    double_hook(server, hold_entry, out_asked);
+    conn = tow_conn_open(double_link(server), &error);
+    assert_true(tow_oplog_unseen(conn, false, 1, 2, &found, &error));
+    tow_conn_close(conn);
+    double_free(server);
+    return found;
+}
+
+static void unseen_writes_are_looked_for_where_there_are_any(void **state)
+{
+    int asked;
+
+    assert_true(look(4, &asked));
+    assert_int_equal(asked, 1);
+    assert_false(look(6, &asked));
+    assert_int_equal(asked, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -286,6 +329,7 @@ int main(void)
         cmocka_unit_test(bounds_are_compared_within_one_class_alone),
         cmocka_unit_test(the_end_of_a_read_never_goes_back),
         cmocka_unit_test(what_is_no_document_is_not_the_end_of_a_batch),
+        cmocka_unit_test(unseen_writes_are_looked_for_where_there_are_any),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
