@@ -7,16 +7,6 @@
 #include "engine/link/codes.h"
 #include "engine/link/reply.h"
 
-bool tow_copy_is_ours(tow_copy_t *copy, const tow_collection_info_t *there)
-{
-    tow_claim_t claim;
-
-    if (!copy->options.claims)
-        return true;
-    claim = tow_claims_of(copy->options.claims, there->ns, there->uuid);
-    return claim == TOW_CLAIM_MADE || (claim == TOW_CLAIM_MAYBE && there->type == TOW_VIEW);
-}
-
 static bool is_batch(const bson_t *reply)
 {
     tow_reply_cursor_t cursor;

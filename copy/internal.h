@@ -135,7 +135,7 @@ bool tow_copy_whose(tow_copy_t *copy, tow_conn_t *destination, const char *datab
 /* Takes the databases out of the list that are the state of a job on the destination: nobody's to drop,
  * to replace or to copy over, with claims or without. */
 bool tow_copy_leave_out_states(tow_conn_t *destination, tow_catalog_t *catalog, tow_error_t *error);
-/* By its identity; what was only meant is settled by the others, which look into it. */
+/* whose.c. By its identity; what was only meant is settled by the others, which look into it. */
 bool tow_copy_is_ours(tow_copy_t *copy, const tow_collection_info_t *there);
 bool tow_copy_whose_to_drop(tow_copy_t *copy, tow_conn_t *destination, const char *database, const char *name,
                             tow_whose_t *out, tow_error_t *error);

@@ -430,11 +430,6 @@ bool tow_claims_first_told(tow_claims_t *claims, const char *ns)
     return !told;
 }
 
-bool tow_may_be_job_state(const char *database)
-{
-    return !strncmp(database, "towline_", 8);
-}
-
 bool tow_is_job_state(tow_conn_t *conn, const char *database, bool *out, tow_error_t *error)
 {
     tow_store_t store = {.conn = conn, .database = (char *)database};

@@ -64,8 +64,6 @@ void tow_claims_note_cleared(tow_claims_t *claims, const char *ns); /* it was dr
 /* True for the first call with that name: what is said of it is said once. */
 bool tow_claims_first_told(tow_claims_t *claims, const char *ns);
 
-/* Whether it is called as a job's state is. */
-bool tow_may_be_job_state(const char *database);
 /* Whether a database of the destination holds the state of a job, this one's or another's: it is
  * nobody's to copy over or to clear. */
 bool tow_is_job_state(tow_conn_t *conn, const char *database, bool *out,

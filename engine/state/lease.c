@@ -16,7 +16,6 @@
 #include "engine/base/clock.h"
 #include "engine/link/identity.h"
 #include "engine/link/reply.h"
-#include "engine/state/claims.h"
 
 enum { LOOK_MS = 500, TELL_MS = 10000, TURNS_MOST = 8 };
 

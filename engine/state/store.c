@@ -290,6 +290,11 @@ bool tow_store_get(tow_store_t *store, bson_t *out, tow_error_t *error)
     return get_whole(store, holds_documents, "find", out, error);
 }
 
+bool tow_may_be_job_state(const char *database)
+{
+    return !strncmp(database, "towline_", 8);
+}
+
 const char *tow_store_database(const tow_store_t *store)
 {
     return store->database;

@@ -63,6 +63,8 @@ bool tow_store_lease_valid(tow_store_t *store);
 bool tow_store_record_cleared(tow_store_t *store, const tow_collection_info_t *const *items,
                               size_t count, tow_error_t *error) TOW_CHECK;
 const char *tow_store_database(const tow_store_t *store);
+/* Whether it is called as a job's state is. */
+bool tow_may_be_job_state(const char *database);
 
 /* The job's own fields: a small document merged ($set) into / read from the job document:
  * {phase, startToken, startTime, consistentTime, …}. Guarded by the lease: TOW_ERROR_LEASE. */
