@@ -298,19 +298,20 @@ bool tow_copy_dropped(tow_copy_t *copy, tow_conn_t *destination, const char *dat
 
 bool tow_copy_may_rename(tow_copy_t *copy, tow_conn_t *destination, const char *from_database,
                          const char *from_name, const char *to_database, const char *to_name,
-                         bool *out_ours, tow_error_t *error)
+                         bool *out_ours, bool *out_replaces, tow_error_t *error)
 {
     tow_whose_t from, to;
     char *ns;
     bool ok;
 
-    *out_ours = true;
+    *out_ours = *out_replaces = true;
     if (!copy->options.claims)
         return true;
     if (!tow_copy_whose(copy, destination, from_database, from_name, &from, error) ||
         !tow_copy_whose(copy, destination, to_database, to_name, &to, error))
         return false;
     *out_ours = from == TOW_WHOSE_OURS;
+    *out_replaces = to == TOW_WHOSE_OURS;
     ns = tow_format("%s.%s", to_database, to_name);
     if (to == TOW_WHOSE_FOREIGN)
         ok = tow_copy_fail_foreign(ns, error);

@@ -51,14 +51,15 @@ bool tow_copy_make(tow_copy_t *copy, tow_conn_t *destination, const tow_collecti
 /* What the source dropped goes on the destination too, if it is the job's; else that is told once. */
 bool tow_copy_dropped(tow_copy_t *copy, tow_conn_t *destination, const char *database, const char *name,
                       tow_error_t *error) TOW_CHECK;
-/* Before a rename on the destination, which drops what has the new name: TOW_ERROR_CONFLICT when that is not
- * the job's. *out_ours false: what has the old name is not the job's, or is not there. And after it. */
 /* A plain collection of that name, unless the job has made one. TOW_ERROR_CONFLICT: somebody else has. */
 bool tow_copy_make_placeholder(tow_copy_t *copy, tow_conn_t *destination, const char *database,
                                const char *name, tow_error_t *error) TOW_CHECK;
+/* Before a rename on the destination, which drops what has the new name: TOW_ERROR_CONFLICT when that is not
+ * the job's. *out_ours false: what has the old name is not the job's, or is not there; *out_replaces: what has the
+ * new name is the job's, and is there. And after it. */
 bool tow_copy_may_rename(tow_copy_t *copy, tow_conn_t *destination, const char *from_database,
                          const char *from_name, const char *to_database, const char *to_name, bool *out_ours,
-                         tow_error_t *error) TOW_CHECK;
+                         bool *out_replaces, tow_error_t *error) TOW_CHECK;
 bool tow_copy_renamed(tow_copy_t *copy, tow_conn_t *destination, const char *from_ns, const char *database,
                       const char *name, tow_error_t *error) TOW_CHECK;
 

@@ -112,6 +112,47 @@ static bool horizon_passed(const ddl_t *ddl)
     return false;
 }
 
+/* *out_ours false: the old name is not there, or not the job's. *out_replaces: the new one is there, and the
+ * job's. */
+static bool may_rename(const ddl_t *ddl, const tow_namespace_t *from, const char *database,
+                       const char *name, bool *out_ours, bool *out_replaces, tow_error_t *error)
+{
+    const tow_ddl_handler_t *handler = &ddl->replay->options.ddl;
+
+    *out_ours = *out_replaces = true;
+    return !handler->may_rename || handler->may_rename(handler->data, ddl->replay->destination, from,
+                                                       database, name, out_ours, out_replaces, error);
+}
+
+static bool send_rename(ddl_t *ddl, const char *from, const char *to, bool replaces,
+                        tow_error_t *error)
+{
+    bson_t command = BSON_INITIALIZER;
+    bool ok;
+
+    bson_append_utf8(&command, "renameCollection", -1, from, -1);
+    bson_append_utf8(&command, "to", -1, to, -1);
+    /* What somebody makes there from now on is not the job's to drop. */
+    bson_append_bool(&command, "dropTarget", -1, replaces);
+    ok = run_on_destination(ddl, "admin", &command, error);
+    bson_destroy(&command);
+    return ok;
+}
+
+/* Sends it once more where something has the new name that was not dropped with the rest: a view of
+ * the job's, or what somebody has made there since. Whose it is is asked again: *error says so. */
+static bool rename_over(ddl_t *ddl, const tow_namespace_t *from, const char *to, const char *database,
+                        const char *name, bool replaces, tow_error_t *error)
+{
+    bool ours;
+
+    return send_rename(ddl, from->ns, to, replaces, error) ||
+           (error->server_code == TOW_CODE_NAMESPACE_EXISTS &&
+            may_rename(ddl, from, database, name, &ours, &replaces, error) &&
+            tow_ddl_drop_on_destination(ddl, database, name, error) &&
+            send_rename(ddl, from->ns, to, false, error));
+}
+
 /* renameCollection on the destination. *out_found false: the old name is not there, or not the
  * job's. That it is not there is also what a server says whose first answer was lost: then the new
  * name has what the old one had. */
@@ -121,32 +162,20 @@ static bool rename_on_destination(ddl_t *ddl, const tow_namespace_t *from, const
     const tow_ddl_handler_t *handler = &ddl->replay->options.ddl;
     tow_conn_t *destination = ddl->replay->destination;
     uint8_t before[16], after[16];
-    bson_t command;
-    bool ok, known, there;
+    bool ok, known, there, replaces;
     char *to;
 
-    *out_found = true;
-    if (handler->may_rename &&
-        !handler->may_rename(handler->data, destination, from, database, name, out_found, error))
+    if (!may_rename(ddl, from, database, name, out_found, &replaces, error))
         return false;
     if (!*out_found)
         return true;
     to = tow_format("%s.%s", database, name);
-    bson_init(&command);
     ok = tow_ddl_read_uuid(destination, from->database, from->name, before, &known, error);
-    bson_append_utf8(&command, "renameCollection", -1, from->ns, -1);
-    bson_append_utf8(&command, "to", -1, to, -1);
-    bson_append_bool(&command, "dropTarget", -1, true);
-    /* Only a view is not dropped with the rest: it was there before, or is there later. */
-    if (ok && !run_on_destination(ddl, "admin", &command, error) &&
-        !(error->server_code == TOW_CODE_NAMESPACE_EXISTS &&
-          tow_ddl_drop_on_destination(ddl, database, name, error) &&
-          run_on_destination(ddl, "admin", &command, error))) {
+    if (ok && !rename_over(ddl, from, to, database, name, replaces, error)) {
         ok = is_not_found(error) &&
              tow_ddl_read_uuid(destination, database, name, after, &there, error);
         *out_found = ok && known && there && !memcmp(before, after, sizeof after);
     }
-    bson_destroy(&command);
     if (ok && *out_found && handler->renamed)
         ok = handler->renamed(handler->data, destination, from->ns, database, name, error);
     if (!ok)
@@ -155,7 +184,6 @@ static bool rename_on_destination(ddl_t *ddl, const tow_namespace_t *from, const
     return ok;
 }
 
-/* `there`: the identity of what the source has under the new name now. */
 static tow_namespace_t *add_renamed(ddl_t *ddl, const tow_namespace_t *from, const char *database,
                                     const char *name, const uint8_t there[16])
 {

@@ -30,7 +30,8 @@ typedef struct {
     bool (*dropped)(void *data, tow_conn_t *destination, const char *database, const char *name,
                     tow_error_t *error);
     bool (*may_rename)(void *data, tow_conn_t *destination, const tow_namespace_t *from,
-                       const char *to_database, const char *to_name, bool *out_ours, tow_error_t *error);
+                       const char *to_database, const char *to_name, bool *out_ours, bool *out_replaces,
+                       tow_error_t *error);
     bool (*renamed)(void *data, tow_conn_t *destination, const char *from_ns, const char *database,
                     const char *name, tow_error_t *error);
     /* Options and indexes as the source lists them, in the background. */

@@ -30,10 +30,11 @@ static bool ddl_dropped(void *data, tow_conn_t *destination, const char *databas
 }
 
 static bool ddl_may_rename(void *data, tow_conn_t *destination, const tow_namespace_t *from,
-                           const char *to_database, const char *to_name, bool *out_ours, tow_error_t *error)
+                           const char *to_database, const char *to_name, bool *out_ours, bool *out_replaces,
+                           tow_error_t *error)
 {
     return tow_copy_may_rename(((tow_job_t *)data)->flow.copy, destination, from->database, from->name,
-                               to_database, to_name, out_ours, error);
+                               to_database, to_name, out_ours, out_replaces, error);
 }
 
 static bool ddl_renamed(void *data, tow_conn_t *destination, const char *from_ns, const char *database,

@@ -1,4 +1,5 @@
 /* drop.c: removes a collection from the destination, also one that servers do not drop by its name. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,7 +8,7 @@
 #include "engine/link/codes.h"
 #include "engine/link/internal.h"
 
-#define ASIDE "towline_dropped"
+enum { ASIDE_SIZE = 48 };
 
 /* Sends a write of the catalog; that its object is not there counts as done. */
 static bool change(tow_conn_t *conn, const char *database, const bson_t *command, tow_error_t *error)
@@ -31,16 +32,26 @@ static bool drop_plain(tow_conn_t *conn, const char *database, const char *name,
     return ok;
 }
 
-static bool rename_aside(tow_conn_t *conn, const char *database, const char *name,
+/* A name that was never used, and takes nobody's place. */
+static void choose_aside(char out[ASIDE_SIZE])
+{
+    char random[25];
+    bson_oid_t oid;
+
+    bson_oid_init(&oid, NULL);
+    bson_oid_to_string(&oid, random);
+    snprintf(out, ASIDE_SIZE, "towline_dropped_%s", random);
+}
+
+static bool rename_aside(tow_conn_t *conn, const char *database, const char *name, const char *aside,
                          tow_error_t *error)
 {
-    char *from = tow_format("%s.%s", database, name), *to = tow_format("%s." ASIDE, database);
+    char *from = tow_format("%s.%s", database, name), *to = tow_format("%s.%s", database, aside);
     bson_t command = BSON_INITIALIZER;
     bool ok;
 
     bson_append_utf8(&command, "renameCollection", -1, from, -1);
     bson_append_utf8(&command, "to", -1, to, -1);
-    bson_append_bool(&command, "dropTarget", -1, true);
     ok = change(conn, "admin", &command, error);
     bson_destroy(&command);
     free(from);
@@ -72,12 +83,14 @@ static bool empty(tow_conn_t *conn, const char *database, const char *name, tow_
 bool tow_collection_drop(tow_conn_t *conn, const char *database, const char *name,
                          tow_error_t *error)
 {
+    char aside[ASIDE_SIZE];
     bool ok;
 
+    choose_aside(aside);
     if (tow_collection_is_streamed(name))
         ok = drop_plain(conn, database, name, error);
-    else if (rename_aside(conn, database, name, error))
-        ok = drop_plain(conn, database, ASIDE, error);
+    else if (rename_aside(conn, database, name, aside, error))
+        ok = drop_plain(conn, database, aside, error);
     else
         ok = error->retry == TOW_RETRY_NEVER && error->server_code &&
              empty(conn, database, name, error);

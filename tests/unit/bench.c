@@ -92,6 +92,16 @@ static bool save_ddl(void *data, const bson_t *token, tow_optime_t time, tow_err
     return true;
 }
 
+static bool may_rename(void *data, tow_conn_t *destination, const tow_namespace_t *from, const char *to_database,
+                       const char *to_name, bool *out_ours, bool *out_replaces, tow_error_t *error)
+{
+    bench_t *bench = data;
+
+    *out_ours = true;
+    *out_replaces = !bench->target_free;
+    return !bench->target_foreign || tow_fail(error, TOW_ERROR_CONFLICT, "%s is foreign", to_name);
+}
+
 void bench_start_replay(bench_t *bench, tow_optime_t horizon)
 {
     tow_replay_options_t options = {
@@ -108,6 +118,7 @@ void bench_start_replay(bench_t *bench, tow_optime_t horizon)
         .touched = touched,
         .track_data = bench,
         .ddl = {.data = bench, .copying = is_copying, .create = create, .placeholder = placeholder, .copy_again = copy_again,
+                .may_rename = may_rename,
                 .alike = alike, .hold = hold, .release = release, .forget = forget, .save_ddl = save_ddl}};
     tow_error_t error;
 

@@ -43,6 +43,7 @@ typedef struct {
     char forgotten[64], held[64];         /* names of collections, each with a space behind it */
     atomic_uint alike;  /* how often it was asked for */
     uint32_t drops_at;  /* the time it drops the destination's unique index; 0: it does not */
+    atomic_bool target_free, target_foreign; /* what has the new name of a rename; else the job's */
 } bench_t;
 
 bench_t *bench_begin(uint64_t seed); /* without a replay: bench_start_replay */

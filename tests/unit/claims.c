@@ -348,6 +348,10 @@ static bool serve_earlier(void *data, const char *database, const bson_t *comman
         append_batch(reply, find_in(bson_iter_utf8(&iter, NULL)));
     } else if (bson_has_field(command, "listDatabases")) {
         BCON_APPEND(reply, "databases", "[", "{", "name", "d", "}", "]");
+    } else if (bson_has_field(command, "listCollections") && bson_iter_init(&iter, command) &&
+               bson_iter_find_descendant(&iter, "filter.name", &uuid) && BSON_ITER_HOLDS_UTF8(&uuid) &&
+               strcmp(bson_iter_utf8(&uuid, NULL), "a") != 0) {
+        append_batch(reply, bson_new());
     } else if (bson_has_field(command, "listCollections")) {
         append_batch(reply, BCON_NEW("0", "{", "name", "a", "type", "collection", "options", "{", "}", "info",
                                      "{", "uuid", BCON_BIN(BSON_SUBTYPE_UUID, first, 16), "}", "}"));
@@ -503,6 +507,70 @@ static void an_empty_database_of_another_case_makes_way(void **state)
     assert_int_equal(filled.dropped, 0);
 }
 
+static const char *where(contended_t *contended, const char *name)
+{
+    bool ours = false, replaces = false;
+    tow_error_t error;
+
+    if (!tow_copy_may_rename(contended->copy, contended->conn, "d", "a", "d", name, &ours, &replaces, &error))
+        return "foreign";
+    return !ours ? "not ours" : replaces ? "replaces" : "free";
+}
+
+/* `a` is the job's; `b` is not there. */
+static void a_rename_drops_a_target_that_is_claimed(void **state)
+{
+    contended_t contended = {0};
+
+    begin_earlier(&contended, (earlier_t){0});
+    make(contended.bench, "d.a", first);
+    assert_string_equal(where(&contended, "b"), "free");
+    assert_string_equal(where(&contended, "a"), "replaces");
+    make(contended.bench, "d.a", second); /* what is there has another identity */
+    assert_string_equal(where(&contended, "a"), "foreign");
+    end_contended(&contended);
+}
+
+/* system.js goes by another name, which nobody has had and whose place nobody loses. */
+typedef struct {
+    char to[2][80], dropped[80];
+    uint32_t renames;
+    bool replaces;
+} aside_t;
+
+static bool set_aside(void *data, const char *database, const bson_t *command, bson_t *reply,
+                      bson_error_t *error)
+{
+    aside_t *aside = data;
+    bson_iter_t iter;
+
+    if (bson_has_field(command, "renameCollection") && bson_iter_init_find(&iter, command, "to"))
+        snprintf(aside->to[aside->renames++ % 2], sizeof aside->to[0], "%s", bson_iter_utf8(&iter, NULL));
+    if (bson_iter_init_find(&iter, command, "dropTarget"))
+        aside->replaces = aside->replaces || bson_iter_bool(&iter);
+    if (bson_iter_init_find(&iter, command, "drop"))
+        snprintf(aside->dropped, sizeof aside->dropped, "%s.%s", database, bson_iter_utf8(&iter, NULL));
+    bson_append_double(reply, "ok", -1, 1);
+    return true;
+}
+
+static void what_is_set_aside_takes_nobodys_place(void **state)
+{
+    bench_t *bench = begin();
+    aside_t aside = {0};
+    tow_error_t error;
+
+    double_hook(bench->server, set_aside, &aside);
+    for (int i = 0; i < 2; i++) {
+        assert_true(tow_collection_drop(bench->store.conn, "d", "system.js", &error));
+        assert_string_equal(aside.dropped, aside.to[i]);
+    }
+    assert_int_equal(aside.renames, 2);
+    assert_string_not_equal(aside.to[0], aside.to[1]);
+    assert_false(aside.replaces);
+    end(bench);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -518,6 +586,8 @@ int main(void)
         cmocka_unit_test(a_meant_name_without_documents_is_the_jobs),
         cmocka_unit_test(a_name_that_a_rename_meant_is_the_jobs_with_documents),
         cmocka_unit_test(an_empty_database_of_another_case_makes_way),
+        cmocka_unit_test(a_rename_drops_a_target_that_is_claimed),
+        cmocka_unit_test(what_is_set_aside_takes_nobodys_place),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -23,6 +23,8 @@ typedef struct {
         bool capped;
     } source[MOST];
     char told[400];
+    bool taken;    /* somebody makes the new name of a rename just before it arrives */
+    bool replaces; /* the last rename drops what has the new name */
 } cluster_t;
 
 static const char *text_of(const bson_t *command, const char *path)
@@ -79,11 +81,21 @@ static bool follow(void *data, const char *database, const bson_t *command, bson
     cluster_t *cluster = data;
     size_t length = strlen(cluster->told);
     bool renames = bson_has_field(command, "renameCollection");
+    bson_iter_t iter;
 
     if (!renames && !bson_has_field(command, "drop"))
         return false;
     snprintf(cluster->told + length, sizeof cluster->told - length, "%s%s%s; ",
              text_of(command, renames ? "renameCollection" : "drop"), renames ? " -> " : "", text_of(command, "to"));
+    if (renames && bson_iter_init_find(&iter, command, "dropTarget"))
+        cluster->replaces = bson_iter_bool(&iter);
+    if (renames && cluster->taken) {
+        cluster->bench->target_foreign = true;
+        bson_append_double(reply, "ok", -1, 0);
+        bson_append_int32(reply, "code", -1, 48);
+        bson_set_error(error, 17 /* MONGOC_ERROR_SERVER */, 48, "target namespace exists");
+        return true;
+    }
     bson_append_double(reply, "ok", -1, 1);
     return true;
 }
@@ -281,6 +293,46 @@ static void what_was_filled_unseen_is_copied_when_renamed(void **state)
     }
 }
 
+/* A rename drops what has the new name only where that is the job's: what somebody makes there in between stays. */
+static void a_rename_replaces_only_what_is_the_jobs(void **state)
+{
+    for (int unclaimed = 0; unclaimed < 2; unclaimed++) {
+        cluster_t cluster;
+
+        begin(&cluster, false);
+        copied(&cluster, "x", 1);
+        bench_start_replay(cluster.bench, 0);
+        has(&cluster, "y", 1);
+        cluster.bench->target_free = unclaimed;
+        tell(&cluster, "rename", "x", "y");
+        settle(&cluster);
+        assert_string_equal(cluster.told, "d.x -> d.y; ");
+        assert_int_equal(cluster.replaces, !unclaimed);
+        end(&cluster);
+    }
+}
+
+static void what_is_made_at_a_renames_target_stays(void **state)
+{
+    tow_error_t error = {0};
+    cluster_t cluster;
+
+    begin(&cluster, false);
+    copied(&cluster, "x", 1);
+    bench_start_replay(cluster.bench, 0);
+    has(&cluster, "y", 1);
+    cluster.bench->target_free = cluster.taken = true;
+    tell(&cluster, "rename", "x", "y");
+    bench_deliver(cluster.bench, false);
+    tow_replay_pause(cluster.bench->replay, false);
+    assert_true(tow_stop_wait(cluster.bench->stop, 10000));
+    tow_stop_error(cluster.bench->stop, &error);
+    assert_int_equal(error.code, TOW_ERROR_CONFLICT);
+    assert_false(cluster.replaces);
+    assert_string_equal(cluster.told, "d.x -> d.y; ");
+    end(&cluster);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -291,6 +343,8 @@ int main(void)
         cmocka_unit_test(a_drop_that_is_none_changes_nothing),
         cmocka_unit_test(a_capped_collection_that_is_met_is_copied),
         cmocka_unit_test(what_was_filled_unseen_is_copied_when_renamed),
+        cmocka_unit_test(a_rename_replaces_only_what_is_the_jobs),
+        cmocka_unit_test(what_is_made_at_a_renames_target_stays),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
