@@ -178,6 +178,7 @@ static void what_a_process_before_may_still_create_may_be_ours(void **state)
 typedef struct {
     bench_t *bench;
     tow_copy_t *copy;
+    tow_namespaces_t *table;
     tow_stop_t *stop;
     tow_conn_t *conn;
     tow_thread_t maker;
@@ -187,12 +188,13 @@ typedef struct {
 static void begin_contended(contended_t *contended, double_hook_t hook)
 {
     bench_t *bench = contended->bench = begin();
-    tow_copy_options_t options = {.source = double_link(bench->server),
-                                  .destination = double_link(bench->server), .store = &bench->store,
+    tow_copy_options_t options = {.source = double_link(bench->server), .destination = double_link(bench->server),
+                                  .namespaces = tow_namespaces_new(), .store = &bench->store,
                                   .claims = bench->claims, .stop = tow_stop_new()};
     tow_error_t error;
 
     contended->stop = options.stop;
+    contended->table = options.namespaces;
     contended->copy = tow_copy_new(&options);
     contended->conn = tow_conn_open(options.destination, &error);
     double_hook(bench->server, hook, contended);
@@ -202,6 +204,7 @@ static void end_contended(contended_t *contended)
 {
     tow_conn_close(contended->conn);
     tow_copy_destroy(contended->copy);
+    tow_namespaces_destroy(contended->table);
     tow_stop_destroy(contended->stop);
     end(contended->bench);
 }
@@ -311,7 +314,7 @@ static void what_a_late_create_makes_is_the_jobs(void **state)
 /* A name that a process before only meant, and what has it now. */
 typedef struct {
     bool moved, filled;
-    bool dropped, recorded; /* what was seen */
+    bool dropped, again, recorded; /* what was seen; again: a second drop */
 } earlier_t;
 
 static earlier_t earlier;
@@ -507,6 +510,46 @@ static void an_empty_database_of_another_case_makes_way(void **state)
     assert_int_equal(filled.dropped, 0);
 }
 
+/* As soon as the job's collection is dropped, somebody makes one of that name. */
+static bool make_after_drop(void *data, const char *database, const bson_t *command, bson_t *reply,
+                            bson_error_t *error)
+{
+    earlier.filled = earlier.dropped;
+    if (bson_has_field(command, "listIndexes")) { /* as none of the job's writes makes it */
+        append_batch(reply, BCON_NEW("0", "{", "v", BCON_INT32(2), "name", "mine", "key", "{", "x", BCON_INT32(1),
+                                     "}", "}"));
+        bson_append_double(reply, "ok", -1, 1);
+        return true;
+    }
+    if (!bson_has_field(command, "listCollections") || !earlier.dropped) {
+        earlier.again = earlier.again || (earlier.dropped && bson_has_field(command, "drop"));
+        return serve_earlier(data, database, command, reply, error);
+    }
+    append_batch(reply, BCON_NEW("0", "{", "name", "a", "type", "collection", "options", "{", "}", "info", "{",
+                                 "uuid", BCON_BIN(BSON_SUBTYPE_UUID, second, 16), "}", "}"));
+    bson_append_double(reply, "ok", -1, 1);
+    return true;
+}
+
+static void what_is_made_before_a_second_drop_stays(void **state)
+{
+    tow_collection_info_t info = {.database = (char *)"d", .name = (char *)"a"};
+    contended_t contended = {0};
+    tow_error_t error;
+    bool found;
+
+    earlier = (earlier_t){0};
+    begin_contended(&contended, make_after_drop);
+    make(contended.bench, "d.a", first);
+    bson_init(&info.options);
+    tow_namespaces_set_ranges(contended.table, tow_namespaces_add(contended.table, &info, 0), NULL, 0);
+    assert_false(tow_copy_again(contended.copy, "d", "a", &found, &error));
+    assert_int_equal(error.code, TOW_ERROR_CONFLICT);
+    assert_true(earlier.dropped);
+    assert_false(earlier.again);
+    end_contended(&contended);
+}
+
 static const char *where(contended_t *contended, const char *name)
 {
     bool ours = false, replaces = false;
@@ -588,6 +631,7 @@ int main(void)
         cmocka_unit_test(an_empty_database_of_another_case_makes_way),
         cmocka_unit_test(a_rename_drops_a_target_that_is_claimed),
         cmocka_unit_test(what_is_set_aside_takes_nobodys_place),
+        cmocka_unit_test(what_is_made_before_a_second_drop_stays),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
