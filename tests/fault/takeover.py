@@ -133,6 +133,40 @@ def killed_while_clearing(scenario, pair):
     sides.close()
 
 
+def killed_while_preparing(scenario, pair):
+    """All names were claimed, and one of two collections made: what somebody else makes under the other stays."""
+    fill(scenario, pair)
+    source, target = pair.source.client["data"], pair.destination.client["data"]
+    sides = Proxied(pair)
+
+    def kill(request):
+        job.signal(signal.SIGKILL)
+        raise Closed("killed")
+
+    sides.destination.script.on("create", when=lambda request: request.database == "data", after=1).reply(kill)
+    job = start(scenario, sides)
+    job.wait()
+    sides.destination.script.clear()
+    claimed = list(pair.destination.client["towline_" + NAME]["made"].find())
+    name = [entry["_id"] for entry in claimed if entry["_id"].startswith("data.") and "uuid" not in entry][0][5:]
+    target[name].insert_one({"_id": "theirs"})
+    job.start()
+    expect_status(scenario, job, "conflict", "data." + name, "not made by this job")
+    kept = [document for document in source[name].find()]
+    source[name].drop()  # nor is it dropped as something that the source has no more
+    job.start()
+    job.wait_in_sync()
+    scenario.expect(target[name].find_one() == {"_id": "theirs"}, "theirs is gone")
+    job.signal(signal.SIGTERM)
+    job.wait()
+    target[name].drop()
+    source[name].insert_many(kept)
+    job.start()
+    job.finish()
+    scenario.expect_equal(pair)
+    sides.close()
+
+
 # Losing the job ---------------------------------------------------------------------------------------
 
 def cancelled_late(scenario, pair):
@@ -603,6 +637,7 @@ def main():
             ("two processes are started at once with --clear-destination", started_twice, ()),
             ("a process that was checked long ago clears the destination", started_late, ()),
             ("killed while the destination is cleared", killed_while_clearing, ()),
+            ("killed while preparing", killed_while_preparing, ()),
             ("a cancel is heard when the job is another's", cancelled_late, ()),
             ("the state is removed", state_gone, ()),
             *(("a process stands still over its lease while %s" % phase, stopped_in, (phase,))
