@@ -424,7 +424,7 @@ static bool parse_state(const bson_iter_t *iter, tow_range_t *out)
 }
 
 /* False: it cannot be read, and the collection is copied again. One that were taken for open would be
- * copied over what it holds, and one without its times would take every event for newer. */
+ * copied over what it holds, and one that is done without its hi would take every event for newer. */
 static bool parse_range(const bson_t *document, tow_range_t *out)
 {
     bool bounded = false, numbered = false, known = false, readable = true;
@@ -454,8 +454,8 @@ static bool parse_range(const bson_t *document, tow_range_t *out)
             out->bytes = (uint64_t)bson_iter_as_int64(&iter);
         }
     }
-    return bounded && numbered && known && readable &&
-           (out->state != TOW_RANGE_DONE || (out->lo && out->hi));
+    /* No lo is one that nobody knew when the read began: every event up to hi makes its key dirty. */
+    return bounded && numbered && known && readable && (out->state != TOW_RANGE_DONE || out->hi);
 }
 
 static int by_number(const void *left, const void *right)
