@@ -27,6 +27,13 @@ void tow_check_state(tow_check_run_t *run)
         tow_find_pass(run->findings, "job_settings", "job %s is new", name);
 }
 
+bool tow_check_begun_since(tow_check_run_t *run)
+{
+    tow_error_t ignored;
+
+    return run->viewed && peek(run, &ignored) && run->view.exists;
+}
+
 /* Whether a process still holds the job, as far as a check can see: it renews the lease. A holder
  * with our --lease renews it five times in its length; one with a longer lease is taken to be
  * alive. The view is the newest after the call. */

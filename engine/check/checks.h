@@ -23,6 +23,8 @@ bool tow_skip_without(tow_check_run_t *run, const char *name, bool source, bool 
 bool tow_skip_without_survey(tow_check_run_t *run, const char *name);
 
 /* begun.c: what the destination holds of the job; one finding each. */
+/* Whether another process began it since that was looked at: what is there now may be its own. */
+bool tow_check_begun_since(tow_check_run_t *run);
 void tow_check_state(tow_check_run_t *run);
 void tow_check_lease(tow_check_run_t *run);
 

@@ -276,6 +276,12 @@ void tow_check_conflicts(tow_check_run_t *run)
         tow_find_error(run->findings, "destination_empty", &error);
         return;
     }
+    if (names.count && tow_check_begun_since(run)) {
+        tow_catalog_clear(&there);
+        tow_find_pass(run->findings, "destination_empty",
+                      "the job was begun during this check: what it copied stays");
+        return;
+    }
     run->out->in_the_way = there;
     find_other_case(run, &there, &other_case);
     one = names.count == 1 ? "" : "s";
