@@ -67,6 +67,8 @@ def row_of(request):
         "create": "create view" if "viewOn" in body else "create",
         "collMod": "collMod validator",
         "drop": "drop system.views" if request.collection == "system.views" else "drop",
+        # 4.4 db/auth/role_graph_builtin_roles.cpp: in clusterMonitor, listShards in clusterManager as well
+        "listShards": "replSetGetStatus", "shardingState": "serverStatus",
         "dropDatabase": "dropDatabase", "distinct": "find", "dropUser": "createUser",
         "usersInfo": "usersInfo of the user reader"}
     if name == "collStats" and request.database == "local":
