@@ -184,6 +184,7 @@ static bool rename_on_destination(ddl_t *ddl, const tow_namespace_t *from, const
     return ok;
 }
 
+/* `there`: the identity of what the source has under the new name now. */
 static tow_namespace_t *add_renamed(ddl_t *ddl, const tow_namespace_t *from, const char *database,
                                     const char *name, const uint8_t there[16])
 {
