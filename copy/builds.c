@@ -14,6 +14,7 @@ enum {
     ABORT_MS = 500,
     LOOK_MS = 20000, /* between two looks at the catalogs; and no more than a tenth of the time
                         looks last */
+    VIEWS_MS = 60000, /* where events tell of indexes and options, but of no views */
     LOOK_PART = 10
 };
 
@@ -79,11 +80,12 @@ void tow_copy_make_alike(tow_copy_t *copy, const char *database, const char *nam
     pthread_mutex_unlock(&copy->lock);
 }
 
-void tow_copy_look(tow_copy_t *copy)
+void tow_copy_look(tow_copy_t *copy, bool whole)
 {
     pthread_mutex_lock(&copy->lock);
     if (!copy->looking && tow_now_ms() >= copy->look_ms) {
         copy->looking = true;
+        copy->look_whole = whole;
         atomic_store(&copy->look_ended, false);
         queue(copy, TOW_BUILD_LOOK, "", "", NULL);
     }
@@ -305,16 +307,21 @@ static bool make_alike(tow_worker_t *worker, tow_build_t *build, tow_error_t *er
 static void look(tow_worker_t *worker)
 {
     tow_copy_t *copy = worker->copy;
-    int64_t began_ms = tow_now_ms(), took_ms;
+    int64_t began_ms = tow_now_ms(), took_ms, next_ms;
     tow_error_t error;
+    bool whole;
 
-    if (!tow_copy_look_around(worker, &error) && !tow_copy_ended(copy))
+    pthread_mutex_lock(&copy->lock);
+    whole = copy->look_whole;
+    pthread_mutex_unlock(&copy->lock);
+    next_ms = whole ? LOOK_MS : VIEWS_MS;
+    if (!tow_copy_look_around(worker, whole, &error) && !tow_copy_ended(copy))
         tow_emit(&copy->options.sink, TOW_LEVEL_WARNING, "look_failed",
                  "the catalogs could not be compared, which is tried again: %s", error.message);
     took_ms = tow_now_ms() - began_ms;
     pthread_mutex_lock(&copy->lock);
     copy->looking = false;
-    copy->look_ms = began_ms + (took_ms > LOOK_MS / LOOK_PART ? took_ms * LOOK_PART : LOOK_MS);
+    copy->look_ms = began_ms + (took_ms > next_ms / LOOK_PART ? took_ms * LOOK_PART : next_ms);
     pthread_mutex_unlock(&copy->lock);
 }
 

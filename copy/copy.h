@@ -92,9 +92,9 @@ bool tow_copy_build_unique(tow_copy_t *copy, tow_error_t *error) TOW_CHECK;
  * there. What cannot be changed in place is copied again; what the destination refuses is left to
  * tow_copy_reconcile. */
 void tow_copy_make_alike(tow_copy_t *copy, const char *database, const char *name);
-/* The same for all collections that differ, and views. One look at a time, and not so soon after
+/* The same for views and, with `whole`, for all collections that differ. One look at a time, and not so soon after
  * the last. */
-void tow_copy_look(tow_copy_t *copy);
+void tow_copy_look(tow_copy_t *copy, bool whole);
 void tow_copy_end_look(tow_copy_t *copy);   /* the one under way ends early */
 bool tow_copy_index_wait(tow_copy_t *copy); /* until the background builds are done; false: stopped */
 /* The source dropped an index by that name: so does the destination, unless it lists another one by

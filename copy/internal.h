@@ -101,7 +101,8 @@ struct tow_copy {
     tow_build_t *builds;
     tow_running_t *running;
     struct tow_hold *holds;
-    bool looking;    /* a look is queued or under way */
+    bool looking;    /* a look is queued or under way … */
+    bool look_whole; /* … at all collections */
     int64_t look_ms; /* when the next may begin */
     char **ttl;      /* database and name of each collection whose TTL is held off, as the last */
     uint32_t ttl_count;          /* reconciliation found it; of its caller alone */
@@ -240,7 +241,8 @@ bool tow_index_is_same(const bson_t *wanted, const bson_t *there, tow_reconcile_
 /* reconcile.c: for the index workers. *out_again: only a new copy makes the collection alike. */
 bool tow_copy_alike(tow_worker_t *worker, const char *database, const char *name, bool *out_again,
                     tow_error_t *error);
-bool tow_copy_look_around(tow_worker_t *worker, tow_error_t *error);
+/* `whole`: at all collections, else at views. */
+bool tow_copy_look_around(tow_worker_t *worker, bool whole, tow_error_t *error);
 /* Those that the destination lacks, or has otherwise; nothing is dropped that is not a view. */
 bool tow_copy_make_views(tow_copy_t *copy, tow_conn_t *source, tow_conn_t *destination,
                          const tow_catalog_t *ours, tow_error_t *error);

@@ -547,7 +547,7 @@ static bool look_at_views(task_t *task, const tow_catalog_t *ours, const tow_cat
     return ok;
 }
 
-bool tow_copy_look_around(tow_worker_t *worker, tow_error_t *error)
+bool tow_copy_look_around(tow_worker_t *worker, bool whole, tow_error_t *error)
 {
     tow_copy_t *copy = worker->copy;
     task_t task = {copy, worker->source, worker->destination, tow_takes(copy->options.destination),
@@ -558,7 +558,7 @@ bool tow_copy_look_around(tow_worker_t *worker, tow_error_t *error)
     ok = ok && tow_catalog_read(task.destination, NULL, &theirs, error) &&
          (atomic_load(&copy->look_ended) || look_at_views(&task, &ours, &theirs, error));
     for (size_t i = 0;
-         ok && i < ours.count && !atomic_load(&copy->look_ended) && !tow_copy_ended(copy); i++)
+         ok && whole && i < ours.count && !atomic_load(&copy->look_ended) && !tow_copy_ended(copy); i++)
         ok = look_at(&task, &ours.items[i], tow_catalog_get(&theirs, ours.items[i].ns), error);
     tow_catalog_clear(&ours);
     tow_catalog_clear(&theirs);

@@ -212,18 +212,16 @@ static bool build_unique(tow_job_t *job, tow_error_t *error)
     return true;
 }
 
-/* Before 6.0 no event tells of indexes and options; and once in any case, for what an earlier
- * process left. While the job catches up, too: an index that the source dropped may be what holds it up. */
+/* Before 6.0 no event tells of indexes and options, and of views none is followed on any version; at all of them once
+ * in any case, for what an earlier process left. While the job catches up, too: an index that the source dropped may be what holds it up. */
 static void follow_catalog(tow_job_t *job, bool *looked)
 {
     tow_phase_t phase = tow_job_phase(job);
 
     if (phase != TOW_PHASE_IN_SYNC && (phase != TOW_PHASE_CATCHING_UP || !atomic_load(&job->flow.synced_once)))
         return;
-    if (*looked && tow_server_can(tow_link_facts(job->sides.source), TOW_EXPANDED_EVENTS))
-        return;
+    tow_copy_look(job->flow.copy, !*looked || !tow_server_can(tow_link_facts(job->sides.source), TOW_EXPANDED_EVENTS));
     *looked = true;
-    tow_copy_look(job->flow.copy);
 }
 
 /* For a moment, or until something is asked of the job. */

@@ -228,18 +228,24 @@ def in_place(scenario, pair):
 
 def without_events(scenario, pair):
     """From 4.4, whose stream has no event of it, indexes and options arrive while in sync, and what $out makes
-    has the target's."""
+    has the target's. From 7.0, which has no event that a view is followed by, so do views."""
+    later = Sides(pair, "7.0.14")
+    later.source.client["later"]["c"].insert_one({"_id": 1})
+    seven = scenario.job(later, name="seven", include="later")
     sides = Sides(pair, "4.4.6")
     client = sides.source.client
     data = client["data"]
     data["c"].insert_many(rows())
     data.create_collection("report", collation={"locale": "en", "strength": 2})
     data["report"].create_index("n", collation={"locale": "simple"})
-    job = scenario.job(sides)
-    job.wait_in_sync()
+    job = scenario.job(sides, exclude="later")
+    for each in (seven, job):
+        each.wait_in_sync()
     data["c"].create_index("n", unique=True)
     data.command("collMod", "c", validator={"n": {"$gte": 0}})
-    data.create_collection("view", viewOn="c", pipeline=[])
+    time.sleep(1)  # the look with which "in sync" begins is over
+    for database in (data, later.source.client["later"]):
+        database.create_collection("view", viewOn="c", pipeline=[])
     list(data["c"].aggregate([{"$out": "report"}]))
     there = sides.destination.client["data"]
     wait_until("the report's index", lambda: there["report"].count_documents({}) == 200 and
@@ -248,10 +254,13 @@ def without_events(scenario, pair):
     wait_until("what no event tells of", lambda: "n_1" in names(sides.destination.client, "data", "c") and
                "validator" in there["c"].options() and "view" in there.list_collection_names())
     scenario.expect(time.monotonic() - began < 45, "it took %.0f s" % (time.monotonic() - began))
+    wait_until("the other job's view", lambda: "view" in later.destination.client["later"].list_collection_names())
     data["c"].drop_index("n_1")
-    job.finish()
+    for each in (seven, job):
+        each.finish()
     scenario.expect_equal(sides)
-    sides.close()
+    for each in (sides, later):
+        each.close()
 
 
 def becomes_a_view(scenario, pair):
