@@ -295,6 +295,16 @@ tow_dirty_key_t *tow_dirty_detach(tow_dirty_t *dirty, const tow_namespace_t *col
     return head;
 }
 
+void tow_dirty_each(tow_dirty_t *dirty, const tow_namespace_t *collection,
+                    void (*each)(void *data, tow_value_t id), void *data)
+{
+    list_t *list;
+
+    HASH_FIND(hh, dirty->lists, &collection->id, sizeof collection->id, list);
+    for (const tow_dirty_key_t *key = list ? list->head : NULL; key; key = key->next)
+        each(data, tow_dirty_id(key));
+}
+
 void tow_dirty_forget(tow_dirty_t *dirty, tow_dirty_key_t *key, bool settle)
 {
     if (settle)

@@ -62,6 +62,9 @@ void tow_dirty_return(tow_dirty_t *dirty, tow_dirty_key_t *key);
 /* Takes all keys of a collection away, in order; the caller settles or moves each with
  * tow_dirty_forget. None may be in flight. */
 tow_dirty_key_t *tow_dirty_detach(tow_dirty_t *dirty, const tow_namespace_t *collection);
+/* All keys of a collection, in order; `each` changes none. */
+void tow_dirty_each(tow_dirty_t *dirty, const tow_namespace_t *collection,
+                    void (*each)(void *data, tow_value_t id), void *data);
 /* Frees a detached key; with `settle` its events count as settled, otherwise they were handed on. */
 void tow_dirty_forget(tow_dirty_t *dirty, tow_dirty_key_t *key, bool settle);
 

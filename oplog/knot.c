@@ -22,11 +22,38 @@ void tow_knot_add(tow_knot_t *knot, tow_value_t id)
         bson_init(&member->id);
         tow_value_append(&member->id, "_id", 3, id);
         member->identity = identity;
+        member->round = knot->round + 1;
         HASH_ADD_KEYPTR(hh, knot->members, member->identity.data, member->identity.length, member);
         knot->grew = true;
-    } else {
-        tow_buffer_free(&identity);
+        return;
     }
+    tow_buffer_free(&identity);
+    if (member->round > knot->round || member->refused || member->reopened)
+        return;
+    member->reopened = knot->grew = true;
+    member->round = knot->round + 1;
+}
+
+static void add_dirty(void *data, tow_value_t id)
+{
+    tow_knot_t *knot = data;
+    tow_buffer_t identity = {0};
+    tow_member_t *member;
+
+    tow_value_canonical(id, &identity);
+    HASH_FIND(hh, knot->members, identity.data, identity.length, member);
+    tow_buffer_free(&identity);
+    if (!member)
+        tow_knot_add(knot, id);
+}
+
+void tow_knot_add_all(tow_knot_t *knot)
+{
+    tow_replay_t *replay = knot->lane->replay;
+
+    for (uint32_t i = 0; i < replay->lane_count; i++)
+        tow_dirty_each(replay->lanes[i].dirty, knot->collection, add_dirty, knot);
+    knot->all = true;
 }
 
 static bool read_indexes(tow_knot_t *knot)
@@ -63,8 +90,7 @@ bool tow_knot_add_found(tow_knot_t *knot, const bson_t *filter, const bson_t *co
         while (tow_reader_next(reader, &document))
             if (tow_value_id(&document, &id)) {
                 *out_held = true;
-                if (HASH_COUNT(knot->members) <= TOW_KNOT_MOST)
-                    tow_knot_add(knot, id);
+                tow_knot_add(knot, id);
             }
         ok = tow_reader_next_batch(reader, &more, &knot->failure);
     }

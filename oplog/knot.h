@@ -6,13 +6,12 @@
 #include "engine/link/catalog.h"
 #include "oplog/replay_internal.h"
 
-enum { TOW_KNOT_MOST = 20000 }; /* keys that may be involved in one knot */
-
 typedef struct {
     UT_hash_handle hh;
     bson_t id;        /* {_id: …} */
     bson_t *document; /* as the source has it, while it is written; NULL: gone */
-    bool written, refused;
+    unsigned round; /* in which it is deleted and inserted next, or was last */
+    bool written, refused, reopened;
     tow_optime_t lo, hi;
     tow_buffer_t identity; /* canonical _id */
 } tow_member_t;
@@ -24,7 +23,9 @@ typedef struct {
     tow_member_t *members;
     tow_indexes_t indexes; /* of the destination, once they were needed */
     bool has_indexes;
+    unsigned round;
     bool grew; /* a document in the way was added in this round */
+    bool all;  /* every dirty key of the collection is in it */
     uint32_t errors;
     char message[600];   /* of the last refusal, with both documents */
     tow_error_t failure; /* while handling a refusal */
@@ -45,7 +46,10 @@ static inline tow_value_t tow_member_id(const tow_member_t *member)
 }
 
 /* knot.c */
-void tow_knot_add(tow_knot_t *knot, tow_value_t id); /* nothing for one that is in it */
+/* For the next round. One that is in it already, and was written, may be in the way of what was read before it or
+ * after: that one is written again, once. */
+void tow_knot_add(tow_knot_t *knot, tow_value_t id);
+void tow_knot_add_all(tow_knot_t *knot); /* every dirty key of the collection */
 /* Finds the documents of the destination that hold what it refused of the member, and adds them.
  * Where the server does not tell which index it was, all unique ones are asked. Failures are the
  * knot's. */

@@ -62,6 +62,7 @@ typedef struct {
     uint64_t dirty_bytes;        /* most memory of dirty keys */
     int64_t retry_window_ms;
     uint32_t refusals_most;      /* of one document by a unique index, until that is looked into; 0: a minute's */
+    uint32_t knot_large;         /* keys, from which on all that are dirty are untangled together; 0: 1,000 */
     tow_ddl_handler_t ddl;
     /* May be NULL: told of each changed key before it is applied, by the dispatcher. */
     void (*touched)(void *data, const char *database, const char *collection, tow_value_t id);

@@ -21,6 +21,7 @@
 #include "oplog/knot.h"
 
 enum {
+    KNOT_LARGE = 1000, /* keys; from then on looking for one after the other costs more than writing all */
     ATTEMPTS_ALONE = 4, /* of a refused write, before it is untangled: a third of a second */
     FIRST_WAIT_MS = 20,
     WAIT_MS = 500,    /* between two attempts to untangle */
@@ -57,7 +58,7 @@ static tow_dirty_key_t *key_of(const tow_knot_t *knot, const tow_member_t *membe
     return tow_dirty_find(lane->dirty, knot->collection, id, hash);
 }
 
-/* Makes all of them dirty keys, each in its own lane. */
+/* Makes all that are due dirty keys, each in its own lane. */
 static void mark_members(tow_knot_t *knot)
 {
     tow_ledger_t *ledger = knot->lane->replay->options.ledger;
@@ -67,7 +68,7 @@ static void mark_members(tow_knot_t *knot)
         tow_lane_t *lane;
         tow_value_t id = tow_member_id(member);
 
-        if (key_of(knot, member, &lane))
+        if (member->round != knot->round || key_of(knot, member, &lane))
             continue;
         tow_ledger_hold(ledger, knot->block);
         tow_dirty_mark(lane->dirty, knot->collection, id, tow_item_hash(knot->collection, id), 0,
@@ -86,6 +87,7 @@ static void refused(void *data, void *tag, const tow_write_error_t *refusal)
 
     knot->errors++;
     member->refused = true;
+    member->round = knot->round + 1;
     tow_value_text(tow_member_id(member), id, sizeof id);
     if (*refusal->message) /* after a megabyte of them a server leaves it empty */
         snprintf(knot->message, sizeof knot->message, "document with _id %s: %s", id,
@@ -120,6 +122,8 @@ static bool delete_members(tow_knot_t *knot, tow_error_t *error)
     {
         tow_value_t id = tow_member_id(member);
 
+        if (member->round != knot->round)
+            continue;
         member->written = member->refused = false;
         if (!tow_write_fits(&write, id.length)) {
             if (!(ok = send(knot, &write, error)))
@@ -204,6 +208,12 @@ static bool take_document(inserting_t *inserting, const bson_t *document, tow_er
     return !member || member->document || insert_document(inserting, member, document, error);
 }
 
+/* One that was refused is due in the next round, and was read in this one. */
+static bool is_read(const tow_member_t *member, unsigned round)
+{
+    return member->round == round || (member->refused && member->round == round + 1);
+}
+
 /* Reads members `from` …, as many as one request names, from the source and inserts them; *from
  * moves on. */
 static bool write_chunk(inserting_t *inserting, tow_member_t **from, tow_error_t *error)
@@ -217,13 +227,24 @@ static bool write_chunk(inserting_t *inserting, tow_member_t **from, tow_error_t
     tow_selection_t selection;
     bson_t filter, document;
     tow_reader_t *reader;
+    uint32_t asked = 0;
     bool ok, more = true;
 
     tow_selection_begin(&selection);
-    for (; member && tow_selection_fits(&selection, tow_member_id(member));
-         member = member->hh.next)
+    for (; member; member = member->hh.next) {
+        if (member->round != knot->round)
+            continue;
+        if (!tow_selection_fits(&selection, tow_member_id(member)))
+            break;
         tow_selection_add(&selection, tow_member_id(member));
+        asked++;
+    }
     tow_selection_end(&selection, &filter);
+    if (!asked) {
+        *from = NULL;
+        bson_destroy(&filter);
+        return true;
+    }
     what.filter = &filter;
     *from = member;
     reader = tow_reader_open(knot->lane->source, &what, error);
@@ -235,6 +256,8 @@ static bool write_chunk(inserting_t *inserting, tow_member_t **from, tow_error_t
     }
     ok = ok && flush(inserting, error);
     for (; ok && first != member; first = first->hh.next) {
+        if (!is_read(first, knot->round))
+            continue;
         first->lo = lo;
         first->hi = tow_reader_time(reader);
         first->written = true;
@@ -262,6 +285,7 @@ static bool insert_members(tow_knot_t *knot, tow_error_t *error)
 
 static bool one_round(tow_knot_t *knot, tow_error_t *error)
 {
+    knot->round++;
     knot->grew = knot->id_refused = false;
     knot->errors = 0;
     tow_knot_forget_suspect(knot);
@@ -383,6 +407,13 @@ static unsigned refusals_most(const tow_knot_t *knot)
     return most ? most : knot->id_refused ? IDS_REFUSALS_MOST : REFUSALS_MOST;
 }
 
+static unsigned knot_large(const tow_knot_t *knot)
+{
+    unsigned large = knot->lane->replay->options.knot_large;
+
+    return large ? large : KNOT_LARGE;
+}
+
 /* What is refused may be right by an index that the source had, or of what had the name before: a stream without
  * events of indexes never says that it was dropped, and another's event may come much later. It is hopeless only
  * where the source, too, has the index on that collection now. */
@@ -408,7 +439,8 @@ static bool judge(tow_knot_t *knot, unsigned refusals, tow_error_t *error)
     return true;
 }
 
-/* Rounds as long as they find more that is in the way. True: all were written, or those that were
+/* Rounds as long as they find more that is in the way. Each writes what the one before found, and no more: a ring of
+ * any size costs as much as it has documents. True: all were written, or those that were
  * refused are tried again later. False: a server call failed (the keys are dirty), or it is
  * hopeless. */
 static bool untangle(tow_knot_t *knot, tow_error_t *error)
@@ -422,8 +454,8 @@ static bool untangle(tow_knot_t *knot, tow_error_t *error)
             tow_emit(&knot->lane->replay->options.sink, TOW_LEVEL_DEBUG, "untangle",
                      "%s: %u keys, %u refused: %s", knot->collection->ns, HASH_COUNT(knot->members),
                      knot->errors, knot->message);
-        if (HASH_COUNT(knot->members) > TOW_KNOT_MOST)
-            return hopeless(knot, error);
+        if (knot->errors && !knot->all && HASH_COUNT(knot->members) > knot_large(knot))
+            tow_knot_add_all(knot);
     } while (knot->errors && knot->grew && !tow_stop_requested(knot->lane->replay->options.stop));
     settle_members(knot);
     if (!knot->errors)

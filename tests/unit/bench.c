@@ -114,6 +114,7 @@ void bench_start_replay(bench_t *bench, tow_optime_t horizon)
         .lanes = bench->lanes,
         .dirty_bytes = 1 << 20,
         .refusals_most = 8,
+        .knot_large = bench->knot_large,
         .retry_window_ms = bench->retry_window_ms,
         .touched = touched,
         .track_data = bench,

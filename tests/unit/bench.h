@@ -41,6 +41,7 @@ typedef struct {
     int64_t retry_window_ms;
     atomic_uint touched;                  /* keys that the comparison was told of */
     char forgotten[64], held[64];         /* names of collections, each with a space behind it */
+    uint32_t knot_large; /* as of the replay's options */
     atomic_uint alike;  /* how often it was asked for */
     uint32_t drops_at;  /* the time it drops the destination's unique index; 0: it does not */
     atomic_bool target_free, target_foreign; /* what has the new name of a rename; else the job's */

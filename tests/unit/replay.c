@@ -322,6 +322,75 @@ static void a_key_that_is_settled_is_not_untangled(void **state)
     bench_end(bench);
 }
 
+typedef struct {
+    atomic_int deletes, finds;
+} counted_t;
+
+static bool count_deletes(void *data, const char *database, const bson_t *command, bson_t *reply, bson_error_t *error)
+{
+    counted_t *counted = data;
+    bson_iter_t iter, list;
+
+    if (bson_has_field(command, "find"))
+        atomic_fetch_add(&counted->finds, 1);
+    if (bson_iter_init_find(&iter, command, "deletes") && bson_iter_recurse(&iter, &list))
+        while (bson_iter_next(&list))
+            atomic_fetch_add(&counted->deletes, 1);
+    return false;
+}
+
+enum { RING = 60 };
+
+/* Each document takes the next one's unique value; the stream has told of `told` of these changes first. */
+static void turn_ring(uint32_t told, uint32_t knot_large, int finds_most)
+{
+    bench_t *bench = bench_begin(1);
+    counted_t counted = {0};
+    uint32_t all;
+
+    for (int32_t id = 0; id < RING; id++) {
+        bson_t *document;
+
+        bench_put(bench, "insert", id, id, 0);
+        document = double_get(bench->source, NS, value_of(&id), 0);
+        double_put(bench->destination, NS, document);
+        bson_destroy(document);
+    }
+    bench->delivered = bench->told;
+    tow_link_note_time(double_link(bench->source), double_now(bench->source));
+    tow_namespaces_set_ranges(bench->table, bench->collection, NULL, 0);
+    double_unique(bench->destination, "u");
+    double_hook(bench->destination, count_deletes, &counted);
+    bench->knot_large = knot_large;
+    bench_start_replay(bench, 0);
+    for (int32_t id = 0; id < RING; id++)
+        bench_put(bench, "update", id, (id + 1) % RING, 1);
+    all = bench->told;
+    bench->told = bench->delivered + told;
+    bench_deliver(bench, false);
+    bench->told = all;
+    for (int i = 0; i < BENCH_WAIT_MS && atomic_load(&counted.deletes) < RING; i++)
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    bench_catch_up(bench);
+    bench_expect_equal(bench);
+    if (counted.deletes > 6 * RING || counted.finds > finds_most)
+        fail_msg("%d deletes and %d finds for a ring of %d", counted.deletes, counted.finds, RING);
+    bench_end(bench);
+}
+
+/* Found one after the other: what was written before is not written again in each round. */
+static void a_ring_costs_as_much_as_it_has_documents(void **state)
+{
+    turn_ring(1, 0, 3 * RING);
+    turn_ring(RING, 0, 3 * RING);
+}
+
+static void a_large_ring_takes_in_all_dirty_keys(void **state)
+{
+    turn_ring(1, 4, 3 * RING);
+    turn_ring(RING, 4, RING / 2); /* of those that are in the way */
+}
+
 /* No event of the stream says that the source's index is gone: its catalog does, also after a while. */
 static void what_an_index_refuses_that_the_source_dropped_is_written(void **state)
 {
@@ -541,6 +610,8 @@ int main(void)
         cmocka_unit_test(an_update_is_refetched),
         cmocka_unit_test(events_of_one_key_keep_their_order),
         cmocka_unit_test(unique_values_that_go_round_are_untangled),
+        cmocka_unit_test(a_ring_costs_as_much_as_it_has_documents),
+        cmocka_unit_test(a_large_ring_takes_in_all_dirty_keys),
         cmocka_unit_test(an_event_within_a_read_is_read_again),
         cmocka_unit_test(a_final_error_stops_the_job),
         cmocka_unit_test(a_failed_write_is_done_again),
