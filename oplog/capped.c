@@ -7,8 +7,8 @@
  * those that were updated in place. What cannot be done so makes the collection be copied again, by
  * itself.
  *
- * No insert is sent that may be a duplicate: in a full collection a refused one pushes out the
- * oldest document all the same. The lock of the logs makes one writer of all lanes: the keys of a
+ * No insert is sent whose _id may be a duplicate: in a full collection a refused one pushes out the
+ * oldest document all the same. After a refusal by another unique index it is copied again. The lock of the logs makes one writer of all lanes: the keys of a
  * collection that was replaced may be in another lane than those of its successor. */
 #include <stdlib.h>
 #include <string.h>
