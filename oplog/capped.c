@@ -268,3 +268,57 @@ void tow_lane_copy_again(tow_lane_t *lane)
     if (!ok)
         tow_lane_failed(lane, &error);
 }
+
+static bool trim(tow_lane_t *lane, tow_namespace_t *collection, tow_error_t *error)
+{
+    tow_replay_t *replay = lane->replay;
+    tow_optime_t hi;
+    bool ok;
+
+    pthread_mutex_lock(&replay->logs_lock);
+    log_of(replay, collection)->has_heads = true;
+    pthread_mutex_unlock(&replay->logs_lock);
+    pthread_rwlock_rdlock(&replay->exclusive);
+    ok = collection->dropped ||
+         tow_lane_continue(lane, collection, NULL, 0, tow_link_read_time(replay->options.source), &hi, error);
+    pthread_rwlock_unlock(&replay->exclusive);
+    return ok;
+}
+
+static bool trim_all(tow_lane_t *lane, tow_error_t *error)
+{
+    tow_replay_t *replay = lane->replay;
+    tow_namespaces_t *table = replay->options.namespaces;
+    uint32_t count;
+    tow_namespace_t **list = tow_namespaces_list(table, &count);
+    tow_error_t failure;
+
+    for (uint32_t i = 0; i < count && !tow_stop_requested(replay->options.stop); i++) {
+        if (!list[i]->capped || !tow_namespaces_copied(table, list[i]))
+            continue;
+        while (!trim(lane, list[i], &failure) && !tow_stop_requested(replay->options.stop))
+            tow_lane_failed(lane, &failure);
+        tow_lane_succeeded(lane);
+        if (lane->apart)
+            tow_lane_copy_again(lane);
+    }
+    free(list);
+    if (!tow_stop_requested(replay->options.stop))
+        return true;
+    return tow_stop_error(replay->options.stop, error) ? false : tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped");
+}
+
+bool tow_replay_trim_logs(tow_replay_t *replay, tow_error_t *error)
+{
+    tow_lane_t lane = {.replay = replay}; /* as if it were one, without keys */
+    bool ok;
+
+    /* From 5.0 on a refused insert leaves all as it was, and a delete is an event. */
+    if (tow_log_may_delete(replay->options.source))
+        return true;
+    ok = (lane.source = tow_conn_open(replay->options.source, error)) &&
+         (lane.destination = tow_conn_open(replay->options.destination, error)) && trim_all(&lane, error);
+    tow_conn_close(lane.source);
+    tow_conn_close(lane.destination);
+    return ok;
+}

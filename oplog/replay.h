@@ -87,6 +87,11 @@ void tow_replay_pause(tow_replay_t *replay, bool paused);
  * From any thread, also under a barrier. */
 void tow_replay_await_lanes(tow_replay_t *replay);
 
+/* Once the source stands still and all is settled: has what capped collections have beyond the source's oldest
+ * document go, or has them copied again. Before 5.0 an insert that the source refused as a duplicate pushed its oldest
+ * out, and is in no stream. From any thread. */
+bool tow_replay_trim_logs(tow_replay_t *replay, tow_error_t *error) TOW_CHECK;
+
 /* Reads documents again at the source and makes the destination's the same, as for dirty keys, or `anew`
  * by deleting and inserting them; returns when all are settled, which waits for what the stream brought
  * before. From any thread. False: stopped. */

@@ -269,7 +269,8 @@ static tow_finalized_t finalize_once(tow_job_t *job, tow_verify_report_t **out_r
     /* The floor of a new stream says nothing of what was lost with the one before. */
     if (result == TOW_FINALIZE_DONE && atomic_load(&job->flow.rollover) && !tow_job_resync(job, error))
         result = TOW_FINALIZE_FAILED;
-    if (result == TOW_FINALIZE_DONE && !copy_unstreamed(job, error))
+    if (result == TOW_FINALIZE_DONE &&
+        (!tow_replay_trim_logs(job->flow.replay, error) || !copy_unstreamed(job, error)))
         result = TOW_FINALIZE_FAILED;
     if (result == TOW_FINALIZE_DONE) {
         tow_job_begin_effort(job, TOW_EFFORT_INDEXES);

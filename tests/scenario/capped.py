@@ -16,9 +16,11 @@ sys.dont_write_bytecode = True
 import bson
 from bson.son import SON
 
+from pymongo.errors import DuplicateKeyError
+
 from job import towline
 from proxy import behind
-from scenario import Scenario, wait_until
+from scenario import Pair, Scenario, wait_until
 
 PAD = "x" * 200
 NAMES = ("ring", "other", "moved", "small")
@@ -277,7 +279,43 @@ def no_room(scenario, pair):
         side.close()
 
 
+def pushed_out(scenario, pair):
+    """The last write to a full log is refused as a duplicate: the source has one document less, and its stream
+    says nothing. The destination's oldest goes, or where it cannot be deleted the log is copied again."""
+    for old in (True, False):
+        scenario.reset(*pair)
+        ring = pair.source.client["data"].create_collection("ring", capped=True, size=1 << 20, max=100)
+        ring.insert_many(rows(0, 100))
+        source = behind(pair.source)
+        source.script.on("buildInfo", times=10**6).change(Sides._is_old)
+
+        def forget_deletes(request, document):
+            batch = document.get("cursor", {}).get("nextBatch", [])
+            batch[:] = [event for event in batch if event.get("operationType") != "delete"]
+
+        source.script.on("getMore", when=lambda request: request.collection == "$cmd.aggregate",
+                         times=10**6).change(forget_deletes)
+        sides = Sides(Pair(source, pair.destination)) if old else Pair(source, pair.destination)
+        job = scenario.job(sides, no_verify=True)
+        job.wait_in_sync()
+        try:
+            ring.insert_one({"_id": 50})
+        except DuplicateKeyError:
+            pass
+        if ring.find_one({"_id": 0}):  # no real server before 5.0
+            ring.delete_one({"_id": 0})
+        pair.source.client["data"]["plain"].insert_one({"_id": 1})
+        job.wait_caught_up(pair.source.client)
+        job.finish()
+        scenario.expect(order(pair.destination) == list(range(1, 100)), "the order is %s …" % order(pair.destination)[:3])
+        for side in (source, sides) if old else (source,):
+            side.close()
+        job.close()
+        scenario.expect_equal(pair)
+
+
 CASES = [
+    ("a duplicate that pushes out the oldest", pushed_out),
     ("four writers, and updates in place", followed),
     ("killed while more is written than the cap holds", restarted),
     ("a backlog of keys", backlog),
