@@ -188,7 +188,7 @@ tow_spool_t *tow_spool_open_sized(const char *directory, const char *job, const 
     spool->file = spool->lock_file = -1;
     spool->first = 1;
     spool->compressor = ZSTD_createCCtx();
-    ok = make_folder(spool->folder, error);
+    ok = make_folder(directory, error) && make_folder(spool->folder, error);
     if (ok) {
         lock_path = tow_format("%s/lock", spool->folder);
         spool->lock_file = tow_file_open(lock_path, O_RDWR | O_CREAT);

@@ -1,6 +1,7 @@
 /* file.c: see file.h. */
 #include "engine/base/file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pwd.h>
@@ -13,7 +14,7 @@
 
 #include "engine/base/memory.h"
 
-enum { SECRET_MOST = 1 << 20, PASSWD_BYTES = 16384 };
+enum { SECRET_MOST = 1 << 20, PASSWD_BYTES = 16384, RANDOM_BYTES = 8 };
 
 void tow_random(void *out, size_t length)
 {
@@ -41,7 +42,7 @@ static bool is_open_to_others(const struct stat *facts, mode_t all, mode_t group
 
 static char *temporary_name(const char *path)
 {
-    unsigned char random[8];
+    unsigned char random[RANDOM_BYTES];
 
     tow_random(random, sizeof random);
     return tow_format("%s.%02x%02x%02x%02x%02x%02x%02x%02x.tmp", path, random[0], random[1],
@@ -111,6 +112,54 @@ bool tow_draft_finish(tow_draft_t *draft)
     return finish(draft, rename);
 }
 
+void tow_draft_drop(tow_draft_t *draft)
+{
+    if (draft->file >= 0) {
+        close(draft->file);
+        unlink(draft->temporary);
+    }
+    free(draft->path);
+    free(draft->temporary);
+    *draft = (tow_draft_t){.file = -1};
+}
+
+int tow_draft_unname(tow_draft_t *draft)
+{
+    int file = draft->error ? -1 : draft->file, error = draft->error;
+
+    if (file >= 0) {
+        unlink(draft->temporary);
+        draft->file = -1;
+    }
+    tow_draft_drop(draft);
+    errno = error;
+    return file;
+}
+
+static bool is_draft_of(const char *entry, const char *name)
+{
+    size_t length = strlen(name);
+
+    return !strncmp(entry, name, length) && entry[length] == '.' &&
+           strspn(entry + length + 1, "0123456789abcdef") == 2 * RANDOM_BYTES &&
+           !strcmp(entry + length + 1 + 2 * RANDOM_BYTES, ".tmp");
+}
+
+void tow_drafts_remove(const char *path)
+{
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    char *folder = slash ? tow_format("%.*s/", (int)(slash - path), path) : tow_strdup(".");
+    DIR *open = opendir(folder);
+    struct dirent *entry;
+
+    while (open && (entry = readdir(open)))
+        if (is_draft_of(entry->d_name, name))
+            unlinkat(dirfd(open), entry->d_name, 0);
+    if (open)
+        closedir(open);
+    free(folder);
+}
+
 bool tow_file_replace(const char *path, const void *data, size_t length)
 {
     tow_draft_t draft;
@@ -148,28 +197,36 @@ int tow_file_open(const char *path, int flags)
 
 /* Secrets ---------------------------------------------------------------------------------------*/
 
-bool tow_secret_check(int file, const char *option, const char *path, tow_error_t *error)
+bool tow_secret_check_as(int file, const char *name, const char *path, tow_error_t *error)
 {
     struct stat facts;
 
     if (fstat(file, &facts))
-        return tow_fail_errno(error, TOW_ERROR_OPTION, "--%s: cannot read %s", option, path);
+        return tow_fail_errno(error, TOW_ERROR_OPTION, "%s: cannot read %s", name, path);
     if (!S_ISREG(facts.st_mode) && !S_ISFIFO(facts.st_mode))
         return tow_fail(error, TOW_ERROR_OPTION,
-                        "--%s: %s is not a regular file; give one that holds the "
+                        "%s: %s is not a regular file; give one that holds the "
                         "secret",
-                        option, path);
+                        name, path);
     if (!is_ours(&facts))
         return tow_fail(
             error, TOW_ERROR_OPTION,
-            "--%s: %s belongs to another user (uid %u), who may change it; make it yours with "
+            "%s: %s belongs to another user (uid %u), who may change it; make it yours with "
             "chown, or give a file of your own",
-            option, path, (unsigned)facts.st_uid);
+            name, path, (unsigned)facts.st_uid);
     if (is_open_to_others(&facts, 077, 040))
         return tow_fail(error, TOW_ERROR_OPTION,
-                        "--%s: others may read %s; make it yours alone with chmod 600 %s", option,
-                        path, path);
+                        "%s: others may read %s; make it yours alone with chmod 600 %s", name, path,
+                        path);
     return true;
+}
+
+bool tow_secret_check(int file, const char *option, const char *path, tow_error_t *error)
+{
+    char name[64];
+
+    snprintf(name, sizeof name, "--%s", option);
+    return tow_secret_check_as(file, name, path, error);
 }
 
 static bool read_all(int file, const char *option, const char *path, char *out, size_t *length,
@@ -246,9 +303,15 @@ static bool check_folder(const char *path, bool last, tow_error_t *error)
             path, (unsigned)(is_ours(&facts) ? link : facts).st_uid);
     if (last ? is_open_to_others(&facts, 022, 020)
              : (facts.st_mode & S_IWOTH) && !(facts.st_mode & S_ISVTX))
-        return tow_fail(error, TOW_ERROR_OPTION,
-                        "others may write the folder %s; make it yours alone with chmod go-w %s",
-                        path, path);
+        return facts.st_mode & S_ISVTX
+                   ? tow_fail(error, TOW_ERROR_OPTION,
+                              "others may write the folder %s; give one below it, which will be "
+                              "yours alone",
+                              path)
+                   : tow_fail(error, TOW_ERROR_OPTION,
+                              "others may write the folder %s; make it yours alone with chmod go-w "
+                              "%s",
+                              path, path);
     return true;
 }
 

@@ -26,6 +26,13 @@ void tow_draft_open(tow_draft_t *draft, const char *path);
 void tow_draft_write(tow_draft_t *draft, const void *data, size_t length);
 /* Puts the file in its place, durably, or leaves no trace of it. False with errno. */
 bool tow_draft_finish(tow_draft_t *draft) TOW_CHECK;
+/* Leaves no trace of it; one that is not open may be dropped too. */
+void tow_draft_drop(tow_draft_t *draft);
+/* Takes its name away, so that nothing of it is left when the process is killed: what is written is
+ * gone when the file is closed, which is the caller's to do. -1 with errno. */
+int tow_draft_unname(tow_draft_t *draft) TOW_CHECK;
+/* Removes the drafts of a file that killed processes have left; no other may be writing it. */
+void tow_drafts_remove(const char *path);
 
 /* The same in one step. False with errno. */
 bool tow_file_replace(const char *path, const void *data, size_t length) TOW_CHECK;
@@ -43,6 +50,8 @@ bool tow_secret_read(const char *option, const char *path, char **out,
                      tow_error_t *error) TOW_CHECK;
 /* Whether an open file is such a one. TOW_ERROR_OPTION, likewise. */
 bool tow_secret_check(int file, const char *option, const char *path, tow_error_t *error) TOW_CHECK;
+/* The same of what no option gives: `name` as the error shows it. */
+bool tow_secret_check_as(int file, const char *name, const char *path, tow_error_t *error) TOW_CHECK;
 /* As tow_secret_read, of a file that others may read. */
 bool tow_file_read(const char *option, const char *path, char **out, tow_error_t *error) TOW_CHECK;
 

@@ -88,11 +88,11 @@ void cmd_show_progress(tow_job_t *job, const char *form);
 char *cmd_count(double count, char out[32]); /* "1,234,567" */
 char *cmd_duration(double seconds, char out[32]); /* "3 h 20 min" */
 
-/* room.c: room on the disk for a file that is written at the end, in PATH.room until then. *out is
- * NULL where there is no path, or it is no regular file's. TOW_ERROR_OPTION: it cannot be written
- * there. */
-bool cmd_take_room(const char *path, char **out, tow_error_t *error);
-void cmd_free_room(char *room); /* takes it; NULL is fine */
+/* room.c: room on the disk beside a file that is written at the end, in one without a name, which goes
+ * with the process. *out is -1 where there is no path, or it is no regular file's. TOW_ERROR_OPTION: it
+ * cannot be written there. */
+bool cmd_take_room(const char *path, int *out, tow_error_t *error);
+void cmd_free_room(int room);
 
 /* summary.c */
 void cmd_print_summary(const char *json); /* of a job that did nothing only what remains */

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/base/file.h"
 #include "engine/cmd/cmd.h"
 
 enum { ROOM_BYTES = 1 << 20 };
@@ -19,32 +20,27 @@ static bool fail(const char *path, int code, tow_error_t *error)
     return false;
 }
 
-bool cmd_take_room(const char *path, char **out, tow_error_t *error)
+bool cmd_take_room(const char *path, int *out, tow_error_t *error)
 {
     struct stat facts;
-    int file, code;
+    tow_draft_t draft;
+    int code;
 
-    *out = NULL;
+    *out = -1;
     if (!path || (lstat(path, &facts) == 0 && !S_ISREG(facts.st_mode)))
         return true;
-    *out = tow_format("%s.room", path);
-    unlink(*out); /* a killed process's */
-    file = open(*out, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    code = file < 0 ? errno : posix_fallocate(file, 0, ROOM_BYTES);
-    if (file >= 0)
-        close(file);
+    tow_draft_open(&draft, path);
+    *out = tow_draft_unname(&draft);
+    code = *out < 0 ? errno : posix_fallocate(*out, 0, ROOM_BYTES);
     if (!code)
         return true;
-    if (file >= 0)
-        unlink(*out);
-    free(*out);
-    *out = NULL;
+    cmd_free_room(*out);
+    *out = -1;
     return fail(path, code, error);
 }
 
-void cmd_free_room(char *room)
+void cmd_free_room(int room)
 {
-    if (room)
-        unlink(room);
-    free(room);
+    if (room >= 0)
+        close(room);
 }

@@ -37,7 +37,7 @@ static bool serve(tow_job_t *job, const tow_options_t *options, cmd_log_t *log,
 
 /* Summary on stdout and in its file, in every ending; a job that was only stopped needs no table. A file that cannot be written does not change
  * how the job ended: the summary goes to stderr then. */
-static void report(tow_job_t *job, const tow_options_t *options, int status, char *room)
+static void report(tow_job_t *job, const tow_options_t *options, int status, int room)
 {
     const char *path = tow_options_get(options, "summary", 0);
     const char *form = tow_options_get(options, "progress", 0);
@@ -77,8 +77,7 @@ int cmd_run(tow_options_t *options)
     tow_job_t *job;
     cmd_hook_t *hook;
     static cmd_stoppable_t stoppable = {.stop = stop, .ended = has_ended};
-    int status = 0;
-    char *room; /* for the summary, taken before the job can come to depend on it */
+    int status = 0, room; /* for the summary, taken before the job can come to depend on it */
 
     cmd_block_signals();
     if (!can_cut_over(options, &error) || !cmd_log_open(&log, options, &error) ||

@@ -13,6 +13,7 @@
  * `collections` are those that the job made, {ns, uuid}: it is believed only while the destination
  * still has them. Room for the file is taken at the start; where it cannot be written at the end,
  * the state stays. */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,39 +39,24 @@ static char *path_of(const tow_job_t *job)
 
 /* The file --------------------------------------------------------------------------------------*/
 
-static bool sync_folder(const char *path)
-{
-    int file = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool ok = file >= 0 && fsync(file) == 0;
-
-    if (file >= 0)
-        close(file);
-    return ok;
-}
-
-static int make_file(const tow_job_t *job)
-{
-    char *path = path_of(job), *temporary = tow_format("%s.tmp", path);
-    int file;
-
-    unlink(temporary); /* a killed process's, or nobody's business here */
-    file = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    free(temporary);
-    free(path);
-    return file;
-}
-
 bool tow_job_reserve_done(tow_job_t *job, tow_error_t *error)
 {
     off_t bytes = ROOM_BYTES + (off_t)ROOM_EACH * (off_t)job->checked.survey.count;
+    char *path = path_of(job);
     int code;
 
-    job->outcome.done_file = make_file(job);
-    if (job->outcome.done_file < 0)
+    tow_drafts_remove(path); /* the spool's lock is ours, so nobody else writes one */
+    tow_draft_open(&job->outcome.done_draft, path);
+    free(path);
+    code = job->outcome.done_draft.error;
+    if (code) {
+        tow_job_unreserve_done(job);
+        errno = code;
         return tow_fail_errno(error, TOW_ERROR_SPOOL,
                               "the record of the job's end cannot be made in %s",
                               job->config.spool);
-    code = posix_fallocate(job->outcome.done_file, 0, bytes);
+    }
+    code = posix_fallocate(job->outcome.done_draft.file, 0, bytes);
     if (!code)
         return true;
     return tow_fail(error, TOW_ERROR_SPOOL,
@@ -81,51 +67,23 @@ bool tow_job_reserve_done(tow_job_t *job, tow_error_t *error)
 
 void tow_job_unreserve_done(tow_job_t *job)
 {
-    char *path, *temporary;
-
-    if (job->outcome.done_file < 0)
-        return;
-    path = path_of(job);
-    temporary = tow_format("%s.tmp", path);
-    close(job->outcome.done_file);
-    job->outcome.done_file = -1;
-    unlink(temporary);
-    free(temporary);
-    free(path);
-}
-
-static bool write_all(int file, const char *text, size_t length)
-{
-    while (length) {
-        ssize_t written = write(file, text, length);
-
-        if (written < 0)
-            return false;
-        text += written;
-        length -= (size_t)written;
-    }
-    return true;
+    tow_draft_drop(&job->outcome.done_draft);
 }
 
 static bool write_file(tow_job_t *job, const char *text, tow_error_t *error)
 {
-    char *path = path_of(job), *temporary = tow_format("%s.tmp", path);
+    tow_draft_t *draft = &job->outcome.done_draft;
     size_t length = strlen(text);
+    char *path = path_of(job);
     bool ok;
 
-    if (job->outcome.done_file < 0)
-        job->outcome.done_file = make_file(job);
-    ok = job->outcome.done_file >= 0 && write_all(job->outcome.done_file, text, length) &&
-         ftruncate(job->outcome.done_file, (off_t)length) == 0 && fsync(job->outcome.done_file) == 0 &&
-         rename(temporary, path) == 0 && sync_folder(job->config.spool);
-    if (!ok) {
-        tow_fail_errno(error, TOW_ERROR_SPOOL, "%s cannot be written", path);
-        tow_job_unreserve_done(job);
-    } else {
-        close(job->outcome.done_file);
-        job->outcome.done_file = -1;
-    }
-    free(temporary);
+    if (draft->file < 0)
+        tow_draft_open(draft, path);
+    tow_draft_write(draft, text, length);
+    if (!draft->error && ftruncate(draft->file, (off_t)length))
+        draft->error = errno;
+    ok = tow_draft_finish(draft) ||
+         tow_fail_errno(error, TOW_ERROR_SPOOL, "%s cannot be written", path);
     free(path);
     return ok;
 }

@@ -11,7 +11,7 @@
 void tow_outcome_init(tow_job_outcome_t *outcome)
 {
     pthread_mutex_init(&outcome->lock, NULL);
-    outcome->done_file = -1;
+    outcome->done_draft.file = -1;
 }
 
 void tow_outcome_clear(tow_job_outcome_t *outcome)

@@ -8,6 +8,7 @@
 #include <pthread.h>
 
 #include "engine/base/error.h"
+#include "engine/base/file.h"
 #include "engine/state/namespaces.h"
 #include "engine/towline.h"
 
@@ -30,7 +31,7 @@ typedef struct {
     char *summary_json;
     /* The record of a good end. */
     bool end_recorded;           /* by an earlier process, in a file */
-    int done_file;               /* reserved for the record; -1: it is not */
+    tow_draft_t done_draft;      /* of the record, reserved; no file: it is not */
     bool told_before;            /* by a record: an earlier process did it all */
     bool told;                   /* the end; the record goes when the job has stopped */
 } tow_job_outcome_t;

@@ -1,10 +1,12 @@
 /* link.c: one side: pool, time, connections. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "engine/base/clock.h"
+#include "engine/base/file.h"
 #include "engine/base/memory.h"
 #include "engine/link/driver.h"
 #include "engine/link/internal.h"
@@ -34,6 +36,26 @@ static bool check_file(tow_link_t *link, const char *option, const char *shown, 
                         "may read",
                         shown, link->side, path, strerror(errno));
     return true;
+}
+
+/* The same of one with our key in it, which nobody else may read. */
+static bool check_secret(tow_link_t *link, tow_error_t *error)
+{
+    const char *path =
+        mongoc_uri_get_option_as_utf8(link->uri, MONGOC_URI_TLSCERTIFICATEKEYFILE, NULL);
+    char name[64];
+    int file;
+    bool ok;
+
+    if (!check_file(link, MONGOC_URI_TLSCERTIFICATEKEYFILE, "tlsCertificateKeyFile", error))
+        return false;
+    file = path ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
+    if (file < 0)
+        return true;
+    snprintf(name, sizeof name, "tlsCertificateKeyFile of the %s's URI", link->side);
+    ok = tow_secret_check_as(file, name, path, error);
+    close(file);
+    return ok;
 }
 
 /* A file without a certificate is told as such: the handshake would blame the server's. */
@@ -90,7 +112,7 @@ static bool parse(tow_link_t *link, const char *text, tow_error_t *error)
     if (!mongoc_uri_get_appname(link->uri))
         mongoc_uri_set_appname(link->uri, "towline");
     return check_file(link, MONGOC_URI_TLSCAFILE, "tlsCAFile", error) && check_pem(link, error) &&
-           check_file(link, MONGOC_URI_TLSCERTIFICATEKEYFILE, "tlsCertificateKeyFile", error);
+           check_secret(link, error);
 }
 
 static void read_hosts(tow_link_t *link)

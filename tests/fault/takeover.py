@@ -565,7 +565,9 @@ def nothing_recorded(scenario, pair):
     record = pathlib.Path(job.options["spool"], "towline-%s.done" % NAME)
     record.mkdir()
     place = os.path.join(job.folder, "elsewhere")
-    scenario.expect(os.path.exists(job.summary_file + ".room"), "no room was taken for the summary")
+    open_files = pathlib.Path("/proc/%d/fd" % job.process.pid)
+    scenario.expect(any(os.readlink(file).startswith(job.summary_file) for file in open_files.iterdir()),
+                    "no room was taken for the summary")
     os.mkdir(job.summary_file)
     faults.injected("record and summary cannot be written")
     job.commit()
@@ -587,8 +589,7 @@ def nothing_recorded(scenario, pair):
 def no_room(scenario, pair):
     """A summary that could not be written is refused before anything else."""
     done = towline("run", "--source", pair.source.uri, "--destination", pair.destination.uri, "--job", NAME,
-                   "--cutover", "auto", "--listen", "none", "--spool", scenario.folder(),
-                   "--summary", "/nowhere/summary.json")
+                   "--listen", "none", "--cutover", "auto", "--spool", scenario.folder(), "--summary", "/nowhere/summary.json")
     scenario.expect(done.returncode == EXIT["option"] and "/nowhere/summary.json" in done.stderr, done.stderr)
     scenario.expect("phase:" not in done.stderr, "it began")
 

@@ -16,6 +16,7 @@
 
 #include "engine/base/file.h"
 #include "engine/base/memory.h"
+#include "engine/link/link.h"
 
 enum { NOBODY = 65534 };
 
@@ -229,8 +230,8 @@ static void folders_that_others_may_write_are_refused(void **state)
     assert_true(tow_folder_make(in("x/y/z"), &error));
     assert_int_equal(chmod(in("x/y/z"), 0775), 0);
     refuse_folder(in("x/y/z"), "chmod go-w");
-    assert_int_equal(chmod(in("x/y/z"), 01777), 0); /* sticky or not */
-    refuse_folder(in("x/y/z"), "chmod go-w");
+    assert_int_equal(chmod(in("x/y/z"), 01777), 0); /* as /tmp, which is nobody's to change */
+    refuse_folder(in("x/y/z"), "give one below it");
     assert_int_equal(chmod(in("x/y/z"), 0700), 0);
     assert_int_equal(chmod(in("x/y"), 0777), 0);
     refuse_folder(in("x/y/z"), "others may write");
@@ -268,6 +269,61 @@ static void the_state_folder_is_our_users(void **state)
     free(path);
 }
 
+/* What a killed process left goes; what is not a draft of that file stays. */
+static void drafts_that_were_left_are_removed(void **state)
+{
+    static const char *const kept[] = {"a", "a.tmp", "a.0123456789abcdef", "a.0123456789abcdeg.tmp",
+                                       "b.0123456789abcdef.tmp", "a.0123456789abcdef0.tmp"};
+
+    for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
+        put(in(kept[i]), "x", 0600);
+    put(in("a.0123456789abcdef.tmp"), "x", 0600);
+    tow_drafts_remove(in("a"));
+    assert_int_not_equal(access(in("a.0123456789abcdef.tmp"), F_OK), 0);
+    for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
+        assert_int_equal(access(in(kept[i]), F_OK), 0);
+}
+
+/* Room is taken in a file that no name leads to, and that no other's is in the place of. */
+static void a_draft_may_lose_its_name(void **state)
+{
+    tow_draft_t draft;
+    struct stat facts;
+    int file;
+
+    tow_draft_open(&draft, in("a"));
+    tow_draft_write(&draft, "x", 1);
+    file = tow_draft_unname(&draft);
+    assert_true(file >= 0);
+    assert_int_equal(fstat(file, &facts), 0);
+    assert_int_equal(facts.st_nlink, 0);
+    expect_no_draft();
+    close(file);
+    tow_draft_open(&draft, in("nowhere/a"));
+    assert_int_equal(tow_draft_unname(&draft), -1);
+    assert_int_equal(errno, ENOENT);
+    tow_draft_open(&draft, in("a"));
+    tow_draft_drop(&draft);
+    tow_draft_drop(&draft);
+    expect_no_draft();
+}
+
+/* The file of a client's certificate has its key. */
+static void the_key_file_of_a_connection_string_is_a_secret(void **state)
+{
+    tow_link_options_t options = {.side = "source", .max_connections = 1};
+    char *uri = tow_format("mongodb://127.0.0.1:1/?tls=true&serverSelectionTimeoutMS=1"
+                           "&tlsCertificateKeyFile=%s", in("key.pem"));
+    tow_error_t error;
+
+    put(in("key.pem"), "-----BEGIN PRIVATE KEY-----\n", 0644);
+    assert_null(tow_link_new(uri, &options, &error));
+    assert_int_equal(error.code, TOW_ERROR_OPTION);
+    assert_non_null(strstr(error.message, "tlsCertificateKeyFile of the source's URI: others may read"));
+    assert_int_equal(tow_error_stage(&error), TOW_STAGE_TLS);
+    free(uri);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_folder, remove_folder)
@@ -279,7 +335,10 @@ int main(void)
                                        TEST(a_secret_that_others_may_read_is_refused),
                                        TEST(a_pipe_may_hold_a_secret),
                                        TEST(folders_that_others_may_write_are_refused),
-                                       TEST(the_state_folder_is_our_users)};
+                                       TEST(the_state_folder_is_our_users),
+                                       TEST(drafts_that_were_left_are_removed),
+                                       TEST(a_draft_may_lose_its_name),
+                                       TEST(the_key_file_of_a_connection_string_is_a_secret)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

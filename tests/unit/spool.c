@@ -153,6 +153,22 @@ static void a_second_process_is_refused(void **state)
     tow_spool_close(spool);
 }
 
+/* Others could put their own in the place of what lies beside the job's own folder. */
+static void a_folder_that_others_may_write_is_refused(void **state)
+{
+    static const mode_t modes[] = {0770, 0777, 01777};
+    tow_error_t error;
+
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+        assert_int_equal(chmod(folder, modes[i]), 0);
+        assert_null(tow_spool_open_sized(folder, "job", "a", 2000, &error));
+        assert_int_equal(error.code, TOW_ERROR_SPOOL);
+        assert_non_null(strstr(error.message, "others may write the folder"));
+    }
+    assert_int_equal(chmod(folder, 0750), 0);
+    tow_spool_close(open_spool("a"));
+}
+
 static char *segment_path(uint32_t number)
 {
     return tow_format("%s/towline-job/%08u.spool", folder, number);
@@ -281,6 +297,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(frames_are_found_again, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(released_segments_are_deleted, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(a_second_process_is_refused, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(a_folder_that_others_may_write_is_refused, make_folder,
+                                        remove_folder),
         cmocka_unit_test_setup_teardown(a_torn_frame_is_cut_off_at_every_length, make_folder,
                                         remove_folder),
         cmocka_unit_test_setup_teardown(a_sync_covers_all_that_was_appended, make_folder,
