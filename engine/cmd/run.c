@@ -3,9 +3,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/base/memory.h"
 #include "engine/cmd/cmd.h"
 #include "engine/cmd/hook.h"
 #include "engine/cmd/signals.h"
+
+enum { SUMMARY_MS = 1000 }; /* a stderr that nobody reads is not waited for longer */
 
 static void stop(void *job)
 {
@@ -41,7 +44,7 @@ static void report(tow_job_t *job, const tow_options_t *options, int status, int
 {
     const char *path = tow_options_get(options, "summary", 0);
     const char *form = tow_options_get(options, "progress", 0);
-    char *summary = tow_job_summary_json(job);
+    char *summary = tow_job_summary_json(job), *line;
     tow_error_t error;
 
     cmd_free_room(room);
@@ -53,7 +56,9 @@ static void report(tow_job_t *job, const tow_options_t *options, int status, int
         cmd_print_summary(summary);
     if (path && !cmd_write_file(path, summary, &error)) {
         cmd_fail(&error);
-        fprintf(stderr, "%s\n", summary);
+        line = tow_format("%s\n", summary);
+        cmd_write(STDERR_FILENO, line, strlen(line), SUMMARY_MS);
+        free(line);
     }
     tow_free(summary);
 }

@@ -34,7 +34,7 @@ static void wait_for_output(const sigset_t *set)
 
         if (number > 0)
             _exit(128 + number);
-        if (!cmd_is_blocked(STDOUT_FILENO))
+        if (!cmd_is_blocked(STDOUT_FILENO) && !cmd_is_blocked(STDERR_FILENO))
             blocked = -1;
     }
 }

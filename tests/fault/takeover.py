@@ -589,7 +589,8 @@ def nothing_recorded(scenario, pair):
 def no_room(scenario, pair):
     """A summary that could not be written is refused before anything else."""
     done = towline("run", "--source", pair.source.uri, "--destination", pair.destination.uri, "--job", NAME,
-                   "--listen", "none", "--cutover", "auto", "--spool", scenario.folder(), "--summary", "/nowhere/summary.json")
+                   "--listen", "none", "--cutover", "auto", "--spool", scenario.folder(),
+                   "--summary", "/nowhere/summary.json")
     scenario.expect(done.returncode == EXIT["option"] and "/nowhere/summary.json" in done.stderr, done.stderr)
     scenario.expect("phase:" not in done.stderr, "it began")
 

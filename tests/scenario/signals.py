@@ -162,6 +162,38 @@ def says_resumable(scenario, pair):
     scenario.expect("Summary" not in out and "towline_interrupted: the same command goes on" in out, out)
 
 
+def unread_summary(scenario, pair):
+    """The summary can be written nowhere but to stderr, which nobody reads: the first signal ends the process."""
+    summary, spool = os.path.join(scenario.folder(), "summary.json"), scenario.folder()
+    ends = os.pipe()
+    words = [binary(), "run", "--source", pair.source.uri, "--destination", pair.destination.uri, "--job", "unread",
+             "--cutover", "manual", "--listen", "127.0.0.1:%d" % free_port(), "--spool", spool, "--summary", summary]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=ends[1], env=clean_environment())
+    try:
+        log = b""
+        while b"phase: in-sync" not in log:
+            log += os.read(ends[0], 4096)
+            scenario.expect(process.poll() is None, log)
+        os.mkdir(summary)
+        # Of another open file: the process's own stays one that blocks.
+        pipe = os.open("/proc/self/fd/%d" % ends[1], os.O_WRONLY | os.O_NONBLOCK)
+        try:
+            while True:
+                os.write(pipe, b"x" * 1024)
+        except BlockingIOError:
+            os.close(pipe)
+        began = time.monotonic()
+        process.terminate()
+        ended = process.wait(30)
+        scenario.expect(ended == EXIT["interrupted"] and time.monotonic() - began < STOP_SECONDS + 4,
+                        "exit status %s after %.1f s" % (ended, time.monotonic() - began))
+    finally:
+        process.kill()
+        process.wait()
+        for end in ends:
+            os.close(end)
+
+
 def second_signal(scenario, pair):
     job = scenario.job(pair, name="second")
     job.wait_in_sync()
@@ -189,8 +221,11 @@ def main():
                  ("a hanging destination", lambda s, p: hanging_server(s, p, "destination")),
                  ("a hangup stops, but for nohup", kept_from_hangups),
                  ("a stopped job says that it is resumable", says_resumable),
+                 ("a summary that nobody takes", unread_summary),
                  ("a second signal ends at once", second_signal)]
         for name, case in cases:
+            if scenario.arguments.only not in name:
+                continue
             pair = scenario.pair()
             fill(pair.source.client)
             with scenario.case(name):
