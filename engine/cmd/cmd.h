@@ -82,6 +82,10 @@ bool cmd_log_open(cmd_log_t *log, const tow_options_t *options, tow_error_t *err
 void cmd_log_event(void *log, tow_level_t level, const char *name, const char *message);
 /* Waits until all is written, or for two seconds. */
 void cmd_log_finish(cmd_log_t *log);
+/* group.c. TOW_ERROR_UNSUITABLE: the control group gives less memory than the options need. */
+bool cmd_fits_group(const tow_options_t *options, tow_error_t *error);
+/* Of one that a large job may grow out of. */
+void cmd_warn_of_memory(const tow_options_t *options, cmd_log_t *log);
 
 /* progress.c: shows progress until the job has ended. */
 void cmd_show_progress(tow_job_t *job, const char *form);

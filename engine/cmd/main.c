@@ -285,7 +285,9 @@ static int run_verb(const cmd_verb_t *verb, int argc, char **argv)
         status = cmd_fail(&error);
     }
     if (!status)
-        status = apply_quiet(options, &error) ? verb->run(options) : cmd_fail(&error);
+        status = apply_quiet(options, &error) &&
+                         (!find_option("memory", 6, verb) || cmd_fits_group(options, &error))
+                     ? verb->run(options) : cmd_fail(&error);
     tow_options_destroy(options);
     return status;
 }

@@ -88,6 +88,7 @@ int cmd_run(tow_options_t *options)
     if (!can_cut_over(options, &error) || !cmd_log_open(&log, options, &error) ||
         !cmd_take_room(tow_options_get(options, "summary", 0), &room, &error))
         return cmd_fail(&error);
+    cmd_warn_of_memory(options, &log);
     job = tow_job_new(options, &error);
     if (!job) {
         cmd_free_room(room);

@@ -79,6 +79,7 @@ int cmd_serve(tow_options_t *options)
     }
     if (!cmd_log_open(&log, options, &error))
         return cmd_fail(&error);
+    cmd_warn_of_memory(options, &log);
     service.server = tow_server_new(options, cmd_log_event, &log, &error);
     if (!service.server)
         return cmd_fail(&error);

@@ -394,6 +394,21 @@ def peak_memory(scenario, pair):
         scenario.expect(5e6 < peak < 250e6, "%d MB" % (peak / 1e6))
 
 
+def in_group(scenario, megabytes, *words):
+    """A run in a control group with that limit, of either version; None: this user cannot play one."""
+    folder = scenario.folder()
+    os.mkdir(os.path.join(folder, "memory"))
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        with open(os.path.join(folder, name), "w", encoding="ascii") as file:
+            file.write("%d\n" % (megabytes << 20))
+    mount = ["unshare", "--mount", "sh", "-c", "mount --bind %s /sys/fs/cgroup && exec \"$@\"" % folder, "-"]
+    if os.geteuid() != 0 or subprocess.run(mount + ["true"], capture_output=True, check=False).returncode:
+        print("# skipped: no folder can be put in the place of /sys/fs/cgroup")
+        return None
+    return subprocess.run(mount + [binary(), "run", *words], capture_output=True, text=True, timeout=60,
+                          env=clean_environment())
+
+
 def little_memory(scenario, pair):
     """Refused before anything is written, or enough."""
     scenario.reset(*pair)
@@ -409,6 +424,17 @@ def little_memory(scenario, pair):
         return  # a sanitizer's shadow takes terabytes of addresses
     with scenario.case("100 MB of addresses are refused"), untouched(scenario, pair.destination):
         expect_exit(scenario, limited(100), "unsuitable", "ulimit -v", "160 MB")
+    with scenario.case("a container's limit below what --memory needs is refused; a little more is a warning"):
+        words = ("--source", pair.source.uri, "--destination", pair.destination.uri, "--memory", "100", "--listen",
+                 "none", "--cutover", "auto", "--job", "grouped", "--progress", "none")
+        done = in_group(scenario, 150, *words)
+        if done:
+            expect_exit(scenario, done, "unsuitable", "needs 164 MB with --memory 100", "lower --memory")
+            done = in_group(scenario, 200, *words)
+            scenario.expect(done.returncode == 0 and "up to 250 MB" in done.stderr, done.stderr)
+            done = in_group(scenario, 250, *words, "--clear-destination")
+            scenario.expect(done.returncode == 0 and "MB of memory" not in done.stderr, done.stderr)
+            scenario.reset(pair.destination)
     with scenario.case("200 MB of addresses are enough for a small job"):
         done = limited(200)
         scenario.expect(done.returncode == 0, "%d: %s" % (done.returncode, done.stderr[-400:]))
