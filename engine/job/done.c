@@ -1,6 +1,6 @@
 /* done.c: the record of a good end: SPOOL/towline-JOB.done, a line of JSON
- * {job, source, destination, filter, deployment, endedAt, collections, summary}, the addresses
- * without credentials; and, as long as the job's state is there, its field `ended` {at,
+ * {job, source, destination, filter, deployment, sourceDeployment, endedAt, collections, summary}, the
+ * addresses without credentials; and, as long as the job's state is there, its field `ended` {at,
  * collections, summary}.
  *
  * It is there from before the job's state is removed until the end was told. A process that is
@@ -11,7 +11,8 @@
  * --spool, the same command finds a conflict.
  *
  * `collections` are those that the job made, {ns, uuid}: it is believed only while the destination
- * still has them. Room for the file is taken at the start; where it cannot be written at the end,
+ * still has them, and not of a source that is another one at the same address. Room for the file is
+ * taken at the start; where it cannot be written at the end,
  * the state stays. */
 #include <errno.h>
 #include <fcntl.h>
@@ -23,7 +24,9 @@
 #include "engine/base/clock.h"
 #include "engine/base/file.h"
 #include "engine/base/json.h"
+#include "engine/job/end_record.h"
 #include "engine/job/internal.h"
+#include "engine/link/reply.h"
 
 enum {
     ROOM_BYTES = 256 * 1024, /* of the file, */
@@ -125,44 +128,16 @@ typedef struct {
     uint32_t listed, held;
 } proof_t;
 
-static int by_ns(const void *key, const void *item)
-{
-    return strcmp(key, ((const tow_collection_info_t *)item)->ns);
-}
-
-static bool is_held(const tow_catalog_t *there, bson_iter_t *entry)
-{
-    const tow_collection_info_t *info = NULL;
-    const uint8_t *uuid = NULL;
-    bson_subtype_t type;
-    uint32_t length = 0;
-
-    while (bson_iter_next(entry)) {
-        if (!strcmp(bson_iter_key(entry), "ns") && BSON_ITER_HOLDS_UTF8(entry) && there->count)
-            info = bsearch(bson_iter_utf8(entry, NULL), there->items, there->count,
-                           sizeof *there->items, by_ns);
-        else if (!strcmp(bson_iter_key(entry), "uuid") && BSON_ITER_HOLDS_BINARY(entry))
-            bson_iter_binary(entry, &type, &length, &uuid);
-    }
-    return info && uuid && length == sizeof info->uuid && !memcmp(info->uuid, uuid, length);
-}
-
 /* How much of what the record speaks of the destination has. */
 static bool prove(tow_job_t *job, const bson_t *record, proof_t *out, tow_error_t *error)
 {
     tow_conn_t *conn = tow_conn_open(job->sides.destination, error);
     tow_catalog_t there = {0};
     bool ok = conn && tow_catalog_read(conn, NULL, &there, error);
-    bson_iter_t iter, list, entry;
 
     *out = (proof_t){0};
-    if (ok && bson_iter_init_find(&iter, record, "collections") && BSON_ITER_HOLDS_ARRAY(&iter) &&
-        bson_iter_recurse(&iter, &list))
-        while (bson_iter_next(&list)) {
-            out->listed++;
-            out->held += BSON_ITER_HOLDS_DOCUMENT(&list) && bson_iter_recurse(&list, &entry) &&
-                         is_held(&there, &entry);
-        }
+    if (ok)
+        tow_end_record_count(record, &there, &out->listed, &out->held);
     tow_catalog_clear(&there);
     tow_conn_close(conn);
     return ok;
@@ -210,6 +185,8 @@ static bool write_record(tow_job_t *job, const bson_t *end, tow_error_t *error)
     bson_append_utf8(&record, "destination", -1, job->config.destination_address, -1);
     bson_append_utf8(&record, "filter", -1, job->sides.filter_text, -1);
     bson_append_utf8(&record, "deployment", -1, tow_link_facts(job->sides.destination)->identity, -1);
+    if (job->sides.source)
+        bson_append_utf8(&record, "sourceDeployment", -1, tow_link_facts(job->sides.source)->identity, -1);
     bson_concat(&record, end);
     text = bson_as_relaxed_extended_json(&record, NULL);
     ok = write_file(job, text, error);
@@ -253,7 +230,7 @@ static bson_t *read_record(const tow_job_t *job)
     size_t size = 0;
 
     if (file && getline(&line, &size, file) > 0)
-        record = bson_new_from_json((const uint8_t *)line, -1, NULL);
+        record = tow_end_record_parse(line);
     if (file)
         fclose(file);
     free(line);
@@ -261,35 +238,19 @@ static bson_t *read_record(const tow_job_t *job)
     return record;
 }
 
-static const char *text_of(const bson_t *record, const char *name)
-{
-    bson_iter_t iter;
-
-    return bson_iter_init_find(&iter, record, name) && BSON_ITER_HOLDS_UTF8(&iter)
-               ? bson_iter_utf8(&iter, NULL)
-               : "";
-}
-
 /* The earlier process's end is this one's; its summary says whose it is. */
 static void believe(tow_job_t *job, const bson_t *record)
 {
-    const char *at = text_of(record, "endedAt"), *summary = text_of(record, "summary");
-    tow_json_t json = {0};
+    const char *at = tow_end_record_text(record, "endedAt");
+    char *summary = tow_end_record_summary(record);
 
-    tow_json_begin(&json, NULL);
-    tow_json_put_text(&json, "doneBefore", at);
-    if (*summary == '{')
-        tow_json_put_fields(&json, summary);
-    else
-        tow_json_put_text(&json, "state", "done");
-    tow_json_end(&json);
     tow_emit(&job->sides.sink, TOW_LEVEL_INFO, "done_before",
              "done at %s by an earlier process, which ended before it said so", at);
     pthread_mutex_lock(&job->control.lock);
     job->outcome.told_before = true;
     snprintf(job->outcome.reason, sizeof job->outcome.reason, "done at %.32s by an earlier process", at);
     free(job->outcome.summary_json);
-    job->outcome.summary_json = tow_json_take(&json);
+    job->outcome.summary_json = summary;
     pthread_mutex_unlock(&job->control.lock);
 }
 
@@ -306,19 +267,19 @@ static bool judge(tow_job_t *job, const bson_t *record, const char *where, bool 
             error,
             "%s says that the job was done at %s, and whether the destination is still "
             "as it was then cannot be found out",
-            where, text_of(record, "endedAt"));
+            where, tow_end_record_text(record, "endedAt"));
     if (proof.held && proof.held < proof.listed)
         return tow_fail(error, TOW_ERROR_CONFLICT,
                         "the job was done at %s (%s), and of the %u collections that it made the "
                         "destination has "
                         "%u: they are in use; to migrate once more, remove that record",
-                        text_of(record, "endedAt"), where, proof.listed, proof.held);
+                        tow_end_record_text(record, "endedAt"), where, proof.listed, proof.held);
     if (!proof.held) {
         tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "done_ignored",
                  "%s says that the job was done at %s, but the destination has nothing of what it "
                  "made: it begins "
                  "from the start",
-                 where, text_of(record, "endedAt"));
+                 where, tow_end_record_text(record, "endedAt"));
         return true;
     }
     believe(job, record);
@@ -359,18 +320,27 @@ static void disconnect(tow_job_t *job)
     tow_link_destroy(destination);
 }
 
+/* The destination is asked, and so is a source that is still there. */
+static bool is_of_others(const tow_job_t *job, const bson_t *record)
+{
+    return tow_end_record_is_other(record, "deployment",
+                                   tow_link_facts(job->sides.destination)->identity) ||
+           (job->sides.source &&
+            tow_end_record_is_other(record, "sourceDeployment",
+                                    tow_link_facts(job->sides.source)->identity));
+}
+
 static bool judge_file(tow_job_t *job, const bson_t *record, bool *out_done, tow_error_t *error)
 {
     char *path = path_of(job);
     bool ok = connect_both(job, error) ||
               tow_fail_context(
                   error, "%s says that the job was done at %s, and the destination cannot be asked",
-                  path, text_of(record, "endedAt"));
+                  path, tow_end_record_text(record, "endedAt"));
 
-    if (ok &&
-        strcmp(text_of(record, "deployment"), tow_link_facts(job->sides.destination)->identity) != 0)
+    if (ok && is_of_others(job, record))
         tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "done_ignored",
-                 "%s is of another deployment, which had the same address", path);
+                 "%s is of other deployments, which had the same addresses", path);
     else if (ok)
         ok = judge(job, record, path, out_done, error);
     job->outcome.end_recorded = ok && *out_done;
@@ -393,9 +363,10 @@ bool tow_job_done_before(tow_job_t *job, bool *out_done, tow_error_t *error)
     bool ok = true;
 
     *out_done = false;
-    if (record && !strcmp(text_of(record, "source"), source) &&
-        !strcmp(text_of(record, "destination"), job->config.destination_address) &&
-        !strcmp(text_of(record, "filter"), job->sides.filter_text) && *text_of(record, "summary"))
+    if (record && !strcmp(tow_end_record_text(record, "source"), source) &&
+        !strcmp(tow_end_record_text(record, "destination"), job->config.destination_address) &&
+        !strcmp(tow_end_record_text(record, "filter"), job->sides.filter_text) &&
+        *tow_end_record_text(record, "summary"))
         ok = judge_file(job, record, out_done, error);
     if (record)
         bson_destroy(record);
@@ -406,18 +377,13 @@ bool tow_job_done_before(tow_job_t *job, bool *out_done, tow_error_t *error)
 bool tow_job_ended_before(tow_job_t *job, bool *out_ended, bool *out_done, tow_error_t *error)
 {
     bson_t document, end;
-    bson_iter_t iter;
-    const uint8_t *data;
-    uint32_t length;
     char *where = tow_format("the job's state, towline_%s,", job->config.name);
     tow_error_t problem;
     bool ok = tow_store_get(job->journal.store, &document, error);
 
     *out_ended = *out_done = false;
-    if (ok && bson_iter_init_find(&iter, &document, "ended") && BSON_ITER_HOLDS_DOCUMENT(&iter)) {
-        bson_iter_document(&iter, &length, &data);
-        *out_ended = bson_init_static(&end, data, length);
-    }
+    if (ok)
+        *out_ended = tow_field_document(&document, "ended", &end);
     if (*out_ended)
         ok = judge(job, &end, where, out_done, error);
     if (*out_done)

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "engine/job/internal.h"
+#include "engine/link/reply.h"
 
 /* The destination's user ------------------------------------------------------------------------*/
 
@@ -13,6 +14,7 @@ static bool find_user(tow_conn_t *conn, char user[256], char database[256], tow_
     tow_send_options_t send = {0};
     bson_t command = BSON_INITIALIZER, reply;
     bson_iter_t iter, found;
+    const char *text;
     bool ok;
 
     bson_append_int32(&command, "connectionStatus", -1, 1);
@@ -20,12 +22,12 @@ static bool find_user(tow_conn_t *conn, char user[256], char database[256], tow_
     user[0] = database[0] = '\0';
     if (ok && bson_iter_init(&iter, &reply) &&
         bson_iter_find_descendant(&iter, "authInfo.authenticatedUsers.0.user", &found) &&
-        BSON_ITER_HOLDS_UTF8(&found))
-        snprintf(user, 256, "%s", bson_iter_utf8(&found, NULL));
+        tow_iter_text(&found, &text))
+        snprintf(user, 256, "%s", text);
     if (ok && bson_iter_init(&iter, &reply) &&
         bson_iter_find_descendant(&iter, "authInfo.authenticatedUsers.0.db", &found) &&
-        BSON_ITER_HOLDS_UTF8(&found))
-        snprintf(database, 256, "%s", bson_iter_utf8(&found, NULL));
+        tow_iter_text(&found, &text))
+        snprintf(database, 256, "%s", text);
     bson_destroy(&reply);
     bson_destroy(&command);
     if (ok && !user[0])

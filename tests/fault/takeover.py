@@ -6,6 +6,7 @@ The cases run without verification, so that nothing is put right behind the test
 
   --only TEXT   the cases whose name holds it
 """
+import json
 import os
 import pathlib
 import shutil
@@ -531,6 +532,21 @@ def end_of_another_time(scenario, pair):
     sides.close()
 
 
+def end_of_another_source(scenario, pair):
+    """The record of an end is not believed of another source at the same address: nothing was copied from that."""
+    sides = Proxied(pair)
+    job = killed_before_told(scenario, pair, sides)
+    record = pathlib.Path(job.options["spool"], "towline-%s.done" % NAME)
+    kept = json.loads(record.read_text(encoding="utf-8"))
+    scenario.expect(kept.get("sourceDeployment"), "the record does not say whose it is")
+    kept["sourceDeployment"] = "set id=000102030405060708090a0b hosts=elsewhere:27017 name=another"
+    record.write_text(json.dumps(kept) + "\n", encoding="utf-8")
+    job.start()
+    expect_status(scenario, job, "conflict", "data.a")
+    scenario.expect("done_ignored" in job.tail(400), "the record was not mentioned")
+    sides.close()
+
+
 def end_in_part(scenario, pair):
     """Some of what was copied is in use, and some is gone: nothing is dropped, and a person is asked."""
     sides = Proxied(pair)
@@ -657,6 +673,7 @@ def main():
             ("a shard refuses a write of who lost the job", refused_on_a_shard, ()),
             ("a drop arrives late", late_drop, ()),
             ("an end is recorded, and the destination emptied since", end_of_another_time, ()),
+            ("an end is recorded, of another source", end_of_another_source, ()),
             ("an end is recorded, and a part of the destination is gone", end_in_part, ()),
             ("an end is recorded, and all is there", end_of_before, ()),
             ("nothing can be recorded at the end", nothing_recorded, ()),

@@ -1,0 +1,84 @@
+/* end_record.c: see end_record.h. */
+#include "engine/job/end_record.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/base/json.h"
+#include "engine/link/identity.h"
+#include "engine/link/reply.h"
+
+bson_t *tow_end_record_parse(const char *line)
+{
+    return bson_new_from_json((const uint8_t *)line, -1, NULL);
+}
+
+const char *tow_end_record_text(const bson_t *record, const char *name)
+{
+    const char *text;
+    bson_iter_t iter;
+
+    return bson_iter_init_find(&iter, record, name) && tow_iter_text(&iter, &text) ? text : "";
+}
+
+static int by_ns(const void *key, const void *item)
+{
+    return strcmp(key, ((const tow_collection_info_t *)item)->ns);
+}
+
+static bool is_held(const tow_catalog_t *there, const bson_t *entry)
+{
+    const tow_collection_info_t *info;
+    const uint8_t *uuid;
+    bson_subtype_t type;
+    uint32_t length;
+    bson_iter_t iter;
+    const char *ns;
+
+    if (!there->count || !tow_field_text(entry, "ns", &ns) ||
+        !bson_iter_init_find(&iter, entry, "uuid") || !BSON_ITER_HOLDS_BINARY(&iter))
+        return false;
+    bson_iter_binary(&iter, &type, &length, &uuid);
+    info = bsearch(ns, there->items, there->count, sizeof *there->items, by_ns);
+    return info && uuid && length == sizeof info->uuid && !memcmp(info->uuid, uuid, length);
+}
+
+void tow_end_record_count(const bson_t *record, const tow_catalog_t *there, uint32_t *out_listed,
+                          uint32_t *out_held)
+{
+    bson_iter_t list;
+    bson_t entry;
+
+    *out_listed = *out_held = 0;
+    if (!tow_field_list(record, "collections", &list))
+        return;
+    while (bson_iter_next(&list)) {
+        ++*out_listed;
+        *out_held += tow_iter_document(&list, &entry) && is_held(there, &entry);
+    }
+}
+
+char *tow_end_record_summary(const bson_t *record)
+{
+    const char *summary = tow_end_record_text(record, "summary");
+    bson_t *fields = tow_end_record_parse(summary);
+    tow_json_t json = {0};
+
+    tow_json_begin(&json, NULL);
+    tow_json_put_text(&json, "doneBefore", tow_end_record_text(record, "endedAt"));
+    if (fields && *summary == '{' && summary[strlen(summary) - 1] == '}')
+        tow_json_put_fields(&json, summary);
+    else
+        tow_json_put_text(&json, "state", "done");
+    tow_json_end(&json);
+    if (fields)
+        bson_destroy(fields);
+    return tow_json_take(&json);
+}
+
+bool tow_end_record_is_other(const bson_t *record, const char *name, const char *identity)
+{
+    const char *recorded = tow_end_record_text(record, name);
+
+    return *recorded && tow_identity_compare(recorded, identity) == TOW_IDENTITY_DIFFERENT;
+}
