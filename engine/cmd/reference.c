@@ -181,7 +181,8 @@ static const struct {
     {5, "namespaces of the destination are in the way",
      "drop or exclude them, or --clear-destination"},
     {6, "restart with another source, destination or filter", "the same options, or another --job"},
-    {7, "another process holds the job, took it over, or removed its state",
+    {7, "another process holds the job, took it over, or removed its state; for verify --repair: a job runs on that "
+        "destination",
      "the message says which: stop that one, or another --job"},
     {8, "a server's error that retries did not cure", "the message carries the server's"},
     {9, "the source's oplog no longer reaches back, and no new stream can be opened",
