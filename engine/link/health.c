@@ -62,7 +62,8 @@ bool tow_oplog_unseen(tow_conn_t *conn, bool retry, tow_optime_t from, tow_optim
         return true;
     bson_append_utf8(&command, "find", -1, "oplog.rs", -1);
     append_unseen(&command, from, until);
-    bson_append_bool(&command, "oplogReplay", -1, true); /* 4.2 finds the first by it; later versions do so by themselves */
+    if (!tow_server_can(tow_link_facts(conn->link), TOW_OPLOG_SEEKS))
+        bson_append_bool(&command, "oplogReplay", -1, true); /* else it looks through all of the oplog */
     bson_append_int32(&command, "limit", -1, 1);
     bson_append_bool(&command, "singleBatch", -1, true);
     ok = tow_conn_command(conn, "local", &command, &send, &reply, error);

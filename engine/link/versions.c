@@ -28,6 +28,8 @@ static const struct {
     [TOW_PRE_AND_POST_IMAGES] = {VERSION(6, 0), ALWAYS, ON_SET | ON_MONGOS},
     /* 4.4 db/commands/dbcommands.cpp: "the 'temp' field is an invalid option" (72). */
     [TOW_CREATE_TEMP] = {NEVER, ALWAYS, ON_ALL},
+    /* psmdb-4.2.9-9 db/query/get_executor.cpp: with oplogReplay alone; 4.4 db/query/planner_access.cpp. */
+    [TOW_OPLOG_SEEKS] = {VERSION(4, 4), ALWAYS, ON_ALL},
     /* 4.4 db/pipeline/document_source_change_stream.cpp, 5.0 document_source_change_stream_oplog_match.cpp: only
      * entries with an lsid; seen on a real 4.4. A mongos has neither the command nor an oplog. */
     [TOW_UNSEEN_OPS] = {ALWAYS, VERSION(6, 0), ON_SET},

@@ -23,6 +23,7 @@ typedef enum {
     TOW_ABORT_BUILDS,        /* dropIndexes of all that one createIndexes builds ends it */
     TOW_COMMIT_QUORUM,       /* createIndexes takes commitQuorum */
     TOW_BLOCK_WRITES,        /* the command setUserWriteBlockMode */
+    TOW_OPLOG_SEEKS,         /* a find in the oplog begins at its least ts without being told to */
     TOW_UNSEEN_OPS,          /* no change stream shows what applyOps writes outside of a transaction */
     TOW_ALWAYS_MAJORITY,     /* majority reads cannot be switched off */
     TOW_FEATURES

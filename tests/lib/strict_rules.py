@@ -589,6 +589,7 @@ STATEMENTS = (
 SENT = (
     Rule("create collMod", has("recordPreImages"), pre_images_there, since=(4, 4), before=(6,)),
     Rule("create", has("autoIndexId", "flags"), without("autoIndexId", "flags")),
+    Rule("find", has("oplogReplay"), without("oplogReplay")),  # ignored from 4.4 on
     Rule("collMod", has_nan, nan_is_zero),  # a "safe int": finding 4 of reviews/real-servers.md
     Rule("aggregate", opens_stream, stream_of_data),
 )
