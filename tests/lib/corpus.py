@@ -162,9 +162,11 @@ def plant(client, database="corpus", large=0):
                SON([("_id", number), ("v", value), ("in", [value, {"v": value}])]))
     for document in list(shapes()) + list(deprecated()):
         insert(place["shapes"], "document %r" % document.get("_id", "?"), document)
-    # A server fills in Timestamp(0,0) at the top level of an insert; a pipeline update sets it.
+    # A server fills in Timestamp(0,0) at the top level of an insert; $set sets it. A pipeline does so on the primary
+    # alone: before 5.0 its oplog entry is a replacement, in which each secondary fills in a time of its own (4.4
+    # db/update/object_replace_executor.cpp), and the members differ from then on.
     place["zero_timestamp"].insert_one(SON([("_id", 1), ("before", 1), ("t", 0), ("after", 2)]))
-    place["zero_timestamp"].update_one({"_id": 1}, [{"$set": {"t": {"$literal": Timestamp(0, 0)}}}])
+    place["zero_timestamp"].update_one({"_id": 1}, {"$set": {"t": Timestamp(0, 0)}})
     for name in NAMES + [longest(database)]:
         insert(place[name], "collection %r" % name[:40], {"_id": 1, "name": name})
     for number in range(large):
