@@ -410,33 +410,26 @@ static bool record_again(tow_copy_t *copy, const char *database, const char *nam
     return ok;
 }
 
-static bool check_ours(tow_copy_t *copy, tow_conn_t *destination, const tow_namespace_t *collection,
-                       tow_error_t *error)
-{
-    tow_whose_t whose;
-
-    return tow_copy_whose_to_drop(copy, destination, collection->database, collection->name, &whose, error) &&
-           (whose != TOW_WHOSE_FOREIGN || tow_copy_fail_foreign(collection->ns, error));
-}
-
 /* Drops a withdrawn collection. The first drop ends the index builds that run; one that was sent
- * just behind it has made the collection anew, so that it is dropped once more. By then somebody else
- * may have made one of that name, too. */
+ * just after it has made the collection again, so that it is dropped once more: what has the name in these moments came
+ * of the job's own commands. Asking whose it is does not help: what a build made has no identity that the records know,
+ * and a job that took it for somebody else's would end for good. */
 static bool drop_withdrawn(tow_copy_t *copy, tow_conn_t *destination,
                            const tow_namespace_t *collection, tow_error_t *error)
 {
+    tow_whose_t whose;
     bool ok;
 
-    if (!check_ours(copy, destination, collection, error))
+    if (!tow_copy_whose_to_drop(copy, destination, collection->database, collection->name, &whose, error))
         return false;
+    if (whose == TOW_WHOSE_FOREIGN)
+        return tow_copy_fail_foreign(collection->ns, error);
     if (!tow_copy_drop(destination, collection->database, collection->name, error) &&
         error->server_code != TOW_CODE_BACKGROUND_OPERATION_IN_PROGRESS_FOR_NAMESPACE)
         return false;
     pthread_mutex_lock(&copy->lock);
     wait_for(copy, copy->index_workers, copy->options.index_workers, collection);
     pthread_mutex_unlock(&copy->lock);
-    if (!check_ours(copy, destination, collection, error))
-        return false;
     pthread_mutex_lock(&copy->claiming);
     ok = tow_copy_drop_ours(copy, destination, collection->database, collection->name, false, error);
     pthread_mutex_unlock(&copy->claiming);

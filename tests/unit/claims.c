@@ -314,7 +314,7 @@ static void what_a_late_create_makes_is_the_jobs(void **state)
 /* A name that a process before only meant, and what has it now. */
 typedef struct {
     bool moved, filled;
-    bool dropped, again, recorded; /* what was seen; again: a second drop */
+    bool dropped, recorded; /* what was seen */
 } earlier_t;
 
 static earlier_t earlier;
@@ -510,46 +510,6 @@ static void an_empty_database_of_another_case_makes_way(void **state)
     assert_int_equal(filled.dropped, 0);
 }
 
-/* As soon as the job's collection is dropped, somebody makes one of that name. */
-static bool make_after_drop(void *data, const char *database, const bson_t *command, bson_t *reply,
-                            bson_error_t *error)
-{
-    earlier.filled = earlier.dropped;
-    if (bson_has_field(command, "listIndexes")) { /* as none of the job's writes makes it */
-        append_batch(reply, BCON_NEW("0", "{", "v", BCON_INT32(2), "name", "mine", "key", "{", "x", BCON_INT32(1),
-                                     "}", "}"));
-        bson_append_double(reply, "ok", -1, 1);
-        return true;
-    }
-    if (!bson_has_field(command, "listCollections") || !earlier.dropped) {
-        earlier.again = earlier.again || (earlier.dropped && bson_has_field(command, "drop"));
-        return serve_earlier(data, database, command, reply, error);
-    }
-    append_batch(reply, BCON_NEW("0", "{", "name", "a", "type", "collection", "options", "{", "}", "info", "{",
-                                 "uuid", BCON_BIN(BSON_SUBTYPE_UUID, second, 16), "}", "}"));
-    bson_append_double(reply, "ok", -1, 1);
-    return true;
-}
-
-static void what_is_made_before_a_second_drop_stays(void **state)
-{
-    tow_collection_info_t info = {.database = (char *)"d", .name = (char *)"a"};
-    contended_t contended = {0};
-    tow_error_t error;
-    bool found;
-
-    earlier = (earlier_t){0};
-    begin_contended(&contended, make_after_drop);
-    make(contended.bench, "d.a", first);
-    bson_init(&info.options);
-    tow_namespaces_set_ranges(contended.table, tow_namespaces_add(contended.table, &info, 0), NULL, 0);
-    assert_false(tow_copy_again(contended.copy, "d", "a", &found, &error));
-    assert_int_equal(error.code, TOW_ERROR_CONFLICT);
-    assert_true(earlier.dropped);
-    assert_false(earlier.again);
-    end_contended(&contended);
-}
-
 static const char *where(contended_t *contended, const char *name)
 {
     bool ours = false, replaces = false;
@@ -631,7 +591,6 @@ int main(void)
         cmocka_unit_test(an_empty_database_of_another_case_makes_way),
         cmocka_unit_test(a_rename_drops_a_target_that_is_claimed),
         cmocka_unit_test(what_is_set_aside_takes_nobodys_place),
-        cmocka_unit_test(what_is_made_before_a_second_drop_stays),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
