@@ -8,7 +8,7 @@ job, until the fault would come after it is in sync, and again from the cutover,
 the job's end. The job must go on, or end with a clear error and go on when it is run again; in the
 end both sides are compared. Meanwhile a writer changes the source.
 
-  --stride N   tries every N-th k, from a random one on (default 150; 1: every call)
+  --stride N   tries every N-th k, from a random one on (default 250; 1: every call)
   --side SIDE  of the calls to this server only: source, destination
 """
 import pathlib
@@ -133,7 +133,7 @@ def try_call(scenario, pair, side, mode, moment, number):
 
 
 def main():
-    with Scenario(__doc__, [("--stride", {"type": int, "default": 150}),
+    with Scenario(__doc__, [("--stride", {"type": int, "default": 250}),
                             ("--side", {"choices": SIDES})]) as scenario:
         pair = scenario.pair()
         stride = scenario.arguments.stride

@@ -787,7 +787,7 @@ def main():
             ("the k-th open of the spool fails", system_calls,
              ("open", (EXIT["spool"],), 200 if long else 4)),
             ("the k-th thread cannot be started", system_calls,
-             ("thread", (EXIT["internal"], EXIT["control"]), 200 if long else 40, 1 if long else 4)),
+             ("thread", (EXIT["internal"], EXIT["control"]), 200 if long else 40, 1 if long else 8)),
             ("the sync of a new token fails", token_unsynced, ()),
             ("the clock jumps ahead by a day", clock_jumps, (86400,)),
             ("the clock jumps back by a day", clock_jumps, (-86400,)),
