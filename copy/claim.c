@@ -7,13 +7,6 @@
 #include "engine/link/codes.h"
 #include "engine/link/reply.h"
 
-static bool is_batch(const bson_t *reply)
-{
-    tow_reply_cursor_t cursor;
-
-    return tow_reply_cursor(reply, &cursor);
-}
-
 /* By the newest that the server has, whether a majority has it or not. */
 static bool is_empty(tow_conn_t *destination, const tow_collection_info_t *there, bool *out,
                      tow_error_t *error)
@@ -25,7 +18,7 @@ static bool is_empty(tow_conn_t *destination, const tow_collection_info_t *there
     bson_append_utf8(&command, "find", -1, there->name, -1);
     bson_append_int32(&command, "limit", -1, 1);
     bson_append_bool(&command, "singleBatch", -1, true);
-    ok = tow_conn_ask(destination, there->database, &command, 0, is_batch, "find", &reply, error);
+    ok = tow_conn_ask(destination, there->database, &command, 0, tow_reply_holds_documents, "find", &reply, error);
     *out = ok && tow_reply_cursor(&reply, &cursor) &&
            !tow_batch_document(&cursor.batch, &document, &broken) && !broken;
     bson_destroy(&reply);

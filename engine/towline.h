@@ -148,6 +148,7 @@ typedef enum {
 } tow_phase_t;
 
 TOW_API const char *tow_phase_name(tow_phase_t phase); /* "catching-up" */
+TOW_API bool tow_phase_is_final(tow_phase_t phase); /* done, failed, expired, cancelled */
 
 /* A cluster time: seconds since 1970 and the increment within the second; {0, 0} is "none yet". */
 typedef struct {

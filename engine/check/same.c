@@ -275,13 +275,6 @@ static bool look(const mark_t *mark, const char *level, bool *out_found, tow_err
     return ok;
 }
 
-static bool is_batch(const bson_t *reply)
-{
-    tow_reply_cursor_t cursor;
-
-    return tow_reply_cursor(reply, &cursor);
-}
-
 /* That the source did not have it says something only while the destination has it. */
 static bool is_still_there(const mark_t *mark, tow_error_t *error)
 {
@@ -292,7 +285,7 @@ static bool is_still_there(const mark_t *mark, tow_error_t *error)
 
     build_look(mark, &command);
     ok = tow_conn_ask_after(mark->destination, mark->database, &command,
-                            standalone ? 0 : TOW_SEND_READ, standalone ? 0 : mark->time, is_batch,
+                            standalone ? 0 : TOW_SEND_READ, standalone ? 0 : mark->time, tow_reply_holds_documents,
                             "the look for the mark", &reply, error);
     found = ok && tow_reply_cursor(&reply, &cursor) &&
             tow_batch_document(&cursor.batch, &document, &broken);

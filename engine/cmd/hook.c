@@ -153,12 +153,6 @@ static moment_t *moment_of(cmd_hook_t *hook, const char *phase)
     return moment;
 }
 
-static bool is_final(tow_phase_t phase)
-{
-    return phase == TOW_PHASE_DONE || phase == TOW_PHASE_FAILED || phase == TOW_PHASE_EXPIRED ||
-           phase == TOW_PHASE_CANCELLED;
-}
-
 /* The last phase comes with cmd_hook_end, when there is a summary. */
 static void notice(void *data, tow_level_t level, const char *name, const char *message)
 {
@@ -168,7 +162,7 @@ static void notice(void *data, tow_level_t level, const char *name, const char *
     if (strcmp(name, "phase") != 0)
         return;
     tow_job_progress(hook->job, &progress);
-    if (!is_final(progress.phase))
+    if (!tow_phase_is_final(progress.phase))
         add(hook, moment_of(hook, message));
 }
 

@@ -42,13 +42,7 @@ static bool pace(void *data, uint64_t bytes)
 /* Waits until the floor has passed what the source had. */
 bool tow_job_settle(void *data, tow_error_t *error)
 {
-    tow_job_t *job = data;
-    tow_optime_t now;
-
-    if (!tow_job_source_time(job, &now, error))
-        return false;
-    return tow_job_wait_settled(job, now, is_ended) ||
-           tow_fail(error, TOW_ERROR_INTERRUPTED, "the comparison was ended");
+    return tow_job_settle_until(data, is_ended, error);
 }
 
 /* The destination's watch -----------------------------------------------------------------------*/

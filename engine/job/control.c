@@ -1,7 +1,6 @@
 /* control.c: see control.h. */
 #include "engine/job/control.h"
 
-#include "engine/base/thread.h"
 #include "engine/base/clock.h"
 
 enum { QUIET_MS = 1000 /* of the source, before a cutover that was called off is tried again */ };

@@ -72,6 +72,16 @@ bool tow_job_wait_settled(tow_job_t *job, tow_optime_t time, bool (*ended)(tow_j
     return settled;
 }
 
+bool tow_job_settle_until(tow_job_t *job, bool (*ended)(tow_job_t *), tow_error_t *error)
+{
+    tow_optime_t now;
+
+    if (!tow_job_source_time(job, &now, error))
+        return false;
+    return tow_job_wait_settled(job, now, ended) ||
+           tow_fail(error, TOW_ERROR_INTERRUPTED, "the comparison was ended");
+}
+
 bool tow_job_drain(tow_job_t *job, tow_error_t *error)
 {
     tow_optime_t now;

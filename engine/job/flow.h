@@ -54,6 +54,8 @@ bool tow_job_interrupted(tow_job_t *job);
 /* Waits until everything up to that time, which tow_job_source_time just gave, is settled. False: `ended`
  * said so. */
 bool tow_job_wait_settled(tow_job_t *job, tow_optime_t time, bool (*ended)(tow_job_t *)) TOW_CHECK;
+/* Takes a time of the source, and waits likewise; false with *error. */
+bool tow_job_settle_until(tow_job_t *job, bool (*ended)(tow_job_t *), tow_error_t *error) TOW_CHECK;
 /* Takes `stop` from the source, and waits until everything up to it is settled. */
 bool tow_job_drain(tow_job_t *job, tow_error_t *error) TOW_CHECK;
 /* Waits until all builds are done and, with `ranges`, all copies. False: interrupted, with *error. */

@@ -158,10 +158,7 @@ bool tow_job_remember(tow_job_t *job, tow_remembered_t *out, tow_error_t *error)
     ok = ok && tow_job_restore_window(job, &document, error);
     bson_destroy(&document);
     if (ok && !out->series[0]) {
-        bson_oid_t oid;
-
-        bson_oid_init(&oid, NULL);
-        bson_oid_to_string(&oid, out->series);
+        tow_new_id(out->series);
         bson_append_utf8(&fields, "series", -1, out->series, -1);
     }
     bson_append_int32(&fields, "restarts", -1, (int32_t)out->restarts);

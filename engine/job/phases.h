@@ -14,6 +14,5 @@
 
 /* Whether the table allows the move. Staying is allowed. */
 bool tow_phase_may_move(tow_phase_t from, tow_phase_t to);
-bool tow_phase_is_final(tow_phase_t phase); /* done, failed, expired, cancelled */
 
 #endif

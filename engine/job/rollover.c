@@ -105,13 +105,7 @@ static bool is_stopped(tow_job_t *job)
 /* A tow_settle_fn, also while a cutover finalizes, when the verifier has ended. */
 static bool settle(void *data, tow_error_t *error)
 {
-    tow_job_t *job = data;
-    tow_optime_t now;
-
-    if (!tow_job_source_time(job, &now, error))
-        return false;
-    return tow_job_wait_settled(job, now, is_stopped) ||
-           tow_fail(error, TOW_ERROR_INTERRUPTED, "the comparison was ended");
+    return tow_job_settle_until(data, is_stopped, error);
 }
 
 /* Everything that is different is repaired, and equal when this returns true. */

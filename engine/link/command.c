@@ -63,7 +63,7 @@ bool tow_conn_note(tow_conn_t *conn, int64_t number, tow_error_t *error)
         return true;
     conn->noted = link->guard->session(link->guard_data,
                                        mongoc_client_session_get_lsid(conn->session), error);
-    return conn->noted;
+    return conn->noted && tow_conn_may_write(conn, error); /* noting it may have taken long */
 }
 
 void tow_conn_explain(const tow_conn_t *conn, int64_t number, tow_error_t *error)
@@ -268,9 +268,7 @@ static bool send_once(tow_conn_t *conn, const char *database, const bson_t *comm
         conn->patient = tow_patient_new(conn->link, error);
     ok = patient ? conn->patient != NULL : tow_conn_ready(conn, error);
     if (!ok || (options->flags & TOW_SEND_WRITE && !tow_conn_may_write(conn, error)) ||
-        !tow_conn_note(conn, number, error) ||
-        /* Noting it may have taken long. */
-        (options->flags & TOW_SEND_WRITE && !tow_conn_may_write(conn, error))) {
+        !tow_conn_note(conn, number, error)) {
         bson_init(reply);
         return false;
     }

@@ -35,12 +35,10 @@ static bool drop_plain(tow_conn_t *conn, const char *database, const char *name,
 /* A name that was never used, and takes nobody's place. */
 static void choose_aside(char out[ASIDE_SIZE])
 {
-    char random[25];
-    bson_oid_t oid;
+    char id[25];
 
-    bson_oid_init(&oid, NULL);
-    bson_oid_to_string(&oid, random);
-    snprintf(out, ASIDE_SIZE, "towline_dropped_%s", random);
+    tow_new_id(id);
+    snprintf(out, ASIDE_SIZE, "towline_dropped_%s", id);
 }
 
 static bool rename_aside(tow_conn_t *conn, const char *database, const char *name, const char *aside,

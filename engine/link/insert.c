@@ -168,7 +168,7 @@ static bool insert_once(tow_conn_t *conn, const char *database, const char *coll
 
     bson_init(reply);
     if (!tow_conn_ready(conn, error) || !tow_conn_may_write(conn, error) ||
-        !tow_conn_note(conn, number, error) || !tow_conn_may_write(conn, error))
+        !tow_conn_note(conn, number, error))
         return false;
     build_options(conn, ordered, number, &opts);
     ok = mongoc_client_session_append(conn->session, &opts, &driver);

@@ -19,6 +19,14 @@ enum {
     HEARTBEAT_MS = 2000   /* so long it may go on without a primary that is there again */
 };
 
+void tow_new_id(char out[25])
+{
+    bson_oid_t oid;
+
+    bson_oid_init(&oid, NULL);
+    bson_oid_to_string(&oid, out);
+}
+
 static void default_int(mongoc_uri_t *uri, const char *name, int32_t value)
 {
     if (mongoc_uri_get_option_as_int32(uri, name, -1) == -1)

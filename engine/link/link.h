@@ -20,6 +20,9 @@ static inline tow_timestamp_t tow_optime_split(tow_optime_t time)
     return (tow_timestamp_t){(uint32_t)(time >> 32), (uint32_t)time};
 }
 
+/* An ObjectId as text: part of a name that nobody has used before, and takes nobody's place. */
+void tow_new_id(char out[25]);
+
 typedef struct tow_link tow_link_t;
 typedef struct tow_conn tow_conn_t;
 

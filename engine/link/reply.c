@@ -214,6 +214,19 @@ bool tow_batch_document(bson_iter_t *batch, bson_t *out, bool *out_broken)
     return false;
 }
 
+bool tow_reply_holds_documents(const bson_t *reply)
+{
+    tow_reply_cursor_t cursor;
+    bson_t document;
+    bool broken;
+
+    if (!tow_reply_cursor(reply, &cursor))
+        return false;
+    while (tow_batch_document(&cursor.batch, &document, &broken))
+        continue;
+    return !broken;
+}
+
 /* Change events ---------------------------------------------------------------------------------*/
 
 static bool is_document_change(const char *operation)

@@ -54,6 +54,8 @@ bool tow_reply_cursor(const bson_t *reply, tow_reply_cursor_t *out);
 
 /* The next document of a batch. *out_broken: an entry is none, or the rest cannot be read. */
 bool tow_batch_document(bson_iter_t *batch, bson_t *out, bool *out_broken);
+/* Whether the reply has a batch whose every entry can be read: what cannot is not the answer that there is none. */
+bool tow_reply_holds_documents(const bson_t *reply);
 
 /* A change event that the engine may act on: operation, time and resume token are there, a change
  * of a document has its key, and every DDL event that is about a namespace names it. */

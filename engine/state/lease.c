@@ -481,15 +481,13 @@ static bool take_over(tow_store_t *store, bool *out_resumed, bool *out_removed, 
 static tow_store_t *make(const tow_store_options_t *options)
 {
     tow_store_t *store = tow_alloc(sizeof *store);
-    bson_oid_t oid;
 
     store->options = *options;
     store->database = tow_format("towline_%s", options->job);
     pthread_mutex_init(&store->lock, NULL);
     pthread_mutex_init(&store->keeper.lock, NULL);
     tow_condition_init(&store->keeper.changed);
-    bson_oid_init(&oid, NULL);
-    bson_oid_to_string(&oid, store->holder);
+    tow_new_id(store->holder);
     return store;
 }
 

@@ -217,13 +217,11 @@ static bool name_collection(tow_store_t *store, const tow_marks_t *marks, tow_er
 
 bool tow_marks_spread(tow_store_t *store, tow_marks_t *out, tow_error_t *error)
 {
-    char name[25];
-    bson_oid_t oid;
+    char id[25];
 
     *out = (tow_marks_t){0};
-    bson_oid_init(&oid, NULL);
-    bson_oid_to_string(&oid, name);
-    snprintf(out->collection, sizeof out->collection, "fence_%s", name);
+    tow_new_id(id);
+    snprintf(out->collection, sizeof out->collection, "fence_%s", id);
     return name_collection(store, out, error) &&
            ((make_collection(store, out, error) && insert_marks(store, out, error)) ||
             tow_fail_context(error, "write to every shard (%s.%s)", store->database,

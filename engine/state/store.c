@@ -65,20 +65,6 @@ static bool update_with(tow_store_t *store, tow_conn_t *conn, const char *collec
     return ok;
 }
 
-/* No answer is not the answer that there is no job. */
-static bool holds_documents(const bson_t *reply)
-{
-    tow_reply_cursor_t cursor;
-    bson_t document;
-    bool broken;
-
-    if (!tow_reply_cursor(reply, &cursor))
-        return false;
-    while (tow_batch_document(&cursor.batch, &document, &broken))
-        continue;
-    return !broken;
-}
-
 bool tow_store_update_one(tow_store_t *store, const char *collection, const bson_t *filter,
                           const bson_t *update, bool pipeline, bool upsert, int64_t *out_matched,
                           int *out_code, tow_error_t *error)
@@ -121,7 +107,7 @@ static bool find_whole(tow_store_t *store, tow_conn_t *conn, const char *collect
 static bool find_with(tow_store_t *store, tow_conn_t *conn, const char *collection, const char *id,
                       bson_t *out, bool *out_found, tow_error_t *error)
 {
-    return find_whole(store, conn, collection, id, holds_documents, "find", out, out_found, error);
+    return find_whole(store, conn, collection, id, tow_reply_holds_documents, "find", out, out_found, error);
 }
 
 bool tow_store_find_one(tow_store_t *store, const char *collection, const char *id, bson_t *out,
@@ -287,7 +273,7 @@ static bool get_whole(tow_store_t *store, tow_is_whole_fn is_whole, const char *
 
 bool tow_store_get(tow_store_t *store, bson_t *out, tow_error_t *error)
 {
-    return get_whole(store, holds_documents, "find", out, error);
+    return get_whole(store, tow_reply_holds_documents, "find", out, error);
 }
 
 bool tow_may_be_job_state(const char *database)
@@ -376,7 +362,7 @@ static bool holds_checkpoint(const bson_t *reply)
     parts_t parts;
     bool broken, found;
 
-    return holds_documents(reply) && tow_reply_cursor(reply, &cursor) &&
+    return tow_reply_holds_documents(reply) && tow_reply_cursor(reply, &cursor) &&
            (!tow_batch_document(&cursor.batch, &document, &broken) ||
             read_parts(&document, &parts, &found));
 }

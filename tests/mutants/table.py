@@ -406,7 +406,7 @@ add("may-write-always", "writes go out when the lease is over", "engine/link/com
     "    if (true || conn->unguarded || tow_boot_ms() < until_ms)\n", "unit_fence")
 add("insert-may-write", "the copy's inserts go out when the lease is over", "engine/link/insert.c",
     "    if (!tow_conn_ready(conn, error) || !tow_conn_may_write(conn, error) ||\n"
-    "        !tow_conn_note(conn, number, error) || !tow_conn_may_write(conn, error))\n",
+    "        !tow_conn_note(conn, number, error))\n",
     "    if (!tow_conn_ready(conn, error) || !tow_conn_note(conn, number, error))\n", "unit_fence")
 add("take-any", "a lease is taken whether or not it has run out", "engine/state/lease.c",
     "    bson_append_document_begin(out, \"$expr\", -1, &compare);\n",

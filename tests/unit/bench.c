@@ -174,11 +174,9 @@ bench_t *bench_begin(uint64_t seed)
     return bench;
 }
 
-bench_t *bench_filled(void)
+void bench_fill(bench_t *bench, int32_t count)
 {
-    bench_t *bench = bench_begin(1);
-
-    for (int32_t id = 0; id < 6; id++) {
+    for (int32_t id = 0; id < count; id++) {
         bson_t *document;
 
         bench_put(bench, "insert", id, id, 0);
@@ -187,10 +185,17 @@ bench_t *bench_filled(void)
         bson_destroy(document);
     }
     bench->delivered = bench->told;
-    bench->unique = 100;
     tow_link_note_time(double_link(bench->source), double_now(bench->source));
     tow_namespaces_set_ranges(bench->table, bench->collection, NULL, 0);
     double_unique(bench->destination, "u");
+}
+
+bench_t *bench_filled(void)
+{
+    bench_t *bench = bench_begin(1);
+
+    bench_fill(bench, 6);
+    bench->unique = 100;
     return bench;
 }
 

@@ -48,6 +48,8 @@ typedef struct {
 } bench_t;
 
 bench_t *bench_begin(uint64_t seed); /* without a replay: bench_start_replay */
+/* Documents 0 … count - 1 on both sides, which are copied, with a unique index on the destination. */
+void bench_fill(bench_t *bench, int32_t count);
 bench_t *bench_filled(void);         /* the same, with documents 0 … 5 on both sides */
 bench_t *bench_in_sync(void);        /* the same, and with a replay */
 tow_replay_progress_t bench_progress(bench_t *bench);

@@ -348,18 +348,7 @@ static void turn_ring(uint32_t told, uint32_t knot_large, int finds_most)
     counted_t counted = {0};
     uint32_t all;
 
-    for (int32_t id = 0; id < RING; id++) {
-        bson_t *document;
-
-        bench_put(bench, "insert", id, id, 0);
-        document = double_get(bench->source, NS, value_of(&id), 0);
-        double_put(bench->destination, NS, document);
-        bson_destroy(document);
-    }
-    bench->delivered = bench->told;
-    tow_link_note_time(double_link(bench->source), double_now(bench->source));
-    tow_namespaces_set_ranges(bench->table, bench->collection, NULL, 0);
-    double_unique(bench->destination, "u");
+    bench_fill(bench, RING);
     double_hook(bench->destination, count_deletes, &counted);
     bench->knot_large = knot_large;
     bench_start_replay(bench, 0);
