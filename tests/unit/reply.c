@@ -210,6 +210,29 @@ static void an_identity_keeps_whole_hosts(void **state)
     assert_string_equal(id, "");
 }
 
+/* What cannot be read is not the answer that there is none. */
+static void a_batch_holds_documents_or_is_no_answer(void **state)
+{
+    static const struct {
+        const char *json;
+        bool whole;
+    } replies[] = {
+        {"{\"cursor\": {\"id\": {\"$numberLong\": \"0\"}, \"firstBatch\": []}}", true},
+        {"{\"cursor\": {\"id\": {\"$numberLong\": \"0\"}, \"firstBatch\": [{\"_id\": 1}, {}]}}", true},
+        {"{\"cursor\": {\"id\": {\"$numberLong\": \"0\"}, \"firstBatch\": [1]}}", false},
+        {"{\"cursor\": {\"id\": {\"$numberLong\": \"0\"}, \"firstBatch\": [{\"_id\": 1}, \"x\"]}}", false},
+        {"{\"cursor\": {\"id\": {\"$numberLong\": \"0\"}}}", false},
+        {"{\"ok\": 1}", false}};
+
+    for (size_t i = 0; i < sizeof replies / sizeof *replies; i++) {
+        bson_t *reply = bson_new_from_json((const uint8_t *)replies[i].json, -1, NULL);
+
+        assert_non_null(reply);
+        assert_int_equal(tow_reply_holds_documents(reply), replies[i].whole);
+        bson_destroy(reply);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -219,7 +242,8 @@ int main(void)
         cmocka_unit_test(an_event_has_what_its_kind_needs),
         cmocka_unit_test(a_refusal_is_about_a_statement),
         cmocka_unit_test(an_identity_is_exact_or_open),
-        cmocka_unit_test(an_identity_keeps_whole_hosts)};
+        cmocka_unit_test(an_identity_keeps_whole_hosts),
+        cmocka_unit_test(a_batch_holds_documents_or_is_no_answer)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
