@@ -37,8 +37,8 @@ bool tow_bench_verify(const tow_bench_options_t *options, tow_error_t *error);
 mongoc_client_t *tow_bench_connect(const char *uri, tow_error_t *error);
 bool tow_bench_mongo(tow_error_t *error, const bson_error_t *reason, const char *what); /* false */
 uint64_t tow_bench_random(uint64_t *state);
-/* The `_id` of document `index`: known without asking the server, so that updates can address it.
- */
+/* The `_id` of document `index`: known without asking the server, so that updates
+ * can address it. */
 void tow_bench_key(int64_t index, bson_oid_t *out);
 /* Initialises *out with an order of about `bytes` bytes; NULL `id` makes a new random one. */
 void tow_bench_document(bson_t *out, const bson_oid_t *id, int64_t bytes, uint64_t *random);
@@ -97,8 +97,8 @@ typedef struct {
     double wall_seconds, cpu_seconds, peak_mb;
 } tow_bench_usage_t;
 
-/* Starts argv[0] with stdout and stderr in `log`; `environment` is NAME, value, …, NULL.
- */
+/* Starts argv[0] with stdout and stderr in `log`; `environment` is NAME,
+ * value, …, NULL. */
 bool tow_bench_spawn(const char *const *argv, const char *const *environment, const char *log,
                      tow_bench_child_t *out, tow_error_t *error);
 /* Waits for exit status 0. Anything else is an error with the last lines of the log. */

@@ -1,5 +1,5 @@
-/* canary.h: measures the time from a write on the source to its being readable on the destination.
- */
+/* canary.h: measures the time from a write on the source to its being readable
+ * on the destination. */
 #ifndef TOW_BENCH_CANARY_H
 #define TOW_BENCH_CANARY_H
 

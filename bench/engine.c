@@ -22,8 +22,8 @@ static bool spawn_engine(const tow_bench_options_t *options, const char *log, co
                          const char *listen, tow_bench_child_t *out, tow_error_t *error)
 {
     const char *const argv[] = {
-        options->engine,   "run",       "--job",       "bench",    "--include",
-        options->database, "--cutover", cutover,       "--listen", listen,
+        options->engine,   "run",       "--job",       "bench",      "--include",
+        options->database, "--cutover", cutover,       "--listen",   listen,
         "--progress",      "none",      "--no-verify", "--no-token", NULL};
     const char *const environment[] = {"TOWLINE_SOURCE", options->source, "TOWLINE_DESTINATION",
                                        options->destination, NULL};

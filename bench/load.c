@@ -154,8 +154,8 @@ static void sleep_until_us(int64_t due_us)
     nanosleep(&wait, NULL);
 }
 
-/* Writer w of T takes the operations w, w + T, w + 2T, … of a paced load, or its share of a count.
- */
+/* Writer w of T takes the operations w, w + T, w + 2T, … of a paced load, or its share
+ * of a count. */
 static bool write_all(writer_t *writer)
 {
     tow_bench_load_t *load = writer->load;

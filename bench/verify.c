@@ -2,8 +2,8 @@
  *
  * The scan reads every document of one side with one cursor and drops it: nothing that reads a side
  * whole, one cursor after another, is faster. Each round scans both sides, one after the other, and
- * runs `towline verify`; what counts is the slower scan by the verification's time: from the start of
- * the process until its report is there. Closing connections is in neither figure. */
+ * runs `towline verify`; what counts is the slower scan by the verification's time: from the start
+ * of the process until its report is there. Closing connections is in neither figure. */
 #include <unistd.h>
 
 #include "bench/bench.h"
@@ -57,7 +57,8 @@ static bool wait_report(const tow_bench_options_t *options, tow_bench_child_t *c
     while (access(path, R_OK) && tow_bench_outlives(child, LOOK_MS) && tow_now_us() < deadline_us)
         ;
     *out_seconds = (double)(tow_now_us() - child->started_us) / 1e6;
-    return !access(path, R_OK) || tow_fail(error, TOW_ERROR_INTERNAL, "towline verify wrote no report");
+    return !access(path, R_OK) ||
+           tow_fail(error, TOW_ERROR_INTERNAL, "towline verify wrote no report");
 }
 
 static bool run_verify(const tow_bench_options_t *options, double *out_seconds, tow_error_t *error)
@@ -65,7 +66,7 @@ static bool run_verify(const tow_bench_options_t *options, double *out_seconds, 
     char *log = tow_format("%s/verify.log", options->work);
     char *path = tow_format("%s/verify.json", options->work);
     char *ns = tow_format("%s.%s", options->database, options->collection);
-    const char *const argv[] = {options->engine, "verify",   "--include", ns, "--progress",
+    const char *const argv[] = {options->engine, "verify",   "--include", ns,  "--progress",
                                 "none",          "--report", path,        NULL};
     const char *const environment[] = {"TOWLINE_SOURCE", options->source, "TOWLINE_DESTINATION",
                                        options->destination, NULL};

@@ -12,8 +12,8 @@
 
 enum {
     ABORT_MS = 500,
-    LOOK_MS = 20000, /* between two looks at the catalogs; and no more than a tenth of the time
-                        looks last */
+    LOOK_MS = 20000,  /* between two looks at the catalogs; and no more than a tenth of the time
+                         looks last */
     VIEWS_MS = 60000, /* where events tell of indexes and options, but of no views */
     LOOK_PART = 10
 };
@@ -43,7 +43,7 @@ static bool is_queued(const tow_copy_t *copy, tow_build_kind_t kind, const char 
 {
     const tow_build_t *build;
 
-    DL_FOREACH (copy->builds, build)
+    DL_FOREACH(copy->builds, build)
         if (build->kind == kind && is_of(database, name, build->database, build->name))
             return true;
     return false;
@@ -130,7 +130,7 @@ static bool is_held(const tow_copy_t *copy, const tow_build_t *build)
 {
     const struct tow_hold *hold;
 
-    DL_FOREACH (copy->holds, hold)
+    DL_FOREACH(copy->holds, hold)
         if (is_of(hold->database, hold->name, build->database, build->name))
             return true;
     return false;
@@ -147,7 +147,7 @@ static bool is_busy(const tow_copy_t *copy, const char *database, const char *na
         if (build && is_of(database, name, build->database, build->name))
             return true;
     }
-    DL_FOREACH (copy->running, running)
+    DL_FOREACH(copy->running, running)
         if (is_of(database, name, running->database, running->name))
             return true;
     return false;
@@ -163,7 +163,7 @@ static void describe_abort(tow_copy_t *copy, const char *database, const char *n
 
     bson_init(out_command);
     pthread_mutex_lock(&copy->lock);
-    DL_FOREACH (copy->running, running)
+    DL_FOREACH(copy->running, running)
         if (is_of(database, name, running->database, running->name))
             break;
     if (running) {
@@ -245,7 +245,7 @@ void tow_copy_release(tow_copy_t *copy, const char *database, const char *name, 
     if (again && name)
         tow_copy_make_alike(copy, database, name);
     pthread_mutex_lock(&copy->lock);
-    DL_FOREACH_SAFE (copy->holds, hold, next) {
+    DL_FOREACH_SAFE(copy->holds, hold, next) {
         if (strcmp(hold->database, database) != 0 || !hold->name != !name ||
             (name && strcmp(hold->name, name) != 0))
             continue;
@@ -349,7 +349,7 @@ static tow_build_t *next_build(const tow_copy_t *copy)
 {
     tow_build_t *build;
 
-    DL_FOREACH (copy->builds, build)
+    DL_FOREACH(copy->builds, build)
         if (build->kind == TOW_BUILD_LOOK ||
             (!is_held(copy, build) && !is_busy(copy, build->database, build->name)))
             return build;

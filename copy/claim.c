@@ -18,7 +18,8 @@ static bool is_empty(tow_conn_t *destination, const tow_collection_info_t *there
     bson_append_utf8(&command, "find", -1, there->name, -1);
     bson_append_int32(&command, "limit", -1, 1);
     bson_append_bool(&command, "singleBatch", -1, true);
-    ok = tow_conn_ask(destination, there->database, &command, 0, tow_reply_holds_documents, "find", &reply, error);
+    ok = tow_conn_ask(destination, there->database, &command, 0, tow_reply_holds_documents, "find",
+                      &reply, error);
     *out = ok && tow_reply_cursor(&reply, &cursor) &&
            !tow_batch_document(&cursor.batch, &document, &broken) && !broken;
     bson_destroy(&reply);
@@ -26,11 +27,11 @@ static bool is_empty(tow_conn_t *destination, const tow_collection_info_t *there
     return ok;
 }
 
-/* Whether it is the job's. A name that was only meant is, as long as nothing is in it: documents come
- * when the identity is recorded, so what has some is somebody else's. What is found to be ours becomes
- * so by its identity. The lock is held. */
-static bool settle_ours(tow_copy_t *copy, tow_conn_t *destination, const tow_collection_info_t *there,
-                        bool *out, tow_error_t *error)
+/* Whether it is the job's. A name that was only meant is, as long as nothing is in it: documents
+ * come when the identity is recorded, so what has some is somebody else's. What is found to be ours
+ * becomes so by its identity. The lock is held. */
+static bool settle_ours(tow_copy_t *copy, tow_conn_t *destination,
+                        const tow_collection_info_t *there, bool *out, tow_error_t *error)
 {
     tow_claims_t *claims = copy->options.claims;
 
@@ -61,8 +62,8 @@ bool tow_copy_leave_out_states(tow_conn_t *destination, tow_catalog_t *catalog, 
     return true;
 }
 
-/* `to_drop`: what our own writes made again becomes ours by a record, which is made first: a process that is
- * killed after it knows whose it is. */
+/* `to_drop`: what our own writes made again becomes ours by a record, which is made first: a
+ * process that is killed after it knows whose it is. */
 static bool find_whose(tow_copy_t *copy, tow_conn_t *destination, const char *database,
                        const char *name, bool to_drop, tow_whose_t *out, tow_error_t *error)
 {
@@ -163,8 +164,8 @@ static bool check_free(tow_copy_t *copy, tow_conn_t *destination, const tow_coll
            tow_copy_fail_foreign(info->ns, error);
 }
 
-static bool create(tow_copy_t *copy, tow_conn_t *destination, const tow_collection_info_t *info, bool *out_late,
-                   tow_error_t *error)
+static bool create(tow_copy_t *copy, tow_conn_t *destination, const tow_collection_info_t *info,
+                   bool *out_late, tow_error_t *error)
 {
     return tow_copy_create(destination, info, out_late, error) ||
            (error->server_code == TOW_CODE_DATABASE_DIFFER_CASE &&
@@ -215,8 +216,8 @@ bool tow_copy_make_placeholder(tow_copy_t *copy, tow_conn_t *destination, const 
 }
 
 /* From 6.1 on a system.js is neither dropped nor renamed: it is emptied, and stays the job's. */
-bool tow_copy_drop_ours(tow_copy_t *copy, tow_conn_t *destination, const char *database, const char *name,
-                        bool for_good, tow_error_t *error)
+bool tow_copy_drop_ours(tow_copy_t *copy, tow_conn_t *destination, const char *database,
+                        const char *name, bool for_good, tow_error_t *error)
 {
     tow_collection_info_t there;
     bool found = false, ok;
@@ -240,8 +241,8 @@ bool tow_copy_drop_ours(tow_copy_t *copy, tow_conn_t *destination, const char *d
 }
 
 /* The lock is held. */
-static bool unmake(tow_copy_t *copy, tow_conn_t *destination, const char *database, const char *name,
-                   tow_whose_t *out, tow_error_t *error)
+static bool unmake(tow_copy_t *copy, tow_conn_t *destination, const char *database,
+                   const char *name, tow_whose_t *out, tow_error_t *error)
 {
     char *ns;
     bool ok;

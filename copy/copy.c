@@ -163,15 +163,17 @@ static bool check_supported(const tow_copy_t *copy, const tow_catalog_t *catalog
 
         if (!tow_kind_is_supported(info->type) &&
             tow_filter_takes(copy->options.filter, info->database, info->name))
-            return tow_fail(error, TOW_ERROR_UNSUITABLE,
-                            "%s is a time-series collection, or of a kind that this version does not "
-                            "know, and cannot be followed; leave it out with --exclude %s",
-                            info->ns, info->ns);
+            return tow_fail(
+                error, TOW_ERROR_UNSUITABLE,
+                "%s is a time-series collection, or of a kind that this version does not "
+                "know, and cannot be followed; leave it out with --exclude %s",
+                info->ns, info->ns);
     }
     return true;
 }
 
-bool tow_copy_prepare(tow_copy_t *copy, tow_copy_size_fn known, const void *data, tow_error_t *error)
+bool tow_copy_prepare(tow_copy_t *copy, tow_copy_size_fn known, const void *data,
+                      tow_error_t *error)
 {
     conns_t conns = {0};
     tow_catalog_t catalog = {0};
@@ -188,9 +190,11 @@ bool tow_copy_prepare(tow_copy_t *copy, tow_copy_size_fn known, const void *data
     names = tow_alloc((catalog.count + 1) * sizeof *names);
     for (size_t i = 0; i < catalog.count; i++)
         if (catalog.items[i].type == TOW_COLLECTION &&
-            tow_filter_takes(copy->options.filter, catalog.items[i].database, catalog.items[i].name))
+            tow_filter_takes(copy->options.filter, catalog.items[i].database,
+                             catalog.items[i].name))
             names[count++] = catalog.items[i].ns;
-    ok = ok && (!copy->options.claims || tow_claims_mean(copy->options.claims, names, count, error));
+    ok =
+        ok && (!copy->options.claims || tow_claims_mean(copy->options.claims, names, count, error));
     free(names);
     for (size_t i = 0; ok && i < catalog.count; i++) {
         const tow_collection_info_t *info = &catalog.items[i];
@@ -203,8 +207,8 @@ bool tow_copy_prepare(tow_copy_t *copy, tow_copy_size_fn known, const void *data
                  begin_collection(copy, conns.source, conns.destination, info, read_time, &stats,
                                   error);
     }
-    /* They hold nothing: one that the destination refuses is better known now than in the cutover.
-     */
+    /* They hold nothing: one that the destination refuses is better known now than
+     * in the cutover. */
     ok = ok && tow_copy_make_views(copy, conns.source, conns.destination, &catalog, error);
     tow_catalog_clear(&catalog);
     close_conns(&conns);
@@ -257,8 +261,8 @@ static void parse_info(const bson_t *document, tow_collection_info_t *out,
     }
     out->capped = is_true(&out->options, "capped");
     out->clustered = bson_has_field(&out->options, "clusteredIndex");
-    out->collated = tow_field_text(&out->options, "collation.locale", &locale) &&
-                    strcmp(locale, "simple") != 0;
+    out->collated =
+        tow_field_text(&out->options, "collation.locale", &locale) && strcmp(locale, "simple") != 0;
     *out_read_time = 0;
     if (bson_iter_init_find(&iter, document, "readTime"))
         tow_iter_time(&iter, out_read_time);
@@ -355,16 +359,14 @@ static void withdraw(tow_copy_t *copy, tow_namespace_t *collection)
 
     atomic_store(&collection->stale, true);
     pthread_mutex_lock(&copy->lock);
-    DL_FOREACH_SAFE(copy->tasks, task, next)
-    {
+    DL_FOREACH_SAFE(copy->tasks, task, next) {
         if (task->collection != collection)
             continue;
         DL_DELETE(copy->tasks, task);
         free(task);
         atomic_fetch_sub(&copy->unfinished, 1);
     }
-    DL_FOREACH_SAFE(copy->builds, build, next_build)
-    {
+    DL_FOREACH_SAFE(copy->builds, build, next_build) {
         if (build->collection != collection)
             continue;
         DL_DELETE(copy->builds, build);
@@ -377,8 +379,8 @@ static void withdraw(tow_copy_t *copy, tow_namespace_t *collection)
     uncount(copy, collection);
 }
 
-/* Stands for a collection until its ranges are known, so that an event on it finds it in the table: one
- * that nobody knows would be added as new, in the place of the one that is to be copied. */
+/* Stands for a collection until its ranges are known, so that an event on it finds it in the table:
+ * one that nobody knows would be added as new, in the place of the one that is to be copied. */
 static tow_namespace_t *announce(tow_copy_t *copy, const tow_namespace_t *old, const char *database,
                                  const char *name)
 {
@@ -400,7 +402,8 @@ static tow_namespace_t *announce(tow_copy_t *copy, const tow_namespace_t *old, c
 static bool record_again(tow_copy_t *copy, const char *database, const char *name,
                          tow_error_t *error)
 {
-    tow_collection_info_t info = {.database = tow_strdup(database), .name = tow_strdup(name),
+    tow_collection_info_t info = {.database = tow_strdup(database),
+                                  .name = tow_strdup(name),
                                   .ns = tow_format("%s.%s", database, name)};
     bool ok;
 
@@ -411,16 +414,18 @@ static bool record_again(tow_copy_t *copy, const char *database, const char *nam
 }
 
 /* Drops a withdrawn collection. The first drop ends the index builds that run; one that was sent
- * just after it has made the collection again, so that it is dropped once more: what has the name in these moments came
- * of the job's own commands. Asking whose it is does not help: what a build made has no identity that the records know,
- * and a job that took it for somebody else's would end for good. */
+ * just after it has made the collection again, so that it is dropped once more: what has the name
+ * in these moments came of the job's own commands. Asking whose it is does not help: what a build
+ * made has no identity that the records know, and a job that took it for somebody else's would end
+ * for good. */
 static bool drop_withdrawn(tow_copy_t *copy, tow_conn_t *destination,
                            const tow_namespace_t *collection, tow_error_t *error)
 {
     tow_whose_t whose;
     bool ok;
 
-    if (!tow_copy_whose_to_drop(copy, destination, collection->database, collection->name, &whose, error))
+    if (!tow_copy_whose_to_drop(copy, destination, collection->database, collection->name, &whose,
+                                error))
         return false;
     if (whose == TOW_WHOSE_FOREIGN)
         return tow_copy_fail_foreign(collection->ns, error);
@@ -431,14 +436,15 @@ static bool drop_withdrawn(tow_copy_t *copy, tow_conn_t *destination,
     wait_for(copy, copy->index_workers, copy->options.index_workers, collection);
     pthread_mutex_unlock(&copy->lock);
     pthread_mutex_lock(&copy->claiming);
-    ok = tow_copy_drop_ours(copy, destination, collection->database, collection->name, false, error);
+    ok =
+        tow_copy_drop_ours(copy, destination, collection->database, collection->name, false, error);
     pthread_mutex_unlock(&copy->claiming);
     return ok;
 }
 
 /* What has the name on the destination, which no worker is at. */
-static bool drop_unknown(tow_copy_t *copy, tow_conn_t *destination, const char *database, const char *name,
-                         const char *ns, tow_error_t *error)
+static bool drop_unknown(tow_copy_t *copy, tow_conn_t *destination, const char *database,
+                         const char *name, const char *ns, tow_error_t *error)
 {
     tow_whose_t whose;
 
@@ -472,8 +478,8 @@ bool tow_copy_again(tow_copy_t *copy, const char *database, const char *name, bo
     read_time = tow_link_time(copy->options.source);
     ok = ok && tow_catalog_find(conns.source, database, name, &info, out_found, error);
     if (ok && *out_found) {
-        begun = info.type == TOW_COLLECTION &&
-                tow_filter_takes(copy->options.filter, database, name);
+        begun =
+            info.type == TOW_COLLECTION && tow_filter_takes(copy->options.filter, database, name);
         if (begun)
             ok = tow_collection_stats(conns.source, database, name, &stats, error) &&
                  begin_collection(copy, conns.source, conns.destination, &info, read_time, &stats,

@@ -14,25 +14,25 @@ typedef struct {
     tow_link_t *source, *destination;
     tow_namespaces_t *namespaces;
     tow_store_t *store;
-    tow_claims_t *claims;          /* what may be dropped; NULL, of a repair without a job: everything */
+    tow_claims_t *claims; /* what may be dropped; NULL, of a repair without a job: everything */
     const tow_filter_t *filter;
     tow_stop_t *stop;
     tow_sink_t sink;
     uint32_t workers;
     uint32_t index_workers;
-    uint64_t range_bytes;          /* about the most bytes of one range */
-    bool index_errors_fail;        /* --index-errors fail */
-    bool indexes_first;            /* non-unique ones are built while a collection is empty */
-    /* Called before a collection is copied again, when the lanes are held already: returns when none of
-     * them writes any more. */
+    uint64_t range_bytes;   /* about the most bytes of one range */
+    bool index_errors_fail; /* --index-errors fail */
+    bool indexes_first;     /* non-unique ones are built while a collection is empty */
+    /* Called before a collection is copied again, when the lanes are held already: returns when
+     * none of them writes any more. */
     void (*await_lanes)(void *data);
     void *data;
-    bool keep_extra;               /* reconciling drops no collection that the source does not have */
+    bool keep_extra; /* reconciling drops no collection that the source does not have */
 } tow_copy_options_t;
 
 tow_copy_t *tow_copy_new(const tow_copy_options_t *options);
-/* Waits until no range is copied any more: its workers end, those that build indexes are not waited for.
- * Idempotent. */
+/* Waits until no range is copied any more: its workers end, those that build indexes are not waited
+ * for. Idempotent. */
 void tow_copy_end(tow_copy_t *copy);
 void tow_copy_destroy(tow_copy_t *copy); /* joins its threads */
 
@@ -40,41 +40,45 @@ void tow_copy_destroy(tow_copy_t *copy); /* joins its threads */
 uint32_t tow_copy_wanted_ranges(uint64_t bytes, uint64_t range_bytes);
 
 /* Creates one collection on the destination with its raw options (views too), only the _id index.
- * `TOW_ERROR_CONFLICT` when it exists with other options. NamespaceExists with equal options is fine.
- * *out_late (may be NULL): the command may arrive once more, and make the collection after somebody dropped it. */
+ * `TOW_ERROR_CONFLICT` when it exists with other options. NamespaceExists with equal options is
+ * fine. *out_late (may be NULL): the command may arrive once more, and make the collection after
+ * somebody dropped it. */
 bool tow_copy_create(tow_conn_t *destination, const tow_collection_info_t *info, bool *out_late,
                      tow_error_t *error) TOW_CHECK;
 
 /* The same under the job's claims: what is there and is not the job's is TOW_ERROR_CONFLICT. */
 bool tow_copy_make(tow_copy_t *copy, tow_conn_t *destination, const tow_collection_info_t *info,
                    tow_error_t *error) TOW_CHECK;
-/* What the source dropped goes on the destination too, if it is the job's; else that is told once. */
-bool tow_copy_dropped(tow_copy_t *copy, tow_conn_t *destination, const char *database, const char *name,
-                      tow_error_t *error) TOW_CHECK;
-/* A plain collection of that name, unless the job has made one. TOW_ERROR_CONFLICT: somebody else has. */
+/* What the source dropped goes on the destination too, if it is the job's; else that
+ * is told once. */
+bool tow_copy_dropped(tow_copy_t *copy, tow_conn_t *destination, const char *database,
+                      const char *name, tow_error_t *error) TOW_CHECK;
+/* A plain collection of that name, unless the job has made one. TOW_ERROR_CONFLICT: somebody else
+ * has. */
 bool tow_copy_make_placeholder(tow_copy_t *copy, tow_conn_t *destination, const char *database,
                                const char *name, tow_error_t *error) TOW_CHECK;
-/* Before a rename on the destination, which drops what has the new name: TOW_ERROR_CONFLICT when that is not
- * the job's. *out_ours false: what has the old name is not the job's, or is not there; *out_replaces: what has the
- * new name is the job's, and is there. And after it. */
+/* Before a rename on the destination, which drops what has the new name: TOW_ERROR_CONFLICT when
+ * that is not the job's. *out_ours false: what has the old name is not the job's, or is not there;
+ * *out_replaces: what has the new name is the job's, and is there. And after it. */
 bool tow_copy_may_rename(tow_copy_t *copy, tow_conn_t *destination, const char *from_database,
-                         const char *from_name, const char *to_database, const char *to_name, bool *out_ours,
-                         bool *out_replaces, tow_error_t *error) TOW_CHECK;
-bool tow_copy_renamed(tow_copy_t *copy, tow_conn_t *destination, const char *from_ns, const char *database,
-                      const char *name, tow_error_t *error) TOW_CHECK;
+                         const char *from_name, const char *to_database, const char *to_name,
+                         bool *out_ours, bool *out_replaces, tow_error_t *error) TOW_CHECK;
+bool tow_copy_renamed(tow_copy_t *copy, tow_conn_t *destination, const char *from_ns,
+                      const char *database, const char *name, tow_error_t *error) TOW_CHECK;
 
 /* Reads the source's catalog (filtered), creates the collections on the destination, samples range
  * bounds, records all in namespaces and store. Views are left for tow_copy_views. */
-/* `known` may tell the size of a collection that was measured a moment ago; false, or no function: it is
- * asked. Some servers read the whole collection to answer that. */
+/* `known` may tell the size of a collection that was measured a moment ago; false, or no function:
+ * it is asked. Some servers read the whole collection to answer that. */
 typedef bool (*tow_copy_size_fn)(const void *data, const char *ns, tow_collection_stats_t *out);
 bool tow_copy_prepare(tow_copy_t *copy, tow_copy_size_fn known, const void *data,
                       tow_error_t *error) TOW_CHECK;
-/* Restart: namespaces and ranges from the store; unfinished ranges are emptied on the destination when
- * a worker takes them. */
+/* Restart: namespaces and ranges from the store; unfinished ranges are emptied on the destination
+ * when a worker takes them. */
 bool tow_copy_restore(tow_copy_t *copy, tow_error_t *error) TOW_CHECK;
-/* One collection anew: drops it on the destination, reads its catalog entry, creates it, splits it and
- * queues its ranges. *out_found false: it does not exist at the source (and is dropped). Thread-safe. */
+/* One collection anew: drops it on the destination, reads its catalog entry, creates it, splits it
+ * and queues its ranges. *out_found false: it does not exist at the source (and is dropped).
+ * Thread-safe. */
 bool tow_copy_again(tow_copy_t *copy, const char *database, const char *name, bool *out_found,
                     tow_error_t *error) TOW_CHECK;
 /* Starts the workers (idempotent). They end at the stop or with destroy; errors go to the stop. */
@@ -83,7 +87,7 @@ void tow_copy_pause(tow_copy_t *copy, bool paused); /* workers finish their batc
 /* Waits until every range is copied and every non-unique index of copied collections was tried.
  * False: stopped. */
 bool tow_copy_wait(tow_copy_t *copy);
-bool tow_copy_finished(tow_copy_t *copy); /* the ranges alone; cheap: asked for every batch */
+bool tow_copy_finished(tow_copy_t *copy);     /* the ranges alone; cheap: asked for every batch */
 bool tow_copy_indexes_idle(tow_copy_t *copy); /* no background index build is queued or running */
 /* All missing unique ones, once consistent; returns when built. Those with TTL hold it off. */
 bool tow_copy_build_unique(tow_copy_t *copy, tow_error_t *error) TOW_CHECK;
@@ -92,18 +96,19 @@ bool tow_copy_build_unique(tow_copy_t *copy, tow_error_t *error) TOW_CHECK;
  * there. What cannot be changed in place is copied again; what the destination refuses is left to
  * tow_copy_reconcile. */
 void tow_copy_make_alike(tow_copy_t *copy, const char *database, const char *name);
-/* The same for views and, with `whole`, for all collections that differ. One look at a time, and not so soon after
- * the last. */
+/* The same for views and, with `whole`, for all collections that differ. One look at a time, and
+ * not so soon after the last. */
 void tow_copy_look(tow_copy_t *copy, bool whole);
-void tow_copy_end_look(tow_copy_t *copy);   /* the one under way ends early */
-bool tow_copy_index_wait(tow_copy_t *copy); /* until the background builds are done; false: stopped */
+void tow_copy_end_look(tow_copy_t *copy); /* the one under way ends early */
+bool tow_copy_index_wait(
+    tow_copy_t *copy); /* until the background builds are done; false: stopped */
 /* The source dropped an index by that name: so does the destination, unless it lists another one by
  * now. */
 bool tow_copy_index_gone(tow_copy_t *copy, const char *database, const char *name,
                          const char *index, tow_error_t *error) TOW_CHECK;
 /* Drops an index by name on the destination; one that does not exist is fine. */
-bool tow_copy_index_drop(tow_copy_t *copy, const char *database, const char *name, const char *index,
-                         tow_error_t *error) TOW_CHECK;
+bool tow_copy_index_drop(tow_copy_t *copy, const char *database, const char *name,
+                         const char *index, tow_error_t *error) TOW_CHECK;
 /* Until the release nothing of the collection, or with no name of the database, is built or made
  * alike: most DDL is refused beside a build. What runs is ended where the destination can do that,
  * otherwise waited for. The release is due also after an error; `again`: the collection is made
@@ -126,13 +131,15 @@ bool tow_copy_reconcile(tow_copy_t *copy, const char *database, const char *name
 /* TTL as at the source, of what TOW_RECONCILE_LAST found to have any. */
 bool tow_copy_restore_ttl(tow_copy_t *copy, tow_error_t *error) TOW_CHECK;
 
-/* What the two catalogs say that no event explains; namespaces within the filter, each list sorted. */
+/* What the two catalogs say that no event explains; namespaces within the filter,
+ * each list sorted. */
 typedef struct {
     char **names;
     size_t count;
 } tow_names_t;
 typedef struct {
-    tow_names_t lost;     /* the job copied them, the destination has them, the source does not list them */
+    tow_names_t
+        lost; /* the job copied them, the destination has them, the source does not list them */
     tow_names_t left_out; /* of a kind that cannot be copied, and not on the destination either */
     tow_names_t by_hand;  /* the same, on the destination: somebody copied them */
     tow_names_t foreign;  /* on both sides, and the destination's was not made by the job */
@@ -140,11 +147,11 @@ typedef struct {
 bool tow_copy_gaps(tow_copy_t *copy, tow_gaps_t *out, tow_error_t *error) TOW_CHECK;
 void tow_gaps_clear(tow_gaps_t *gaps);
 void tow_names_clear(tow_names_t *names);
-/* Makes the destination's views those of the source, as far as they are the job's; *out_refused: those that the
- * destination refuses, and *error says why, of the last. */
+/* Makes the destination's views those of the source, as far as they are the job's; *out_refused:
+ * those that the destination refuses, and *error says why, of the last. */
 bool tow_copy_try_views(tow_copy_t *copy, tow_names_t *out_refused, tow_error_t *error) TOW_CHECK;
-/* Of the lost ones drops what the source, asked for it by name, does not have: where the stream lost its history,
- * and no event can say so. */
+/* Of the lost ones drops what the source, asked for it by name, does not have: where the stream
+ * lost its history, and no event can say so. */
 bool tow_copy_drop_gone(tow_copy_t *copy, tow_error_t *error) TOW_CHECK;
 
 typedef struct {

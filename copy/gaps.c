@@ -29,8 +29,9 @@ void tow_gaps_clear(tow_gaps_t *gaps)
 }
 
 /* What writes of ours made again is copied again, and nothing to ask about. */
-static bool add_foreign(tow_copy_t *copy, tow_conn_t *destination, const tow_collection_info_t *ours,
-                        const tow_collection_info_t *there, tow_names_t *names, tow_error_t *error)
+static bool add_foreign(tow_copy_t *copy, tow_conn_t *destination,
+                        const tow_collection_info_t *ours, const tow_collection_info_t *there,
+                        tow_names_t *names, tow_error_t *error)
 {
     tow_whose_t whose;
     bool remade;
@@ -51,7 +52,8 @@ static bool add_foreign(tow_copy_t *copy, tow_conn_t *destination, const tow_col
 }
 
 /* A view that is made here, or has changed, takes the place of what has its name. */
-static bool is_otherwise(tow_copy_t *copy, const tow_collection_info_t *view, const tow_collection_info_t *there)
+static bool is_otherwise(tow_copy_t *copy, const tow_collection_info_t *view,
+                         const tow_collection_info_t *there)
 {
     const tow_takes_t takes = tow_takes(copy->options.destination);
     char *name = there->type == TOW_VIEW
@@ -72,7 +74,8 @@ static bool look_at_source(tow_copy_t *copy, tow_conn_t *destination, const tow_
         if (!tow_filter_takes(copy->options.filter, info->database, info->name))
             continue;
         if (!tow_kind_is_supported(info->type))
-            tow_names_add(there && there->type == info->type ? &out->by_hand : &out->left_out, info->ns);
+            tow_names_add(there && there->type == info->type ? &out->by_hand : &out->left_out,
+                          info->ns);
         else if (there && (info->type == TOW_COLLECTION || is_otherwise(copy, info, there)) &&
                  !add_foreign(copy, destination, info, there, &out->foreign, error))
             return false;
@@ -203,7 +206,8 @@ bool tow_copy_forget_gone(tow_copy_t *copy, tow_conn_t *destination, const tow_c
     ok = tow_catalog_read(destination, NULL, &theirs, error) &&
          tow_store_each_collection(copy->options.store, add_recorded, &earlier, error);
     for (size_t i = 0; ok && i < theirs.count; i++)
-        if (theirs.items[i].type == TOW_COLLECTION && !tow_catalog_get(source, theirs.items[i].ns)) {
+        if (theirs.items[i].type == TOW_COLLECTION &&
+            !tow_catalog_get(source, theirs.items[i].ns)) {
             ok = is_ours(copy, destination, &theirs.items[i], &ours, error);
             if (ok && ours)
                 add_gone(&earlier, theirs.items[i].ns);

@@ -34,11 +34,11 @@ static void record_failure(tow_copy_t *copy, const char *database, const char *c
 
     pthread_mutex_lock(&copy->lock);
     for (uint32_t i = 0; i < copy->failure_count; i++)
-        known = known || (!strcmp(copy->failures[i].ns, ns) &&
-                          !strcmp(copy->failures[i].name, name));
+        known =
+            known || (!strcmp(copy->failures[i].ns, ns) && !strcmp(copy->failures[i].name, name));
     if (!known) {
-        copy->failures = tow_realloc(copy->failures,
-                                     (copy->failure_count + 1) * sizeof *copy->failures);
+        copy->failures =
+            tow_realloc(copy->failures, (copy->failure_count + 1) * sizeof *copy->failures);
         copy->failures[copy->failure_count++] =
             (tow_index_failure_t){tow_strdup(ns), tow_strdup(name), tow_strdup(message)};
     }
@@ -75,19 +75,20 @@ void tow_copy_index_failures_free(tow_index_failure_t *failures, uint32_t count)
 
 /* Building --------------------------------------------------------------------------------------*/
 
-/* Whether a build made its collection, which was dropped meanwhile; without an answer it may have. */
+/* Whether a build made its collection, which was dropped meanwhile; without an answer
+ * it may have. */
 static bool made_collection(bool answered, const bson_t *reply)
 {
     bson_iter_t iter;
 
-    return !answered ||
-           (bson_iter_init_find(&iter, reply, "createdCollectionAutomatically") && bson_iter_as_bool(&iter));
+    return !answered || (bson_iter_init_find(&iter, reply, "createdCollectionAutomatically") &&
+                         bson_iter_as_bool(&iter));
 }
 
-/* `quorum`: it ends when most members have built the indexes. By default each voting member that bears data has to, and
- * where one is down a build waits for it without end. */
-static void describe_build(const char *name, const bson_t *specifications, uint32_t count, bool quorum,
-                           bson_t *out_command)
+/* `quorum`: it ends when most members have built the indexes. By default each voting member that
+ * bears data has to, and where one is down a build waits for it without end. */
+static void describe_build(const char *name, const bson_t *specifications, uint32_t count,
+                           bool quorum, bson_t *out_command)
 {
     bson_t list;
 
@@ -107,10 +108,11 @@ static void describe_build(const char *name, const bson_t *specifications, uint3
         bson_append_utf8(out_command, "commitQuorum", -1, "majority", -1);
 }
 
-/* An operator may have switched the quorum off, and a feature version of before does not know it: refused as a bad
- * value. */
-static bool run_build(tow_copy_t *copy, tow_conn_t *destination, const char *database, const char *name,
-                      const bson_t *specifications, uint32_t count, bson_t *reply, tow_error_t *error)
+/* An operator may have switched the quorum off, and a feature version of before does not know it:
+ * refused as a bad value. */
+static bool run_build(tow_copy_t *copy, tow_conn_t *destination, const char *database,
+                      const char *name, const bson_t *specifications, uint32_t count, bson_t *reply,
+                      tow_error_t *error)
 {
     tow_send_options_t send = {.flags = TOW_SEND_WRITE | TOW_SEND_RETRY | TOW_SEND_NO_TIMEOUT};
     bool quorum = tow_server_can(tow_link_facts(copy->options.destination), TOW_COMMIT_QUORUM), ok;
@@ -128,7 +130,8 @@ static bool run_build(tow_copy_t *copy, tow_conn_t *destination, const char *dat
     return ok;
 }
 
-/* Under the job's claims, where there are any. While it runs the build is among those that tow_copy_hold ends. */
+/* Under the job's claims, where there are any. While it runs the build is among those that
+ * tow_copy_hold ends. */
 static bool send_build(tow_copy_t *copy, tow_conn_t *destination, const char *database,
                        const char *name, const bson_t *specifications, uint32_t count,
                        tow_error_t *error)
@@ -147,7 +150,8 @@ static bool send_build(tow_copy_t *copy, tow_conn_t *destination, const char *da
     if (claims)
         tow_claims_build_begins(claims, ns);
     ok = run_build(copy, destination, database, name, specifications, count, &reply, error);
-    if (claims && !tow_claims_build_ended(claims, ns, made_collection(ok, &reply), &problem) && ok) {
+    if (claims && !tow_claims_build_ended(claims, ns, made_collection(ok, &reply), &problem) &&
+        ok) {
         *error = problem;
         ok = false;
     }
@@ -200,7 +204,8 @@ bool tow_copy_build(tow_copy_t *copy, tow_conn_t *destination, const char *datab
         }
         return true;
     }
-    /* Not consistent yet, or another index of that name is about to be dropped: it is built later. */
+    /* Not consistent yet, or another index of that name is about to be dropped: it
+     * is built later. */
     if (!final && (error->server_code == TOW_CODE_DUPLICATE_KEY ||
                    error->server_code == TOW_CODE_INDEX_OPTIONS_CONFLICT ||
                    error->server_code == TOW_CODE_INDEX_KEY_SPECS_CONFLICT))

@@ -44,14 +44,14 @@ static bool restore_timestamps(const insert_t *insert, tow_error_t *error)
         if (!tow_has_empty_timestamp(document) || !tow_value_id(document, &id))
             continue;
         if (!tow_write_fits(&write, id.length + document->len)) {
-            ok = tow_write_send(&write, insert->destination, tow_pass_count_refusal, &refused, &matched,
-                                error);
+            ok = tow_write_send(&write, insert->destination, tow_pass_count_refusal, &refused,
+                                &matched, error);
             tow_write_begin(&write, TOW_WRITE_UPDATE, insert->pass->collection);
         }
         tow_write_timestamps(&write, id, document, NULL);
     }
-    ok = ok && tow_write_send(&write, insert->destination, tow_pass_count_refusal, &refused, &matched,
-                              error);
+    ok = ok && tow_write_send(&write, insert->destination, tow_pass_count_refusal, &refused,
+                              &matched, error);
     tow_write_clear(&write);
     if (ok && refused)
         return tow_fail(error, TOW_ERROR_SERVER, "empty timestamps could not be restored");
@@ -64,8 +64,7 @@ static void name_document(const insert_t *insert, const tow_write_error_t *refus
     char id[200] = "?";
     tow_value_t value;
 
-    if (refusal->index < insert->count &&
-        tow_value_id(insert->pointers[refusal->index], &value))
+    if (refusal->index < insert->count && tow_value_id(insert->pointers[refusal->index], &value))
         tow_value_text(value, id, sizeof id);
     tow_fail(error, TOW_ERROR_SERVER, "document with _id %s: %s", id, refusal->message);
 }
@@ -151,10 +150,10 @@ static bool replace_all(replacing_t *replacing, const bson_t *reply, bool *out_p
     return ok && (!*out_possible || send_replacements(replacing, error));
 }
 
-/* Replaces the documents that are there already: written again at the source while it was read, so that
- * the event that follows says the last word. After an attempt whose end is not known they may be its
- * stragglers, and others of them be gone at the source: then the range is emptied once more first. What
- * cannot be replaced is copied anew with its range. */
+/* Replaces the documents that are there already: written again at the source while it was read, so
+ * that the event that follows says the last word. After an attempt whose end is not known they may
+ * be its stragglers, and others of them be gone at the source: then the range is emptied once more
+ * first. What cannot be replaced is copied anew with its range. */
 static tow_outcome_t replace_present(insert_t *insert, const bson_t *reply, tow_error_t *error)
 {
     tow_pass_t *pass = insert->pass;
@@ -201,8 +200,7 @@ static tow_outcome_t send(insert_t *insert, tow_error_t *error)
     else if (tow_reply_write_error(&reply, &position, &refusal))
         outcome = replace_present(insert, &reply, error);
     bson_destroy(&reply);
-    if (outcome == TOW_PASS_DONE &&
-        !tow_link_facts(copy->options.destination)->bypass_empty_ts &&
+    if (outcome == TOW_PASS_DONE && !tow_link_facts(copy->options.destination)->bypass_empty_ts &&
         !restore_timestamps(insert, error))
         outcome = tow_pass_judge(pass, error);
     if (outcome == TOW_PASS_DONE) {
@@ -286,14 +284,14 @@ void *tow_copy_inserter(void *data)
     return NULL;
 }
 
-/* Whether the batch may go. One of a range at a time is enough to read and write at once; it keeps the
- * order of a capped collection, and several would only make the server's threads wait for each other. */
+/* Whether the batch may go. One of a range at a time is enough to read and write at once; it keeps
+ * the order of a capped collection, and several would only make the server's threads wait for each
+ * other. */
 static bool has_room(const tow_pass_t *pass, uint64_t bytes)
 {
     const tow_copy_t *copy = pass->worker->copy;
 
-    return !pass->in_flight &&
-           (!copy->load_bytes || copy->load_bytes + bytes <= FLIGHT_BYTES);
+    return !pass->in_flight && (!copy->load_bytes || copy->load_bytes + bytes <= FLIGHT_BYTES);
 }
 
 bool tow_pass_submit(tow_pass_t *pass, tow_reader_t *reader)

@@ -62,15 +62,15 @@ typedef enum {
 typedef struct {
     tow_worker_t *worker;
     tow_namespace_t *collection;
-    tow_range_t range;           /* bounds borrowed from the collection */
-    bool again;                  /* an attempt before may have left documents */
-    uint32_t refusals;           /* how often a document could not be written; guarded by the copy's lock,
-                                    as is what follows, all of it about the current attempt */
-    uint32_t in_flight;          /* batches that were submitted and are not done with */
-    uint64_t documents, bytes;   /* written */
-    bool advanced;               /* something was written */
-    tow_outcome_t outcome;       /* of the inserts so far */
-    tow_error_t error;           /* of the first that went wrong */
+    tow_range_t range;  /* bounds borrowed from the collection */
+    bool again;         /* an attempt before may have left documents */
+    uint32_t refusals;  /* how often a document could not be written; guarded by the copy's lock,
+                           as is what follows, all of it about the current attempt */
+    uint32_t in_flight; /* batches that were submitted and are not done with */
+    uint64_t documents, bytes; /* written */
+    bool advanced;             /* something was written */
+    tow_outcome_t outcome;     /* of the inserts so far */
+    tow_error_t error;         /* of the first that went wrong */
 } tow_pass_t;
 
 /* A batch on its way from the worker that read it to an inserter. */
@@ -85,19 +85,19 @@ struct tow_copy {
     tow_copy_options_t options;
     tow_worker_t *workers, *inserters, *index_workers;
     bool started;
-    atomic_bool ended;           /* destroyed: the workers end, stop or not */
-    atomic_bool look_ended;      /* it is to end early */
-    atomic_bool unique_built;    /* unique ones were asked for: later collections have theirs too */
+    atomic_bool ended;        /* destroyed: the workers end, stop or not */
+    atomic_bool look_ended;   /* it is to end early */
+    atomic_bool unique_built; /* unique ones were asked for: later collections have theirs too */
     _Atomic uint64_t documents, bytes;
-    atomic_uint unfinished;      /* ranges not done, and 1 for every collection being planned again */
+    atomic_uint unfinished; /* ranges not done, and 1 for every collection being planned again */
     atomic_uint indexes, indexes_built;
-    pthread_mutex_t again;       /* held by who copies a collection again: one at a time; before `lock` */
-    pthread_mutex_t claiming;    /* held from a look at a name to the record of what became of it */
-    pthread_mutex_t lock;        /* guards what follows */
+    pthread_mutex_t again; /* held by who copies a collection again: one at a time; before `lock` */
+    pthread_mutex_t claiming; /* held from a look at a name to the record of what became of it */
+    pthread_mutex_t lock;     /* guards what follows */
     pthread_cond_t changed;
     tow_task_t *tasks;
     tow_load_t *loads;
-    uint64_t load_bytes;         /* of all batches that were submitted and are not done with */
+    uint64_t load_bytes; /* of all batches that were submitted and are not done with */
     tow_build_t *builds;
     tow_running_t *running;
     struct tow_hold *holds;
@@ -105,9 +105,9 @@ struct tow_copy {
     bool look_whole; /* … at all collections */
     int64_t look_ms; /* when the next may begin */
     char **ttl;      /* database and name of each collection whose TTL is held off, as the last */
-    uint32_t ttl_count;          /* reconciliation found it; of its caller alone */
-    uint32_t building;           /* index builds under way */
-    uint32_t unique_left;        /* builds of unique ones that are queued or under way */
+    uint32_t ttl_count;   /* reconciliation found it; of its caller alone */
+    uint32_t building;    /* index builds under way */
+    uint32_t unique_left; /* builds of unique ones that are queued or under way */
     bool paused;
     tow_index_failure_t *failures;
     uint32_t failure_count;
@@ -130,41 +130,49 @@ bool tow_copy_drop(tow_conn_t *destination, const char *database, const char *na
                    tow_error_t *error);
 
 /* claim.c */
-typedef enum { TOW_WHOSE_NONE, TOW_WHOSE_OURS, TOW_WHOSE_FOREIGN } tow_whose_t; /* NONE: it is not there */
-bool tow_copy_whose(tow_copy_t *copy, tow_conn_t *destination, const char *database, const char *name,
-                    tow_whose_t *out, tow_error_t *error);
-/* Takes the databases out of the list that are the state of a job on the destination: nobody's to drop,
- * to replace or to copy over, with claims or without. */
+typedef enum {
+    TOW_WHOSE_NONE,
+    TOW_WHOSE_OURS,
+    TOW_WHOSE_FOREIGN
+} tow_whose_t; /* NONE: it is not there */
+bool tow_copy_whose(tow_copy_t *copy, tow_conn_t *destination, const char *database,
+                    const char *name, tow_whose_t *out, tow_error_t *error);
+/* Takes the databases out of the list that are the state of a job on the destination: nobody's to
+ * drop, to replace or to copy over, with claims or without. */
 bool tow_copy_leave_out_states(tow_conn_t *destination, tow_catalog_t *catalog, tow_error_t *error);
 /* whose.c. By its identity; what was only meant is settled by the others, which look into it. */
 bool tow_copy_is_ours(tow_copy_t *copy, const tow_collection_info_t *there);
-bool tow_copy_whose_to_drop(tow_copy_t *copy, tow_conn_t *destination, const char *database, const char *name,
-                            tow_whose_t *out, tow_error_t *error);
+bool tow_copy_whose_to_drop(tow_copy_t *copy, tow_conn_t *destination, const char *database,
+                            const char *name, tow_whose_t *out, tow_error_t *error);
 /* Drops what is ours and ends its claim; what is foreign stays. */
-bool tow_copy_unmake(tow_copy_t *copy, tow_conn_t *destination, const char *database, const char *name,
-                     tow_whose_t *out, tow_error_t *error);
+bool tow_copy_unmake(tow_copy_t *copy, tow_conn_t *destination, const char *database,
+                     const char *name, tow_whose_t *out, tow_error_t *error);
 /* Drops what is ours, and ends its claim if it is gone then. The lock of claims is held. */
-bool tow_copy_drop_ours(tow_copy_t *copy, tow_conn_t *destination, const char *database, const char *name,
-                        bool for_good, tow_error_t *error);
+bool tow_copy_drop_ours(tow_copy_t *copy, tow_conn_t *destination, const char *database,
+                        const char *name, bool for_good, tow_error_t *error);
 bool tow_copy_fail_foreign(const char *ns, tow_error_t *error);
 void tow_copy_tell_foreign(tow_copy_t *copy, const char *ns);
 
-/* remade.c: whether one that is not ours by its identity was made again by writes of ours. Reads all of it. */
-bool tow_copy_is_remade(tow_copy_t *copy, const tow_collection_info_t *there, bool *out, tow_error_t *error);
+/* remade.c: whether one that is not ours by its identity was made again by writes of ours. Reads
+ * all of it. */
+bool tow_copy_is_remade(tow_copy_t *copy, const tow_collection_info_t *there, bool *out,
+                        tow_error_t *error);
 
 /* spelling.c */
 /* The name of another case in a server's message, the caller's; NULL: none. */
 char *tow_other_spelling(const char *message, const char *database);
-/* A create was refused with *error, since a database of another spelling is known: true when that one is dropped, and the
- * create is to be sent again. Else *error says why not. */
-bool tow_copy_free_spelling(tow_copy_t *copy, tow_conn_t *destination, const tow_collection_info_t *info,
-                            tow_error_t *error);
+/* A create was refused with *error, since a database of another spelling is known: true when that
+ * one is dropped, and the create is to be sent again. Else *error says why not. */
+bool tow_copy_free_spelling(tow_copy_t *copy, tow_conn_t *destination,
+                            const tow_collection_info_t *info, tow_error_t *error);
 
 /* Drops the database where that emptied collection is all that it has. */
-bool tow_copy_drop_emptied(tow_conn_t *destination, const char *database, const char *name, tow_error_t *error);
+bool tow_copy_drop_emptied(tow_conn_t *destination, const char *database, const char *name,
+                           tow_error_t *error);
 
-/* gaps.c: what an earlier process recorded or made before it had prepared the job, and the source has no more.
- * The stream that reports its drop was that process's; nothing had been copied into it. */
+/* gaps.c: what an earlier process recorded or made before it had prepared the job, and the source
+ * has no more. The stream that reports its drop was that process's; nothing had been copied into
+ * it. */
 bool tow_copy_forget_gone(tow_copy_t *copy, tow_conn_t *destination, const tow_catalog_t *source,
                           tow_error_t *error) TOW_CHECK;
 
@@ -178,7 +186,8 @@ tow_outcome_t tow_pass_judge(const tow_pass_t *pass, const tow_error_t *error);
 /* insert.c */
 enum { TOW_BATCH_DOCUMENTS = 5000 };
 void *tow_copy_inserter(void *data);
-/* Hands the reader's current batch over as soon as there is room for it. False: the attempt is to end. */
+/* Hands the reader's current batch over as soon as there is room for it. False: the attempt is to
+ * end. */
 bool tow_pass_submit(tow_pass_t *pass, tow_reader_t *reader);
 /* Waits until nothing of the attempt is on its way; how its inserts went, with *error. */
 tow_outcome_t tow_pass_settle(tow_pass_t *pass, tow_error_t *error);
@@ -218,10 +227,10 @@ typedef struct {
 /* gaps.c */
 void tow_names_add(tow_names_t *names, const char *ns);
 
-/* views.c: makes and changes what differs. `refused`: gets those that the destination refuses; *error says why, of the
- * last. NULL: then it fails. */
-bool tow_reconcile_views(tow_reconciling_t *task, const tow_catalog_t *ours, const tow_catalog_t *theirs,
-                         tow_names_t *refused, tow_error_t *error);
+/* views.c: makes and changes what differs. `refused`: gets those that the destination refuses;
+ * *error says why, of the last. NULL: then it fails. */
+bool tow_reconcile_views(tow_reconciling_t *task, const tow_catalog_t *ours,
+                         const tow_catalog_t *theirs, tow_names_t *refused, tow_error_t *error);
 
 /* reconcile.c */
 bool tow_reconcile_alike(const tow_reconciling_t *task, const bson_t *ours, const bson_t *theirs,

@@ -35,7 +35,7 @@ static const char *const modifiable_capped[] = {"validator",
                                                 NULL};
 
 bool tow_reconcile_alike(const task_t *task, const bson_t *ours, const bson_t *theirs,
-                     const char *const *except)
+                         const char *const *except)
 {
     char *name = tow_options_difference(ours, theirs, &task->takes, except);
 
@@ -201,8 +201,8 @@ static bool make_alike(task_t *task, const tow_collection_info_t *ours,
 
 /* Collections and views -------------------------------------------------------------------------*/
 
-/* Its indexes are read when its copy ends. Built before, a unique one would refuse what ranges hold that
- * were read at another time, and the copy could never end. */
+/* Its indexes are read when its copy ends. Built before, a unique one would refuse what ranges hold
+ * that were read at another time, and the copy could never end. */
 static bool is_being_copied(const task_t *task, const tow_collection_info_t *info)
 {
     tow_namespaces_t *table = task->copy->options.namespaces;
@@ -213,8 +213,8 @@ static bool is_being_copied(const task_t *task, const tow_collection_info_t *inf
 
 static bool reconcile_one(task_t *task, const char *database, const char *name, tow_error_t *error);
 
-/* What the destination lists is not the job's. The list may be older than a drop that the replay carried out
- * meanwhile, together with its claim: then both sides are asked again. */
+/* What the destination lists is not the job's. The list may be older than a drop that the replay
+ * carried out meanwhile, together with its claim: then both sides are asked again. */
 static bool reconcile_foreign(task_t *task, const tow_collection_info_t *ours,
                               const tow_collection_info_t *theirs, tow_error_t *error)
 {
@@ -229,7 +229,8 @@ static bool reconcile_foreign(task_t *task, const tow_collection_info_t *ours,
         return false;
     if (remade) {
         tow_reconcile_tell(task, ours->ns,
-             "copied again: it was dropped on the destination, and writes of this job made it again");
+                           "copied again: it was dropped on the destination, and writes of this "
+                           "job made it again");
         return tow_copy_again(task->copy, ours->database, ours->name, &found, error);
     }
     /* The cutover asks; until then somebody may put it right. */
@@ -253,8 +254,9 @@ static bool reconcile_collection(task_t *task, const tow_collection_info_t *ours
         return modify(task, ours, theirs, error) &&
                (is_being_copied(task, ours) || tow_reconcile_indexes(task, ours, error));
     }
-    tow_reconcile_tell(task, ours->ns, theirs ? "copied again: its options cannot be changed in place"
-                                : "copied: it was missing on the destination");
+    tow_reconcile_tell(task, ours->ns,
+                       theirs ? "copied again: its options cannot be changed in place"
+                              : "copied: it was missing on the destination");
     return tow_copy_again(task->copy, ours->database, ours->name, &found, error);
 }
 
@@ -276,8 +278,8 @@ static bool reconcile_one(task_t *task, const char *database, const char *name, 
     return ok;
 }
 
-/* A list may be short, above all where a role was taken away: each is asked for by name before it counts as
- * gone. */
+/* A list may be short, above all where a role was taken away: each is asked for by name before it
+ * counts as gone. */
 static bool is_gone(task_t *task, const tow_collection_info_t *info, bool *out, tow_error_t *error)
 {
     tow_collection_info_t ours;
@@ -291,8 +293,9 @@ static bool is_gone(task_t *task, const tow_collection_info_t *info, bool *out, 
     return true;
 }
 
-/* Drops one that the source does not list: never without a claim of the job's own records. A collection that
- * is still in the table is left to its event; the cutover asks about one that has none (tow_copy_gaps). */
+/* Drops one that the source does not list: never without a claim of the job's own records. A
+ * collection that is still in the table is left to its event; the cutover asks about one that has
+ * none (tow_copy_gaps). */
 static bool drop_one_extra(task_t *task, const tow_collection_info_t *info, tow_error_t *error)
 {
     tow_copy_t *copy = task->copy;
@@ -307,7 +310,8 @@ static bool drop_one_extra(task_t *task, const tow_collection_info_t *info, tow_
         if (whose != TOW_WHOSE_OURS)
             return true;
     }
-    if (copy->options.claims && tow_namespaces_find(copy->options.namespaces, info->database, info->name))
+    if (copy->options.claims &&
+        tow_namespaces_find(copy->options.namespaces, info->database, info->name))
         return true;
     if (!is_gone(task, info, &gone, error))
         return false;
@@ -530,8 +534,10 @@ static bool look_at(task_t *task, const tow_collection_info_t *ours,
     return true;
 }
 
-/* A view that the destination refuses keeps nobody from looking at the rest. The cutover asks about it. */
-static bool look_at_views(task_t *task, const tow_catalog_t *ours, const tow_catalog_t *theirs, tow_error_t *error)
+/* A view that the destination refuses keeps nobody from looking at the rest. The cutover asks about
+ * it. */
+static bool look_at_views(task_t *task, const tow_catalog_t *ours, const tow_catalog_t *theirs,
+                          tow_error_t *error)
 {
     tow_names_t refused = {0};
     tow_error_t reason = {0};
@@ -539,8 +545,8 @@ static bool look_at_views(task_t *task, const tow_catalog_t *ours, const tow_cat
 
     for (size_t i = 0; ok && i < refused.count; i++)
         if (tow_claims_first_told(task->copy->options.claims, refused.names[i]))
-            tow_emit(&task->copy->options.sink, TOW_LEVEL_WARNING, "view_refused", "%s: %s", refused.names[i],
-                     reason.message);
+            tow_emit(&task->copy->options.sink, TOW_LEVEL_WARNING, "view_refused", "%s: %s",
+                     refused.names[i], reason.message);
     tow_names_clear(&refused);
     if (!ok)
         *error = reason;
@@ -558,7 +564,8 @@ bool tow_copy_look_around(tow_worker_t *worker, bool whole, tow_error_t *error)
     ok = ok && tow_catalog_read(task.destination, NULL, &theirs, error) &&
          (atomic_load(&copy->look_ended) || look_at_views(&task, &ours, &theirs, error));
     for (size_t i = 0;
-         ok && whole && i < ours.count && !atomic_load(&copy->look_ended) && !tow_copy_ended(copy); i++)
+         ok && whole && i < ours.count && !atomic_load(&copy->look_ended) && !tow_copy_ended(copy);
+         i++)
         ok = look_at(&task, &ours.items[i], tow_catalog_get(&theirs, ours.items[i].ns), error);
     tow_catalog_clear(&ours);
     tow_catalog_clear(&theirs);

@@ -143,8 +143,8 @@ static bool build_index(task_t *task, const tow_collection_info_t *info, const b
     return true;
 }
 
-/* `there` NULL: the destination does not have it. What it refuses to change is dropped and built.
- */
+/* `there` NULL: the destination does not have it. What it refuses to change is
+ * dropped and built. */
 static bool reconcile_index(task_t *task, const tow_collection_info_t *info, const bson_t *wanted,
                             const bson_t *there, tow_error_t *error)
 {

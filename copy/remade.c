@@ -5,12 +5,13 @@
  * Not every version can be asked not to do so (collectionUUID: from 6.0 on). Such a collection is
  * the job's to drop and to copy again, where all of this holds:
  *   - the job's records claim a collection of that very name, under another identity;
- *   - it is what a write makes: a plain collection without options, and with no index but that of _id;
+ *   - it is what a write makes: a plain collection without options, and with no index but that of
+ * _id;
  *   - it is not empty, and each of its documents is, byte for byte, one that the source has now.
- * Whose else could it be? A collection that was created for a purpose has options, indexes, documents
- * of somebody's own, or nothing in it yet: any of these and it stays. What passes can at most be
- * somebody's own copy of a part of the source's collection, and all of that is back when the copy
- * ends.
+ * Whose else could it be? A collection that was created for a purpose has options, indexes,
+ * documents of somebody's own, or nothing in it yet: any of these and it stays. What passes can at
+ * most be somebody's own copy of a part of the source's collection, and all of that is back when
+ * the copy ends.
  *
  * A document that a lane has yet to bring up to the source's state differs. Then the answer is no,
  * which is safe; a cutover asks when all keys are settled. What somebody writes between this look

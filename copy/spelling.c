@@ -1,8 +1,9 @@
-/* spelling.c: databases that only dropDatabase ends, above all those whose names differ in nothing but case.
+/* spelling.c: databases that only dropDatabase ends, above all those whose names differ in nothing
+ * but case.
  *
- * A server has only one of them, and goes on knowing the name after its last collection was dropped; only dropDatabase
- * ends it. So when a collection is refused because of another spelling, that one is dropped, where the job had something
- * in it and nothing of anybody's is left. */
+ * A server has only one of them, and goes on knowing the name after its last collection was
+ * dropped; only dropDatabase ends it. So when a collection is refused because of another spelling,
+ * that one is dropped, where the job had something in it and nothing of anybody's is left. */
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
@@ -81,7 +82,8 @@ static bool drop_database(tow_conn_t *destination, const char *database, tow_err
     return ok ? true : tow_fail_context(error, "drop the empty database %s", database);
 }
 
-bool tow_copy_drop_emptied(tow_conn_t *destination, const char *database, const char *name, tow_error_t *error)
+bool tow_copy_drop_emptied(tow_conn_t *destination, const char *database, const char *name,
+                           tow_error_t *error)
 {
     bool empty;
 
@@ -105,8 +107,10 @@ static bool drop_view_if_gone(tow_copy_t *copy, tow_conn_t *source, tow_conn_t *
            tow_claims_end(copy->options.claims, view->ns, error);
 }
 
-/* The job's views that the source dropped, of which no event says so before 6.0. The lock of claims is held. */
-static bool drop_gone_views(tow_copy_t *copy, tow_conn_t *destination, const char *database, tow_error_t *error)
+/* The job's views that the source dropped, of which no event says so before 6.0. The lock of claims
+ * is held. */
+static bool drop_gone_views(tow_copy_t *copy, tow_conn_t *destination, const char *database,
+                            tow_error_t *error)
 {
     tow_conn_t *source = tow_conn_open(copy->options.source, error);
     tow_catalog_t there = {0};
@@ -121,27 +125,35 @@ static bool drop_gone_views(tow_copy_t *copy, tow_conn_t *destination, const cha
 }
 
 /* Also a system.profile counts: it is not the job's. */
-static bool free_name(tow_copy_t *copy, tow_conn_t *destination, const char *other, const char *ns, tow_error_t *error)
+static bool free_name(tow_copy_t *copy, tow_conn_t *destination, const char *other, const char *ns,
+                      tow_error_t *error)
 {
     bool empty;
 
-    if (!drop_gone_views(copy, destination, other, error) || !is_empty(destination, other, "", &empty, error))
+    if (!drop_gone_views(copy, destination, other, error) ||
+        !is_empty(destination, other, "", &empty, error))
         return false;
     if (!empty || !tow_claims_had(copy->options.claims, other))
         return tow_fail(error, TOW_ERROR_CONFLICT,
-                        "the destination refuses %s, since it knows a database %s, a name that differs in nothing but "
-                        "case, and %s; drop that database on the destination (dropDatabase) and run the same command "
+                        "the destination refuses %s, since it knows a database %s, a name that "
+                        "differs in nothing but "
+                        "case, and %s; drop that database on the destination (dropDatabase) and "
+                        "run the same command "
                         "again",
-                        ns, other, empty ? "this process made nothing in it, though it is empty" : "it is not empty");
+                        ns, other,
+                        empty ? "this process made nothing in it, though it is empty"
+                              : "it is not empty");
     if (!drop_database(destination, other, error))
         return false;
     tow_emit(&copy->options.sink, TOW_LEVEL_INFO, "database_dropped",
-             "%s: dropped on the destination, where it was empty: another spelling of its name is needed", other);
+             "%s: dropped on the destination, where it was empty: another spelling of its name is "
+             "needed",
+             other);
     return true;
 }
 
-bool tow_copy_free_spelling(tow_copy_t *copy, tow_conn_t *destination, const tow_collection_info_t *info,
-                            tow_error_t *error)
+bool tow_copy_free_spelling(tow_copy_t *copy, tow_conn_t *destination,
+                            const tow_collection_info_t *info, tow_error_t *error)
 {
     char *other = tow_other_spelling(error->message, info->database);
     bool ok = other && free_name(copy, destination, other, info->ns, error);

@@ -5,8 +5,8 @@
 
 typedef tow_reconciling_t task_t;
 
-/* A collection of that name is still being followed, or is somebody else's: while the job goes on it
- * stays. */
+/* A collection of that name is still being followed, or is somebody else's: while the job goes on
+ * it stays. */
 static bool is_taken(const task_t *task, const tow_collection_info_t *view,
                      const tow_collection_info_t *theirs)
 {
@@ -25,7 +25,8 @@ static bool reconcile_view(task_t *task, const tow_collection_info_t *ours,
                 tow_reconcile_alike(task, &ours->options, &theirs->options, NULL);
     if (*out_done)
         return true;
-    if (theirs && (!tow_copy_unmake(task->copy, task->destination, ours->database, ours->name, &whose, error) ||
+    if (theirs && (!tow_copy_unmake(task->copy, task->destination, ours->database, ours->name,
+                                    &whose, error) ||
                    (whose == TOW_WHOSE_FOREIGN && !tow_copy_fail_foreign(ours->ns, error))))
         return false;
     *out_done = tow_copy_make(task->copy, task->destination, ours, error);
@@ -35,8 +36,8 @@ static bool reconcile_view(task_t *task, const tow_collection_info_t *ours,
 }
 
 /* Views may stand on views: rounds until none is left, or none can be made. */
-bool tow_reconcile_views(task_t *task, const tow_catalog_t *ours, const tow_catalog_t *theirs, tow_names_t *refused,
-                         tow_error_t *error)
+bool tow_reconcile_views(task_t *task, const tow_catalog_t *ours, const tow_catalog_t *theirs,
+                         tow_names_t *refused, tow_error_t *error)
 {
     bool *done = tow_alloc(ours->count + 1), *left = tow_alloc(ours->count + 1);
     bool progress = true, any = true, ok = true;
@@ -47,7 +48,8 @@ bool tow_reconcile_views(task_t *task, const tow_catalog_t *ours, const tow_cata
             const tow_collection_info_t *info = &ours->items[i];
 
             left[i] = false;
-            if (done[i] || info->type != TOW_VIEW || is_taken(task, info, tow_catalog_get(theirs, info->ns)) ||
+            if (done[i] || info->type != TOW_VIEW ||
+                is_taken(task, info, tow_catalog_get(theirs, info->ns)) ||
                 !tow_filter_takes(task->copy->options.filter, info->database, info->name))
                 continue;
             ok = reconcile_view(task, info, tow_catalog_get(theirs, info->ns), &done[i], error);
@@ -79,14 +81,16 @@ bool tow_copy_make_views(tow_copy_t *copy, tow_conn_t *source, tow_conn_t *desti
 
 bool tow_copy_try_views(tow_copy_t *copy, tow_names_t *out_refused, tow_error_t *error)
 {
-    task_t task = {.copy = copy, .takes = tow_takes(copy->options.destination), .how = TOW_RECONCILE_LAST};
+    task_t task = {
+        .copy = copy, .takes = tow_takes(copy->options.destination), .how = TOW_RECONCILE_LAST};
     tow_catalog_t ours = {0}, theirs = {0};
     bool ok;
 
     *out_refused = (tow_names_t){0};
     ok = (task.source = tow_conn_open(copy->options.source, error)) &&
          (task.destination = tow_conn_open(copy->options.destination, error)) &&
-         tow_catalog_read(task.source, NULL, &ours, error) && tow_catalog_read(task.destination, NULL, &theirs, error) &&
+         tow_catalog_read(task.source, NULL, &ours, error) &&
+         tow_catalog_read(task.destination, NULL, &theirs, error) &&
          tow_reconcile_views(&task, &ours, &theirs, out_refused, error);
     tow_catalog_clear(&ours);
     tow_catalog_clear(&theirs);

@@ -30,11 +30,12 @@ tow_outcome_t tow_pass_judge(const tow_pass_t *pass, const tow_error_t *error)
 {
     if (tow_pass_given_up(pass))
         return TOW_PASS_GIVEN_UP;
-    return error->retry == TOW_RETRY_NEVER && !is_cursor_lost(error) ? TOW_PASS_FAILED : TOW_PASS_AGAIN;
+    return error->retry == TOW_RETRY_NEVER && !is_cursor_lost(error) ? TOW_PASS_FAILED
+                                                                     : TOW_PASS_AGAIN;
 }
 
-/* Until then the range may not be emptied, read again, or given up, after which another collection may
- * have its name: an insert that arrives later would bring back what was deleted since. */
+/* Until then the range may not be emptied, read again, or given up, after which another collection
+ * may have its name: an insert that arrives later would bring back what was deleted since. */
 void tow_copy_settle(tow_copy_t *copy, tow_conn_t *destination)
 {
     int64_t until_ms = tow_now_ms() + RETRY_WINDOW_MS;
@@ -88,17 +89,20 @@ static bool empty_by_keys(tow_pass_t *pass, tow_error_t *error)
             if (!tow_value_id(&document, &id))
                 continue;
             if (!tow_write_fits(&write, id.length)) {
-                ok = tow_write_send(&write, destination, tow_pass_count_refusal, &refused, &matched, error);
+                ok = tow_write_send(&write, destination, tow_pass_count_refusal, &refused, &matched,
+                                    error);
                 tow_write_begin(&write, TOW_WRITE_DELETE, pass->collection);
             }
             tow_write_delete(&write, id, NULL);
         }
         ok = ok && tow_reader_next_batch(reader, &more, error);
     }
-    ok = ok && tow_write_send(&write, destination, tow_pass_count_refusal, &refused, &matched, error);
+    ok = ok &&
+         tow_write_send(&write, destination, tow_pass_count_refusal, &refused, &matched, error);
     /* What stays and is gone at the source would never be deleted: its event may be past. */
     if (ok && refused) {
-        ok = tow_fail(error, TOW_ERROR_SERVER, "the destination refuses to delete %u documents", refused);
+        ok = tow_fail(error, TOW_ERROR_SERVER, "the destination refuses to delete %u documents",
+                      refused);
         error->retry = TOW_RETRY_SAME;
     }
     tow_write_clear(&write);
@@ -170,7 +174,7 @@ static tow_outcome_t judge_read(const tow_pass_t *pass, const tow_error_t *error
 /* Reading ---------------------------------------------------------------------------------------*/
 
 static tow_outcome_t read_range(tow_pass_t *pass, tow_optime_t lo, tow_optime_t *out_hi,
-                            tow_error_t *error)
+                                tow_error_t *error)
 {
     tow_read_t what = {.database = pass->collection->database,
                        .collection = pass->collection->name,
@@ -249,8 +253,8 @@ static tow_outcome_t attempt_range(tow_pass_t *pass, bool again, tow_error_t *er
     pass->again = again;
     lo = tow_namespaces_start_range(table, pass->collection, number, copy->options.source);
     record = tow_namespaces_range(table, pass->collection, number);
-    /* Recorded before the first write, and before what is there is deleted, since an attempt whose end
-     * is not known may have recorded it as done: a crash from here on is known by it. */
+    /* Recorded before the first write, and before what is there is deleted, since an attempt whose
+     * end is not known may have recorded it as done: a crash from here on is known by it. */
     if (!tow_store_put_range(store, pass->collection->ns, &record, error) ||
         (again && !empty_range(pass, error)))
         return tow_pass_judge(pass, error);
@@ -278,8 +282,8 @@ static void copy_range(tow_worker_t *worker, tow_namespace_t *collection, uint32
 {
     tow_copy_t *copy = worker->copy;
     tow_pass_t pass = {.worker = worker,
-                   .collection = collection,
-                   .range = tow_namespaces_range(copy->options.namespaces, collection, number)};
+                       .collection = collection,
+                       .range = tow_namespaces_range(copy->options.namespaces, collection, number)};
     bool again = pass.range.state == TOW_RANGE_STARTED;
     int64_t failing_ms = 0; /* since when it gets no further */
     unsigned failures = 0;  /* since then */

@@ -1,8 +1,8 @@
 /* apply.c: a lane takes events in: those it may apply become statements, all others dirty keys.
  *
- * A batch is sent as one message of updates and one of deletes. That keeps the order of the events of
- * each key as long as no key stands in both: then both are sent first. A statement whose outcome is
- * not exactly as expected makes its key dirty; nothing is sent twice. */
+ * A batch is sent as one message of updates and one of deletes. That keeps the order of the events
+ * of each key as long as no key stands in both: then both are sent first. A statement whose outcome
+ * is not exactly as expected makes its key dirty; nothing is sent twice. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,10 +18,10 @@ typedef struct {
 
 typedef struct {
     tow_lane_t *lane;
-    tow_namespace_t *collection;   /* of both messages */
-    tow_items_t sent[2];           /* the items of each: updates, deletes */
+    tow_namespace_t *collection; /* of both messages */
+    tow_items_t sent[2];         /* the items of each: updates, deletes */
     seen_t seen[2];
-    bool *failed;                  /* while sending: by index of the item */
+    bool *failed; /* while sending: by index of the item */
 } batch_t;
 
 static void finish_item(tow_replay_t *replay, const tow_item_t *item)
@@ -39,8 +39,8 @@ static void make_dirty(tow_lane_t *lane, const tow_item_t *item)
         atomic_fetch_add(&replay->skipped, 1);
         tow_ledger_settle(replay->options.ledger, item->block, 1);
     } else {
-        tow_dirty_mark(lane->dirty, item->collection, item->id, item->hash, item->time,
-                       item->block, item->fresh);
+        tow_dirty_mark(lane->dirty, item->collection, item->id, item->hash, item->time, item->block,
+                       item->fresh);
         if (item->anew)
             tow_dirty_find(lane->dirty, item->collection, item->id, item->hash)->anew = true;
     }

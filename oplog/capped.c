@@ -8,8 +8,9 @@
  * itself.
  *
  * No insert is sent whose _id may be a duplicate: in a full collection a refused one pushes out the
- * oldest document all the same. After a refusal by another unique index it is copied again. The lock of the logs makes one writer of all lanes: the keys of a
- * collection that was replaced may be in another lane than those of its successor. */
+ * oldest document all the same. After a refusal by another unique index it is copied again. The
+ * lock of the logs makes one writer of all lanes: the keys of a collection that was replaced may be
+ * in another lane than those of its successor. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,7 +43,7 @@ void tow_logs_free(tow_replay_t *replay)
 {
     struct tow_log *log, *next;
 
-    HASH_ITER (hh, replay->logs, log, next) {
+    HASH_ITER(hh, replay->logs, log, next) {
         HASH_DELETE(hh, replay->logs, log);
         free(log);
     }
@@ -280,7 +281,8 @@ static bool trim(tow_lane_t *lane, tow_namespace_t *collection, tow_error_t *err
     pthread_mutex_unlock(&replay->logs_lock);
     pthread_rwlock_rdlock(&replay->exclusive);
     ok = collection->dropped ||
-         tow_lane_continue(lane, collection, NULL, 0, tow_link_read_time(replay->options.source), &hi, error);
+         tow_lane_continue(lane, collection, NULL, 0, tow_link_read_time(replay->options.source),
+                           &hi, error);
     pthread_rwlock_unlock(&replay->exclusive);
     return ok;
 }
@@ -305,7 +307,9 @@ static bool trim_all(tow_lane_t *lane, tow_error_t *error)
     free(list);
     if (!tow_stop_requested(replay->options.stop))
         return true;
-    return tow_stop_error(replay->options.stop, error) ? false : tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped");
+    return tow_stop_error(replay->options.stop, error)
+               ? false
+               : tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped");
 }
 
 bool tow_replay_trim_logs(tow_replay_t *replay, tow_error_t *error)
@@ -317,7 +321,8 @@ bool tow_replay_trim_logs(tow_replay_t *replay, tow_error_t *error)
     if (tow_log_may_delete(replay->options.source))
         return true;
     ok = (lane.source = tow_conn_open(replay->options.source, error)) &&
-         (lane.destination = tow_conn_open(replay->options.destination, error)) && trim_all(&lane, error);
+         (lane.destination = tow_conn_open(replay->options.destination, error)) &&
+         trim_all(&lane, error);
     tow_conn_close(lane.source);
     tow_conn_close(lane.destination);
     return ok;

@@ -37,8 +37,8 @@ static bool take_present(tow_continuing_t *log, const bson_t *document, void *da
     return true;
 }
 
-/* The filter for up to *count documents from `from` on, towards the newest; *count: how many fit.
- */
+/* The filter for up to *count documents from `from` on, towards the newest; *count:
+ * how many fit. */
 static void select_new(const tow_continuing_t *log, size_t from, size_t *count, bson_t *out)
 {
     tow_selection_t selection;

@@ -1,7 +1,7 @@
 /* ddl.c: DDL events as barriers.
  *
- * Three answers of the collection's gate decide, as for documents: the copy was read after the event
- * (skip), all of it before (apply), or across it (copy the collection again). */
+ * Three answers of the collection's gate decide, as for documents: the copy was read after the
+ * event (skip), all of it before (apply), or across it (copy the collection again). */
 #include <string.h>
 
 #include "engine/link/reply.h"
@@ -19,8 +19,8 @@ static bool drop_indexes(ddl_t *ddl, tow_error_t *error)
     handler->alike(handler->data, database, collection);
     if (!tow_field_list(ddl->event, "operationDescription.indexes", &list))
         return true;
-    /* At once: a unique one refuses what the source takes from now on. What the event does not say readably is
-     * in the source's catalog. */
+    /* At once: a unique one refuses what the source takes from now on. What the event does not say
+     * readably is in the source's catalog. */
     while (ok && bson_iter_next(&list)) {
         const char *name;
         bson_t index;
@@ -60,10 +60,11 @@ static bool create(ddl_t *ddl, tow_error_t *error)
         return true;
     if (tow_field_text(ddl->event, "nsType", &type) && strcmp(type, "collection") != 0) {
         if (strcmp(type, "view") != 0)
-            tow_emit(&ddl->replay->options.sink, TOW_LEVEL_WARNING, "left_out",
-                     "%s.%s was created at the source, a %s: it has no change stream and is not "
-                     "copied; the cutover waits until it is copied by hand or dropped at the source",
-                     database, name, type);
+            tow_emit(
+                &ddl->replay->options.sink, TOW_LEVEL_WARNING, "left_out",
+                "%s.%s was created at the source, a %s: it has no change stream and is not "
+                "copied; the cutover waits until it is copied by hand or dropped at the source",
+                database, name, type);
         return true; /* views are made at the end */
     }
     return tow_replay_ensure(ddl->replay, database, name, error) != NULL;
@@ -160,7 +161,8 @@ static bool dispatch_alone(ddl_t *ddl, tow_error_t *error)
         pthread_rwlock_wrlock(&replay->exclusive);
         ok = dispatch(ddl, error);
         if (ok && !ddl->done_before)
-            ok = replay->options.ddl.save_ddl(replay->options.ddl.data, &ddl->token, ddl->time, error);
+            ok = replay->options.ddl.save_ddl(replay->options.ddl.data, &ddl->token, ddl->time,
+                                              error);
         pthread_rwlock_unlock(&replay->exclusive);
         tow_replay_wake_lanes(replay);
     }

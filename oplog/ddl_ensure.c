@@ -46,8 +46,9 @@ static bool clear_view(tow_replay_t *replay, const char *database, const char *n
                : tow_collection_drop(replay->destination, database, name, error);
 }
 
-/* What the source has under that name now may be a later collection than the event's: several shards are merged with a
- * delay. Its identity would make the end of the earlier one pass for a drop that is none. */
+/* What the source has under that name now may be a later collection than the event's: several
+ * shards are merged with a delay. Its identity would make the end of the earlier one pass for a
+ * drop that is none. */
 static void add_found(tow_replay_t *replay, tow_collection_info_t *info)
 {
     if (replay->merged)
@@ -56,8 +57,8 @@ static void add_found(tow_replay_t *replay, tow_collection_info_t *info)
                               tow_namespaces_add(replay->options.namespaces, info, 0), NULL, 0);
 }
 
-/* A collection is empty before its first event, but for a capped one: cloneCollectionAsCapped and convertToCapped fill
- * it by inserts that no stream reports. */
+/* A collection is empty before its first event, but for a capped one: cloneCollectionAsCapped and
+ * convertToCapped fill it by inserts that no stream reports. */
 static bool make_found(tow_replay_t *replay, tow_collection_info_t *info, tow_error_t *error)
 {
     const tow_ddl_handler_t *handler = &replay->options.ddl;

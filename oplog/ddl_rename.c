@@ -112,16 +112,17 @@ static bool horizon_passed(const ddl_t *ddl)
     return false;
 }
 
-/* *out_ours false: the old name is not there, or not the job's. *out_replaces: the new one is there, and the
- * job's. */
+/* *out_ours false: the old name is not there, or not the job's. *out_replaces: the new one is
+ * there, and the job's. */
 static bool may_rename(const ddl_t *ddl, const tow_namespace_t *from, const char *database,
                        const char *name, bool *out_ours, bool *out_replaces, tow_error_t *error)
 {
     const tow_ddl_handler_t *handler = &ddl->replay->options.ddl;
 
     *out_ours = *out_replaces = true;
-    return !handler->may_rename || handler->may_rename(handler->data, ddl->replay->destination, from,
-                                                       database, name, out_ours, out_replaces, error);
+    return !handler->may_rename ||
+           handler->may_rename(handler->data, ddl->replay->destination, from, database, name,
+                               out_ours, out_replaces, error);
 }
 
 static bool send_rename(ddl_t *ddl, const char *from, const char *to, bool replaces,
@@ -141,8 +142,8 @@ static bool send_rename(ddl_t *ddl, const char *from, const char *to, bool repla
 
 /* Sends it once more where something has the new name that was not dropped with the rest: a view of
  * the job's, or what somebody has made there since. Whose it is is asked again: *error says so. */
-static bool rename_over(ddl_t *ddl, const tow_namespace_t *from, const char *to, const char *database,
-                        const char *name, bool replaces, tow_error_t *error)
+static bool rename_over(ddl_t *ddl, const tow_namespace_t *from, const char *to,
+                        const char *database, const char *name, bool replaces, tow_error_t *error)
 {
     bool ours;
 
@@ -198,7 +199,8 @@ static tow_namespace_t *add_renamed(ddl_t *ddl, const tow_namespace_t *from, con
     tow_namespaces_t *table = ddl->replay->options.namespaces;
     tow_namespace_t *to;
 
-    /* Of several shards, what is there now may be a later collection, or this one with another identity. */
+    /* Of several shards, what is there now may be a later collection, or this one with another
+     * identity. */
     if (!ddl->replay->merged || !memcmp(from->uuid, there, sizeof from->uuid))
         memcpy(info.uuid, from->uuid, sizeof info.uuid);
     to = tow_namespaces_add(table, &info, ddl->time);
@@ -237,10 +239,12 @@ static bool rename_exactly(ddl_t *ddl, tow_namespace_t *from, const char *databa
     return ok;
 }
 
-/* Each shard of a cluster reports a rename, and a sharded collection has another identity after it. So a rename of
- * something that is not known (any more) was carried out already when the target is what the first report brought. */
-static bool look_at_target(ddl_t *ddl, const tow_namespace_t *from, const char *database, const char *name,
-                           uint8_t out_there[16], bool *out_done, tow_error_t *error)
+/* Each shard of a cluster reports a rename, and a sharded collection has another identity after it.
+ * So a rename of something that is not known (any more) was carried out already when the target is
+ * what the first report brought. */
+static bool look_at_target(ddl_t *ddl, const tow_namespace_t *from, const char *database,
+                           const char *name, uint8_t out_there[16], bool *out_done,
+                           tow_error_t *error)
 {
     const tow_namespace_t *to = tow_ddl_find(ddl, database, name);
     bool found;
@@ -256,26 +260,27 @@ static bool look_at_target(ddl_t *ddl, const tow_namespace_t *from, const char *
     return true;
 }
 
-/* Names under which a server fills a collection by inserts that no stream reports, before it gives it its own: in a
- * rename across databases, and where a collection becomes capped. */
+/* Names under which a server fills a collection by inserts that no stream reports, before it gives
+ * it its own: in a rename across databases, and where a collection becomes capped. */
 static bool is_filled_unseen(const char *name)
 {
     enum { PREFIX = 3, RANDOM = 5 }; /* "tmp", letters and digits */
     const char *rest = name + PREFIX + RANDOM;
 
     return !strncmp(name, "tmp", PREFIX) && strlen(name) > PREFIX + RANDOM &&
-           (!strcmp(rest, ".renameCollection") || !strncmp(rest, ".convertToCapped.", strlen(".convertToCapped.")));
+           (!strcmp(rest, ".renameCollection") ||
+            !strncmp(rest, ".convertToCapped.", strlen(".convertToCapped.")));
 }
 
-/* Whether the destination has under the old name what the source had, so that a rename is all that is needed. A
- * placeholder has only what its events brought: the rest came with an earlier name. What a process before carried out
- * is copied again as well: that one read keys under the old name when it was gone already, and which ones nobody knows
- * any more. */
+/* Whether the destination has under the old name what the source had, so that a rename is all that
+ * is needed. A placeholder has only what its events brought: the rest came with an earlier name.
+ * What a process before carried out is copied again as well: that one read keys under the old name
+ * when it was gone already, and which ones nobody knows any more. */
 static bool may_rename_exactly(ddl_t *ddl, tow_namespace_t *from, tow_namespace_t *to)
 {
-    return from && !from->placeholder && tow_collection_is_streamed(from->name) && !is_filled_unseen(from->name) &&
-           tow_ddl_gate(ddl, from) == TOW_GATE_APPLY && (!to || tow_ddl_gate(ddl, to) == TOW_GATE_APPLY) &&
-           !horizon_passed(ddl);
+    return from && !from->placeholder && tow_collection_is_streamed(from->name) &&
+           !is_filled_unseen(from->name) && tow_ddl_gate(ddl, from) == TOW_GATE_APPLY &&
+           (!to || tow_ddl_gate(ddl, to) == TOW_GATE_APPLY) && !horizon_passed(ddl);
 }
 
 bool tow_ddl_rename(ddl_t *ddl, tow_error_t *error)

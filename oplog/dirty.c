@@ -11,9 +11,9 @@ enum { RECENT_MOST = 5000 }; /* reads remembered one by one; more raise the hori
 
 /* The waiting keys of one collection. */
 typedef struct list {
-    UT_hash_handle hh;       /* by collection id */
+    UT_hash_handle hh; /* by collection id */
     uint32_t collection_id;
-    tow_dirty_key_t *head;   /* utlist: head->prev is the tail */
+    tow_dirty_key_t *head;    /* utlist: head->prev is the tail */
     struct list *prev, *next; /* in the ring of lists that have keys */
     bool in_ring;
 } list_t;
@@ -63,13 +63,11 @@ void tow_dirty_destroy(tow_dirty_t *dirty)
 
     if (!dirty)
         return;
-    HASH_ITER(hh, dirty->by_identity, key, next_key)
-    {
+    HASH_ITER(hh, dirty->by_identity, key, next_key) {
         HASH_DELETE(hh, dirty->by_identity, key);
         free(key);
     }
-    HASH_ITER(hh, dirty->lists, list, next_list)
-    {
+    HASH_ITER(hh, dirty->lists, list, next_list) {
         HASH_DELETE(hh, dirty->lists, list);
         free(list);
     }
@@ -139,7 +137,8 @@ static void enqueue(tow_dirty_t *dirty, tow_dirty_key_t *key, bool first)
 
 static size_t size_of(const tow_dirty_key_t *key)
 {
-    return sizeof *key + key->length + key->identity_length + 32; /* malloc's and the buckets' share */
+    return sizeof *key + key->length + key->identity_length +
+           32; /* malloc's and the buckets' share */
 }
 
 void tow_dirty_mark(tow_dirty_t *dirty, tow_namespace_t *collection, tow_value_t id, unsigned hash,
@@ -197,7 +196,7 @@ static uint32_t take_due(list_t *list, tow_dirty_key_t **out, uint32_t most, int
     tow_bounds_t bounds = tow_bounds(most, TOW_REQUEST_BYTES);
     tow_dirty_key_t *key, *next;
 
-    DL_FOREACH_SAFE (list->head, key, next) {
+    DL_FOREACH_SAFE(list->head, key, next) {
         if (key->due_ms > now_ms)
             continue;
         if (!tow_bounds_take(&bounds, key->length))
@@ -366,8 +365,7 @@ void tow_recent_detach(tow_dirty_t *dirty, const tow_namespace_t *collection, to
 {
     recent_t *recent, *next;
 
-    DL_FOREACH_SAFE(dirty->recent_queue, recent, next)
-    {
+    DL_FOREACH_SAFE(dirty->recent_queue, recent, next) {
         if (recent->collection_id != collection->id)
             continue;
         if (each && recent->hi >= time)

@@ -1,8 +1,8 @@
 /* dirty.h: the dirty keys of one lane, and the keys that it read lately.
  *
- * A key stands once however often it changed. It holds the block of its first unsettled event, so that
- * the floor stays before it, and the time of its last. A key that is being refetched is in flight; an
- * event that comes meanwhile is kept beside and judged when the read is done.
+ * A key stands once however often it changed. It holds the block of its first unsettled event, so
+ * that the floor stays before it, and the time of its last. A key that is being refetched is in
+ * flight; an event that comes meanwhile is kept beside and judged when the read is done.
  *
  * Threads: owned by one lane; others only under the replay's exclusive lock. */
 #ifndef TOW_OPLOG_DIRTY_H
@@ -17,10 +17,10 @@ typedef struct tow_dirty tow_dirty_t;
 typedef struct tow_dirty_key tow_dirty_key_t;
 struct tow_dirty_key {
     UT_hash_handle hh;
-    tow_dirty_key_t *prev, *next;  /* in its collection's list, in the order of becoming dirty */
+    tow_dirty_key_t *prev, *next; /* in its collection's list, in the order of becoming dirty */
     tow_namespace_t *collection;
-    tow_block_t *block;            /* of its first unsettled event */
-    tow_block_t *again;            /* of the first event since the read began, or NULL */
+    tow_block_t *block; /* of its first unsettled event */
+    tow_block_t *again; /* of the first event since the read began, or NULL */
     tow_optime_t time, again_time;
     unsigned hash;
     bool in_flight, found, failed; /* failed: its write was refused */
@@ -30,7 +30,7 @@ struct tow_dirty_key {
     int64_t due_ms;                /* it is not taken before; 0: at once */
     uint8_t type;                  /* of the raw _id, which stands at bytes */
     uint32_t length, identity_length;
-    uint8_t bytes[];               /* raw _id, then the identity: collection id and canonical _id */
+    uint8_t bytes[]; /* raw _id, then the identity: collection id and canonical _id */
 };
 
 static inline tow_value_t tow_dirty_id(const tow_dirty_key_t *key)
@@ -65,7 +65,8 @@ tow_dirty_key_t *tow_dirty_detach(tow_dirty_t *dirty, const tow_namespace_t *col
 /* All keys of a collection, in order; `each` changes none. */
 void tow_dirty_each(tow_dirty_t *dirty, const tow_namespace_t *collection,
                     void (*each)(void *data, tow_value_t id), void *data);
-/* Frees a detached key; with `settle` its events count as settled, otherwise they were handed on. */
+/* Frees a detached key; with `settle` its events count as settled, otherwise they
+ * were handed on. */
 void tow_dirty_forget(tow_dirty_t *dirty, tow_dirty_key_t *key, bool settle);
 
 /* Keys read lately, with their as-of interval, until the stream has passed hi. */
@@ -77,14 +78,15 @@ void tow_recent_note(tow_dirty_t *dirty, const tow_namespace_t *collection, tow_
                      unsigned hash, tow_optime_t lo, tow_optime_t hi);
 tow_recent_t tow_recent_find(tow_dirty_t *dirty, const tow_namespace_t *collection, tow_value_t id,
                              unsigned hash);
-/* Everything before `passed` (exclusive) was dispatched and absorbed: forget what was read before. */
+/* Everything before `passed` (exclusive) was dispatched and absorbed: forget what
+ * was read before. */
 void tow_recent_purge(tow_dirty_t *dirty, tow_optime_t passed);
 /* Forgets those of a collection; calls `each` for those with hi >= time. */
 typedef void (*tow_recent_fn)(void *data, tow_value_t id);
 void tow_recent_detach(tow_dirty_t *dirty, const tow_namespace_t *collection, tow_optime_t time,
                        tow_recent_fn each, void *data);
-/* Events up to the horizon make a key dirty even where no read is known: reads that were too many to
- * remember, and everything before a restart. */
+/* Events up to the horizon make a key dirty even where no read is known: reads that were too many
+ * to remember, and everything before a restart. */
 tow_optime_t tow_dirty_horizon(const tow_dirty_t *dirty);
 void tow_dirty_raise_horizon(tow_dirty_t *dirty, tow_optime_t time);
 

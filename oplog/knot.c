@@ -203,13 +203,14 @@ void tow_knot_add_holders(tow_knot_t *knot, const tow_member_t *member,
         tow_knot_forget_suspect(knot);
 }
 
-/* Before a drop or a rename is replayed, the name means another collection at the source already. */
+/* Before a drop or a rename is replayed, the name means another collection at
+ * the source already. */
 static bool is_same_collection(const tow_namespace_t *known, const tow_collection_info_t *info)
 {
     static const uint8_t none[16];
 
-    return info->type == TOW_COLLECTION &&
-           (!memcmp(known->uuid, none, sizeof none) || !memcmp(known->uuid, info->uuid, sizeof none));
+    return info->type == TOW_COLLECTION && (!memcmp(known->uuid, none, sizeof none) ||
+                                            !memcmp(known->uuid, info->uuid, sizeof none));
 }
 
 static bool find_at_source(tow_knot_t *knot, bool *out_same, tow_error_t *error)
@@ -218,8 +219,8 @@ static bool find_at_source(tow_knot_t *knot, bool *out_same, tow_error_t *error)
     bool found;
 
     *out_same = false;
-    if (!tow_catalog_find(knot->lane->source, knot->collection->database, knot->collection->name, &info, &found,
-                          error))
+    if (!tow_catalog_find(knot->lane->source, knot->collection->database, knot->collection->name,
+                          &info, &found, error))
         return false;
     if (!found)
         return true;
@@ -261,10 +262,11 @@ static bool is_at_source(tow_knot_t *knot, bool *out, tow_error_t *error)
     tow_indexes_t source, there;
     size_t asked = 0, listed = 0;
 
-    if (!tow_indexes_read(knot->lane->source, knot->collection->database, knot->collection->name, &source, error))
+    if (!tow_indexes_read(knot->lane->source, knot->collection->database, knot->collection->name,
+                          &source, error))
         return false;
-    if (!tow_indexes_read(knot->lane->destination, knot->collection->database, knot->collection->name, &there,
-                          error)) {
+    if (!tow_indexes_read(knot->lane->destination, knot->collection->database,
+                          knot->collection->name, &there, error)) {
         tow_indexes_clear(&source);
         return false;
     }
@@ -275,7 +277,8 @@ static bool is_at_source(tow_knot_t *knot, bool *out, tow_error_t *error)
         }
     /* Of indexes that are not looked at nothing can be said. */
     *out = asked ? listed == asked
-                 : !tow_index_is_shown(knot->lane->replay->options.destination, &(bson_t)BSON_INITIALIZER);
+                 : !tow_index_is_shown(knot->lane->replay->options.destination,
+                                       &(bson_t)BSON_INITIALIZER);
     tow_indexes_clear(&source);
     tow_indexes_clear(&there);
     return true;

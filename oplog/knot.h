@@ -10,7 +10,7 @@ typedef struct {
     UT_hash_handle hh;
     bson_t id;        /* {_id: …} */
     bson_t *document; /* as the source has it, while it is written; NULL: gone */
-    unsigned round; /* in which it is deleted and inserted next, or was last */
+    unsigned round;   /* in which it is deleted and inserted next, or was last */
     bool written, refused, reopened;
     tow_optime_t lo, hi;
     tow_buffer_t identity; /* canonical _id */
@@ -30,7 +30,7 @@ typedef struct {
     char message[600];   /* of the last refusal, with both documents */
     tow_error_t failure; /* while handling a refusal */
     bool failed;
-    bson_t pattern;  /* the key of the index that refused last, if has_pattern */
+    bson_t pattern; /* the key of the index that refused last, if has_pattern */
     bool has_pattern;
     bool id_refused; /* an _id that no document there holds */
     char *suspect;   /* the index that refused a value which no document holds, and is plain … */
@@ -46,8 +46,8 @@ static inline tow_value_t tow_member_id(const tow_member_t *member)
 }
 
 /* knot.c */
-/* For the next round. One that is in it already, and was written, may be in the way of what was read before it or
- * after: that one is written again, once. */
+/* For the next round. One that is in it already, and was written, may be in the way of what was
+ * read before it or after: that one is written again, once. */
 void tow_knot_add(tow_knot_t *knot, tow_value_t id);
 void tow_knot_add_all(tow_knot_t *knot); /* every dirty key of the collection */
 /* Finds the documents of the destination that hold what it refused of the member, and adds them.
@@ -59,7 +59,8 @@ void tow_knot_add_holders(tow_knot_t *knot, const tow_member_t *member,
  * anything. */
 bool tow_knot_add_found(tow_knot_t *knot, const bson_t *filter, const bson_t *collation, bool scan,
                         bool *out_held);
-/* Whether the source has now, on the same collection, every index that may have refused what is refused. */
+/* Whether the source has now, on the same collection, every index that may have refused what is
+ * refused. */
 bool tow_knot_is_final(tow_knot_t *knot, bool *out, tow_error_t *error);
 void tow_knot_forget_pattern(tow_knot_t *knot);
 void tow_knot_forget_suspect(tow_knot_t *knot);

@@ -122,8 +122,9 @@ void tow_lane_conflict(tow_lane_t *lane, tow_namespace_t *collection, tow_value_
     lane->conflicts = conflict;
 }
 
-/* Waits for something to do, under the lane's lock. Keys that wait for their time, or for the copy of their
- * collection to end, are looked at again after LOOK_MS; a lane without keys sleeps until it is woken. */
+/* Waits for something to do, under the lane's lock. Keys that wait for their time, or for the copy
+ * of their collection to end, are looked at again after LOOK_MS; a lane without keys sleeps until
+ * it is woken. */
 static void wait_more(tow_lane_t *lane, lane_work_t work)
 {
     int64_t until_ms = tow_now_ms() + LOOK_MS;
@@ -162,9 +163,10 @@ void tow_lane_settle(tow_lane_t *lane)
         tow_lane_failed(lane, &error);
 }
 
-/* One round under the shared lock; what is left to do. Nothing of it is under way any more when the lock is free:
- * what follows may be a drop, or another lane's write. Within the round that needs no care: what a lane sends next
- * has a newer number of the same session, and a key that is dirty is always written. */
+/* One round under the shared lock; what is left to do. Nothing of it is under way any more when the
+ * lock is free: what follows may be a drop, or another lane's write. Within the round that needs no
+ * care: what a lane sends next has a newer number of the same session, and a key that is dirty is
+ * always written. */
 static lane_work_t work_once(tow_lane_t *lane, tow_optime_t passed)
 {
     tow_replay_t *replay = lane->replay;
@@ -202,7 +204,8 @@ static void *run(void *data)
         lane->absorbed += lane->taken.count;
         pthread_cond_broadcast(&lane->less);
         pthread_mutex_unlock(&lane->lock);
-        if (lane->conflicts && !tow_replay_holding(replay)) /* else they keep, and untangling wakes all lanes */
+        if (lane->conflicts &&
+            !tow_replay_holding(replay)) /* else they keep, and untangling wakes all lanes */
             tow_lane_untangle(lane);
         if (lane->apart)
             tow_lane_copy_again(lane);

@@ -15,9 +15,9 @@ struct tow_ledger {
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t changed;
     tow_block_t *head, *tail, *cursor; /* cursor: next to dispatch, NULL: none */
-    uint64_t linked, popped;     /* blocks so far: they go in the order in which they came */
+    uint64_t linked, popped;           /* blocks so far: they go in the order in which they came */
     bson_t floor_token;
-    bool has_place;              /* something was spooled */
+    bool has_place; /* something was spooled */
     tow_spool_place_t last_place;
 };
 
@@ -124,7 +124,8 @@ static uint64_t append(tow_ledger_t *ledger, tow_block_t *block, bool loaded, bo
     if (here)
         place_here(ledger, block);
     if (block->time < end_time(ledger))
-        abort(); /* a bug of ours: the floor may have passed it already, and a restart would not read it again */
+        abort(); /* a bug of ours: the floor may have passed it already, and a restart would not
+                    read it again */
     if (loaded)
         atomic_fetch_add(&ledger->payload, block->payload_bytes);
     if (block->direct)

@@ -22,11 +22,11 @@
 #include "oplog/ledger.h"
 
 typedef enum { /* as it is on disk */
-    TOW_RECORD_INSERT = 'i',
-    TOW_RECORD_CHANGE = 'c',
-    TOW_RECORD_EVENT = 'e',
-    TOW_RECORD_REFETCH = 'r',
-    TOW_RECORD_ANEW = 'a'
+               TOW_RECORD_INSERT = 'i',
+               TOW_RECORD_CHANGE = 'c',
+               TOW_RECORD_EVENT = 'e',
+               TOW_RECORD_REFETCH = 'r',
+               TOW_RECORD_ANEW = 'a'
 } tow_record_kind_t;
 
 typedef struct {
@@ -36,7 +36,8 @@ typedef struct {
     tow_optime_t time;
 } tow_record_t;
 
-void tow_record_begin(tow_buffer_t *block, const bson_t *previous_token, tow_optime_t previous_time);
+void tow_record_begin(tow_buffer_t *block, const bson_t *previous_token,
+                      tow_optime_t previous_time);
 /* Reads the position that a block begins with; false when it is malformed. *out_token borrows. */
 bool tow_record_previous(const tow_buffer_t *block, bson_t *out_token, tow_optime_t *out_time);
 void tow_record_append(tow_buffer_t *block, const tow_record_t *record);
@@ -70,7 +71,7 @@ typedef struct {
     tow_optime_t time;
     bool has_id;
     tow_value_t id;
-    bool change;  /* insert, update, replace, delete */
+    bool change;     /* insert, update, replace, delete */
     int64_t wall_ms; /* 0: none */
 } tow_event_t;
 void tow_event_parse(const bson_t *event, tow_event_t *out);

@@ -65,8 +65,9 @@ void tow_replay_destroy(tow_replay_t *replay)
     free(replay);
 }
 
-/* Waits while `holds` is true; false: stopped. The count of those who wait is raised before `holds` is asked, and what
- * it looks at is changed before the count is read: one of the two sees the other. */
+/* Waits while `holds` is true; false: stopped. The count of those who wait is raised before `holds`
+ * is asked, and what it looks at is changed before the count is read: one of the two sees the
+ * other. */
 static bool wait_eased(tow_replay_t *replay, bool (*holds)(tow_replay_t *replay, const void *data),
                        const void *data)
 {
@@ -140,8 +141,8 @@ static bool route(tow_replay_t *replay, tow_block_t *block, const tow_record_t *
     tow_item_t item = {.id = record->id,
                        .time = record->time,
                        .block = block,
-                       .repair = record->kind == TOW_RECORD_REFETCH ||
-                                 record->kind == TOW_RECORD_ANEW,
+                       .repair =
+                           record->kind == TOW_RECORD_REFETCH || record->kind == TOW_RECORD_ANEW,
                        .anew = record->kind == TOW_RECORD_ANEW};
     tow_gate_t gate;
 
@@ -240,7 +241,8 @@ static bool dispatch_events(tow_replay_t *replay, tow_block_t *block, tow_error_
             return false;
         }
     }
-    return broken ? tow_fail(error, TOW_ERROR_SERVER, "a block of events holds a broken one") : true;
+    return broken ? tow_fail(error, TOW_ERROR_SERVER, "a block of events holds a broken one")
+                  : true;
 }
 
 /* Waits while the dirty keys fill their memory: meanwhile the tail goes on into the spool. */
@@ -324,6 +326,5 @@ void tow_replay_progress(tow_replay_t *replay, tow_replay_progress_t *out)
 
 bool tow_replay_settled(tow_replay_t *replay)
 {
-    return tow_ledger_backlog(replay->options.ledger) == 0 &&
-           atomic_load(&replay->dirty_keys) == 0;
+    return tow_ledger_backlog(replay->options.ledger) == 0 && atomic_load(&replay->dirty_keys) == 0;
 }

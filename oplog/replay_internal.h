@@ -5,11 +5,11 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "engine/base/thread.h"
+#include "engine/state/write.h"
 #include "oplog/dirty.h"
 #include "oplog/record.h"
 #include "oplog/replay.h"
-#include "engine/base/thread.h"
-#include "engine/state/write.h"
 
 /* One event on its way to a lane; id and event point into the block's payload. */
 typedef struct {
@@ -20,9 +20,9 @@ typedef struct {
     const uint8_t *event; /* a whole event to apply, or NULL: its key becomes dirty */
     uint32_t event_length;
     unsigned hash;
-    bool fresh;           /* an insert */
-    bool repair;          /* no event: refetched also if it was read lately */
-    bool anew;            /* deleted and inserted then */
+    bool fresh;  /* an insert */
+    bool repair; /* no event: refetched also if it was read lately */
+    bool anew;   /* deleted and inserted then */
 } tow_item_t;
 
 typedef struct {
@@ -35,14 +35,14 @@ struct tow_lane {
     tow_replay_t *replay;
     uint32_t number;
     tow_thread_t thread;
-    pthread_mutex_t lock; /* guards inbox, pushed, absorbed, woken */
+    pthread_mutex_t lock;      /* guards inbox, pushed, absorbed, woken */
     pthread_cond_t more, less; /* the inbox was filled; was emptied */
     tow_items_t inbox;
     uint64_t pushed, absorbed;
-    bool woken; /* there may be work besides the inbox */
-    atomic_bool busy;     /* it may write just now */
+    bool woken;              /* there may be work besides the inbox */
+    atomic_bool busy;        /* it may write just now */
     _Atomic uint64_t rounds; /* in which it was busy */
-    tow_dirty_t *dirty;   /* under the replay's exclusive lock, shared by its own thread only */
+    tow_dirty_t *dirty;      /* under the replay's exclusive lock, shared by its own thread only */
     /* The thread's own. */
     tow_conn_t *source, *destination;
     tow_items_t taken;
@@ -58,7 +58,7 @@ struct tow_lane {
 typedef struct tow_conflict {
     struct tow_conflict *next;
     tow_namespace_t *collection;
-    bson_t id;            /* {_id: …} */
+    bson_t id; /* {_id: …} */
     char message[512];
 } tow_conflict_t;
 
@@ -66,11 +66,12 @@ struct tow_replay {
     tow_replay_options_t options;
     tow_thread_t dispatcher;
     uint32_t lane_count;
-    bool merged;           /* the stream is merged from those of several shards */
+    bool merged; /* the stream is merged from those of several shards */
     tow_lane_t *lanes;
     pthread_rwlock_t exclusive;
     atomic_bool paused;
-    _Atomic tow_optime_t dispatched_time; /* every event before it is in a lane's inbox or further */
+    _Atomic tow_optime_t
+        dispatched_time; /* every event before it is in a lane's inbox or further */
     bson_t ddl_token; /* the last DDL event that a process before carried out; empty: none. The */
     tow_optime_t ddl_time; /* dispatcher's alone, as are its time and */
     bool ddl_found;        /* whether it came by again */
@@ -80,11 +81,11 @@ struct tow_replay {
     struct tow_log *logs;      /* guarded by it: what is known of each capped collection */
     /* The dispatcher's own. */
     tow_conn_t *source, *destination;
-    bson_t unknown;        /* a field for each unknown type of event that was logged */
+    bson_t unknown;            /* a field for each unknown type of event that was logged */
     pthread_mutex_t ease_lock; /* guards the waits on `eased` */
     pthread_cond_t eased;      /* a lane has done a round, or the pause changed */
     atomic_uint waiting;       /* for it */
-    tow_items_t *outboxes; /* one for each lane, filled while a block is dispatched */
+    tow_items_t *outboxes;     /* one for each lane, filled while a block is dispatched */
 };
 
 /* By the collection's name: what took its place meanwhile has its keys in the same lane. */
@@ -99,8 +100,8 @@ static inline unsigned tow_item_hash(const tow_namespace_t *collection, tow_valu
 static inline tow_lane_t *tow_lane_of(tow_replay_t *replay, const tow_namespace_t *collection,
                                       unsigned hash)
 {
-    uint32_t number = collection->capped || collection->collated ? (uint32_t)collection->name_hash
-                                                                 : hash >> 12;
+    uint32_t number =
+        collection->capped || collection->collated ? (uint32_t)collection->name_hash : hash >> 12;
 
     return &replay->lanes[number % replay->lane_count];
 }
@@ -110,8 +111,7 @@ void tow_items_add(tow_items_t *items, const tow_item_t *item);
 /* Keys are collected, nothing is applied. */
 static inline bool tow_replay_holding(tow_replay_t *replay)
 {
-    return atomic_load(&replay->paused) ||
-           replay->options.ddl.copying(replay->options.ddl.data);
+    return atomic_load(&replay->paused) || replay->options.ddl.copying(replay->options.ddl.data);
 }
 
 /* lane.c */
@@ -122,7 +122,7 @@ void tow_replay_wake_lanes(tow_replay_t *replay);
 void tow_lane_init(tow_lane_t *lane, tow_replay_t *replay, uint32_t number);
 bool tow_lane_start(tow_lane_t *lane, tow_error_t *error);
 void tow_lane_wake(tow_lane_t *lane); /* to look at its keys again */
-void tow_lane_end(tow_lane_t *lane); /* joins, idempotent */
+void tow_lane_end(tow_lane_t *lane);  /* joins, idempotent */
 void tow_lane_destroy(tow_lane_t *lane);
 /* Appends the items; waits while the inbox is full; false: stopped. */
 bool tow_lane_push(tow_lane_t *lane, const tow_items_t *items);
@@ -143,8 +143,8 @@ void tow_lane_failed(tow_lane_t *lane, const tow_error_t *error);
 void tow_lane_succeeded(tow_lane_t *lane);
 /* Returns when nothing of what the lane has written can arrive any more, or the job stops. */
 void tow_lane_settle(tow_lane_t *lane);
-/* untangle.c: reads the keys of a conflict again, with those that stand in their way, deletes all and
- * inserts what the source has. Takes the exclusive lock. */
+/* untangle.c: reads the keys of a conflict again, with those that stand in their way, deletes all
+ * and inserts what the source has. Takes the exclusive lock. */
 void tow_lane_untangle(tow_lane_t *lane);
 
 /* capped.c: settles keys, in flight, of a collection that is capped by continuing its log. True
@@ -162,8 +162,8 @@ void tow_logs_free(tow_replay_t *replay);
 bool tow_ddl_is_barrier(tow_replay_t *replay, const tow_event_t *event);
 bool tow_replay_ddl(tow_replay_t *replay, const bson_t *event, tow_optime_t time,
                     tow_block_t *block, tow_error_t *error);
-/* An event on a collection that nobody announced: looks it up at the source. NULL with error code 0:
- * it does not exist there. */
+/* An event on a collection that nobody announced: looks it up at the source. NULL with error code
+ * 0: it does not exist there. */
 tow_namespace_t *tow_replay_ensure(tow_replay_t *replay, const char *database, const char *name,
                                    tow_error_t *error);
 

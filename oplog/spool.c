@@ -24,15 +24,15 @@ struct tow_spool {
     char *folder;
     uint64_t segment_bytes;
     int lock_file;
-    ZSTD_CCtx *compressor;       /* the appender's */
-    tow_buffer_t scratch;        /* the appender's */
-    pthread_mutex_t lock;        /* guards what follows */
-    int file;                    /* segment being written, -1: none */
-    uint32_t first, last;        /* segments on disk; last 0: none */
-    uint64_t end;                /* of the last segment */
+    ZSTD_CCtx *compressor; /* the appender's */
+    tow_buffer_t scratch;  /* the appender's */
+    pthread_mutex_t lock;  /* guards what follows */
+    int file;              /* segment being written, -1: none */
+    uint32_t first, last;  /* segments on disk; last 0: none */
+    uint64_t end;          /* of the last segment */
     bool dirty;
     _Atomic uint64_t bytes;
-    uint64_t *sizes;             /* of segments first … last, by number - first */
+    uint64_t *sizes; /* of segments first … last, by number - first */
 };
 
 static char *path_of(const tow_spool_t *spool, uint32_t segment)

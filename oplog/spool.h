@@ -1,5 +1,5 @@
-/* spool.h: an append-only file of dirty keys on disk: segments of zstd frames, each with its lengths,
- * record count, last token and an XXH64 of what it holds.
+/* spool.h: an append-only file of dirty keys on disk: segments of zstd frames, each with its
+ * lengths, record count, last token and an XXH64 of what it holds.
  *
  * A frame is found again by its place {segment, offset}. Frames are appended in order and released
  * from the front; a segment (64 MB) is deleted when all its frames are released. On opening, a torn
@@ -23,13 +23,13 @@ typedef struct {
 /* What stands in a frame's head besides lengths and checksum. */
 typedef struct {
     uint32_t records;
-    tow_optime_t time;      /* of the last event */
-    const bson_t *token;    /* resume token of the last event */
+    tow_optime_t time;   /* of the last event */
+    const bson_t *token; /* resume token of the last event */
 } tow_spool_frame_t;
 
-/* Opens the folder `directory`/towline-<job> (made when missing, mode 0700), `id` marks the job's run
- * series: frames written under another id are discarded. TOW_ERROR_SPOOL: cannot be made, another
- * process uses it (flock), or broken. */
+/* Opens the folder `directory`/towline-<job> (made when missing, mode 0700), `id` marks the job's
+ * run series: frames written under another id are discarded. TOW_ERROR_SPOOL: cannot be made,
+ * another process uses it (flock), or broken. */
 tow_spool_t *tow_spool_open(const char *directory, const char *job, const char *id,
                             tow_error_t *error);
 /* Calls `each` for every frame on disk, oldest first (at most once, before the first append). */
@@ -42,7 +42,8 @@ bool tow_spool_each(tow_spool_t *spool, tow_spool_each_fn each, void *data,
 bool tow_spool_append(tow_spool_t *spool, const void *data, size_t length,
                       const tow_spool_frame_t *frame, tow_spool_place_t *out_place,
                       tow_error_t *error) TOW_CHECK;
-bool tow_spool_sync(tow_spool_t *spool, tow_error_t *error) TOW_CHECK; /* fdatasync; cheap if clean */
+bool tow_spool_sync(tow_spool_t *spool,
+                    tow_error_t *error) TOW_CHECK; /* fdatasync; cheap if clean */
 /* Reads a frame back; checks the checksum. `out` is cleared first. */
 bool tow_spool_read(tow_spool_t *spool, tow_spool_place_t place, tow_buffer_t *out,
                     tow_error_t *error) TOW_CHECK;
@@ -52,6 +53,7 @@ bool tow_spool_release(tow_spool_t *spool, tow_spool_place_t place, tow_error_t 
 bool tow_spool_clear(tow_spool_t *spool, tow_error_t *error) TOW_CHECK;
 uint64_t tow_spool_bytes(const tow_spool_t *spool); /* on disk */
 void tow_spool_close(tow_spool_t *spool);           /* keeps the files; takes NULL */
-bool tow_spool_remove(tow_spool_t *spool, tow_error_t *error) TOW_CHECK; /* closes, deletes the folder */
+bool tow_spool_remove(tow_spool_t *spool,
+                      tow_error_t *error) TOW_CHECK; /* closes, deletes the folder */
 
 #endif

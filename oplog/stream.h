@@ -63,9 +63,9 @@ typedef struct {
  * error the stream is not open, and neither is it where the server has ended it with this batch. */
 bool tow_stream_next(tow_stream_t *stream, int64_t await_ms, int32_t events_most, bson_t *reply,
                      tow_stream_batch_t *out, tow_error_t *error) TOW_CHECK;
-/* How long to wait before the next batch is asked for. A request for each event would cost more than
- * the event, and a few milliseconds bring several; a server that does not hold its empty replies is
- * not asked without a pause. */
+/* How long to wait before the next batch is asked for. A request for each event would cost more
+ * than the event, and a few milliseconds bring several; a server that does not hold its empty
+ * replies is not asked without a pause. */
 int64_t tow_stream_pause_ms(const tow_stream_t *stream);
 /* The next event of the batch, and the parts of it; false at its end. */
 bool tow_stream_event(tow_stream_batch_t *batch, bson_t *out_event, tow_event_t *out_parts);

@@ -12,13 +12,14 @@
 #include "oplog/token.h"
 
 enum {
-    AWAIT_MOST_MS = 5000,      /* … unless it needs longer to look through its oplog */
-    HURRY_MS = 10,             /* the same, while somebody waits for the floor */
-    AWAIT_MS = 100,            /* how long the server holds an empty getMore: bounds the floor's delay */
-    SYNC_MS = 1000,            /* between two syncs of the spool */
-    LARGE_EVENT_MS = 10000,    /* how long to stay in refetch mode after an event over 16 MB */
-    LOST_MS = 1000,            /* the same after a rollover, until that is known everywhere */
-    LOST_AGAIN_MS = 60000,     /* a position that is lost sooner than this after the last one was is waited for */
+    AWAIT_MOST_MS = 5000, /* … unless it needs longer to look through its oplog */
+    HURRY_MS = 10,        /* the same, while somebody waits for the floor */
+    AWAIT_MS = 100,       /* how long the server holds an empty getMore: bounds the floor's delay */
+    SYNC_MS = 1000,       /* between two syncs of the spool */
+    LARGE_EVENT_MS = 10000, /* how long to stay in refetch mode after an event over 16 MB */
+    LOST_MS = 1000,         /* the same after a rollover, until that is known everywhere */
+    LOST_AGAIN_MS =
+        60000, /* a position that is lost sooner than this after the last one was is waited for */
     KEYS_BATCH = 10000,
     DIRECT_BATCH = 2000
 };
@@ -27,7 +28,7 @@ struct tow_tail {
     tow_tail_options_t options;
     tow_thread_t thread, syncer;
     atomic_bool wish_direct, direct, hurry;
-    atomic_bool large;          /* not direct for a while, because an event was too large for it */
+    atomic_bool large; /* not direct for a while, because an event was too large for it */
     _Atomic tow_optime_t read_time, certain_time, appended_time, spooled_time;
     _Atomic tow_optime_t event_time, late_since;
     _Atomic uint64_t events, idle_replies, late;
@@ -79,8 +80,9 @@ void tow_tail_destroy(tow_tail_t *tail)
 }
 
 /* The fields that a dirty key or a DDL event needs. */
-static const char *const key_fields[] = {"operationType", "clusterTime", "ns", "to", "documentKey",
-                                         "operationDescription", "nsType", "collectionUUID", NULL};
+static const char *const key_fields[] = {
+    "operationType", "clusterTime",    "ns", "to", "documentKey", "operationDescription",
+    "nsType",        "collectionUUID", NULL};
 
 /* Makes the stream's position known to whoever asks. */
 static void publish_position(tow_tail_t *tail)
@@ -173,8 +175,8 @@ static void count_late(tow_tail_t *tail)
     atomic_fetch_add(&tail->late, 1);
 }
 
-/* Publish event_time before reading late_since; tow_tail_count_late() does it the other way round. Whichever
- * thread is later counts an event read in between. */
+/* Publish event_time before reading late_since; tow_tail_count_late() does it the other way round.
+ * Whichever thread is later counts an event read in between. */
 static void note_time(tow_tail_t *tail, tow_optime_t time)
 {
     if (time > atomic_load(&tail->event_time))
@@ -183,8 +185,9 @@ static void note_time(tow_tail_t *tail, tow_optime_t time)
         count_late(tail);
 }
 
-/* Looks at each event of the batch. In refetch mode its key goes into the block that is being filled, whose
- * beginning is the position before this batch: so the stream's position does not move yet. */
+/* Looks at each event of the batch. In refetch mode its key goes into the block that is being
+ * filled, whose beginning is the position before this batch: so the stream's position does not move
+ * yet. */
 static void take_events(tow_tail_t *tail, tow_stream_batch_t *batch)
 {
     bool direct = atomic_load(&tail->direct);
@@ -201,8 +204,8 @@ static void take_events(tow_tail_t *tail, tow_stream_batch_t *batch)
     tow_link_note_event(tail->options.source, batch->newest, tow_stream_is_opaque(batch));
 }
 
-/* A batch without events moves the floor, and only the floor. What was read before is sealed first, so that the
- * idle token comes after it in the ledger. */
+/* A batch without events moves the floor, and only the floor. What was read before is sealed first,
+ * so that the idle token comes after it in the ledger. */
 static bool take_idle(tow_tail_t *tail, const tow_stream_batch_t *batch, tow_error_t *error)
 {
     tow_optime_t time;
@@ -236,15 +239,16 @@ static void keep_direct(tow_tail_t *tail, bson_t *reply, uint32_t count)
     tow_ledger_append(tail->options.ledger, block);
 }
 
-/* The block being filled ends with this batch for now; it goes on its way when it is large or old enough. */
+/* The block being filled ends with this batch for now; it goes on its way when it is large or old
+ * enough. */
 static bool keep_keys(tow_tail_t *tail, tow_error_t *error)
 {
     tow_filling_reached(&tail->filling, tail->stream);
     return !tow_filling_is_due(&tail->filling) || seal(tail, error);
 }
 
-/* Takes in a batch. The position moves only when all its events are in the ledger or in the block that is being
- * filled: an error before that reads them again. May take *reply. */
+/* Takes in a batch. The position moves only when all its events are in the ledger or in the block
+ * that is being filled: an error before that reads them again. May take *reply. */
 static bool take_batch(tow_tail_t *tail, bson_t *reply, tow_stream_batch_t *batch,
                        tow_error_t *error)
 {
@@ -299,8 +303,7 @@ static int64_t await_ms(const tow_tail_t *tail)
 /* One round: reopen where the mode or an error asks for it, then one getMore. */
 static bool read_once(tow_tail_t *tail, tow_error_t *error)
 {
-    bool direct =
-        atomic_load(&tail->wish_direct) && tow_now_ms() >= tail->refetch_until_ms, ok;
+    bool direct = atomic_load(&tail->wish_direct) && tow_now_ms() >= tail->refetch_until_ms, ok;
     int64_t pause_ms = tow_stream_pause_ms(tail->stream);
     tow_stream_batch_t batch;
     bson_t reply;
@@ -309,7 +312,8 @@ static bool read_once(tow_tail_t *tail, tow_error_t *error)
         tow_stop_wait(tail->options.stop, pause_ms);
     if (direct != atomic_load(&tail->direct))
         tow_stream_close(tail->stream);
-    /* However the stream ended, what it gave comes before what the next one gives, maybe in another mode. */
+    /* However the stream ended, what it gave comes before what the next one gives, maybe in another
+     * mode. */
     if (!tow_stream_is_open(tail->stream) &&
         (!seal(tail, error) || !open_stream(tail, TOW_STREAM_AFTER, direct, 0, error)))
         return false;
@@ -335,7 +339,8 @@ bool tow_tail_open_anew(tow_tail_t *tail, tow_error_t *error)
 }
 
 /* A new stream costs a write of the job's state and a comparison of everything. Where one position
- * after another is lost, as of a server that contradicts itself, there is a longer pause each time. */
+ * after another is lost, as of a server that contradicts itself, there is a longer
+ * pause each time. */
 static void pace_losses(tow_tail_t *tail)
 {
     bool again = tail->lost_ms && tow_now_ms() - tail->lost_ms < LOST_AGAIN_MS;
@@ -346,8 +351,8 @@ static void pace_losses(tow_tail_t *tail)
     tail->lost_ms = tow_now_ms();
 }
 
-/* After an error of the stream; false: the thread ends with *error. What was read stays: the stream goes on after
- * its position. */
+/* After an error of the stream; false: the thread ends with *error. What was read stays: the stream
+ * goes on after its position. */
 static bool recover(tow_tail_t *tail, tow_error_t *error, failing_t *failing)
 {
     tow_stream_verdict_t verdict = tow_stream_judge(tail->stream, error);
@@ -448,7 +453,8 @@ void tow_tail_count_late(tow_tail_t *tail, tow_optime_t since)
 
 int64_t tow_tail_late_ms(const tow_tail_t *tail)
 {
-    int64_t first_ms = atomic_load(&tail->late_first_ms), last_ms = atomic_load(&tail->late_last_ms);
+    int64_t first_ms = atomic_load(&tail->late_first_ms),
+            last_ms = atomic_load(&tail->late_last_ms);
 
     return last_ms > first_ms ? last_ms - first_ms : 0;
 }

@@ -5,7 +5,7 @@
 #include <strings.h>
 
 enum {
-    HEAD_DIGITS = 18,           /* type byte, seconds, increment */
+    HEAD_DIGITS = 18,             /* type byte, seconds, increment */
     EARLIEST_SECONDS = 1000000000 /* a token of before change streams is none */
 };
 
@@ -30,8 +30,8 @@ bool tow_token_time(const bson_t *token, tow_optime_t *out)
     if (!bson_iter_init_find(&iter, token, "_data") || !BSON_ITER_HOLDS_UTF8(&iter))
         return false;
     text = bson_iter_utf8(&iter, &length);
-    /* A KeyString goes on behind the time, in whole bytes; what does not is somebody else's token.
-     */
+    /* A KeyString goes on behind the time, in whole bytes; what does not is
+     * somebody else's token. */
     if (length <= HEAD_DIGITS || length % 2 || strncmp(text, "82", 2) != 0)
         return false;
     for (uint32_t i = 2; i < length; i++) {
@@ -64,8 +64,7 @@ bool tow_token_embedded_time(const bson_t *token, tow_optime_t *out)
     if (!bson_iter_init_find(&iter, token, "_data") || !BSON_ITER_HOLDS_UTF8(&iter))
         return false;
     text = bson_iter_utf8(&iter, &length);
-    if (length % 2 || length / 2 > sizeof bytes ||
-        strspn(text, "0123456789abcdefABCDEF") != length)
+    if (length % 2 || length / 2 > sizeof bytes || strspn(text, "0123456789abcdefABCDEF") != length)
         return false;
     for (uint32_t i = 0; i < length / 2; i++)
         bytes[i] = (uint8_t)(nibble(text[2 * i]) << 4 | nibble(text[2 * i + 1]));
@@ -89,8 +88,8 @@ bool tow_token_reached(const bson_t *a, const bson_t *b, bool *out_known)
     bson_iter_t x, y;
 
     *out_known = tow_token_time(a, &time) && tow_token_time(b, &time);
-    /* Hex digits compare as what they stand for does, and that is made to compare as events follow.
-     */
+    /* Hex digits compare as what they stand for does, and that is made to compare
+     * as events follow. */
     return *out_known && bson_iter_init_find(&x, a, "_data") &&
            bson_iter_init_find(&y, b, "_data") &&
            strcasecmp(bson_iter_utf8(&x, NULL), bson_iter_utf8(&y, NULL)) <= 0;

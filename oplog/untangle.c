@@ -21,7 +21,8 @@
 #include "oplog/knot.h"
 
 enum {
-    KNOT_LARGE = 1000, /* keys; from then on looking for one after the other costs more than writing all */
+    KNOT_LARGE =
+        1000, /* keys; from then on looking for one after the other costs more than writing all */
     ATTEMPTS_ALONE = 4, /* of a refused write, before it is untangled: a third of a second */
     FIRST_WAIT_MS = 20,
     WAIT_MS = 500,    /* between two attempts to untangle */
@@ -64,7 +65,7 @@ static void mark_members(tow_knot_t *knot)
     tow_ledger_t *ledger = knot->lane->replay->options.ledger;
     tow_member_t *member, *next;
 
-    HASH_ITER (hh, knot->members, member, next) {
+    HASH_ITER(hh, knot->members, member, next) {
         tow_lane_t *lane;
         tow_value_t id = tow_member_id(member);
 
@@ -118,8 +119,7 @@ static bool delete_members(tow_knot_t *knot, tow_error_t *error)
     bool ok = true;
 
     tow_write_begin(&write, TOW_WRITE_DELETE, knot->collection);
-    HASH_ITER(hh, knot->members, member, next)
-    {
+    HASH_ITER(hh, knot->members, member, next) {
         tow_value_t id = tow_member_id(member);
 
         if (member->round != knot->round)
@@ -220,9 +220,8 @@ static bool write_chunk(inserting_t *inserting, tow_member_t **from, tow_error_t
 {
     tow_knot_t *knot = inserting->knot;
     tow_optime_t lo = tow_link_read_time(knot->lane->replay->options.source);
-    tow_read_t what = {.database = knot->collection->database,
-                       .collection = knot->collection->name,
-                       .after = lo};
+    tow_read_t what = {
+        .database = knot->collection->database, .collection = knot->collection->name, .after = lo};
     tow_member_t *first = *from, *member = first;
     tow_selection_t selection;
     bson_t filter, document;
@@ -302,7 +301,7 @@ static void settle_members(tow_knot_t *knot)
     tow_replay_t *replay = knot->lane->replay;
     tow_member_t *member, *next;
 
-    HASH_ITER (hh, knot->members, member, next) {
+    HASH_ITER(hh, knot->members, member, next) {
         tow_value_t id = tow_member_id(member);
         tow_lane_t *lane;
         tow_dirty_key_t *key = key_of(knot, member, &lane);
@@ -326,8 +325,7 @@ static unsigned put_off(tow_knot_t *knot)
     tow_member_t *member, *next;
     unsigned most = 0;
 
-    HASH_ITER(hh, knot->members, member, next)
-    {
+    HASH_ITER(hh, knot->members, member, next) {
         tow_lane_t *lane;
         tow_dirty_key_t *key = key_of(knot, member, &lane);
 
@@ -347,7 +345,7 @@ static void begin_again(tow_knot_t *knot)
 {
     tow_member_t *member, *next;
 
-    HASH_ITER (hh, knot->members, member, next) {
+    HASH_ITER(hh, knot->members, member, next) {
         tow_lane_t *lane;
         tow_dirty_key_t *key = key_of(knot, member, &lane);
 
@@ -414,9 +412,9 @@ static unsigned knot_large(const tow_knot_t *knot)
     return large ? large : KNOT_LARGE;
 }
 
-/* What is refused may be right by an index that the source had, or of what had the name before: a stream without
- * events of indexes never says that it was dropped, and another's event may come much later. It is hopeless only
- * where the source, too, has the index on that collection now. */
+/* What is refused may be right by an index that the source had, or of what had the name before: a
+ * stream without events of indexes never says that it was dropped, and another's event may come
+ * much later. It is hopeless only where the source, too, has the index on that collection now. */
 static bool judge(tow_knot_t *knot, unsigned refusals, tow_error_t *error)
 {
     const tow_replay_options_t *options = &knot->lane->replay->options;
@@ -431,18 +429,20 @@ static bool judge(tow_knot_t *knot, unsigned refusals, tow_error_t *error)
     if (final)
         return hopeless(knot, error);
     tow_emit(&options->sink, TOW_LEVEL_WARNING, "index_differs",
-             "%s: the destination goes on refusing a document by a unique index that the source does not have on "
-             "this collection, and that is not dropped yet (%s); the changes after it wait. If this is repeated, "
+             "%s: the destination goes on refusing a document by a unique index that the source "
+             "does not have on "
+             "this collection, and that is not dropped yet (%s); the changes after it wait. If "
+             "this is repeated, "
              "drop that index on the destination",
              knot->collection->ns, knot->message);
     begin_again(knot);
     return true;
 }
 
-/* Rounds as long as they find more that is in the way. Each writes what the one before found, and no more: a ring of
- * any size costs as much as it has documents. True: all were written, or those that were
- * refused are tried again later. False: a server call failed (the keys are dirty), or it is
- * hopeless. */
+/* Rounds as long as they find more that is in the way. Each writes what the one before found, and
+ * no more: a ring of any size costs as much as it has documents. True: all were written, or those
+ * that were refused are tried again later. False: a server call failed (the keys are dirty), or it
+ * is hopeless. */
 static bool untangle(tow_knot_t *knot, tow_error_t *error)
 {
     unsigned refusals;
@@ -474,8 +474,7 @@ static void free_members(tow_knot_t *knot)
     tow_knot_forget_pattern(knot);
     if (knot->has_indexes)
         tow_indexes_clear(&knot->indexes);
-    HASH_ITER(hh, knot->members, member, next)
-    {
+    HASH_ITER(hh, knot->members, member, next) {
         HASH_DELETE(hh, knot->members, member);
         release_document(member);
         bson_destroy(&member->id);

@@ -1,7 +1,7 @@
 /* watch.h: hears every write to a deployment that the filter takes, as its keys alone.
  *
- * The verifier watches the destination with it, so that what was compared and then written, by whomever,
- * is compared again. It keeps nothing: each key goes to a function, once or more.
+ * The verifier watches the destination with it, so that what was compared and then written, by
+ * whomever, is compared again. It keeps nothing: each key goes to a function, once or more.
  *
  * Threads: one of its own, which calls the functions; the rest may be called from any thread. */
 #ifndef TOW_OPLOG_WATCH_H
@@ -17,17 +17,19 @@ typedef struct {
     tow_stop_t *stop;
     void *data;
     void (*key)(void *data, const char *database, const char *collection, tow_value_t id);
-    /* The collection was dropped or renamed, or another one took its name; "": those of the database. */
+    /* The collection was dropped or renamed, or another one took its name; "": those of the
+     * database. */
     void (*gone)(void *data, const char *database, const char *collection);
-    /* The stream could not be continued and began anew: before that, anything may have been written. */
+    /* The stream could not be continued and began anew: before that, anything may have been
+     * written. */
     void (*gap)(void *data, const char *why);
 } tow_watch_options_t;
 
 typedef struct tow_watch tow_watch_t;
 
 /* Opens the stream from now on: writes that begin after it returned are heard. With `token`, of an
- * earlier watch, behind that; where it is gone, from now on and with a gap. NULL with *error where there
- * is no change stream to be had. */
+ * earlier watch, behind that; where it is gone, from now on and with a gap. NULL with *error where
+ * there is no change stream to be had. */
 tow_watch_t *tow_watch_new(const tow_watch_options_t *options, const bson_t *token,
                            tow_error_t *error);
 /* Behind everything that was told so far; owned by the caller. */

@@ -10,13 +10,13 @@
 #include "verify/internal.h"
 
 enum {
-    MAP_DOCUMENTS = 131072,   /* mapped at a time on either side: about 8 MB */
-    MAP_AT_ONCE = 16384,      /* mapped by the first reading: about 1 MB */
-    BUCKET_DOCUMENTS = 64,    /* wanted in a bucket … */
-    BUCKET_ENOUGH = 64,       /* … and so many times more are put up with */
-    BUCKETS_MOST = 65536,     /* 2 MB of digests on either side */
+    MAP_DOCUMENTS = 131072, /* mapped at a time on either side: about 8 MB */
+    MAP_AT_ONCE = 16384,    /* mapped by the first reading: about 1 MB */
+    BUCKET_DOCUMENTS = 64,  /* wanted in a bucket … */
+    BUCKET_ENOUGH = 64,     /* … and so many times more are put up with */
+    BUCKETS_MOST = 65536,   /* 2 MB of digests on either side */
     BUCKETS_LEAST = 64,
-    BATCH_BYTES = 2 << 20,    /* what a processor's cache holds is hashed without going to memory */
+    BATCH_BYTES = 2 << 20, /* what a processor's cache holds is hashed without going to memory */
     BATCH_LEAST = 100,
     BATCH_UNKNOWN = 2000,
     BATCH_MOST = 10000,
@@ -79,7 +79,9 @@ static int32_t batch_documents(const tow_verify_item_t *item)
 {
     uint64_t wanted = item->bytes ? item->documents * BATCH_BYTES / item->bytes : BATCH_UNKNOWN;
 
-    return (int32_t)(wanted < BATCH_LEAST ? BATCH_LEAST : wanted > BATCH_MOST ? BATCH_MOST : wanted);
+    return (int32_t)(wanted < BATCH_LEAST  ? BATCH_LEAST
+                     : wanted > BATCH_MOST ? BATCH_MOST
+                                           : wanted);
 }
 
 static bool read_side(tow_verify_side_t *side, void *data, tow_error_t *error)
@@ -135,13 +137,13 @@ void tow_readings_begin(tow_reading_t readings[2], uint64_t documents)
     readings[TOW_SOURCE].first = true;
 }
 
-/* So many documents in each bucket that looking for a few would mean reading them all, part by part. */
+/* So many documents in each bucket that looking for a few would mean reading them all, part by
+ * part. */
 static bool are_coarse(const tow_reading_t readings[2], uint64_t documents)
 {
     uint32_t count = readings[TOW_SOURCE].bucket_count;
 
-    return count < BUCKETS_MOST &&
-           documents > (uint64_t)count * BUCKET_DOCUMENTS * BUCKET_ENOUGH;
+    return count < BUCKETS_MOST && documents > (uint64_t)count * BUCKET_DOCUMENTS * BUCKET_ENOUGH;
 }
 
 void tow_readings_free(tow_reading_t readings[2])
@@ -344,7 +346,11 @@ bool tow_verify_unit_compare(tow_verify_pair_t *pair, tow_verify_unit_t *unit, t
     return ok ? true : tow_fail_context(error, "compare %s", unit->item->ns);
 }
 
-/* Ranges ----------------------------------------------------------------------------------------
+/*
+
+ *
+ *
+ * * Ranges ----------------------------------------------------------------------------------------
  */
 
 void tow_verify_unit_destroy(tow_verify_unit_t *unit)
@@ -410,8 +416,8 @@ static bool sample(tow_verify_pair_t *pair, tow_verify_item_t *item, split_t *ou
     return true;
 }
 
-/* Units for the ranges of the track that are not equal; the others go into the totals as they are.
- */
+/* Units for the ranges of the track that are not equal; the others go into the totals
+ * as they are. */
 static tow_verify_unit_t *tracked_units(tow_verify_pair_t *pair, tow_verify_item_t *item)
 {
     tow_track_t *track = pair->run->options->track;

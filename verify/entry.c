@@ -104,10 +104,10 @@ bool tow_track_entry_from_bson(const bson_t *document, tow_track_entry_t *out,
         !parse_id(&iter, &entry))
         return false;
     copy_bounds(&bounds, &entry);
-    entry.digest = (tow_digest_t){
-        .documents = (uint64_t)documents,
-        .bytes = (uint64_t)bytes,
-        .sum = (tow_hash_t)BSON_UINT64_FROM_LE(halves[1]) << 64 | BSON_UINT64_FROM_LE(halves[0])};
+    entry.digest = (tow_digest_t){.documents = (uint64_t)documents,
+                                  .bytes = (uint64_t)bytes,
+                                  .sum = (tow_hash_t)BSON_UINT64_FROM_LE(halves[1]) << 64 |
+                                         BSON_UINT64_FROM_LE(halves[0])};
     *out = entry;
     *out_mode = (tow_verify_mode_t)mode;
     *out_seed = (uint64_t)seed;

@@ -1,5 +1,6 @@
 /* entry.h: a range that was compared equal, as the document that a job or a file keeps of it:
- *   {_id: {ns, n}, uuid, mode, seed, min?, max?, documents, bytes, sum}   (min, max absent: open end) */
+ *   {_id: {ns, n}, uuid, mode, seed, min?, max?, documents, bytes, sum}   (min, max absent: open
+ * end) */
 #ifndef TOW_VERIFY_ENTRY_H
 #define TOW_VERIFY_ENTRY_H
 

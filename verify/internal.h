@@ -49,7 +49,7 @@ typedef struct {
     uint64_t seed;
     tow_optime_t after; /* the source is read at or after this */
     tow_catalog_t source, destination;
-    const char **states;            /* databases of the destination with a job's state; borrowed */
+    const char **states; /* databases of the destination with a job's state; borrowed */
     size_t state_count;
     tow_shard_keys_t shard_keys[2]; /* of source and destination; none unless both are sharded */
     bool sharded;                   /* both are: shard keys are compared */
@@ -146,8 +146,8 @@ void tow_readings_prepare(tow_verify_pair_t *pair, tow_verify_unit_t *unit, tow_
 void tow_readings_begin(tow_reading_t readings[2], uint64_t documents);
 bool tow_readings_read(tow_verify_pair_t *pair, tow_reading_t readings[2],
                        tow_error_t *error) TOW_CHECK;
-/* The readings differ: finds the documents, and has them repaired. *totals: of what was read last.
- */
+/* The readings differ: finds the documents, and has them repaired. *totals: of what
+ * was read last. */
 bool tow_readings_locate(tow_verify_pair_t *pair, tow_verify_unit_t *unit,
                          tow_reading_t readings[2], tow_digest_t totals[2],
                          tow_error_t *error) TOW_CHECK;
@@ -159,28 +159,30 @@ void tow_verify_add_totals(tow_verify_pair_t *pair, tow_verify_item_t *item,
 bool tow_verify_compare_log(tow_verify_pair_t *pair, tow_verify_unit_t *unit,
                             tow_error_t *error) TOW_CHECK;
 
-/* locate.c: reports the differences between two maps of one unit, or has them repaired. The documents
- * are read once more on both sides; what is equal by then is no difference, and `digests` (of source
- * and destination) are put right. */
+/* locate.c: reports the differences between two maps of one unit, or has them repaired. The
+ * documents are read once more on both sides; what is equal by then is no difference, and `digests`
+ * (of source and destination) are put right. */
 bool tow_verify_locate(tow_verify_pair_t *pair, tow_verify_unit_t *unit, tow_map_t maps[2],
                        tow_digest_t digests[2], tow_error_t *error) TOW_CHECK;
 
-/* Compares the single documents of tow_track_take_keys, of about that size, as if they were suspects. */
+/* Compares the single documents of tow_track_take_keys, of about that size, as if they were
+ * suspects. */
 bool tow_verify_locate_keys(tow_verify_pair_t *pair, tow_verify_unit_t *unit, const bson_t *keys,
                             uint64_t document_bytes, tow_error_t *error) TOW_CHECK;
 
 /* metadata.c: options, indexes, estimates; decides how the documents are compared. */
 bool tow_verify_prepare(tow_verify_pair_t *pair, tow_verify_item_t *item,
                         tow_error_t *error) TOW_CHECK;
-/* What differs between how a collection is sharded (NULL: not sharded), as a constant text; NULL when
- * nothing does. */
+/* What differs between how a collection is sharded (NULL: not sharded), as a constant text; NULL
+ * when nothing does. */
 const char *tow_verify_sharding_difference(const tow_shard_key_t *source,
                                            const tow_shard_key_t *destination);
 
 /* path.c: path of the first field that differs, in the caller's memory; NULL when none does. */
 char *tow_verify_path(tow_verify_mode_t mode, const bson_t *source, const bson_t *destination);
 
-/* normal.c: the hash of a document without what the mode ignores. `scratch` is kept from call to call. */
+/* normal.c: the hash of a document without what the mode ignores. `scratch` is kept from call to
+ * call. */
 tow_hash_t tow_verify_hash(tow_verify_mode_t mode, uint64_t seed, const bson_t *document,
                            tow_buffer_t *scratch);
 /* Appends the normal form: equal for two documents exactly when the mode takes them for equal. For

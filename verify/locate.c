@@ -216,8 +216,9 @@ static void note_facts(locate_t *locate, suspect_t *suspect, const bson_t *docum
                         : NULL;
 }
 
-/* A difference counts when neither side has changed since the look before: a document that is deleted and
- * inserted all the time may be gone at the source each time, and still on its way at the destination. */
+/* A difference counts when neither side has changed since the look before: a document that is
+ * deleted and inserted all the time may be gone at the source each time, and still on its way at
+ * the destination. */
 static void judge(locate_t *locate, suspect_t *suspect, const bson_t *documents[2])
 {
     const tow_verify_options_t *options = locate->pair->run->options;
@@ -327,8 +328,8 @@ static void report(locate_t *locate, suspect_t *suspect)
     suspect->path = NULL;
 }
 
-/* Those that are not reported in the end, because of an error, have their paths freed all the same.
- */
+/* Those that are not reported in the end, because of an error, have their paths freed
+ * all the same. */
 static bool handle_batch(locate_t *locate, suspect_t *suspects, size_t count, tow_error_t *error)
 {
     bool ok = true, open = true, tried = false;

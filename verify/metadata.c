@@ -53,7 +53,8 @@ const char *tow_verify_sharding_difference(const tow_shard_key_t *source,
     if (!source && !destination)
         return NULL;
     if (!source || !destination)
-        return source ? "shardKey, not sharded at the destination" : "shardKey, not sharded at the source";
+        return source ? "shardKey, not sharded at the destination"
+                      : "shardKey, not sharded at the source";
     bson_iter_init(&left, &source->key);
     bson_iter_init(&right, &destination->key);
     while (bson_iter_next(&left))
@@ -94,7 +95,7 @@ static void compare_types(tow_verify_run_t *run, tow_verify_item_t *item)
         item->unsupported = true;
         if (tell)
             tow_emit(&run->options->sink, TOW_LEVEL_WARNING, "verify_unsupported",
-                 "%s is %s, which is not compared", item->ns, type_name(source));
+                     "%s is %s, which is not compared", item->ns, type_name(source));
         return;
     }
     if (!any) {
@@ -201,10 +202,9 @@ bool tow_verify_prepare(tow_verify_pair_t *pair, tow_verify_item_t *item, tow_er
     if (!item->data)
         return true;
     for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++)
-        sides[which] =
-            (metadata_t){.item = item,
-                         .want_indexes = item->source && item->destination &&
-                                         !run->options->documents_only};
+        sides[which] = (metadata_t){.item = item,
+                                    .want_indexes = item->source && item->destination &&
+                                                    !run->options->documents_only};
     ok = tow_pair_run(pair, read_metadata, &sides[TOW_SOURCE], &sides[TOW_DESTINATION], error);
     if (ok) {
         compare_indexes(run, item, &sides[TOW_SOURCE].indexes, &sides[TOW_DESTINATION].indexes);

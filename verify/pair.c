@@ -170,7 +170,8 @@ bool tow_side_read(tow_verify_side_t *side, const tow_read_t *what, const tow_vi
     int64_t deadline = tow_now_ms() + READ_PATIENCE_MS;
     tow_read_t read = *what;
 
-    /* Of the destination no read may miss what this process had acknowledged there, such as a repair. */
+    /* Of the destination no read may miss what this process had acknowledged there, such as a
+     * repair. */
     read.after = side->which == TOW_SOURCE ? side->run->after : tow_link_time(side->link);
     for (unsigned attempt = 0;; attempt++) {
         uint64_t documents = 0, bytes = 0;

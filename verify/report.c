@@ -165,7 +165,7 @@ void tow_verify_report_finish(tow_verify_run_t *run)
     report->equal = report->differences_total == report->repaired_total && !report->unsettled;
 }
 
-/* The catalog ----------------------------------------------------------------------------------- */
+/* The catalog -------------------------------------------------------------------------------- */
 
 static bool is_of_catalog(const tow_difference_t *difference)
 {
@@ -212,7 +212,8 @@ void tow_verify_report_catalog(tow_verify_report_t *report, const tow_verify_rep
     /* What the comparison of the documents saw of the catalog was half repaired. */
     for (uint32_t i = 0; i < report->difference_count; i++) {
         if (is_of_catalog(&report->differences[i])) {
-            count_of_catalog(report, &report->differences[i], -1, report->differences[i].repaired ? -1 : 0);
+            count_of_catalog(report, &report->differences[i], -1,
+                             report->differences[i].repaired ? -1 : 0);
             clear_difference(&report->differences[i]);
         } else {
             report->differences[kept++] = report->differences[i];

@@ -22,8 +22,8 @@ typedef struct {
 void tow_sequence_reset(tow_sequence_t *sequence); /* keeps `skip` */
 void tow_sequence_add(tow_sequence_t *sequence, tow_hash_t hash, size_t length);
 bool tow_sequence_equal(const tow_sequence_t *a, const tow_sequence_t *b);
-/* In so many of their first documents two sequences that differ are the same, or in somewhat more.
- */
+/* In so many of their first documents two sequences that differ are the same, or
+ * in somewhat more. */
 uint64_t tow_sequence_shared(const tow_sequence_t *a, const tow_sequence_t *b);
 
 #endif

@@ -52,7 +52,7 @@ static void remove_all(tow_track_t *track)
 {
     tow_track_collection_t *collection, *next;
 
-    HASH_ITER (hh, track->collections, collection, next)
+    HASH_ITER(hh, track->collections, collection, next)
         remove_collection(track, collection);
 }
 
@@ -78,7 +78,7 @@ static void open_all(tow_track_t *track, const char *name, bool prefix)
     size_t length = strlen(name);
 
     pthread_mutex_lock(&track->lock);
-    HASH_ITER (hh, track->collections, collection, next) {
+    HASH_ITER(hh, track->collections, collection, next) {
         if (prefix ? strncmp(collection->ns, name, length) != 0 : strcmp(collection->ns, name) != 0)
             continue;
         for (uint32_t i = 0; i < collection->count; i++)
@@ -212,7 +212,7 @@ void tow_track_sweep(tow_track_t *track)
     tow_track_collection_t *collection, *next;
 
     pthread_mutex_lock(&track->lock);
-    HASH_ITER (hh, track->collections, collection, next) {
+    HASH_ITER(hh, track->collections, collection, next) {
         if (!collection->seen)
             remove_collection(track, collection);
         else
@@ -347,7 +347,7 @@ void tow_track_totals(tow_track_t *track, tow_track_totals_t *out)
     *out = (tow_track_totals_t){0};
     pthread_mutex_lock(&track->lock);
     out->bytes = sizeof *track + track->key_bytes;
-    HASH_ITER (hh, track->collections, collection, next) {
+    HASH_ITER(hh, track->collections, collection, next) {
         out->ranges += collection->count;
         out->bytes += sizeof *collection + collection->count * sizeof *collection->ranges;
         for (uint32_t i = 0; i < collection->count; i++) {

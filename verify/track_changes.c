@@ -42,7 +42,7 @@ void tow_track_changes(tow_track_t *track, tow_track_changes_t *out)
     pthread_mutex_lock(&track->lock);
     out->all = track->purge;
     track->purge = false;
-    HASH_ITER (hh, track->collections, collection, next)
+    HASH_ITER(hh, track->collections, collection, next)
         for (uint32_t i = 0; i < collection->count; i++) {
             tow_track_range_t *range = &collection->ranges[i];
 

@@ -8,18 +8,18 @@
 #include "verify/track.h"
 
 typedef struct {
-    bson_value_t min;   /* BSON_TYPE_EOD: open, as only the first one is */
+    bson_value_t min; /* BSON_TYPE_EOD: open, as only the first one is */
     tow_digest_t digest;
-    bson_t *keys;       /* touched: {"0": _id, …}; NULL: none */
+    bson_t *keys; /* touched: {"0": _id, …}; NULL: none */
     uint16_t key_count;
-    bool reading;       /* between begin and equal: keys are kept */
-    bool equal;         /* compared equal; otherwise open */
-    bool overflow;      /* too many keys since begin */
-    bool saved;         /* stored as equal */
+    bool reading;  /* between begin and equal: keys are kept */
+    bool equal;    /* compared equal; otherwise open */
+    bool overflow; /* too many keys since begin */
+    bool saved;    /* stored as equal */
 } tow_track_range_t;
 
 typedef struct {
-    UT_hash_handle hh;  /* by ns */
+    UT_hash_handle hh; /* by ns */
     char *ns;
     uint8_t uuid[16];
     bool ordered, seen;
@@ -32,7 +32,7 @@ struct tow_track {
     pthread_mutex_t lock; /* guards what follows */
     tow_track_collection_t *collections;
     size_t key_bytes;
-    bool purge;           /* what is stored is not what `saved` says: remove all of it */
+    bool purge; /* what is stored is not what `saved` says: remove all of it */
 };
 
 #endif

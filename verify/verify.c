@@ -150,7 +150,11 @@ static bool run_workers(tow_verify_run_t *run, tow_error_t *error)
     return ok && !run->failed;
 }
 
-/* Catalogs --------------------------------------------------------------------------------------
+/*
+
+ *
+ *
+ * * Catalogs --------------------------------------------------------------------------------------
  */
 
 static int by_ns(const void *left, const void *right)
@@ -160,8 +164,8 @@ static int by_ns(const void *left, const void *right)
     return strcmp((*a)->ns, (*b)->ns);
 }
 
-/* What is on the destination alone and nobody means to compare: another job's state, and in a job what it did
- * not make. */
+/* What is on the destination alone and nobody means to compare: another job's state, and in a job
+ * what it did not make. */
 static bool is_aside(tow_verify_run_t *run, const tow_collection_info_t *info)
 {
     tow_claims_t *claims = run->options->claims;
@@ -175,14 +179,16 @@ static bool is_aside(tow_verify_run_t *run, const tow_collection_info_t *info)
 }
 
 /* The entries that the filter takes, sorted. */
-static const tow_collection_info_t **select_entries(tow_verify_run_t *run, const tow_catalog_t *catalog,
-                                                    bool destination, size_t *out_count)
+static const tow_collection_info_t **select_entries(tow_verify_run_t *run,
+                                                    const tow_catalog_t *catalog, bool destination,
+                                                    size_t *out_count)
 {
     const tow_collection_info_t **entries = tow_alloc((catalog->count + 1) * sizeof *entries);
     size_t count = 0;
 
     for (size_t i = 0; i < catalog->count; i++)
-        if (tow_filter_takes(run->options->filter, catalog->items[i].database, catalog->items[i].name) &&
+        if (tow_filter_takes(run->options->filter, catalog->items[i].database,
+                             catalog->items[i].name) &&
             !(destination && is_aside(run, &catalog->items[i])))
             entries[count++] = &catalog->items[i];
     qsort(entries, count, sizeof *entries, by_ns);
@@ -268,8 +274,9 @@ static void read_shard_keys(tow_verify_run_t *run, tow_conn_t *source, tow_conn_
     run->sharded = tow_link_facts(run->options->source)->sharded &&
                    tow_link_facts(run->options->destination)->sharded &&
                    !run->options->documents_only;
-    if (!run->sharded || (tow_shard_keys_read(source, &run->shard_keys[TOW_SOURCE], &error) &&
-                          tow_shard_keys_read(destination, &run->shard_keys[TOW_DESTINATION], &error)))
+    if (!run->sharded ||
+        (tow_shard_keys_read(source, &run->shard_keys[TOW_SOURCE], &error) &&
+         tow_shard_keys_read(destination, &run->shard_keys[TOW_DESTINATION], &error)))
         return;
     run->sharded = false;
     tow_emit(&run->options->sink, TOW_LEVEL_WARNING, "verify_unsupported",
@@ -354,8 +361,8 @@ bool tow_verify_run(const tow_verify_options_t *options, tow_verify_report_t **o
         filled.max_differences = MAX_DIFFERENCES;
     if (!filled.range_bytes)
         filled.range_bytes = RANGE_BYTES;
-    /* Servers differ in what a sample and an open end cost, and buckets narrow a difference as well as
-     * ranges do. */
+    /* Servers differ in what a sample and an open end cost, and buckets narrow a difference as well
+     * as ranges do. */
     if (!filled.whole_bytes)
         filled.whole_bytes = WHOLE_RANGES * filled.range_bytes;
     pthread_mutex_init(&run.lock, NULL);
@@ -364,7 +371,8 @@ bool tow_verify_run(const tow_verify_options_t *options, tow_verify_report_t **o
 
     if (filled.track)
         run.seed = tow_track_seed(filled.track);
-    ok = (filled.track || random_seed(&run.seed, error)) && read_catalogs(&run, error) && run_workers(&run, error);
+    ok = (filled.track || random_seed(&run.seed, error)) && read_catalogs(&run, error) &&
+         run_workers(&run, error);
     if (ok && filled.track)
         tow_track_sweep(filled.track);
     if (ok) {

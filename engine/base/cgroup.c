@@ -31,8 +31,8 @@ static uint64_t smaller(uint64_t a, uint64_t b)
     return !a || (b && b < a) ? b : a;
 }
 
-/* A container may see its own group as the root, under the path that the host has for it: what is not
- * there is passed over on the way up. */
+/* A container may see its own group as the root, under the path that the host has for it: what is
+ * not there is passed over on the way up. */
 static uint64_t least_above(const char *folder, char *group, const char *name)
 {
     uint64_t least = 0;
@@ -61,7 +61,8 @@ static bool names_memory(const char *controllers)
 /* "0::/group" of version 2, "4:memory:/group" of version 1. */
 static uint64_t read_line(const char *root, char *line)
 {
-    char *controllers = strchr(line, ':'), *group = controllers ? strchr(controllers + 1, ':') : NULL;
+    char *controllers = strchr(line, ':'),
+         *group = controllers ? strchr(controllers + 1, ':') : NULL;
     bool second = controllers && group == controllers + 1, first;
     uint64_t least = 0;
     char *folder;

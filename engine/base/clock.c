@@ -59,7 +59,8 @@ uint64_t tow_peak_bytes(int64_t pid)
 
     snprintf(path, sizeof path, "/proc/%lld/status", (long long)pid);
     file = fopen(path, "re");
-    while (file && fgets(line, sizeof line, file) && sscanf(line, "VmHWM: %llu kB", &kilobytes) != 1)
+    while (file && fgets(line, sizeof line, file) &&
+           sscanf(line, "VmHWM: %llu kB", &kilobytes) != 1)
         ;
     if (file)
         fclose(file);

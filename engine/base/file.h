@@ -51,7 +51,8 @@ bool tow_secret_read(const char *option, const char *path, char **out,
 /* Whether an open file is such a one. TOW_ERROR_OPTION, likewise. */
 bool tow_secret_check(int file, const char *option, const char *path, tow_error_t *error) TOW_CHECK;
 /* The same of what no option gives: `name` as the error shows it. */
-bool tow_secret_check_as(int file, const char *name, const char *path, tow_error_t *error) TOW_CHECK;
+bool tow_secret_check_as(int file, const char *name, const char *path,
+                         tow_error_t *error) TOW_CHECK;
 /* As tow_secret_read, of a file that others may read. */
 bool tow_file_read(const char *option, const char *path, char **out, tow_error_t *error) TOW_CHECK;
 

@@ -15,8 +15,8 @@ typedef struct {
     bool comma; /* a value stands before the next one */
 } tow_json_t;
 
-/* In all of them `name` is the field's name, a literal; NULL: an element of an array, or the whole.
- */
+/* In all of them `name` is the field's name, a literal; NULL: an element of an array,
+ * or the whole. */
 void tow_json_begin(tow_json_t *json, const char *name); /* an object */
 void tow_json_end(tow_json_t *json);
 void tow_json_begin_array(tow_json_t *json, const char *name);

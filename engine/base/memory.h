@@ -5,12 +5,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Memory ran out. It aborts, as libbson does, unless the program has given something better to do; that
- * must not return, nor allocate. */
+/* Memory ran out. It aborts, as libbson does, unless the program has given something better to do;
+ * that must not return, nor allocate. */
 void tow_out_of_memory(void) __attribute__((noreturn));
 void tow_when_out_of_memory(void (*end)(void)); /* before the first thread */
 
-void *tow_alloc(size_t bytes);               /* zeroed */
+void *tow_alloc(size_t bytes); /* zeroed */
 void *tow_realloc(void *memory, size_t bytes);
 char *tow_strdup(const char *text);
 char *tow_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -22,8 +22,9 @@ typedef struct {
 } tow_buffer_t;
 
 void tow_buffer_append(tow_buffer_t *buffer, const void *data, size_t length);
-uint8_t *tow_buffer_extend(tow_buffer_t *buffer, size_t length); /* room at the end, length counted */
-void tow_buffer_clear(tow_buffer_t *buffer);                     /* keeps the room */
-void tow_buffer_free(tow_buffer_t *buffer);                      /* back to {0} */
+uint8_t *tow_buffer_extend(tow_buffer_t *buffer,
+                           size_t length);   /* room at the end, length counted */
+void tow_buffer_clear(tow_buffer_t *buffer); /* keeps the room */
+void tow_buffer_free(tow_buffer_t *buffer);  /* back to {0} */
 
 #endif

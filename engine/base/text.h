@@ -25,8 +25,8 @@ void tow_hide_credentials(char *text);
 /* A size for people, "1.5 GB", in decimal units; returns `out`. */
 char *tow_bytes_text(double bytes, char out[32]);
 
-/* How many letters two names differ by, for "did you mean"; a small letter is its large one, and two that changed
- * places count as one. Much, where `b` is longer than 48. */
+/* How many letters two names differ by, for "did you mean"; a small letter is its large one, and
+ * two that changed places count as one. Much, where `b` is longer than 48. */
 size_t tow_text_distance(const char *a, const char *b);
 
 #endif

@@ -5,7 +5,8 @@ bool tow_thread_start(tow_thread_t *thread, const char *name, void *(*run)(void 
                       tow_error_t *error)
 {
     if (thread->started)
-        return tow_fail(error, TOW_ERROR_INTERNAL, "a bug of Towline: the thread %s is started twice", name);
+        return tow_fail(error, TOW_ERROR_INTERNAL,
+                        "a bug of Towline: the thread %s is started twice", name);
     if (pthread_create(&thread->id, NULL, run, data))
         return tow_fail(error, TOW_ERROR_INTERNAL,
                         "cannot start a thread; see `ulimit -u` and `ulimit -v`");

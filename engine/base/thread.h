@@ -14,8 +14,8 @@ typedef struct {
 } tow_thread_t;
 
 /* `name` is what `top -H` and debuggers show, of at most 15 characters. Fails with
- * TOW_ERROR_INTERNAL where the machine allows no more threads or no more memory, and where *thread was started
- * before and not joined: nobody would ever join that one. */
+ * TOW_ERROR_INTERNAL where the machine allows no more threads or no more memory, and where *thread
+ * was started before and not joined: nobody would ever join that one. */
 bool tow_thread_start(tow_thread_t *thread, const char *name, void *(*run)(void *), void *data,
                       tow_error_t *error) TOW_CHECK;
 /* Waits until it has ended; at once when none was started, or it was joined before. */

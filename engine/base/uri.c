@@ -104,8 +104,8 @@ static bool may_hold_password(const char *text, size_t length)
 }
 
 /* The @ after user and password: the last, which is where a password that is not encoded ends too,
- * but for those in values of options, such as a file in /home/me@example.com. NULL: there is none.
- */
+ * but for those in values of options, such as a file in /home/me@example.com. NULL:
+ * there is none. */
 static const char *credentials_end(const char *authority)
 {
     const char *slash = strchr(authority, '/'), *options = slash ? strchr(slash, '?') : NULL;

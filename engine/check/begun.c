@@ -61,8 +61,7 @@ void tow_check_lease(tow_check_run_t *run)
         tow_find_skipped(run->findings, "job_lease",
                          "not possible: the job's state cannot be read");
     else if (!view->held)
-        tow_find_pass(run->findings, "job_lease", "no process holds job %s",
-                      run->config->name);
+        tow_find_pass(run->findings, "job_lease", "no process holds job %s", run->config->name);
     else if (renewed)
         tow_find_failure(run->findings, "job_lease", TOW_ERROR_LEASE,
                          tow_format("stop that process, or give another --job"),

@@ -30,9 +30,8 @@ void tow_survey_source(tow_check_run_t *run)
 
     if (!run->source || (run->starting && run->viewed && run->view.exists))
         return;
-    run->out->surveyed =
-        tow_survey_read(run->source, run->sides->filter, run->config->range_bytes, SURVEY_MS,
-                        run->sides->stop, &run->out->survey, &error);
+    run->out->surveyed = tow_survey_read(run->source, run->sides->filter, run->config->range_bytes,
+                                         SURVEY_MS, run->sides->stop, &run->out->survey, &error);
     if (!run->out->surveyed)
         tow_find_error(run->findings, "source_catalog", &error);
     else

@@ -7,8 +7,8 @@
 #include "engine/base/text.h"
 #include "engine/check/figures.h"
 
-/* Below the first a spool cannot hold what a single batch may be; the second lasts through a pause.
- */
+/* Below the first a spool cannot hold what a single batch may be; the second lasts
+ * through a pause. */
 static const double SPOOL_LEAST = 16e6, SPOOL_GOOD = 1e9;
 /* Compressed data rarely takes less than a quarter, and indexes come on top. */
 static const double PACKED_PART = 0.25, SAFE_PART = 1.2;

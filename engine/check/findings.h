@@ -1,7 +1,7 @@
 /* findings.h: what the checks before a start found: one entry each, with its facts and what to do.
  *
- * A list belongs to one thread. Texts that come from servers are kept as they are but for bytes that
- * are no UTF-8, so that every list has its JSON. */
+ * A list belongs to one thread. Texts that come from servers are kept as they are but for bytes
+ * that are no UTF-8, so that every list has its JSON. */
 #ifndef TOW_CHECK_FINDINGS_H
 #define TOW_CHECK_FINDINGS_H
 
@@ -17,10 +17,10 @@ typedef enum {
 } tow_finding_result_t;
 
 typedef struct {
-    const char *name;           /* stable: "source_login"; constant */
+    const char *name; /* stable: "source_login"; constant */
     tow_finding_result_t result;
-    tow_error_code_t code;      /* of a failure */
-    char *facts, *advice;       /* owned; the advice is "" where there is nothing to do */
+    tow_error_code_t code; /* of a failure */
+    char *facts, *advice;  /* owned; the advice is "" where there is nothing to do */
 } tow_finding_t;
 
 enum { TOW_FINDINGS_MOST = 48 };

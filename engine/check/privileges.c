@@ -39,7 +39,8 @@ static const need_t source_needs[] = {{"find", IN_DATA, READING},
 
 static const need_t blocking_need = {"setUserWriteBlockMode", IN_CLUSTER, BLOCKING};
 static const need_t removing_need = {"dropUser", IN_USERS, REMOVING};
-/* Of a sharded destination: what an earlier process sent is ended on every shard (state/marks.c). */
+/* Of a sharded destination: what an earlier process sent is ended on
+ * every shard (state/marks.c). */
 static const need_t sharding_need = {"enableSharding", IN_DATA, SHARDING};
 
 static const need_t destination_needs[] = {{"find", IN_DATA, WRITING},
@@ -123,7 +124,8 @@ static bool privilege_grants(const bson_iter_t *privilege, const need_t *need, c
         !BSON_ITER_HOLDS_ARRAY(&actions) || !bson_iter_recurse(&actions, &action))
         return false;
     while (bson_iter_next(&action))
-        if (tow_iter_text(&action, &text) && (!strcmp(text, need->action) || !strcmp(text, "anyAction")))
+        if (tow_iter_text(&action, &text) &&
+            (!strcmp(text, need->action) || !strcmp(text, "anyAction")))
             return true;
     return false;
 }

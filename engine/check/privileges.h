@@ -9,8 +9,8 @@
 typedef struct {
     const char *const *databases;
     size_t database_count;
-    bool block_writes; /* --block-writes: of the source's user */
-    bool remove_user;  /* --remove-user: of the destination's */
+    bool block_writes;         /* --block-writes: of the source's user */
+    bool remove_user;          /* --remove-user: of the destination's */
     const char *sharded_state; /* the job's database on a sharded destination; else NULL */
 } tow_privilege_scope_t;
 

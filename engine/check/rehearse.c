@@ -1,5 +1,6 @@
-/* rehearse.c: tries what the end of a job, or a restart, needs with the very commands, before anything is begun:
- * privileges and settings that refuse them must not be found out in the downtime. Nothing is written. */
+/* rehearse.c: tries what the end of a job, or a restart, needs with the very commands, before
+ * anything is begun: privileges and settings that refuse them must not be found out in the
+ * downtime. Nothing is written. */
 #include <stdlib.h>
 
 #include "engine/base/memory.h"
@@ -16,10 +17,11 @@ static void tell(tow_check_run_t *run, const char *name, const char *what, const
                          tow_format("grant its user the roles that the README names"),
                          "a privilege is missing: the user may not %s", what);
     else if (error->server_code == TOW_CODE_READ_CONCERN_MAJORITY_NOT_ENABLED)
-        tow_find_failure(run->findings, name, TOW_ERROR_UNSUITABLE,
-                         tow_format("set replication.enableMajorityReadConcern to true, its default, in the "
-                                    "configuration of every member, and restart them one after another"),
-                         "%s", error->message);
+        tow_find_failure(
+            run->findings, name, TOW_ERROR_UNSUITABLE,
+            tow_format("set replication.enableMajorityReadConcern to true, its default, in the "
+                       "configuration of every member, and restart them one after another"),
+            "%s", error->message);
     else
         tow_find_error(run->findings, name, error);
 }
@@ -33,7 +35,8 @@ static void check_source_time(tow_check_run_t *run)
     if (tow_skip_without(run, "source_reads", true, false))
         return;
     if (tow_link_barrier_time(run->source, &time, &error))
-        tow_find_pass(run->findings, "source_reads", "majority reads answer, with the source's time");
+        tow_find_pass(run->findings, "source_reads",
+                      "majority reads answer, with the source's time");
     else
         tell(run, "source_reads", "read from a database", &error);
 }
@@ -45,7 +48,8 @@ static void check_source_stream(tow_check_run_t *run)
     if (tow_skip_without(run, "source_stream", true, false))
         return;
     if (tow_link_facts(run->sides->source)->standalone)
-        tow_find_skipped(run->findings, "source_stream", "a standalone server has no change stream");
+        tow_find_skipped(run->findings, "source_stream",
+                         "a standalone server has no change stream");
     else if (tow_tail_try(run->sides->source, run->sides->filter, &error))
         tow_find_pass(run->findings, "source_stream", "a change stream can be opened");
     else

@@ -187,8 +187,8 @@ typedef struct {
     tow_conn_t *source, *destination;
     const char *database;
     char collection[32]; /* of this mark alone: whoever removes another's does not remove it */
-    bson_oid_t value;  /* random and, since it holds a time, never used before */
-    tow_optime_t time; /* of the destination, with the mark */
+    bson_oid_t value;    /* random and, since it holds a time, never used before */
+    tow_optime_t time;   /* of the destination, with the mark */
 } mark_t;
 
 static bool write_mark(mark_t *mark, tow_error_t *error)
@@ -216,8 +216,8 @@ static bool write_mark(mark_t *mark, tow_error_t *error)
     bson_destroy(&reply);
     bson_destroy(&command);
     return ok ? true
-              : tow_fail_context(error, "write a mark to %s.%s on the destination",
-                                 mark->database, mark->collection);
+              : tow_fail_context(error, "write a mark to %s.%s on the destination", mark->database,
+                                 mark->collection);
 }
 
 static void remove_mark(mark_t *mark)
@@ -285,18 +285,19 @@ static bool is_still_there(const mark_t *mark, tow_error_t *error)
 
     build_look(mark, &command);
     ok = tow_conn_ask_after(mark->destination, mark->database, &command,
-                            standalone ? 0 : TOW_SEND_READ, standalone ? 0 : mark->time, tow_reply_holds_documents,
-                            "the look for the mark", &reply, error);
+                            standalone ? 0 : TOW_SEND_READ, standalone ? 0 : mark->time,
+                            tow_reply_holds_documents, "the look for the mark", &reply, error);
     found = ok && tow_reply_cursor(&reply, &cursor) &&
             tow_batch_document(&cursor.batch, &document, &broken);
     bson_destroy(&reply);
     bson_destroy(&command);
     if (ok && !found)
-        return tow_fail(error, TOW_ERROR_UNSUITABLE,
-                        "nothing proves that source and destination are two deployments: the mark on "
-                        "the destination (%s.%s) was removed while it was looked for at the source; "
-                        "run the same command again",
-                        mark->database, mark->collection);
+        return tow_fail(
+            error, TOW_ERROR_UNSUITABLE,
+            "nothing proves that source and destination are two deployments: the mark on "
+            "the destination (%s.%s) was removed while it was looked for at the source; "
+            "run the same command again",
+            mark->database, mark->collection);
     return ok;
 }
 
@@ -399,11 +400,12 @@ static bool fail_unproven(const mark_t *mark, tow_error_t *error)
 
 static bool fail_listed(const mark_t *mark, tow_error_t *error)
 {
-    return tow_fail(error, TOW_ERROR_UNSUITABLE,
-                    "nothing proves that the destination (%s) is not a shard of the source's cluster: "
-                    "that has a database %s, too; drop it there if it is no job's, or give another "
-                    "--job",
-                    tow_link_hosts(tow_conn_link(mark->destination)), mark->database);
+    return tow_fail(
+        error, TOW_ERROR_UNSUITABLE,
+        "nothing proves that the destination (%s) is not a shard of the source's cluster: "
+        "that has a database %s, too; drop it there if it is no job's, or give another "
+        "--job",
+        tow_link_hosts(tow_conn_link(mark->destination)), mark->database);
 }
 
 static bool is_found(const mark_t *mark, tow_sameness_t sides, bool *out_found, tow_error_t *error)

@@ -21,13 +21,13 @@ typedef enum {
  * SHARD, with what to do. */
 tow_sameness_t tow_sides_compare(tow_link_t *source, tow_link_t *destination, tow_error_t *error);
 
-/* The same, and then the mark, in a collection `proof_…` of `database` that is this mark's alone, and
- * is removed again. The answer is exact: the mark is acknowledged by a majority, and read at the source's primary in a
- * way that sees every such write. A source that is not a primary is waited for until it has seen
- * the time of the mark, or refused. That it is not found counts while the destination has it. A mongos
- * does not show what was written to one of its shards directly: as a source it is refused where its
- * shards have that database, too. TOW_ERROR_UNSUITABLE: one deployment, or nothing proves that
- * they are two. */
+/* The same, and then the mark, in a collection `proof_…` of `database` that is this mark's alone,
+ * and is removed again. The answer is exact: the mark is acknowledged by a majority, and read at
+ * the source's primary in a way that sees every such write. A source that is not a primary is
+ * waited for until it has seen the time of the mark, or refused. That it is not found counts while
+ * the destination has it. A mongos does not show what was written to one of its shards directly: as
+ * a source it is refused where its shards have that database, too. TOW_ERROR_UNSUITABLE: one
+ * deployment, or nothing proves that they are two. */
 bool tow_prove_different(tow_link_t *source, tow_link_t *destination, const char *database,
                          tow_error_t *error) TOW_CHECK;
 

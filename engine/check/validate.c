@@ -34,16 +34,17 @@ static const struct {
     [TOW_STAGE_TLS] = {"source_tls", "destination_tls", "as the URI asks"},
     [TOW_STAGE_LOGIN] = {"source_login", "destination_login", "accepted, where asked for"}};
 
-/* One finding for each step of a connection: up to `reached` they passed, that one failed. `unheeded`: what the driver
- * passes over in the URI, or NULL. */
-static void tell_stages(tow_check_run_t *run, bool source, tow_stage_t reached, const char *unheeded,
-                        const tow_error_t *error)
+/* One finding for each step of a connection: up to `reached` they passed, that one failed.
+ * `unheeded`: what the driver passes over in the URI, or NULL. */
+static void tell_stages(tow_check_run_t *run, bool source, tow_stage_t reached,
+                        const char *unheeded, const tow_error_t *error)
 {
     for (int i = TOW_STAGE_URI; i < TOW_STAGE_DONE; i++) {
         const char *name = source ? stages[i].source : stages[i].destination;
 
         if (i < (int)reached && i == TOW_STAGE_URI && unheeded)
-            tow_find_warning(run->findings, name, tow_format("correct the URI, or leave that out"), "%s", unheeded);
+            tow_find_warning(run->findings, name, tow_format("correct the URI, or leave that out"),
+                             "%s", unheeded);
         else if (i < (int)reached)
             tow_find_pass(run->findings, name, "%s", stages[i].passed);
         else if (i == (int)reached)
@@ -65,7 +66,9 @@ static void connect_side(tow_check_run_t *run, bool source)
                                   .indexes = config->indexes};
     const char *uri = source ? config->source_uri : config->destination_uri;
     char *unheeded;
-    tow_link_t *link = tow_uri_try(uri, options.side, &unheeded, &error) ? tow_link_new(uri, &options, &error) : NULL;
+    tow_link_t *link = tow_uri_try(uri, options.side, &unheeded, &error)
+                           ? tow_link_new(uri, &options, &error)
+                           : NULL;
 
     atomic_store(source ? &run->sides->source : &run->sides->destination, link);
     tell_stages(run, source, link ? TOW_STAGE_DONE : tow_error_stage(&error), unheeded, &error);
@@ -94,7 +97,8 @@ static void check_kind(tow_check_run_t *run)
                       facts->sharded ? "a mongos" : "a member of a replica set");
 }
 
-/* A member that is no primary takes no writes, and a URI that names it directly follows no election. */
+/* A member that is no primary takes no writes, and a URI that names it directly follows no
+ * election. */
 static void check_member(tow_check_run_t *run, bool source)
 {
     const char *name = source ? "source_member" : "destination_member";
@@ -106,17 +110,19 @@ static void check_member(tow_check_run_t *run, bool source)
         tow_find_pass(run->findings, name, "%s",
                       tow_link_facts(link)->set_name[0] ? "the primary answers" : "no replica set");
     else if (source)
-        tow_find_warning(run->findings, name,
-                         tow_format("leave directConnection=true out of its URI, so that elections are "
-                                    "followed"),
-                         "the source %s is not the primary of its replica set, whose newest writes "
-                         "arrive there later",
-                         tow_link_hosts(link));
+        tow_find_warning(
+            run->findings, name,
+            tow_format("leave directConnection=true out of its URI, so that elections are "
+                       "followed"),
+            "the source %s is not the primary of its replica set, whose newest writes "
+            "arrive there later",
+            tow_link_hosts(link));
     else
-        tow_find_failure(run->findings, name, TOW_ERROR_UNSUITABLE,
-                         tow_format("leave directConnection=true out of its URI, or name the primary"),
-                         "the destination %s is not the primary of its replica set, and takes no writes",
-                         tow_link_hosts(link));
+        tow_find_failure(
+            run->findings, name, TOW_ERROR_UNSUITABLE,
+            tow_format("leave directConnection=true out of its URI, or name the primary"),
+            "the destination %s is not the primary of its replica set, and takes no writes",
+            tow_link_hosts(link));
 }
 
 static void check_same(tow_check_run_t *run)
@@ -134,10 +140,11 @@ static void check_same(tow_check_run_t *run)
         tow_find_pass(run->findings, "same_deployment", "two different deployments");
         break;
     default:
-        tow_find_pass(run->findings, "same_deployment",
-                      "two by the names of their members; run proves it by a mark in the destination's "
-                      "database towline_%s, before it writes anything else",
-                      run->config->name);
+        tow_find_pass(
+            run->findings, "same_deployment",
+            "two by the names of their members; run proves it by a mark in the destination's "
+            "database towline_%s, before it writes anything else",
+            run->config->name);
     }
 }
 
@@ -158,7 +165,8 @@ static void check_versions(tow_check_run_t *run)
         tow_find_failure(run->findings, "versions", TOW_ERROR_UNSUITABLE, tow_format("upgrade it"),
                          "the %s runs version %s; 4.2 or newer is needed",
                          !tow_server_can(source, TOW_SUPPORTED) ? "source" : "destination",
-                         !tow_server_can(source, TOW_SUPPORTED) ? source->version : destination->version);
+                         !tow_server_can(source, TOW_SUPPORTED) ? source->version
+                                                                : destination->version);
     else if (is_older(destination, source->major, source->minor))
         tow_find_warning(
             run->findings, "versions",
@@ -187,27 +195,31 @@ static void check_sharding(tow_check_run_t *run)
     bool known;
 
     if (!run->source || !run->destination ||
-        (!tow_link_facts(run->sides->source)->sharded && !tow_link_facts(run->sides->destination)->sharded))
+        (!tow_link_facts(run->sides->source)->sharded &&
+         !tow_link_facts(run->sides->destination)->sharded))
         return;
     known = tow_shard_keys_read(run->source, &keys, &error);
     count = HASH_COUNT(keys);
     tow_shard_keys_clear(&keys);
     if (!known)
-        tow_find_skipped(run->findings, "sharding", "collections arrive unsharded; which are sharded at "
-                                                    "the source cannot be read: %s",
+        tow_find_skipped(run->findings, "sharding",
+                         "collections arrive unsharded; which are sharded at "
+                         "the source cannot be read: %s",
                          refusal(&error));
     else if (count)
-        tow_find_warning(run->findings, "sharding",
-                         tow_format("make sure that no _id stands on two shards, and that the destination "
-                                    "(of a cluster: each database's primary shard) has room for all; shard "
-                                    "the collections there after the cutover"),
-                         "of the source's collections %u %s sharded; all arrive unsharded", count,
-                         count == 1 ? "is" : "are");
+        tow_find_warning(
+            run->findings, "sharding",
+            tow_format("make sure that no _id stands on two shards, and that the destination "
+                       "(of a cluster: each database's primary shard) has room for all; shard "
+                       "the collections there after the cutover"),
+            "of the source's collections %u %s sharded; all arrive unsharded", count,
+            count == 1 ? "is" : "are");
     else if (tow_link_facts(run->sides->destination)->sharded)
-        tow_find_warning(run->findings, "sharding",
-                         tow_format("make sure that each primary shard has room; shard the collections "
-                                    "after the cutover"),
-                         "collections arrive unsharded, each on the primary shard of its database");
+        tow_find_warning(
+            run->findings, "sharding",
+            tow_format("make sure that each primary shard has room; shard the collections "
+                       "after the cutover"),
+            "collections arrive unsharded, each on the primary shard of its database");
     else
         tow_find_pass(run->findings, "sharding", "no collection of the source is sharded");
 }
@@ -325,8 +337,7 @@ static void check_destination_disk(tow_check_run_t *run)
 static void check_window(tow_check_run_t *run)
 {
     tow_checked_t *out = run->out;
-    double copy_seconds =
-        tow_estimate_copy_seconds(out->survey.bytes, out->survey.index_entries);
+    double copy_seconds = tow_estimate_copy_seconds(out->survey.bytes, out->survey.index_entries);
     tow_error_t error;
 
     if (tow_skip_without(run, "oplog_window", true, false) ||
@@ -338,7 +349,8 @@ static void check_window(tow_check_run_t *run)
         tow_find_skipped(
             run->findings, "oplog_window",
             "a mongos does not tell; look at each shard with rs.printReplicationInfo()");
-    /* Some servers read all of their oplog to find its beginning, and no start is to wait for that. */
+    /* Some servers read all of their oplog to find its beginning, and no start is to
+     * wait for that. */
     else if (run->starting && copy_seconds < SHORT_COPY_SECONDS)
         tow_find_pass(run->findings, "oplog_window",
                       "the copy is estimated to take %.0f s: any oplog is longer", copy_seconds);
@@ -346,8 +358,8 @@ static void check_window(tow_check_run_t *run)
                                &error))
         tow_find_skipped(run->findings, "oplog_window", "it cannot be read: %s", refusal(&error));
     else
-        tow_judge_window(
-            run->findings, out->window_seconds, out->full_window_seconds, copy_seconds);
+        tow_judge_window(run->findings, out->window_seconds, out->full_window_seconds,
+                         copy_seconds);
 }
 
 static void check_clocks(tow_check_run_t *run)
@@ -395,9 +407,9 @@ static void check_privileges(tow_check_run_t *run)
         scope.databases = databases;
     }
     if (!tow_skip_without(run, "source_privileges", true, false))
-        tow_check_privileges(
-            run->source, "source", "source_privileges",
-            &(tow_privilege_scope_t){.block_writes = run->config->block_writes}, run->findings);
+        tow_check_privileges(run->source, "source", "source_privileges",
+                             &(tow_privilege_scope_t){.block_writes = run->config->block_writes},
+                             run->findings);
     if (run->destination && tow_link_facts(tow_conn_link(run->destination))->sharded)
         scope.sharded_state = own;
     if (!tow_skip_without(run, "destination_privileges", false, true))

@@ -58,8 +58,9 @@ int cmd_cutover(tow_options_t *options)
         return TOW_ERROR_OPTION;
     if (abort && !strcmp(abort, "true")) {
         if (!block && !waits)
-            return post(options, "cutover/abort", "{}",
-                        "the cutover is called off; the job goes back to in sync, and nothing is lost");
+            return post(
+                options, "cutover/abort", "{}",
+                "the cutover is called off; the job goes back to in sync, and nothing is lost");
         cmd_say("--abort calls a cutover off, and --%s is for one that begins; give one of both",
                 block ? "block-writes" : "wait");
         return TOW_ERROR_OPTION;

@@ -35,8 +35,8 @@ int cmd_resume(tow_options_t *options);
 int cmd_cutover(tow_options_t *options);
 int cmd_cancel(tow_options_t *options);
 
-/* process.c: makes the process fit for secrets and for its limits; a copy of its words, which are then
- * overwritten where `ps` shows them. */
+/* process.c: makes the process fit for secrets and for its limits; a copy of its words, which are
+ * then overwritten where `ps` shows them. */
 char **cmd_begin(int argc, char **argv);
 unsigned long long cmd_address_space(void); /* what it may map, in MB; 0: as much as it likes */
 
@@ -48,7 +48,8 @@ void cmd_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int cmd_fail(const tow_error_t *error);
 /* Prints JSON as a line on stdout. */
 void cmd_print_json(const char *json);
-/* The exit status after `status`: 1 with a line on stderr where what was printed on stdout went nowhere. */
+/* The exit status after `status`: 1 with a line on stderr where what was printed on stdout went
+ * nowhere. */
 int cmd_end(int status);
 /* Writes all of it, waiting at most wait_ms for room each time (-1: as long as it takes). */
 bool cmd_write(int file, const void *data, size_t length, int wait_ms);
@@ -66,7 +67,7 @@ typedef struct {
     /* Constant once it is open. */
     bool json;
     tow_level_t least;
-    int file; /* stderr, or the one in --log-path */
+    int file;            /* stderr, or the one in --log-path */
     tow_thread_t writer; /* not waited for: it may never come back from a write */
 
     pthread_mutex_t lock; /* guards what follows */
@@ -89,12 +90,12 @@ void cmd_warn_of_memory(const tow_options_t *options, cmd_log_t *log);
 
 /* progress.c: shows progress until the job has ended. */
 void cmd_show_progress(tow_job_t *job, const char *form);
-char *cmd_count(double count, char out[32]); /* "1,234,567" */
+char *cmd_count(double count, char out[32]);      /* "1,234,567" */
 char *cmd_duration(double seconds, char out[32]); /* "3 h 20 min" */
 
-/* room.c: room on the disk beside a file that is written at the end, in one without a name, which goes
- * with the process. *out is -1 where there is no path, or it is no regular file's. TOW_ERROR_OPTION: it
- * cannot be written there. */
+/* room.c: room on the disk beside a file that is written at the end, in one without a name, which
+ * goes with the process. *out is -1 where there is no path, or it is no regular file's.
+ * TOW_ERROR_OPTION: it cannot be written there. */
 bool cmd_take_room(const char *path, int *out, tow_error_t *error);
 void cmd_free_room(int room);
 

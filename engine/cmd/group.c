@@ -1,4 +1,5 @@
-/* group.c: the memory of a container or a service, which is killed where it takes more than it may. */
+/* group.c: the memory of a container or a service, which is killed where it takes more
+ * than it may. */
 #include <stdlib.h>
 
 #include "engine/base/cgroup.h"
@@ -19,7 +20,8 @@ bool cmd_fits_group(const tow_options_t *options, tow_error_t *error)
 
     return !most || most >= memory + MEMORY_LEAST ||
            tow_fail(error, TOW_ERROR_UNSUITABLE,
-                    "this process may take %llu MB of memory, and needs %llu MB with --memory %llu; raise the limit "
+                    "this process may take %llu MB of memory, and needs %llu MB with --memory "
+                    "%llu; raise the limit "
                     "of its container or service, or lower --memory",
                     most, memory + MEMORY_LEAST, memory);
 }
@@ -31,10 +33,11 @@ void cmd_warn_of_memory(const tow_options_t *options, cmd_log_t *log)
 
     if (!most || most >= memory + MEMORY_GOOD)
         return;
-    text = tow_format("this process may take %llu MB of memory, and with --memory %llu a large job takes up to "
-                      "%llu MB: it may be killed, and goes on when it is started again; raise the limit of its "
-                      "container or service, or lower --memory",
-                      most, memory, memory + MEMORY_GOOD);
+    text = tow_format(
+        "this process may take %llu MB of memory, and with --memory %llu a large job takes up to "
+        "%llu MB: it may be killed, and goes on when it is started again; raise the limit of its "
+        "container or service, or lower --memory",
+        most, memory, memory + MEMORY_GOOD);
     cmd_log_event(log, TOW_LEVEL_WARNING, "little_memory", text);
     free(text);
 }

@@ -33,8 +33,7 @@ static void print_options(FILE *out, const cmd_verb_t *verb)
     for (size_t i = 0; i < count; i++) {
         char argument[128];
 
-        if (!cmd_takes(&table[i], verb->name) &&
-            !(verb->like && cmd_takes(&table[i], verb->like)))
+        if (!cmd_takes(&table[i], verb->name) && !(verb->like && cmd_takes(&table[i], verb->like)))
             continue;
         argument_text(&table[i], argument, sizeof argument);
         fprintf(out, "  --%s%s\n      %s", table[i].name, argument, table[i].help);
@@ -50,7 +49,8 @@ void cmd_help(FILE *out, const cmd_verb_t *verb)
 {
     if (verb) {
         fprintf(out, "towline %s: %s\n\nUsage: towline %s%s [options]\n", verb->name, verb->help,
-                verb->name, !verb->operand                      ? ""
+                verb->name,
+                !verb->operand                    ? ""
                 : !strcmp(verb->operand, "shell") ? " bash|zsh"
                                                   : " DURATION");
         print_options(out, verb);

@@ -1,7 +1,7 @@
 /* hook.c: the command of --on-phase.
  *
- * It runs at each phase, one after the other, in a thread of its own: however long it takes, the job goes on. It is told
- * by its environment alone, which has none of our secrets. */
+ * It runs at each phase, one after the other, in a thread of its own: however long it takes, the
+ * job goes on. It is told by its environment alone, which has none of our secrets. */
 #include <errno.h>
 #include <signal.h>
 #include <spawn.h>
@@ -36,7 +36,8 @@ static bool is_ours(const char *variable)
     return !strncmp(variable, "TOWLINE_", strlen("TOWLINE_"));
 }
 
-/* What we were given but for our own settings, among which are connection strings, and the moment's. */
+/* What we were given but for our own settings, among which are connection strings, and the
+ * moment's. */
 static char **make_environment(const moment_t *moment)
 {
     size_t count = 0, used = 0;
@@ -86,11 +87,12 @@ static void run(cmd_hook_t *hook, const moment_t *moment)
     if (!code && !status)
         return;
     if (code)
-        snprintf(message, sizeof message, "the command of --on-phase cannot be started: %s", strerror(code));
+        snprintf(message, sizeof message, "the command of --on-phase cannot be started: %s",
+                 strerror(code));
     else
         snprintf(message, sizeof message, "the command of --on-phase ended with %s %d in %s",
-                 WIFEXITED(status) ? "status" : "signal", WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status),
-                 moment->variables[0]);
+                 WIFEXITED(status) ? "status" : "signal",
+                 WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status), moment->variables[0]);
     cmd_log_event(hook->log, TOW_LEVEL_WARNING, "on_phase", message);
 }
 
@@ -166,7 +168,8 @@ static void notice(void *data, tow_level_t level, const char *name, const char *
         add(hook, moment_of(hook, message));
 }
 
-bool cmd_hook_begin(const char *command, tow_job_t *job, cmd_log_t *log, cmd_hook_t **out, tow_error_t *error)
+bool cmd_hook_begin(const char *command, tow_job_t *job, cmd_log_t *log, cmd_hook_t **out,
+                    tow_error_t *error)
 {
     cmd_hook_t *hook;
 

@@ -4,8 +4,8 @@
 
 #include <bson/bson.h>
 
-/* JSON as a document whose texts are printable, since all of them are to be printed; NULL: it is none. The
- * caller destroys it. */
+/* JSON as a document whose texts are printable, since all of them are to be printed; NULL: it is
+ * none. The caller destroys it. */
 bson_t *cmd_document(const char *json);
 double cmd_number_of(const bson_t *document, const char *path);    /* -1: no number there */
 const char *cmd_text_of(const bson_t *document, const char *path); /* "": no text there; borrowed */

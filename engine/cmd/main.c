@@ -12,18 +12,22 @@ enum { SPACE_LEAST = 160 /* MB of addresses */ };
 const cmd_verb_t cmd_verbs[] = {
     {"run", "copy a deployment, follow it, verify and cut over", cmd_run, NULL, NULL},
     {"serve", "wait for jobs that the page or the HTTP API start", cmd_serve, NULL, "run"},
-    {"check", "make every check that stands before a start, and write nothing", cmd_check, NULL, NULL},
-    {"plan", "show what a run would copy, how long it takes, and its command", cmd_plan, NULL, NULL},
+    {"check", "make every check that stands before a start, and write nothing", cmd_check, NULL,
+     NULL},
+    {"plan", "show what a run would copy, how long it takes, and its command", cmd_plan, NULL,
+     NULL},
     {"verify", "compare two deployments, byte for byte", cmd_verify, NULL, NULL},
     {"status", "show the progress of a running job", cmd_status, NULL, NULL},
     {"pause", "stop applying changes; reading goes on", cmd_pause, NULL, NULL},
     {"resume", "apply changes again", cmd_resume, NULL, NULL},
     {"extend", "add time to the window of a running job", cmd_extend, "duration", NULL},
-    {"cutover", "end a job with --cutover manual: writes to the source have stopped", cmd_cutover, NULL, NULL},
+    {"cutover", "end a job with --cutover manual: writes to the source have stopped", cmd_cutover,
+     NULL, NULL},
     {"cancel", "end a running job for good; the source stays untouched", cmd_cancel, NULL, NULL},
     {"notify", "notify --test: send a test notice by webhook and e-mail", cmd_notify, NULL, NULL},
     {"config", "print the effective options as YAML, without secrets", cmd_config, NULL, "run"},
-    {"completion", "print shell completion: towline completion bash", cmd_completion, "shell", NULL},
+    {"completion", "print shell completion: towline completion bash", cmd_completion, "shell",
+     NULL},
     {"man", "print the manual page", cmd_man, NULL, NULL},
     {"version", "print the version; so do --version and -V", cmd_version, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
@@ -143,9 +147,10 @@ static const tow_option_t *find_option(const char *name, size_t length, const cm
     return NULL;
 }
 
-/* mongosync's options, which `serve` takes: `--cluster0 URI`, `--port=N`, `--disableVerification`. False:
- * argv[*at] is none of them. */
-static bool foreign_argument(tow_options_t *options, int *at, int argc, char **argv, int *out_status)
+/* mongosync's options, which `serve` takes: `--cluster0 URI`, `--port=N`, `--disableVerification`.
+ * False: argv[*at] is none of them. */
+static bool foreign_argument(tow_options_t *options, int *at, int argc, char **argv,
+                             int *out_status)
 {
     const char *argument = argv[*at] + 2, *value = "true";
     size_t length = strcspn(argument, "=");
@@ -171,7 +176,8 @@ static bool foreign_argument(tow_options_t *options, int *at, int argc, char **a
 /* `towline cutover --wait`: there is one thing only to wait for. */
 static bool stands_alone(const tow_option_t *option, const cmd_verb_t *verb)
 {
-    return option->type == TOW_OPTION_FLAG || (!strcmp(option->name, "wait") && !strcmp(verb->name, "cutover"));
+    return option->type == TOW_OPTION_FLAG ||
+           (!strcmp(option->name, "wait") && !strcmp(verb->name, "cutover"));
 }
 
 /* 0, or an exit status. */
@@ -243,10 +249,11 @@ static bool has_memory(const cmd_verb_t *verb, tow_error_t *error)
 
     if (!space || space >= SPACE_LEAST || !find_option("source", 6, verb))
         return true;
-    return tow_fail(error, TOW_ERROR_UNSUITABLE,
-                    "this process may map %llu MB of memory, and needs %d MB at least, besides --memory; raise "
-                    "the limit with `ulimit -v`",
-                    space, SPACE_LEAST);
+    return tow_fail(
+        error, TOW_ERROR_UNSUITABLE,
+        "this process may map %llu MB of memory, and needs %d MB at least, besides --memory; raise "
+        "the limit with `ulimit -v`",
+        space, SPACE_LEAST);
 }
 
 /* Short for two other options, which win where they are given. */
@@ -256,8 +263,10 @@ static bool apply_quiet(tow_options_t *options, tow_error_t *error)
 
     if (!quiet || strcmp(quiet, "true") != 0)
         return true;
-    return (tow_options_is_set(options, "progress") || tow_options_set(options, "progress", "none", error)) &&
-           (tow_options_is_set(options, "log-level") || tow_options_set(options, "log-level", "warning", error));
+    return (tow_options_is_set(options, "progress") ||
+            tow_options_set(options, "progress", "none", error)) &&
+           (tow_options_is_set(options, "log-level") ||
+            tow_options_set(options, "log-level", "warning", error));
 }
 
 static int run_verb(const cmd_verb_t *verb, int argc, char **argv)
@@ -288,7 +297,8 @@ static int run_verb(const cmd_verb_t *verb, int argc, char **argv)
     if (!status)
         status = apply_quiet(options, &error) &&
                          (!find_option("memory", 6, verb) || cmd_fits_group(options, &error))
-                     ? verb->run(options) : cmd_fail(&error);
+                     ? verb->run(options)
+                     : cmd_fail(&error);
     tow_options_destroy(options);
     return status;
 }
@@ -343,7 +353,8 @@ int main(int argc, char **argv)
         free(words[i]);
     free(words);
     status = cmd_end(status);
-    /* A thread that was left to itself may still be in a library, which an exit would tidy up under it. */
+    /* A thread that was left to itself may still be in a library, which an exit would tidy up under
+     * it. */
     if (!getenv("TOWLINE_TEST_LEAKS"))
         _exit(status);
     return status;

@@ -91,8 +91,7 @@ static void text_copy(const tow_progress_t *progress, const rate_t *rate, char *
 
     text_bar(part > 1 ? 1 : part, bar);
     if (rate->rate > 0 && progress->estimated_bytes > progress->copied_bytes) {
-        double seconds =
-            (double)(progress->estimated_bytes - progress->copied_bytes) / rate->rate;
+        double seconds = (double)(progress->estimated_bytes - progress->copied_bytes) / rate->rate;
 
         if (seconds < LEFT_MOST)
             snprintf(left, sizeof left, ", %d:%02d:%02d left", (int)(seconds / 3600),
@@ -100,7 +99,8 @@ static void text_copy(const tow_progress_t *progress, const rate_t *rate, char *
     }
     snprintf(out, size, "[%s] %3.0f%%  %s documents, %s, %s/s%s", bar, part > 1 ? 100 : part * 100,
              cmd_count((double)progress->copied_documents, documents),
-             tow_bytes_text((double)progress->copied_bytes, bytes), tow_bytes_text(rate->rate, speed), left);
+             tow_bytes_text((double)progress->copied_bytes, bytes),
+             tow_bytes_text(rate->rate, speed), left);
 }
 
 static void text_cutover(const tow_progress_t *progress, char *out, size_t size)
@@ -176,7 +176,7 @@ static int width(void)
     struct winsize window;
 
     return ioctl(STDOUT_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 20 ? window.ws_col
-                                                                                 : 100;
+                                                                                : 100;
 }
 
 static void show_bar(tow_job_t *job)

@@ -173,7 +173,8 @@ static const struct {
      "a summary that could not be written to its file is on stderr"},
     {1, "a bug, or the machine failed", "report it with the log"},
     {2, "an option is unknown, malformed or out of range", "the message names it"},
-    {3, "a server cannot be reached, or refuses the login", "check host, port, TLS, user; run again"},
+    {3, "a server cannot be reached, or refuses the login",
+     "check host, port, TLS, user; run again"},
     {4,
      "unsuitable: standalone source, same deployment on both sides, unsupported collection, not "
      "enough memory",
@@ -181,8 +182,10 @@ static const struct {
     {5, "namespaces of the destination are in the way",
      "drop or exclude them, or --clear-destination"},
     {6, "restart with another source, destination or filter", "the same options, or another --job"},
-    {7, "another process holds the job, took it over, or removed its state; for verify --repair: a job runs on that "
-        "destination",
+    {7,
+     "another process holds the job, took it over, or removed its state; for verify --repair: a "
+     "job runs on that "
+     "destination",
      "the message says which: stop that one, or another --job"},
     {8, "a server's error that retries did not cure", "the message carries the server's"},
     {9, "the source's oplog no longer reaches back, and no new stream can be opened",

@@ -61,8 +61,9 @@ static bool may_have_token(uid_t user)
            (geteuid() == 0 && user >= DYNAMIC_FIRST && user <= DYNAMIC_LAST);
 }
 
-/* Connected, and nothing sent yet: any local user may listen where no job does, and the token is for
- * the job alone. A job whose connection waits to be accepted is known by the socket it listens on. */
+/* Connected, and nothing sent yet: any local user may listen where no job does, and the token is
+ * for the job alone. A job whose connection waits to be accepted is known by the socket it listens
+ * on. */
 static int check_listener(void *unused, char *there, char *here, int there_port, int here_port)
 {
     struct sockaddr_storage at, to;

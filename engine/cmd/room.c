@@ -1,5 +1,5 @@
-/* room.c: room on the disk for a file that is written when it is too late to ask for another one.
- */
+/* room.c: room on the disk for a file that is written when it is too late to ask
+ * for another one. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>

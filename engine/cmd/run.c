@@ -20,8 +20,8 @@ static bool has_ended(void *job)
     return tow_job_ended(job, 0);
 }
 
-static bool serve(tow_job_t *job, const tow_options_t *options, cmd_log_t *log,
-                  tow_server_t **out, tow_error_t *error)
+static bool serve(tow_job_t *job, const tow_options_t *options, cmd_log_t *log, tow_server_t **out,
+                  tow_error_t *error)
 {
     char *address;
 
@@ -38,8 +38,9 @@ static bool serve(tow_job_t *job, const tow_options_t *options, cmd_log_t *log,
     return true;
 }
 
-/* Summary on stdout and in its file, in every ending; a job that was only stopped needs no table. A file that cannot be written does not change
- * how the job ended: the summary goes to stderr then. */
+/* Summary on stdout and in its file, in every ending; a job that was only stopped needs no table. A
+ * file that cannot be written does not change how the job ended: the summary goes
+ * to stderr then. */
 static void report(tow_job_t *job, const tow_options_t *options, int status, int room)
 {
     const char *path = tow_options_get(options, "summary", 0);
@@ -70,7 +71,8 @@ static bool can_cut_over(const tow_options_t *options, tow_error_t *error)
         strcmp(tow_options_get(options, "cutover", 0), "manual") != 0)
         return true;
     return tow_fail(error, TOW_ERROR_OPTION,
-                    "with --listen none nobody can ask for the cutover of --cutover manual; give --cutover auto, or "
+                    "with --listen none nobody can ask for the cutover of --cutover manual; give "
+                    "--cutover auto, or "
                     "an address that --listen answers on");
 }
 

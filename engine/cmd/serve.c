@@ -48,8 +48,8 @@ static char *name_token(const tow_options_t *options)
     return said;
 }
 
-/* The link with the token is for a person at a terminal: any other stdout ends in the journal, or in
- * a container's log, which others read. */
+/* The link with the token is for a person at a terminal: any other stdout ends in the journal, or
+ * in a container's log, which others read. */
 static void tell(const tow_options_t *options, const tow_server_t *server, cmd_log_t *log)
 {
     bool person = isatty(STDOUT_FILENO) == 1;
@@ -57,8 +57,8 @@ static void tell(const tow_options_t *options, const tow_server_t *server, cmd_l
     char *token = person ? tow_strdup("") : name_token(options);
 
     cmd_log_event(log, TOW_LEVEL_INFO, "listening", address);
-    printf("Towline waits for a job. Open this page, or POST to %sapi/v1/start%s:\n\n    %s\n\n", address,
-           token, link);
+    printf("Towline waits for a job. Open this page, or POST to %sapi/v1/start%s:\n\n    %s\n\n",
+           address, token, link);
     fflush(stdout);
     free(token);
     tow_free(address);
@@ -67,7 +67,8 @@ static void tell(const tow_options_t *options, const tow_server_t *server, cmd_l
 
 int cmd_serve(tow_options_t *options)
 {
-    static service_t service = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    static service_t service = {.lock = PTHREAD_MUTEX_INITIALIZER,
+                                .changed = PTHREAD_COND_INITIALIZER};
     static cmd_stoppable_t stoppable = {.data = &service, .stop = stop, .ended = has_ended};
     static cmd_log_t log;
     tow_error_t error;

@@ -11,8 +11,8 @@
 
 enum { STOP_SECONDS = 4, BLOCKED_SECONDS = 2 };
 
-/* The signals that stop. One that this process was started to ignore, as nohup does with SIGHUP, is none of them: a
- * blocked signal would be delivered all the same. */
+/* The signals that stop. One that this process was started to ignore, as nohup does with SIGHUP, is
+ * none of them: a blocked signal would be delivered all the same. */
 static void stopping(sigset_t *out)
 {
     static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
@@ -20,7 +20,8 @@ static void stopping(sigset_t *out)
 
     sigemptyset(out);
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
-        if (numbers[i] != SIGHUP || sigaction(SIGHUP, NULL, &action) || action.sa_handler != SIG_IGN)
+        if (numbers[i] != SIGHUP || sigaction(SIGHUP, NULL, &action) ||
+            action.sa_handler != SIG_IGN)
             sigaddset(out, numbers[i]);
 }
 
@@ -39,12 +40,13 @@ static void wait_for_output(const sigset_t *set)
     }
 }
 
-/* The first signal stops at a checkpoint, the second ends at once: that too is safe, as any end is. So
- * it is when a server that does not answer keeps the checkpoint from being stored. */
+/* The first signal stops at a checkpoint, the second ends at once: that too is safe, as any end is.
+ * So it is when a server that does not answer keeps the checkpoint from being stored. */
 static void *watch(void *data)
 {
-    static const char message[] = "towline: stopped, resumable: without a last checkpoint, since a "
-                                  "server does not answer; nothing is lost, run the same command again to go on\n";
+    static const char message[] =
+        "towline: stopped, resumable: without a last checkpoint, since a "
+        "server does not answer; nothing is lost, run the same command again to go on\n";
     struct timespec patience = {.tv_sec = STOP_SECONDS};
     cmd_stoppable_t *what = data;
     sigset_t set;

@@ -45,8 +45,11 @@ static void print_difference(const bson_t *item)
     if (*cmd_text_of(item, "range"))
         printf("  in range %s", cmd_text_of(item, "range"));
     if (cmd_number_of(item, "sourceLength") > 0 || cmd_number_of(item, "destinationLength") > 0)
-        printf("  bytes %.0f/%.0f", cmd_number_of(item, "sourceLength") > 0 ? cmd_number_of(item, "sourceLength") : 0,
-               cmd_number_of(item, "destinationLength") > 0 ? cmd_number_of(item, "destinationLength") : 0);
+        printf("  bytes %.0f/%.0f",
+               cmd_number_of(item, "sourceLength") > 0 ? cmd_number_of(item, "sourceLength") : 0,
+               cmd_number_of(item, "destinationLength") > 0
+                   ? cmd_number_of(item, "destinationLength")
+                   : 0);
     if (cmd_flag_of(item, "repaired"))
         printf("  repaired");
     putchar('\n');
@@ -82,8 +85,8 @@ void cmd_print_report(const char *json)
 
 static void print_failure(const bson_t *item)
 {
-    printf("  refused index         %s %s: %s\n", cmd_text_of(item, "ns"), cmd_text_of(item, "name"),
-           cmd_text_of(item, "message"));
+    printf("  refused index         %s %s: %s\n", cmd_text_of(item, "ns"),
+           cmd_text_of(item, "name"), cmd_text_of(item, "message"));
 }
 
 static void print_row(const char *name, const char *value)
@@ -165,7 +168,8 @@ static void print_figures(const bson_t *summary)
     print_row("initial copy", value);
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
         print_row(counts[i].name, cmd_count(cmd_number_of(summary, counts[i].field), part));
-    snprintf(value, sizeof value, "%.2f s CPU, %s peak memory", cmd_number_of(summary, "cpuSeconds"),
+    snprintf(value, sizeof value, "%.2f s CPU, %s peak memory",
+             cmd_number_of(summary, "cpuSeconds"),
              tow_bytes_text(cmd_number_of(summary, "peakMemoryBytes"), part));
     print_row("this process used", value);
 }
@@ -234,10 +238,12 @@ void cmd_print_summary(const char *json)
     bson_destroy(summary);
 }
 
-/* A device, a pipe or a link of ours or root's, such as /dev/stdout, is written to and not replaced. */
+/* A device, a pipe or a link of ours or root's, such as /dev/stdout, is written to and not
+ * replaced. */
 static bool write_in_place(const char *path, const char *text)
 {
-    int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600); /* a link may point nowhere yet */
+    int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC,
+                    0600); /* a link may point nowhere yet */
     bool ok = file >= 0 && cmd_write(file, text, strlen(text), -1) && cmd_write(file, "\n", 1, -1);
     int error = errno;
 

@@ -76,9 +76,7 @@ int cmd_verify(tow_options_t *options)
 {
     const char *form = tow_options_get(options, "progress", 0);
     static view_t view;
-    tow_verify_watch_t watch = {.data = &view,
-                                .event = show_event,
-                                .report = show_report};
+    tow_verify_watch_t watch = {.data = &view, .event = show_event, .report = show_report};
     char *report = NULL;
     tow_error_t error;
     int status = 0;

@@ -13,8 +13,8 @@ enum { KEPT = 200, LEAVE_MS = 1000 };
 struct tow_events {
     pthread_mutex_t lock; /* guards all of it */
     pthread_cond_t more;
-    char *entries[KEPT];  /* ready to be sent; number n stands at n % KEPT */
-    uint64_t count;       /* of all that ever came */
+    char *entries[KEPT]; /* ready to be sent; number n stands at n % KEPT */
+    uint64_t count;      /* of all that ever came */
     uint32_t readers;
     bool closed;
 };

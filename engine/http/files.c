@@ -15,8 +15,10 @@ const char *tow_file_type(const tow_file_t *file)
 {
     static const struct {
         const char *ending, *type;
-    } types[] = {{".html", "text/html; charset=utf-8"}, {".css", "text/css; charset=utf-8"},
-                 {".js", "text/javascript; charset=utf-8"}, {".svg", "image/svg+xml"},
+    } types[] = {{".html", "text/html; charset=utf-8"},
+                 {".css", "text/css; charset=utf-8"},
+                 {".js", "text/javascript; charset=utf-8"},
+                 {".svg", "image/svg+xml"},
                  {".json", "application/json"}};
     const char *ending = strrchr(file->path, '.');
 

@@ -1,5 +1,5 @@
-/* files.h: what the server answers with as it is: the page and the description of the API. The build
- * makes the table of the files themselves (embed.py). */
+/* files.h: what the server answers with as it is: the page and the description of the API. The
+ * build makes the table of the files themselves (embed.py). */
 #ifndef TOW_HTTP_FILES_H
 #define TOW_HTTP_FILES_H
 

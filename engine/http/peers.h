@@ -11,8 +11,8 @@
 
 typedef struct tow_peers tow_peers_t;
 
-/* As many as the limits of this process on files and memory allow. TOW_ERROR_INTERNAL: no thread.
- */
+/* As many as the limits of this process on files and memory allow.
+ * TOW_ERROR_INTERNAL: no thread. */
 tow_peers_t *tow_peers_new(tow_error_t *error);
 void tow_peers_destroy(tow_peers_t *peers);        /* once all connections are closed; takes NULL */
 unsigned tow_peers_most(const tow_peers_t *peers); /* connections of all kinds */

@@ -1,4 +1,5 @@
-/* reply.c: replies, each with the headers that keep a browser from doing anything else with them. */
+/* reply.c: replies, each with the headers that keep a browser from doing anything
+ * else with them. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,7 +38,8 @@ static enum MHD_Result queue(const tow_request_t *request, unsigned status, cons
     return result;
 }
 
-enum MHD_Result tow_reply_text(const tow_request_t *request, unsigned status, const char *type, char *text)
+enum MHD_Result tow_reply_text(const tow_request_t *request, unsigned status, const char *type,
+                               char *text)
 {
     return queue(request, status, type,
                  MHD_create_response_from_buffer(strlen(text), text, MHD_RESPMEM_MUST_FREE));
@@ -77,9 +79,9 @@ enum MHD_Result tow_reply_file(const tow_request_t *request, const char *path)
     if (!file)
         return tow_reply_refusal(request, MHD_HTTP_NOT_FOUND, "NotFound", "there is no such path",
                                  TOW_ERROR_CONTROL);
-    return queue(request, MHD_HTTP_OK, tow_file_type(file),
-                 MHD_create_response_from_buffer(file->length, (void *)file->data,
-                                                 MHD_RESPMEM_PERSISTENT));
+    return queue(
+        request, MHD_HTTP_OK, tow_file_type(file),
+        MHD_create_response_from_buffer(file->length, (void *)file->data, MHD_RESPMEM_PERSISTENT));
 }
 
 enum MHD_Result tow_reply_refusal(const tow_request_t *request, unsigned status, const char *name,
@@ -110,10 +112,10 @@ enum MHD_Result tow_reply_error(const tow_request_t *request, const tow_error_t 
 
 typedef struct {
     tow_server_t *server;
-    uint64_t position;     /* in the events */
-    int64_t progress_ms;   /* when progress is due */
-    bool closed;           /* the events are: the last progress, which says how the job ended, is in the text */
-    tow_buffer_t text;     /* what waits to be sent, from `sent` on */
+    uint64_t position;   /* in the events */
+    int64_t progress_ms; /* when progress is due */
+    bool closed;         /* the events are; the last progress (how the job ended) is in the text */
+    tow_buffer_t text;   /* what waits to be sent, from `sent` on */
     size_t sent;
 } stream_t;
 
@@ -169,6 +171,6 @@ enum MHD_Result tow_reply_events(const tow_request_t *request)
     stream->server = request->server;
     tow_events_join(stream->server->events);
     return queue(request, MHD_HTTP_OK, "text/event-stream",
-                 MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, EVENTS_PIECE, more_events, stream,
-                                                   end_events));
+                 MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, EVENTS_PIECE, more_events,
+                                                   stream, end_events));
 }

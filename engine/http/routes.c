@@ -1,5 +1,5 @@
-/* routes.c: the paths, who may ask for them, and what each does. openapi.json describes them; a test holds
- * the two together. */
+/* routes.c: the paths, who may ask for them, and what each does. openapi.json describes them; a
+ * test holds the two together. */
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -12,7 +12,8 @@
 
 enum { COLLECTIONS_SHOWN = 100, COLLECTIONS_MOST = 10000 };
 
-/* The job ------------------------------------------------------------------------------------------*/
+/* The job
+ * ------------------------------------------------------------------------------------------*/
 
 /* The job of the moment, locked for reading; NULL (and nothing is locked): none was started. */
 static tow_job_t *hold_job(tow_server_t *server)
@@ -33,7 +34,8 @@ static void let_go(tow_server_t *server)
 
 static bool fail_idle(tow_error_t *error)
 {
-    return tow_fail(error, TOW_ERROR_STATE, "no job was started yet; POST /api/v1/start starts one");
+    return tow_fail(error, TOW_ERROR_STATE,
+                    "no job was started yet; POST /api/v1/start starts one");
 }
 
 static enum MHD_Result command(tow_request_t *request, bool (*act)(tow_job_t *, tow_error_t *))
@@ -103,10 +105,11 @@ static enum MHD_Result post_verify(tow_request_t *request)
 
 static enum MHD_Result post_reverse(tow_request_t *request)
 {
-    return tow_reply_refusal(request, MHD_HTTP_BAD_REQUEST, "Unsupported",
-                             "a migration is not reversed; start one from the destination to the source "
-                             "instead",
-                             TOW_ERROR_OPTION);
+    return tow_reply_refusal(
+        request, MHD_HTTP_BAD_REQUEST, "Unsupported",
+        "a migration is not reversed; start one from the destination to the source "
+        "instead",
+        TOW_ERROR_OPTION);
 }
 
 /* The value of a boolean field; false when it is not there. */
@@ -159,7 +162,8 @@ static enum MHD_Result post_extend(tow_request_t *request)
     tow_error_t error;
     int64_t seconds;
     tow_job_t *job = hold_job(request->server);
-    bool ok = job ? read_extension(request->body, &seconds, &error) && tow_job_extend(job, seconds, &error)
+    bool ok = job ? read_extension(request->body, &seconds, &error) &&
+                        tow_job_extend(job, seconds, &error)
                   : fail_idle(&error);
 
     if (job)
@@ -192,7 +196,8 @@ static enum MHD_Result get_summary(tow_request_t *request)
     if (!job)
         fail_idle(&error);
     else if (!tow_server_job_ended(job))
-        tow_fail(&error, TOW_ERROR_STATE, "the job has not ended yet; GET progress tells how far it is");
+        tow_fail(&error, TOW_ERROR_STATE,
+                 "the job has not ended yet; GET progress tells how far it is");
     else
         summary = tow_job_summary_json(job);
     if (job)
@@ -203,7 +208,8 @@ static enum MHD_Result get_summary(tow_request_t *request)
 
 static enum MHD_Result get_collections(tow_request_t *request)
 {
-    const char *text = MHD_lookup_connection_value(request->connection, MHD_GET_ARGUMENT_KIND, "limit");
+    const char *text =
+        MHD_lookup_connection_value(request->connection, MHD_GET_ARGUMENT_KIND, "limit");
     unsigned long limit = COLLECTIONS_SHOWN;
     tow_json_t reply = {0};
     tow_job_t *job;
@@ -228,7 +234,8 @@ static enum MHD_Result get_collections(tow_request_t *request)
     return tow_reply_json(request, tow_json_take_line(&reply));
 }
 
-/* Starting ----------------------------------------------------------------------------------------*/
+/* Starting
+ * ----------------------------------------------------------------------------------------*/
 
 static enum MHD_Result post_start(tow_request_t *request)
 {
@@ -266,7 +273,8 @@ static enum MHD_Result post_plan(tow_request_t *request)
 
 static void put_row(tow_json_t *out, const tow_option_t *row)
 {
-    static const char *const types[] = {"string", "secret", "list", "integer", "flag", "choice", "duration"};
+    static const char *const types[] = {"string", "secret", "list",    "integer",
+                                        "flag",   "choice", "duration"};
 
     tow_json_begin(out, NULL);
     tow_json_put_text(out, "name", row->name);
@@ -292,7 +300,8 @@ static enum MHD_Result get_options(tow_request_t *request)
     return tow_reply_with(request, "options", tow_json_take(&out));
 }
 
-/* What is not the API -------------------------------------------------------------------------------*/
+/* What is not the API
+ * -------------------------------------------------------------------------------*/
 
 static enum MHD_Result get_openapi(tow_request_t *request)
 {
@@ -336,7 +345,8 @@ static enum MHD_Result get_page(tow_request_t *request)
     return tow_reply_file(request, request->path[1] ? request->path + 1 : "page/index.html");
 }
 
-/* Routing -----------------------------------------------------------------------------------------*/
+/* Routing
+ * -----------------------------------------------------------------------------------------*/
 
 static const struct {
     const char *path, *method; /* a path that ends with * stands for all that begin so */
@@ -372,11 +382,12 @@ static bool fits(const char *pattern, const char *path)
 {
     size_t length = strlen(pattern);
 
-    return pattern[length - 1] == '*' ? !strncmp(pattern, path, length - 1) : !strcmp(pattern, path);
+    return pattern[length - 1] == '*' ? !strncmp(pattern, path, length - 1)
+                                      : !strcmp(pattern, path);
 }
 
-/* What loopback is always called, the address that is listened on (all of 127.* is loopback), and the name
- * of it that --listen gives. */
+/* What loopback is always called, the address that is listened on (all of 127.* is loopback), and
+ * the name of it that --listen gives. */
 static bool is_loopback_name(const tow_server_t *server, const char *host, size_t length)
 {
     const char *listen = tow_options_get(server->options, "listen", 0);
@@ -388,18 +399,20 @@ static bool is_loopback_name(const tow_server_t *server, const char *host, size_
     return (size_t)(strrchr(listen, ':') - listen) == length && !strncasecmp(listen, host, length);
 }
 
-/* No page of another site stands behind the request: its browser would tell the site as the origin, or,
- * with a name that was made to mean this host, as the host. */
+/* No page of another site stands behind the request: its browser would tell the site as the origin,
+ * or, with a name that was made to mean this host, as the host. */
 static bool is_our_own(const tow_request_t *request)
 {
     const char *host = MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, "Host");
-    const char *origin = MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, "Origin");
+    const char *origin =
+        MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, "Origin");
     const char *colon = host ? strrchr(host, ':') : NULL;
     const char *scheme = request->server->tls ? "https://" : "http://";
 
     if (!host)
         return false;
-    if (origin && (strncmp(origin, scheme, strlen(scheme)) != 0 || strcmp(origin + strlen(scheme), host) != 0))
+    if (origin && (strncmp(origin, scheme, strlen(scheme)) != 0 ||
+                   strcmp(origin + strlen(scheme), host) != 0))
         return false;
     return !request->server->loopback ||
            is_loopback_name(request->server, host,
@@ -409,7 +422,8 @@ static bool is_our_own(const tow_request_t *request)
 /* By the token; where none is asked for, by the user of the process that asks. */
 static bool may_ask(const tow_request_t *request)
 {
-    const char *given = MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, "Authorization");
+    const char *given =
+        MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, "Authorization");
 
     return request->server->token ? tow_token_fits(request->server->token, given)
                                   : tow_peer_is_ours(request->connection);
@@ -418,13 +432,15 @@ static bool may_ask(const tow_request_t *request)
 static enum MHD_Result refuse_stranger(const tow_request_t *request)
 {
     if (!request->server->token)
-        return tow_reply_refusal(request, MHD_HTTP_FORBIDDEN, "Forbidden",
-                                 "with --no-token only the user who started Towline, and root, may ask",
-                                 TOW_ERROR_CONTROL);
-    return tow_reply_refusal(request, MHD_HTTP_UNAUTHORIZED, "Unauthorized",
-                             "the token is missing or wrong: send `Authorization: Bearer TOKEN` with "
-                             "what stands in the token file",
-                             TOW_ERROR_CONTROL);
+        return tow_reply_refusal(
+            request, MHD_HTTP_FORBIDDEN, "Forbidden",
+            "with --no-token only the user who started Towline, and root, may ask",
+            TOW_ERROR_CONTROL);
+    return tow_reply_refusal(
+        request, MHD_HTTP_UNAUTHORIZED, "Unauthorized",
+        "the token is missing or wrong: send `Authorization: Bearer TOKEN` with "
+        "what stands in the token file",
+        TOW_ERROR_CONTROL);
 }
 
 enum MHD_Result tow_route(tow_request_t *request, const char *method)
@@ -434,11 +450,13 @@ enum MHD_Result tow_route(tow_request_t *request, const char *method)
 
     if (!tow_peers_asked(request->server->peers, request->connection, may))
         return tow_reply_refusal(request, MHD_HTTP_SERVICE_UNAVAILABLE, "TooMany",
-                                 "too many connections are open; close some, and ask again", TOW_ERROR_CONTROL);
-    if (!is_our_own(request))
-        return tow_reply_refusal(request, MHD_HTTP_FORBIDDEN, "Forbidden",
-                                 "the request comes from a page of another site, or names another host",
+                                 "too many connections are open; close some, and ask again",
                                  TOW_ERROR_CONTROL);
+    if (!is_our_own(request))
+        return tow_reply_refusal(
+            request, MHD_HTTP_FORBIDDEN, "Forbidden",
+            "the request comes from a page of another site, or names another host",
+            TOW_ERROR_CONTROL);
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
         if (!fits(routes[i].path, request->path))
             continue;

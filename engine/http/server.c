@@ -21,7 +21,8 @@ enum {
 
 /* Requests --------------------------------------------------------------------------------------*/
 
-/* Also one that is written as \u0000, in a name or a value: it would end the text here, and for nobody else. */
+/* Also one that is written as \u0000, in a name or a value: it would end the text here, and for
+ * nobody else. */
 static bool holds_zero(const char *text, size_t length)
 {
     if (strlen(text) < length)
@@ -43,7 +44,8 @@ bool tow_request_parse(tow_request_t *request, tow_error_t *error)
     if (!request->text.length)
         return true;
     if (holds_zero((const char *)data, request->text.length))
-        return tow_fail(error, TOW_ERROR_OPTION, "the body holds a zero byte, which no text may; remove it");
+        return tow_fail(error, TOW_ERROR_OPTION,
+                        "the body holds a zero byte, which no text may; remove it");
     if (data[strspn((const char *)data, " \t\r\n")] == '{')
         request->body = bson_new_from_json(data, (ssize_t)request->text.length, NULL);
     return request->body ? true
@@ -96,22 +98,24 @@ static void completed(void *data, struct MHD_Connection *connection, void **stat
 static bool resolve(const char *listen, struct sockaddr_storage *out, tow_error_t *error)
 {
     const char *colon = strrchr(listen, ':');
-    struct addrinfo hints = {.ai_flags = AI_NUMERICSERV | AI_PASSIVE, .ai_socktype = SOCK_STREAM}, *found;
+    struct addrinfo hints = {.ai_flags = AI_NUMERICSERV | AI_PASSIVE, .ai_socktype = SOCK_STREAM},
+                    *found;
     size_t length = colon ? (size_t)(colon - listen) : 0;
     char *host;
     int code;
 
     if (!length)
         return tow_fail(error, TOW_ERROR_OPTION, "--listen: '%s' is no HOST:PORT", listen);
-    host = *listen == '[' && listen[length - 1] == ']' ? tow_format("%.*s", (int)length - 2, listen + 1)
-                                                       : tow_format("%.*s", (int)length, listen);
+    host = *listen == '[' && listen[length - 1] == ']'
+               ? tow_format("%.*s", (int)length - 2, listen + 1)
+               : tow_format("%.*s", (int)length, listen);
     if (!strcmp(host, "localhost"))
         hints.ai_family = AF_INET;
     code = getaddrinfo(host, colon + 1, &hints, &found);
     free(host);
     if (code)
-        return tow_fail(error, TOW_ERROR_OPTION, "--listen: '%s' is no address of this host: %s", listen,
-                        gai_strerror(code));
+        return tow_fail(error, TOW_ERROR_OPTION, "--listen: '%s' is no address of this host: %s",
+                        listen, gai_strerror(code));
     memcpy(out, found->ai_addr, found->ai_addrlen);
     freeaddrinfo(found);
     return true;
@@ -147,12 +151,14 @@ static bool check_exposure(const tow_server_t *server, const char *listen, tow_e
         return true;
     if (!server->token)
         return tow_fail(error, TOW_ERROR_OPTION,
-                        "--no-token is for loopback only, and --listen %s is not: leave it out", listen);
-    return server->tls ? true
-                       : tow_fail(error, TOW_ERROR_OPTION,
-                                  "--listen %s is not on loopback: give --tls-cert and --tls-key, so "
-                                  "that nobody on the way reads the token",
-                                  listen);
+                        "--no-token is for loopback only, and --listen %s is not: leave it out",
+                        listen);
+    return server->tls
+               ? true
+               : tow_fail(error, TOW_ERROR_OPTION,
+                          "--listen %s is not on loopback: give --tls-cert and --tls-key, so "
+                          "that nobody on the way reads the token",
+                          listen);
 }
 
 /* Before anything is asked: requests are held to it. */
@@ -176,7 +182,8 @@ static bool start_daemon(tow_server_t *server, const char *listen, tow_error_t *
     unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_AUTO;
     struct sockaddr_storage address = {0};
     char *certificate = NULL, *key = NULL;
-    bool ok = resolve(listen, &address, error) && read_tls(server->options, &certificate, &key, error);
+    bool ok =
+        resolve(listen, &address, error) && read_tls(server->options, &certificate, &key, error);
 
     server->tls = certificate != NULL;
     server->loopback = ok && is_loopback(&address);
@@ -188,19 +195,21 @@ static bool start_daemon(tow_server_t *server, const char *listen, tow_error_t *
         const union MHD_DaemonInfo *info;
 
         describe(server, &address);
-        flags |= (server->tls ? MHD_USE_TLS : 0) | (address.ss_family == AF_INET6 ? MHD_USE_IPv6 : 0);
+        flags |=
+            (server->tls ? MHD_USE_TLS : 0) | (address.ss_family == AF_INET6 ? MHD_USE_IPv6 : 0);
         server->daemon = MHD_start_daemon(
             flags, 0, NULL, NULL, handle, server, MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&address,
             MHD_OPTION_NOTIFY_COMPLETED, completed, server, MHD_OPTION_NOTIFY_CONNECTION,
-            tow_peers_notify, server->peers, MHD_OPTION_CONNECTION_LIMIT, tow_peers_most(server->peers),
-            MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)TIMEOUT_SECONDS, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-            (size_t)HEAD_MOST, MHD_OPTION_THREAD_STACK_SIZE, (size_t)STACK_BYTES, MHD_OPTION_ARRAY,
-            server->tls ? tls : tls + 2, MHD_OPTION_END);
+            tow_peers_notify, server->peers, MHD_OPTION_CONNECTION_LIMIT,
+            tow_peers_most(server->peers), MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)TIMEOUT_SECONDS,
+            MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEAD_MOST, MHD_OPTION_THREAD_STACK_SIZE,
+            (size_t)STACK_BYTES, MHD_OPTION_ARRAY, server->tls ? tls : tls + 2, MHD_OPTION_END);
         if (!server->daemon)
-            ok = tow_fail(error, TOW_ERROR_CONTROL,
-                          "the control server cannot listen on %s: another process may%s; give another "
-                          "--listen HOST:PORT, or none",
-                          listen, server->tls ? ", or --tls-cert and --tls-key do not fit" : "");
+            ok = tow_fail(
+                error, TOW_ERROR_CONTROL,
+                "the control server cannot listen on %s: another process may%s; give another "
+                "--listen HOST:PORT, or none",
+                listen, server->tls ? ", or --tls-cert and --tls-key do not fit" : "");
         else if ((info = MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_BIND_PORT)))
             server->port = info->port; /* which was free, for 0 */
     }
@@ -221,7 +230,8 @@ tow_server_t *tow_server_new(const tow_options_t *options, tow_event_fn listener
     server->events = tow_events_new();
     server->listener = listener;
     server->listener_data = data;
-    if (!tow_token_load(options, &server->token, error) || !(server->peers = tow_peers_new(error)) ||
+    if (!tow_token_load(options, &server->token, error) ||
+        !(server->peers = tow_peers_new(error)) ||
         !start_daemon(server, tow_options_get(options, "listen", 0), error)) {
         tow_server_destroy(server);
         return NULL;
@@ -254,9 +264,8 @@ bool tow_server_job_ended(tow_job_t *job)
     tow_progress_t progress;
 
     tow_job_progress(job, &progress);
-    return tow_job_ended(job, progress.phase == TOW_PHASE_DONE || progress.phase >= TOW_PHASE_FAILED
-                                  ? END_MS
-                                  : 0);
+    return tow_job_ended(
+        job, progress.phase == TOW_PHASE_DONE || progress.phase >= TOW_PHASE_FAILED ? END_MS : 0);
 }
 
 /* Makes room for a new job; the lock is held for writing. */
@@ -267,8 +276,9 @@ static bool make_room(tow_server_t *server, tow_error_t *error)
     if (!server->job)
         return true;
     if (!tow_server_job_ended(server->job))
-        return tow_fail(error, TOW_ERROR_STATE, "cannot start a job: one is running; wait for its end, or "
-                                                "cancel it");
+        return tow_fail(error, TOW_ERROR_STATE,
+                        "cannot start a job: one is running; wait for its end, or "
+                        "cancel it");
     if (!server->own)
         return tow_fail(error, TOW_ERROR_STATE,
                         "this process runs one job only; `towline serve` starts one after another");
@@ -298,7 +308,8 @@ bool tow_server_start(tow_server_t *server, const tow_options_t *options, tow_er
 }
 
 /* Where a start would go; "" when the process was not told. */
-static void put_side(tow_json_t *out, const char *name, const tow_server_t *server, const char *side)
+static void put_side(tow_json_t *out, const char *name, const tow_server_t *server,
+                     const char *side)
 {
     char *address = tow_options_address(server->options, side);
 

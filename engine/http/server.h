@@ -1,7 +1,8 @@
 /* server.h: what the files of the control server share.
  *
- * libmicrohttpd gives every connection a thread, so a request may wait (a check talks to servers) without
- * holding up another. The job of the moment is held by a lock that requests take for reading. */
+ * libmicrohttpd gives every connection a thread, so a request may wait (a check talks to servers)
+ * without holding up another. The job of the moment is held by a lock that requests take for
+ * reading. */
 #ifndef TOW_HTTP_SERVER_H
 #define TOW_HTTP_SERVER_H
 
@@ -20,18 +21,18 @@ struct tow_server {
     tow_options_t *options; /* what a start builds on */
     char *token;            /* NULL: none is asked for */
     bool loopback, tls;
-    char host[64];          /* as it stands in an address */
+    char host[64]; /* as it stands in an address */
     int port;
     struct MHD_Daemon *daemon;
     tow_peers_t *peers;
     tow_events_t *events;
-    tow_event_fn listener;  /* of the jobs that the server starts; may be NULL */
+    tow_event_fn listener; /* of the jobs that the server starts; may be NULL */
     void *listener_data;
 
-    pthread_rwlock_t lock;  /* guards what follows */
-    tow_job_t *job;         /* NULL: none was started yet */
-    bool own;               /* started by the server, which destroys it */
-    bool closing;           /* no job is started any more */
+    pthread_rwlock_t lock; /* guards what follows */
+    tow_job_t *job;        /* NULL: none was started yet */
+    bool own;              /* started by the server, which destroys it */
+    bool closing;          /* no job is started any more */
 };
 
 typedef struct {
@@ -46,7 +47,8 @@ typedef struct {
 enum MHD_Result tow_route(tow_request_t *request, const char *method);
 
 /* reply.c: each queues the reply; *_json and *_text take the text. */
-enum MHD_Result tow_reply_text(const tow_request_t *request, unsigned status, const char *type, char *text);
+enum MHD_Result tow_reply_text(const tow_request_t *request, unsigned status, const char *type,
+                               char *text);
 enum MHD_Result tow_reply_json(const tow_request_t *request, char *json);
 /* {"success": true, "NAME": JSON}; takes the JSON. */
 enum MHD_Result tow_reply_with(const tow_request_t *request, const char *name, char *json);
@@ -64,10 +66,10 @@ void tow_reply_secure(struct MHD_Response *response);
 /* Reads the body's JSON, if there is any. */
 bool tow_request_parse(tow_request_t *request, tow_error_t *error) TOW_CHECK;
 char *tow_server_progress(tow_server_t *server); /* the object `progress` */
-bool tow_server_job_ended(tow_job_t *job); /* with its summary */
+bool tow_server_job_ended(tow_job_t *job);       /* with its summary */
 
-/* settings.c: the server's options and what the body of a start says. NULL with *error, TOW_ERROR_OPTION:
- * a field is unknown, of a wrong type, or asks for what is not supported. */
+/* settings.c: the server's options and what the body of a start says. NULL with *error,
+ * TOW_ERROR_OPTION: a field is unknown, of a wrong type, or asks for what is not supported. */
 tow_options_t *tow_settings_of(const tow_request_t *request, tow_error_t *error);
 /* Whether an option is each job's own and may be set by a request, rather than the process's. */
 bool tow_settings_may_set(const tow_option_t *option);

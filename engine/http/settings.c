@@ -1,5 +1,5 @@
-/* settings.c: the body of a start (check, plan) becomes options: mongosync's fields as they are documented,
- * and ours. What is not supported is refused, never passed over. */
+/* settings.c: the body of a start (check, plan) becomes options: mongosync's fields as they are
+ * documented, and ours. What is not supported is refused, never passed over. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,10 +9,16 @@
 /* Options of the process or of its host's files, which no request sets. */
 bool tow_settings_may_set(const tow_option_t *option)
 {
-    static const char *const own[] = {"config", "listen", "token-file", "no-token", "log-path", "log-format",
-                                      "log-level", "on-phase", "progress", "quiet", "summary", "spool", "source-file",
-                                      "destination-file", "notify-key-file", "notify-password-file",
-                                      "notify-ca-file", "tls-cert", "tls-key", "tls-ca"};
+    static const char *const own[] = {"config",          "listen",
+                                      "token-file",      "no-token",
+                                      "log-path",        "log-format",
+                                      "log-level",       "on-phase",
+                                      "progress",        "quiet",
+                                      "summary",         "spool",
+                                      "source-file",     "destination-file",
+                                      "notify-key-file", "notify-password-file",
+                                      "notify-ca-file",  "tls-cert",
+                                      "tls-key",         "tls-ca"};
     const char *found = strstr(option->verbs, "run");
 
     if (!found || (found[3] && found[3] != ' ') || (found > option->verbs && found[-1] != ' '))
@@ -23,7 +29,8 @@ bool tow_settings_may_set(const tow_option_t *option)
     return true;
 }
 
-/* Addresses and the secrets that go with them belong together. NULL: the option is of neither kind. */
+/* Addresses and the secrets that go with them belong together. NULL: the option is
+ * of neither kind. */
 static const char *group_of(const char *name)
 {
     static const char *const groups[] = {"source", "destination", "notify"};
@@ -37,8 +44,8 @@ static const char *group_of(const char *name)
     return NULL;
 }
 
-/* What the process was started with, a request cannot replace: it may not lead the operator's data, logins
- * and signatures to addresses of its own. Without a token it gives no address at all. */
+/* What the process was started with, a request cannot replace: it may not lead the operator's data,
+ * logins and signatures to addresses of its own. Without a token it gives no address at all. */
 static bool may_give(const tow_server_t *server, const char *name, tow_error_t *error)
 {
     size_t count;
@@ -49,13 +56,14 @@ static bool may_give(const tow_server_t *server, const char *name, tow_error_t *
         return true;
     if (!server->token)
         return tow_fail(error, TOW_ERROR_OPTION,
-                        "--%s is given where the process is started: with --no-token no request gives an address",
+                        "--%s is given where the process is started: with --no-token no request "
+                        "gives an address",
                         name);
     for (size_t i = 0; i < count; i++)
         if (group_of(table[i].name) == group && tow_options_is_set(server->options, table[i].name))
             return tow_fail(error, TOW_ERROR_OPTION,
-                            "--%s: the process was started with --%s, which no request replaces", name,
-                            table[i].name);
+                            "--%s: the process was started with --%s, which no request replaces",
+                            name, table[i].name);
     return true;
 }
 
@@ -64,17 +72,21 @@ static bool refuse(tow_error_t *error, const char *field, const char *reason)
     return tow_fail(error, TOW_ERROR_OPTION, "%s: %s", field, reason);
 }
 
-/* Simple fields -----------------------------------------------------------------------------------*/
+/* Simple fields
+ * -----------------------------------------------------------------------------------*/
 
 /* Fields of mongosync's that ask for something we do not do, unless the value asks for nothing. */
 static const struct {
     const char *field, *reason;
 } unsupported[] = {
-    {"reversible", "a migration is not reversed; leave it out, and start one the other way if need be"},
-    {"sharding", "collections arrive unsharded, on the primary shard of their database; leave it out, and "
-                 "shard them after the cutover"},
+    {"reversible",
+     "a migration is not reversed; leave it out, and start one the other way if need be"},
+    {"sharding",
+     "collections arrive unsharded, on the primary shard of their database; leave it out, and "
+     "shard them after the cutover"},
     {"copyInNaturalOrder", "collections are copied by _id in ranges; leave it out"},
-    {"detectRandomId", "collections are copied by _id in ranges, whatever their order; leave it out"},
+    {"detectRandomId",
+     "collections are copied by _id in ranges, whatever their order; leave it out"},
     {"skipDiskSpaceCheck", "the check of free disk space only warns; leave it out"},
     {"hotDocIDs", "a document is read once however often it changes, without a list; leave it out"},
     {"createIndexesBatchSize", "indexes are built one collection at a time; leave it out"},
@@ -86,11 +98,12 @@ static bool asks_for_nothing(const bson_iter_t *value)
            (BSON_ITER_HOLDS_UTF8(value) && !strcmp(bson_iter_utf8(value, NULL), "none"));
 }
 
-static bool set_text(tow_options_t *options, const char *name, const bson_iter_t *value, const char *field,
-                     tow_error_t *error)
+static bool set_text(tow_options_t *options, const char *name, const bson_iter_t *value,
+                     const char *field, tow_error_t *error)
 {
-    return BSON_ITER_HOLDS_UTF8(value) ? tow_options_set(options, name, bson_iter_utf8(value, NULL), error)
-                                       : refuse(error, field, "expected a text");
+    return BSON_ITER_HOLDS_UTF8(value)
+               ? tow_options_set(options, name, bson_iter_utf8(value, NULL), error)
+               : refuse(error, field, "expected a text");
 }
 
 static bool set_verification(tow_options_t *options, const bson_iter_t *value, tow_error_t *error)
@@ -101,8 +114,10 @@ static bool set_verification(tow_options_t *options, const bson_iter_t *value, t
         return refuse(error, "verification", "expected {\"enabled\": true}");
     while (bson_iter_next(&field))
         if (strcmp(bson_iter_key(&field), "enabled") != 0 || !BSON_ITER_HOLDS_BOOL(&field))
-            return refuse(error, "verification", "expected {\"enabled\": true} or {\"enabled\": false}");
-        else if (!tow_options_set(options, "no-verify", bson_iter_bool(&field) ? "false" : "true", error))
+            return refuse(error, "verification",
+                          "expected {\"enabled\": true} or {\"enabled\": false}");
+        else if (!tow_options_set(options, "no-verify", bson_iter_bool(&field) ? "false" : "true",
+                                  error))
             return false;
     return true;
 }
@@ -117,13 +132,15 @@ static bool set_write_blocking(tow_options_t *options, const bson_iter_t *value,
     if (asks_for_nothing(value))
         return true;
     if (!both)
-        return refuse(error, "enableUserWriteBlocking",
-                      "expected none or sourceAndDestination: writes to the source are blocked at the "
-                      "cutover, those to the destination are noticed by the verification");
+        return refuse(
+            error, "enableUserWriteBlocking",
+            "expected none or sourceAndDestination: writes to the source are blocked at the "
+            "cutover, those to the destination are noticed by the verification");
     return tow_options_set(options, "block-writes", "true", error);
 }
 
-/* Sides -------------------------------------------------------------------------------------------*/
+/* Sides
+ * -------------------------------------------------------------------------------------------*/
 
 /* 0 or 1 for "cluster0" or "cluster1"; -1 otherwise. */
 static int cluster_of(const bson_t *body, const char *field)
@@ -138,8 +155,8 @@ static int cluster_of(const bson_t *body, const char *field)
 }
 
 /* Puts what the process was told about one side in the place of the other. */
-static bool move_side(const tow_options_t *from, const char *from_side, tow_options_t *to, const char *to_side,
-                      tow_error_t *error)
+static bool move_side(const tow_options_t *from, const char *from_side, tow_options_t *to,
+                      const char *to_side, tow_error_t *error)
 {
     char from_file[32], to_file[32];
     const char *uri = tow_options_get(from, from_side, 0), *path;
@@ -158,19 +175,22 @@ static bool set_sides(const tow_options_t *given, tow_options_t *options, const 
 {
     bson_iter_t iter;
     int source = cluster_of(body, "source"), destination = cluster_of(body, "destination");
-    bool any = bson_iter_init_find(&iter, body, "source") || bson_iter_init_find(&iter, body, "destination");
+    bool any = bson_iter_init_find(&iter, body, "source") ||
+               bson_iter_init_find(&iter, body, "destination");
 
     if (!any)
         return true;
     if (source < 0 || destination < 0 || source == destination)
-        return refuse(error, "source and destination",
-                      "expected \"cluster0\" and \"cluster1\", one each; connection strings go into "
-                      "sourceUri and destinationUri");
+        return refuse(
+            error, "source and destination",
+            "expected \"cluster0\" and \"cluster1\", one each; connection strings go into "
+            "sourceUri and destinationUri");
     return source == 0 || (move_side(given, "source", options, "destination", error) &&
                            move_side(given, "destination", options, "source", error));
 }
 
-/* Namespaces --------------------------------------------------------------------------------------*/
+/* Namespaces
+ * --------------------------------------------------------------------------------------*/
 
 /* {"pattern": …, "options": …} as /pattern/options. */
 static char *regex_of(const bson_iter_t *value)
@@ -276,7 +296,8 @@ static bool set_namespaces(tow_options_t *options, const char *name, const bson_
         ok = read_entry(&item, &entry)
                  ? add_entry(options, name, &entry, error)
                  : refuse(error, field,
-                          "expected entries of database or databaseRegex with collections, collectionsRegex "
+                          "expected entries of database or databaseRegex with collections, "
+                          "collectionsRegex "
                           "or neither; a regex is {\"pattern\": …, \"options\": …}");
         free(entry.database);
         free(entry.collection);
@@ -284,7 +305,8 @@ static bool set_namespaces(tow_options_t *options, const char *name, const bson_
     return ok;
 }
 
-/* Our options -------------------------------------------------------------------------------------*/
+/* Our options
+ * -------------------------------------------------------------------------------------*/
 
 static bool set_option(tow_options_t *options, const tow_option_t *row, const bson_iter_t *value,
                        tow_error_t *error)
@@ -300,9 +322,11 @@ static bool set_option(tow_options_t *options, const tow_option_t *row, const bs
         snprintf(number, sizeof number, "%lld", (long long)bson_iter_as_int64(value));
         return tow_options_set(options, row->name, number, error);
     }
-    if (row->type != TOW_OPTION_LIST || !BSON_ITER_HOLDS_ARRAY(value) || !bson_iter_recurse(value, &item))
-        return refuse(error, row->name, "expected a text, a whole number, true or false, or for a list of "
-                                        "them a list");
+    if (row->type != TOW_OPTION_LIST || !BSON_ITER_HOLDS_ARRAY(value) ||
+        !bson_iter_recurse(value, &item))
+        return refuse(error, row->name,
+                      "expected a text, a whole number, true or false, or for a list of "
+                      "them a list");
     while (bson_iter_next(&item))
         if (!BSON_ITER_HOLDS_UTF8(&item))
             return refuse(error, row->name, "expected a list of texts");
@@ -311,8 +335,8 @@ static bool set_option(tow_options_t *options, const tow_option_t *row, const bs
     return true;
 }
 
-static bool set_options(const tow_server_t *server, tow_options_t *options, const bson_iter_t *value,
-                        tow_error_t *error)
+static bool set_options(const tow_server_t *server, tow_options_t *options,
+                        const bson_iter_t *value, tow_error_t *error)
 {
     size_t count;
     const tow_option_t *table = tow_options_table(&count), *row;
@@ -326,25 +350,29 @@ static bool set_options(const tow_server_t *server, tow_options_t *options, cons
             if (!strcmp(table[i].name, bson_iter_key(&field)))
                 row = &table[i];
         if (!row)
-            return tow_fail(error, TOW_ERROR_OPTION, "options: there is no option '%.100s'; see GET "
-                                                     "/api/v1/options",
+            return tow_fail(error, TOW_ERROR_OPTION,
+                            "options: there is no option '%.100s'; see GET "
+                            "/api/v1/options",
                             bson_iter_key(&field));
         if (!tow_settings_may_set(row))
             return tow_fail(error, TOW_ERROR_OPTION,
-                            "options: --%s is given where the process is started, not by a request", row->name);
+                            "options: --%s is given where the process is started, not by a request",
+                            row->name);
         if (!may_give(server, row->name, error) || !set_option(options, row, &field, error))
             return false;
     }
     return true;
 }
 
-/* The body ----------------------------------------------------------------------------------------*/
+/* The body
+ * ----------------------------------------------------------------------------------------*/
 
 static bool set_side(const tow_server_t *server, tow_options_t *options, const char *side,
                      const bson_iter_t *value, tow_error_t *error)
 {
-    return may_give(server, side, error) ? set_text(options, side, value, bson_iter_key(value), error)
-                                         : tow_fail_context(error, "%s", bson_iter_key(value));
+    return may_give(server, side, error)
+               ? set_text(options, side, value, bson_iter_key(value), error)
+               : tow_fail_context(error, "%s", bson_iter_key(value));
 }
 
 static bool set_field(const tow_server_t *server, tow_options_t *options, const bson_iter_t *value,
@@ -363,20 +391,23 @@ static bool set_field(const tow_server_t *server, tow_options_t *options, const 
     if (!strcmp(field, "excludeNamespaces"))
         return set_namespaces(options, "exclude", value, field, error);
     if (!strcmp(field, "buildIndexes"))
-        return set_text(options, "build-indexes", value, field, error) || tow_fail_context(error, "%s", field);
+        return set_text(options, "build-indexes", value, field, error) ||
+               tow_fail_context(error, "%s", field);
     if (!strcmp(field, "verification"))
         return set_verification(options, value, error);
     if (!strcmp(field, "enableUserWriteBlocking"))
         return set_write_blocking(options, value, error);
-    if (!strcmp(field, "preExistingDestinationData")) /* what is not in the way is left alone in any case */
+    if (!strcmp(
+            field,
+            "preExistingDestinationData")) /* what is not in the way is left alone in any case */
         return BSON_ITER_HOLDS_BOOL(value) ? true : refuse(error, field, "expected true or false");
     if (!strcmp(field, "options"))
         return set_options(server, options, value, error);
     for (size_t i = 0; i < sizeof unsupported / sizeof *unsupported; i++)
         if (!strcmp(unsupported[i].field, field))
             return asks_for_nothing(value) ? true : refuse(error, field, unsupported[i].reason);
-    return tow_fail(error, TOW_ERROR_OPTION, "the field '%.100s' is unknown; see GET /api/v1/openapi.json",
-                    field);
+    return tow_fail(error, TOW_ERROR_OPTION,
+                    "the field '%.100s' is unknown; see GET /api/v1/openapi.json", field);
 }
 
 tow_options_t *tow_settings_of(const tow_request_t *request, tow_error_t *error)

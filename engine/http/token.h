@@ -5,10 +5,11 @@
 #include "engine/base/error.h"
 #include "engine/towline.h"
 
-/* The token that --token-file names, or the user's own, which is made when there is none yet. NULL in
- * *out: --no-token. The caller frees it. */
+/* The token that --token-file names, or the user's own, which is made when there is none yet. NULL
+ * in *out: --no-token. The caller frees it. */
 bool tow_token_load(const tow_options_t *options, char **out, tow_error_t *error) TOW_CHECK;
-/* Whether "Bearer …" of a request is this token; takes as long for a wrong one as for the right one. */
+/* Whether "Bearer …" of a request is this token; takes as long for a wrong one as for the right
+ * one. */
 bool tow_token_fits(const char *token, const char *authorization);
 
 #endif

@@ -11,7 +11,7 @@
 enum {
     ROUND_MS = 1000, /* between two comparisons … */
     ROUND_FACTOR =
-        4, /* … and at least so many times what the last one took: it reads the catalogs */
+        4,        /* … and at least so many times what the last one took: it reads the catalogs */
     REST_MS = 100 /* how often a resting comparison looks whether it may go on */
 };
 
@@ -22,7 +22,8 @@ static bool is_ended(tow_job_t *job)
 
 /* Pace ------------------------------------------------------------------------------------------*/
 
-/* A tow_pace_fn: waits while the bytes so far are not paid for, and while the job is not in sync. */
+/* A tow_pace_fn: waits while the bytes so far are not paid for, and while the job is
+ * not in sync. */
 static bool pace(void *data, uint64_t bytes)
 {
     tow_job_t *job = data;
@@ -30,7 +31,8 @@ static bool pace(void *data, uint64_t bytes)
 
     pthread_mutex_lock(&job->control.lock);
     free_ms = tow_pace_take(&job->comparer.pace, bytes, tow_link_ping_ms(job->sides.source), now);
-    while (!is_ended(job) && (job->control.phase != TOW_PHASE_IN_SYNC || free_ms > (now = tow_now_ms())))
+    while (!is_ended(job) &&
+           (job->control.phase != TOW_PHASE_IN_SYNC || free_ms > (now = tow_now_ms())))
         tow_condition_wait(&job->control.changed, &job->control.lock,
                            job->control.phase == TOW_PHASE_IN_SYNC && free_ms < now + REST_MS
                                ? free_ms
@@ -49,7 +51,8 @@ bool tow_job_settle(void *data, tow_error_t *error)
 
 static void written(void *data, const char *database, const char *collection, tow_value_t id)
 {
-    tow_track_touch(((tow_job_t *)data)->comparer.track, database, collection, id, TOW_TRACK_DESTINATION);
+    tow_track_touch(((tow_job_t *)data)->comparer.track, database, collection, id,
+                    TOW_TRACK_DESTINATION);
 }
 
 static void gone(void *data, const char *database, const char *collection)
@@ -110,9 +113,10 @@ bool tow_job_verify_again(tow_job_t *job, tow_error_t *error)
         tow_track_reset(job->comparer.track);
     pthread_mutex_unlock(&job->control.lock);
     return runs ? true
-                : tow_fail(error, TOW_ERROR_STATE,
-                           "no verification runs in the background: it does while a job with a manual "
-                           "cutover and a --verify-rate above 0 is in sync");
+                : tow_fail(
+                      error, TOW_ERROR_STATE,
+                      "no verification runs in the background: it does while a job with a manual "
+                      "cutover and a --verify-rate above 0 is in sync");
 }
 
 /* Rounds ----------------------------------------------------------------------------------------*/

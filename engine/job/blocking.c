@@ -1,8 +1,8 @@
 /* blocking.c: blocks the writes at the source for the cutover, and lifts the block where it fails.
  *
- * The job's document says `writesBlocked` from before the block until it is lifted, so that the next
- * process knows of a block that a killed one left. It lifts it at once: the cutover has to be asked for
- * again, and until then the source is what the application works with. */
+ * The job's document says `writesBlocked` from before the block until it is lifted, so that the
+ * next process knows of a block that a killed one left. It lifts it at once: the cutover has to be
+ * asked for again, and until then the source is what the application works with. */
 #include "engine/check/validate.h"
 #include "engine/job/internal.h"
 #include "engine/link/codes.h"
@@ -51,11 +51,13 @@ static void forget_block(tow_job_t *job)
 
 bool tow_job_block_writes(tow_job_t *job, tow_error_t *error)
 {
-    if (!tow_may_block_writes(job->sides.source, error) || !tow_journal_set_flag(&job->journal, TOW_FLAG_WRITES_BLOCKED, true, error))
+    if (!tow_may_block_writes(job->sides.source, error) ||
+        !tow_journal_set_flag(&job->journal, TOW_FLAG_WRITES_BLOCKED, true, error))
         return false;
     note_block(job, true);
     if (!set_block(job, true, error)) {
-        /* Refused is refused; where the answer was lost there may be a block, which is lifted later. */
+        /* Refused is refused; where the answer was lost there may be a block, which is lifted
+         * later. */
         if (error->retry == TOW_RETRY_NEVER)
             forget_block(job);
         return tow_fail_context(error, "writes to the source cannot be blocked");
@@ -69,7 +71,8 @@ void tow_job_leave_block(tow_job_t *job)
 {
     tow_error_t error;
 
-    if (job->journal.writes_blocked && !tow_journal_set_flag(&job->journal, TOW_FLAG_WRITES_BLOCKED, false, &error))
+    if (job->journal.writes_blocked &&
+        !tow_journal_set_flag(&job->journal, TOW_FLAG_WRITES_BLOCKED, false, &error))
         tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "checkpoint_failed", "%s", error.message);
 }
 

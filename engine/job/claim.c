@@ -8,8 +8,8 @@
 
 #include "engine/job/internal.h"
 
-/* The namespaces of *catalog that this job would write, but for another job's state; the array is the
- * caller's, sorted as the catalog is. NULL: *error. */
+/* The namespaces of *catalog that this job would write, but for another job's state; the array is
+ * the caller's, sorted as the catalog is. NULL: *error. */
 static const tow_collection_info_t **choose(const tow_job_t *job, tow_conn_t *conn,
                                             const tow_catalog_t *catalog, size_t *out_count,
                                             tow_error_t *error)
@@ -73,7 +73,8 @@ static bool drop_one(tow_job_t *job, tow_conn_t *conn, const tow_collection_info
     if (!tow_collection_drop(conn, info->database, info->name, error))
         return false;
     tow_claims_note_cleared(job->journal.claims, info->ns);
-    tow_emit(&job->sides.sink, TOW_LEVEL_INFO, "cleared", "dropped %s on the destination", info->ns);
+    tow_emit(&job->sides.sink, TOW_LEVEL_INFO, "cleared", "dropped %s on the destination",
+             info->ns);
     return true;
 }
 

@@ -1,7 +1,8 @@
 /* comparer.h: the verification of a job: in the background while it is in sync, and at the cutover.
  *
- * Threads: the verifier compares in the background; the supervisor starts and ends it, and compares at the cutover when
- * it has ended. `track` locks itself. The control's lock guards the reports and what says so. */
+ * Threads: the verifier compares in the background; the supervisor starts and ends it, and compares
+ * at the cutover when it has ended. `track` locks itself. The control's lock guards the reports and
+ * what says so. */
 #ifndef TOW_JOB_COMPARER_H
 #define TOW_JOB_COMPARER_H
 
@@ -13,14 +14,14 @@
 #include "verify/verify.h"
 
 typedef struct {
-    tow_thread_t thread;         /* the verifier */
-    bool started;                /* it takes requests; the control's lock */
-    atomic_bool quit;            /* the cutover begins */
-    tow_track_t *track;          /* made with the flow */
-    tow_watch_t *_Atomic watch;  /* made by the verifier, once */
-    bson_t *watch_token;         /* where the watch of an earlier process was; NULL: none */
-    tow_conn_t *conn;            /* that stores the track; under the journal's lock */
-    tow_pace_t pace;             /* in the background; the control's lock */
+    tow_thread_t thread;        /* the verifier */
+    bool started;               /* it takes requests; the control's lock */
+    atomic_bool quit;           /* the cutover begins */
+    tow_track_t *track;         /* made with the flow */
+    tow_watch_t *_Atomic watch; /* made by the verifier, once */
+    bson_t *watch_token;        /* where the watch of an earlier process was; NULL: none */
+    tow_conn_t *conn;           /* that stores the track; under the journal's lock */
+    tow_pace_t pace;            /* in the background; the control's lock */
     tow_verify_report_t *report;
     tow_verify_report_t *online; /* what was found before the cutover; NULL: nothing yet */
     tow_optime_t verified_time;
@@ -29,7 +30,8 @@ typedef struct {
 
 void tow_comparer_clear(tow_comparer_t *comparer);
 
-/* comparing.c: what all comparisons of a job have in common. `track`: NULL when everything is to be compared. */
+/* comparing.c: what all comparisons of a job have in common. `track`: NULL when everything is to be
+ * compared. */
 void tow_job_verify_options(tow_job_t *job, tow_track_t *track, tow_verify_options_t *out);
 void tow_job_tell_differences(tow_job_t *job, const tow_verify_report_t *report);
 /* Nothing is read yet of a comparison that begins. */

@@ -1,5 +1,5 @@
-/* comparing.c: what all comparisons of a job have in common, in the background and at the cutover.
- */
+/* comparing.c: what all comparisons of a job have in common, in the background and
+ * at the cutover. */
 #include "engine/job/internal.h"
 #include "engine/job/repair.h"
 
@@ -18,8 +18,8 @@ void tow_comparer_begin(tow_comparer_t *comparer)
     atomic_store(&comparer->verify_total, 0);
 }
 
-/* Everything that the source had is on the destination: what still differs does not come of delay.
- */
+/* Everything that the source had is on the destination: what still differs does not
+ * come of delay. */
 static bool settle(void *data, tow_error_t *error)
 {
     return tow_job_drain(data, error);
@@ -29,7 +29,8 @@ bool tow_job_repair(void *data, const char *database, const char *collection,
                     const tow_value_t *ids, uint32_t count, bool anew, tow_error_t *error)
 {
     tow_job_t *job = data;
-    tow_repairing_t with = {job->flow.namespaces, job->flow.copy, job->flow.replay, job->sides.stop};
+    tow_repairing_t with = {job->flow.namespaces, job->flow.copy, job->flow.replay,
+                            job->sides.stop};
 
     return tow_repair_with(&with, database, collection, ids, count, anew, error);
 }

@@ -32,8 +32,9 @@ static tow_action_t move_to(tow_phase_t phase)
 /* Having been away, a job has to catch up first. */
 static tow_action_t resume(const tow_decider_t *decider)
 {
-    return (tow_action_t){TOW_DO_RESUME, decider->paused_from == TOW_PHASE_COPYING ? TOW_PHASE_COPYING
-                                                                                  : TOW_PHASE_CATCHING_UP};
+    return (tow_action_t){TOW_DO_RESUME, decider->paused_from == TOW_PHASE_COPYING
+                                             ? TOW_PHASE_COPYING
+                                             : TOW_PHASE_CATCHING_UP};
 }
 
 /* A job that cuts over by itself tries again only when nothing was written for a while. */
@@ -46,9 +47,9 @@ static bool is_quiet(tow_decider_t *decider, const tow_facts_now_t *facts)
     return !facts->called_off || facts->now_ms - decider->quiet_since_ms >= QUIET_MS;
 }
 
-/* On the way to be in sync, each step rests on the one before: what a gap of the stream hid is repaired, the
- * destination expires nothing by itself, and its documents are a state that the source was in, before unique indexes
- * are built, without which no cutover is possible. */
+/* On the way to be in sync, each step rests on the one before: what a gap of the stream hid is
+ * repaired, the destination expires nothing by itself, and its documents are a state that the
+ * source was in, before unique indexes are built, without which no cutover is possible. */
 static tow_action_t catch_up(const tow_facts_now_t *facts)
 {
     if (!facts->copied)

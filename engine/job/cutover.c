@@ -7,7 +7,7 @@
 #include "engine/job/internal.h"
 
 enum {
-    ROUNDS = 3,     /* of finalizing, each of which late writes made incomplete */
+    ROUNDS = 3,    /* of finalizing, each of which late writes made incomplete */
     LATE_MS = 5000 /* how long after the first late write others may come */
 };
 
@@ -44,10 +44,11 @@ static bool keep_report(tow_job_t *job, tow_verify_report_t *report, tow_error_t
                         "%llu document%s changed at the source as often as compared; stop the "
                         "writes and run the same command again",
                         (unsigned long long)report->unsettled, report->unsettled == 1 ? "" : "s");
-    return tow_fail(error, TOW_ERROR_VERIFY,
-                    "verification found %llu difference%s, first in %s (see the summary); make sure "
-                    "that nothing else writes to the destination, and run the same command again",
-                    (unsigned long long)left, left == 1 ? "" : "s", first ? first->ns : "?");
+    return tow_fail(
+        error, TOW_ERROR_VERIFY,
+        "verification found %llu difference%s, first in %s (see the summary); make sure "
+        "that nothing else writes to the destination, and run the same command again",
+        (unsigned long long)left, left == 1 ? "" : "s", first ? first->ns : "?");
 }
 
 /* Late writes -----------------------------------------------------------------------------------*/
@@ -67,12 +68,14 @@ static void tell_late(tow_job_t *job)
     job->control.late_told = true;
     pthread_mutex_unlock(&job->control.lock);
     if (!told)
-        tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "late_writes",
-                 "the source was written to after the cutover was confirmed: that is applied too, and "
-                 "may delay the end");
+        tow_emit(
+            &job->sides.sink, TOW_LEVEL_WARNING, "late_writes",
+            "the source was written to after the cutover was confirmed: that is applied too, and "
+            "may delay the end");
 }
 
-/* A write that was under way at the confirmation comes late; several over seconds are an application that goes on. */
+/* A write that was under way at the confirmation comes late; several over seconds are an
+ * application that goes on. */
 static bool writes_go_on(tow_job_t *job)
 {
     return tow_tail_late_ms(job->flow.tail) >= LATE_MS;
@@ -123,8 +126,8 @@ static bool restore_ttl(tow_job_t *job, tow_error_t *error)
     return tow_copy_restore_ttl(job->flow.copy, error);
 }
 
-/* While writes go on, documents that were read at different times may collide for a moment: a unique index that is
- * refused then is built again when these are settled. */
+/* While writes go on, documents that were read at different times may collide for a moment: a
+ * unique index that is refused then is built again when these are settled. */
 static tow_finalized_t reconcile_last(tow_job_t *job, tow_error_t *error)
 {
     int64_t until_ms = tow_now_ms() + LATE_MS;
@@ -253,8 +256,8 @@ static bool look_for_unseen(tow_job_t *job, tow_error_t *error)
     return ok || tow_fail_context(error, "look at the source's oplog");
 }
 
-/* One round: everything up to `stop` is on the destination and compared. *out_late: and more was, or may
- * have been, written meanwhile, which the report then says nothing about. */
+/* One round: everything up to `stop` is on the destination and compared. *out_late: and more was,
+ * or may have been, written meanwhile, which the report then says nothing about. */
 static tow_finalized_t finalize_once(tow_job_t *job, tow_verify_report_t **out_report,
                                      bool *out_late, tow_error_t *error)
 {
@@ -267,7 +270,8 @@ static tow_finalized_t finalize_once(tow_job_t *job, tow_verify_report_t **out_r
     if (result == TOW_FINALIZE_DONE && !look_for_unseen(job, error))
         result = TOW_FINALIZE_FAILED;
     /* The floor of a new stream says nothing of what was lost with the one before. */
-    if (result == TOW_FINALIZE_DONE && atomic_load(&job->flow.rollover) && !tow_job_resync(job, error))
+    if (result == TOW_FINALIZE_DONE && atomic_load(&job->flow.rollover) &&
+        !tow_job_resync(job, error))
         result = TOW_FINALIZE_FAILED;
     if (result == TOW_FINALIZE_DONE &&
         (!tow_replay_trim_logs(job->flow.replay, error) || !copy_unstreamed(job, error)))
@@ -304,8 +308,8 @@ static void keep_repaired(tow_job_t *job, tow_verify_report_t *report)
     pthread_mutex_unlock(&job->control.lock);
 }
 
-/* Behind this the destination changes what the source does not, and the job ends. Decided under the lock:
- * who calls the cutover off comes before it, or is refused. */
+/* Behind this the destination changes what the source does not, and the job ends. Decided under the
+ * lock: who calls the cutover off comes before it, or is refused. */
 static bool pass_no_return(tow_job_t *job, tow_error_t *error)
 {
     pthread_mutex_lock(&job->control.lock);
@@ -391,8 +395,8 @@ static tow_finalized_t begin_cutover(tow_job_t *job, tow_error_t *error)
 static void forget(tow_job_t *job, const char *reason)
 {
     job->control.attempt = (tow_attempt_t){.called_off_ms = tow_wall_ms(),
-                                   .confirmed_ms = job->control.confirmed_wall_ms,
-                                   .late_writes = job->control.late_writes};
+                                           .confirmed_ms = job->control.confirmed_wall_ms,
+                                           .late_writes = job->control.late_writes};
     snprintf(job->control.attempt.reason, sizeof job->control.attempt.reason, "%s", reason);
     job->control.step = TOW_CUTOVER_NONE;
     job->control.block_wished = false;
@@ -416,8 +420,8 @@ static void store_attempt(tow_job_t *job)
 /* Back to where the job was before the cutover: TTL held off, the source writable, comparing. */
 static bool resume_sync(tow_job_t *job, const tow_error_t *reason, tow_error_t *error)
 {
-    tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "cutover_called_off", "the cutover is called off: %s",
-             reason->message);
+    tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "cutover_called_off",
+             "the cutover is called off: %s", reason->message);
     tow_job_unblock_writes(job);
     if (job->journal.ttl_restored && !tow_job_hold_off_ttl(job, error))
         return false;
@@ -443,7 +447,8 @@ void tow_job_forget_cutover(tow_job_t *job)
     forget(job, reason);
     pthread_mutex_unlock(&job->control.lock);
     store_attempt(job);
-    tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "cutover_called_off", "the cutover is called off: %s", reason);
+    tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "cutover_called_off",
+             "the cutover is called off: %s", reason);
     tow_job_notify(job, "cutover_called_off", "the cutover was called off", reason);
 }
 

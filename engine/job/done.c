@@ -1,7 +1,7 @@
 /* done.c: the record of a good end: SPOOL/towline-JOB.done, a line of JSON
- * {job, source, destination, filter, deployment, sourceDeployment, endedAt, collections, summary}, the
- * addresses without credentials; and, as long as the job's state is there, its field `ended` {at,
- * collections, summary}.
+ * {job, source, destination, filter, deployment, sourceDeployment, endedAt, collections, summary},
+ * the addresses without credentials; and, as long as the job's state is there, its field `ended`
+ * {at, collections, summary}.
  *
  * It is there from before the job's state is removed until the end was told. A process that is
  * killed in between leaves it, and the same command ends well by it instead of finding its own
@@ -157,8 +157,9 @@ static void append_summary(tow_job_t *job, bson_t *out)
     tow_json_end(&json);
     brief = tow_json_take(&json);
     pthread_mutex_lock(&job->control.lock);
-    bson_append_utf8(out, "summary", -1,
-                     strlen(job->outcome.summary_json) <= SUMMARY_MOST ? job->outcome.summary_json : brief, -1);
+    bson_append_utf8(
+        out, "summary", -1,
+        strlen(job->outcome.summary_json) <= SUMMARY_MOST ? job->outcome.summary_json : brief, -1);
     pthread_mutex_unlock(&job->control.lock);
     free(brief);
 }
@@ -184,9 +185,11 @@ static bool write_record(tow_job_t *job, const bson_t *end, tow_error_t *error)
     bson_append_utf8(&record, "source", -1, source, -1);
     bson_append_utf8(&record, "destination", -1, job->config.destination_address, -1);
     bson_append_utf8(&record, "filter", -1, job->sides.filter_text, -1);
-    bson_append_utf8(&record, "deployment", -1, tow_link_facts(job->sides.destination)->identity, -1);
+    bson_append_utf8(&record, "deployment", -1, tow_link_facts(job->sides.destination)->identity,
+                     -1);
     if (job->sides.source)
-        bson_append_utf8(&record, "sourceDeployment", -1, tow_link_facts(job->sides.source)->identity, -1);
+        bson_append_utf8(&record, "sourceDeployment", -1,
+                         tow_link_facts(job->sides.source)->identity, -1);
     bson_concat(&record, end);
     text = bson_as_relaxed_extended_json(&record, NULL);
     ok = write_file(job, text, error);
@@ -248,7 +251,8 @@ static void believe(tow_job_t *job, const bson_t *record)
              "done at %s by an earlier process, which ended before it said so", at);
     pthread_mutex_lock(&job->control.lock);
     job->outcome.told_before = true;
-    snprintf(job->outcome.reason, sizeof job->outcome.reason, "done at %.32s by an earlier process", at);
+    snprintf(job->outcome.reason, sizeof job->outcome.reason, "done at %.32s by an earlier process",
+             at);
     free(job->outcome.summary_json);
     job->outcome.summary_json = summary;
     pthread_mutex_unlock(&job->control.lock);

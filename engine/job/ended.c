@@ -29,7 +29,8 @@ static char *record_of(tow_job_t *job)
     tow_json_put_text(&out, "endedAt", at);
     pthread_mutex_lock(&job->control.lock);
     tow_json_put_integer(&out, "exitStatus", job->outcome.ok ? 0 : (int)job->outcome.error.code);
-    tow_json_put_json(&out, "summary", job->outcome.summary_json ? job->outcome.summary_json : "null");
+    tow_json_put_json(&out, "summary",
+                      job->outcome.summary_json ? job->outcome.summary_json : "null");
     pthread_mutex_unlock(&job->control.lock);
     tow_json_end(&out);
     return tow_json_take_line(&out);

@@ -94,7 +94,8 @@ static void lose(tow_job_t *job, const tow_error_t *error)
     job->outcome.ok = false;
     job->outcome.error = *error;
     job->control.step = TOW_CUTOVER_NONE;
-    snprintf(job->outcome.reason, sizeof job->outcome.reason, "%.*s", REASON_SIZE - 1, error->message);
+    snprintf(job->outcome.reason, sizeof job->outcome.reason, "%.*s", REASON_SIZE - 1,
+             error->message);
     pthread_mutex_unlock(&job->control.lock);
 }
 
@@ -162,7 +163,8 @@ static void remove_done(tow_job_t *job)
         pthread_mutex_unlock(&job->control.lock);
     }
     tow_job_end_writers(job);
-    if (job->journal.store && !job->outcome.told_before && !tow_job_record_done(job, &recorded, &error)) {
+    if (job->journal.store && !job->outcome.told_before &&
+        !tow_job_record_done(job, &recorded, &error)) {
         if (error.code == TOW_ERROR_LEASE) {
             lose(job, &error);
             return;
@@ -174,7 +176,8 @@ static void remove_done(tow_job_t *job)
         return;
     }
     keep_state(job);
-    tow_outcome_remains(&job->outcome,
+    tow_outcome_remains(
+        &job->outcome,
         "the job's state, marked as ended, in the destination's database towline_%s: the "
         "same command removes it once the spool's folder can be written",
         job->config.name);
@@ -183,8 +186,9 @@ static void remove_done(tow_job_t *job)
 static void settle_done(tow_job_t *job)
 {
     if (job->journal.writes_blocked)
-        tow_outcome_remains(&job->outcome, "writes to the source stay blocked; lift it there with "
-                                 "db.adminCommand({setUserWriteBlockMode: 1, global: false})");
+        tow_outcome_remains(&job->outcome,
+                            "writes to the source stay blocked; lift it there with "
+                            "db.adminCommand({setUserWriteBlockMode: 1, global: false})");
     if (job->config.keep_state && job->journal.store) {
         tow_job_leave_block(job);
         keep_state(job);
@@ -202,7 +206,8 @@ static void settle_cancelled(tow_job_t *job)
     tow_outcome_remains(&job->outcome, "%s", text);
     free(text);
     if (!job->journal.store && !tow_job_open_state(job, false))
-        tow_outcome_remains(&job->outcome, "the job's database towline_%s, which another process holds",
+        tow_outcome_remains(&job->outcome,
+                            "the job's database towline_%s, which another process holds",
                             job->config.name);
     if (job->journal.store)
         tow_job_unblock_writes(job);

@@ -32,8 +32,10 @@ void tow_job_begin_window(tow_job_t *job)
     if (begun) {
         tow_wall_text(end_ms, end);
         if (end_ms)
-            snprintf(message, sizeof message,
-                     "in sync for the first time; cut over before %s, or add time with towline extend", end);
+            snprintf(
+                message, sizeof message,
+                "in sync for the first time; cut over before %s, or add time with towline extend",
+                end);
         tow_emit(&job->sides.sink, TOW_LEVEL_INFO, "window_begun", "%s", message);
         tow_job_notify(job, "in_sync", "in sync", message);
     }
@@ -82,9 +84,11 @@ bool tow_job_extend(tow_job_t *job, int64_t seconds, tow_error_t *error)
                         "the window cannot be extended by %lld s; give 1 s to 3650 d",
                         (long long)seconds);
     if (!job->config.window_ms)
-        return tow_fail(error, TOW_ERROR_STATE, "there is no window to extend: the job runs with --continuous");
+        return tow_fail(error, TOW_ERROR_STATE,
+                        "there is no window to extend: the job runs with --continuous");
     pthread_mutex_lock(&job->control.lock);
-    refused = tow_job_is_over(job) || job->control.cutover_wished || job->control.phase == TOW_PHASE_FINALIZING;
+    refused = tow_job_is_over(job) || job->control.cutover_wished ||
+              job->control.phase == TOW_PHASE_FINALIZING;
     state = job->control.expired ? "expired; run it again with --extend" : tow_job_state_name(job);
     if (!refused) {
         tow_window_extend(&job->control.window, seconds * 1000, tow_wall_ms());
@@ -96,8 +100,8 @@ bool tow_job_extend(tow_job_t *job, int64_t seconds, tow_error_t *error)
         return tow_fail(error, TOW_ERROR_STATE, "cannot extend the window of a job that is %s",
                         state);
     tow_wall_text(end_ms, end);
-    tow_emit(&job->sides.sink, TOW_LEVEL_INFO, "window_extended", "by %lld s%s%s", (long long)seconds,
-             end_ms ? ", to " : "", end_ms ? end : "");
+    tow_emit(&job->sides.sink, TOW_LEVEL_INFO, "window_extended", "by %lld s%s%s",
+             (long long)seconds, end_ms ? ", to " : "", end_ms ? end : "");
     return true;
 }
 
@@ -132,7 +136,8 @@ bool tow_job_save_window(tow_job_t *job, tow_error_t *error)
 
 bool tow_job_restore_window(tow_job_t *job, const bson_t *document, tow_error_t *error)
 {
-    int64_t start_ms = 0, extra_ms = 0, asked_ms = job->config.extend_ms, now = tow_wall_ms(), end_ms;
+    int64_t start_ms = 0, extra_ms = 0, asked_ms = job->config.extend_ms, now = tow_wall_ms(),
+            end_ms;
     bson_iter_t iter;
     bool over;
 
@@ -141,7 +146,8 @@ bool tow_job_restore_window(tow_job_t *job, const bson_t *document, tow_error_t 
     if (bson_iter_init_find(&iter, document, "windowExtraMs"))
         tow_iter_count(&iter, TOW_WALL_MOST_MS, &extra_ms);
     pthread_mutex_lock(&job->control.lock);
-    asked_ms += job->control.window.extra_ms; /* by tow_job_extend, before what is stored was known */
+    asked_ms +=
+        job->control.window.extra_ms; /* by tow_job_extend, before what is stored was known */
     tow_window_restore(&job->control.window, start_ms, extra_ms);
     if (asked_ms) {
         tow_window_extend(&job->control.window, asked_ms, now);

@@ -50,8 +50,8 @@ bool tow_job_source_time(tow_job_t *job, tow_optime_t *out, tow_error_t *error)
  * over. */
 static bool is_settled(tow_job_t *job, tow_optime_t time, uint64_t idle)
 {
-    bool passed =
-        tow_ledger_floor_time(job->flow.ledger) > time && tow_tail_certain_time(job->flow.tail) > time;
+    bool passed = tow_ledger_floor_time(job->flow.ledger) > time &&
+                  tow_tail_certain_time(job->flow.tail) > time;
     bool reached = !tow_link_facts(job->sides.source)->sharded &&
                    tow_ledger_floor_time(job->flow.ledger) >= time &&
                    tow_tail_idle_replies(job->flow.tail) >= idle + 2;

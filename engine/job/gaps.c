@@ -142,7 +142,8 @@ static bool check(tow_job_t *job, const tow_gaps_t *gaps, bool *out_asks, tow_er
     return true;
 }
 
-/* Those that the destination refuses: made or changed while in sync, they were never tried before. */
+/* Those that the destination refuses: made or changed while in sync, they were
+ * never tried before. */
 static bool try_views(tow_job_t *job, bool *out_asks, tow_error_t *error)
 {
     tow_names_t refused;
@@ -159,9 +160,11 @@ static bool try_views(tow_job_t *job, bool *out_asks, tow_error_t *error)
     *out_asks = true;
     names = join(&refused);
     tow_fail(error, TOW_ERROR_SERVER,
-             "the destination refuses %zu view%s of the source: %s (%.300s); change or drop %s at the source, and ask "
+             "the destination refuses %zu view%s of the source: %s (%.300s); change or drop %s at "
+             "the source, and ask "
              "for the cutover again",
-             refused.count, refused.count == 1 ? "" : "s", names, reason.message, refused.count == 1 ? "it" : "them");
+             refused.count, refused.count == 1 ? "" : "s", names, reason.message,
+             refused.count == 1 ? "it" : "them");
     free(names);
     tow_names_clear(&refused);
     return false;

@@ -1,12 +1,13 @@
 /* internal.h: the job: its parts, and what the files of the job share.
  *
- * A job has six parts, each with its own header that says who may touch what: control (what is asked, what comes next),
- * journal (what a restart finds), flow (copy, stream and replay), comparer (the verification), outcome (how it ended),
- * and the two sides. README.md says how they work together.
+ * A job has six parts, each with its own header that says who may touch what: control (what is
+ * asked, what comes next), journal (what a restart finds), flow (copy, stream and replay), comparer
+ * (the verification), outcome (how it ended), and the two sides. README.md says how they work
+ * together.
  *
- * Threads: the supervisor runs the phases; the monitor polls the source's time, chooses the mode and
- * keeps the lag; the checkpointer stores the floor; the pinger asks the destination; the verifier compares while the
- * job is in sync. "The lock" is the control's. */
+ * Threads: the supervisor runs the phases; the monitor polls the source's time, chooses the mode
+ * and keeps the lag; the checkpointer stores the floor; the pinger asks the destination; the
+ * verifier compares while the job is in sync. "The lock" is the control's. */
 #ifndef TOW_JOB_INTERNAL_H
 #define TOW_JOB_INTERNAL_H
 
@@ -23,22 +24,22 @@
 #include "engine/state/sides.h"
 
 enum {
-    TOW_SILENT_MS = 3000 /* a side that is asked at least once a second and has not answered for so long
-                            does not answer */
+    TOW_SILENT_MS = 3000 /* a side that is asked at least once a second and has not answered for so
+                            long does not answer */
 };
 
 struct tow_job {
-    tow_config_t config;         /* constant */
+    tow_config_t config; /* constant */
     tow_sides_t sides;
     struct {
-        pthread_mutex_t lock;    /* one event at a time */
+        pthread_mutex_t lock; /* one event at a time */
         struct {
             tow_event_fn fn;
             void *data;
-        } items[4];              /* constant once started */
+        } items[4]; /* constant once started */
     } listeners;
-    tow_notices_t *notices;      /* NULL: nobody wants any */
-    tow_checked_t checked;       /* from the validation to the preparation; the supervisor's own */
+    tow_notices_t *notices; /* NULL: nobody wants any */
+    tow_checked_t checked;  /* from the validation to the preparation; the supervisor's own */
     tow_control_t control;
     tow_journal_t journal;
     tow_flow_t flow;
@@ -46,7 +47,7 @@ struct tow_job {
     tow_job_outcome_t outcome;
     struct {
         tow_thread_t supervisor, monitor, pinger, checkpointer;
-    } threads;                   /* the supervisor's own */
+    } threads; /* the supervisor's own */
 };
 
 /* silence.c; the lock is held for the first four */
@@ -56,8 +57,8 @@ int64_t tow_job_silent_ms(const tow_job_t *job, const tow_link_t *link);
 bool tow_job_tell_silence(const tow_job_t *job, char *out, size_t size);
 /* Sets lag_ms as it is now. The lag of a source that does not answer is at least that long. */
 void tow_job_measure_lag(tow_job_t *job);
-/* Looks whether floor or copy have moved, once a second at most. Both threads that ask a side call it: a
- * silent side holds up only one of them. */
+/* Looks whether floor or copy have moved, once a second at most. Both threads that ask a side call
+ * it: a silent side holds up only one of them. */
 void tow_job_note_moves(tow_job_t *job);
 /* Waits up to five seconds for an answer of each side that is newer than the call. */
 bool tow_job_await_answers(tow_job_t *job, tow_error_t *error);
@@ -66,8 +67,8 @@ bool tow_job_start_pinger(tow_job_t *job, tow_error_t *error);
 /* life.c */
 void tow_job_move(tow_job_t *job, tow_phase_t phase); /* checked against the table */
 tow_phase_t tow_job_phase(tow_job_t *job);
-/* Its end is decided, whatever the phase still says: what is asked for now would not be done. The lock is
- * held. */
+/* Its end is decided, whatever the phase still says: what is asked for now would not be done. The
+ * lock is held. */
 bool tow_job_is_over(const tow_job_t *job);
 const char *tow_job_state_name(const tow_job_t *job); /* for a refusal, likewise */
 
@@ -77,11 +78,13 @@ bool tow_job_validate(tow_job_t *job, tow_error_t *error) TOW_CHECK;
 bool tow_job_prepare(tow_job_t *job, bool *out_done, tow_error_t *error) TOW_CHECK;
 void tow_job_teardown(tow_job_t *job);
 
-/* claim.c: drops what is in the way of a new job where that was asked for, and begins it. Under the lease. */
+/* claim.c: drops what is in the way of a new job where that was asked for, and begins it. Under the
+ * lease. */
 bool tow_job_claim(tow_job_t *job, tow_error_t *error) TOW_CHECK;
 
-/* expiry.c. begin does nothing once it was begun; warn warns when little is left. expired fills TOW_ERROR_EXPIRED, as
- * does restore when the window is over, and is false. save stores what changed. */
+/* expiry.c. begin does nothing once it was begun; warn warns when little is left. expired fills
+ * TOW_ERROR_EXPIRED, as does restore when the window is over, and is false. save stores what
+ * changed. */
 void tow_job_begin_window(tow_job_t *job);
 void tow_job_warn_of_window(tow_job_t *job);
 bool tow_job_expired(tow_job_t *job, tow_error_t *error);
@@ -110,8 +113,8 @@ tow_finalized_t tow_job_check_gaps(tow_job_t *job, tow_error_t *error) TOW_CHECK
 /* What a cutover restored, which did not come to its end: documents are the source's to expire. */
 bool tow_job_hold_off_ttl(tow_job_t *job, tow_error_t *error) TOW_CHECK;
 
-/* blocking.c: writes at the source, blocked by the supervisor. unblock does nothing where they are not;
- * a failure is told, and stands in the job's document for the next process. */
+/* blocking.c: writes at the source, blocked by the supervisor. unblock does nothing where they are
+ * not; a failure is told, and stands in the job's document for the next process. */
 bool tow_job_block_writes(tow_job_t *job, tow_error_t *error) TOW_CHECK;
 void tow_job_unblock_writes(tow_job_t *job);
 void tow_job_leave_block(tow_job_t *job); /* it stays, and the next process does not lift it */
@@ -119,41 +122,46 @@ void tow_job_leave_block(tow_job_t *job); /* it stays, and the next process does
 /* ending.c: by the supervisor, once nothing is applied any more. */
 /* What this process has under way comes to its end; index builds are not waited for. Idempotent. */
 void tow_job_end_writers(tow_job_t *job);
-/* Leaves the job's state as its end demands: removed, or with a last checkpoint and without a lease. The
- * job fails by it when it turns out to be another process's by now. */
+/* Leaves the job's state as its end demands: removed, or with a last checkpoint and without a
+ * lease. The job fails by it when it turns out to be another process's by now. */
 void tow_job_settle_state(tow_job_t *job);
 
-/* done.c: the record of a good end, from before the job's state is removed until the end was told: in the
- * spool's folder, and in the state as long as that is there. */
+/* done.c: the record of a good end, from before the job's state is removed until the end was told:
+ * in the spool's folder, and in the state as long as that is there. */
 /* Room for the file. */
 bool tow_job_reserve_done(tow_job_t *job, tow_error_t *error) TOW_CHECK;
-/* Marks the state as ended, which proves that it is ours, and writes the file. *out_recorded false: the file
- * could not be written, and the state has to stay. */
+/* Marks the state as ended, which proves that it is ours, and writes the file. *out_recorded false:
+ * the file could not be written, and the state has to stay. */
 bool tow_job_record_done(tow_job_t *job, bool *out_recorded, tow_error_t *error) TOW_CHECK;
-/* Whether an earlier process left a file for this source, destination and filter, and the destination still
- * holds what it speaks of: then its summary is this job's. TOW_ERROR_CONFLICT: it holds some of that. */
+/* Whether an earlier process left a file for this source, destination and filter, and the
+ * destination still holds what it speaks of: then its summary is this job's. TOW_ERROR_CONFLICT: it
+ * holds some of that. */
 bool tow_job_done_before(tow_job_t *job, bool *out_done, tow_error_t *error) TOW_CHECK;
 /* The same by the job's state, of which this process has the lease. */
-bool tow_job_ended_before(tow_job_t *job, bool *out_ended, bool *out_done, tow_error_t *error) TOW_CHECK;
+bool tow_job_ended_before(tow_job_t *job, bool *out_ended, bool *out_done,
+                          tow_error_t *error) TOW_CHECK;
 void tow_job_unreserve_done(tow_job_t *job); /* the job came to no good end */
-void tow_job_tell_late(tow_job_t *job);      /* once it has stopped: the end may have been told before */
+void tow_job_tell_late(tow_job_t *job); /* once it has stopped: the end may have been told before */
 
 /* ended.c: how the job ended, for whoever asks when its process is gone. */
 void tow_job_leave_end(tow_job_t *job);
 void tow_job_remove_end(tow_job_t *job); /* an earlier run's */
 
-/* late.c: the namespaces that drops and renames may still hit, or have hit late, as a filter, which is the
- * caller's; NULL: none, or with *out_all any. */
-bool tow_job_find_late(tow_job_t *job, tow_filter_t **out, bool *out_all, tow_error_t *error) TOW_CHECK;
+/* late.c: the namespaces that drops and renames may still hit, or have hit late, as a filter, which
+ * is the caller's; NULL: none, or with *out_all any. */
+bool tow_job_find_late(tow_job_t *job, tow_filter_t **out, bool *out_all,
+                       tow_error_t *error) TOW_CHECK;
 
 /* rollover.c */
-bool tow_job_lost(void *data, bool opened, tow_error_t *error) TOW_CHECK; /* of the tail's options */
-/* Looks at the next minute of the source's oplog for writes that no stream shows, which are repaired as after a
- * rollover. `until`: a time up to which every write can be read. *out_all: it was reached. */
+bool tow_job_lost(void *data, bool opened,
+                  tow_error_t *error) TOW_CHECK; /* of the tail's options */
+/* Looks at the next minute of the source's oplog for writes that no stream shows, which are
+ * repaired as after a rollover. `until`: a time up to which every write can be read. *out_all: it
+ * was reached. */
 bool tow_job_look_for_unseen(tow_job_t *job, tow_conn_t *source, bool retry, tow_optime_t until,
                              bool *out_all, tow_error_t *error) TOW_CHECK;
-/* Makes the destination equal again, after which the stream is as good as it was. By the supervisor,
- * while nothing is copied. */
+/* Makes the destination equal again, after which the stream is as good as it was. By the
+ * supervisor, while nothing is copied. */
 bool tow_job_resync(tow_job_t *job, tow_error_t *error) TOW_CHECK;
 
 /* progress.c */

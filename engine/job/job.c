@@ -8,10 +8,7 @@
 #include "engine/job/internal.h"
 #include "engine/link/versions.h"
 
-enum {
-    IN_SYNC_LAG_MS = 2000,
-    TICK_MS = 20
-};
+enum { IN_SYNC_LAG_MS = 2000, TICK_MS = 20 };
 
 const char *tow_version(void)
 {
@@ -86,7 +83,8 @@ void tow_job_destroy(tow_job_t *job)
     }
     tow_notices_destroy(job->notices);
     tow_checked_clear(&job->checked);
-    tow_link_destroy(job->sides.source); /* takes the driver up to half a second: not before the end is told */
+    tow_link_destroy(
+        job->sides.source); /* takes the driver up to half a second: not before the end is told */
     tow_link_destroy(job->sides.destination);
     tow_outcome_clear(&job->outcome);
     tow_comparer_clear(&job->comparer);
@@ -105,7 +103,8 @@ void tow_job_on_event(tow_job_t *job, tow_event_fn fn, void *data)
     size_t i = 0;
 
     pthread_mutex_lock(&job->listeners.lock);
-    while (i + 1 < sizeof job->listeners.items / sizeof *job->listeners.items && job->listeners.items[i].fn)
+    while (i + 1 < sizeof job->listeners.items / sizeof *job->listeners.items &&
+           job->listeners.items[i].fn)
         i++;
     job->listeners.items[i].fn = fn;
     job->listeners.items[i].data = data;
@@ -138,7 +137,8 @@ static bool is_consistent(tow_job_t *job)
     pthread_mutex_lock(&job->control.lock);
     job->flow.consistent_time = consistent;
     pthread_mutex_unlock(&job->control.lock);
-    return tow_ledger_floor_time(job->flow.ledger) >= consistent && tow_copy_indexes_idle(job->flow.copy);
+    return tow_ledger_floor_time(job->flow.ledger) >= consistent &&
+           tow_copy_indexes_idle(job->flow.copy);
 }
 
 /* What the parts say of themselves, each for itself. */
@@ -156,8 +156,8 @@ static void look(tow_job_t *job, tow_facts_now_t *out)
     out->consistent = out->copied && !out->unique_built && is_consistent(job);
 }
 
-/* What comes next. What somebody may ask of the job meanwhile is decided here, under the lock: it came before, and
- * counts, or is refused. */
+/* What comes next. What somebody may ask of the job meanwhile is decided here, under the lock: it
+ * came before, and counts, or is refused. */
 static tow_action_t decide(tow_job_t *job, tow_decider_t *decider)
 {
     tow_control_t *control = &job->control;
@@ -212,15 +212,18 @@ static bool build_unique(tow_job_t *job, tow_error_t *error)
     return true;
 }
 
-/* Before 6.0 no event tells of indexes and options, and of views none is followed on any version; at all of them once
- * in any case, for what an earlier process left. While the job catches up, too: an index that the source dropped may be what holds it up. */
+/* Before 6.0 no event tells of indexes and options, and of views none is followed on any version;
+ * at all of them once in any case, for what an earlier process left. While the job catches up, too:
+ * an index that the source dropped may be what holds it up. */
 static void follow_catalog(tow_job_t *job, bool *looked)
 {
     tow_phase_t phase = tow_job_phase(job);
 
-    if (phase != TOW_PHASE_IN_SYNC && (phase != TOW_PHASE_CATCHING_UP || !atomic_load(&job->flow.synced_once)))
+    if (phase != TOW_PHASE_IN_SYNC &&
+        (phase != TOW_PHASE_CATCHING_UP || !atomic_load(&job->flow.synced_once)))
         return;
-    tow_copy_look(job->flow.copy, !*looked || !tow_server_can(tow_link_facts(job->sides.source), TOW_EXPANDED_EVENTS));
+    tow_copy_look(job->flow.copy, !*looked || !tow_server_can(tow_link_facts(job->sides.source),
+                                                              TOW_EXPANDED_EVENTS));
     *looked = true;
 }
 
@@ -335,12 +338,14 @@ static void choose_error(tow_job_t *job, tow_error_t *error)
         tow_stop_error(job->sides.stop, error);
     if (job->control.cancelled && error->code != TOW_ERROR_LEASE) {
         if (!job->journal.store)
-            tow_job_open_state(job, false); /* it knows of an earlier process, which may have copied something */
+            tow_job_open_state(
+                job, false); /* it knows of an earlier process, which may have copied something */
         remains = tow_job_remains(job);
         tow_fail(error, TOW_ERROR_CANCELLED, "cancelled; the source is untouched; %s", remains);
     } else if (error->code == TOW_OK || error->code == TOW_ERROR_INTERRUPTED) {
         /* Whatever it was at just then. */
-        tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped, resumable: run the same command again to go on");
+        tow_fail(error, TOW_ERROR_INTERRUPTED,
+                 "stopped, resumable: run the same command again to go on");
     }
     free(remains);
 }
@@ -351,7 +356,7 @@ static tow_phase_t final_phase(const tow_job_t *job, bool ok)
         return TOW_PHASE_DONE;
     return job->outcome.error.code == TOW_ERROR_CANCELLED ? TOW_PHASE_CANCELLED
            : job->outcome.error.code == TOW_ERROR_EXPIRED ? TOW_PHASE_EXPIRED
-                                                  : TOW_PHASE_FAILED;
+                                                          : TOW_PHASE_FAILED;
 }
 
 static void *supervise(void *data)
@@ -371,7 +376,8 @@ static void *supervise(void *data)
     job->outcome.ok = ok;
     job->control.ended_ms = tow_now_ms();
     if (!ok)
-        snprintf(job->outcome.reason, sizeof job->outcome.reason, "%.*s", REASON_SIZE - 1, error.message);
+        snprintf(job->outcome.reason, sizeof job->outcome.reason, "%.*s", REASON_SIZE - 1,
+                 error.message);
     pthread_mutex_unlock(&job->control.lock);
     tow_job_settle_state(job);
     tow_job_move(job, final_phase(job, job->outcome.ok));
@@ -399,10 +405,10 @@ bool tow_job_start(tow_job_t *job, tow_error_t *error)
     }
     job->control.started = true;
     pthread_mutex_unlock(&job->control.lock);
-    if (!tow_options_try_uri(job->config.source_uri, "source", job->config.source_option, &job->sides.sink,
-                             error) ||
-        !tow_options_try_uri(job->config.destination_uri, "destination", job->config.destination_option,
-                             &job->sides.sink, error))
+    if (!tow_options_try_uri(job->config.source_uri, "source", job->config.source_option,
+                             &job->sides.sink, error) ||
+        !tow_options_try_uri(job->config.destination_uri, "destination",
+                             job->config.destination_option, &job->sides.sink, error))
         return false;
     pthread_mutex_lock(&job->control.lock);
     job->control.started_ms = job->control.phase_since_ms = tow_now_ms();

@@ -1,4 +1,5 @@
-/* journal.c: the job's state on the destination: how it is opened, and the fields of its document. */
+/* journal.c: the job's state on the destination: how it is opened, and the fields
+ * of its document. */
 #include <string.h>
 
 #include "engine/job/internal.h"
@@ -81,7 +82,8 @@ bool tow_journal_set_flag(tow_journal_t *journal, tow_flag_t flag, bool value, t
     return ok;
 }
 
-bool tow_journal_set_time(tow_journal_t *journal, const char *name, tow_optime_t time, tow_error_t *error)
+bool tow_journal_set_time(tow_journal_t *journal, const char *name, tow_optime_t time,
+                          tow_error_t *error)
 {
     bson_t fields = BSON_INITIALIZER;
     bool ok;
@@ -92,7 +94,8 @@ bool tow_journal_set_time(tow_journal_t *journal, const char *name, tow_optime_t
     return ok;
 }
 
-bool tow_journal_set_attempt(tow_journal_t *journal, const tow_attempt_t *attempt, tow_error_t *error)
+bool tow_journal_set_attempt(tow_journal_t *journal, const tow_attempt_t *attempt,
+                             tow_error_t *error)
 {
     bson_t fields = BSON_INITIALIZER, child;
     bool ok;
@@ -121,7 +124,8 @@ static void take_attempt(const bson_iter_t *field, tow_attempt_t *out)
         tow_iter_wall_ms(&iter, &out->confirmed_ms);
     if (bson_iter_init_find(&iter, &attempt, "calledOff"))
         tow_iter_wall_ms(&iter, &out->called_off_ms);
-    if (bson_iter_init_find(&iter, &attempt, "lateWrites") && tow_iter_count(&iter, INT64_MAX, &late))
+    if (bson_iter_init_find(&iter, &attempt, "lateWrites") &&
+        tow_iter_count(&iter, INT64_MAX, &late))
         out->late_writes = (uint64_t)late;
     if (tow_field_text(&attempt, "reason", &reason))
         snprintf(out->reason, sizeof out->reason, "%s", reason);

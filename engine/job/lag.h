@@ -1,5 +1,5 @@
-/* lag.h: how far the floor is behind the source, and when the job last moved. No clock inside: every function is told
- * what time it is. */
+/* lag.h: how far the floor is behind the source, and when the job last moved. No clock inside:
+ * every function is told what time it is. */
 #ifndef TOW_JOB_LAG_H
 #define TOW_JOB_LAG_H
 
@@ -23,8 +23,8 @@ typedef struct {
 typedef struct {
     tow_lag_point_t points[LAG_POINTS]; /* times ascending, all newer than the floor */
     uint32_t count;
-    tow_optime_t first_time;            /* the first ever seen, */
-    int64_t first_ms;                   /* and when */
+    tow_optime_t first_time; /* the first ever seen, */
+    int64_t first_ms;        /* and when */
 } tow_lag_t;
 
 void tow_lag_saw(tow_lag_t *lag, tow_optime_t source_time, int64_t now_ms);
@@ -32,11 +32,12 @@ void tow_lag_saw(tow_lag_t *lag, tow_optime_t source_time, int64_t now_ms);
  * `waiting`: events were read that are not settled. */
 int64_t tow_lag_of(tow_lag_t *lag, tow_optime_t floor, bool waiting, int64_t now_ms);
 
-/* When the job last came closer to its end: silence and a stall look alike from outside, but for this. */
+/* When the job last came closer to its end: silence and a stall look alike from outside, but for
+ * this. */
 typedef struct {
     tow_optime_t floor;
-    uint64_t copied;  /* documents and indexes */
-    int64_t wall_ms;  /* since 1970: when either last moved; 0: not looked at yet */
+    uint64_t copied; /* documents and indexes */
+    int64_t wall_ms; /* since 1970: when either last moved; 0: not looked at yet */
     int64_t looked_ms;
 } tow_moves_t;
 

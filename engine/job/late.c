@@ -27,7 +27,8 @@ static void take(void *data, const char *what, const char *ns, const char *to)
 {
     suspects_t *suspects = data;
 
-    if (strcmp(what, "drop") != 0 && strcmp(what, "dropDatabase") != 0 && strcmp(what, "renameCollection") != 0)
+    if (strcmp(what, "drop") != 0 && strcmp(what, "dropDatabase") != 0 &&
+        strcmp(what, "renameCollection") != 0)
         return;
     add(suspects, ns);
     if (*to)

@@ -43,6 +43,7 @@ bool tow_job_is_over(const tow_job_t *job)
 
 const char *tow_job_state_name(const tow_job_t *job)
 {
-    return tow_job_is_over(job) && !tow_phase_is_final(job->control.phase) ? "about to end"
-                                                                   : tow_phase_name(job->control.phase);
+    return tow_job_is_over(job) && !tow_phase_is_final(job->control.phase)
+               ? "about to end"
+               : tow_phase_name(job->control.phase);
 }

@@ -5,17 +5,17 @@
 #include "engine/job/internal.h"
 
 enum {
-    POLL_MS = 100,             /* of the source's time: bounds how fast the floor passes a no-op */
-    POLL_CLOSE_MS = 20,        /* when next to nothing is left until the job is in sync */
-    PUSH_MS = 500,             /* between two pushes of shards that hold back the stream */
-    REFUSED_MS = 5000,         /* how long the source may refuse to tell its time */
-    HEADROOM_MS = 10000,       /* between two looks at the oldest entry of the source's oplog */
-    SETTLED_SECONDS = 10,      /* after which every write of the source can be read */
-    LOW_SECONDS = 3600,        /* headroom that is reported as low, as is less than twice the lag */
-    CLOSE_EVENTS = 2000,       /* backlog at which direct mode begins … */
-    FAR_EVENTS = 20000,        /* … and ends */
+    POLL_MS = 100,        /* of the source's time: bounds how fast the floor passes a no-op */
+    POLL_CLOSE_MS = 20,   /* when next to nothing is left until the job is in sync */
+    PUSH_MS = 500,        /* between two pushes of shards that hold back the stream */
+    REFUSED_MS = 5000,    /* how long the source may refuse to tell its time */
+    HEADROOM_MS = 10000,  /* between two looks at the oldest entry of the source's oplog */
+    SETTLED_SECONDS = 10, /* after which every write of the source can be read */
+    LOW_SECONDS = 3600,   /* headroom that is reported as low, as is less than twice the lag */
+    CLOSE_EVENTS = 2000,  /* backlog at which direct mode begins … */
+    FAR_EVENTS = 20000,   /* … and ends */
     FAR_BYTES = 32 * 1024 * 1024,
-    CLOSE_MS = 3000            /* lag of the reader up to which direct mode may begin */
+    CLOSE_MS = 3000 /* lag of the reader up to which direct mode may begin */
 };
 
 /* Direct mode when close, refetch mode when behind, with hysteresis. */
@@ -29,8 +29,8 @@ static void choose_mode(tow_job_t *job, tow_optime_t source_time)
                     phase == TOW_PHASE_FINALIZING;
 
     /* What an update changes may be missing after a rollover: keys are read whole. */
-    if (!applying || atomic_load(&job->flow.rollover) || !tow_copy_finished(job->flow.copy) || backlog > FAR_EVENTS ||
-        tow_ledger_direct_bytes(job->flow.ledger) > FAR_BYTES)
+    if (!applying || atomic_load(&job->flow.rollover) || !tow_copy_finished(job->flow.copy) ||
+        backlog > FAR_EVENTS || tow_ledger_direct_bytes(job->flow.ledger) > FAR_BYTES)
         tow_tail_wish_direct(job->flow.tail, false);
     else if (backlog < CLOSE_EVENTS && behind_s * 1000 <= CLOSE_MS)
         tow_tail_wish_direct(job->flow.tail, true);
@@ -48,12 +48,13 @@ static int poll_ms(tow_job_t *job)
 typedef struct {
     tow_conn_t *conn;
     int64_t pushed_ms, looked_ms, refused_ms; /* 0: it does not refuse */
-    tow_optime_t oldest;           /* entry of its oplog, at the first look */
-    bool low;                      /* its oplog, which was reported */
-    uint64_t idle;                 /* replies without events at the last push */
+    tow_optime_t oldest;                      /* entry of its oplog, at the first look */
+    bool low;                                 /* its oplog, which was reported */
+    uint64_t idle;                            /* replies without events at the last push */
 } source_t;
 
-/* A stream that is behind and has nothing to deliver is held back by shards that nobody writes to. */
+/* A stream that is behind and has nothing to deliver is held back by shards that
+ * nobody writes to. */
 static bool must_push(tow_job_t *job, const source_t *source)
 {
     if (!tow_link_facts(job->sides.source)->sharded)
@@ -64,8 +65,8 @@ static bool must_push(tow_job_t *job, const source_t *source)
             tow_tail_read_time(job->flow.tail) < tow_link_time(job->sides.source));
 }
 
-/* Asks for the source's time. That it does not answer is shown by silence.c, and the tail tries again; that it
- * refuses no one else notices, and the job would wait for ever. */
+/* Asks for the source's time. That it does not answer is shown by silence.c, and the tail tries
+ * again; that it refuses no one else notices, and the job would wait for ever. */
 static void poll_source(tow_job_t *job, source_t *source)
 {
     tow_optime_t time;
@@ -104,10 +105,13 @@ static void look_at_oplog(tow_job_t *job, source_t *source)
     const tow_optime_t settled = (tow_optime_t)SETTLED_SECONDS << 32;
     bool all;
 
-    if (tow_link_facts(job->sides.source)->sharded || tow_now_ms() - source->looked_ms < HEADROOM_MS)
+    if (tow_link_facts(job->sides.source)->sharded ||
+        tow_now_ms() - source->looked_ms < HEADROOM_MS)
         return;
     source->looked_ms = tow_now_ms();
-    tow_link_watch(job->sides.source); /* a source that falls silent now holds up the polls; the next one ends it */
+    tow_link_watch(
+        job->sides
+            .source); /* a source that falls silent now holds up the polls; the next one ends it */
     if (!tow_job_look_for_unseen(job, source->conn, false,
                                  tow_link_time(job->sides.source) - settled, &all, &ignored))
         return; /* the next look begins where this one did */
@@ -129,11 +133,13 @@ static void look_at_oplog(tow_job_t *job, source_t *source)
         source->low = false;
     } else if (!source->low) {
         source->low = true;
-        tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "oplog_low",
-                 "the source's oplog reaches back only %.0f s before this job's position, and the lag is "
-                 "%.0f s; should the oplog pass the position, both sides are compared by ranges and "
-                 "repaired; a larger oplog (replSetResizeOplog) prevents that",
-                 seconds, lag > 0 ? lag : 0);
+        tow_emit(
+            &job->sides.sink, TOW_LEVEL_WARNING, "oplog_low",
+            "the source's oplog reaches back only %.0f s before this job's position, and the lag "
+            "is "
+            "%.0f s; should the oplog pass the position, both sides are compared by ranges and "
+            "repaired; a larger oplog (replSetResizeOplog) prevents that",
+            seconds, lag > 0 ? lag : 0);
     }
 }
 

@@ -32,8 +32,10 @@ void tow_job_notify_end(tow_job_t *job)
     else if (job->outcome.error.code == TOW_ERROR_EXPIRED)
         tow_job_notify(job, "expired", "the window is over", job->outcome.error.message);
     else if (job->outcome.error.code == TOW_ERROR_VERIFY)
-        tow_job_notify(job, "different", "the verification found differences", job->outcome.error.message);
-    else if (job->outcome.error.code == TOW_ERROR_INTERRUPTED || job->outcome.error.code == TOW_ERROR_CANCELLED)
+        tow_job_notify(job, "different", "the verification found differences",
+                       job->outcome.error.message);
+    else if (job->outcome.error.code == TOW_ERROR_INTERRUPTED ||
+             job->outcome.error.code == TOW_ERROR_CANCELLED)
         grace_ms = 0; /* somebody asked for it, and waits */
     else
         tow_job_notify(job, "failed", "failed", job->outcome.error.message);

@@ -35,12 +35,14 @@ static void add(char **list, uint32_t *count, size_t most, const char *text)
 
 void tow_outcome_note(tow_job_outcome_t *outcome, const char *event, const char *message)
 {
-    static const char *const noted[] = {"reconciled", "rollover", "foreign", "left_out", "cutover_called_off"};
+    static const char *const noted[] = {"reconciled", "rollover", "foreign", "left_out",
+                                        "cutover_called_off"};
 
     for (size_t i = 0; i < sizeof noted / sizeof *noted; i++)
         if (!strcmp(event, noted[i])) {
             pthread_mutex_lock(&outcome->lock);
-            add(outcome->notes, &outcome->note_count, sizeof outcome->notes / sizeof *outcome->notes, message);
+            add(outcome->notes, &outcome->note_count,
+                sizeof outcome->notes / sizeof *outcome->notes, message);
             pthread_mutex_unlock(&outcome->lock);
         }
 }
@@ -54,7 +56,8 @@ void tow_outcome_remains(tow_job_outcome_t *outcome, const char *format, ...)
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     pthread_mutex_lock(&outcome->lock);
-    add(outcome->remains, &outcome->remains_count, sizeof outcome->remains / sizeof *outcome->remains, text);
+    add(outcome->remains, &outcome->remains_count,
+        sizeof outcome->remains / sizeof *outcome->remains, text);
     pthread_mutex_unlock(&outcome->lock);
 }
 
@@ -116,7 +119,8 @@ void tow_job_make_summary(tow_job_t *job, tow_phase_t phase)
         summary.downtime_seconds = (double)(now - job->control.confirmed_ms) / 1000;
     memcpy(summary.phase_seconds, job->control.phase_seconds, sizeof summary.phase_seconds);
     if (!tow_phase_is_final(job->control.phase))
-        summary.phase_seconds[job->control.phase] += (double)(now - job->control.phase_since_ms) / 1000;
+        summary.phase_seconds[job->control.phase] +=
+            (double)(now - job->control.phase_since_ms) / 1000;
     summary.window_start_ms = job->control.window.start_ms;
     summary.window_end_ms = tow_window_end_ms(&job->control.window);
     summary.initial_documents = progress.copied_documents;

@@ -1,7 +1,7 @@
 /* outcome.h: how a job ended, what it leaves behind, and what says so.
  *
- * Threads: `lock` guards the notes, what remains and the removed user; the rest is written by the supervisor under the
- * control's lock. */
+ * Threads: `lock` guards the notes, what remains and the removed user; the rest is written by the
+ * supervisor under the control's lock. */
 #ifndef TOW_JOB_OUTCOME_H
 #define TOW_JOB_OUTCOME_H
 
@@ -16,24 +16,24 @@ enum { REASON_SIZE = 256 };
 
 typedef struct {
     pthread_mutex_t lock;
-    char *notes[64];             /* `lock`: events that belong into the summary */
+    char *notes[64]; /* `lock`: events that belong into the summary */
     uint32_t note_count;
-    char *remains[8];            /* `lock`: what the job leaves behind that a person may want to remove */
+    char *remains[8]; /* `lock`: what the job leaves behind that a person may want to remove */
     uint32_t remains_count;
-    char *user_removed;          /* `lock`: "name@database"; NULL: none was */
+    char *user_removed; /* `lock`: "name@database"; NULL: none was */
     bool ok;
     tow_error_t error;
     char reason[REASON_SIZE];
-    bool ended;                  /* the parts are gone, and what follows is shown instead: */
-    tow_progress_t last;         /* the final progress, */
+    bool ended;                         /* the parts are gone, and what follows is shown instead: */
+    tow_progress_t last;                /* the final progress, */
     tow_namespace_state_t *last_states; /* and the collections */
     uint32_t last_state_count;
     char *summary_json;
     /* The record of a good end. */
-    bool end_recorded;           /* by an earlier process, in a file */
-    tow_draft_t done_draft;      /* of the record, reserved; no file: it is not */
-    bool told_before;            /* by a record: an earlier process did it all */
-    bool told;                   /* the end; the record goes when the job has stopped */
+    bool end_recorded;      /* by an earlier process, in a file */
+    tow_draft_t done_draft; /* of the record, reserved; no file: it is not */
+    bool told_before;       /* by a record: an earlier process did it all */
+    bool told;              /* the end; the record goes when the job has stopped */
 } tow_job_outcome_t;
 
 void tow_outcome_init(tow_job_outcome_t *outcome);

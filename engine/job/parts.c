@@ -20,7 +20,8 @@ static bool ddl_create(void *data, tow_conn_t *destination, const tow_collection
 static bool ddl_placeholder(void *data, tow_conn_t *destination, const char *database,
                             const char *name, tow_error_t *error)
 {
-    return tow_copy_make_placeholder(((tow_job_t *)data)->flow.copy, destination, database, name, error);
+    return tow_copy_make_placeholder(((tow_job_t *)data)->flow.copy, destination, database, name,
+                                     error);
 }
 
 static bool ddl_dropped(void *data, tow_conn_t *destination, const char *database, const char *name,
@@ -30,17 +31,18 @@ static bool ddl_dropped(void *data, tow_conn_t *destination, const char *databas
 }
 
 static bool ddl_may_rename(void *data, tow_conn_t *destination, const tow_namespace_t *from,
-                           const char *to_database, const char *to_name, bool *out_ours, bool *out_replaces,
-                           tow_error_t *error)
+                           const char *to_database, const char *to_name, bool *out_ours,
+                           bool *out_replaces, tow_error_t *error)
 {
-    return tow_copy_may_rename(((tow_job_t *)data)->flow.copy, destination, from->database, from->name,
-                               to_database, to_name, out_ours, out_replaces, error);
+    return tow_copy_may_rename(((tow_job_t *)data)->flow.copy, destination, from->database,
+                               from->name, to_database, to_name, out_ours, out_replaces, error);
 }
 
-static bool ddl_renamed(void *data, tow_conn_t *destination, const char *from_ns, const char *database,
-                        const char *name, tow_error_t *error)
+static bool ddl_renamed(void *data, tow_conn_t *destination, const char *from_ns,
+                        const char *database, const char *name, tow_error_t *error)
 {
-    return tow_copy_renamed(((tow_job_t *)data)->flow.copy, destination, from_ns, database, name, error);
+    return tow_copy_renamed(((tow_job_t *)data)->flow.copy, destination, from_ns, database, name,
+                            error);
 }
 
 static bool ddl_copy_again(void *data, const char *database, const char *name, bool *out_found,
@@ -49,7 +51,8 @@ static bool ddl_copy_again(void *data, const char *database, const char *name, b
     tow_job_t *job = data;
 
     tow_emit(&job->sides.sink, TOW_LEVEL_INFO, "copy_again",
-             "%s.%s is copied again: its events do not say all that was done to it", database, name);
+             "%s.%s is copied again: its events do not say all that was done to it", database,
+             name);
     return tow_copy_again(job->flow.copy, database, name, out_found, error);
 }
 
@@ -133,19 +136,20 @@ bool tow_job_make_parts(tow_job_t *job, const char *series, tow_error_t *error)
                                .retry_window_ms = config->retry_window_ms,
                                .lost = tow_job_lost,
                                .data = job};
-    tow_replay_options_t replay = {
-        .source = job->sides.source,
-        .destination = job->sides.destination,
-        .filter = job->sides.filter,
-        .spool = spool,
-        .stop = job->sides.stop,
-        .sink = job->sides.sink,
-        .lanes = config->workers,
-        .dirty_bytes = config->memory_bytes * 3 / 5,
-        .retry_window_ms = config->retry_window_ms,
-        .touched = tow_job_verifies_online(job) ? touched : NULL,
-        .ddl = {job, ddl_copying, ddl_create, ddl_placeholder, ddl_copy_again, ddl_dropped, ddl_may_rename, ddl_renamed, ddl_alike,
-                ddl_index_gone, ddl_hold, ddl_release, ddl_reconcile, ddl_forget, ddl_save}};
+    tow_replay_options_t replay = {.source = job->sides.source,
+                                   .destination = job->sides.destination,
+                                   .filter = job->sides.filter,
+                                   .spool = spool,
+                                   .stop = job->sides.stop,
+                                   .sink = job->sides.sink,
+                                   .lanes = config->workers,
+                                   .dirty_bytes = config->memory_bytes * 3 / 5,
+                                   .retry_window_ms = config->retry_window_ms,
+                                   .touched = tow_job_verifies_online(job) ? touched : NULL,
+                                   .ddl = {job, ddl_copying, ddl_create, ddl_placeholder,
+                                           ddl_copy_again, ddl_dropped, ddl_may_rename, ddl_renamed,
+                                           ddl_alike, ddl_index_gone, ddl_hold, ddl_release,
+                                           ddl_reconcile, ddl_forget, ddl_save}};
 
     if (!spool || !tow_claims_load(job->journal.claims, error)) {
         tow_spool_close(spool);
@@ -186,7 +190,8 @@ static void detach(tow_job_t *job, parts_t *out)
 {
     tow_job_collect(job, &job->outcome.last);
     if (job->flow.namespaces)
-        job->outcome.last_states = tow_namespaces_states(job->flow.namespaces, &job->outcome.last_state_count);
+        job->outcome.last_states =
+            tow_namespaces_states(job->flow.namespaces, &job->outcome.last_state_count);
     job->outcome.ended = true;
     *out = (parts_t){.store = job->journal.store,
                      .claims = job->journal.claims,

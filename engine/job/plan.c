@@ -2,8 +2,8 @@
 #include <stdlib.h>
 
 #include "engine/base/decimal.h"
-#include "engine/job/internal.h"
 #include "engine/check/validate.h"
+#include "engine/job/internal.h"
 #include "engine/link/reply.h"
 
 enum { RETRY_MOST_MS = 30000 }; /* somebody waits for the answer */
@@ -15,7 +15,8 @@ static void append_outcome(const tow_job_t *job, const tow_checked_t *checked, b
     bson_append_int32(out, "exitStatus", -1, ok ? 0 : (int32_t)error->code);
     tow_append_text(out, "job", job->config.name);
     tow_append_text(out, "source", job->sides.source ? tow_link_hosts(job->sides.source) : "");
-    tow_append_text(out, "destination", job->sides.destination ? tow_link_hosts(job->sides.destination) : "");
+    tow_append_text(out, "destination",
+                    job->sides.destination ? tow_link_hosts(job->sides.destination) : "");
     bson_append_int32(out, "passed", -1,
                       (int32_t)tow_findings_count(&checked->findings, TOW_FINDING_PASS));
     bson_append_int32(out, "warnings", -1,
@@ -29,9 +30,10 @@ static void append_outcome(const tow_job_t *job, const tow_checked_t *checked, b
 
 static void append_collection(bson_t *list, size_t index, const tow_surveyed_t *item)
 {
-    static const char *const types[] = {
-        [TOW_COLLECTION] = "collection", [TOW_VIEW] = "view", [TOW_TIMESERIES] = "timeseries",
-        [TOW_UNKNOWN_KIND] = "unknown"};
+    static const char *const types[] = {[TOW_COLLECTION] = "collection",
+                                        [TOW_VIEW] = "view",
+                                        [TOW_TIMESERIES] = "timeseries",
+                                        [TOW_UNKNOWN_KIND] = "unknown"};
     char key[24];
     bson_t entry;
 

@@ -16,7 +16,8 @@ bool tow_job_can_commit(tow_job_t *job, char reason[REASON_SIZE])
         snprintf(reason, REASON_SIZE,
                  "the source's oplog rolled over: both sides are compared by ranges and repaired");
     else if (job->control.phase != TOW_PHASE_IN_SYNC)
-        snprintf(reason, REASON_SIZE, "the job is %s, not in sync", tow_phase_name(job->control.phase));
+        snprintf(reason, REASON_SIZE, "the job is %s, not in sync",
+                 tow_phase_name(job->control.phase));
     else if (!atomic_load(&job->flow.synced_once))
         snprintf(reason, REASON_SIZE, "unique indexes are not built yet");
     else if (job->flow.lag_ms < 0 || job->flow.lag_ms > COMMIT_LAG_MS)
@@ -25,7 +26,8 @@ bool tow_job_can_commit(tow_job_t *job, char reason[REASON_SIZE])
     return !reason[0];
 }
 
-/* How long finalizing still takes, by what this cutover has measured so far ----------------------*/
+/* How long finalizing still takes, by what this cutover has measured so far
+ * ----------------------*/
 
 double tow_effort_seconds(uint64_t left, uint64_t done, double seconds)
 {
@@ -128,7 +130,8 @@ void tow_job_collect(tow_job_t *job, tow_progress_t *out)
                             .destination_silent_ms = tow_job_silent_ms(job, job->sides.destination),
                             .moved_ms = job->flow.moves.wall_ms};
     end_ms = job->control.ended_ms ? job->control.ended_ms : tow_now_ms();
-    out->elapsed_seconds = job->control.started_ms ? (double)(end_ms - job->control.started_ms) / 1000 : 0;
+    out->elapsed_seconds =
+        job->control.started_ms ? (double)(end_ms - job->control.started_ms) / 1000 : 0;
     out->can_commit = tow_job_can_commit(job, out->reason);
     if (job->outcome.reason[0])
         snprintf(out->reason, sizeof out->reason, "%s", job->outcome.reason);
@@ -227,8 +230,9 @@ char *tow_job_collections_json(tow_job_t *job, uint32_t limit)
     pthread_mutex_lock(&job->control.lock);
     if (job->flow.namespaces)
         states = tow_namespaces_states(job->flow.namespaces, &count);
-    json = job->outcome.ended ? tow_collections_to_json(job->outcome.last_states, job->outcome.last_state_count, limit)
-                      : tow_collections_to_json(states, count, limit);
+    json = job->outcome.ended ? tow_collections_to_json(job->outcome.last_states,
+                                                        job->outcome.last_state_count, limit)
+                              : tow_collections_to_json(states, count, limit);
     pthread_mutex_unlock(&job->control.lock);
     tow_namespaces_states_free(states, count);
     return json;

@@ -4,14 +4,14 @@
  * Ranges stand in the collection `compared` of the job's database, as verify/entry.h says, and the
  * position of the destination's watch in the job's document, as `watchToken`. Both are
  * stored just before a checkpoint: ranges in which something was written up to it are removed
- * first, so that what a restart finds is equal up to the positions from which both streams go on.
- */
+ * first, so that what a restart finds is equal up to the positions from which both
+ * streams go on. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/job/internal.h"
-#include "engine/link/reply.h"
 #include "engine/link/reader.h"
+#include "engine/link/reply.h"
 #include "engine/state/write.h"
 #include "verify/entry.h"
 
@@ -59,8 +59,8 @@ static bool write_entries(tow_job_t *job, const tow_track_entry_t *entries, uint
         bson_t document;
         tow_value_t id;
 
-        tow_track_entry_to_bson(&entries[i], job->config.verify_mode, tow_track_seed(job->comparer.track),
-                                &document);
+        tow_track_entry_to_bson(&entries[i], job->config.verify_mode,
+                                tow_track_seed(job->comparer.track), &document);
         if (!tow_write_fits(&write, document.len)) {
             ok = send(job, &write, error);
             tow_write_begin(&write, kind, &place);

@@ -49,8 +49,8 @@ static void make_components(tow_repair_t *repair)
                                .data = repair,
                                .range_bytes = UINT64_C(256) << 20,
                                .keep_extra = !options->drop_extra};
-    /* Without a stream there are no DDL events: only what an unknown collection asks for is given.
-     */
+    /* Without a stream there are no DDL events: only what an unknown collection asks
+     * for is given. */
     tow_replay_options_t replay = {
         .source = options->source,
         .destination = options->destination,
@@ -136,7 +136,8 @@ bool tow_repair_catalog(tow_repair_t *repair, tow_error_t *error)
     if (!tow_copy_finished(repair->copy) &&
         (!tow_copy_wait(repair->copy) ||
          !tow_copy_reconcile(repair->copy, NULL, NULL, TOW_RECONCILE_TTL, error)))
-        return tow_stop_requested(repair->options.stop) ? stopped(repair->options.stop, error) : false;
+        return tow_stop_requested(repair->options.stop) ? stopped(repair->options.stop, error)
+                                                        : false;
     if (!tow_copy_index_wait(repair->copy))
         return stopped(repair->options.stop, error);
     return announce(repair, error);

@@ -1,5 +1,6 @@
-/* repair.h: makes a destination what its source is without a job: the catalog by reconciling, documents
- * by refetching the keys that a comparison names. Nothing is kept on the destination but the result. */
+/* repair.h: makes a destination what its source is without a job: the catalog by reconciling,
+ * documents by refetching the keys that a comparison names. Nothing is kept on the destination but
+ * the result. */
 #ifndef TOW_JOB_REPAIR_H
 #define TOW_JOB_REPAIR_H
 
@@ -12,9 +13,9 @@ typedef struct {
     const tow_filter_t *filter;
     tow_stop_t *stop;
     tow_sink_t sink;
-    uint32_t workers;        /* threads that copy what is missing whole, and as many lanes */
+    uint32_t workers; /* threads that copy what is missing whole, and as many lanes */
     int64_t retry_window_ms;
-    bool drop_extra;         /* collections that the source does not have are dropped */
+    bool drop_extra; /* collections that the source does not have are dropped */
 } tow_repair_options_t;
 
 typedef struct tow_repair tow_repair_t;
@@ -33,12 +34,14 @@ typedef struct {
     tow_replay_t *replay;
     tow_stop_t *stop;
 } tow_repairing_t;
-/* Makes the keys of one collection what the source has, and waits for it; `anew`: deleted and inserted
- * instead of replaced. */
+/* Makes the keys of one collection what the source has, and waits for it; `anew`: deleted and
+ * inserted instead of replaced. */
 bool tow_repair_with(const tow_repairing_t *with, const char *database, const char *collection,
-                     const tow_value_t *ids, uint32_t count, bool anew, tow_error_t *error) TOW_CHECK;
+                     const tow_value_t *ids, uint32_t count, bool anew,
+                     tow_error_t *error) TOW_CHECK;
 /* A tow_repair_fn of verify; `data` is the repair. */
 bool tow_repair_documents(void *data, const char *database, const char *collection,
-                          const tow_value_t *ids, uint32_t count, bool anew, tow_error_t *error) TOW_CHECK;
+                          const tow_value_t *ids, uint32_t count, bool anew,
+                          tow_error_t *error) TOW_CHECK;
 
 #endif

@@ -45,7 +45,8 @@ static bool cut_over(tow_job_t *job, bool blocking, tow_error_t *error)
 
     pthread_mutex_lock(&job->control.lock);
     tow_job_measure_lag(job);
-    if (tow_job_is_over(job) || job->control.cutover_wished || job->control.phase == TOW_PHASE_FINALIZING)
+    if (tow_job_is_over(job) || job->control.cutover_wished ||
+        job->control.phase == TOW_PHASE_FINALIZING)
         return refuse(job, "cut over", error);
     if (job->control.pause_wished || !tow_job_can_commit(job, reason)) {
         pthread_mutex_unlock(&job->control.lock);
@@ -83,16 +84,18 @@ bool tow_job_call_off(tow_job_t *job, tow_error_t *error)
     pthread_mutex_lock(&job->control.lock);
     if (tow_job_is_over(job))
         return refuse(job, "call off the cutover of", error);
-    if (job->control.committed || (!job->control.cutover_wished && job->control.phase != TOW_PHASE_FINALIZING)) {
+    if (job->control.committed ||
+        (!job->control.cutover_wished && job->control.phase != TOW_PHASE_FINALIZING)) {
         const char *state = tow_job_state_name(job);
         bool committed = job->control.committed;
 
         pthread_mutex_unlock(&job->control.lock);
-        return committed ? tow_fail(error, TOW_ERROR_STATE,
-                                    "the cutover has passed its point of no return: everything is on the "
-                                    "destination, and the job is about to end")
-                         : tow_fail(error, TOW_ERROR_STATE,
-                                    "there is no cutover to call off: the job is %s", state);
+        return committed
+                   ? tow_fail(error, TOW_ERROR_STATE,
+                              "the cutover has passed its point of no return: everything is on the "
+                              "destination, and the job is about to end")
+                   : tow_fail(error, TOW_ERROR_STATE,
+                              "there is no cutover to call off: the job is %s", state);
     }
     job->control.cutover_wished = false;
     job->control.waits_for_word = true;

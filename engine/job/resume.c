@@ -7,7 +7,7 @@
 /* Frames of the spool that go on from the checkpoint without a gap. */
 typedef struct {
     tow_job_t *job;
-    bson_t token;       /* of the last frame taken, or of the checkpoint */
+    bson_t token; /* of the last frame taken, or of the checkpoint */
     tow_optime_t time;
     bool taken, broken;
 } chain_t;
@@ -60,7 +60,8 @@ bool tow_job_resume_stream(tow_job_t *job, const tow_checkpoint_t *checkpoint, t
     bson_copy_to(&checkpoint->token, &chain.token);
     ok = tow_spool_each(job->flow.spool, take_frame, &chain, error);
     if (ok && chain.taken)
-        tow_emit(&job->sides.sink, TOW_LEVEL_INFO, "spool_found", "the spool of the run before is used");
+        tow_emit(&job->sides.sink, TOW_LEVEL_INFO, "spool_found",
+                 "the spool of the run before is used");
     if (ok && chain.broken && !chain.taken)
         ok = tow_spool_clear(job->flow.spool, error);
     if (ok)

@@ -36,8 +36,8 @@ bool tow_job_lost(void *data, bool opened, tow_error_t *error)
     return true;
 }
 
-/* Since when the oplog is to be looked at. A process before this one looked until shortly before its last
- * checkpoint. */
+/* Since when the oplog is to be looked at. A process before this one looked until shortly before
+ * its last checkpoint. */
 static tow_optime_t unseen_since(tow_job_t *job)
 {
     enum { MARGIN_SECONDS = 120 };
@@ -47,7 +47,8 @@ static tow_optime_t unseen_since(tow_job_t *job)
     pthread_mutex_lock(&job->control.lock);
     since = job->journal.checkpoint_time > margin ? job->journal.checkpoint_time - margin : 0;
     if (since < job->journal.start_time)
-        since = job->journal.start_time - 1; /* a new stream's token has the time of the entry that comes next */
+        since = job->journal.start_time -
+                1; /* a new stream's token has the time of the entry that comes next */
     if (since < job->journal.unseen_time)
         since = job->journal.unseen_time;
     pthread_mutex_unlock(&job->control.lock);
@@ -67,7 +68,8 @@ static bool tell_unseen(tow_job_t *job, tow_error_t *error)
     atomic_compare_exchange_strong(&job->flow.rollover, &none, TOW_ROLLOVER_OPENED);
     pthread_mutex_unlock(&job->journal.lock);
     tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "rollover",
-             "the source was written to by applyOps, as mongorestore --oplogReplay does, which no change "
+             "the source was written to by applyOps, as mongorestore --oplogReplay does, which no "
+             "change "
              "stream shows: both sides are compared by ranges and repaired");
     return ok;
 }
@@ -124,8 +126,8 @@ static bool repair_ranges(tow_job_t *job, uint64_t *out_repaired, tow_error_t *e
 
         if (!tow_verify_run(&options, &report, error))
             return false;
-        /* What changed as often as it was looked at changes since the new stream began, which tells of it:
-         * a document that is written all the time must not keep the job from going on. */
+        /* What changed as often as it was looked at changes since the new stream began, which tells
+         * of it: a document that is written all the time must not keep the job from going on. */
         equal = report->differences_total == report->repaired_total;
         *out_repaired += report->repaired_total;
         tow_verify_report_destroy(report);
@@ -147,8 +149,8 @@ static uint32_t count_losses(tow_job_t *job)
     return losses;
 }
 
-/* *out_settled false: the stream was lost once more meanwhile, and everything is to be done again.
- */
+/* *out_settled false: the stream was lost once more meanwhile, and everything is to
+ * be done again. */
 static bool settle_rollover(tow_job_t *job, uint32_t losses, bool *out_settled, tow_error_t *error)
 {
     bool ok = true;
@@ -168,7 +170,8 @@ bool tow_job_resync(tow_job_t *job, tow_error_t *error)
     bool settled;
 
     /* Collections may have come, gone or become others. */
-    if (!tow_copy_drop_gone(job->flow.copy, error) || !tow_copy_reconcile(job->flow.copy, NULL, NULL, TOW_RECONCILE_ALONG, error))
+    if (!tow_copy_drop_gone(job->flow.copy, error) ||
+        !tow_copy_reconcile(job->flow.copy, NULL, NULL, TOW_RECONCILE_ALONG, error))
         return tow_fail_context(error, "after a rollover");
     if (!tow_copy_finished(job->flow.copy))
         return true; /* again, when what was missing is copied */

@@ -1,7 +1,8 @@
 /* saved.c: see saved.h.
  *
- * The file is a sequence of BSON documents: one with the settings, the positions of both streams and the
- * number of ranges, then the ranges (verify/entry.h). It is written beside its place and renamed. */
+ * The file is a sequence of BSON documents: one with the settings, the positions of both streams
+ * and the number of ranges, then the ranges (verify/entry.h). It is written beside its place and
+ * renamed. */
 #include "engine/job/saved.h"
 
 #include <errno.h>
@@ -199,7 +200,8 @@ static bool read_file(const char *path, stored_t *out, tow_error_t *error)
     out->found = ok;
     return ok ? true
               : tow_fail(error, TOW_ERROR_OPTION,
-                         "--state: %s is not what a comparison keeps, or was damaged; remove it, or give "
+                         "--state: %s is not what a comparison keeps, or was damaged; remove it, "
+                         "or give "
                          "another file",
                          path);
 }
@@ -235,7 +237,8 @@ static const char *differing_setting(const tow_saved_t *saved, const bson_t *sto
 
     bson_iter_init(&ours, &saved->settings);
     while (bson_iter_next(&ours))
-        if (!bson_iter_init_find(&theirs, stored, bson_iter_key(&ours)) || !is_same_setting(&ours, &theirs))
+        if (!bson_iter_init_find(&theirs, stored, bson_iter_key(&ours)) ||
+            !is_same_setting(&ours, &theirs))
             return bson_iter_key(&ours);
     return NULL;
 }
@@ -250,10 +253,11 @@ static bool check_settings(const tow_saved_t *saved, const stored_t *stored, tow
     if (sub_document(&stored->header, "settings", &settings))
         name = differing_setting(saved, &settings);
     return !name ? true
-                 : tow_fail(error, TOW_ERROR_SETTINGS,
-                            "--state: %s is of a comparison with another %s; give the options of that "
-                            "one, another file, or remove it to start over",
-                            saved->options.path, name);
+                 : tow_fail(
+                       error, TOW_ERROR_SETTINGS,
+                       "--state: %s is of a comparison with another %s; give the options of that "
+                       "one, another file, or remove it to start over",
+                       saved->options.path, name);
 }
 
 /* Listening -------------------------------------------------------------------------------------*/
@@ -288,7 +292,8 @@ static void gap(void *data, const char *why)
 
 static bool listen_to(tow_saved_t *saved, const stored_t *stored, int side, tow_error_t *error)
 {
-    tow_watch_options_t options = {.link = side ? saved->options.destination : saved->options.source,
+    tow_watch_options_t options = {.link =
+                                       side ? saved->options.destination : saved->options.source,
                                    .filter = saved->options.filter,
                                    .stop = saved->options.stop,
                                    .data = saved,
@@ -306,8 +311,10 @@ static bool listen_to(tow_saved_t *saved, const stored_t *stored, int side, tow_
     if (saved->watches[side])
         return true;
     error->code = TOW_ERROR_UNSUITABLE;
-    return tow_fail_context(error, "--state needs a change stream of the %s, to hear what is written "
-                                   "meanwhile", side ? "destination" : "source");
+    return tow_fail_context(error,
+                            "--state needs a change stream of the %s, to hear what is written "
+                            "meanwhile",
+                            side ? "destination" : "source");
 }
 
 static void restore(tow_saved_t *saved, stored_t *stored)
@@ -341,11 +348,11 @@ static void catch_up(tow_saved_t *saved, const stored_t *stored)
     if (totals.ranges == totals.open)
         return;
     tow_wall_text(saved->began_ms, began);
-    tow_emit(&saved->options.sink, TOW_LEVEL_INFO, "verify_resumed",
-             "the comparison that began at %s goes on: %llu ranges need no second reading, but for %llu "
-             "documents that were written since",
-             began, (unsigned long long)(totals.ranges - totals.open),
-             (unsigned long long)totals.keys);
+    tow_emit(
+        &saved->options.sink, TOW_LEVEL_INFO, "verify_resumed",
+        "the comparison that began at %s goes on: %llu ranges need no second reading, but for %llu "
+        "documents that were written since",
+        began, (unsigned long long)(totals.ranges - totals.open), (unsigned long long)totals.keys);
 }
 
 /* The whole -------------------------------------------------------------------------------------*/

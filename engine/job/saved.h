@@ -1,5 +1,5 @@
-/* saved.h: what a comparison on its own has compared, kept in a file, so that after a crash the same
- * command goes on from there.
+/* saved.h: what a comparison on its own has compared, kept in a file, so that after a crash the
+ * same command goes on from there.
  *
  * A change stream on either side tells of every write, and the file holds their positions with the
  * ranges: what was written while nobody compared is compared again. Where that cannot be known,
@@ -24,9 +24,9 @@ typedef struct {
     tow_sink_t sink;
 } tow_saved_options_t;
 
-/* Reads the file where there is one, and writes it at once. NULL with *error: TOW_ERROR_SETTINGS (it is of
- * another comparison), TOW_ERROR_OPTION (it is no such file, or cannot be written), TOW_ERROR_UNSUITABLE
- * (a side has no change stream for us). */
+/* Reads the file where there is one, and writes it at once. NULL with *error: TOW_ERROR_SETTINGS
+ * (it is of another comparison), TOW_ERROR_OPTION (it is no such file, or cannot be written),
+ * TOW_ERROR_UNSUITABLE (a side has no change stream for us). */
 tow_saved_t *tow_saved_open(const tow_saved_options_t *options, tow_error_t *error);
 tow_track_t *tow_saved_track(tow_saved_t *saved); /* for the comparison; borrowed */
 /* `finished`: the comparison came to its end, and the file goes. Takes NULL. */

@@ -1,12 +1,12 @@
-/* setup.c: validation, and what stands before the first phase of copying: a new job's preparation, or
- * a resumed one's restoration. */
+/* setup.c: validation, and what stands before the first phase of copying: a new job's preparation,
+ * or a resumed one's restoration. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/base/clock.h"
-#include "engine/job/internal.h"
 #include "engine/check/same.h"
 #include "engine/check/validate.h"
+#include "engine/job/internal.h"
 
 /* Validation ------------------------------------------------------------------------------------*/
 
@@ -34,8 +34,9 @@ bool tow_job_validate(tow_job_t *job, tow_error_t *error)
     if (ok) {
         tell_warnings(job, &job->checked.findings);
         tow_emit(&job->sides.sink, TOW_LEVEL_INFO, "connected",
-                 "source %s, version %s; destination %s, version %s", tow_link_hosts(job->sides.source),
-                 tow_link_facts(job->sides.source)->version, tow_link_hosts(job->sides.destination),
+                 "source %s, version %s; destination %s, version %s",
+                 tow_link_hosts(job->sides.source), tow_link_facts(job->sides.source)->version,
+                 tow_link_hosts(job->sides.destination),
                  tow_link_facts(job->sides.destination)->version);
     }
     return ok;
@@ -74,19 +75,22 @@ static bool prepare_resumed(tow_job_t *job, const tow_checkpoint_t *checkpoint,
     tow_emit(&job->sides.sink, TOW_LEVEL_INFO, "resumed", "the job goes on from its checkpoint");
     return tow_copy_restore(job->flow.copy, error) && tow_job_restore_track(job, error) &&
            tow_job_resume_stream(job, checkpoint, error) &&
-           tow_replay_start(job->flow.replay, now, &checkpoint->ddl_token, checkpoint->ddl_time, error);
+           tow_replay_start(job->flow.replay, now, &checkpoint->ddl_token, checkpoint->ddl_time,
+                            error);
 }
 
-/* Before anything is cleared or written but the job's state. Destroys the store when it is false; where
- * both sides are one, a new job's state must not stay there. */
+/* Before anything is cleared or written but the job's state. Destroys the store when it is false;
+ * where both sides are one, a new job's state must not stay there. */
 static bool prove_different(tow_job_t *job, tow_store_t *store, bool resumed, tow_error_t *error)
 {
     tow_error_t ignored;
 
-    if (tow_prove_different(job->sides.source, job->sides.destination, tow_store_database(store), error))
+    if (tow_prove_different(job->sides.source, job->sides.destination, tow_store_database(store),
+                            error))
         return true;
     if (tow_stop_requested(job->sides.stop))
-        tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped while preparing; run the same command again to go on");
+        tow_fail(error, TOW_ERROR_INTERRUPTED,
+                 "stopped while preparing; run the same command again to go on");
     if (resumed || !tow_store_drop(store, &ignored))
         resumed = !tow_store_release(store, &ignored);
     tow_store_destroy(store);
@@ -139,8 +143,7 @@ static bool start_threads(tow_job_t *job, tow_error_t *error)
 {
     return tow_tail_start(job->flow.tail, error) && tow_copy_start(job->flow.copy, error) &&
            tow_job_start_monitor(job, error) && tow_job_start_pinger(job, error) &&
-           tow_job_start_checkpointer(job, error) &&
-           tow_job_start_verifier(job, error);
+           tow_job_start_checkpointer(job, error) && tow_job_start_verifier(job, error);
 }
 
 bool tow_job_prepare(tow_job_t *job, bool *out_done, tow_error_t *error)
@@ -171,8 +174,9 @@ bool tow_job_prepare(tow_job_t *job, bool *out_done, tow_error_t *error)
     if (!tow_job_make_parts(job, remembered.series, error) || !tow_job_reserve_done(job, error) ||
         !tow_store_load_checkpoint(job->journal.store, &checkpoint, &found, error))
         return false;
-    ok = found && remembered.flags[TOW_FLAG_PREPARED] ? prepare_resumed(job, &checkpoint, &remembered, error)
-                                      : prepare_new(job, error);
+    ok = found && remembered.flags[TOW_FLAG_PREPARED]
+             ? prepare_resumed(job, &checkpoint, &remembered, error)
+             : prepare_new(job, error);
     tow_checkpoint_clear(&checkpoint);
     return ok && start_threads(job, error);
 }

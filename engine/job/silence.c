@@ -1,8 +1,8 @@
-/* silence.c: which side does not answer, and the lag as far as it is known. Silence is not "nothing new":
- * what is shown of a side that does not answer says so.
+/* silence.c: which side does not answer, and the lag as far as it is known. Silence is not "nothing
+ * new": what is shown of a side that does not answer says so.
  *
- * The monitor asks the source many times a second, the pinger the destination once a second, each in a
- * thread that a silent server may hold up; what is shown is computed when it is asked for. */
+ * The monitor asks the source many times a second, the pinger the destination once a second, each
+ * in a thread that a silent server may hold up; what is shown is computed when it is asked for. */
 #include <string.h>
 
 #include "engine/base/clock.h"
@@ -22,7 +22,8 @@ int64_t tow_job_silent_ms(const tow_job_t *job, const tow_link_t *link)
     return silent_ms > TOW_SILENT_MS ? silent_ms : 0;
 }
 
-/* "source has", and so on: the beginning of what is said of those that have not answered; one has not. */
+/* "source has", and so on: the beginning of what is said of those that have not answered; one has
+ * not. */
 static const char *name_silent(bool source, bool destination)
 {
     return !destination ? "source has"
@@ -37,8 +38,7 @@ bool tow_job_tell_silence(const tow_job_t *job, char *out, size_t size)
 
     if (!source_ms && !destination_ms)
         return false;
-    snprintf(out, size, "the %s not answered for %lld s",
-             name_silent(source_ms, destination_ms),
+    snprintf(out, size, "the %s not answered for %lld s", name_silent(source_ms, destination_ms),
              (long long)(source_ms > destination_ms ? source_ms : destination_ms) / 1000);
     return true;
 }
@@ -50,7 +50,7 @@ void tow_job_measure_lag(tow_job_t *job)
     if (!job->flow.asking || !job->flow.ledger)
         return;
     job->flow.lag_ms = tow_lag_of(&job->flow.lag, tow_ledger_floor_time(job->flow.ledger),
-                             tow_ledger_backlog(job->flow.ledger) > 0, now_ms);
+                                  tow_ledger_backlog(job->flow.ledger) > 0, now_ms);
     if (job->flow.lag_ms >= 0 && job->flow.lag_ms < silent_ms)
         job->flow.lag_ms = silent_ms;
 }
@@ -63,15 +63,17 @@ void tow_job_note_moves(tow_job_t *job)
         return;
     job->flow.moves.looked_ms = tow_now_ms();
     tow_copy_progress(job->flow.copy, &copy);
-    tow_moves_saw(&job->flow.moves, tow_ledger_floor_time(job->flow.ledger), copy.documents + copy.indexes_built,
-                  tow_wall_ms());
+    tow_moves_saw(&job->flow.moves, tow_ledger_floor_time(job->flow.ledger),
+                  copy.documents + copy.indexes_built, tow_wall_ms());
 }
 
-/* Whether a side has answered since: an answer that was under way then says nothing of now. What it is asked again
- * and again may be held up by one broken connection, so in time any answer will do. */
+/* Whether a side has answered since: an answer that was under way then says nothing of now. What it
+ * is asked again and again may be held up by one broken connection, so in time any
+ * answer will do. */
 static bool has_answered(const tow_link_t *link, int64_t since_ms)
 {
-    return tow_link_heard_ms(link) > since_ms || tow_link_answered_ms(link) > since_ms + UNDER_WAY_MS;
+    return tow_link_heard_ms(link) > since_ms ||
+           tow_link_answered_ms(link) > since_ms + UNDER_WAY_MS;
 }
 
 bool tow_job_await_answers(tow_job_t *job, tow_error_t *error)
@@ -83,7 +85,8 @@ bool tow_job_await_answers(tow_job_t *job, tow_error_t *error)
     for (;;) {
         source = has_answered(job->sides.source, began_ms);
         destination = has_answered(job->sides.destination, began_ms);
-        if ((source && destination) || tow_now_ms() > until_ms || tow_stop_requested(job->sides.stop))
+        if ((source && destination) || tow_now_ms() > until_ms ||
+            tow_stop_requested(job->sides.stop))
             break;
         tow_condition_wait(&job->control.changed, &job->control.lock, until_ms + 1);
     }

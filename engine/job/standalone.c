@@ -3,9 +3,9 @@
 #include <string.h>
 
 #include "engine/base/thread.h"
+#include "engine/check/same.h"
 #include "engine/job/internal.h"
 #include "engine/job/repair.h"
-#include "engine/check/same.h"
 #include "engine/job/saved.h"
 #include "engine/options/options.h"
 #include "engine/options/settings.h"
@@ -42,7 +42,8 @@ static bool try_uris(const tow_options_t *options, const tow_sink_t *sink, tow_e
 
         if (!tow_options_uri(options, sides[i], &uri, error))
             return false;
-        ok = tow_options_try_uri(uri, sides[i], tow_options_uri_option(options, sides[i]), sink, error);
+        ok = tow_options_try_uri(uri, sides[i], tow_options_uri_option(options, sides[i]), sink,
+                                 error);
         free(uri);
     }
     return ok;
@@ -83,8 +84,8 @@ static void forward_event(void *data, tow_level_t level, const char *name, const
     run->watch->event(run->watch->data, level, name, message);
 }
 
-/* Compares the catalogs, repairs them, compares and repairs the documents; what an index needed of the
- * documents is there by then, so the catalogs come once more. */
+/* Compares the catalogs, repairs them, compares and repairs the documents; what an index needed of
+ * the documents is there by then, so the catalogs come once more. */
 static bool compare_and_repair(standalone_t *run, tow_verify_report_t **out, tow_error_t *error)
 {
     tow_verify_options_t catalog = run->verify;
@@ -155,35 +156,35 @@ static void fill_verify(standalone_t *run, const tow_options_t *options, tow_sin
 {
     uint32_t workers = (uint32_t)tow_options_integer(options, "workers");
 
-    run->verify = (tow_verify_options_t){.source = run->source,
-                                         .destination = run->destination,
-                                         .filter = run->filter,
-                                         .stop = run->stop,
-                                         .sink = sink,
-                                         .workers = workers > 1 ? workers / 2 : 1,
-                                         .range_bytes = tow_options_integer(options, "range-size") << 20,
-                                         .max_differences =
-                                             (uint32_t)tow_options_integer(options, "max-differences"),
-                                         .mode = tow_options_verify_mode(options),
-                                         .repair = run->repair ? tow_repair_documents : NULL,
-                                         .data = run->repair,
-                                         .documents = &run->documents,
-                                         .bytes = &run->bytes,
-                                         .total_documents = &run->total};
-}
-
-static bool start_repair(standalone_t *run, const tow_options_t *options, tow_sink_t sink,
-                         tow_error_t *error)
-{
-    tow_repair_options_t repair = {
+    run->verify = (tow_verify_options_t){
         .source = run->source,
         .destination = run->destination,
         .filter = run->filter,
         .stop = run->stop,
         .sink = sink,
-        .workers = (uint32_t)tow_options_integer(options, "workers"),
-        .retry_window_ms = (int64_t)tow_options_integer(options, "retry-window") * 1000,
-        .drop_extra = tow_options_flag(options, "clear-destination")};
+        .workers = workers > 1 ? workers / 2 : 1,
+        .range_bytes = tow_options_integer(options, "range-size") << 20,
+        .max_differences = (uint32_t)tow_options_integer(options, "max-differences"),
+        .mode = tow_options_verify_mode(options),
+        .repair = run->repair ? tow_repair_documents : NULL,
+        .data = run->repair,
+        .documents = &run->documents,
+        .bytes = &run->bytes,
+        .total_documents = &run->total};
+}
+
+static bool start_repair(standalone_t *run, const tow_options_t *options, tow_sink_t sink,
+                         tow_error_t *error)
+{
+    tow_repair_options_t repair = {.source = run->source,
+                                   .destination = run->destination,
+                                   .filter = run->filter,
+                                   .stop = run->stop,
+                                   .sink = sink,
+                                   .workers = (uint32_t)tow_options_integer(options, "workers"),
+                                   .retry_window_ms =
+                                       (int64_t)tow_options_integer(options, "retry-window") * 1000,
+                                   .drop_extra = tow_options_flag(options, "clear-destination")};
 
     run->repair = tow_repair_new(&repair, error);
     return run->repair != NULL;

@@ -1,4 +1,5 @@
-/* summary.h: what a job tells about itself as JSON: progress while it runs, the summary at its end. */
+/* summary.h: what a job tells about itself as JSON: progress while it runs, the summary
+ * at its end. */
 #ifndef TOW_JOB_SUMMARY_H
 #define TOW_JOB_SUMMARY_H
 
@@ -12,33 +13,33 @@ typedef struct {
 
 /* Everything the summary shows; borrowed. */
 typedef struct {
-    const char *job, *state;       /* state: a phase name: "done", "failed" … */
-    const char *error;             /* "" when none */
+    const char *job, *state;          /* state: a phase name: "done", "failed" … */
+    const char *error;                /* "" when none */
     const char *source, *destination; /* hosts, no credentials */
-    const char *address;           /* of the destination, to connect to: a URI without credentials */
-    const char *user_removed;      /* "name@database"; NULL: none was */
+    const char *address;      /* of the destination, to connect to: a URI without credentials */
+    const char *user_removed; /* "name@database"; NULL: none was */
     double duration_seconds;
-    double downtime_seconds;       /* from the confirmation to done; -1 when there was no cutover */
+    double downtime_seconds; /* from the confirmation to done; -1 when there was no cutover */
     double phase_seconds[TOW_PHASE_CANCELLED + 1]; /* time spent in each phase */
-    int64_t window_start_ms, window_end_ms; /* since 1970; 0: never in sync */
+    int64_t window_start_ms, window_end_ms;        /* since 1970; 0: never in sync */
     uint32_t restarts;
     uint64_t initial_documents, initial_bytes;
     uint32_t collections, indexes;
     uint64_t events_seen, events_skipped, keys_refetched, statements_applied;
-    uint64_t events_left;          /* read, and not on the destination */
-    tow_timestamp_t stop;          /* up to which all of the source is there; {0, 0}: no cutover */
-    int64_t confirmed_ms;          /* since 1970; 0: no cutover */
+    uint64_t events_left; /* read, and not on the destination */
+    tow_timestamp_t stop; /* up to which all of the source is there; {0, 0}: no cutover */
+    int64_t confirmed_ms; /* since 1970; 0: no cutover */
     uint64_t late_writes;
     bool writes_blocked;
-    uint32_t called_off;           /* cutovers */
-    double cpu_seconds;            /* of this process */
-    uint64_t peak_memory_bytes;    /* of this process */
+    uint32_t called_off;        /* cutovers */
+    double cpu_seconds;         /* of this process */
+    uint64_t peak_memory_bytes; /* of this process */
     const tow_summary_index_failure_t *index_failures;
     uint32_t index_failure_count;
     const tow_verify_report_t *verification; /* NULL when it was not done */
-    const char *const *notes;      /* e.g. what reconciliation changed */
+    const char *const *notes;                /* e.g. what reconciliation changed */
     uint32_t note_count;
-    const char *const *remains;    /* what a person may want to remove or lift, with the command */
+    const char *const *remains; /* what a person may want to remove or lift, with the command */
     uint32_t remains_count;
 } tow_summary_t;
 

@@ -49,7 +49,9 @@ void tow_window_extend(tow_window_t *window, int64_t add_ms, int64_t now_ms)
 
 int64_t tow_window_end_ms(const tow_window_t *window)
 {
-    return window->start_ms && window->length_ms ? window->start_ms + window->length_ms + window->extra_ms : 0;
+    return window->start_ms && window->length_ms
+               ? window->start_ms + window->length_ms + window->extra_ms
+               : 0;
 }
 
 int64_t tow_window_left_ms(const tow_window_t *window, int64_t now_ms)

@@ -1,5 +1,5 @@
-/* window.h: the time that a job may stay in sync before it must be cut over. It begins when the job is
- * first in sync, may be extended any number of times, and warns before it is over.
+/* window.h: the time that a job may stay in sync before it must be cut over. It begins when the job
+ * is first in sync, may be extended any number of times, and warns before it is over.
  *
  * No clock inside: every function is told what time it is, in milliseconds since 1970, so that days
  * pass in no time in the tests. Belongs to whoever holds it; not thread-safe. */
@@ -10,10 +10,10 @@
 #include <stdint.h>
 
 typedef struct {
-    int64_t length_ms;   /* --window; 0: the job has none, and what follows has no end */
-    int64_t extra_ms;    /* what was added; may be more than the length */
-    int64_t start_ms;    /* 0: it has not begun */
-    int64_t warned_ms;   /* the least time left that was warned of */
+    int64_t length_ms; /* --window; 0: the job has none, and what follows has no end */
+    int64_t extra_ms;  /* what was added; may be more than the length */
+    int64_t start_ms;  /* 0: it has not begun */
+    int64_t warned_ms; /* the least time left that was warned of */
 } tow_window_t;
 
 tow_window_t tow_window_new(int64_t length_ms);

@@ -4,7 +4,8 @@
 
 #include "engine/link/link.h"
 
-/* TOW_UNKNOWN_KIND: of a type that this version does not know, which is copied as little as time series. */
+/* TOW_UNKNOWN_KIND: of a type that this version does not know, which is copied as little as time
+ * series. */
 typedef enum { TOW_COLLECTION, TOW_VIEW, TOW_TIMESERIES, TOW_UNKNOWN_KIND } tow_collection_type_t;
 static inline bool tow_kind_is_supported(tow_collection_type_t type)
 {
@@ -12,13 +13,13 @@ static inline bool tow_kind_is_supported(tow_collection_type_t type)
 }
 
 typedef struct {
-    char *database, *name;      /* owned */
-    char *ns;                   /* "database.name", owned */
+    char *database, *name; /* owned */
+    char *ns;              /* "database.name", owned */
     tow_collection_type_t type;
-    bson_t options;             /* as listCollections gave them, uuid excluded */
-    uint8_t uuid[16];           /* zero for views */
+    bson_t options;   /* as listCollections gave them, uuid excluded */
+    uint8_t uuid[16]; /* zero for views */
     bool capped, clustered;
-    bool collated;              /* default collation is not simple */
+    bool collated; /* default collation is not simple */
 } tow_collection_info_t;
 
 typedef struct {
@@ -30,23 +31,26 @@ typedef struct {
  * system.js is data. Sorted by ns. With `database` only that one. */
 bool tow_catalog_read(tow_conn_t *conn, const char *database, tow_catalog_t *out,
                       tow_error_t *error) TOW_CHECK;
-/* Whether the change stream of a cluster has the events of a collection of that name: it has none of `system.*`
- * (db/pipeline/document_source_change_stream.h). What it does not have is to be read again at the end. */
+/* Whether the change stream of a cluster has the events of a collection of that name: it has none
+ * of `system.*` (db/pipeline/document_source_change_stream.h). What it does not have is to be read
+ * again at the end. */
 bool tow_collection_is_streamed(const char *name);
 /* One collection; *out_found false when it does not exist. */
 bool tow_catalog_find(tow_conn_t *conn, const char *database, const char *name,
                       tow_collection_info_t *out, bool *out_found, tow_error_t *error) TOW_CHECK;
-/* Drops a collection; one that is not there counts as dropped. `system.js`, which servers do not drop by
- * its name, is renamed first, or at least emptied. */
+/* Drops a collection; one that is not there counts as dropped. `system.js`, which servers do not
+ * drop by its name, is renamed first, or at least emptied. */
 bool tow_collection_drop(tow_conn_t *conn, const char *database, const char *name,
                          tow_error_t *error) TOW_CHECK;
 void tow_collection_info_clear(tow_collection_info_t *info);
 void tow_catalog_clear(tow_catalog_t *catalog);
 void tow_catalog_leave_out(tow_catalog_t *catalog, const char *database);
-const tow_collection_info_t *tow_catalog_get(const tow_catalog_t *catalog, const char *ns); /* NULL: not listed */
+const tow_collection_info_t *tow_catalog_get(const tow_catalog_t *catalog,
+                                             const char *ns); /* NULL: not listed */
 
-/* Raw index specifications without `ns` and without the _id index (on clustered collections: without
- * the clustered one), as far as the link shows them. A collection that does not exist has none. */
+/* Raw index specifications without `ns` and without the _id index (on clustered collections:
+ * without the clustered one), as far as the link shows them. A collection that does not exist has
+ * none. */
 typedef struct {
     bson_t *items; /* each owned */
     size_t count;
@@ -64,9 +68,10 @@ bool tow_collection_stats(tow_conn_t *conn, const char *database, const char *co
                           tow_collection_stats_t *out, tow_error_t *error) TOW_CHECK;
 
 /* Range bounds by sampling: about `wanted`-1 `_id` values in server order (tow_key_compare is in
- * state; order them with `compare`), distinct, so that ranges hold about bytes/wanted each. Cheap on a
- * billion documents: $sample of few (< 5% and > 100 documents), never skip() or a full scan; for
- * fewer than 1,000 documents reads the _ids instead. May return fewer. Values are owned by the caller. */
+ * state; order them with `compare`), distinct, so that ranges hold about bytes/wanted each. Cheap
+ * on a billion documents: $sample of few (< 5% and > 100 documents), never skip() or a full scan;
+ * for fewer than 1,000 documents reads the _ids instead. May return fewer. Values are owned by the
+ * caller. */
 bool tow_split_bounds(tow_conn_t *conn, const tow_collection_info_t *info, uint64_t documents,
                       uint32_t wanted, int (*compare)(const bson_value_t *, const bson_value_t *),
                       bson_value_t **out_bounds, uint32_t *out_count, tow_error_t *error) TOW_CHECK;

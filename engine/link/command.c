@@ -101,10 +101,11 @@ bool tow_conn_adopt(tow_conn_t *conn, const bson_t *session, uint32_t writes, to
     if (!own)
         return false;
     if (own->len != session->len)
-        return tow_fail(error, TOW_ERROR_SERVER, "the %s: a session's id has %u bytes instead of %u",
-                        conn->link->side, session->len, own->len);
-    /* The driver gives no other way to send in a session that it did not begin. No pool takes it back: the
-     * client is this connection's own. */
+        return tow_fail(error, TOW_ERROR_SERVER,
+                        "the %s: a session's id has %u bytes instead of %u", conn->link->side,
+                        session->len, own->len);
+    /* The driver gives no other way to send in a session that it did not begin. No pool takes it
+     * back: the client is this connection's own. */
     memcpy((uint8_t *)bson_get_data(own), bson_get_data(session), own->len);
     conn->adopted = writes;
     return true;
@@ -195,9 +196,9 @@ static bool is_write(const bson_t *command)
     return false;
 }
 
-/* The session is told the newest $clusterTime that any connection of this side has heard: each client of the
- * driver passes on only what it heard itself, and a time that another one brought may be news to the
- * server. */
+/* The session is told the newest $clusterTime that any connection of this side has heard: each
+ * client of the driver passes on only what it heard itself, and a time that another one brought may
+ * be news to the server. */
 static void gossip(tow_conn_t *conn)
 {
     tow_link_t *link = conn->link;
@@ -305,8 +306,8 @@ static bool send_command(tow_conn_t *conn, const char *database, const bson_t *c
 
     complete(command, options, number, &complete_command);
     while (!(ok = send_once(conn, database, &complete_command, options, number, reply, error))) {
-        bool again = options->flags & TOW_SEND_RETRY ||
-                     (number && error->retry == TOW_RETRY_RECONNECT);
+        bool again =
+            options->flags & TOW_SEND_RETRY || (number && error->retry == TOW_RETRY_RECONNECT);
 
         if (!again || !tow_retrying_wait(&retrying, error))
             break;

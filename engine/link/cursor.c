@@ -51,8 +51,8 @@ static bool fail_unreadable(listing_t *listing, const char *what, tow_error_t *e
     return tow_fail_reply(error, listing->conn->link->side, what);
 }
 
-/* Every entry is a document that its reader can use: what is passed over would count as not there.
- */
+/* Every entry is a document that its reader can use: what is passed over would count
+ * as not there. */
 static bool check_entries(listing_t *listing, const bson_iter_t *batch, bool *out_any,
                           tow_error_t *error)
 {

@@ -1,4 +1,5 @@
-/* drop.c: removes a collection from the destination, also one that servers do not drop by its name. */
+/* drop.c: removes a collection from the destination, also one that servers do not drop
+ * by its name. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +12,8 @@
 enum { ASIDE_SIZE = 48 };
 
 /* Sends a write of the catalog; that its object is not there counts as done. */
-static bool change(tow_conn_t *conn, const char *database, const bson_t *command, tow_error_t *error)
+static bool change(tow_conn_t *conn, const char *database, const bson_t *command,
+                   tow_error_t *error)
 {
     tow_send_options_t send = {.flags = TOW_SEND_WRITE | TOW_SEND_RETRY};
     bson_t reply;
@@ -41,8 +43,8 @@ static void choose_aside(char out[ASIDE_SIZE])
     snprintf(out, ASIDE_SIZE, "towline_dropped_%s", id);
 }
 
-static bool rename_aside(tow_conn_t *conn, const char *database, const char *name, const char *aside,
-                         tow_error_t *error)
+static bool rename_aside(tow_conn_t *conn, const char *database, const char *name,
+                         const char *aside, tow_error_t *error)
 {
     char *from = tow_format("%s.%s", database, name), *to = tow_format("%s.%s", database, aside);
     bson_t command = BSON_INITIALIZER;
@@ -75,9 +77,9 @@ static bool empty(tow_conn_t *conn, const char *database, const char *name, tow_
     return ok;
 }
 
-/* Servers refuse to drop system.js (IllegalOperation), but rename it (recorded from 4.4). dropDatabase would
- * take along what others have put there. A rename that was carried out before counts as one: what it set
- * aside is dropped all the same. */
+/* Servers refuse to drop system.js (IllegalOperation), but rename it (recorded from 4.4).
+ * dropDatabase would take along what others have put there. A rename that was carried out before
+ * counts as one: what it set aside is dropped all the same. */
 bool tow_collection_drop(tow_conn_t *conn, const char *database, const char *name,
                          tow_error_t *error)
 {

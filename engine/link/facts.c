@@ -127,8 +127,8 @@ static bool read_shard(tow_conn_t *conn, tow_facts_t *facts, tow_error_t *error)
     if (facts->sharded || facts->standalone || facts->shard)
         return true;
     ok = ask(conn, "admin", "shardingState", &reply, error);
-    facts->shard = ok && bson_iter_init_find(&iter, &reply, "enabled") && bson_iter_as_bool(&iter) &&
-                   bson_has_field(&reply, "clusterId");
+    facts->shard = ok && bson_iter_init_find(&iter, &reply, "enabled") &&
+                   bson_iter_as_bool(&iter) && bson_has_field(&reply, "clusterId");
     bson_destroy(&reply);
     return ok || is_refused(error);
 }

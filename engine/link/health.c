@@ -63,7 +63,8 @@ bool tow_oplog_unseen(tow_conn_t *conn, bool retry, tow_optime_t from, tow_optim
     bson_append_utf8(&command, "find", -1, "oplog.rs", -1);
     append_unseen(&command, from, until);
     if (!tow_server_can(tow_link_facts(conn->link), TOW_OPLOG_SEEKS))
-        bson_append_bool(&command, "oplogReplay", -1, true); /* else it looks through all of the oplog */
+        bson_append_bool(&command, "oplogReplay", -1,
+                         true); /* else it looks through all of the oplog */
     bson_append_int32(&command, "limit", -1, 1);
     bson_append_bool(&command, "singleBatch", -1, true);
     ok = tow_conn_command(conn, "local", &command, &send, &reply, error);
@@ -125,7 +126,8 @@ bool tow_clock_skew(tow_conn_t *conn, double *out_seconds, tow_error_t *error)
     int64_t before_ms = tow_wall_ms(), after_ms, there_ms;
     bool ok;
 
-    bson_append_int32(&command, tow_server_can(&conn->link->facts, TOW_HELLO) ? "hello" : "isMaster", -1, 1);
+    bson_append_int32(&command,
+                      tow_server_can(&conn->link->facts, TOW_HELLO) ? "hello" : "isMaster", -1, 1);
     ok = tow_conn_command(conn, "admin", &command, &send, &reply, error);
     after_ms = tow_wall_ms();
     if (ok && bson_iter_init_find(&iter, &reply, "localTime") && tow_iter_wall_ms(&iter, &there_ms))

@@ -39,7 +39,8 @@ static int64_t count_statements(const bson_t *command)
     return count;
 }
 
-/* A refusal that cannot be read, or is about no statement, would pass for a document that was written. */
+/* A refusal that cannot be read, or is about no statement, would pass for a document that was
+ * written. */
 bool tow_reply_is_write(const bson_t *command, const bson_t *reply)
 {
     int64_t statements;
@@ -155,8 +156,8 @@ static bool accounts_for_all(const bson_t *reply, size_t count, bool ordered)
 }
 
 static bool insert_once(tow_conn_t *conn, const char *database, const char *collection,
-                        const bson_t *const *documents, size_t count, bool ordered,
-                        int64_t number, bson_t *reply, tow_error_t *error)
+                        const bson_t *const *documents, size_t count, bool ordered, int64_t number,
+                        bson_t *reply, tow_error_t *error)
 {
     mongoc_collection_t *handle;
     tow_write_error_t refusal;
@@ -183,7 +184,8 @@ static bool insert_once(tow_conn_t *conn, const char *database, const char *coll
     if (ok && accounts_for_all(reply, count, ordered))
         return true;
     if (ok) {
-        tow_fail_reply(error, conn->link->side, "its answer to an insert does not count every document");
+        tow_fail_reply(error, conn->link->side,
+                       "its answer to an insert does not count every document");
         error->retry = TOW_RETRY_RECONNECT; /* what it did is not known */
     } else if (find_concern_error(reply, &concern)) {
         tow_fail_write_concern(conn->link, &concern, error);
@@ -209,13 +211,14 @@ bool tow_conn_insert(tow_conn_t *conn, const char *database, const char *collect
                      tow_error_t *error)
 {
     tow_retrying_t retrying = tow_retrying_begin(conn->link, conn->link->options.retry_window_ms);
-    int64_t number = is_one_message(&conn->link->facts, documents, count) ? tow_conn_number(conn) : 0;
+    int64_t number =
+        is_one_message(&conn->link->facts, documents, count) ? tow_conn_number(conn) : 0;
     bool ok = true;
 
     if (!count)
         bson_init(reply);
-    while (count && !(ok = insert_once(conn, database, collection, documents, count, ordered, number,
-                                       reply, error))) {
+    while (count && !(ok = insert_once(conn, database, collection, documents, count, ordered,
+                                       number, reply, error))) {
         if (!number || error->retry != TOW_RETRY_RECONNECT || !tow_retrying_wait(&retrying, error))
             break;
         bson_destroy(reply);

@@ -14,9 +14,10 @@
 
 enum {
     CONNECT_MS = 10000,
-    SELECT_MS = 2000,     /* the driver waits so long for a server and cannot be woken: a stop does too */
+    SELECT_MS =
+        2000, /* the driver waits so long for a server and cannot be woken: a stop does too */
     SOCKET_MS = 60000,
-    HEARTBEAT_MS = 2000   /* so long it may go on without a primary that is there again */
+    HEARTBEAT_MS = 2000 /* so long it may go on without a primary that is there again */
 };
 
 void tow_new_id(char out[25])
@@ -86,8 +87,8 @@ static bool check_pem(tow_link_t *link, tow_error_t *error)
                             link->side, path);
 }
 
-/* The driver takes a single host for the only one there is, unless it is told otherwise: no election would be
- * followed (1.23 mongoc-topology.c). */
+/* The driver takes a single host for the only one there is, unless it is told otherwise: no
+ * election would be followed (1.23 mongoc-topology.c). */
 static void discover(tow_link_t *link)
 {
     const mongoc_host_list_t *hosts = mongoc_uri_get_hosts(link->uri);
@@ -159,7 +160,8 @@ static void add_hint(tow_error_t *error)
 
     if (stage == TOW_STAGE_NAME || stage == TOW_STAGE_CONNECTION)
         snprintf(error->message + length, sizeof error->message - length,
-                 "; where only the host of the URI is to be used, and none of the members that it names, add "
+                 "; where only the host of the URI is to be used, and none of the members that it "
+                 "names, add "
                  "directConnection=true");
 }
 
@@ -231,7 +233,8 @@ const char *tow_link_hosts(const tow_link_t *link)
 
 int64_t tow_link_silent_ms(const tow_link_t *link)
 {
-    int64_t since_ms = atomic_load(&link->watched_ms), answered_ms = atomic_load(&link->answered_ms);
+    int64_t since_ms = atomic_load(&link->watched_ms),
+            answered_ms = atomic_load(&link->answered_ms);
 
     if (!since_ms)
         return 0;

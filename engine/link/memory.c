@@ -1,4 +1,5 @@
-/* memory.c: libbson ends the process as the library does when memory runs out; by itself it aborts. */
+/* memory.c: libbson ends the process as the library does when memory runs out; by
+ * itself it aborts. */
 #include <bson/bson.h>
 #include <stdlib.h>
 

@@ -1,6 +1,7 @@
-/* patient.c: see internal.h. A call runs in a thread of the client's own. Whoever asked waits for it, but no longer
- * than until a stop, or until another member has become the primary: a member that hangs keeps its connections
- * open for ever. An abandoned call ends by itself some time, and then the thread frees everything. */
+/* patient.c: see internal.h. A call runs in a thread of the client's own. Whoever asked waits for
+ * it, but no longer than until a stop, or until another member has become the primary: a member
+ * that hangs keeps its connections open for ever. An abandoned call ends by itself some time, and
+ * then the thread frees everything. */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -12,9 +13,10 @@
 #include "engine/link/internal.h"
 
 enum {
-    LOOK_MS = 100,      /* how often a stop is looked for */
-    SILENT_MS = 30000,  /* how long an answer may take before another primary says that none will come */
-    CLOSE_SECONDS = 1   /* closing an idle client takes the driver half of that */
+    LOOK_MS = 100, /* how often a stop is looked for */
+    SILENT_MS =
+        30000, /* how long an answer may take before another primary says that none will come */
+    CLOSE_SECONDS = 1 /* closing an idle client takes the driver half of that */
 };
 
 struct tow_patient {
@@ -24,7 +26,7 @@ struct tow_patient {
     pthread_mutex_t lock; /* guards what follows, but the call's own while it runs */
     pthread_cond_t changed;
     bool asked, freed;
-    char host[300];       /* that the call went to */
+    char host[300]; /* that the call went to */
     /* The call. */
     mongoc_client_session_t *session;
     char *database;
@@ -48,7 +50,8 @@ static void note_host(tow_patient_t *patient)
     mongoc_server_description_destroy(server);
 }
 
-/* A session of its own: the driver's implicit ones may change between two calls, and a cursor belongs to one. */
+/* A session of its own: the driver's implicit ones may change between two calls, and a cursor
+ * belongs to one. */
 static bool append_session(tow_patient_t *patient)
 {
     mongoc_session_opt_t *options;
@@ -56,8 +59,7 @@ static bool append_session(tow_patient_t *patient)
     if (!patient->session) {
         options = mongoc_session_opts_new();
         mongoc_session_opts_set_causal_consistency(options, false);
-        patient->session =
-            mongoc_client_start_session(patient->client, options, &patient->driver);
+        patient->session = mongoc_client_start_session(patient->client, options, &patient->driver);
         mongoc_session_opts_destroy(options);
     }
     return patient->session &&
@@ -72,9 +74,9 @@ static void send_call(tow_patient_t *patient)
         return;
     }
     note_host(patient);
-    patient->ok = mongoc_client_command_with_opts(patient->client, patient->database,
-                                                  &patient->command, NULL, &patient->opts,
-                                                  &patient->reply, &patient->driver);
+    patient->ok =
+        mongoc_client_command_with_opts(patient->client, patient->database, &patient->command, NULL,
+                                        &patient->opts, &patient->reply, &patient->driver);
 }
 
 static void clear_call(tow_patient_t *patient)
@@ -200,8 +202,8 @@ static bool await(tow_link_t *link, tow_patient_t *patient, const tow_stop_t *st
 }
 
 bool tow_patient_call(tow_link_t *link, tow_patient_t *patient, const tow_stop_t *stop,
-                      const char *database, const bson_t *command, const bson_t *opts, bson_t *reply,
-                      tow_error_t *error)
+                      const char *database, const bson_t *command, const bson_t *opts,
+                      bson_t *reply, tow_error_t *error)
 {
     bool answered, ok = false;
 

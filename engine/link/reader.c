@@ -34,8 +34,8 @@ static void append_bound(bson_t *command, const char *name, const bson_value_t *
     bson_append_document_end(command, &bound);
 }
 
-/* The class of an _id whose values a comparison brackets off from all others; 0: none that is surely
- * exact (a NaN compares to nothing, an object is compared by field order). */
+/* The class of an _id whose values a comparison brackets off from all others; 0: none that is
+ * surely exact (a NaN compares to nothing, an object is compared by field order). */
 static int bracket_of(const bson_value_t *value)
 {
     switch (value->value_type) {
@@ -140,15 +140,17 @@ static bool check_end(tow_reader_t *reader, bool any, tow_error_t *error)
     if (reader->kept_most)
         reader->kept += reader->batch_bytes;
     return (reader->kept <= reader->kept_most && reader->empty <= TOW_EMPTY_BATCHES_MOST) ||
-           tow_fail(error, TOW_ERROR_SERVER,
-                    "what the %s answers does not end, or is larger than %llu MB",
-                    tow_link_side(tow_conn_link(reader->conn)),
-                    (unsigned long long)(reader->kept_most ? reader->kept_most
-                                                           : TOW_KEPT_BYTES_MOST) >> 20);
+           tow_fail(
+               error, TOW_ERROR_SERVER,
+               "what the %s answers does not end, or is larger than %llu MB",
+               tow_link_side(tow_conn_link(reader->conn)),
+               (unsigned long long)(reader->kept_most ? reader->kept_most : TOW_KEPT_BYTES_MOST) >>
+                   20);
 }
 
-/* A collection that was dropped or renamed is gone at once, also for a read of majority, whose operationTime is
- * then earlier than that of the drop or rename. But $clusterTime is never earlier than what a server has done. */
+/* A collection that was dropped or renamed is gone at once, also for a read of majority, whose
+ * operationTime is then earlier than that of the drop or rename. But $clusterTime is never earlier
+ * than what a server has done. */
 static bool take_reply(tow_reader_t *reader, tow_error_t *error)
 {
     const bson_t *reply = &reader->batch.reply;
@@ -237,15 +239,18 @@ bool tow_reader_next_batch(tow_reader_t *reader, bool *out_more, tow_error_t *er
     *out_more = reader->cursor != 0;
     if (reader->batch.broken || !reader->cursor) {
         bson_destroy(&command);
-        return reader->batch.broken ? fail_malformed(reader, "a document of a reply is malformed", error)
-                              : true;
+        return reader->batch.broken
+                   ? fail_malformed(reader, "a document of a reply is malformed", error)
+                   : true;
     }
-    bson_destroy(&reader->batch.reply); /* before the next one comes: one batch in memory at a time */
+    bson_destroy(
+        &reader->batch.reply); /* before the next one comes: one batch in memory at a time */
     bson_append_int64(&command, "getMore", -1, reader->cursor);
     bson_append_utf8(&command, "collection", -1, reader->collection, -1);
     if (reader->batch_documents)
         bson_append_int32(&command, "batchSize", -1, reader->batch_documents);
-    ok = tow_conn_command(reader->conn, reader->database, &command, &send, &reader->batch.reply, error);
+    ok = tow_conn_command(reader->conn, reader->database, &command, &send, &reader->batch.reply,
+                          error);
     bson_destroy(&command);
     if (!ok) {
         reader->cursor = 0;

@@ -1,7 +1,7 @@
 /* reply.h: the one door for what a server says. Types, lengths and the ends of lists are checked
  * here, and nobody else takes documents, lists, texts or times out of a reply (tests/lib/foreign
- * holds that): the driver hands on whatever bytes it got, and libbson's own getters believe them.
- */
+ * holds that): the driver hands on whatever bytes it got, and libbson's own
+ * getters believe them. */
 #ifndef TOW_LINK_REPLY_H
 #define TOW_LINK_REPLY_H
 
@@ -13,7 +13,7 @@ bool tow_iter_document(const bson_iter_t *iter, bson_t *out);
 bool tow_iter_list(const bson_iter_t *iter,
                    bson_iter_t *out); /* an array, before its first entry */
 bool tow_iter_text(const bson_iter_t *iter, const char **out); /* UTF-8 without NUL */
-bool tow_iter_packed(const bson_iter_t *iter, bson_t *out); /* a document kept as binary */
+bool tow_iter_packed(const bson_iter_t *iter, bson_t *out);    /* a document kept as binary */
 bool tow_iter_time(const bson_iter_t *iter, tow_optime_t *out);
 bool tow_iter_number(const bson_iter_t *iter,
                      int64_t *out); /* a whole number of any numeric type */
@@ -21,8 +21,8 @@ bool tow_iter_number(const bson_iter_t *iter,
  * the year 9999, in milliseconds, which may be a number. */
 bool tow_iter_count(const bson_iter_t *iter, int64_t most, int64_t *out);
 bool tow_iter_wall_ms(const bson_iter_t *iter, int64_t *out);
-/* A list or document that was iterated to its end: it was not something unreadable that ended it.
- */
+/* A list or document that was iterated to its end: it was not something unreadable
+ * that ended it. */
 bool tow_iter_complete(const bson_iter_t *iter);
 
 #define TOW_WALL_MOST_MS INT64_C(253402300799999) /* the end of the year 9999 */
@@ -54,7 +54,8 @@ bool tow_reply_cursor(const bson_t *reply, tow_reply_cursor_t *out);
 
 /* The next document of a batch. *out_broken: an entry is none, or the rest cannot be read. */
 bool tow_batch_document(bson_iter_t *batch, bson_t *out, bool *out_broken);
-/* Whether the reply has a batch whose every entry can be read: what cannot is not the answer that there is none. */
+/* Whether the reply has a batch whose every entry can be read: what cannot is not the answer that
+ * there is none. */
 bool tow_reply_holds_documents(const bson_t *reply);
 
 /* A change event that the engine may act on: operation, time and resume token are there, a change

@@ -132,10 +132,10 @@ static bool count_shards(tow_conn_t *conn, const tow_collection_info_t *info, ui
     return ok;
 }
 
-/* A server that thinks it has far more documents than it has finds none for a large sample, sometimes; without
- * any sample the collection is one range. */
-static bool draw(tow_conn_t *conn, const tow_collection_info_t *info, uint32_t size,
-                 samples_t *out, tow_error_t *error)
+/* A server that thinks it has far more documents than it has finds none for a large sample,
+ * sometimes; without any sample the collection is one range. */
+static bool draw(tow_conn_t *conn, const tow_collection_info_t *info, uint32_t size, samples_t *out,
+                 tow_error_t *error)
 {
     bool ok = false;
 

@@ -15,8 +15,8 @@ static bool is_true(const bson_t *entry, const char *name)
     return bson_iter_init_find(&iter, entry, name) && bson_iter_as_bool(&iter);
 }
 
-/* Servers before 5.0 keep the entries of dropped collections; newer ones also know collections that are
- * not sharded and live on a shard of their own choice (`unsplittable`). */
+/* Servers before 5.0 keep the entries of dropped collections; newer ones also know collections that
+ * are not sharded and live on a shard of their own choice (`unsplittable`). */
 static bool take_entry(tow_shard_keys_t *keys, const bson_t *entry)
 {
     tow_shard_key_t *item;
@@ -37,9 +37,8 @@ static bool take_entry(tow_shard_keys_t *keys, const bson_t *entry)
 
 static bool read_entries(tow_conn_t *conn, tow_shard_keys_t *out, tow_error_t *error)
 {
-    tow_read_t what = {.database = "config",
-                       .collection = "collections",
-                       .kept_most = TOW_KEPT_BYTES_MOST};
+    tow_read_t what = {
+        .database = "config", .collection = "collections", .kept_most = TOW_KEPT_BYTES_MOST};
     tow_reader_t *reader = tow_reader_open(conn, &what, error);
     bool ok = reader != NULL, more = true;
     bson_t entry;
@@ -75,7 +74,7 @@ void tow_shard_keys_clear(tow_shard_keys_t *keys)
 {
     tow_shard_key_t *item, *next;
 
-    HASH_ITER (hh, *keys, item, next) {
+    HASH_ITER(hh, *keys, item, next) {
         HASH_DEL(*keys, item);
         free(item->ns);
         bson_destroy(&item->key);

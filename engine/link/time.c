@@ -1,7 +1,8 @@
 /* time.c: what time it is at a side, and how the shards of a cluster come to it.
  *
- * Nothing here needs a role beyond those that reading data needs, and nothing writes to data: a shard that
- * is asked for something after a time that it has not reached writes a no-op into its oplog by itself. */
+ * Nothing here needs a role beyond those that reading data needs, and nothing writes to data: a
+ * shard that is asked for something after a time that it has not reached writes a no-op into its
+ * oplog by itself. */
 #include "engine/base/clock.h"
 #include "engine/link/driver.h"
 #include "engine/link/internal.h"
@@ -10,8 +11,8 @@
 
 #define PROBE "towline_probe" /* a database that nobody has */
 
-/* A majority read of nothing, whose reply carries the operation time. The collection need not exist; it is
- * an ordinary one, since `readAnyDatabase` covers no system collection. */
+/* A majority read of nothing, whose reply carries the operation time. The collection need not
+ * exist; it is an ordinary one, since `readAnyDatabase` covers no system collection. */
 static bool majority_read(tow_conn_t *conn, const char *database, tow_optime_t after,
                           tow_optime_t *out, tow_error_t *error)
 {
@@ -29,11 +30,12 @@ static bool majority_read(tow_conn_t *conn, const char *database, tow_optime_t a
     return ok;
 }
 
-/* The newest time of a cluster. listDatabases is the one command that a mongos of every version passes on
- * to all shards and to the config servers, with its readConcern, and that every user may send (4.2 to
- * 8.x s/commands/cluster_list_databases_cmd.cpp). A find asks only those that hold the collection, for
- * `admin` the config servers, whose time says nothing about the shards. With `after` whoever has not reached
- * that time writes a no-op behind it (db/read_concern_mongod.cpp, makeNoopWriteIfNeeded). */
+/* The newest time of a cluster. listDatabases is the one command that a mongos of every version
+ * passes on to all shards and to the config servers, with its readConcern, and that every user may
+ * send (4.2 to 8.x s/commands/cluster_list_databases_cmd.cpp). A find asks only those that hold the
+ * collection, for `admin` the config servers, whose time says nothing about the shards. With
+ * `after` whoever has not reached that time writes a no-op behind it (db/read_concern_mongod.cpp,
+ * makeNoopWriteIfNeeded). */
 static bool ask_shards(tow_conn_t *conn, tow_optime_t after, int flags, tow_optime_t *out,
                        tow_error_t *error)
 {
@@ -145,8 +147,8 @@ bool tow_link_push_shards(tow_conn_t *conn, tow_optime_t *out, tow_error_t *erro
     return true;
 }
 
-/* After the first round every shard has reached the barrier, and those that had not are beyond it; after the
- * second those that stood at it are, too. */
+/* After the first round every shard has reached the barrier, and those that had not are beyond it;
+ * after the second those that stood at it are, too. */
 static bool ask_and_push(tow_conn_t *conn, tow_optime_t *out, tow_error_t *error)
 {
     enum { ROUNDS = 2 };

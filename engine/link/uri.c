@@ -100,8 +100,8 @@ static bool option_of(const char *line, const char *begin, char out[NAME_MOST])
     return end != NULL;
 }
 
-/* As it was written, where it looks like a name; a password with an & goes on as one that does not.
- */
+/* As it was written, where it looks like a name; a password with an & goes on as one
+ * that does not. */
 static void show_name(const char *text, const char *lower, char out[NAME_MOST])
 {
     static const char *const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";

@@ -138,7 +138,8 @@ static letter_t write_letter(kind_t kind, const tow_notice_t *notice)
 {
     char now[32];
 
-    char *title, *message; /* which hold names: a line of a mail's head or text is not theirs to end */
+    char *title,
+        *message; /* which hold names: a line of a mail's head or text is not theirs to end */
     letter_t letter;
 
     tow_wall_text(tow_wall_ms(), now);

@@ -12,14 +12,15 @@ typedef struct tow_notices tow_notices_t;
 
 /* The text of a notice; borrowed. */
 typedef struct {
-    const char *event;   /* stable: "in_sync", "window_low", "expired", "failed", "different", "done" */
-    const char *title;   /* "in sync" */
-    const char *message; /* for people; no secrets */
+    const char
+        *event; /* stable: "in_sync", "window_low", "expired", "failed", "different", "done" */
+    const char *title;                      /* "in sync" */
+    const char *message;                    /* for people; no secrets */
     const char *job, *source, *destination; /* hosts, no credentials */
 } tow_notice_t;
 
-/* Reads the options and their files; starts no thread before the first notice. *out NULL: nobody wants
- * notices. TOW_ERROR_OPTION. `sink` hears of what could not be sent. */
+/* Reads the options and their files; starts no thread before the first notice. *out NULL: nobody
+ * wants notices. TOW_ERROR_OPTION. `sink` hears of what could not be sent. */
 bool tow_notices_new(const tow_options_t *options, const tow_sink_t *sink, tow_notices_t **out,
                      tow_error_t *error) TOW_CHECK;
 /* Queues a notice for every channel; takes NULL. A full queue drops it, which the sink hears. */
@@ -27,7 +28,9 @@ void tow_notices_send(tow_notices_t *notices, const tow_notice_t *notice);
 /* Waits up to grace_ms until all is sent, then gives up what is left. Takes NULL. */
 void tow_notices_close(tow_notices_t *notices, int64_t grace_ms);
 void tow_notices_destroy(tow_notices_t *notices);
-/* Sends one notice through every channel, once and now. TOW_ERROR_UNREACHABLE names the channel and why. */
-bool tow_notices_try(tow_notices_t *notices, const tow_notice_t *notice, tow_error_t *error) TOW_CHECK;
+/* Sends one notice through every channel, once and now. TOW_ERROR_UNREACHABLE names the channel and
+ * why. */
+bool tow_notices_try(tow_notices_t *notices, const tow_notice_t *notice,
+                     tow_error_t *error) TOW_CHECK;
 
 #endif

@@ -108,7 +108,8 @@ static int find_foreign(const char *name)
 bool tow_options_is_foreign(const char *name, bool *out_flag)
 {
     int index = find_foreign(name);
-    const tow_option_t *row = index >= 0 && foreign[index].ours ? find_row(foreign[index].ours) : NULL;
+    const tow_option_t *row =
+        index >= 0 && foreign[index].ours ? find_row(foreign[index].ours) : NULL;
 
     *out_flag = row && row->type == TOW_OPTION_FLAG;
     return index >= 0;
@@ -243,8 +244,8 @@ static bool read_root(const file_t *file, tow_error_t *error)
 
 static bool fail_yaml(const yaml_parser_t *parser, const char *path, tow_error_t *error)
 {
-    return tow_fail(error, TOW_ERROR_OPTION, "%s:%zu: no YAML: %s; expected lines of `key: value`", path,
-                    parser->problem_mark.line + 1, parser->problem ? parser->problem : "?");
+    return tow_fail(error, TOW_ERROR_OPTION, "%s:%zu: no YAML: %s; expected lines of `key: value`",
+                    path, parser->problem_mark.line + 1, parser->problem ? parser->problem : "?");
 }
 
 /* A zero would end the value here and not there. */
@@ -264,11 +265,12 @@ static bool check_event(const yaml_event_t *event, const char *path, int *depth,
         (*depth)++;
     else if (event->type == YAML_MAPPING_END_EVENT || event->type == YAML_SEQUENCE_END_EVENT)
         (*depth)--;
-    return *depth <= DEPTH_MOST ? true
-                                : tow_fail(error, TOW_ERROR_OPTION,
-                                           "%s:%zu: lists and mappings are nested more than %d deep; expected "
-                                           "lines of `key: value`",
-                                           path, event->start_mark.line + 1, DEPTH_MOST);
+    return *depth <= DEPTH_MOST
+               ? true
+               : tow_fail(error, TOW_ERROR_OPTION,
+                          "%s:%zu: lists and mappings are nested more than %d deep; expected "
+                          "lines of `key: value`",
+                          path, event->start_mark.line + 1, DEPTH_MOST);
 }
 
 /* Before a document is made of it: nesting takes the parser quadratic time. */
@@ -347,8 +349,11 @@ static bool read_whole(FILE *stream, const char *path, tow_buffer_t *out, tow_er
     tow_buffer_append(out, "", 1); /* an empty file is text, too */
     out->length--;
     if (out->length > FILE_MOST)
-        return tow_fail(error, TOW_ERROR_OPTION, "--config: %s is over 1 MB; give the right file", path);
-    return ferror(stream) ? tow_fail_errno(error, TOW_ERROR_OPTION, "--config: cannot read %s", path) : true;
+        return tow_fail(error, TOW_ERROR_OPTION, "--config: %s is over 1 MB; give the right file",
+                        path);
+    return ferror(stream)
+               ? tow_fail_errno(error, TOW_ERROR_OPTION, "--config: cannot read %s", path)
+               : true;
 }
 
 /* Whether an option of this file is more than what may be shown of it. */
@@ -369,7 +374,8 @@ static bool holds_secret(const tow_options_t *from_file)
 }
 
 /* A file with passwords must be ours alone, as every other that holds a secret. */
-static bool check_owner(FILE *stream, const char *path, const tow_buffer_t *text, tow_error_t *error)
+static bool check_owner(FILE *stream, const char *path, const tow_buffer_t *text,
+                        tow_error_t *error)
 {
     tow_options_t *alone = tow_options_new();
     tow_error_t ignored;

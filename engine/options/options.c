@@ -16,14 +16,16 @@
 static const tow_option_t table[] = {
     {"config", "TOWLINE_CONFIG", TOW_OPTION_STRING, "FILE", "", "",
      "run check plan verify notify config status pause resume extend cutover cancel",
-     "YAML file with options (`workers: 8`); the environment and the command line win over it; with passwords "
+     "YAML file with options (`workers: 8`); the environment and the command line win over it; "
+     "with passwords "
      "in it nobody but you may read it (chmod 600)"},
     {"source", "TOWLINE_SOURCE", TOW_OPTION_SECRET, "URI", "", "", "run check plan verify",
      "deployment to copy from: a replica set or a mongos"},
-    {"source-file", "TOWLINE_SOURCE_FILE", TOW_OPTION_STRING, "FILE", "", "", "run check plan verify",
+    {"source-file", "TOWLINE_SOURCE_FILE", TOW_OPTION_STRING, "FILE", "", "",
+     "run check plan verify",
      "file whose first line is the source's URI; nobody but you may read it (chmod 600)"},
-    {"destination", "TOWLINE_DESTINATION", TOW_OPTION_SECRET, "URI", "", "", "run check plan verify",
-     "deployment to copy to"},
+    {"destination", "TOWLINE_DESTINATION", TOW_OPTION_SECRET, "URI", "", "",
+     "run check plan verify", "deployment to copy to"},
     {"destination-file", "TOWLINE_DESTINATION_FILE", TOW_OPTION_STRING, "FILE", "", "",
      "run check plan verify", "file whose first line is the destination's URI; likewise"},
     {"job", "TOWLINE_JOB", TOW_OPTION_STRING, "NAME", "", "default", "run check plan notify status",
@@ -35,14 +37,16 @@ static const tow_option_t table[] = {
     {"workers", "TOWLINE_WORKERS", TOW_OPTION_INTEGER, "", "1..64", "4", "run check plan verify",
      "threads that copy ranges, and lanes that replay changes"},
     {"cutover", "TOWLINE_CUTOVER", TOW_OPTION_CHOICE, "", "auto|manual", "manual", "run check plan",
-     "manual: when `towline cutover` asks for it; auto: as soon as in sync, and again once the source rests "
+     "manual: when `towline cutover` asks for it; auto: as soon as in sync, and again once the "
+     "source rests "
      "where writes went on"},
     {"window", "TOWLINE_WINDOW", TOW_OPTION_DURATION, "DURATION", "", "120h", "run check plan",
      "how long the job stays in sync, from the first time on, before it stops"},
     {"continuous", "TOWLINE_CONTINUOUS", TOW_OPTION_FLAG, "", "", "false", "run check plan",
      "no window: the job stays in sync until it is cut over, for those who replicate for weeks"},
     {"on-phase", "TOWLINE_ON_PHASE", TOW_OPTION_STRING, "COMMAND", "", "", "run",
-     "run this shell command at each phase, with TOWLINE_PHASE, TOWLINE_JOB and TOWLINE_PROGRESS (JSON) in its "
+     "run this shell command at each phase, with TOWLINE_PHASE, TOWLINE_JOB and TOWLINE_PROGRESS "
+     "(JSON) in its "
      "environment, at the end also TOWLINE_EXIT_STATUS and TOWLINE_SUMMARY (JSON)"},
     {"extend", "TOWLINE_EXTEND", TOW_OPTION_DURATION, "DURATION", "", "", "run",
      "add time to the window at this start; how a job whose window is over goes on"},
@@ -50,25 +54,30 @@ static const tow_option_t table[] = {
      "time to add, such as 24h, 1d12h or 90m; `towline extend 24h` is short for it"},
     {"block-writes", "TOWLINE_BLOCK_WRITES", TOW_OPTION_FLAG, "", "", "false",
      "run check plan cutover",
-     "block all writes to the source for the cutover (6.0+); they stay blocked when it succeeds, and "
+     "block all writes to the source for the cutover (6.0+); they stay blocked when it succeeds, "
+     "and "
      "are allowed again when it does not"},
     {"remove-user", "TOWLINE_REMOVE_USER", TOW_OPTION_FLAG, "", "", "false", "run check plan",
      "when all is done, remove the destination's user that the job logs in with"},
     {"no-verify", "TOWLINE_NO_VERIFY", TOW_OPTION_FLAG, "", "", "false", "run check plan",
      "cut over without comparing both sides"},
     {"verify-repair", "TOWLINE_VERIFY_REPAIR", TOW_OPTION_CHOICE, "", "yes|no", "yes", "run",
-     "make documents equal that the job's verification finds different; each is reported all the same"},
+     "make documents equal that the job's verification finds different; each is reported all the "
+     "same"},
     {"repair", "TOWLINE_REPAIR", TOW_OPTION_FLAG, "", "", "false", "verify",
      "make the destination what the source is wherever they differ, then compare that again"},
     {"state", "TOWLINE_STATE", TOW_OPTION_STRING, "FILE", "", "", "verify",
-     "keep in this file what was compared: after a crash the same command goes on from there, and the "
+     "keep in this file what was compared: after a crash the same command goes on from there, and "
+     "the "
      "file is gone once it came to its end"},
     {"verify-mode", "TOWLINE_VERIFY_MODE", TOW_OPTION_CHOICE, "", "bytes|field-order|numeric-type",
      "bytes", "run verify",
-     "what counts as a difference: every byte, all but the order of fields, or all but the types of "
+     "what counts as a difference: every byte, all but the order of fields, or all but the types "
+     "of "
      "equal numbers"},
     {"verify-rate", "TOWLINE_VERIFY_RATE", TOW_OPTION_INTEGER, "MB/s", "0..100000", "20", "run",
-     "most that the verification reads of either side while in sync, less while the source is slow; "
+     "most that the verification reads of either side while in sync, less while the source is "
+     "slow; "
      "0: it compares only at the cutover"},
     {"max-differences", "TOWLINE_MAX_DIFFERENCES", TOW_OPTION_INTEGER, "", "1..1000000", "1000",
      "run verify", "differences that the report lists; all are counted"},
@@ -76,23 +85,29 @@ static const tow_option_t table[] = {
      "run check plan verify",
      "drop the destination's namespaces that are in the way of a new job, and only those; with "
      "--repair: drop collections that the source does not have"},
-    {"index-errors", "TOWLINE_INDEX_ERRORS", TOW_OPTION_CHOICE, "", "fail|report", "fail", "run check plan",
+    {"index-errors", "TOWLINE_INDEX_ERRORS", TOW_OPTION_CHOICE, "", "fail|report", "fail",
+     "run check plan",
      "what an index that the destination refuses does: fail the job, or be reported at the end"},
     {"build-indexes", "TOWLINE_BUILD_INDEXES", TOW_OPTION_CHOICE, "",
      "afterDataCopy|beforeDataCopy|excludeHashed|excludeHashedAfterCopy|never", "afterDataCopy",
      "run check plan verify",
-     "when indexes are built, and which; unique ones always come last, those left out are not compared"},
+     "when indexes are built, and which; unique ones always come last, those left out are not "
+     "compared"},
     {"range-size", "TOWLINE_RANGE_SIZE", TOW_OPTION_INTEGER, "MB", "1..4096", "256",
      "run check plan verify",
-     "largest part of a collection that one worker copies or compares at a time, and again after a crash"},
+     "largest part of a collection that one worker copies or compares at a time, and again after a "
+     "crash"},
     {"memory", "TOWLINE_MEMORY", TOW_OPTION_INTEGER, "MB", "16..1048576", "256", "run check plan",
      "memory for changes that wait to be applied; more go to the spool"},
-    {"spool", "TOWLINE_SPOOL", TOW_OPTION_STRING, "DIR", "", "~/.local/state/towline", "run check plan status cutover",
-     "folder for changes beyond the memory; survives a restart; a job that has ended is read from there"},
+    {"spool", "TOWLINE_SPOOL", TOW_OPTION_STRING, "DIR", "", "~/.local/state/towline",
+     "run check plan status cutover",
+     "folder for changes beyond the memory; survives a restart; a job that has ended is read from "
+     "there"},
     {"retry-window", "TOWLINE_RETRY_WINDOW", TOW_OPTION_INTEGER, "s", "0..86400", "600",
      "run check plan verify", "how long a server may be away before the job gives up (resumable)"},
     {"lease", "TOWLINE_LEASE", TOW_OPTION_DURATION, "DURATION", "3s..10m", "15s", "run check plan",
-     "how long a job stays with a process that no longer renews it: short for a quick takeover after a crash, "
+     "how long a job stays with a process that no longer renews it: short for a quick takeover "
+     "after a crash, "
      "long for a slow network"},
     {"keep-state", "TOWLINE_KEEP_STATE", TOW_OPTION_FLAG, "", "", "false", "run",
      "keep the job's database on the destination after a successful end"},
@@ -101,25 +116,33 @@ static const tow_option_t table[] = {
      "address of the job's control server; `none` (with run) turns it off"},
     {"token-file", "TOWLINE_TOKEN_FILE", TOW_OPTION_STRING, "FILE", "", "",
      "run status pause resume extend cutover cancel",
-     "file with the secret that requests to the control server must show; without it one is made in "
+     "file with the secret that requests to the control server must show; without it one is made "
+     "in "
      "~/.local/state/towline/token"},
-    {"no-token", "TOWLINE_NO_TOKEN", TOW_OPTION_FLAG, "", "", "false", "run status pause resume extend cutover cancel",
-     "ask for no token, but answer only processes of the same user, on loopback; for scripts that know none"},
+    {"no-token", "TOWLINE_NO_TOKEN", TOW_OPTION_FLAG, "", "", "false",
+     "run status pause resume extend cutover cancel",
+     "ask for no token, but answer only processes of the same user, on loopback; for scripts that "
+     "know none"},
     {"tls-cert", "TOWLINE_TLS_CERT", TOW_OPTION_STRING, "FILE", "", "", "run",
-     "certificate (PEM) of the control server, with which it may listen elsewhere than on loopback"},
+     "certificate (PEM) of the control server, with which it may listen elsewhere than on "
+     "loopback"},
     {"tls-key", "TOWLINE_TLS_KEY", TOW_OPTION_STRING, "FILE", "", "", "run",
      "its private key (PEM)"},
     {"watch", "TOWLINE_WATCH", TOW_OPTION_FLAG, "", "", "false", "status",
      "show the progress as it comes, until the job ends or --wait has what it waits for"},
     {"abort", "TOWLINE_ABORT", TOW_OPTION_FLAG, "", "", "false", "cutover",
-     "call the cutover off before its point of no return: the job goes back to in sync, and nothing is lost"},
+     "call the cutover off before its point of no return: the job goes back to in sync, and "
+     "nothing is lost"},
     {"wait", "TOWLINE_WAIT", TOW_OPTION_CHOICE, "", "in-sync|verified|done", "", "status cutover",
-     "status: wait until a cutover is possible, until both sides were found equal, or for the end; cutover: "
-     "`--wait` alone waits for the end. A job that ends meanwhile gives its exit status, a cutover that is "
+     "status: wait until a cutover is possible, until both sides were found equal, or for the end; "
+     "cutover: "
+     "`--wait` alone waits for the end. A job that ends meanwhile gives its exit status, a cutover "
+     "that is "
      "called off 20"},
     {"timeout", "TOWLINE_TIMEOUT", TOW_OPTION_DURATION, "DURATION", "", "", "status cutover",
      "with --wait: wait no longer than this, and end with exit status 19"},
-    {"tls-ca", "TOWLINE_TLS_CA", TOW_OPTION_STRING, "FILE", "", "", "status pause resume extend cutover cancel",
+    {"tls-ca", "TOWLINE_TLS_CA", TOW_OPTION_STRING, "FILE", "", "",
+     "status pause resume extend cutover cancel",
      "speak TLS with the control server, whose certificate this one (PEM) signed"},
     {"quiet", "TOWLINE_QUIET", TOW_OPTION_FLAG, "", "", "false", "run check plan verify",
      "-q: print no tables; with run and verify short for --progress none --log-level warning"},
@@ -136,7 +159,8 @@ static const tow_option_t table[] = {
     {"notify-key-file", "TOWLINE_NOTIFY_KEY_FILE", TOW_OPTION_STRING, "FILE", "", "",
      "run check plan notify",
      "file whose first line signs each POST: X-Towline-Signature: sha256=HMAC of the body"},
-    {"notify-smtp", "TOWLINE_NOTIFY_SMTP", TOW_OPTION_SECRET, "URL", "", "", "run check plan notify",
+    {"notify-smtp", "TOWLINE_NOTIFY_SMTP", TOW_OPTION_SECRET, "URL", "", "",
+     "run check plan notify",
      "mail server for notices: smtp://HOST:587 (STARTTLS) or smtps://HOST:465"},
     {"notify-from", "TOWLINE_NOTIFY_FROM", TOW_OPTION_STRING, "ADDRESS", "", "",
      "run check plan notify", "sender of the mails"},
@@ -147,9 +171,11 @@ static const tow_option_t table[] = {
     {"notify-password-file", "TOWLINE_NOTIFY_PASSWORD_FILE", TOW_OPTION_STRING, "FILE", "", "",
      "run check plan notify", "file whose first line is the password at the mail server"},
     {"notify-tls", "TOWLINE_NOTIFY_TLS", TOW_OPTION_CHOICE, "", "required|none", "required",
-     "run check plan notify", "required: no mail goes out unencrypted; none: for a server on this host"},
+     "run check plan notify",
+     "required: no mail goes out unencrypted; none: for a server on this host"},
     {"notify-ca-file", "TOWLINE_NOTIFY_CA_FILE", TOW_OPTION_STRING, "FILE", "", "",
-     "run check plan notify", "certificates (PEM) that the webhook and the mail server may be signed by"},
+     "run check plan notify",
+     "certificates (PEM) that the webhook and the mail server may be signed by"},
     {"test", "TOWLINE_TEST", TOW_OPTION_FLAG, "", "", "false", "notify",
      "send one notice through every channel now, and tell whether it was taken"},
     {"report", "TOWLINE_REPORT", TOW_OPTION_STRING, "FILE", "", "", "verify",
@@ -170,8 +196,8 @@ struct tow_options {
         size_t count;
         unsigned level; /* of the last tow_options_set */
     } set[OPTION_COUNT];
-    unsigned level;     /* counts tow_options_override */
-    char *spool; /* the default folder, made absolute; NULL: this user has none */
+    unsigned level; /* counts tow_options_override */
+    char *spool;    /* the default folder, made absolute; NULL: this user has none */
 };
 
 const tow_option_t *tow_options_table(size_t *out_count)
@@ -253,10 +279,11 @@ static bool check_duration(const tow_option_t *option, const char *value, tow_er
                         option->range);
     return tow_duration_parse(value, &ms)
                ? true
-               : tow_fail(error, TOW_ERROR_OPTION,
-                          "--%s: '%s' is no duration; expected days, hours, minutes and seconds from "
-                          "1s to 3650d, such as 120h, 1d12h or 90m",
-                          option->name, value);
+               : tow_fail(
+                     error, TOW_ERROR_OPTION,
+                     "--%s: '%s' is no duration; expected days, hours, minutes and seconds from "
+                     "1s to 3650d, such as 120h, 1d12h or 90m",
+                     option->name, value);
 }
 
 static bool check_choice(const tow_option_t *option, const char *value, tow_error_t *error)
@@ -296,8 +323,8 @@ static bool check_job(const char *value, tow_error_t *error)
     bool good = length >= 1 && length <= 40;
 
     for (const char *at = value; good && *at; at++)
-        good = islower((unsigned char)*at) || isdigit((unsigned char)*at) || *at == '_' ||
-               *at == '-';
+        good =
+            islower((unsigned char)*at) || isdigit((unsigned char)*at) || *at == '_' || *at == '-';
     return good ? true
                 : tow_fail(error, TOW_ERROR_OPTION,
                            "--job: '%s' is no name; expected 1 to 40 of a-z, 0-9, _ and -", value);
@@ -317,8 +344,9 @@ static bool check_notify(const tow_option_t *option, const char *value, tow_erro
         if (!strcmp(option->name, schemes[i][0]) &&
             strncmp(value, schemes[i][1], strlen(schemes[i][1])) != 0 &&
             strncmp(value, schemes[i][2], strlen(schemes[i][2])) != 0)
-            return tow_fail(error, TOW_ERROR_OPTION, "--%s: expected an address that begins with %s or %s",
-                            option->name, schemes[i][1], schemes[i][2]);
+            return tow_fail(error, TOW_ERROR_OPTION,
+                            "--%s: expected an address that begins with %s or %s", option->name,
+                            schemes[i][1], schemes[i][2]);
     return true;
 }
 
@@ -372,8 +400,8 @@ static void unset(tow_options_t *options, int index)
     options->set[index].count = 0;
 }
 
-/* What an earlier level said gives way: a list is not added to, and a URI replaces the file that held
- * it, or the other way round. */
+/* What an earlier level said gives way: a list is not added to, and a URI replaces the file that
+ * held it, or the other way round. */
 static void give_way(tow_options_t *options, int index)
 {
     static const char *const twins[][2] = {{"source", "source-file"},
@@ -485,8 +513,7 @@ bool tow_options_file(const tow_options_t *options, const char *name, char **out
     return !path || read_file(name, path, "a secret", out, error);
 }
 
-bool tow_options_uri(const tow_options_t *options, const char *side, char **out,
-                     tow_error_t *error)
+bool tow_options_uri(const tow_options_t *options, const char *side, char **out, tow_error_t *error)
 {
     char file_option[32];
     const char *uri = tow_options_get(options, side, 0), *path;

@@ -10,7 +10,8 @@
 bool tow_options_uri(const tow_options_t *options, const char *side, char **out,
                      tow_error_t *error);
 
-/* The first line of the file that an option names; *out NULL when it is not set. Owned by the caller. */
+/* The first line of the file that an option names; *out NULL when it is not set. Owned by the
+ * caller. */
 bool tow_options_file(const tow_options_t *options, const char *name, char **out,
                       tow_error_t *error);
 

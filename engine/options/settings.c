@@ -63,8 +63,8 @@ const char *tow_options_uri_option(const tow_options_t *options, const char *sid
     return source ? "source" : "destination";
 }
 
-bool tow_options_try_uri(const char *uri, const char *side, const char *option, const tow_sink_t *sink,
-                         tow_error_t *error)
+bool tow_options_try_uri(const char *uri, const char *side, const char *option,
+                         const tow_sink_t *sink, tow_error_t *error)
 {
     char *unheeded;
 

@@ -9,7 +9,8 @@
 
 typedef struct {
     char *source_uri, *destination_uri, *name, *spool, *listen;
-    const char *source_option, *destination_option; /* that gave the URIs: "source", "source-file" … */
+    const char *source_option,
+        *destination_option; /* that gave the URIs: "source", "source-file" … */
     uint32_t workers;
     uint64_t range_bytes, memory_bytes;
     int64_t retry_window_ms, lease_ms;
@@ -32,10 +33,10 @@ void tow_config_clear(tow_config_t *config);
 
 /* The option that gives the URI of "source" or "destination". */
 const char *tow_options_uri_option(const tow_options_t *options, const char *side);
-/* Reads a URI, which dials nothing; what the driver passes over in it is an event. TOW_ERROR_OPTION names the
- * option and says what is wrong. */
-bool tow_options_try_uri(const char *uri, const char *side, const char *option, const tow_sink_t *sink,
-                         tow_error_t *error) TOW_CHECK;
+/* Reads a URI, which dials nothing; what the driver passes over in it is an event. TOW_ERROR_OPTION
+ * names the option and says what is wrong. */
+bool tow_options_try_uri(const char *uri, const char *side, const char *option,
+                         const tow_sink_t *sink, tow_error_t *error) TOW_CHECK;
 
 /* Size of each side's pool. */
 uint32_t tow_config_connections(const tow_config_t *config);

@@ -45,7 +45,7 @@ void tow_claims_destroy(tow_claims_t *claims)
 
     if (!claims)
         return;
-    HASH_ITER (hh, claims->entries, entry, next) {
+    HASH_ITER(hh, claims->entries, entry, next) {
         HASH_DELETE(hh, claims->entries, entry);
         free(entry->ns);
         free(entry);
@@ -328,8 +328,8 @@ bool tow_claims_end(tow_claims_t *claims, const char *ns, tow_error_t *error)
 
 /* Asking ----------------------------------------------------------------------------------------*/
 
-/* Whether we made it under another name: a process may have been killed after it renamed a collection, and
- * before it recorded that. An identity is given once. The lock is held. */
+/* Whether we made it under another name: a process may have been killed after it renamed a
+ * collection, and before it recorded that. An identity is given once. The lock is held. */
 static bool is_renamed(const tow_claims_t *claims, const uint8_t uuid[16])
 {
     static const uint8_t none[16];
@@ -382,8 +382,9 @@ bool tow_claims_had(tow_claims_t *claims, const char *database)
     bool found = false;
 
     pthread_mutex_lock(&claims->lock);
-    HASH_ITER (hh, claims->entries, entry, next)
-        found = found || (entry->had && !strncmp(entry->ns, database, length) && entry->ns[length] == '.');
+    HASH_ITER(hh, claims->entries, entry, next)
+        found = found ||
+                (entry->had && !strncmp(entry->ns, database, length) && entry->ns[length] == '.');
     pthread_mutex_unlock(&claims->lock);
     return found;
 }

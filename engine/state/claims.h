@@ -26,7 +26,8 @@ bool tow_claims_load(tow_claims_t *claims, tow_error_t *error) TOW_CHECK;
 /* Records that these are about to be created; what is claimed already stays as it is. */
 bool tow_claims_mean(tow_claims_t *claims, const char *const *ns, size_t count,
                      tow_error_t *error) TOW_CHECK;
-/* A rename is about to give it another identity, and documents; what was there is dropped with it. */
+/* A rename is about to give it another identity, and documents; what was there is
+ * dropped with it. */
 bool tow_claims_move(tow_claims_t *claims, const char *ns, tow_error_t *error) TOW_CHECK;
 /* It is there, with that identity (zeros where there is none, as of views). */
 bool tow_claims_make(tow_claims_t *claims, const char *ns, const uint8_t uuid[16],
@@ -34,8 +35,9 @@ bool tow_claims_make(tow_claims_t *claims, const char *ns, const uint8_t uuid[16
 /* It is there no more. */
 bool tow_claims_end(tow_claims_t *claims, const char *ns, tow_error_t *error) TOW_CHECK;
 
-/* A create that was sent more than once, or was never answered, may arrive after what it made was dropped: what is
- * then there may be the job's own. Those of earlier processes are known by the job's document (`late`). */
+/* A create that was sent more than once, or was never answered, may arrive after what it made was
+ * dropped: what is then there may be the job's own. Those of earlier processes are known by the
+ * job's document (`late`). */
 void tow_claims_doubt(tow_claims_t *claims, const char *ns);
 /* An index build is sent, and its end: a build that reaches the server after its collection was
  * dropped makes the collection again, under an identity that nobody has recorded. `made_it`: this
@@ -60,7 +62,8 @@ bool tow_claims_has(tow_claims_t *claims, const char *ns);
 bool tow_claims_any(tow_claims_t *claims);
 /* Whether this process ever made, knew or dropped something of the job's in that database. */
 bool tow_claims_had(tow_claims_t *claims, const char *database);
-void tow_claims_note_cleared(tow_claims_t *claims, const char *ns); /* it was dropped by --clear-destination */
+void tow_claims_note_cleared(tow_claims_t *claims,
+                             const char *ns); /* it was dropped by --clear-destination */
 /* True for the first call with that name: what is said of it is said once. */
 bool tow_claims_first_told(tow_claims_t *claims, const char *ns);
 

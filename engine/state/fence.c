@@ -225,8 +225,8 @@ static bool keep_late(tow_store_t *store, const bson_t *document, tow_error_t *e
 
 /* Both -----------------------------------------------------------------------------------------*/
 
-/* What this process itself has under way: a write given up without an answer would arrive after what was
- * concluded from its failure. The marks are spread each time, since a shard may be new. */
+/* What this process itself has under way: a write given up without an answer would arrive after
+ * what was concluded from its failure. The marks are spread each time, since a shard may be new. */
 static bool outnumber(void *data, tow_conn_t *conn, tow_error_t *error)
 {
     tow_store_t *store = data;

@@ -14,8 +14,8 @@
 /* What tow_filter_takes refuses by name. */
 static const char *const internal_databases[] = {"admin", "local", "config", NULL};
 static const char *const internal_collections[] = {"system.profile", "system.views", NULL};
-/* A range from the prefix to its successor says it to the server, which is several times faster there than a
- * regex. */
+/* A range from the prefix to its successor says it to the server, which is several times faster
+ * there than a regex. */
 static const char internal_prefix[] = "system.buckets.", behind_prefix[] = "system.buckets/";
 
 /* A name, or a regular expression for names; neither: every name. */
@@ -123,14 +123,16 @@ bool tow_filter_is_own(const tow_filter_t *filter, const char *database)
     return filter->own && !strcmp(filter->own, database);
 }
 
-/* "/expression/flags" up to a dot or the end; *at moves behind it. False: it is no such thing, or *error
+/* "/expression/flags" up to a dot or the end; *at moves behind it. False: it is no such thing, or
+ * *error
  * (*failed) tells what is wrong with it. */
 static bool parse_regex(const char **at, name_t *out, bool *failed, tow_error_t *error)
 {
     static const struct {
         char flag;
         uint32_t option;
-    } flags[] = {{'i', PCRE2_CASELESS}, {'m', PCRE2_MULTILINE}, {'s', PCRE2_DOTALL}, {'x', PCRE2_EXTENDED}};
+    } flags[] = {
+        {'i', PCRE2_CASELESS}, {'m', PCRE2_MULTILINE}, {'s', PCRE2_DOTALL}, {'x', PCRE2_EXTENDED}};
     const char *begin = *at + 1, *end = begin;
     uint32_t options = PCRE2_UTF;
     PCRE2_SIZE offset;
@@ -150,13 +152,15 @@ static bool parse_regex(const char **at, name_t *out, bool *failed, tow_error_t 
             i++;
         if (i == sizeof flags / sizeof *flags) {
             *failed = true;
-            return tow_fail(error, TOW_ERROR_OPTION,
-                            "the regular expression /%.*s/ has the option '%c'; known are i, m, s, x",
-                            (int)(end - begin), begin, **at);
+            return tow_fail(
+                error, TOW_ERROR_OPTION,
+                "the regular expression /%.*s/ has the option '%c'; known are i, m, s, x",
+                (int)(end - begin), begin, **at);
         }
         options |= flags[i].option;
     }
-    out->regex = pcre2_compile((PCRE2_SPTR)begin, (PCRE2_SIZE)(end - begin), options, &code, &offset, NULL);
+    out->regex =
+        pcre2_compile((PCRE2_SPTR)begin, (PCRE2_SIZE)(end - begin), options, &code, &offset, NULL);
     if (!out->regex) {
         PCRE2_UCHAR message[128];
 
@@ -168,7 +172,8 @@ static bool parse_regex(const char **at, name_t *out, bool *failed, tow_error_t 
     return true;
 }
 
-static bool parse_database(const tow_filter_t *filter, const char **at, name_t *out, tow_error_t *error)
+static bool parse_database(const tow_filter_t *filter, const char **at, name_t *out,
+                           tow_error_t *error)
 {
     bool failed;
 
@@ -179,9 +184,10 @@ static bool parse_database(const tow_filter_t *filter, const char **at, name_t *
     out->name = tow_format("%.*s", (int)strcspn(*at, "."), *at);
     *at += strlen(out->name);
     if (is_internal_database(filter, out->name))
-        return tow_fail(error, TOW_ERROR_OPTION,
-                        "'%s' is a server's or this job's own database, which is never synced; leave it out",
-                        out->name);
+        return tow_fail(
+            error, TOW_ERROR_OPTION,
+            "'%s' is a server's or this job's own database, which is never synced; leave it out",
+            out->name);
     return true;
 }
 
@@ -220,15 +226,18 @@ static bool parse(const tow_filter_t *filter, const char *text, pattern_t *out, 
         ok = parse_collection(at + 1, &out->collection, error);
     if (ok && (has_dollar(&out->database) || has_dollar(&out->collection)))
         ok = tow_fail(error, TOW_ERROR_OPTION,
-                      "'%s' is not a namespace: the name of a database or collection has no '$'", text);
+                      "'%s' is not a namespace: the name of a database or collection has no '$'",
+                      text);
     if (ok)
-        out->text = tow_format("%.*s", (int)(is_any(&out->collection) ? at - text : (long)strlen(text)), text);
+        out->text = tow_format(
+            "%.*s", (int)(is_any(&out->collection) ? at - text : (long)strlen(text)), text);
     else
         clear_pattern(out);
     return ok;
 }
 
-static bool add(const tow_filter_t *filter, patterns_t *patterns, const char *text, tow_error_t *error)
+static bool add(const tow_filter_t *filter, patterns_t *patterns, const char *text,
+                tow_error_t *error)
 {
     pattern_t pattern;
     size_t at = 0;
@@ -307,8 +316,8 @@ bool tow_filter_takes_database(const tow_filter_t *filter, const char *database)
     return false;
 }
 
-/* The $match stage ------------------------------------------------------------------------------
- */
+/* The
+ * $match stage ------------------------------------------------------------------------------ */
 
 static void append_next(bson_t *array, uint32_t *index, bson_t *child)
 {
@@ -356,8 +365,8 @@ static void append_not_internal(bson_t *document, const tow_filter_t *filter, co
     bson_append_document_end(document, &condition);
 }
 
-/* Regular expressions are not told to the server, where each costs as much as all else: it may deliver
- * too much, which tow_filter_takes sorts out, but never too little. */
+/* Regular expressions are not told to the server, where each costs as much as all else: it may
+ * deliver too much, which tow_filter_takes sorts out, but never too little. */
 static void append_pattern(bson_t *list, uint32_t *index, const pattern_t *pattern,
                            const char *database_field, const char *collection_field)
 {
@@ -379,8 +388,8 @@ static bool includes_by_name(const tow_filter_t *filter)
     return filter->include.count > 0;
 }
 
-static void append_includes(bson_t *document, const tow_filter_t *filter, const char *database_field,
-                            const char *collection_field)
+static void append_includes(bson_t *document, const tow_filter_t *filter,
+                            const char *database_field, const char *collection_field)
 {
     bson_t list;
     uint32_t index = 0;
@@ -393,8 +402,8 @@ static void append_includes(bson_t *document, const tow_filter_t *filter, const 
     bson_append_array_end(document, &list);
 }
 
-static void append_excludes(bson_t *document, const tow_filter_t *filter, const char *database_field,
-                            const char *collection_field)
+static void append_excludes(bson_t *document, const tow_filter_t *filter,
+                            const char *database_field, const char *collection_field)
 {
     bson_t nor = BSON_INITIALIZER;
     uint32_t index = 0;
@@ -408,8 +417,8 @@ static void append_excludes(bson_t *document, const tow_filter_t *filter, const 
     bson_destroy(&nor);
 }
 
-/* tow_filter_takes as a condition on one namespace of an event, which stands in `side`: ns or to.
- */
+/* tow_filter_takes as a condition on one namespace of an event, which stands in `side`:
+ * ns or to. */
 static void append_takes(bson_t *document, const tow_filter_t *filter, const char *side)
 {
     char database[16], collection[16];
@@ -475,8 +484,7 @@ void tow_filter_match(const tow_filter_t *filter, bson_t *pipeline, const char *
     bson_append_document_end(pipeline, &stage);
 }
 
-/* Text ------------------------------------------------------------------------------------------
- */
+/* Text ---------------------------------------------------------------------------------------- */
 
 static void append_list(bson_t *document, const char *key, const patterns_t *patterns)
 {

@@ -1,7 +1,7 @@
 /* filter.h: which namespaces a job takes: include and exclude lists of `db`, `db.*` or `db.coll`.
  *
- * In the place of a name a regular expression may stand between slashes (PCRE, not anchored), with the
- * options i, m, s, x behind it: `/^shop_/i`, `shop./^orders/`, `/^shop_/./^orders/`. */
+ * In the place of a name a regular expression may stand between slashes (PCRE, not anchored), with
+ * the options i, m, s, x behind it: `/^shop_/i`, `shop./^orders/`, `/^shop_/./^orders/`. */
 #ifndef TOW_STATE_FILTER_H
 #define TOW_STATE_FILTER_H
 
@@ -12,17 +12,20 @@
 typedef struct tow_filter tow_filter_t;
 
 tow_filter_t *tow_filter_new(void); /* takes everything but internal namespaces */
-/* The one database that is the job's own, before any pattern: any other of that prefix is somebody's data. */
+/* The one database that is the job's own, before any pattern: any other of that prefix is
+ * somebody's data. */
 void tow_filter_set_own(tow_filter_t *filter, const char *database);
 bool tow_filter_is_own(const tow_filter_t *filter, const char *database);
 void tow_filter_destroy(tow_filter_t *filter);
 /* TOW_ERROR_OPTION: empty, "$" or NUL in the name, or an internal database. */
 bool tow_filter_include(tow_filter_t *filter, const char *pattern, tow_error_t *error);
 bool tow_filter_exclude(tow_filter_t *filter, const char *pattern, tow_error_t *error);
-/* Never admin, local, config, system.profile, system.views, system.buckets.*, the job's own database; excluded
- * wins over included; with no include everything else is taken. system.js is data. */
+/* Never admin, local, config, system.profile, system.views, system.buckets.*, the job's own
+ * database; excluded wins over included; with no include everything else is taken. system.js is
+ * data. */
 bool tow_filter_takes(const tow_filter_t *filter, const char *database, const char *collection);
-bool tow_filter_takes_database(const tow_filter_t *filter, const char *database); /* at least in part */
+bool tow_filter_takes_database(const tow_filter_t *filter,
+                               const char *database); /* at least in part */
 /* Appends the change-stream $match stage to pipeline field `key`: internal and filtered namespaces
  * out, renames kept when either name is taken, dropDatabase kept for databases taken. */
 void tow_filter_match(const tow_filter_t *filter, bson_t *pipeline, const char *key);

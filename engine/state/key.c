@@ -85,7 +85,11 @@ static int class_of(uint8_t type)
     }
 }
 
-/* Values ----------------------------------------------------------------------------------------
+/*
+
+ *
+ *
+ * * Values ----------------------------------------------------------------------------------------
  */
 
 tow_value_t tow_value_of(const bson_iter_t *iter)
@@ -338,7 +342,11 @@ int tow_bson_value_compare(const bson_value_t *a, const bson_value_t *b)
     return order;
 }
 
-/* Canonical form --------------------------------------------------------------------------------
+/*
+ *
+ *
+ *
+ * Canonical form --------------------------------------------------------------------------------
  */
 
 static size_t encode_number(tow_value_t value, uint8_t out[1 + TOW_NUMBER_BYTES])
@@ -350,8 +358,8 @@ static size_t encode_number(tow_value_t value, uint8_t out[1 + TOW_NUMBER_BYTES]
 }
 
 /* What stands before a value's own bytes, and which of them count. Classes whose form is no more
- * than that are encoded and hashed without a copy. False: number, object, array, code with scope.
- */
+ * than that are encoded and hashed without a copy. False: number, object, array,
+ * code with scope. */
 static bool encode_head(tow_value_t value, uint8_t head[5], size_t *out_head,
                         const uint8_t **out_body, uint32_t *out_length)
 {

@@ -13,7 +13,7 @@
 
 /* A raw BSON value: borrowed bytes as they stand in a document after the field's name. */
 typedef struct {
-    uint8_t type;          /* BSON type byte */
+    uint8_t type; /* BSON type byte */
     uint32_t length;
     const uint8_t *data;
 } tow_value_t;

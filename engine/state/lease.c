@@ -79,8 +79,8 @@ static bool is_begun(const bson_t *document)
     return is_true(document, "begun") || is_true(document, "prepared");
 }
 
-/* Members come and go, and so may the right to read an id. `here`: only an id that is another one says
- * that it is another deployment. */
+/* Members come and go, and so may the right to read an id. `here`: only an id that is another one
+ * says that it is another deployment. */
 static bool is_same_deployment(const char *before, const char *now, bool here)
 {
     tow_relation_t identity = tow_identity_compare(before, now);
@@ -174,15 +174,14 @@ static bool names_sessions(const bson_t *document)
            bson_iter_recurse(&iter, &list) && bson_iter_next(&list);
 }
 
-/* A session belongs to its user: nobody else can end what another user's holds. One that did not give
- * the lease back may name its first until that is taken. */
+/* A session belongs to its user: nobody else can end what another user's holds. One that did not
+ * give the lease back may name its first until that is taken. */
 static bool check_user(const tow_store_t *store, const bson_t *document, const tow_lease_t *lease,
                        const char *user, tow_error_t *error)
 {
     bool numbered = !tow_link_facts(store->options.destination)->standalone;
 
-    if (!numbered || !strcmp(lease->user, user) ||
-        (!lease->holder[0] && !names_sessions(document)))
+    if (!numbered || !strcmp(lease->user, user) || (!lease->holder[0] && !names_sessions(document)))
         return true;
     return tow_fail(
         error, TOW_ERROR_SETTINGS,
@@ -343,8 +342,8 @@ typedef struct {
     unsigned turns; /* since it waited */
 } waiting_t;
 
-/* The job's document is made, then taken. More turns follow only when others come in between, or when
- * what the server says of it and what it does contradict each other. */
+/* The job's document is made, then taken. More turns follow only when others come in between, or
+ * when what the server says of it and what it does contradict each other. */
 static bool take_turn(tow_store_t *store, waiting_t *waiting, tow_error_t *error)
 {
     unsigned turn = waiting->turns++;
@@ -355,11 +354,12 @@ static bool take_turn(tow_store_t *store, waiting_t *waiting, tow_error_t *error
         return true;
     if (store->options.stop && tow_stop_requested(store->options.stop))
         return tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped while taking the job's lease");
-    return tow_fail(error, TOW_ERROR_SERVER,
-                    "the job's lease (%s) could not be taken in %d turns: each time the destination "
-                    "shows another state than the one that it acts on; look at the collection job "
-                    "of that database",
-                    store->database, TURNS_MOST);
+    return tow_fail(
+        error, TOW_ERROR_SERVER,
+        "the job's lease (%s) could not be taken in %d turns: each time the destination "
+        "shows another state than the one that it acts on; look at the collection job "
+        "of that database",
+        store->database, TURNS_MOST);
 }
 
 /* Waits a little for a lease that is not renewed. False: it is, or nobody wants to wait. */
@@ -390,17 +390,18 @@ static bool wait_for(tow_store_t *store, waiting_t *waiting, const tow_lease_t *
     return true;
 }
 
-/* The job's document under our lease: until that was taken, a holder whose time was over could still
- * name sessions and operations in it. With another epoch than its own it cannot. */
+/* The job's document under our lease: until that was taken, a holder whose time was over could
+ * still name sessions and operations in it. With another epoch than its own it cannot. */
 static bool read_taken(tow_store_t *store, bson_t *out_document, tow_error_t *error)
 {
     bool found;
 
     return tow_store_find_one(store, "job", "job", out_document, &found, error) &&
-           (found || tow_fail(error, TOW_ERROR_LEASE,
-                              "the job's state (%s) was removed as soon as its lease was taken; run "
-                              "the same command again",
-                              store->database));
+           (found ||
+            tow_fail(error, TOW_ERROR_LEASE,
+                     "the job's state (%s) was removed as soon as its lease was taken; run "
+                     "the same command again",
+                     store->database));
 }
 
 /* *out_document: the job's, as its former holders left it; the caller's when true.

@@ -1,10 +1,11 @@
 /* marks.c: a write on every shard of a sharded destination.
  *
- * Each shard keeps the numbers of retryable writes by itself, and a mongos sends a write only to the
- * shards that hold its documents. The marks are the documents of a collection of the job's own that
- * is sharded by a hashed key: servers spread the chunks of an empty one over all shards (v4.2, 4.4
- * and v5.0: db/s/config/initial_split_policy.cpp). An update of every mark in a session makes every
- * shard store that session's number (config.transactions), so that it outlives an election, too.
+ * Each shard keeps the numbers of retryable writes by itself, and a mongos sends a write only to
+ * the shards that hold its documents. The marks are the documents of a collection of the job's own
+ * that is sharded by a hashed key: servers spread the chunks of an empty one over all shards
+ * (v4.2, 4.4 and v5.0: db/s/config/initial_split_policy.cpp). An update of every mark in a session
+ * makes every shard store that session's number (config.transactions), so that it outlives an
+ * election, too.
  *
  * A transaction that reads everywhere would need no collection, but its number is in the memory of
  * each primary alone (4.4 db/transaction_participant.cpp), and only on shards which hold the
@@ -156,8 +157,7 @@ static bool has_id(const bson_t *document)
 static void count_listed(void *data, const bson_t *document)
 {
     bson_iter_t iter;
-    bool draining =
-        bson_iter_init_find(&iter, document, "draining") && bson_iter_as_bool(&iter);
+    bool draining = bson_iter_init_find(&iter, document, "draining") && bson_iter_as_bool(&iter);
 
     *(uint32_t *)data += !draining;
 }

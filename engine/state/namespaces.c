@@ -53,8 +53,7 @@ void tow_namespaces_destroy(tow_namespaces_t *table)
     if (!table)
         return;
     HASH_CLEAR(hh, table->by_name);
-    HASH_ITER(all, table->by_id, entry, next)
-    {
+    HASH_ITER(all, table->by_id, entry, next) {
         HASH_DELETE(all, table->by_id, entry);
         clear_ranges(entry);
         bson_destroy(&entry->public.options);
@@ -149,7 +148,7 @@ tow_namespace_t **tow_namespaces_list(tow_namespaces_t *table, uint32_t *out_cou
     pthread_mutex_lock(&table->lock);
     list = tow_alloc((HASH_CNT(hh, table->by_name) + 1) * sizeof *list);
     HASH_ITER(hh, table->by_name, entry, next)
-    list[count++] = &entry->public;
+        list[count++] = &entry->public;
     pthread_mutex_unlock(&table->lock);
     qsort(list, count, sizeof *list, by_ns);
     *out_count = count;
@@ -292,8 +291,8 @@ static tow_gate_t gate_range(const tow_range_t *range, tow_optime_t time)
     }
 }
 
-tow_gate_t tow_namespaces_gate(tow_namespaces_t *table, tow_namespace_t *collection,
-                               tow_value_t id, tow_optime_t time)
+tow_gate_t tow_namespaces_gate(tow_namespaces_t *table, tow_namespace_t *collection, tow_value_t id,
+                               tow_optime_t time)
 {
     const entry_t *entry = (const entry_t *)collection;
     tow_gate_t gate;
@@ -343,8 +342,8 @@ tow_optime_t tow_namespaces_consistent(tow_namespaces_t *table)
 
     pthread_mutex_lock(&table->lock);
     HASH_ITER(hh, table->by_name, entry, next)
-    if (entry->public.range_count && entry->public.hi_most > most)
-        most = entry->public.hi_most;
+        if (entry->public.range_count && entry->public.hi_most > most)
+            most = entry->public.hi_most;
     pthread_mutex_unlock(&table->lock);
     return most;
 }
@@ -356,8 +355,7 @@ void tow_namespaces_progress(tow_namespaces_t *table, tow_progress_t *out)
     out->estimated_documents = out->estimated_bytes = 0;
     out->collections_total = out->collections_copied = out->ranges_total = out->ranges_copied = 0;
     pthread_mutex_lock(&table->lock);
-    HASH_ITER(hh, table->by_name, entry, next)
-    {
+    HASH_ITER(hh, table->by_name, entry, next) {
         const tow_namespace_t *collection = &entry->public;
 
         if (collection->type != TOW_COLLECTION)
@@ -397,18 +395,15 @@ tow_namespace_state_t *tow_namespaces_states(tow_namespaces_t *table, uint32_t *
 
     pthread_mutex_lock(&table->lock);
     states = tow_alloc((HASH_COUNT(table->by_name) + 1) * sizeof *states);
-    HASH_ITER(hh, table->by_name, entry, next)
-    {
+    HASH_ITER(hh, table->by_name, entry, next) {
         const tow_namespace_t *collection = &entry->public;
 
         if (collection->type == TOW_COLLECTION)
-            states[count++] = (tow_namespace_state_t){tow_strdup(collection->ns),
-                                                      collection->estimated_documents,
-                                                      collection->estimated_bytes,
-                                                      collection->range_count,
-                                                      collection->ranges_done,
-                                                      is_started(collection),
-                                                      collection->copied};
+            states[count++] = (tow_namespace_state_t){
+                tow_strdup(collection->ns),  collection->estimated_documents,
+                collection->estimated_bytes, collection->range_count,
+                collection->ranges_done,     is_started(collection),
+                collection->copied};
     }
     pthread_mutex_unlock(&table->lock);
     qsort(states, count, sizeof *states, by_size);

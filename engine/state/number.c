@@ -167,8 +167,8 @@ static int count_digits(tow_wide_t value)
     return digits;
 }
 
-/* Both are not zero. With as many digits on both sides the coefficients compare as the numbers do.
- */
+/* Both are not zero. With as many digits on both sides the coefficients compare as
+ * the numbers do. */
 static int compare_decimal_magnitudes(tow_wide_t a, int a_exponent, tow_wide_t b, int b_exponent)
 {
     int a_digits = count_digits(a), b_digits = count_digits(b);

@@ -222,8 +222,8 @@ static bool remove_collection(tow_store_t *store, const char *ns, tow_error_t *e
     return ok;
 }
 
-/* Appends as many ranges as one message holds, from `from` on; returns where the next one begins.
- */
+/* Appends as many ranges as one message holds, from `from` on; returns where the
+ * next one begins. */
 static uint32_t append_ranges(bson_t *list, const char *ns, const tow_range_t *ranges,
                               uint32_t from, uint32_t count)
 {
@@ -423,8 +423,9 @@ static bool parse_state(const bson_iter_t *iter, tow_range_t *out)
     return out->state != TOW_RANGE_OPEN || !strcmp(state, "open");
 }
 
-/* False: it cannot be read, and the collection is copied again. One that were taken for open would be
- * copied over what it holds, and one that is done without its hi would take every event for newer. */
+/* False: it cannot be read, and the collection is copied again. One that were taken for open would
+ * be copied over what it holds, and one that is done without its hi would take every event for
+ * newer. */
 static bool parse_range(const bson_t *document, tow_range_t *out)
 {
     bool bounded = false, numbered = false, known = false, readable = true;
@@ -454,7 +455,8 @@ static bool parse_range(const bson_t *document, tow_range_t *out)
             out->bytes = (uint64_t)bson_iter_as_int64(&iter);
         }
     }
-    /* No lo is one that nobody knew when the read began: every event up to hi makes its key dirty. */
+    /* No lo is one that nobody knew when the read began: every event up to hi makes
+     * its key dirty. */
     return bounded && numbered && known && readable && (out->state != TOW_RANGE_DONE || out->hi);
 }
 
@@ -479,8 +481,8 @@ static bool hand_over(tow_store_t *store, const bson_t *collection, tow_store_ea
     if (bson_iter_init_find(&iter, collection, "ranges"))
         expected = (uint32_t)bson_iter_as_int64(&iter);
     if (!tow_field_text(collection, "_id", &ns))
-        return tow_fail(error, TOW_ERROR_SERVER, "the job's state (%s) has a collection without a name",
-                        store->database);
+        return tow_fail(error, TOW_ERROR_SERVER,
+                        "the job's state (%s) has a collection without a name", store->database);
     append_ranges_of(&filter, ns);
     pthread_mutex_lock(&store->lock);
     ok = read_all(store, "ranges", &filter, &documents, error);

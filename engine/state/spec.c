@@ -3,8 +3,8 @@
  * Which options an index has: src/mongo/db/catalog/index_key_validate.cpp of 4.2 to 8.x. Indexes of
  * old servers list others besides (`safe`, `dropDups`, `w`, `background: "true"`), which mean
  * nothing, and which createIndexes refuses. */
-#include "engine/link/reply.h"
 #include "engine/state/spec.h"
+#include "engine/link/reply.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -74,7 +74,8 @@ bool tow_store_update_one(tow_store_t *store, const char *collection, const bson
 }
 
 /* A document by its _id, as of all that this side is known to have done: a majority read alone may
- * see less after an election. What `is_whole` does not take is asked for again, and then an error. */
+ * see less after an election. What `is_whole` does not take is asked for again, and
+ * then an error. */
 static bool find_whole(tow_store_t *store, tow_conn_t *conn, const char *collection, const char *id,
                        tow_is_whole_fn is_whole, const char *what, bson_t *out, bool *out_found,
                        tow_error_t *error)
@@ -95,7 +96,8 @@ static bool find_whole(tow_store_t *store, tow_conn_t *conn, const char *collect
     ok = tow_conn_ask_after(conn, store->database, &command, TOW_SEND_READ, after, is_whole, what,
                             &reply, error) ||
          tow_fail_context(error, "the job's state (%s)", store->database);
-    if (ok && tow_reply_cursor(&reply, &cursor) && tow_batch_document(&cursor.batch, &first, &broken)) {
+    if (ok && tow_reply_cursor(&reply, &cursor) &&
+        tow_batch_document(&cursor.batch, &first, &broken)) {
         bson_copy_to(&first, out);
         *out_found = true;
     }
@@ -107,7 +109,8 @@ static bool find_whole(tow_store_t *store, tow_conn_t *conn, const char *collect
 static bool find_with(tow_store_t *store, tow_conn_t *conn, const char *collection, const char *id,
                       bson_t *out, bool *out_found, tow_error_t *error)
 {
-    return find_whole(store, conn, collection, id, tow_reply_holds_documents, "find", out, out_found, error);
+    return find_whole(store, conn, collection, id, tow_reply_holds_documents, "find", out,
+                      out_found, error);
 }
 
 bool tow_store_find_one(tow_store_t *store, const char *collection, const char *id, bson_t *out,
@@ -347,7 +350,8 @@ static bool read_parts(const bson_t *document, parts_t *out, bool *out_found)
     return tow_field_document(document, "checkpoint", &checkpoint) &&
            tow_field_document(&checkpoint, "token", &out->token) && !bson_empty(&out->token) &&
            (!bson_has_field(&checkpoint, "time") ||
-            (bson_iter_init_find(&iter, &checkpoint, "time") && tow_iter_time(&iter, &out->time))) &&
+            (bson_iter_init_find(&iter, &checkpoint, "time") &&
+             tow_iter_time(&iter, &out->time))) &&
            (!bson_has_field(&checkpoint, "ddlToken") ||
             tow_field_document(&checkpoint, "ddlToken", &out->ddl_token)) &&
            (!bson_has_field(&checkpoint, "ddlTime") ||

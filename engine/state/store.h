@@ -13,7 +13,7 @@ typedef struct tow_store tow_store_t;
 /* What must not change between runs of one job. */
 typedef struct {
     const char *source_identity, *destination_identity; /* tow_facts_t.identity */
-    const char *filter;                                  /* tow_filter_text */
+    const char *filter;                                 /* tow_filter_text */
 } tow_settings_t;
 
 typedef struct {
@@ -39,18 +39,19 @@ tow_store_t *tow_store_open(const tow_store_options_t *options, bool *out_resume
 bool tow_store_begin(tow_store_t *store, tow_error_t *error) TOW_CHECK;
 /* What the destination holds of a job, without taking its lease or writing anything. */
 typedef struct {
-    bool exists;           /* the job was begun */
-    bool held;             /* its lease has not run out */
-    char host[256];        /* of the holder */
+    bool exists;    /* the job was begun */
+    bool held;      /* its lease has not run out */
+    char host[256]; /* of the holder */
     int64_t pid;
-    int64_t expires_ms; /* when it runs out, by the destination's clock: a renewal moves it */
+    int64_t expires_ms;     /* when it runs out, by the destination's clock: a renewal moves it */
     double expires_seconds; /* from the look to there */
     bool writes_blocked;    /* the field `writesBlocked`: a cutover blocked the source's writes */
 } tow_store_view_t;
 /* TOW_ERROR_SETTINGS as with open, with *out filled. */
 bool tow_store_peek(tow_link_t *destination, const char *job, const tow_settings_t *settings,
                     tow_store_view_t *out, tow_error_t *error) TOW_CHECK;
-/* TOW_ERROR_LEASE: the destination holds the state of a job whose lease has not run out, any job's. */
+/* TOW_ERROR_LEASE: the destination holds the state of a job whose lease has not run
+ * out, any job's. */
 bool tow_store_refuse_held(tow_link_t *destination, tow_error_t *error) TOW_CHECK;
 void tow_store_destroy(tow_store_t *store); /* keeps state and lease; takes NULL */
 /* Gives the lease back; nothing may be under way any more, and nothing is written after it. */
@@ -69,12 +70,13 @@ bool tow_may_be_job_state(const char *database);
 /* The job's own fields: a small document merged ($set) into / read from the job document:
  * {phase, startToken, startTime, consistentTime, …}. Guarded by the lease: TOW_ERROR_LEASE. */
 bool tow_store_set(tow_store_t *store, const bson_t *fields, tow_error_t *error) TOW_CHECK;
-bool tow_store_get(tow_store_t *store, bson_t *out, tow_error_t *error) TOW_CHECK; /* whole document; TOW_ERROR_LEASE: it is gone */
+bool tow_store_get(tow_store_t *store, bson_t *out,
+                   tow_error_t *error) TOW_CHECK; /* whole document; TOW_ERROR_LEASE: it is gone */
 
 /* checkpoint {token, time, ddlToken, ddlTime}: guarded by the lease like set. *out_found false:
  * none yet. One that cannot be read, and none where the job was prepared, is an error. */
 typedef struct {
-    bson_t token;          /* resume token document, owned */
+    bson_t token; /* resume token document, owned */
     tow_optime_t time;
     bson_t ddl_token;      /* of the last DDL event carried out, owned; empty: none after `token` */
     tow_optime_t ddl_time; /* and its time */
@@ -98,7 +100,7 @@ bool tow_store_read_packed(const bson_iter_t *iter, bson_t *out);
 typedef struct {
     uint32_t number;
     bool has_min, has_max;
-    bson_value_t min, max;       /* owned by whoever holds the struct; tow_range_clear */
+    bson_value_t min, max; /* owned by whoever holds the struct; tow_range_clear */
     enum { TOW_RANGE_OPEN, TOW_RANGE_STARTED, TOW_RANGE_DONE } state;
     tow_optime_t lo, hi;
     uint64_t documents, bytes;

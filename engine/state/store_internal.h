@@ -55,8 +55,8 @@ typedef struct {
     char collection[32];
     uint32_t count;
 } tow_marks_t;
-/* Makes it, under a name that was never used: a drop of an earlier one that failed, or arrives late,
- * takes no mark away. Every shard has one, or it is an error. */
+/* Makes it, under a name that was never used: a drop of an earlier one that failed, or arrives
+ * late, takes no mark away. Every shard has one, or it is an error. */
 bool tow_marks_spread(tow_store_t *store, tow_marks_t *out, tow_error_t *error) TOW_CHECK;
 /* One retryable write that every shard stores the number of; a majority of each acknowledges it. */
 bool tow_marks_write(tow_store_t *store, tow_conn_t *conn, const tow_marks_t *marks,

@@ -209,7 +209,8 @@ static bool has_dollar(const bson_iter_t *fields, unsigned depth)
         if (name[0] == '$' && (!depth || !is_reference(&iter, before)))
             return true;
         if ((BSON_ITER_HOLDS_DOCUMENT(&iter) || BSON_ITER_HOLDS_ARRAY(&iter)) &&
-            depth < TOW_NESTING_MOST && bson_iter_recurse(&iter, &child) && has_dollar(&child, depth + 1))
+            depth < TOW_NESTING_MOST && bson_iter_recurse(&iter, &child) &&
+            has_dollar(&child, depth + 1))
             return true;
         before = name;
     }
@@ -321,8 +322,8 @@ static bool is_about_id(const tow_write_error_t *failure)
            bson_iter_next(&key) && !strcmp(bson_iter_key(&key), "_id");
 }
 
-/* A duplicate key may fail a message as a whole, without saying which statement it was, nor which of
- * the others were done: they are sent one by one. Inserts that are found done are fine. */
+/* A duplicate key may fail a message as a whole, without saying which statement it was, nor which
+ * of the others were done: they are sent one by one. Inserts that are found done are fine. */
 static bool send_singly(tow_write_t *write, tow_conn_t *conn, const tow_send_options_t *send,
                         tow_write_error_fn each, void *data, uint32_t *out_matched,
                         tow_error_t *error)

@@ -14,9 +14,9 @@ typedef enum { TOW_WRITE_UPDATE, TOW_WRITE_DELETE, TOW_WRITE_INSERT } tow_write_
 typedef struct {
     tow_write_kind_t kind;
     const tow_namespace_t *collection;
-    bson_t command, list;      /* `list` is open inside `command` while open */
+    bson_t command, list; /* `list` is open inside `command` while open */
     bool open;
-    bool strict;               /* inserts: a document that is there already is none of ours */
+    bool strict; /* inserts: a document that is there already is none of ours */
     uint32_t count;
     tow_bounds_t bounds;
     void **tags;
@@ -36,8 +36,8 @@ void tow_write_replace(tow_write_t *write, tow_value_t id, const bson_t *documen
 /* The same for a document that is there, and nothing where it is not. */
 void tow_write_replace_present(tow_write_t *write, tow_value_t id, const bson_t *document,
                                void *tag);
-/* Replaces a document that is there by a pipeline: exact also where names hold dots and dollars, and
- * with the empty timestamps that a server otherwise fills in. */
+/* Replaces a document that is there by a pipeline: exact also where names hold dots and dollars,
+ * and with the empty timestamps that a server otherwise fills in. */
 void tow_write_literal(tow_write_t *write, tow_value_t id, const bson_t *document, void *tag);
 /* Puts the empty timestamps back that the server filled in when it stored the document: by $set,
  * which servers leave alone and which asks nothing of the other fields, or else as

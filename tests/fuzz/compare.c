@@ -1,6 +1,6 @@
-/* compare.c: three values of any BSON types. Their order is total, antisymmetric and transitive; what
- * compares equal has one canonical form and one hash, and what does not has not. A document of them is like
- * itself in every mode of the verification. */
+/* compare.c: three values of any BSON types. Their order is total, antisymmetric and transitive;
+ * what compares equal has one canonical form and one hash, and what does not has not. A document of
+ * them is like itself in every mode of the verification. */
 #include "engine/state/key.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/unit/nest.h"
@@ -37,11 +37,31 @@ static void append_nested(bson_t *document, const char *key, fuzz_bytes_t *bytes
 
 static void append_number(bson_t *document, const char *key, fuzz_bytes_t *bytes)
 {
-    static const double doubles[] = {0.0, -0.0, 1.0, 0.5, 1e300, -1e300, 5e-324, 9007199254740993.0,
-                                     9223372036854775808.0, -9223372036854775808.0};
-    static const char *const decimals[] = {"0", "-0", "1", "1.0", "1.00", "0.5", "NaN", "Infinity",
-                                           "-Infinity", "1E+6000", "1E-6000", "9223372036854775808",
-                                           "9007199254740993", "0.1", "-1E-6176"};
+    static const double doubles[] = {0.0,
+                                     -0.0,
+                                     1.0,
+                                     0.5,
+                                     1e300,
+                                     -1e300,
+                                     5e-324,
+                                     9007199254740993.0,
+                                     9223372036854775808.0,
+                                     -9223372036854775808.0};
+    static const char *const decimals[] = {"0",
+                                           "-0",
+                                           "1",
+                                           "1.0",
+                                           "1.00",
+                                           "0.5",
+                                           "NaN",
+                                           "Infinity",
+                                           "-Infinity",
+                                           "1E+6000",
+                                           "1E-6000",
+                                           "9223372036854775808",
+                                           "9007199254740993",
+                                           "0.1",
+                                           "-1E-6176"};
     uint64_t bits;
     double number;
     bson_decimal128_t decimal;

@@ -1,4 +1,5 @@
-/* config.c: any bytes as a file of options. They are taken or refused with a message that names the file. */
+/* config.c: any bytes as a file of options. They are taken or refused with a message that names the
+ * file. */
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -18,7 +19,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         file = memfd_create("config", MFD_CLOEXEC);
         snprintf(path, sizeof path, "/proc/self/fd/%d", file);
     }
-    if (file < 0 || fchmod(file, 0600) || ftruncate(file, 0) || pwrite(file, data, size, 0) != (ssize_t)size)
+    if (file < 0 || fchmod(file, 0600) || ftruncate(file, 0) ||
+        pwrite(file, data, size, 0) != (ssize_t)size)
         exit(1);
     if (!tow_options_load(options, path, &error))
         HOLDS(error.code != TOW_OK && strstr(error.message, path));

@@ -1,5 +1,6 @@
-/* event.c: any document as a change event, any bytes as a block of records. What becomes a record is read
- * back as it was; what is translated into a replacement is a document that an update can write. */
+/* event.c: any document as a change event, any bytes as a block of records. What becomes a record
+ * is read back as it was; what is translated into a replacement is a document that an update can
+ * write. */
 #include "engine/state/write.h"
 #include "oplog/record.h"
 #include "oplog/translate.h"
@@ -32,8 +33,8 @@ static void check_event(const bson_t *event)
     if (tow_translate(event, &document, false) == TOW_STATEMENT_REPLACE)
         HOLDS(tow_is_updatable(&document));
     if (parsed.change && parsed.has_id) {
-        record = (tow_record_t){TOW_RECORD_CHANGE,
-                                parsed.database, parsed.collection, parsed.id, parsed.time};
+        record = (tow_record_t){TOW_RECORD_CHANGE, parsed.database, parsed.collection, parsed.id,
+                                parsed.time};
         tow_record_begin(&block, &token, 1);
         tow_record_append(&block, &record);
         HOLDS(tow_record_next(&block, &position, &found, &broken) && !broken);

@@ -1,5 +1,6 @@
-/* http.c: any request to the control server: a body to a path, or raw bytes. It answers in HTTP or closes;
- * the job that it serves was not started, so that nothing can be done to it, and no other can be started. */
+/* http.c: any request to the control server: a body to a path, or raw bytes. It answers in HTTP or
+ * closes; the job that it serves was not started, so that nothing can be done to it, and no other
+ * can be started. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <sys/socket.h>
@@ -21,7 +22,8 @@ static void set_up(void)
         !tow_options_set(options, "destination", "mongodb://127.0.0.1:2/", &error) ||
         !tow_options_set(options, "listen", "127.0.0.1:0", &error) ||
         !tow_options_set(options, "no-token", "true", &error) ||
-        !(job = tow_job_new(options, &error)) || !(server = tow_server_new(options, NULL, NULL, &error))) {
+        !(job = tow_job_new(options, &error)) ||
+        !(server = tow_server_new(options, NULL, NULL, &error))) {
         fprintf(stderr, "%s\n", error.message);
         exit(1);
     }
@@ -45,15 +47,16 @@ static void send_all(int socket, const void *data, size_t size)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     /* A check or plan would talk to servers: their bodies are those of a start. */
-    static const char *const paths[] = {"api/v1/progress", "api/v1/pause", "api/v1/resume",
-                                        "api/v1/commit", "api/v1/start", "api/v1/cutover",
-                                        "api/v1/extend", "api/v1/collections?limit=x", "api/v1/verify",
-                                        "api/v1/summary", "api/v1/openapi.json", "metrics", "page/x"};
+    static const char *const paths[] = {
+        "api/v1/progress", "api/v1/pause",   "api/v1/resume",       "api/v1/commit",
+        "api/v1/start",    "api/v1/cutover", "api/v1/extend",       "api/v1/collections?limit=x",
+        "api/v1/verify",   "api/v1/summary", "api/v1/openapi.json", "metrics",
+        "page/x"};
     enum { PATHS = sizeof paths / sizeof *paths };
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     struct timeval patience = {.tv_usec = 3000};
-    struct linger reset = {.l_onoff = 1}; /* a million connections that linger would take all ports */
+    struct linger reset = {.l_onoff =
+                               1}; /* a million connections that linger would take all ports */
     fuzz_bytes_t bytes = {data, size};
     uint8_t kind = fuzz_byte(&bytes);
     char reply[4096], head[256];
@@ -73,10 +76,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     setsockopt(peer, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
     if (kind & 1) {
-        int head_length = snprintf(head, sizeof head,
-                                   "%s /%s HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
-                                   "Content-Length: %zu\r\n\r\n",
-                                   kind & 2 ? "POST" : "GET", paths[(kind >> 2) % PATHS], bytes.left);
+        int head_length =
+            snprintf(head, sizeof head,
+                     "%s /%s HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
+                     "Content-Length: %zu\r\n\r\n",
+                     kind & 2 ? "POST" : "GET", paths[(kind >> 2) % PATHS], bytes.left);
 
         send_all(peer, head, (size_t)head_length);
     }

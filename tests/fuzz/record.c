@@ -1,5 +1,5 @@
-/* record.c: any line as the record of a good end. What is taken from it is text, never counts more collections
- * than it lists, and becomes a summary that is JSON. */
+/* record.c: any line as the record of a good end. What is taken from it is text, never counts more
+ * collections than it lists, and becomes a summary that is JSON. */
 #include "engine/base/memory.h"
 #include "engine/job/end_record.h"
 #include "tests/fuzz/fuzz.h"
@@ -19,7 +19,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         HOLDS(held <= listed);
         HOLDS(bson_utf8_validate(tow_end_record_text(record, "endedAt"),
                                  strlen(tow_end_record_text(record, "endedAt")), false));
-        tow_end_record_is_other(record, "deployment", "set id=65f1c0ffee65f1c0ffee65f1 hosts=h:1 name=a");
+        tow_end_record_is_other(record, "deployment",
+                                "set id=65f1c0ffee65f1c0ffee65f1 hosts=h:1 name=a");
         json = tow_end_record_summary(record);
         summary = tow_end_record_parse(json);
         HOLDS(summary);

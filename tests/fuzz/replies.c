@@ -237,9 +237,10 @@ static bool take_ranges(void *data, const bson_t *collection, tow_range_t *range
 static void read_state(tow_link_t *link, tow_conn_t *conn)
 {
     tow_settings_t settings = {"set id=- hosts=h:1 name=rs", "set id=- hosts=g:1 name=rs", "{ }"};
-    tow_store_t store = {
-        .options.destination = link, .conn = conn, .database = (char *)"towline_fuzz",
-        .renewed_ms = INT64_MAX / 2};
+    tow_store_t store = {.options.destination = link,
+                         .conn = conn,
+                         .database = (char *)"towline_fuzz",
+                         .renewed_ms = INT64_MAX / 2};
     tow_checkpoint_t checkpoint;
     tow_store_view_t view;
     tow_error_t error = {0};

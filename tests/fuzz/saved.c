@@ -1,8 +1,8 @@
-/* saved.c: any bytes as what a comparison keeps of its ranges, in a file (--state) or with the job. What is
- * taken comes back the same, and a comparison can go on from it. */
+/* saved.c: any bytes as what a comparison keeps of its ranges, in a file (--state) or with the job.
+ * What is taken comes back the same, and a comparison can go on from it. */
+#include "tests/fuzz/fuzz.h"
 #include "verify/entry.h"
 #include "verify/track.h"
-#include "tests/fuzz/fuzz.h"
 
 static void expect_same(const tow_track_entry_t *entry, tow_verify_mode_t mode, uint64_t seed)
 {

@@ -1,5 +1,5 @@
-/* spool.c: any bytes as the last segment of a spool. It is opened or refused, and every frame that it says
- * it has can be read. */
+/* spool.c: any bytes as the last segment of a spool. It is opened or refused, and every frame that
+ * it says it has can be read. */
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>

@@ -1,5 +1,5 @@
-/* token.c: any text as a resume token. The time of a KeyString is that of its hex digits, and the order
- * of two tokens' texts is that of their times. */
+/* token.c: any text as a resume token. The time of a KeyString is that of its hex digits, and the
+ * order of two tokens' texts is that of their times. */
 #include <ctype.h>
 
 #include "oplog/token.h"

@@ -1,16 +1,16 @@
 /* shim.c: preloaded into the program under test, it makes the system fail as a test asks.
  *
- *   TOWLINE_SHIM=CALL:K:ERROR      the K-th call (from 1) of CALL fails with the errno ERROR (a number)
- *   TOWLINE_SHIM=CALL:K+:ERROR     so does every later one
- *   TOWLINE_SHIM=clock:K:SECONDS   from K ms after the start CLOCK_REALTIME is SECONDS off
- *   TOWLINE_SHIM_FOLDER=DIR        files elsewhere are left alone
- *   TOWLINE_SHIM_COUNT=FILE        gets a byte for each call that failed
+ *   TOWLINE_SHIM=CALL:K:ERROR      the K-th call (from 1) of CALL fails with the errno ERROR (a
+ * number) TOWLINE_SHIM=CALL:K+:ERROR     so does every later one TOWLINE_SHIM=clock:K:SECONDS from
+ * K ms after the start CLOCK_REALTIME is SECONDS off TOWLINE_SHIM_FOLDER=DIR        files elsewhere
+ * are left alone TOWLINE_SHIM_COUNT=FILE        gets a byte for each call that failed
  *
  * CALL is write (write, pwrite, in a short form first: half of the bytes are written), sync (fsync,
- * fdatasync), open (for writing), truncate, or thread (pthread_create by the program's own code: what
- * libraries do without a thread is theirs).
+ * fdatasync), open (for writing), truncate, or thread (pthread_create by the program's own code:
+ * what libraries do without a thread is theirs).
  *
- * Files have offsets of 64 bits here as in the program: pwrite is pwrite64 to the linker, and so on. */
+ * Files have offsets of 64 bits here as in the program: pwrite is pwrite64 to the linker, and so
+ * on. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -111,7 +111,8 @@ static bool is_watched(int file)
 
 ssize_t write(int file, const void *data, size_t length)
 {
-    ssize_t (*real)(int, const void *, size_t) = REAL(ssize_t(*)(int, const void *, size_t), "write");
+    ssize_t (*real)(int, const void *, size_t) =
+        REAL(ssize_t(*)(int, const void *, size_t), "write");
 
     if (!strcmp(shim.call, "write") && is_watched(file) && fails("write")) {
         int error = errno;
@@ -177,7 +178,8 @@ int open(const char *path, int flags, ...)
     return REAL(int (*)(const char *, int, ...), "open64")(path, flags, mode);
 }
 
-int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *data)
+int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
+                   void *data)
 {
     Dl_info place;
 

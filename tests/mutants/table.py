@@ -58,7 +58,7 @@ add("untangle-no-delete", "the documents of a knot are not deleted first", "oplo
 add("untangle-no-holder", "who holds the refused value is not looked for", "oplog/untangle.c",
     "        tow_knot_add_holders(knot, member, refusal);\n", "        ;\n", "unit_knots")
 add("untangle-stale", "the knot's documents are read without afterClusterTime", "oplog/untangle.c",
-    "                       .after = lo};", "                       .after = 0};", "unit_replay")
+    ".collection = knot->collection->name, .after = lo};", ".collection = knot->collection->name, .after = 0};", "unit_replay")
 add("untangle-no-insert", "the documents of a knot are not inserted again", "oplog/untangle.c",
     "    return delete_members(knot, error) && insert_members(knot, error);\n", "    return delete_members(knot, error);\n", "unit_knots")
 
@@ -356,7 +356,7 @@ add("rename-keys-lost", "dirty keys do not move to the new name", "oplog/ddl_ren
     "    give_moved(ddl, moved, to);\n",
     "    give_moved(ddl, moved, NULL);\n", "unit_barriers")
 add("rename-horizon", "a rename after forgotten reads is carried out", "oplog/ddl_rename.c",
-    " &&\n           !horizon_passed(ddl);\n", ";\n", "unit_barriers")
+    " && !horizon_passed(ddl);\n", ";\n", "unit_barriers")
 add("rename-twice", "a cluster's rename is carried out once for each shard", "oplog/ddl_rename.c",
     "*out_done = !from && found", "*out_done = false && found", "unit_shards")
 
@@ -385,8 +385,9 @@ add("settled-mongos", "a mongos's empty replies prove the end of its stream", "e
     "                   tow_ledger",
     "    bool reached = tow_ledger", "unit_settling")
 add("settled-uncertain", "a floor whose time is a guess is enough", "engine/job/flow.c",
-    "        tow_ledger_floor_time(job->flow.ledger) > time && tow_tail_certain_time(job->flow.tail) > time;\n",
-    "        tow_ledger_floor_time(job->flow.ledger) > time;\n", "unit_settling")
+    "    bool passed = tow_ledger_floor_time(job->flow.ledger) > time &&\n"
+    "                  tow_tail_certain_time(job->flow.tail) > time;\n",
+    "    bool passed = tow_ledger_floor_time(job->flow.ledger) > time;\n", "unit_settling")
 add("barrier-majority", "the barrier is a time of the majority's last read", "engine/link/time.c",
     "           majority_read(conn, PROBE, last, out, error);\n",
     "           majority_read(conn, PROBE, 0, out, error);\n", "unit_settling")

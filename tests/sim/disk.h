@@ -1,5 +1,5 @@
-/* disk.h: what was written and not synced when a process dies may be gone, at the end of each file.
- */
+/* disk.h: what was written and not synced when a process dies may be gone, at the end
+ * of each file. */
 #ifndef TOW_SIM_DISK_H
 #define TOW_SIM_DISK_H
 

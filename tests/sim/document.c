@@ -322,14 +322,10 @@ static void apply_fields(bson_t *document, operator_t what, const bson_iter_t *f
 
 static void apply_operators(bson_t *document, const bson_iter_t *update)
 {
-    static const char *const names[] = {[SET] = "$set",
-                                        [COMPUTE] = "",
-                                        [UNSET] = "$unset",
-                                        [DATE] = "$currentDate",
-                                        [INC] = "$inc",
-                                        [ADD_TO_SET] = "$addToSet",
-                                        [PULL] = "$pull",
-                                        [PUSH] = "$push"};
+    static const char *const names[] = {
+        [SET] = "$set",          [COMPUTE] = "",  [UNSET] = "$unset",
+        [DATE] = "$currentDate", [INC] = "$inc",  [ADD_TO_SET] = "$addToSet",
+        [PULL] = "$pull",        [PUSH] = "$push"};
     bson_iter_t iter;
 
     for (bson_iter_recurse(update, &iter); bson_iter_next(&iter);) {

@@ -8,8 +8,8 @@
 
 enum { CURSOR_NOT_FOUND = 43 };
 
-/* What a read sees: with a majority concern anything from afterClusterTime on that a majority has.
- */
+/* What a read sees: with a majority concern anything from afterClusterTime on that
+ * a majority has. */
 static tow_optime_t snapshot_of(sim_server_t *server, const bson_t *command)
 {
     tow_optime_t after = 0, committed;

@@ -28,7 +28,8 @@ void sim_freeze(int process, int64_t us); /* as SIGSTOP, and SIGCONT after that 
 
 int64_t sim_now_us(void);
 uint64_t sim_steps(void);
-void sim_progress(void); /* a message was sent: the steps since then are not those of a loop that keeps itself busy */
+void sim_progress(void); /* a message was sent: the steps since then are not those of a loop that
+                            keeps itself busy */
 void sim_sleep(int64_t us);
 /* Waits until sim_wake of that address. False: `us` went by (-1: never). */
 bool sim_wait(const void *on, int64_t us);

@@ -5,8 +5,8 @@
  *   simulate [--from N] [--seeds N] [--keep-going]       many seeds, two at a time
  *   simulate --seed N [--set NAME=VALUE]… [--trace] [--messages] [--plan]    one
  *
- * A seed that fails is printed with the reason and shrunk to the smallest plan that fails as well.
- */
+ * A seed that fails is printed with the reason and shrunk to the smallest plan that
+ * fails as well. */
 #include <mongoc/mongoc.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -14,7 +14,8 @@
 #include "engine/base/clock.h"
 #include "oplog/record.h"
 
-/* What the layers beside do ------------------------------------------------------------------------*/
+/* What the layers beside do
+ * ------------------------------------------------------------------------*/
 
 static bool is_copying(void *data)
 {
@@ -74,8 +75,8 @@ static void alike(void *data, const char *database, const char *name)
         double_unique(bench->destination, NULL);
 }
 
-static bool placeholder(void *data, tow_conn_t *destination, const char *database,
-                        const char *name, tow_error_t *error)
+static bool placeholder(void *data, tow_conn_t *destination, const char *database, const char *name,
+                        tow_error_t *error)
 {
     ((bench_t *)data)->placeholders++;
     return true;
@@ -92,8 +93,9 @@ static bool save_ddl(void *data, const bson_t *token, tow_optime_t time, tow_err
     return true;
 }
 
-static bool may_rename(void *data, tow_conn_t *destination, const tow_namespace_t *from, const char *to_database,
-                       const char *to_name, bool *out_ours, bool *out_replaces, tow_error_t *error)
+static bool may_rename(void *data, tow_conn_t *destination, const tow_namespace_t *from,
+                       const char *to_database, const char *to_name, bool *out_ours,
+                       bool *out_replaces, tow_error_t *error)
 {
     bench_t *bench = data;
 
@@ -104,23 +106,30 @@ static bool may_rename(void *data, tow_conn_t *destination, const tow_namespace_
 
 void bench_start_replay(bench_t *bench, tow_optime_t horizon)
 {
-    tow_replay_options_t options = {
-        .source = double_link(bench->source),
-        .destination = double_link(bench->destination),
-        .namespaces = bench->table,
-        .filter = bench->filter,
-        .ledger = bench->ledger,
-        .stop = bench->stop,
-        .lanes = bench->lanes,
-        .dirty_bytes = 1 << 20,
-        .refusals_most = 8,
-        .knot_large = bench->knot_large,
-        .retry_window_ms = bench->retry_window_ms,
-        .touched = touched,
-        .track_data = bench,
-        .ddl = {.data = bench, .copying = is_copying, .create = create, .placeholder = placeholder, .copy_again = copy_again,
-                .may_rename = may_rename,
-                .alike = alike, .hold = hold, .release = release, .forget = forget, .save_ddl = save_ddl}};
+    tow_replay_options_t options = {.source = double_link(bench->source),
+                                    .destination = double_link(bench->destination),
+                                    .namespaces = bench->table,
+                                    .filter = bench->filter,
+                                    .ledger = bench->ledger,
+                                    .stop = bench->stop,
+                                    .lanes = bench->lanes,
+                                    .dirty_bytes = 1 << 20,
+                                    .refusals_most = 8,
+                                    .knot_large = bench->knot_large,
+                                    .retry_window_ms = bench->retry_window_ms,
+                                    .touched = touched,
+                                    .track_data = bench,
+                                    .ddl = {.data = bench,
+                                            .copying = is_copying,
+                                            .create = create,
+                                            .placeholder = placeholder,
+                                            .copy_again = copy_again,
+                                            .may_rename = may_rename,
+                                            .alike = alike,
+                                            .hold = hold,
+                                            .release = release,
+                                            .forget = forget,
+                                            .save_ddl = save_ddl}};
     tow_error_t error;
 
     double_stop(bench->source, bench->stop);
@@ -247,7 +256,8 @@ void bench_end(bench_t *bench)
     free(bench);
 }
 
-/* The source and its stream -----------------------------------------------------------------------*/
+/* The source and its stream
+ * -----------------------------------------------------------------------*/
 
 told_t *bench_tell(bench_t *bench, const char *operation, int32_t id, tow_optime_t time)
 {
@@ -350,7 +360,8 @@ static void append_event(const bench_t *bench, bson_t *batch, uint32_t number, c
 }
 
 /* Whole events, as the tail hands them on in direct mode. */
-static void fill_direct(const bench_t *bench, tow_block_t *block, const told_t *told, uint32_t count)
+static void fill_direct(const bench_t *bench, tow_block_t *block, const told_t *told,
+                        uint32_t count)
 {
     bson_t cursor, batch;
 

@@ -1,5 +1,5 @@
-/* bench.h: a replay with its own threads between two servers in memory (double.h), and the stream that it
- * follows, which the test writes. */
+/* bench.h: a replay with its own threads between two servers in memory (double.h), and the stream
+ * that it follows, which the test writes. */
 #ifndef TOW_UNIT_BENCH_H
 #define TOW_UNIT_BENCH_H
 
@@ -37,21 +37,22 @@ typedef struct {
     tow_optime_t ddl_time;
     atomic_uint ddl_saved, placeholders;
     uint32_t lanes;
-    bool opaque;              /* tokens of events tell no time: {_data: the event's id} */
+    bool opaque; /* tokens of events tell no time: {_data: the event's id} */
     int64_t retry_window_ms;
-    atomic_uint touched;                  /* keys that the comparison was told of */
-    char forgotten[64], held[64];         /* names of collections, each with a space behind it */
-    uint32_t knot_large; /* as of the replay's options */
-    atomic_uint alike;  /* how often it was asked for */
-    uint32_t drops_at;  /* the time it drops the destination's unique index; 0: it does not */
+    atomic_uint touched;          /* keys that the comparison was told of */
+    char forgotten[64], held[64]; /* names of collections, each with a space behind it */
+    uint32_t knot_large;          /* as of the replay's options */
+    atomic_uint alike;            /* how often it was asked for */
+    uint32_t drops_at; /* the time it drops the destination's unique index; 0: it does not */
     atomic_bool target_free, target_foreign; /* what has the new name of a rename; else the job's */
 } bench_t;
 
 bench_t *bench_begin(uint64_t seed); /* without a replay: bench_start_replay */
-/* Documents 0 … count - 1 on both sides, which are copied, with a unique index on the destination. */
+/* Documents 0 … count - 1 on both sides, which are copied, with a unique index
+ * on the destination. */
 void bench_fill(bench_t *bench, int32_t count);
-bench_t *bench_filled(void);         /* the same, with documents 0 … 5 on both sides */
-bench_t *bench_in_sync(void);        /* the same, and with a replay */
+bench_t *bench_filled(void);  /* the same, with documents 0 … 5 on both sides */
+bench_t *bench_in_sync(void); /* the same, and with a replay */
 tow_replay_progress_t bench_progress(bench_t *bench);
 /* Waits until a number is reached; fails when it is not. */
 void bench_await(atomic_uint *counter, uint32_t count);
@@ -59,7 +60,8 @@ void bench_end(bench_t *bench);
 void bench_start_ledger(bench_t *bench, tow_optime_t time);
 /* As a process that goes on where the one before saved its last DDL event. */
 void bench_start_replay(bench_t *bench, tow_optime_t horizon);
-/* A crash, and what a restart does: a new ledger at the floor, every event up to now a dirty key. */
+/* A crash, and what a restart does: a new ledger at the floor, every event up to now
+ * a dirty key. */
 void bench_restart(bench_t *bench);
 tow_namespace_t *bench_add_collection(bench_t *bench, const char *name);
 /* The _id of an event. */
@@ -80,7 +82,8 @@ void bench_take_away(bench_t *bench, int32_t id);
 void bench_swap(bench_t *bench, int32_t one, int32_t two);
 /* An event without a write. */
 told_t *bench_tell(bench_t *bench, const char *operation, int32_t id, tow_optime_t time);
-/* Everything that was written since the last time comes with the stream: whole events, or keys alone. */
+/* Everything that was written since the last time comes with the stream: whole events, or keys
+ * alone. */
 void bench_deliver(bench_t *bench, bool direct);
 /* Delivers, lets it work, and waits for the floor at the source's time. */
 void bench_catch_up(bench_t *bench);

@@ -85,7 +85,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(nothing_known_is_no_limit, make_root, remove_root),
         cmocka_unit_test_setup_teardown(the_second_version_has_the_least_on_the_way_up, make_root,
                                         remove_root),
-        cmocka_unit_test_setup_teardown(the_first_version_has_its_own_folder, make_root, remove_root),
+        cmocka_unit_test_setup_teardown(the_first_version_has_its_own_folder, make_root,
+                                        remove_root),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -156,9 +156,9 @@ static bool tell_late(void *data, const char *database, const bson_t *command, b
 
     if (!tow_field_text(command, "find", &name) || strcmp(name, "job") != 0)
         return accept_all(data, database, command, reply, error);
-    BCON_APPEND(reply, "cursor", "{", "id", BCON_INT64(0), "firstBatch", "[", "{", "_id", "job", "late", "[",
-                "{", "what", "create", "namespace", "d.a", "to", BCON_NULL, "}", "{", "what", "drop",
-                "namespace", "d.b", "}", "]", "}", "]", "}", "ok", BCON_DOUBLE(1));
+    BCON_APPEND(reply, "cursor", "{", "id", BCON_INT64(0), "firstBatch", "[", "{", "_id", "job",
+                "late", "[", "{", "what", "create", "namespace", "d.a", "to", BCON_NULL, "}", "{",
+                "what", "drop", "namespace", "d.b", "}", "]", "}", "]", "}", "ok", BCON_DOUBLE(1));
     return true;
 }
 
@@ -188,9 +188,12 @@ typedef struct {
 static void begin_contended(contended_t *contended, double_hook_t hook)
 {
     bench_t *bench = contended->bench = begin();
-    tow_copy_options_t options = {.source = double_link(bench->server), .destination = double_link(bench->server),
-                                  .namespaces = tow_namespaces_new(), .store = &bench->store,
-                                  .claims = bench->claims, .stop = tow_stop_new()};
+    tow_copy_options_t options = {.source = double_link(bench->server),
+                                  .destination = double_link(bench->server),
+                                  .namespaces = tow_namespaces_new(),
+                                  .store = &bench->store,
+                                  .claims = bench->claims,
+                                  .stop = tow_stop_new()};
     tow_error_t error;
 
     contended->stop = options.stop;
@@ -212,8 +215,8 @@ static void end_contended(contended_t *contended)
 static void *make_view(void *data)
 {
     contended_t *contended = data;
-    tow_collection_info_t info = {.ns = (char *)"d.view", .database = (char *)"d", .name = (char *)"view",
-                                  .type = TOW_VIEW};
+    tow_collection_info_t info = {
+        .ns = (char *)"d.view", .database = (char *)"d", .name = (char *)"view", .type = TOW_VIEW};
     tow_conn_t *conn;
     tow_error_t error;
 
@@ -228,9 +231,9 @@ static void *make_view(void *data)
 
 static void list_view(const contended_t *contended, bson_t *reply)
 {
-    bson_t *list = contended->there
-                       ? BCON_NEW("0", "{", "name", "view", "type", "view", "options", "{", "}", "}")
-                       : bson_new();
+    bson_t *list = contended->there ? BCON_NEW("0", "{", "name", "view", "type", "view", "options",
+                                               "{", "}", "}")
+                                    : bson_new();
     bson_t cursor;
 
     bson_append_document_begin(reply, "cursor", -1, &cursor);
@@ -241,7 +244,8 @@ static void list_view(const contended_t *contended, bson_t *reply)
     bson_destroy(list);
 }
 
-/* Once the view is dropped, the other thread has a while to make it, before the drop is answered. */
+/* Once the view is dropped, the other thread has a while to make it, before the
+ * drop is answered. */
 static bool keep_view(void *data, const char *database, const bson_t *command, bson_t *reply,
                       bson_error_t *error)
 {
@@ -352,17 +356,18 @@ static bool serve_earlier(void *data, const char *database, const bson_t *comman
     } else if (bson_has_field(command, "listDatabases")) {
         BCON_APPEND(reply, "databases", "[", "{", "name", "d", "}", "]");
     } else if (bson_has_field(command, "listCollections") && bson_iter_init(&iter, command) &&
-               bson_iter_find_descendant(&iter, "filter.name", &uuid) && BSON_ITER_HOLDS_UTF8(&uuid) &&
-               strcmp(bson_iter_utf8(&uuid, NULL), "a") != 0) {
+               bson_iter_find_descendant(&iter, "filter.name", &uuid) &&
+               BSON_ITER_HOLDS_UTF8(&uuid) && strcmp(bson_iter_utf8(&uuid, NULL), "a") != 0) {
         append_batch(reply, bson_new());
     } else if (bson_has_field(command, "listCollections")) {
-        append_batch(reply, BCON_NEW("0", "{", "name", "a", "type", "collection", "options", "{", "}", "info",
-                                     "{", "uuid", BCON_BIN(BSON_SUBTYPE_UUID, first, 16), "}", "}"));
+        append_batch(reply, BCON_NEW("0", "{", "name", "a", "type", "collection", "options", "{",
+                                     "}", "info", "{", "uuid",
+                                     BCON_BIN(BSON_SUBTYPE_UUID, first, 16), "}", "}"));
     } else {
         earlier.dropped = earlier.dropped || bson_has_field(command, "drop");
-        earlier.recorded = earlier.recorded ||
-                           (bson_iter_init(&iter, command) &&
-                            bson_iter_find_descendant(&iter, "updates.0.u.$set.uuid", &uuid));
+        earlier.recorded =
+            earlier.recorded || (bson_iter_init(&iter, command) &&
+                                 bson_iter_find_descendant(&iter, "updates.0.u.$set.uuid", &uuid));
         bson_append_int32(reply, "n", -1, 1);
     }
     bson_append_double(reply, "ok", -1, 1);
@@ -381,7 +386,8 @@ static void begin_earlier(contended_t *contended, earlier_t what)
 
 static bool make_a(contended_t *contended, tow_error_t *error)
 {
-    tow_collection_info_t info = {.ns = (char *)"d.a", .database = (char *)"d", .name = (char *)"a"};
+    tow_collection_info_t info = {
+        .ns = (char *)"d.a", .database = (char *)"d", .name = (char *)"a"};
     bool ok;
 
     bson_init(&info.options);
@@ -430,7 +436,8 @@ static void a_meant_name_without_documents_is_the_jobs(void **state)
     end_contended(&contended);
 }
 
-/* Killed after a rename to another database, which gives another identity: it brought its documents. */
+/* Killed after a rename to another database, which gives another identity: it brought its
+ * documents. */
 static void a_name_that_a_rename_meant_is_the_jobs_with_documents(void **state)
 {
     contended_t contended = {0};
@@ -452,11 +459,13 @@ typedef struct {
 static bool differ_in_case(void *data, const char *database, const bson_t *command, bson_t *reply,
                            bson_error_t *error)
 {
-    static const char text[] = "db already exists with different case already have: [D] trying to create [d]";
+    static const char text[] =
+        "db already exists with different case already have: [D] trying to create [d]";
     spelled_t *spelled = data;
 
     if (bson_has_field(command, "create") && spelled->known) {
-        BCON_APPEND(reply, "ok", BCON_DOUBLE(0), "code", BCON_INT32(13297), "errmsg", BCON_UTF8(text));
+        BCON_APPEND(reply, "ok", BCON_DOUBLE(0), "code", BCON_INT32(13297), "errmsg",
+                    BCON_UTF8(text));
         bson_set_error(error, MONGOC_ERROR_SERVER, 13297, "%s", text);
         return true;
     }
@@ -470,14 +479,16 @@ static bool differ_in_case(void *data, const char *database, const bson_t *comma
     if (bson_has_field(command, "create"))
         spelled->contended.there = true;
     if (bson_has_field(command, "listCollections"))
-        list_view(&(contended_t){.there = strcmp(database, "D") ? spelled->contended.there : spelled->filled}, reply);
+        list_view(&(contended_t){.there = strcmp(database, "D") ? spelled->contended.there
+                                                                : spelled->filled},
+                  reply);
     return true;
 }
 
 static bool make_other_spelling(spelled_t *spelled, bool ours, tow_error_t *error)
 {
-    tow_collection_info_t info = {.ns = (char *)"d.view", .database = (char *)"d", .name = (char *)"view",
-                                  .type = TOW_VIEW};
+    tow_collection_info_t info = {
+        .ns = (char *)"d.view", .database = (char *)"d", .name = (char *)"view", .type = TOW_VIEW};
     contended_t *contended = &spelled->contended;
     bool ok;
 
@@ -497,7 +508,8 @@ static bool make_other_spelling(spelled_t *spelled, bool ours, tow_error_t *erro
 
 static void an_empty_database_of_another_case_makes_way(void **state)
 {
-    spelled_t ours = {.known = true}, theirs = {.known = true}, filled = {.known = true, .filled = true};
+    spelled_t ours = {.known = true}, theirs = {.known = true},
+              filled = {.known = true, .filled = true};
     tow_error_t error;
 
     assert_true(make_other_spelling(&ours, true, &error));
@@ -515,7 +527,8 @@ static const char *where(contended_t *contended, const char *name)
     bool ours = false, replaces = false;
     tow_error_t error;
 
-    if (!tow_copy_may_rename(contended->copy, contended->conn, "d", "a", "d", name, &ours, &replaces, &error))
+    if (!tow_copy_may_rename(contended->copy, contended->conn, "d", "a", "d", name, &ours,
+                             &replaces, &error))
         return "foreign";
     return !ours ? "not ours" : replaces ? "replaces" : "free";
 }
@@ -548,11 +561,13 @@ static bool set_aside(void *data, const char *database, const bson_t *command, b
     bson_iter_t iter;
 
     if (bson_has_field(command, "renameCollection") && bson_iter_init_find(&iter, command, "to"))
-        snprintf(aside->to[aside->renames++ % 2], sizeof aside->to[0], "%s", bson_iter_utf8(&iter, NULL));
+        snprintf(aside->to[aside->renames++ % 2], sizeof aside->to[0], "%s",
+                 bson_iter_utf8(&iter, NULL));
     if (bson_iter_init_find(&iter, command, "dropTarget"))
         aside->replaces = aside->replaces || bson_iter_bool(&iter);
     if (bson_iter_init_find(&iter, command, "drop"))
-        snprintf(aside->dropped, sizeof aside->dropped, "%s.%s", database, bson_iter_utf8(&iter, NULL));
+        snprintf(aside->dropped, sizeof aside->dropped, "%s.%s", database,
+                 bson_iter_utf8(&iter, NULL));
     bson_append_double(reply, "ok", -1, 1);
     return true;
 }

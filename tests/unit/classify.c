@@ -49,13 +49,12 @@ static void expect_class(int number, tow_retry_t retry)
 
 static void test_server_errors(void **state)
 {
-    static const int reconnect[] = {6,    7,     89,    91,    189,   262,  317,
-                                    9001, 10107, 11600, 11602, 13435, 13436, 17405,
-                                    91331};
-    static const int same[] = {24,  43,  50,  63,  64,    112,   117,  133, 134, 217,
-                               150, 175, 234, 237, 246,   251,   285,  365, 11601,
-                               433, 449, 358, 202, 12586, 12587, 13388,
-                               211, 355, 412, 453, 471,   485,   488, 10045600};
+    static const int reconnect[] = {6,     7,     89,    91,    189,   262,   317,  9001,
+                                    10107, 11600, 11602, 13435, 13436, 17405, 91331};
+    static const int same[] = {24,    43,  50,  63,  64,  112,   117,     133,   134,
+                               217,   150, 175, 234, 237, 246,   251,     285,   365,
+                               11601, 433, 449, 358, 202, 12586, 12587,   13388, 211,
+                               355,   412, 453, 471, 485, 488,   10045600};
     static const int never[] = {1, 2, 9, 20, 26, 48, 59, 66, 67, 85, 86, 121, 10334, 40415, 51173};
 
     for (size_t i = 0; i < sizeof reconnect / sizeof *reconnect; i++)
@@ -190,17 +189,19 @@ static void test_streams(void **state)
 
 /* Replies ---------------------------------------------------------------------------------------*/
 
-/* What a mongos says of statements when it does not reach their shard fails the command; what is said of
- * documents does not. */
+/* What a mongos says of statements when it does not reach their shard fails the command; what is
+ * said of documents does not. */
 static void test_passing_write_errors(void **state)
 {
     bson_t *about_documents = bson_new_from_json(
-        (const uint8_t *)"{\"ok\": 1, \"writeErrors\": [{\"index\": 0, \"code\": 11000, \"errmsg\": \"d\"}, "
-                         "{\"index\": 1, \"code\": 121, \"errmsg\": \"v\"}]}",
+        (const uint8_t
+             *)"{\"ok\": 1, \"writeErrors\": [{\"index\": 0, \"code\": 11000, \"errmsg\": \"d\"}, "
+               "{\"index\": 1, \"code\": 121, \"errmsg\": \"v\"}]}",
         -1, NULL);
     bson_t *about_shards = bson_new_from_json(
-        (const uint8_t *)"{\"ok\": 1, \"writeErrors\": [{\"index\": 0, \"code\": 11000, \"errmsg\": \"d\"}, "
-                         "{\"index\": 1, \"code\": 189, \"errmsg\": \"no primary\"}]}",
+        (const uint8_t
+             *)"{\"ok\": 1, \"writeErrors\": [{\"index\": 0, \"code\": 11000, \"errmsg\": \"d\"}, "
+               "{\"index\": 1, \"code\": 189, \"errmsg\": \"no primary\"}]}",
         -1, NULL);
     tow_error_t error;
 

@@ -14,7 +14,8 @@
 
 #include "engine/options/options.h"
 
-static bool load_bytes(tow_options_t *options, const char *text, size_t length, mode_t mode, tow_error_t *error)
+static bool load_bytes(tow_options_t *options, const char *text, size_t length, mode_t mode,
+                       tow_error_t *error)
 {
     char path[] = "/tmp/towline-config-XXXXXX";
     int file = mkstemp(path);
@@ -187,9 +188,10 @@ static void deep_nesting_is_refused_at_once(void **state)
 
 static void a_file_with_passwords_is_ours_alone(void **state)
 {
-    static const char *const secrets[] = {"source: mongodb://u:p@h/\n", "cluster1: mongodb://u:p@h/\n",
-                                          "notify-webhook: https://h/path\n",
-                                          "destination: mongodb://h/?tlsCertificateKeyFilePassword=x\n"};
+    static const char *const secrets[] = {
+        "source: mongodb://u:p@h/\n", "cluster1: mongodb://u:p@h/\n",
+        "notify-webhook: https://h/path\n",
+        "destination: mongodb://h/?tlsCertificateKeyFilePassword=x\n"};
     static const char open_text[] = "source: mongodb://h/\nworkers: 3\n";
     tow_options_t *options = tow_options_new();
     tow_error_t error;

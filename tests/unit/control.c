@@ -1,4 +1,5 @@
-/* What the supervisor does next: whole lives of a job in virtual time, each with the trace that it must leave. */
+/* What the supervisor does next: whole lives of a job in virtual time, each with the trace that it
+ * must leave. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -21,14 +22,14 @@ typedef struct {
         CONSISTENT,
         CLOSE,
         FAR,
-        WRITES,      /* the source is written to, once a tick, … */
-        RESTS,       /* … and no more */
-        INDEXES,     /* are being built */
+        WRITES,  /* the source is written to, once a tick, … */
+        RESTS,   /* … and no more */
+        INDEXES, /* are being built */
         BUILT,
         PAUSE,
         RESUME,
-        CUTOVER,     /* is asked for */
-        CALLED_OFF,  /* by whoever asked, before it began */
+        CUTOVER,    /* is asked for */
+        CALLED_OFF, /* by whoever asked, before it began */
         ROLLOVER,
         WINDOW_OVER,
         EXTENDED,
@@ -40,7 +41,7 @@ typedef struct {
     tow_facts_now_t facts;
     tow_decider_t decider;
     bool writes;
-    int late;        /* cutovers that late writes call off */
+    int late; /* cutovers that late writes call off */
     bool ended;
     char trace[4096];
 } world_t;
@@ -58,23 +59,58 @@ static void change(world_t *world, int what)
     tow_facts_now_t *facts = &world->facts;
 
     switch (what) {
-    case COPIED: facts->copied = true; break;
-    case COPYING: facts->copied = false; break;
-    case CONSISTENT: facts->consistent = true; break;
-    case CLOSE: facts->close = true; break;
-    case FAR: facts->close = false; break;
-    case WRITES: world->writes = true; break;
-    case RESTS: world->writes = false; break;
-    case INDEXES: facts->indexes_idle = false; break;
-    case BUILT: facts->indexes_idle = true; break;
-    case PAUSE: facts->pause = true; break;
-    case RESUME: facts->pause = false; break;
-    case CUTOVER: facts->cutover = true; break;
-    case CALLED_OFF: facts->cutover = false; facts->forgotten = true; break;
-    case ROLLOVER: facts->rolled_over = true; break;
-    case WINDOW_OVER: facts->window_over = true; break;
-    case EXTENDED: facts->window_over = false; break;
-    case STOP: facts->stop = true; break;
+    case COPIED:
+        facts->copied = true;
+        break;
+    case COPYING:
+        facts->copied = false;
+        break;
+    case CONSISTENT:
+        facts->consistent = true;
+        break;
+    case CLOSE:
+        facts->close = true;
+        break;
+    case FAR:
+        facts->close = false;
+        break;
+    case WRITES:
+        world->writes = true;
+        break;
+    case RESTS:
+        world->writes = false;
+        break;
+    case INDEXES:
+        facts->indexes_idle = false;
+        break;
+    case BUILT:
+        facts->indexes_idle = true;
+        break;
+    case PAUSE:
+        facts->pause = true;
+        break;
+    case RESUME:
+        facts->pause = false;
+        break;
+    case CUTOVER:
+        facts->cutover = true;
+        break;
+    case CALLED_OFF:
+        facts->cutover = false;
+        facts->forgotten = true;
+        break;
+    case ROLLOVER:
+        facts->rolled_over = true;
+        break;
+    case WINDOW_OVER:
+        facts->window_over = true;
+        break;
+    case EXTENDED:
+        facts->window_over = false;
+        break;
+    case STOP:
+        facts->stop = true;
+        break;
     }
 }
 
@@ -99,9 +135,16 @@ static void act(world_t *world, tow_action_t action)
     char text[80];
 
     switch (action.kind) {
-    case TOW_DO_WAIT: break;
-    case TOW_DO_STOP: note(world, "stop"); world->ended = true; break;
-    case TOW_DO_PAUSE: note(world, "pause"); world->facts.phase = TOW_PHASE_PAUSED; break;
+    case TOW_DO_WAIT:
+        break;
+    case TOW_DO_STOP:
+        note(world, "stop");
+        world->ended = true;
+        break;
+    case TOW_DO_PAUSE:
+        note(world, "pause");
+        world->facts.phase = TOW_PHASE_PAUSED;
+        break;
     case TOW_DO_RESUME:
     case TOW_DO_MOVE:
         snprintf(text, sizeof text, "%s%s -> %s", action.kind == TOW_DO_RESUME ? "resume: " : "",
@@ -110,12 +153,29 @@ static void act(world_t *world, tow_action_t action)
         assert_true(tow_phase_may_move(world->facts.phase, action.phase));
         world->facts.phase = action.phase;
         break;
-    case TOW_DO_RESYNC: note(world, "compare and repair"); world->facts.rolled_over = false; break;
-    case TOW_DO_HOLD_TTL: note(world, "hold off TTL"); world->facts.ttl_restored = false; break;
-    case TOW_DO_BUILD_UNIQUE: note(world, "build unique indexes"); world->facts.unique_built = true; break;
-    case TOW_DO_FORGET: note(world, "forget the cutover"); world->facts.forgotten = false; break;
-    case TOW_DO_EXPIRE: note(world, "expire"); world->ended = true; break;
-    case TOW_DO_CUT_OVER: cut_over(world); break;
+    case TOW_DO_RESYNC:
+        note(world, "compare and repair");
+        world->facts.rolled_over = false;
+        break;
+    case TOW_DO_HOLD_TTL:
+        note(world, "hold off TTL");
+        world->facts.ttl_restored = false;
+        break;
+    case TOW_DO_BUILD_UNIQUE:
+        note(world, "build unique indexes");
+        world->facts.unique_built = true;
+        break;
+    case TOW_DO_FORGET:
+        note(world, "forget the cutover");
+        world->facts.forgotten = false;
+        break;
+    case TOW_DO_EXPIRE:
+        note(world, "expire");
+        world->ended = true;
+        break;
+    case TOW_DO_CUT_OVER:
+        cut_over(world);
+        break;
     }
 }
 
@@ -126,7 +186,8 @@ static void live(world_t *world, const change_t *changes, size_t count)
 
     world->facts.phase = TOW_PHASE_COPYING;
     world->facts.indexes_idle = true;
-    while (!world->ended && (next < count || world->facts.now_ms < changes[count - 1].at_ms + 60000)) {
+    while (!world->ended &&
+           (next < count || world->facts.now_ms < changes[count - 1].at_ms + 60000)) {
         while (next < count && changes[next].at_ms <= world->facts.now_ms)
             change(world, changes[next++].what);
         world->facts.events += world->writes;
@@ -143,7 +204,8 @@ static void a_job_cuts_over_when_it_is_asked(void **state)
 {
     world_t world = {0};
 
-    LIVE(&world, {1000, COPIED}, {1500, CONSISTENT}, {2000, CLOSE}, {2200, WRITES}, {9000, CUTOVER});
+    LIVE(&world, {1000, COPIED}, {1500, CONSISTENT}, {2000, CLOSE}, {2200, WRITES},
+         {9000, CUTOVER});
     assert_string_equal(world.trace, "[ 1000] copying -> catching-up\n"
                                      "[ 1500] build unique indexes\n"
                                      "[ 2000] catching-up -> in-sync\n"
@@ -155,8 +217,8 @@ static void a_cutover_begins_in_sync_alone(void **state)
 {
     world_t world = {0};
 
-    LIVE(&world, {0, COPIED}, {0, CONSISTENT}, {100, CLOSE}, {500, FAR}, {500, CUTOVER}, {900, COPYING},
-         {1000, CLOSE}, {1200, COPIED});
+    LIVE(&world, {0, COPIED}, {0, CONSISTENT}, {100, CLOSE}, {500, FAR}, {500, CUTOVER},
+         {900, COPYING}, {1000, CLOSE}, {1200, COPIED});
     assert_string_equal(world.trace, "[    0] copying -> catching-up\n"
                                      "[   20] build unique indexes\n"
                                      "[  100] catching-up -> in-sync\n"
@@ -167,13 +229,14 @@ static void a_cutover_begins_in_sync_alone(void **state)
                                      "[ 1240] cut over\n");
 }
 
-/* A job that cuts over by itself waits for its builds, and after late writes for a second without any. */
+/* A job that cuts over by itself waits for its builds, and after late writes for a second without
+ * any. */
 static void late_writes_put_a_cutover_off(void **state)
 {
     world_t world = {.facts.by_itself = true, .late = 1};
 
-    LIVE(&world, {100, COPIED}, {100, CONSISTENT}, {100, CLOSE}, {100, INDEXES}, {200, WRITES}, {300, BUILT},
-         {5000, RESTS});
+    LIVE(&world, {100, COPIED}, {100, CONSISTENT}, {100, CLOSE}, {100, INDEXES}, {200, WRITES},
+         {300, BUILT}, {5000, RESTS});
     assert_string_equal(world.trace, "[  100] copying -> catching-up\n"
                                      "[  120] build unique indexes\n"
                                      "[  140] catching-up -> in-sync\n"
@@ -200,8 +263,8 @@ static void a_pause_goes_back_to_where_it_came_from(void **state)
 {
     world_t world = {0};
 
-    LIVE(&world, {100, PAUSE}, {300, COPIED}, {500, RESUME}, {600, CONSISTENT}, {600, CLOSE}, {800, PAUSE},
-         {800, CUTOVER}, {900, RESUME});
+    LIVE(&world, {100, PAUSE}, {300, COPIED}, {500, RESUME}, {600, CONSISTENT}, {600, CLOSE},
+         {800, PAUSE}, {800, CUTOVER}, {900, RESUME});
     assert_string_equal(world.trace, "[  100] pause\n"
                                      "[  500] resume: paused -> copying\n"
                                      "[  520] copying -> catching-up\n"
@@ -234,8 +297,8 @@ static void a_gap_of_the_stream_is_repaired_first(void **state)
 {
     world_t world = {0};
 
-    LIVE(&world, {0, ROLLOVER}, {0, CONSISTENT}, {0, CLOSE}, {200, COPIED}, {400, ROLLOVER}, {420, FAR},
-         {1000, CLOSE}, {1100, STOP});
+    LIVE(&world, {0, ROLLOVER}, {0, CONSISTENT}, {0, CLOSE}, {200, COPIED}, {400, ROLLOVER},
+         {420, FAR}, {1000, CLOSE}, {1100, STOP});
     assert_string_equal(world.trace, "[  200] copying -> catching-up\n"
                                      "[  220] compare and repair\n"
                                      "[  240] build unique indexes\n"
@@ -246,7 +309,8 @@ static void a_gap_of_the_stream_is_repaired_first(void **state)
                                      "[ 1100] stop\n");
 }
 
-/* What an earlier process left: its unique indexes are looked for again, and TTL is held off first. */
+/* What an earlier process left: its unique indexes are looked for again, and TTL is
+ * held off first. */
 static void a_restart_takes_the_same_steps(void **state)
 {
     world_t world = {.facts.ttl_restored = true, .facts.copied = true};

@@ -175,8 +175,8 @@ static void a_range_is_recorded_before_it_begins_and_before_it_counts(void **sta
     end(&copying);
 }
 
-/* Something was written while it was read: an event of that time may be seen by the read, or not.
- */
+/* Something was written while it was read: an event of that time may be seen by the
+ * read, or not. */
 static bool write_meanwhile(void *data, const char *database, const bson_t *command, bson_t *reply,
                             bson_error_t *error)
 {

@@ -76,7 +76,11 @@ static void test_hash_has_128_seeded_bits(void **state)
     assert_string_equal(text, "00000000000000010000000000000000");
 }
 
-/* Maps ------------------------------------------------------------------------------------------
+/*
+
+ *
+ *
+ * * Maps ------------------------------------------------------------------------------------------
  */
 
 static void map_add(tow_map_t *map, const char *json, const char *content)
@@ -176,8 +180,8 @@ static void test_duplicates_are_a_multiset(void **state)
     assert_non_null(strstr(found.text, "2:(none);"));
 }
 
-/* Paths and metadata ----------------------------------------------------------------------------
- */
+/* Paths
+ * and metadata ---------------------------------------------------------------------------- */
 
 static void expect_path(const char *a_json, const char *b_json, const char *expected)
 {
@@ -212,7 +216,11 @@ static void test_first_differing_path(void **state)
     expect_path("{\"a\":[]}", "{\"a\":{}}", "a");
 }
 
-/* Report ----------------------------------------------------------------------------------------
+/*
+
+ *
+ *
+ * * Report ----------------------------------------------------------------------------------------
  */
 
 static void test_report(void **state)
@@ -233,8 +241,11 @@ static void test_report(void **state)
     unit.max = (bson_value_t){.value_type = BSON_TYPE_INT32, .value.v_int32 = 9};
     assert_true(tow_value_id(document, &id));
     tow_verify_add(&run, &item,
-                   &(tow_finding_t){.kind = TOW_DIFFERENCE_DIFFERENT, .id = &id, .unit = &unit,
-                                    .path = "x.\xff\xc3\xa4", .lengths = {11, 12},
+                   &(tow_finding_t){.kind = TOW_DIFFERENCE_DIFFERENT,
+                                    .id = &id,
+                                    .unit = &unit,
+                                    .path = "x.\xff\xc3\xa4",
+                                    .lengths = {11, 12},
                                     .repaired = true});
     tow_verify_add(&run, &item,
                    &(tow_finding_t){.kind = TOW_DIFFERENCE_INDEXES, .path = "index a_1"});
@@ -256,9 +267,9 @@ static void test_report(void **state)
     json = tow_verify_report_json(report);
     parsed = parse(json);
     assert_non_null(strstr(json, "\"ns\":\"d.c\\\"\\u0001\""));
-    assert_non_null(strstr(
-        json, "\"id\":\"\\\"b\\\"\",\"path\":\"x.\\ufffd\xc3\xa4\",\"range\":\"(-inf, 9)\","
-              "\"sourceLength\":11,\"destinationLength\":12,\"repaired\":true}"));
+    assert_non_null(
+        strstr(json, "\"id\":\"\\\"b\\\"\",\"path\":\"x.\\ufffd\xc3\xa4\",\"range\":\"(-inf, 9)\","
+                     "\"sourceLength\":11,\"destinationLength\":12,\"repaired\":true}"));
     assert_non_null(strstr(json, "\"source\":{\"documents\":2,\"bytes\":30,\"hash\":"
                                  "\"000000000000000000000000000000ab\"}"));
     assert_non_null(strstr(json, "\"differencesTotal\":9"));

@@ -1,5 +1,5 @@
-/* Dirty keys: each stands once, holds the floor before its first unsettled event, and is read again when
- * something happened to it after the time that its read had seen. */
+/* Dirty keys: each stands once, holds the floor before its first unsettled event, and is read again
+ * when something happened to it after the time that its read had seen. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -106,7 +106,8 @@ static tow_dirty_key_t *take_one(bench_t *bench)
     return key;
 }
 
-/* One by one --------------------------------------------------------------------------------------*/
+/* One by one
+ * --------------------------------------------------------------------------------------*/
 
 static void a_key_holds_the_floor_before_its_first_event(void **state)
 {
@@ -222,9 +223,9 @@ static void equal_ids_are_one_key(void **state)
     begin(&bench);
     mark(&bench, 0, 1, 10, block_of(&bench, 10, 1));
     tow_value_id(one, &id);
-    assert_ptr_equal(tow_dirty_find(bench.dirty, bench.collections[0], id,
-                                    (unsigned)tow_value_hash(id)),
-                     find(&bench, 0, 1));
+    assert_ptr_equal(
+        tow_dirty_find(bench.dirty, bench.collections[0], id, (unsigned)tow_value_hash(id)),
+        find(&bench, 0, 1));
     assert_non_null(find(&bench, 0, 1));
     assert_null(find(&bench, 1, 1));
     assert_null(find(&bench, 0, 2));
@@ -379,9 +380,8 @@ static void model_settle(model_t *model, expected_t *key, tow_optime_t lo)
 static void model_return(model_t *model, expected_t *key)
 {
     model->unsettled[key->again] = false;
-    *key = (expected_t){.there = true,
-                        .held = key->held,
-                        .time = key->again ? key->again_time : key->time};
+    *key = (expected_t){
+        .there = true, .held = key->held, .time = key->again ? key->again_time : key->time};
 }
 
 static tow_optime_t model_floor(const model_t *model)

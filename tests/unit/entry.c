@@ -1,4 +1,5 @@
-/* entry.c: what is kept of a compared range comes back as it was, and nothing else passes for it. */
+/* entry.c: what is kept of a compared range comes back as it was, and nothing else
+ * passes for it. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -56,7 +57,8 @@ static void test_it_comes_back(void **state)
 /* Without any one of its fields, or with another type in it, it is none. */
 static void test_what_is_broken_is_refused(void **state)
 {
-    static const char *const needed[] = {"_id", "uuid", "mode", "seed", "documents", "bytes", "sum"};
+    static const char *const needed[] = {"_id",       "uuid",  "mode", "seed",
+                                         "documents", "bytes", "sum"};
     tow_track_entry_t entry = example(), back;
     uint64_t seed;
     tow_verify_mode_t mode;

@@ -1,5 +1,5 @@
-/* file.c: files are made private, exclusively and whole; what others could have written is refused.
- */
+/* file.c: files are made private, exclusively and whole; what others could have
+ * written is refused. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -90,8 +90,8 @@ static void a_file_is_private_and_replaced_whole(void **state)
     assert_int_equal(errno, ENOENT);
 }
 
-/* In a folder that others may write they may plant links: what these point to must stay as it is.
- */
+/* In a folder that others may write they may plant links: what these point to must stay
+ * as it is. */
 static void a_link_in_its_place_is_replaced_and_not_followed(void **state)
 {
     struct stat facts;
@@ -272,8 +272,12 @@ static void the_state_folder_is_our_users(void **state)
 /* What a killed process left goes; what is not a draft of that file stays. */
 static void drafts_that_were_left_are_removed(void **state)
 {
-    static const char *const kept[] = {"a", "a.tmp", "a.0123456789abcdef", "a.0123456789abcdeg.tmp",
-                                       "b.0123456789abcdef.tmp", "a.0123456789abcdef0.tmp"};
+    static const char *const kept[] = {"a",
+                                       "a.tmp",
+                                       "a.0123456789abcdef",
+                                       "a.0123456789abcdeg.tmp",
+                                       "b.0123456789abcdef.tmp",
+                                       "a.0123456789abcdef0.tmp"};
 
     for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
         put(in(kept[i]), "x", 0600);
@@ -313,13 +317,15 @@ static void the_key_file_of_a_connection_string_is_a_secret(void **state)
 {
     tow_link_options_t options = {.side = "source", .max_connections = 1};
     char *uri = tow_format("mongodb://127.0.0.1:1/?tls=true&serverSelectionTimeoutMS=1"
-                           "&tlsCertificateKeyFile=%s", in("key.pem"));
+                           "&tlsCertificateKeyFile=%s",
+                           in("key.pem"));
     tow_error_t error;
 
     put(in("key.pem"), "-----BEGIN PRIVATE KEY-----\n", 0644);
     assert_null(tow_link_new(uri, &options, &error));
     assert_int_equal(error.code, TOW_ERROR_OPTION);
-    assert_non_null(strstr(error.message, "tlsCertificateKeyFile of the source's URI: others may read"));
+    assert_non_null(
+        strstr(error.message, "tlsCertificateKeyFile of the source's URI: others may read"));
     assert_int_equal(tow_error_stage(&error), TOW_STAGE_TLS);
     free(uri);
 }

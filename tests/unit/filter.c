@@ -150,8 +150,8 @@ static void test_text_is_stable(void **state)
 
 /* Both internal names left out, on one side of an event. */
 #define TAKES(side)                                                                                \
-    "\"" side ".db\":{\"$nin\":[\"admin\",\"local\",\"config\"]},"                                  \
-    "\"" side ".coll\":{\"$nin\":[\"system.profile\",\"system.views\"],"                             \
+    "\"" side ".db\":{\"$nin\":[\"admin\",\"local\",\"config\"]},"                                 \
+    "\"" side ".coll\":{\"$nin\":[\"system.profile\",\"system.views\"],"                           \
     "\"$not\":{\"$gte\":\"system.buckets.\",\"$lt\":\"system.buckets/\"}}"
 
 static void expect_match(tow_filter_t *filter, const char *json)

@@ -1,5 +1,5 @@
-/* What a server says of itself and of the job's lease, however wrong: it neither overflows what is calculated
- * with it nor keeps a process turning. */
+/* What a server says of itself and of the job's lease, however wrong: it neither overflows what is
+ * calculated with it nor keeps a process turning. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -19,7 +19,7 @@
 typedef struct {
     double_server_t *destination;
     tow_stop_t *stop;
-    bool shows;          /* the job's document, that no update finds */
+    bool shows; /* the job's document, that no update finds */
     int64_t clock_ms;
     unsigned finds, inserts, updates;
     atomic_uint asked; /* for more of a stream */
@@ -46,8 +46,8 @@ static void show(const bench_t *bench, bson_t *reply)
 /* An empty batch of a change stream, at once. */
 static void say_nothing(const char *batch, bson_t *reply)
 {
-    BCON_APPEND(reply, "cursor", "{", "id", BCON_INT64(77), "ns", "admin.$cmd.aggregate", batch, "[", "]",
-                "postBatchResumeToken", "{", "_data", BCON_INT64(1), "}", "}");
+    BCON_APPEND(reply, "cursor", "{", "id", BCON_INT64(77), "ns", "admin.$cmd.aggregate", batch,
+                "[", "]", "postBatchResumeToken", "{", "_data", BCON_INT64(1), "}", "}");
     bson_append_timestamp(reply, "operationTime", -1, 0, 5);
 }
 
@@ -151,11 +151,13 @@ static void a_lease_holds_what_can_be_calculated_with(void **state)
                             BCON_DATE_TIME(wrong[i]), "}");
         expect_lease(document, 7, 0);
         bson_destroy(document);
-        document = BCON_NEW("epoch", BCON_INT64(7), "lease", "{", "expires", BCON_INT64(wrong[i]), "}");
+        document =
+            BCON_NEW("epoch", BCON_INT64(7), "lease", "{", "expires", BCON_INT64(wrong[i]), "}");
         expect_lease(document, 7, 0);
         bson_destroy(document);
     }
-    document = BCON_NEW("epoch", BCON_INT64(INT64_MAX), "lease", "{", "expires", BCON_DOUBLE(1e300), "}");
+    document =
+        BCON_NEW("epoch", BCON_INT64(INT64_MAX), "lease", "{", "expires", BCON_DOUBLE(1e300), "}");
     expect_lease(document, 0, 0);
     bson_destroy(document);
     document = BCON_NEW("epoch", BCON_DOUBLE(8), "lease", "{", "expires", BCON_DATE_TIME(99), "}");

@@ -1,4 +1,5 @@
-/* The gate: what an event at a time means to a key whose document was read, or will be, at another. */
+/* The gate: what an event at a time means to a key whose document was read, or will
+ * be, at another. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,8 +13,8 @@
 
 enum { PARTS = 3 };
 
-/* ordered: three ranges, of _ids below 10, from 10 on, and from 20 on. none: nothing was there to copy.
- * unplanned: its ranges are not known yet. */
+/* ordered: three ranges, of _ids below 10, from 10 on, and from 20 on. none: nothing was there to
+ * copy. unplanned: its ranges are not known yet. */
 typedef enum { ORDERED, CAPPED, COLLATED, NONE, UNPLANNED } shape_t;
 
 typedef struct {
@@ -21,9 +22,18 @@ typedef struct {
     tow_optime_t lo, hi;
 } part_t;
 
-#define OPEN {TOW_RANGE_OPEN, 0, 0}
-#define STARTED(lo) {TOW_RANGE_STARTED, lo, 0}
-#define DONE(lo, hi) {TOW_RANGE_DONE, lo, hi}
+#define OPEN                                                                                       \
+    {                                                                                              \
+        TOW_RANGE_OPEN, 0, 0                                                                       \
+    }
+#define STARTED(lo)                                                                                \
+    {                                                                                              \
+        TOW_RANGE_STARTED, lo, 0                                                                   \
+    }
+#define DONE(lo, hi)                                                                               \
+    {                                                                                              \
+        TOW_RANGE_DONE, lo, hi                                                                     \
+    }
 #define SKIP TOW_GATE_SKIP
 #define DIRTY TOW_GATE_DIRTY
 #define APPLY TOW_GATE_APPLY
@@ -199,11 +209,16 @@ static void ids_of_all_types_are_in_the_range_of_their_order(void **state)
         bson_t *id;
         tow_gate_t answer;
     } ids[] = {
-        {BCON_NEW("_id", BCON_MINKEY), SKIP},           {BCON_NEW("_id", BCON_NULL), SKIP},
-        {BCON_NEW("_id", BCON_INT64(9)), SKIP},         {BCON_NEW("_id", BCON_DOUBLE(NAN)), SKIP},
-        {BCON_NEW("_id", BCON_INT64(10)), DIRTY},       {BCON_NEW("_id", BCON_INT32(20)), APPLY},
-        {BCON_NEW("_id", ""), APPLY},                   {BCON_NEW("_id", "{", "}"), APPLY},
-        {BCON_NEW("_id", BCON_BOOL(false)), APPLY},     {BCON_NEW("_id", BCON_DATE_TIME(0)), APPLY},
+        {BCON_NEW("_id", BCON_MINKEY), SKIP},
+        {BCON_NEW("_id", BCON_NULL), SKIP},
+        {BCON_NEW("_id", BCON_INT64(9)), SKIP},
+        {BCON_NEW("_id", BCON_DOUBLE(NAN)), SKIP},
+        {BCON_NEW("_id", BCON_INT64(10)), DIRTY},
+        {BCON_NEW("_id", BCON_INT32(20)), APPLY},
+        {BCON_NEW("_id", ""), APPLY},
+        {BCON_NEW("_id", "{", "}"), APPLY},
+        {BCON_NEW("_id", BCON_BOOL(false)), APPLY},
+        {BCON_NEW("_id", BCON_DATE_TIME(0)), APPLY},
         {BCON_NEW("_id", BCON_MAXKEY), APPLY},
     };
 
@@ -215,7 +230,8 @@ static void ids_of_all_types_are_in_the_range_of_their_order(void **state)
     tow_namespaces_destroy(table);
 }
 
-/* From start to end of a range, and once more: an event between two attempts is seen by the second. */
+/* From start to end of a range, and once more: an event between two attempts is seen
+ * by the second. */
 static void a_range_answers_by_its_last_attempt(void **state)
 {
     static const part_t parts[PARTS] = {OPEN, OPEN, OPEN};
@@ -300,7 +316,8 @@ static void a_ddl_event_asks_about_the_whole_collection(void **state)
 /* Unique indexes wait for the newest read of all. */
 static void all_is_consistent_at_the_newest_end_of_a_range(void **state)
 {
-    const part_t older[] = {DONE(8, 9), DONE(8, 12), DONE(8, 10)}, newer[] = {DONE(8, 11), DONE(9, 15), DONE(8, 9)};
+    const part_t older[] = {DONE(8, 9), DONE(8, 12), DONE(8, 10)},
+                 newer[] = {DONE(8, 11), DONE(9, 15), DONE(8, 9)};
 
     for (int turn = 0; turn < 2; turn++) {
         tow_namespaces_t *table = tow_namespaces_new();

@@ -1,5 +1,5 @@
-/* Random histories: whatever the order of writes, reads, events, refusals, lost answers, pauses and restarts,
- * the destination becomes what the source is, byte by byte. */
+/* Random histories: whatever the order of writes, reads, events, refusals, lost answers, pauses and
+ * restarts, the destination becomes what the source is, byte by byte. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -27,8 +27,8 @@ static void plan_ranges(bench_t *bench)
         ranges[i].has_min = i > 0;
         ranges[i].has_max = i < RANGES - 1;
         ranges[i].min = (bson_value_t){.value_type = BSON_TYPE_INT32, .value.v_int32 = i * EACH};
-        ranges[i].max = (bson_value_t){.value_type = BSON_TYPE_INT32,
-                                       .value.v_int32 = i * EACH + EACH};
+        ranges[i].max =
+            (bson_value_t){.value_type = BSON_TYPE_INT32, .value.v_int32 = i * EACH + EACH};
     }
     tow_namespaces_set_ranges(bench->table, bench->collection, ranges, RANGES);
 }
@@ -53,7 +53,8 @@ static void write_something(bench_t *bench)
         bson_destroy(there);
 }
 
-/* Copy and following ------------------------------------------------------------------------------*/
+/* Copy and following
+ * ------------------------------------------------------------------------------*/
 
 static void write_and_tell(bench_t *bench, uint32_t most)
 {
@@ -66,7 +67,8 @@ static void write_and_tell(bench_t *bench, uint32_t most)
     }
 }
 
-/* Reads a range at times of its interval and writes it, while the source goes on; perhaps not to its end. */
+/* Reads a range at times of its interval and writes it, while the source goes on; perhaps not to
+ * its end. */
 static bool copy_range(bench_t *bench, uint32_t number)
 {
     tow_link_t *link = double_link(bench->source);
@@ -155,7 +157,8 @@ static void whatever_happens_both_sides_become_equal(void **state)
     }
 }
 
-/* The copy itself ---------------------------------------------------------------------------------*/
+/* The copy itself
+ * ---------------------------------------------------------------------------------*/
 
 /* Every few reads and writes end with an error after which they are done again. */
 static bool fail_some(void *data, const char *database, const bson_t *command, bson_t *reply,

@@ -29,8 +29,8 @@ static void strip_spaces(char *text)
     *to = '\0';
 }
 
-/* As text: {"$type": 6} would be read as the type of a binary. NULL: the index does not take it in.
- */
+/* As text: {"$type": 6} would be read as the type of a binary. NULL: the index does not
+ * take it in. */
 static void expect(const char *index_json, const char *document_json, const char *filter_text)
 {
     bson_t *index = parse(index_json), *document = parse(document_json), filter;

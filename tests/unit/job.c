@@ -130,7 +130,8 @@ static void a_cutover_is_called_off_until_its_point_of_no_return(void **state)
     assert_false(tow_job_stopped(job, &error));
     assert_int_equal(error.code, TOW_ERROR_CALLED_OFF);
     tow_job_stop(job);
-    assert_false(tow_job_stopped(job, &error)); /* the job is stopped, whatever becomes of the cutover */
+    assert_false(
+        tow_job_stopped(job, &error)); /* the job is stopped, whatever becomes of the cutover */
     assert_int_equal(error.code, TOW_ERROR_INTERRUPTED);
     refuses_to_call_off(job, "about to end");
     tow_job_destroy(job);
@@ -183,8 +184,8 @@ static void a_job_leaves_how_it_ended(void **state)
 
 static bool restore(tow_job_t *job, int64_t start_ms, int64_t extra_ms)
 {
-    bson_t *document = BCON_NEW("windowStart", BCON_DATE_TIME(start_ms), "windowExtraMs",
-                                BCON_INT64(extra_ms));
+    bson_t *document =
+        BCON_NEW("windowStart", BCON_DATE_TIME(start_ms), "windowExtraMs", BCON_INT64(extra_ms));
     tow_error_t error;
     bool ok = tow_job_restore_window(job, document, &error);
 
@@ -253,8 +254,8 @@ static void assert_json(const char *json)
     bson_destroy(document);
 }
 
-/* A message is cut where its room ends, which may be within a letter; its JSON is read by programs, the
- * verbs among them. */
+/* A message is cut where its room ends, which may be within a letter; its JSON is read by programs,
+ * the verbs among them. */
 static void a_message_that_was_cut_is_json_all_the_same(void **state)
 {
     tow_job_t *job = make_job("manual");
@@ -269,7 +270,8 @@ static void a_message_that_was_cut_is_json_all_the_same(void **state)
             memcpy(ns + length, "\xe2\x82\xac", 3);
         ns[length] = '\0';
         tow_fail(&job->outcome.error, TOW_ERROR_SERVER, "source: %s", ns);
-        snprintf(job->outcome.reason, sizeof job->outcome.reason, "%.*s", REASON_SIZE - 1, job->outcome.error.message);
+        snprintf(job->outcome.reason, sizeof job->outcome.reason, "%.*s", REASON_SIZE - 1,
+                 job->outcome.error.message);
         progress = tow_job_progress_json(job);
         assert_json(progress);
         tow_free(progress);
@@ -343,7 +345,8 @@ static void keep_warning(void *data, tow_level_t level, const char *name, const 
         snprintf(warned, sizeof warned, "%s: %s", name, message);
 }
 
-static tow_job_t *job_between(const char *source, const char *destination_option, const char *destination)
+static tow_job_t *job_between(const char *source, const char *destination_option,
+                              const char *destination)
 {
     tow_options_t *options = tow_options_new();
     tow_error_t error;
@@ -381,7 +384,8 @@ static void both_uris_are_read_before_anything_is_dialled(void **state)
                "--destination: the URI of the destination has an unknown option, ssll");
     assert_string_equal(warned, "");
     assert_int_equal(dprintf(file, "mongodb://h/?tls=maybe\n"), 23);
-    starts_not(job_between("mongodb://h/?timeoutMS=5", "destination-file", path), "--destination-file: the URI of the");
+    starts_not(job_between("mongodb://h/?timeoutMS=5", "destination-file", path),
+               "--destination-file: the URI of the");
     assert_string_equal(warned, "uri: --source: unknown option timeoutMS is ignored");
     close(file);
     unlink(path);

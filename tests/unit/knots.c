@@ -154,8 +154,8 @@ static bool refuse_and_pause(void *data, const char *database, const bson_t *com
     return refuse_for_a_while(&once, database, command, reply, error);
 }
 
-/* Deleted and inserted again it would be missing after a crash in between: the floor has passed it.
- */
+/* Deleted and inserted again it would be missing after a crash in between: the floor
+ * has passed it. */
 static void a_conflict_that_was_settled_meanwhile_is_forgotten(void **state)
 {
     bench_t *bench = bench_in_sync();

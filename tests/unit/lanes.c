@@ -529,8 +529,8 @@ static tow_lane_t *lane_of(bench_t *bench, int32_t id)
                        tow_item_hash(bench->collection, value_of(&id)));
 }
 
-/* One lane deletes what is another's, and the answer does not come: the other one writes it again.
- */
+/* One lane deletes what is another's, and the answer does not come: the other one
+ * writes it again. */
 static void no_write_of_a_knot_arrives_when_others_go_on(void **state)
 {
     bench_t *bench = begin_impatient();

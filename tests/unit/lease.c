@@ -34,7 +34,7 @@ typedef struct {
     uint32_t spread, shards, draining; /* shards with marks, and of config.shards: all, draining */
     bool unlisted;                     /* which may not be read */
     char inserted[40];                 /* the collection of the last insert */
-    bool limits; /* the lease has run out when the first session was noted */
+    bool limits;                       /* the lease has run out when the first session was noted */
     uint32_t written;
 } bench_t;
 
@@ -74,7 +74,8 @@ static void append_job(const bench_t *bench, bson_t *out)
         append_session(&part, i, bench->sessions[i]);
     bson_append_array_end(out, &part);
     if (bench->operation)
-        BCON_APPEND(out, "operations", "{", "o0", "{", "what", "drop", "namespace", "d.a", "}", "}");
+        BCON_APPEND(out, "operations", "{", "o0", "{", "what", "drop", "namespace", "d.a", "}",
+                    "}");
 }
 
 static void answer_find(const bench_t *bench, bson_t *reply)
@@ -322,7 +323,8 @@ static void another_users_lease_is_not_taken(void **state)
 static void the_lease_is_looked_at_after_a_session_is_noted(void **state)
 {
     tow_send_options_t send = {.flags = TOW_SEND_WRITE | TOW_SEND_ONCE};
-    bson_t *command = BCON_NEW("insert", "a", "documents", "[", "{", "_id", BCON_INT32(1), "}", "]");
+    bson_t *command =
+        BCON_NEW("insert", "a", "documents", "[", "{", "_id", BCON_INT32(1), "}", "]");
     tow_store_t *store;
     tow_error_t error;
     tow_conn_t *conn;
@@ -346,7 +348,8 @@ static void the_lease_is_looked_at_after_a_session_is_noted(void **state)
     end(&bench);
 }
 
-/* A shard without a mark keeps the old numbers; that none is named is no proof that all have one. */
+/* A shard without a mark keeps the old numbers; that none is named is no proof that
+ * all have one. */
 static void a_fence_is_on_every_shard(void **state)
 {
     tow_error_t error;

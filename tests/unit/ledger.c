@@ -1,5 +1,5 @@
-/* The floor passes a block when all before it is settled, and an idle token never passes an unsettled
- * event. */
+/* The floor passes a block when all before it is settled, and an idle token never passes an
+ * unsettled event. */
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -120,8 +120,8 @@ static void a_held_event_holds_the_floor(void **state)
     tow_stop_destroy(stop);
 }
 
-/* Invariant: what is read is in the ledger in order. Whoever breaks it is stopped there and then: by the next
- * checkpoint a block that came too late would be lost. */
+/* Invariant: what is read is in the ledger in order. Whoever breaks it is stopped there and then:
+ * by the next checkpoint a block that came too late would be lost. */
 static void what_is_older_than_the_end_is_refused(void **state)
 {
     tow_stop_t *stop;

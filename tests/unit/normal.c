@@ -67,8 +67,10 @@ static void test_field_order(void **state)
 static void test_numeric_type(void **state)
 {
     expect(TOW_VERIFY_NUMERIC_TYPE, "{\"a\":1,\"b\":[1,{\"c\":2}]}",
-           "{\"a\":1.0,\"b\":[{\"$numberLong\":\"1\"},{\"c\":{\"$numberDecimal\":\"2.00\"}}]}", NULL);
-    expect(TOW_VERIFY_NUMERIC_TYPE, "{\"a\":{\"b\":1},\"c\":3}", "{\"a\":{\"b\":1.0},\"c\":4}", "c");
+           "{\"a\":1.0,\"b\":[{\"$numberLong\":\"1\"},{\"c\":{\"$numberDecimal\":\"2.00\"}}]}",
+           NULL);
+    expect(TOW_VERIFY_NUMERIC_TYPE, "{\"a\":{\"b\":1},\"c\":3}", "{\"a\":{\"b\":1.0},\"c\":4}",
+           "c");
     expect(TOW_VERIFY_NUMERIC_TYPE, "{\"a\":1}", "{\"a\":1.5}", "a");
     expect(TOW_VERIFY_NUMERIC_TYPE, "{\"a\":1}", "{\"a\":\"1\"}", "a");
     expect(TOW_VERIFY_NUMERIC_TYPE, "{\"a\":1}", "{\"a\":true}", "a");
@@ -83,7 +85,8 @@ static void test_nested_is_not_flat(void **state)
 {
     for (int mode = TOW_VERIFY_BYTES; mode <= TOW_VERIFY_NUMERIC_TYPE; mode++) {
         expect((tow_verify_mode_t)mode, "{\"a\":{\"b\":1}}", "{\"a.b\":1}", "a");
-        expect((tow_verify_mode_t)mode, "{\"a\":{\"b\":1},\"c\":2}", "{\"a\":{\"b\":1,\"c\":2}}", "a.c");
+        expect((tow_verify_mode_t)mode, "{\"a\":{\"b\":1},\"c\":2}", "{\"a\":{\"b\":1,\"c\":2}}",
+               "a.c");
         expect((tow_verify_mode_t)mode, "{\"a\":[1]}", "{\"a\":{\"0\":1}}", "a");
         expect((tow_verify_mode_t)mode, "{\"a\":[]}", "{\"a\":[[]]}", "a.0");
     }
@@ -111,7 +114,8 @@ static void test_duplicate_names(void **state)
 /* The normal form without order is BSON of the same length. */
 static void test_normal_form_is_bson(void **state)
 {
-    bson_t *document = parse("{\"z\":1,\"a\":{\"y\":[1,{\"q\":1,\"p\":\"text\"}],\"b\":null}}"), normal;
+    bson_t *document = parse("{\"z\":1,\"a\":{\"y\":[1,{\"q\":1,\"p\":\"text\"}],\"b\":null}}"),
+           normal;
     tow_buffer_t out = {0};
     char *json;
 
@@ -120,8 +124,9 @@ static void test_normal_form_is_bson(void **state)
     assert_true(bson_init_static(&normal, out.data, out.length));
     assert_true(bson_validate(&normal, BSON_VALIDATE_NONE, NULL));
     json = bson_as_relaxed_extended_json(&normal, NULL);
-    assert_string_equal(json, "{ \"a\" : { \"b\" : null, \"y\" : [ 1, { \"p\" : \"text\", \"q\" : 1 } ] "
-                              "}, \"z\" : 1 }");
+    assert_string_equal(json,
+                        "{ \"a\" : { \"b\" : null, \"y\" : [ 1, { \"p\" : \"text\", \"q\" : 1 } ] "
+                        "}, \"z\" : 1 }");
     bson_free(json);
     tow_buffer_free(&out);
     bson_destroy(document);

@@ -12,11 +12,11 @@
 static void bad_values_are_refused(void **state)
 {
     static const char *const bad[][2] = {
-        {"workers", "0"},      {"workers", "65"},  {"workers", "4x"},    {"workers", ""},
-        {"cutover", "maybe"},  {"cutover", ""},    {"no-verify", "yes"}, {"job", "Job"},
-        {"job", ""},           {"listen", "here"}, {"listen", "a:99999"}, {"include", ""},
-        {"include", "admin"},  {"include", "a."},  {"exclude", "local.x"}, {"nonsense", "1"},
-        {"memory", "1"},       {"lease", "2s"},    {"lease", "11m"}};
+        {"workers", "0"},     {"workers", "65"},  {"workers", "4x"},      {"workers", ""},
+        {"cutover", "maybe"}, {"cutover", ""},    {"no-verify", "yes"},   {"job", "Job"},
+        {"job", ""},          {"listen", "here"}, {"listen", "a:99999"},  {"include", ""},
+        {"include", "admin"}, {"include", "a."},  {"exclude", "local.x"}, {"nonsense", "1"},
+        {"memory", "1"},      {"lease", "2s"},    {"lease", "11m"}};
     tow_options_t *options = tow_options_new();
 
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -151,12 +151,14 @@ static void addresses(void **state)
     static const char *const uris[][2] = {
         {"mongodb://u:hunter2@h:1,g:2/d?tls=true", "mongodb://h:1,g:2/d?tls=true"},
         {"mongodb+srv://u:hun@ter2/@h/", "mongodb+srv://h/"},
-        {"mongodb://h/?tlsCertificateKeyFilePassword=hunter2&w=1&tls=true", "mongodb://h/?w=1&tls=true"},
+        {"mongodb://h/?tlsCertificateKeyFilePassword=hunter2&w=1&tls=true",
+         "mongodb://h/?w=1&tls=true"},
         {"mongodb://h/?w=1&tlsCertificateKeyFilePassword=hunter2", "mongodb://h/?w=1"},
         {"mongodb://h/?authMechanismProperties=A:hunter2", "mongodb://h/"},
         {"mongodb://u:p@h,g/?tlsCAFile=/home/me@x.com/ca&w=1&appName=a@b",
          "mongodb://h,g/?tlsCAFile=/home/me@x.com/ca&w=1&appName=a@b"},
-        {"mongodb://h:1/?tlsCAFile=/home/me@x.com/ca", "mongodb://h:1/?tlsCAFile=/home/me@x.com/ca"},
+        {"mongodb://h:1/?tlsCAFile=/home/me@x.com/ca",
+         "mongodb://h:1/?tlsCAFile=/home/me@x.com/ca"},
         {"mongodb://h/?x=hunter2", "mongodb://h/"},
         {"hunter2", "(hidden)"}};
 
@@ -172,8 +174,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bad_values_are_refused), cmocka_unit_test(values_and_defaults),
-        cmocka_unit_test(the_table_is_whole), cmocka_unit_test(a_missing_uri_says_what_to_give),
-        cmocka_unit_test(shown_without_secrets), cmocka_unit_test(addresses)};
+        cmocka_unit_test(the_table_is_whole),     cmocka_unit_test(a_missing_uri_says_what_to_give),
+        cmocka_unit_test(shown_without_secrets),  cmocka_unit_test(addresses)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,8 +10,8 @@
 
 enum { RATE = 1000000, BATCH = 10000, START_MS = 5000000 };
 
-/* Reads batches of both sides without a pause for so long, at that latency of the source; returns the
- * bytes a second of one side. */
+/* Reads batches of both sides without a pause for so long, at that latency of the source; returns
+ * the bytes a second of one side. */
 static double read_for(tow_pace_t *pace, int64_t *now_ms, int64_t length_ms, double latency_ms)
 {
     int64_t end_ms = *now_ms + length_ms;

@@ -37,10 +37,12 @@ static void lag(void **state)
     assert_int_equal(tow_lag_of(points, TOW_OPTIME(100, 1), false, 9000), 0); /* idle */
     tow_lag_saw(points, TOW_OPTIME(101, 1), 10000);
     tow_lag_saw(points, TOW_OPTIME(102, 1), 11000);
-    assert_int_equal(tow_lag_of(points, TOW_OPTIME(100, 9), true, 12000), 2000); /* stalled: grows */
+    assert_int_equal(tow_lag_of(points, TOW_OPTIME(100, 9), true, 12000),
+                     2000); /* stalled: grows */
     assert_int_equal(tow_lag_of(points, TOW_OPTIME(100, 9), true, 15000), 5000);
     assert_int_equal(tow_lag_of(points, TOW_OPTIME(101, 1), true, 11050), 50);
-    assert_int_equal(tow_lag_of(points, TOW_OPTIME(101, 1), false, 11050), 0); /* finer than we look */
+    assert_int_equal(tow_lag_of(points, TOW_OPTIME(101, 1), false, 11050),
+                     0); /* finer than we look */
     for (uint32_t i = 0; i < 10 * LAG_POINTS; i++)
         tow_lag_saw(points, TOW_OPTIME(200, i + 1), 20000 + i);
     assert_in_range(tow_lag_of(points, TOW_OPTIME(150, 1), true, 70000), 49990, 59000);
@@ -58,8 +60,8 @@ static void behind_since_before_we_looked(void **state)
 
 static void estimates(void **state)
 {
-    assert_true(tow_effort_seconds(0, 0, 0) == 0);      /* nothing is left */
-    assert_true(tow_effort_seconds(10, 0, 5) == -1);    /* nothing is measured yet */
+    assert_true(tow_effort_seconds(0, 0, 0) == 0);   /* nothing is left */
+    assert_true(tow_effort_seconds(10, 0, 5) == -1); /* nothing is measured yet */
     assert_true(tow_effort_seconds(10, 5, 0) == -1);
     assert_true(tow_effort_seconds(10, 5, 2) == 4);
     assert_true(tow_effort_seconds(UINT64_C(1) << 40, UINT64_C(1) << 40, 3) == 3);
@@ -96,7 +98,8 @@ static void estimate_of_a_cutover(void **state)
     free(job);
 }
 
-/* What an alert on a stall looks at: standing still keeps the time, whichever of both moved last. */
+/* What an alert on a stall looks at: standing still keeps the time, whichever of
+ * both moved last. */
 static void the_last_move_is_of_floor_or_copy(void **state)
 {
     tow_moves_t moves = {0};
@@ -115,7 +118,8 @@ static void the_last_move_is_of_floor_or_copy(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(moves), cmocka_unit_test(lag),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(moves),
+                                       cmocka_unit_test(lag),
                                        cmocka_unit_test(behind_since_before_we_looked),
                                        cmocka_unit_test(estimates),
                                        cmocka_unit_test(the_last_move_is_of_floor_or_copy),

@@ -1,4 +1,5 @@
-/* random.h: numbers for random tests: from UNIT_SEED, else new ones each time; the seed is printed. */
+/* random.h: numbers for random tests: from UNIT_SEED, else new ones each time; the
+ * seed is printed. */
 #ifndef TOW_UNIT_RANDOM_H
 #define TOW_UNIT_RANDOM_H
 

@@ -1,10 +1,10 @@
 /* What a read asks for, and what it says of its time: hi of the as-of interval. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -104,13 +104,14 @@ static bool go_on(void *data, const char *database, const bson_t *command, bson_
     bson_append_document_begin(reply, "cursor", -1, &cursor);
     bson_append_int64(&cursor, "id", -1, 77);
     bson_append_utf8(&cursor, "ns", -1, "d.c", -1);
-    bson_append_array_begin(&cursor, bson_has_field(command, "find") ? "firstBatch" : "nextBatch", -1,
-                            &list);
+    bson_append_array_begin(&cursor, bson_has_field(command, "find") ? "firstBatch" : "nextBatch",
+                            -1, &list);
     if (endless->bytes) {
         uint8_t *pad = tow_alloc(endless->bytes);
 
         bson_append_document_begin(&list, "0", -1, &document);
-        bson_append_binary(&document, "_id", -1, BSON_SUBTYPE_BINARY, pad, (uint32_t)endless->bytes);
+        bson_append_binary(&document, "_id", -1, BSON_SUBTYPE_BINARY, pad,
+                           (uint32_t)endless->bytes);
         bson_append_document_end(&list, &document);
         free(pad);
     }
@@ -121,7 +122,8 @@ static bool go_on(void *data, const char *database, const bson_t *command, bson_
 }
 
 /* The number of batches that were read; an error ends a read that has no end. */
-static unsigned read_endless(size_t bytes, uint64_t kept_most, unsigned batches_most, bool *out_ended)
+static unsigned read_endless(size_t bytes, uint64_t kept_most, unsigned batches_most,
+                             bool *out_ended)
 {
     double_server_t *server = double_new("source", false);
     tow_read_t what = {.database = "d", .collection = "c", .kept_most = kept_most};

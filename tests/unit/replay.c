@@ -78,7 +78,7 @@ static void unique_values_that_go_round_are_untangled(void **state)
 /* Answers the first command of a name otherwise than the server would. */
 typedef struct {
     const char *name;
-    int code;              /* it fails with that; 0: it says that nothing matched */
+    int code; /* it fails with that; 0: it says that nothing matched */
     atomic_int times;
 } answer_t;
 
@@ -249,15 +249,15 @@ typedef struct {
 } refusal_t;
 
 static bool refuse_updates(void *data, const char *database, const bson_t *command, bson_t *reply,
-                        bson_error_t *error)
+                           bson_error_t *error)
 {
     refusal_t *refusal = data;
 
     if (bson_has_field(command, "update") && !atomic_load(&refusal->untangled)) {
         BCON_APPEND(reply, "ok", BCON_DOUBLE(1), "n", BCON_INT32(0), "writeErrors", "[", "{",
                     "index", BCON_INT32(0), "code", BCON_INT32(11000), "errmsg", "duplicate key",
-                    "keyPattern", "{", "u", BCON_INT32(1), "}", "keyValue", "{", "u",
-                    BCON_INT32(1), "}", "}", "]");
+                    "keyPattern", "{", "u", BCON_INT32(1), "}", "keyValue", "{", "u", BCON_INT32(1),
+                    "}", "}", "]");
         return true;
     }
     if (bson_has_field(command, "delete") && !atomic_exchange(&refusal->untangled, 1))
@@ -304,7 +304,8 @@ static bool refuse_once(void *data, const char *database, const bson_t *command,
     return true;
 }
 
-/* Deleted and inserted again, it would be missing after a crash in between: its floor has passed. */
+/* Deleted and inserted again, it would be missing after a crash in between: its
+ * floor has passed. */
 static void a_key_that_is_settled_is_not_untangled(void **state)
 {
     bench_t *bench = bench_in_sync();
@@ -326,7 +327,8 @@ typedef struct {
     atomic_int deletes, finds;
 } counted_t;
 
-static bool count_deletes(void *data, const char *database, const bson_t *command, bson_t *reply, bson_error_t *error)
+static bool count_deletes(void *data, const char *database, const bson_t *command, bson_t *reply,
+                          bson_error_t *error)
 {
     counted_t *counted = data;
     bson_iter_t iter, list;
@@ -341,7 +343,8 @@ static bool count_deletes(void *data, const char *database, const bson_t *comman
 
 enum { RING = 60 };
 
-/* Each document takes the next one's unique value; the stream has told of `told` of these changes first. */
+/* Each document takes the next one's unique value; the stream has told of `told` of these changes
+ * first. */
 static void turn_ring(uint32_t told, uint32_t knot_large, int finds_most)
 {
     bench_t *bench = bench_begin(1);
@@ -380,7 +383,8 @@ static void a_large_ring_takes_in_all_dirty_keys(void **state)
     turn_ring(RING, 4, RING / 2); /* of those that are in the way */
 }
 
-/* No event of the stream says that the source's index is gone: its catalog does, also after a while. */
+/* No event of the stream says that the source's index is gone: its catalog does, also after a
+ * while. */
 static void what_an_index_refuses_that_the_source_dropped_is_written(void **state)
 {
     bench_t *bench = bench_in_sync();
@@ -404,7 +408,8 @@ static void what_the_sources_own_index_refuses_ends_the_job(void **state)
     bench_deliver(bench, false);
     assert_true(tow_stop_wait(bench->stop, BENCH_WAIT_MS));
     assert_true(tow_stop_error(bench->stop, &error));
-    assert_non_null(strstr(error.message, "the destination refuses a document that the source has"));
+    assert_non_null(
+        strstr(error.message, "the destination refuses a document that the source has"));
     bench_end(bench);
 }
 
@@ -509,8 +514,8 @@ static void save_as_done(bench_t *bench, const told_t *told)
     bson_destroy(&event);
 }
 
-/* Events of a collection that ended before the restart, and its end: the one that was made to take them
- * ends with it, although the process before carried the end out. */
+/* Events of a collection that ended before the restart, and its end: the one that was made to take
+ * them ends with it, although the process before carried the end out. */
 static void ends_before_restart(const char *operation, const char *target, uint32_t copied_again)
 {
     bench_t *bench = bench_in_sync();
@@ -540,13 +545,14 @@ static void a_placeholder_ends_with_a_drop_that_was_done_before(void **state)
 
 static void a_placeholder_ends_with_a_rename_that_was_done_before(void **state)
 {
-    /* Keys that the process before read under the old name, when it was gone already, are known to nobody:
-     * what has the new name is copied again. */
+    /* Keys that the process before read under the old name, when it was gone already, are known to
+     * nobody: what has the new name is copied again. */
     ends_before_restart("rename", "y", 1);
 }
 
-/* The source has no d.x any more when its first event comes: what it had before that event came with an earlier
- * name, and the destination has none of it. Under the next name it is copied, not renamed. */
+/* The source has no d.x any more when its first event comes: what it had before that event came
+ * with an earlier name, and the destination has none of it. Under the next name it is copied, not
+ * renamed. */
 static void a_collection_known_by_events_alone_is_copied_when_renamed(void **state)
 {
     bench_t *bench = bench_in_sync();

@@ -218,9 +218,11 @@ static void a_batch_holds_documents_or_is_no_answer(void **state)
         bool whole;
     } replies[] = {
         {"{\"cursor\": {\"id\": {\"$numberLong\": \"0\"}, \"firstBatch\": []}}", true},
-        {"{\"cursor\": {\"id\": {\"$numberLong\": \"0\"}, \"firstBatch\": [{\"_id\": 1}, {}]}}", true},
+        {"{\"cursor\": {\"id\": {\"$numberLong\": \"0\"}, \"firstBatch\": [{\"_id\": 1}, {}]}}",
+         true},
         {"{\"cursor\": {\"id\": {\"$numberLong\": \"0\"}, \"firstBatch\": [1]}}", false},
-        {"{\"cursor\": {\"id\": {\"$numberLong\": \"0\"}, \"firstBatch\": [{\"_id\": 1}, \"x\"]}}", false},
+        {"{\"cursor\": {\"id\": {\"$numberLong\": \"0\"}, \"firstBatch\": [{\"_id\": 1}, \"x\"]}}",
+         false},
         {"{\"cursor\": {\"id\": {\"$numberLong\": \"0\"}}}", false},
         {"{\"ok\": 1}", false}};
 

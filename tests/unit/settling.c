@@ -104,16 +104,16 @@ static bench_t *begin(bool sharded, bool opaque)
     job->flow.copy = tow_copy_new(&(tow_copy_options_t){
         .source = job->sides.source, .destination = job->sides.source, .stop = job->sides.stop});
     job->flow.replay = tow_replay_new(&(tow_replay_options_t){.source = job->sides.source,
-                                                         .destination = job->sides.source,
-                                                         .ledger = job->flow.ledger,
-                                                         .stop = job->sides.stop,
-                                                         .lanes = 1});
+                                                              .destination = job->sides.source,
+                                                              .ledger = job->flow.ledger,
+                                                              .stop = job->sides.stop,
+                                                              .lanes = 1});
     job->flow.tail = tow_tail_new(&(tow_tail_options_t){.source = job->sides.source,
-                                                   .filter = bench->filter,
-                                                   .ledger = job->flow.ledger,
-                                                   .spool = job->flow.spool,
-                                                   .stop = job->sides.stop,
-                                                   .retry_window_ms = 5000});
+                                                        .filter = bench->filter,
+                                                        .ledger = job->flow.ledger,
+                                                        .spool = job->flow.spool,
+                                                        .stop = job->sides.stop,
+                                                        .retry_window_ms = 5000});
     assert_true(tow_tail_open(job->flow.tail, NULL, 0, &token, &time, &error));
     tow_ledger_begin(job->flow.ledger, &token, time);
     bson_destroy(&token);
@@ -245,8 +245,8 @@ static tow_optime_t after_of(const bson_t *command)
     return TOW_OPTIME(seconds, increment);
 }
 
-/* The last write is of 20; a cluster's newest time is 30, and one later each time that it is asked.
- */
+/* The last write is of 20; a cluster's newest time is 30, and one later each time that
+ * it is asked. */
 static bool tell_time(void *data, const char *database, const bson_t *command, bson_t *reply,
                       bson_error_t *error)
 {

@@ -1,5 +1,6 @@
-/* DDL of a sharded source: its shards' streams are merged with a delay, so what the source has under a name now may be
- * a later collection than the event's; and each shard reports a rename and a drop. */
+/* DDL of a sharded source: its shards' streams are merged with a delay, so what the source has
+ * under a name now may be a later collection than the event's; and each shard reports a rename and
+ * a drop. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -54,7 +55,8 @@ static void append_entry(bson_t *batch, const char *name, uint8_t uuid, bool cap
     bson_append_document_end(batch, &entry);
 }
 
-static bool list(void *data, const char *database, const bson_t *command, bson_t *reply, bson_error_t *error)
+static bool list(void *data, const char *database, const bson_t *command, bson_t *reply,
+                 bson_error_t *error)
 {
     cluster_t *cluster = data;
     const char *name = text_of(command, "filter.name");
@@ -76,7 +78,8 @@ static bool list(void *data, const char *database, const bson_t *command, bson_t
 }
 
 /* The destination carries out renames and drops, and keeps them in order. */
-static bool follow(void *data, const char *database, const bson_t *command, bson_t *reply, bson_error_t *error)
+static bool follow(void *data, const char *database, const bson_t *command, bson_t *reply,
+                   bson_error_t *error)
 {
     cluster_t *cluster = data;
     size_t length = strlen(cluster->told);
@@ -86,7 +89,8 @@ static bool follow(void *data, const char *database, const bson_t *command, bson
     if (!renames && !bson_has_field(command, "drop"))
         return false;
     snprintf(cluster->told + length, sizeof cluster->told - length, "%s%s%s; ",
-             text_of(command, renames ? "renameCollection" : "drop"), renames ? " -> " : "", text_of(command, "to"));
+             text_of(command, renames ? "renameCollection" : "drop"), renames ? " -> " : "",
+             text_of(command, "to"));
     if (renames && bson_iter_init_find(&iter, command, "dropTarget"))
         cluster->replaces = bson_iter_bool(&iter);
     if (renames && cluster->taken) {
@@ -133,7 +137,8 @@ static void tell(cluster_t *cluster, const char *operation, const char *name, co
 {
     bench_t *bench = cluster->bench;
     int32_t number = (int32_t)bench->told + 1;
-    told_t *told = bench_tell(bench, operation, number, double_now(bench->source) + (tow_optime_t)number);
+    told_t *told =
+        bench_tell(bench, operation, number, double_now(bench->source) + (tow_optime_t)number);
 
     snprintf(told->collection, sizeof told->collection, "%s", name);
     snprintf(told->to, sizeof told->to, "%s", to);
@@ -272,8 +277,12 @@ static void what_was_filled_unseen_is_copied_when_renamed(void **state)
     static const struct {
         const char *name;
         bool unseen;
-    } names[] = {{"tmpAb3De.renameCollection", true}, {"tmpAb3De.convertToCapped.x", true}, {"system.js", true},
-                 {"tmpAb3De.x", false},               {"tmp", false},                       {"tmpAb3De", false}};
+    } names[] = {{"tmpAb3De.renameCollection", true},
+                 {"tmpAb3De.convertToCapped.x", true},
+                 {"system.js", true},
+                 {"tmpAb3De.x", false},
+                 {"tmp", false},
+                 {"tmpAb3De", false}};
 
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         cluster_t cluster;
@@ -287,13 +296,16 @@ static void what_was_filled_unseen_is_copied_when_renamed(void **state)
         snprintf(told->collection, sizeof told->collection, "%s", names[i].name);
         snprintf(told->to, sizeof told->to, "y");
         settle(&cluster);
-        if (cluster.bench->copied_again != names[i].unseen || (strstr(cluster.told, " -> d.y") == NULL) != names[i].unseen)
-            fail_msg("%s: copied again %u times; %s", names[i].name, cluster.bench->copied_again, cluster.told);
+        if (cluster.bench->copied_again != names[i].unseen ||
+            (strstr(cluster.told, " -> d.y") == NULL) != names[i].unseen)
+            fail_msg("%s: copied again %u times; %s", names[i].name, cluster.bench->copied_again,
+                     cluster.told);
         end(&cluster);
     }
 }
 
-/* A rename drops what has the new name only where that is the job's: what somebody makes there in between stays. */
+/* A rename drops what has the new name only where that is the job's: what somebody makes there in
+ * between stays. */
 static void a_rename_replaces_only_what_is_the_jobs(void **state)
 {
     for (int unclaimed = 0; unclaimed < 2; unclaimed++) {

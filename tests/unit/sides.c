@@ -24,7 +24,7 @@ typedef struct {
 struct bench {
     side_t source, destination;
     tow_stop_t *stop;
-    bool removed;             /* somebody removes the mark while it is looked for */
+    bool removed;               /* somebody removes the mark while it is looked for */
     const char *listed, *shard; /* what the source's cluster has: a database, and a shard's hosts */
     char inserted[64], dropped[64];
 };
@@ -146,7 +146,8 @@ static void a_mark_that_is_gone_proves_nothing(void **state)
     end(&bench);
 }
 
-/* A mongos shows the databases of its shards, but no collection that was made on a shard directly. */
+/* A mongos shows the databases of its shards, but no collection that was made on
+ * a shard directly. */
 static void a_cluster_that_has_the_marks_database_is_refused(void **state)
 {
     tow_error_t error;

@@ -4,8 +4,8 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -41,8 +41,8 @@ static bool look(void *data, const char *database, const bson_t *command, bson_t
     bson_iter_init_find(&iter, command, "find");
     if (strcmp(bson_iter_utf8(&iter, NULL), "job") != 0)
         return false;
-    BCON_APPEND(reply, "ok", BCON_INT32(1), "cursor", "{", "id", BCON_INT64(0), "ns", "towline_x.job",
-                "firstBatch", "[", "{", "_id", "job", "}", "]", "}");
+    BCON_APPEND(reply, "ok", BCON_INT32(1), "cursor", "{", "id", BCON_INT64(0), "ns",
+                "towline_x.job", "firstBatch", "[", "{", "_id", "job", "}", "]", "}");
     return true;
 }
 
@@ -136,8 +136,8 @@ static bool load(answers_t *answers, bool *out_found, tow_error_t *error)
 #define TOKEN "\"token\": {\"_data\": \"82\"}"
 #define TIME "{\"$timestamp\": {\"t\": 5, \"i\": 1}}"
 
-/* A job that has copied something, and seems to have no position, would be prepared once more: what was deleted at
- * the source since then stays on the destination. */
+/* A job that has copied something, and seems to have no position, would be prepared once more: what
+ * was deleted at the source since then stays on the destination. */
 static void a_checkpoint_that_cannot_be_read_is_not_none(void **state)
 {
     static const char *const broken[] = {
@@ -151,8 +151,8 @@ static void a_checkpoint_that_cannot_be_read_is_not_none(void **state)
         "{\"_id\": \"job\", \"prepared\": true, \"checkpoint\": {" TOKEN ", \"ddlToken\": 5}}",
         "{\"_id\": \"job\", \"prepared\": true, \"checkpoint\": {" TOKEN ", \"ddlTime\": 5}}",
     };
-    const char *whole = "{\"_id\": \"job\", \"prepared\": true, \"checkpoint\": {" TOKEN
-                        ", \"time\": " TIME "}}";
+    const char *whole =
+        "{\"_id\": \"job\", \"prepared\": true, \"checkpoint\": {" TOKEN ", \"time\": " TIME "}}";
     tow_error_t error;
     bool found;
 
@@ -215,10 +215,11 @@ static uint32_t ranges_of(const char *range)
 }
 
 #define RANGE                                                                                      \
-    "{\"_id\": {\"ns\": \"d.a\", \"n\": 0}, "                                                        \
+    "{\"_id\": {\"ns\": \"d.a\", \"n\": 0}, "                                                      \
     "\"bounds\": {\"$binary\": {\"base64\": \"BQAAAAA=\", \"subType\": \"00\"}}"
 
-/* A range whose state nobody can read has not been left alone so far: its collection is copied again. */
+/* A range whose state nobody can read has not been left alone so far: its collection is copied
+ * again. */
 static void a_range_that_cannot_be_read_is_not_open(void **state)
 {
     static const char *const broken[] = {
@@ -235,8 +236,8 @@ static void a_range_that_cannot_be_read_is_not_open(void **state)
     assert_int_equal(ranges_of(RANGE ", \"state\": \"open\"}"), 1);
     assert_int_equal(ranges_of(RANGE ", \"state\": \"started\", \"lo\": " TIME "}"), 1);
     assert_int_equal(ranges_of(RANGE ", \"state\": \"done\", \"hi\": " TIME "}"), 1);
-    assert_int_equal(
-        ranges_of(RANGE ", \"state\": \"done\", \"lo\": " TIME ", \"hi\": " TIME "}"), 1);
+    assert_int_equal(ranges_of(RANGE ", \"state\": \"done\", \"lo\": " TIME ", \"hi\": " TIME "}"),
+                     1);
 }
 
 /* What is recorded of a collection, in order: 'r' and how many ranges it has, 'd' and 'i': deletes
@@ -300,10 +301,12 @@ static bool answer_records(void *data, const char *database, const bson_t *comma
                         "d.b", "ranges", BCON_INT32(2), "}");
     else
         list = BCON_NEW("0", "{", "_id", "{", "ns", "x", "n", BCON_INT32(0), "}", "bounds",
-                        BCON_BIN(BSON_SUBTYPE_BINARY, (const uint8_t *)"\5\0\0\0", 5), "state", "open", "}");
+                        BCON_BIN(BSON_SUBTYPE_BINARY, (const uint8_t *)"\5\0\0\0", 5), "state",
+                        "open", "}");
     if (strcmp(name, "collections") != 0 && !second)
         BCON_APPEND(list, "1", "{", "_id", "{", "ns", "x", "n", BCON_INT32(1), "}", "bounds",
-                    BCON_BIN(BSON_SUBTYPE_BINARY, (const uint8_t *)"\5\0\0\0", 5), "state", "open", "}");
+                    BCON_BIN(BSON_SUBTYPE_BINARY, (const uint8_t *)"\5\0\0\0", 5), "state", "open",
+                    "}");
     bson_append_document_begin(reply, "cursor", -1, &cursor);
     bson_append_int64(&cursor, "id", -1, 0);
     bson_append_array(&cursor, "firstBatch", -1, list);

@@ -283,8 +283,8 @@ static void an_opaque_token_of_an_empty_batch_promises_nothing_new(void **state)
 /* Nor does that of an event: there the event says its time. */
 static void an_opaque_token_of_events_has_the_time_of_the_newest(void **state)
 {
-    static const said_t script[] = {
-        {OPENED}, {EVENT(", \"postBatchResumeToken\": {\"_data\": \"opaque\"}")}};
+    static const said_t script[] = {{OPENED},
+                                    {EVENT(", \"postBatchResumeToken\": {\"_data\": \"opaque\"}")}};
     tow_error_t error;
     bench_t bench;
 

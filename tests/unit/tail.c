@@ -1,5 +1,5 @@
-/* The tail between a scripted stream and the ledger: nothing that it read is passed by the floor before it is
- * settled, and a broken stream goes on after the last position read. */
+/* The tail between a scripted stream and the ledger: nothing that it read is passed by the floor
+ * before it is settled, and a broken stream goes on after the last position read. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -21,10 +21,10 @@ enum { SAID_MOST = 8, OPENED_MOST = 4, WAIT_MS = 10000 };
 
 /* One reply to a getMore of the stream. */
 typedef struct {
-    int64_t token;        /* opaque, of the end of the batch */
-    uint32_t events;      /* inserts of _id 1, 2, … at operation time - 1 */
-    uint32_t time;        /* operationTime */
-    int code;             /* an error instead */
+    int64_t token;   /* opaque, of the end of the batch */
+    uint32_t events; /* inserts of _id 1, 2, … at operation time - 1 */
+    uint32_t time;   /* operationTime */
+    int code;        /* an error instead */
 } said_t;
 
 typedef struct {
@@ -43,7 +43,8 @@ typedef struct {
     atomic_bool endless;       /* what is not scripted is `always`, at once */
     said_t always;
     atomic_uint lost;
-    unsigned opened_at[2]; /* streams when the loss was told, before and after the new one was opened */
+    unsigned
+        opened_at[2]; /* streams when the loss was told, before and after the new one was opened */
     atomic_uint told_losses;
 } bench_t;
 
@@ -325,8 +326,8 @@ static void direct_mode_keeps_whole_events(void **state)
     end(bench);
 }
 
-/* That the position is lost is remembered before the new stream's is known, and what was read before comes
- * before it. */
+/* That the position is lost is remembered before the new stream's is known, and what was read
+ * before comes before it. */
 static void a_lost_position_is_told_before_a_new_stream_goes_on(void **state)
 {
     bench_t *bench = begin();
@@ -350,7 +351,8 @@ static void a_lost_position_is_told_before_a_new_stream_goes_on(void **state)
     end(bench);
 }
 
-/* What direct mode asks for is too large, and what refetch mode asks for is not: for a while keys are read. */
+/* What direct mode asks for is too large, and what refetch mode asks for is not: for a while keys
+ * are read. */
 static void an_event_that_is_too_large_is_read_as_a_key(void **state)
 {
     bench_t *bench = begin();

@@ -81,9 +81,10 @@ static void none_is_started_over_one_that_was_not_joined(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(it_has_its_name_and_is_joined_once),
-                                       cmocka_unit_test(none_is_started_over_one_that_was_not_joined),
-                                       cmocka_unit_test(what_the_machine_refuses_is_an_error)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(it_has_its_name_and_is_joined_once),
+        cmocka_unit_test(none_is_started_over_one_that_was_not_joined),
+        cmocka_unit_test(what_the_machine_refuses_is_an_error)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -56,11 +56,11 @@ static void test_other_tokens_are_opaque(void **state)
         "3200000012730034F6040000000000117400AA0000003B9C036B026E0008000000612B622E632E6400");
     expect_opaque("");
     expect_opaque("82");
-    expect_opaque("8263A1F2B500000001");     /* nothing behind the time */
-    expect_opaque("8263A1F2B5000000012");    /* half a byte */
-    expect_opaque("8263A1F2G5000000012B04"); /* not hex in the time */
-    expect_opaque("8263A1F2B5000000012B0Z"); /* nor behind it */
-    expect_opaque("8200000000000000012B04"); /* no time at all */
+    expect_opaque("8263A1F2B500000001");                 /* nothing behind the time */
+    expect_opaque("8263A1F2B5000000012");                /* half a byte */
+    expect_opaque("8263A1F2G5000000012B04");             /* not hex in the time */
+    expect_opaque("8263A1F2B5000000012B0Z");             /* nor behind it */
+    expect_opaque("8200000000000000012B04");             /* no time at all */
     expect_opaque("820000001273002C900100000000001174"); /* another server's BSON of 0x82 bytes */
     expect_opaque("8363A1F2B5000000012B04");
     assert_false(tow_token_time(&token, &time));

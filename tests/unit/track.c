@@ -197,7 +197,7 @@ static void store(tow_track_t *track, stored_t *stored)
                 stored->entries[j--] = stored->entries[--stored->count];
     for (uint32_t i = 0; i < changes.added_count; i++) {
         stored->entries[stored->count] = changes.added[i]; /* integers need no copy of their own */
-        stored->entries[stored->count++].ns = (char *)(uintptr_t)"d.c";
+        stored->entries[stored->count++].ns = (char *)(uintptr_t) "d.c";
     }
     tow_track_changes_clear(&changes);
 }
@@ -247,10 +247,10 @@ static void test_what_is_stored_is_restored(void **state)
 static void test_gaps_and_overlaps(void **state)
 {
     tow_track_entry_t entries[] = {
-        {.ns = (char *)(uintptr_t)"d.c", .uuid = {1}, .min = integer(40), .max = integer(50)},
-        {.ns = (char *)(uintptr_t)"d.c", .uuid = {1}, .min = integer(10), .max = integer(20)},
-        {.ns = (char *)(uintptr_t)"d.c", .uuid = {1}, .min = integer(15), .max = integer(30)},
-        {.ns = (char *)(uintptr_t)"d.c", .uuid = {2}, .min = integer(60), .max = integer(70)}};
+        {.ns = (char *)(uintptr_t) "d.c", .uuid = {1}, .min = integer(40), .max = integer(50)},
+        {.ns = (char *)(uintptr_t) "d.c", .uuid = {1}, .min = integer(10), .max = integer(20)},
+        {.ns = (char *)(uintptr_t) "d.c", .uuid = {1}, .min = integer(15), .max = integer(30)},
+        {.ns = (char *)(uintptr_t) "d.c", .uuid = {2}, .min = integer(60), .max = integer(70)}};
     static const tow_track_state_t wanted[] = {TOW_TRACK_OPEN, TOW_TRACK_EQUAL, TOW_TRACK_OPEN,
                                                TOW_TRACK_EQUAL, TOW_TRACK_OPEN};
     tow_track_t *track = tow_track_new();
@@ -266,7 +266,8 @@ static void test_gaps_and_overlaps(void **state)
 }
 
 /* A billion documents in 16 collections of as many ranges as one may have, each range touched by as
- * many writes as it keeps, and more: 64 MB must do. The documents are simulated, the track is not. */
+ * many writes as it keeps, and more: 64 MB must do. The documents are simulated, the
+ * track is not. */
 static void test_a_billion_documents_in_64_megabytes(void **state)
 {
     enum { RANGES = 8192 };

@@ -29,8 +29,9 @@ static void exact_ones(void **state)
     expect("{\"operationType\":\"delete\"}", TOW_STATEMENT_DELETE);
 }
 
-/* Invariant: the destination is byte for byte the source. An update event does not tell whether a field
- * kept its place: a pipeline that unsets and sets a field gives the same event as a plain $set. */
+/* Invariant: the destination is byte for byte the source. An update event does not tell whether a
+ * field kept its place: a pipeline that unsets and sets a field gives the same event as a plain
+ * $set. */
 static void doubtful_ones(void **state)
 {
     expect("{\"operationType\":\"update\",\"updateDescription\":{\"updatedFields\":{\"mid\":2},"
@@ -58,16 +59,18 @@ static tow_statement_t translate_merged(const char *json)
     return statement;
 }
 
-/* Invariant: what the source has stays. A document that moves between shards is deleted and inserted, and the
- * merged stream may report the insert first. Another shard may report the replacement of an orphan: an update of many
- * documents changes these as well. */
+/* Invariant: what the source has stays. A document that moves between shards is deleted and
+ * inserted, and the merged stream may report the insert first. Another shard may report the
+ * replacement of an orphan: an update of many documents changes these as well. */
 static void events_of_several_shards(void **state)
 {
     assert_int_equal(translate_merged("{\"operationType\":\"delete\"}"), TOW_STATEMENT_REFETCH);
-    assert_int_equal(translate_merged("{\"operationType\":\"replace\",\"fullDocument\":{\"_id\":1}}"),
-                     TOW_STATEMENT_REFETCH);
-    assert_int_equal(translate_merged("{\"operationType\":\"insert\",\"fullDocument\":{\"_id\":1}}"),
-                     TOW_STATEMENT_REPLACE);
+    assert_int_equal(
+        translate_merged("{\"operationType\":\"replace\",\"fullDocument\":{\"_id\":1}}"),
+        TOW_STATEMENT_REFETCH);
+    assert_int_equal(
+        translate_merged("{\"operationType\":\"insert\",\"fullDocument\":{\"_id\":1}}"),
+        TOW_STATEMENT_REPLACE);
 }
 
 int main(void)

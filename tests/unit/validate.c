@@ -158,9 +158,10 @@ static void privileges_of_options(void **state)
     expect(TOW_FINDING_PASS, "bob", "");
     judge("'authenticatedUserPrivileges': [" WRITE("") "]}}", "destination", &remove);
     expect(TOW_FINDING_FAILURE, "dropUser on its own database", "userAdminAnyDatabase");
-    judge("'authenticatedUserPrivileges': [" WRITE("") ",{'resource': {'db': 'admin', 'collection': "
-          "''}, 'actions': ['dropUser']}]}}",
-          "destination", &remove);
+    judge(
+        "'authenticatedUserPrivileges': [" WRITE("") ",{'resource': {'db': 'admin', 'collection': "
+                                                     "''}, 'actions': ['dropUser']}]}}",
+        "destination", &remove);
     expect(TOW_FINDING_PASS, "bob", "");
     judge("'authenticatedUserRoles': [{'role': 'root', 'db': 'admin'}]}}", "destination", &remove);
     expect(TOW_FINDING_PASS, "bob", "");
@@ -173,8 +174,9 @@ static void privileges_on_a_sharded_destination(void **state)
     judge("'authenticatedUserPrivileges': [" WRITE("") "]}}", "destination", &sharded);
     expect(TOW_FINDING_FAILURE, "enableSharding on data",
            "{role: \"enableSharding\", db: \"admin\"}");
-    judge("'authenticatedUserPrivileges': [" WRITE("") ",{'resource': {'db': 'towline_a', "
-          "'collection': ''}, 'actions': ['enableSharding']}]}}",
+    judge("'authenticatedUserPrivileges': [" WRITE(
+              "") ",{'resource': {'db': 'towline_a', "
+                  "'collection': ''}, 'actions': ['enableSharding']}]}}",
           "destination", &sharded);
     expect(TOW_FINDING_PASS, "bob", "");
     judge("'authenticatedUserPrivileges': [" READ_ANY MONITOR "]}}", "source", &sharded);

@@ -11,7 +11,9 @@ typedef enum { SET, MONGOS, STANDALONE } kind_of_server_t;
 
 static bool can(int major, int minor, kind_of_server_t kind, tow_feature_t feature)
 {
-    tow_facts_t facts = {.major = major, .minor = minor, .sharded = kind == MONGOS,
+    tow_facts_t facts = {.major = major,
+                         .minor = minor,
+                         .sharded = kind == MONGOS,
                          .standalone = kind == STANDALONE};
 
     return tow_server_can(&facts, feature);

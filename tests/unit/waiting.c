@@ -1,5 +1,5 @@
-/* What the verbs make of a job's progress, as the server's events bring it: in pieces of any size.
- */
+/* What the verbs make of a job's progress, as the server's events bring it: in pieces
+ * of any size. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

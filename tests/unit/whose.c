@@ -275,12 +275,15 @@ static void nothing_is_renamed_over_somebody_elses(void **state)
     put(bench.destination, "d.a", 1, 0);
     put(bench.destination, "d.b", 1, 0);
     claim(&bench, "d.b", "d.b");
-    assert_false(tow_copy_may_rename(bench.copy, bench.conn, "d", "b", "d", "a", &ours, &replaces, &error));
+    assert_false(
+        tow_copy_may_rename(bench.copy, bench.conn, "d", "b", "d", "a", &ours, &replaces, &error));
     assert_int_equal(error.code, TOW_ERROR_CONFLICT);
     claim(&bench, "d.a", "d.a");
-    assert_true(tow_copy_may_rename(bench.copy, bench.conn, "d", "b", "d", "a", &ours, &replaces, &error));
+    assert_true(
+        tow_copy_may_rename(bench.copy, bench.conn, "d", "b", "d", "a", &ours, &replaces, &error));
     assert_true(ours);
-    assert_true(tow_copy_may_rename(bench.copy, bench.conn, "d", "c", "d", "a", &ours, &replaces, &error));
+    assert_true(
+        tow_copy_may_rename(bench.copy, bench.conn, "d", "c", "d", "a", &ours, &replaces, &error));
     assert_false(ours);
     end(&bench);
 }

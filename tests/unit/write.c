@@ -1,4 +1,5 @@
-/* Write statements: the exact command that is sent, when a message is full, and what becomes of refusals. */
+/* Write statements: the exact command that is sent, when a message is full, and what becomes of
+ * refusals. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,9 +18,9 @@ typedef struct {
     tow_conn_t *conn;
     tow_namespace_t collection;
     tow_write_t write;
-    char *sent[KEPT];      /* commands as text */
+    char *sent[KEPT]; /* commands as text */
     uint32_t count;
-    const char *whole;     /* the first command fails as a whole with this error */
+    const char *whole; /* the first command fails as a whole with this error */
     uint32_t refused[KEPT], refusals;
     int codes[KEPT];
     uint32_t matched;
@@ -45,9 +46,8 @@ static void begin(bench_t *bench, tow_write_kind_t kind)
     tow_error_t error;
 
     *bench = (bench_t){.server = double_new("destination", false)};
-    bench->collection = (tow_namespace_t){.database = (char *)"d",
-                                          .name = (char *)"a",
-                                          .ns = (char *)"d.a"};
+    bench->collection =
+        (tow_namespace_t){.database = (char *)"d", .name = (char *)"a", .ns = (char *)"d.a"};
     bench->conn = tow_conn_open(double_link(bench->server), &error);
     double_hook(bench->server, keep, bench);
     tow_write_begin(&bench->write, kind, &bench->collection);
@@ -111,7 +111,8 @@ static void replacements_insert_what_is_not_there(void **state)
     assert_string_equal(
         bench.sent[0],
         "{ \"update\" : \"a\", \"ordered\" : false, \"updates\" : [ "
-        "{ \"q\" : { \"_id\" : 1 }, \"u\" : { \"_id\" : 1, \"b\" : \"x\", \"a\" : 2 }, \"upsert\" : true }, "
+        "{ \"q\" : { \"_id\" : 1 }, \"u\" : { \"_id\" : 1, \"b\" : \"x\", \"a\" : 2 }, \"upsert\" "
+        ": true }, "
         "{ \"q\" : { \"_id\" : { \"$eq\" : { \"$ref\" : \"c\" } } }, "
         "\"u\" : { \"_id\" : { \"$ref\" : \"c\" }, \"n\" : 3 }, \"upsert\" : true } ], "
         "\"bypassDocumentValidation\" : true, \"bypassEmptyTsReplacement\" : true, "
@@ -245,8 +246,8 @@ static void a_message_is_full_by_number_or_by_bytes(void **state)
 {
     bench_t bench;
     static uint8_t bytes[4000000];
-    bson_t *large = BCON_NEW("_id", BCON_INT32(1), "b",
-                             BCON_BIN(BSON_SUBTYPE_BINARY, bytes, sizeof bytes));
+    bson_t *large =
+        BCON_NEW("_id", BCON_INT32(1), "b", BCON_BIN(BSON_SUBTYPE_BINARY, bytes, sizeof bytes));
 
     begin(&bench, TOW_WRITE_INSERT);
     for (uint32_t i = 0; i < TOW_WRITE_MOST; i++) {
@@ -323,7 +324,8 @@ static void what_an_update_cannot_write_is_known(void **state)
         BCON_NEW("_id", BCON_INT32(1), "$a", BCON_INT32(1)),
         BCON_NEW("_id", BCON_INT32(1), "t", BCON_TIMESTAMP(0, 0)),
         BCON_NEW("_id", BCON_INT32(1), "t", BCON_TIMESTAMP(0, 1)),
-        BCON_NEW("_id", BCON_INT32(1), "a", "{", "$b", BCON_INT32(1), "t", BCON_TIMESTAMP(0, 0), "}"),
+        BCON_NEW("_id", BCON_INT32(1), "a", "{", "$b", BCON_INT32(1), "t", BCON_TIMESTAMP(0, 0),
+                 "}"),
     };
 
     for (size_t i = 0; i < sizeof documents / sizeof *documents; i++) {
@@ -360,8 +362,10 @@ static void an_answer_that_says_too_little_is_no_success(void **state)
         begin(&bench, TOW_WRITE_UPDATE);
         double_impatient(bench.server);
         double_hook(bench.server, answer_with, (void *)(uintptr_t)answers[i]);
-        tow_write_replace(&bench.write, (tow_value_t){BSON_TYPE_INT32, 4, (const uint8_t *)&id}, document, NULL);
-        assert_false(tow_write_send(&bench.write, bench.conn, refused, &bench, &bench.matched, &error));
+        tow_write_replace(&bench.write, (tow_value_t){BSON_TYPE_INT32, 4, (const uint8_t *)&id},
+                          document, NULL);
+        assert_false(
+            tow_write_send(&bench.write, bench.conn, refused, &bench, &bench.matched, &error));
         bson_destroy(document);
         end(&bench);
     }
@@ -376,7 +380,7 @@ static void an_insert_that_does_not_count_every_document_is_no_success(void **st
 
     begin(&bench, TOW_WRITE_INSERT);
     double_impatient(bench.server);
-    double_hook(bench.server, answer_with, (void *)(uintptr_t)"{\"ok\": 1, \"n\": 0}");
+    double_hook(bench.server, answer_with, (void *)(uintptr_t) "{\"ok\": 1, \"n\": 0}");
     assert_false(tow_conn_insert(bench.conn, "d", "a", documents, 1, false, &reply, &error));
     bson_destroy(&reply);
     bson_destroy(document);
