@@ -222,6 +222,17 @@ bool tow_peers_asked(tow_peers_t *peers, struct MHD_Connection *connection, bool
     return taken;
 }
 
+bool tow_peers_known(tow_peers_t *peers, struct MHD_Connection *connection)
+{
+    peer_t *peer = peer_of(connection);
+    bool known;
+
+    pthread_mutex_lock(&peers->lock);
+    known = peer && peer->known;
+    pthread_mutex_unlock(&peers->lock);
+    return known;
+}
+
 void tow_peers_replied(tow_peers_t *peers, struct MHD_Connection *connection)
 {
     peer_t *peer = peer_of(connection);

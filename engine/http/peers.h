@@ -24,10 +24,13 @@ void tow_peers_notify(void *peers, struct MHD_Connection *connection, void **pee
 /* A request was read whole, by somebody who may ask or not. False: there are too many of those who
  * may. */
 bool tow_peers_asked(tow_peers_t *peers, struct MHD_Connection *connection, bool may_ask);
+/* Whether this connection has asked before, and might: who is at its other end does not change. */
+bool tow_peers_known(tow_peers_t *peers, struct MHD_Connection *connection);
 /* Its reply is out; the connection may be used again. */
 void tow_peers_replied(tow_peers_t *peers, struct MHD_Connection *connection);
 
-/* Whether a connection over loopback comes from a process of our own user, or of root. */
+/* Whether a connection over loopback comes from a process of our own user, or of root. Reads a table
+ * of the kernel, which takes a millisecond. */
 bool tow_peer_is_ours(struct MHD_Connection *connection);
 
 #endif

@@ -426,7 +426,8 @@ static bool may_ask(const tow_request_t *request)
         MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, "Authorization");
 
     return request->server->token ? tow_token_fits(request->server->token, given)
-                                  : tow_peer_is_ours(request->connection);
+                                  : tow_peers_known(request->server->peers, request->connection) ||
+                                        tow_peer_is_ours(request->connection);
 }
 
 static enum MHD_Result refuse_stranger(const tow_request_t *request)
