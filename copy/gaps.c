@@ -6,26 +6,13 @@
 #include "copy/internal.h"
 #include "engine/link/reply.h"
 
-void tow_names_add(tow_names_t *names, const char *ns)
-{
-    names->names = tow_realloc(names->names, (names->count + 1) * sizeof *names->names);
-    names->names[names->count++] = tow_strdup(ns);
-}
-
-void tow_names_clear(tow_names_t *names)
-{
-    for (size_t i = 0; i < names->count; i++)
-        free(names->names[i]);
-    free(names->names);
-    *names = (tow_names_t){0};
-}
-
 void tow_gaps_clear(tow_gaps_t *gaps)
 {
     tow_names_clear(&gaps->lost);
     tow_names_clear(&gaps->left_out);
     tow_names_clear(&gaps->by_hand);
     tow_names_clear(&gaps->foreign);
+    tow_names_clear(&gaps->strays);
 }
 
 /* What writes of ours made again is copied again, and nothing to ask about. */
@@ -93,7 +80,8 @@ bool tow_copy_gaps(tow_copy_t *copy, tow_gaps_t *out, tow_error_t *error)
     bool ok;
 
     *out = (tow_gaps_t){0};
-    ok = destination && tow_catalog_read(source, NULL, &ours, error) &&
+    ok = destination && tow_catalog_strays(source, &out->strays, error) &&
+         tow_catalog_read(source, NULL, &ours, error) &&
          tow_catalog_read(destination, NULL, &theirs, error) &&
          look_at_source(copy, destination, &ours, &theirs, out, error);
     if (ok) {

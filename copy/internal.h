@@ -225,7 +225,6 @@ typedef struct {
 } tow_reconciling_t;
 
 /* gaps.c */
-void tow_names_add(tow_names_t *names, const char *ns);
 
 /* views.c: makes and changes what differs. `refused`: gets those that the destination refuses;
  * *error says why, of the last. NULL: then it fails. */

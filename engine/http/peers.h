@@ -29,8 +29,8 @@ bool tow_peers_known(tow_peers_t *peers, struct MHD_Connection *connection);
 /* Its reply is out; the connection may be used again. */
 void tow_peers_replied(tow_peers_t *peers, struct MHD_Connection *connection);
 
-/* Whether a connection over loopback comes from a process of our own user, or of root. Reads a table
- * of the kernel, which takes a millisecond. */
+/* Whether a connection over loopback comes from a process of our own user, or of root. Reads a
+ * table of the kernel, which takes a millisecond. */
 bool tow_peer_is_ours(struct MHD_Connection *connection);
 
 #endif

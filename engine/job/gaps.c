@@ -117,6 +117,18 @@ static void note_by_hand(tow_job_t *job, const tow_names_t *by_hand)
     free(names);
 }
 
+static void note_strays(tow_job_t *job, const tow_names_t *strays)
+{
+    char *names;
+
+    if (!strays->count)
+        return;
+    names = join(strays);
+    tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "left_out",
+             "not copied, since it is in a database that belongs to the server: %s", names);
+    free(names);
+}
+
 /* False: *error; *out_asks: it is a question to the operator, who may answer it and go on. */
 static bool check(tow_job_t *job, const tow_gaps_t *gaps, bool *out_asks, tow_error_t *error)
 {
@@ -139,6 +151,7 @@ static bool check(tow_job_t *job, const tow_gaps_t *gaps, bool *out_asks, tow_er
         return false;
     }
     note_by_hand(job, &gaps->by_hand);
+    note_strays(job, &gaps->strays);
     return true;
 }
 

@@ -2,6 +2,7 @@
 #ifndef TOW_LINK_CATALOG_H
 #define TOW_LINK_CATALOG_H
 
+#include "engine/base/names.h"
 #include "engine/link/link.h"
 
 /* TOW_UNKNOWN_KIND: of a type that this version does not know, which is copied as little as time
@@ -31,6 +32,9 @@ typedef struct {
  * system.js is data. Sorted by ns. With `database` only that one. */
 bool tow_catalog_read(tow_conn_t *conn, const char *database, tow_catalog_t *out,
                       tow_error_t *error) TOW_CHECK;
+/* The collections of users in the server's own databases, which no job copies: in admin and, but
+ * through a mongos, in local. What the user may not list is passed over. */
+bool tow_catalog_strays(tow_conn_t *conn, tow_names_t *out, tow_error_t *error) TOW_CHECK;
 /* Whether the change stream of a cluster has the events of a collection of that name: it has none
  * of `system.*` (db/pipeline/document_source_change_stream.h). What it does not have is to be read
  * again at the end. */
