@@ -54,7 +54,7 @@ static void begin(bench_t *bench)
     bench->store = (tow_store_t){.options.destination = double_link(bench->destination),
                                  .database = (char *)"towline_x"};
     pthread_mutex_init(&bench->store.lock, NULL);
-    bench->store.conn = tow_conn_open(double_link(bench->destination), &error);
+    bench->store.conn = tow_conn_open(double_link(bench->destination));
     tow_link_note_time(double_link(bench->destination), KNOWN);
     double_hook(bench->destination, look, bench);
 }

@@ -48,7 +48,7 @@ static void begin(bench_t *bench, tow_write_kind_t kind)
     *bench = (bench_t){.server = double_new("destination", false)};
     bench->collection =
         (tow_namespace_t){.database = (char *)"d", .name = (char *)"a", .ns = (char *)"d.a"};
-    bench->conn = tow_conn_open(double_link(bench->server), &error);
+    bench->conn = tow_conn_open(double_link(bench->server));
     double_hook(bench->server, keep, bench);
     tow_write_begin(&bench->write, kind, &bench->collection);
 }
