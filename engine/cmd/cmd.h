@@ -58,7 +58,7 @@ bool cmd_is_blocked(int file);
 
 /* help.c */
 void cmd_help(FILE *out, const cmd_verb_t *verb); /* NULL: the program's own */
-void cmd_help_markdown(FILE *out);                /* the options as the README shows them */
+void cmd_help_markdown(FILE *out);                /* the table of engine/docs/options.md */
 
 bool cmd_takes(const tow_option_t *option, const char *verb);
 

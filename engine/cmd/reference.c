@@ -164,7 +164,7 @@ static void print_man_option(const tow_option_t *option)
     printf(".\nVerbs: %s. Environment: %s.\n", option->verbs, option->environment);
 }
 
-/* The README's table "Exit statuses", in its order; tests/packages holds the two together. */
+/* The table "Exit statuses" of engine/docs/options.md; tests/packages holds the two together. */
 static const struct {
     int status;
     const char *meaning, *advice;

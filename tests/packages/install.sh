@@ -54,7 +54,7 @@ check_manual() {
     text=$(sed -e 's/\\-/-/g; s/\\e/\\/g; s/^\.[A-Z]* *//' "$page" | tr -s '\n ' '  ')
     while read -r status; do
         [[ $text == *"$status"* ]] || die "the manual page lacks the exit status '$status'"
-    done < <(sed -n '/^## Exit statuses/,/^## Progress/p' README.md | tr -d '`' |
+    done < <(sed -n '/^<!-- statuses -->/,/^<!-- \/statuses -->/p' engine/docs/options.md | tr -d '`' |
         sed -nE 's/^\| ([0-9]+) \| ([^|]*[^| ]) \|.*/\1 \2/p')
     while read -r option; do
         [[ $text == *" $option"[\ .]* ]] || die "the manual page lacks $option"
