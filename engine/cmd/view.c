@@ -18,9 +18,9 @@ enum {
     LABEL_CELLS = 11,
     BAR_CELLS = 24,
     BAR_CELLS_NARROW = 10,
-    WIDE = 72,      /* columns */
-    LISTED = 6,     /* collections under way */
-    FIGURES = 18,   /* cells for those of a collection */
+    WIDE = 72,       /* columns */
+    LISTED = 6,      /* collections under way */
+    FIGURES = 18,    /* cells for those of a collection */
     NAME_LEAST = 12, /* cells */
     NAME_MOST = 48
 };
@@ -416,8 +416,7 @@ static void draw_attempt(draw_t *draw)
     if (!*at || draw->one_line)
         return;
     begin_row(draw, "", ", ");
-    putf(draw, CMD_YELLOW, "last called off at %s",
-         cmd_moment(at, draw->view->now, when));
+    putf(draw, CMD_YELLOW, "last called off at %s", cmd_moment(at, draw->view->now, when));
     if (late > 0)
         putf(draw, CMD_YELLOW, "%s write%s after the confirmation", cmd_count(late, count),
              late > 1 ? "s" : "");
@@ -463,7 +462,9 @@ static void draw_trouble(draw_t *draw)
         return;
     begin_row(draw, "retries", draw->one_line ? ", " : " ");
     putf(draw, *now ? CMD_YELLOW : "", "%s%s", cmd_count(retries > 0 ? retries : 0, value),
-         draw->one_line ? " retries" : *now ? "," : "");
+         draw->one_line ? " retries"
+         : *now         ? ","
+                        : "");
     if (*now && draw->one_line)
         put(draw, "", now);
     else if (*now)

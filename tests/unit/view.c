@@ -50,7 +50,8 @@ static const char silent[] =
     "\"copiedDocuments\":9,\"rangesTotal\":1,\"collectionsTotal\":1,\"collectionsCopied\":1},"
     "\"indexBuilding\":{\"indexesBuilt\":1,\"totalIndexesToBuild\":1},\"eventsSeen\":1,"
     "\"source\":{\"silentMs\":40000},\"retries\":7,"
-    "\"retrying\":\"getMore on the source: connection closed, by a server whose name is very long\","
+    "\"retrying\":\"getMore on the source: connection closed, by a server whose name is very "
+    "long\","
     "\"reason\":\"the source has not answered for 40 s\","
     "\"nextStep\":\"see why that side does not answer; the job goes on by itself when it does\","
     "\"canCommit\":false,\"cutover\":{\"step\":\"none\"}}}";
@@ -59,8 +60,7 @@ static char *shown(const char *progress, const char *listed, size_t columns, siz
                    bool colour)
 {
     bson_t *document = cmd_document(progress), *list = listed ? cmd_document(listed) : NULL;
-    cmd_view_t view = {document,  list,    90e6, "2026-11-26T22:00:00Z",
-                       columns, rows, colour};
+    cmd_view_t view = {document, list, 90e6, "2026-11-26T22:00:00Z", columns, rows, colour};
     char *block;
 
     assert_non_null(document);
@@ -70,8 +70,8 @@ static char *shown(const char *progress, const char *listed, size_t columns, siz
     return block;
 }
 
-
-static void expect_block(const char *progress, const char *listed, size_t columns, const char *block)
+static void expect_block(const char *progress, const char *listed, size_t columns,
+                         const char *block)
 {
     char *got = shown(progress, listed, columns, 40, false);
 
@@ -79,130 +79,143 @@ static void expect_block(const char *progress, const char *listed, size_t column
     free(got);
 }
 
+/* clang-format off: blocks as they are drawn */
 static void at_45_columns(void **state)
 {
     expect_block(copying, collections, 45,
-"phase      copying, job shop, 75 s,\n"
-"           old.example:27017 -> new.example…\n"
-"copied     [####......] 42%,\n"
-"           3.8 GB of 9.0 GB,\n"
-"           12,345,678 documents, 90.0 MB/s,\n"
-"           58 s left, 4 of 23 collections,\n"
-"           2 of 31 indexes\n"
-"  shop.orders                42% of 5.0 GB\n"
-"  shop.注文                  99% of 2.0 GB\n"
-"  shop.ab\\x1b[31m and a n…   25% of 90.0 MB\n"
-"changes    lag not known yet, 4,321 seen,\n"
-"           17 waiting, 1,200 dirty keys,\n"
-"           oplog headroom 23 h 53 min\n"
-"retries    3\n"
-"next       wait until the job is in sync\n");
+                 "phase      copying, job shop, 75 s,\n"
+                 "           old.example:27017 -> new.example…\n"
+                 "copied     [####......] 42%,\n"
+                 "           3.8 GB of 9.0 GB,\n"
+                 "           12,345,678 documents, 90.0 MB/s,\n"
+                 "           58 s left, 4 of 23 collections,\n"
+                 "           2 of 31 indexes\n"
+                 "  shop.orders                42% of 5.0 GB\n"
+                 "  shop.注文                  99% of 2.0 GB\n"
+                 "  shop.ab\\x1b[31m and a n…   25% of 90.0 MB\n"
+                 "changes    lag not known yet, 4,321 seen,\n"
+                 "           17 waiting, 1,200 dirty keys,\n"
+                 "           oplog headroom 23 h 53 min\n"
+                 "retries    3\n"
+                 "next       wait until the job is in sync\n");
     expect_block(in_sync, NULL, 45,
-"phase      in-sync, job shop, 2 h 5 min,\n"
-"           old.example:27017 -> new.example…\n"
-"copied     9.0 GB, 12,345,678 documents,\n"
-"           23 of 23 collections,\n"
-"           31 of 31 indexes\n"
-"changes    lag 12 ms, 4,321 seen,\n"
-"           oplog headroom 30 min,\n"
-"           window 4 d 23 h\n"
-"verified   both sides were found equal\n"
-"cutover    possible\n"
-"           last called off at 21:34 UTC,\n"
-"           139 writes after the confirmation\n"
-"next       stop the writes to the source,\n"
-"           then: towline cutover --wait\n");
+                 "phase      in-sync, job shop, 2 h 5 min,\n"
+                 "           old.example:27017 -> new.example…\n"
+                 "copied     9.0 GB, 12,345,678 documents,\n"
+                 "           23 of 23 collections,\n"
+                 "           31 of 31 indexes\n"
+                 "changes    lag 12 ms, 4,321 seen,\n"
+                 "           oplog headroom 30 min,\n"
+                 "           window 4 d 23 h\n"
+                 "verified   both sides were found equal\n"
+                 "cutover    possible\n"
+                 "           last called off at 21:34 UTC,\n"
+                 "           139 writes after the confirmation\n"
+                 "next       stop the writes to the source,\n"
+                 "           then: towline cutover --wait\n");
     expect_block(silent, NULL, 45,
-"phase      in-sync, job shop, 2 h 5 min\n"
-"source     has not answered for 40 s\n"
-"copied     900 B, 9 documents,\n"
-"           1 of 1 collections,\n"
-"           1 of 1 indexes\n"
-"changes    lag 42 s, 1 seen\n"
-"not yet    the source has not answered for\n"
-"           40 s\n"
-"retries    7, getMore on the source:\n"
-"           connection closed, by a server\n"
-"           whose name is very long\n"
-"next       see why that side does not\n"
-"           answer; the job goes on by\n"
-"           itself when it does\n");
+                 "phase      in-sync, job shop, 2 h 5 min\n"
+                 "source     has not answered for 40 s\n"
+                 "copied     900 B, 9 documents,\n"
+                 "           1 of 1 collections,\n"
+                 "           1 of 1 indexes\n"
+                 "changes    lag 42 s, 1 seen\n"
+                 "not yet    the source has not answered for\n"
+                 "           40 s\n"
+                 "retries    7, getMore on the source:\n"
+                 "           connection closed, by a server\n"
+                 "           whose name is very long\n"
+                 "next       see why that side does not\n"
+                 "           answer; the job goes on by\n"
+                 "           itself when it does\n");
 }
 
 static void at_80_columns(void **state)
 {
     expect_block(copying, collections, 80,
-"phase      copying, job shop, 75 s, old.example:27017 -> new.example:27017\n"
-"copied     [##########..............] 42%, 3.8 GB of 9.0 GB,\n"
-"           12,345,678 documents, 90.0 MB/s, 58 s left, 4 of 23 collections,\n"
-"           2 of 31 indexes\n"
-"           shop.orders                                        42% of 5.0 GB\n"
-"           shop.注文                                          99% of 2.0 GB\n"
-"           shop.ab\\x1b[31m and a name that is long, far lo…   25% of 90.0 MB\n"
-"changes    lag not known yet, 4,321 seen, 17 waiting, 1,200 dirty keys,\n"
-"           oplog headroom 23 h 53 min\n"
-"retries    3\n"
-"next       wait until the job is in sync\n");
+                 "phase      copying, job shop, 75 s, old.example:27017 -> new.example:27017\n"
+                 "copied     [##########..............] 42%, 3.8 GB of 9.0 GB,\n"
+                 "           12,345,678 documents, 90.0 MB/s, 58 s left, 4 of 23 collections,\n"
+                 "           2 of 31 indexes\n"
+                 "           shop.orders                                        42% of 5.0 GB\n"
+                 "           shop.注文                                          99% of 2.0 GB\n"
+                 "           shop.ab\\x1b[31m and a name that is long, far lo…   25% of 90.0 MB\n"
+                 "changes    lag not known yet, 4,321 seen, 17 waiting, 1,200 dirty keys,\n"
+                 "           oplog headroom 23 h 53 min\n"
+                 "retries    3\n"
+                 "next       wait until the job is in sync\n");
     expect_block(in_sync, NULL, 80,
-"phase      in-sync, job shop, 2 h 5 min,\n"
-"           old.example:27017 -> new.example:27017\n"
-"copied     9.0 GB, 12,345,678 documents, 23 of 23 collections,\n"
-"           31 of 31 indexes\n"
-"changes    lag 12 ms, 4,321 seen, oplog headroom 30 min, window 4 d 23 h\n"
-"verified   both sides were found equal\n"
-"cutover    possible\n"
-"           last called off at 21:34 UTC, 139 writes after the confirmation\n"
-"next       stop the writes to the source, then: towline cutover --wait\n");
+                 "phase      in-sync, job shop, 2 h 5 min,\n"
+                 "           old.example:27017 -> new.example:27017\n"
+                 "copied     9.0 GB, 12,345,678 documents, 23 of 23 collections,\n"
+                 "           31 of 31 indexes\n"
+                 "changes    lag 12 ms, 4,321 seen, oplog headroom 30 min, window 4 d 23 h\n"
+                 "verified   both sides were found equal\n"
+                 "cutover    possible\n"
+                 "           last called off at 21:34 UTC, 139 writes after the confirmation\n"
+                 "next       stop the writes to the source, then: towline cutover --wait\n");
     expect_block(silent, NULL, 80,
-"phase      in-sync, job shop, 2 h 5 min\n"
-"source     has not answered for 40 s\n"
-"copied     900 B, 9 documents, 1 of 1 collections, 1 of 1 indexes\n"
-"changes    lag 42 s, 1 seen\n"
-"not yet    the source has not answered for 40 s\n"
-"retries    7, getMore on the source: connection closed, by a server whose name\n"
-"           is very long\n"
-"next       see why that side does not answer; the job goes on by itself when\n"
-"           it does\n");
+                 "phase      in-sync, job shop, 2 h 5 min\n"
+                 "source     has not answered for 40 s\n"
+                 "copied     900 B, 9 documents, 1 of 1 collections, 1 of 1 indexes\n"
+                 "changes    lag 42 s, 1 seen\n"
+                 "not yet    the source has not answered for 40 s\n"
+                 "retries    7, getMore on the source: connection closed, by a server whose name\n"
+                 "           is very long\n"
+                 "next       see why that side does not answer; the job goes on by itself when\n"
+                 "           it does\n");
 }
 
 static void at_200_columns(void **state)
 {
     expect_block(copying, collections, 200,
-"phase      copying, job shop, 75 s, old.example:27017 -> new.example:27017\n"
-"copied     [##########..............] 42%, 3.8 GB of 9.0 GB, 12,345,678 documents, 90.0 MB/s, 58 s left, 4 of 23 collections, 2 of 31 indexes\n"
-"           shop.orders                                        42% of 5.0 GB\n"
-"           shop.注文                                          99% of 2.0 GB\n"
-"           shop.ab\\x1b[31m and a name that is long, far lo…   25% of 90.0 MB\n"
-"changes    lag not known yet, 4,321 seen, 17 waiting, 1,200 dirty keys, oplog headroom 23 h 53 min\n"
-"retries    3\n"
-"next       wait until the job is in sync\n");
+                 "phase      copying, job shop, 75 s, old.example:27017 -> new.example:27017\n"
+                 "copied     [##########..............] 42%, 3.8 GB of 9.0 GB, 12,345,678 "
+                 "documents, 90.0 MB/s, 58 s left, 4 of 23 collections, 2 of 31 indexes\n"
+                 "           shop.orders                                        42% of 5.0 GB\n"
+                 "           shop.注文                                          99% of 2.0 GB\n"
+                 "           shop.ab\\x1b[31m and a name that is long, far lo…   25% of 90.0 MB\n"
+                 "changes    lag not known yet, 4,321 seen, 17 waiting, 1,200 dirty keys, oplog "
+                 "headroom 23 h 53 min\n"
+                 "retries    3\n"
+                 "next       wait until the job is in sync\n");
     expect_block(in_sync, NULL, 200,
-"phase      in-sync, job shop, 2 h 5 min, old.example:27017 -> new.example:27017\n"
-"copied     9.0 GB, 12,345,678 documents, 23 of 23 collections, 31 of 31 indexes\n"
-"changes    lag 12 ms, 4,321 seen, oplog headroom 30 min, window 4 d 23 h\n"
-"verified   both sides were found equal\n"
-"cutover    possible\n"
-"           last called off at 21:34 UTC, 139 writes after the confirmation\n"
-"next       stop the writes to the source, then: towline cutover --wait\n");
-    expect_block(silent, NULL, 200,
-"phase      in-sync, job shop, 2 h 5 min\n"
-"source     has not answered for 40 s\n"
-"copied     900 B, 9 documents, 1 of 1 collections, 1 of 1 indexes\n"
-"changes    lag 42 s, 1 seen\n"
-"not yet    the source has not answered for 40 s\n"
-"retries    7, getMore on the source: connection closed, by a server whose name is very long\n"
-"next       see why that side does not answer; the job goes on by itself when it does\n");
+                 "phase      in-sync, job shop, 2 h 5 min, old.example:27017 -> new.example:27017\n"
+                 "copied     9.0 GB, 12,345,678 documents, 23 of 23 collections, 31 of 31 indexes\n"
+                 "changes    lag 12 ms, 4,321 seen, oplog headroom 30 min, window 4 d 23 h\n"
+                 "verified   both sides were found equal\n"
+                 "cutover    possible\n"
+                 "           last called off at 21:34 UTC, 139 writes after the confirmation\n"
+                 "next       stop the writes to the source, then: towline cutover --wait\n");
+    expect_block(
+        silent, NULL, 200,
+        "phase      in-sync, job shop, 2 h 5 min\n"
+        "source     has not answered for 40 s\n"
+        "copied     900 B, 9 documents, 1 of 1 collections, 1 of 1 indexes\n"
+        "changes    lag 42 s, 1 seen\n"
+        "not yet    the source has not answered for 40 s\n"
+        "retries    7, getMore on the source: connection closed, by a server whose name is very "
+        "long\n"
+        "next       see why that side does not answer; the job goes on by itself when it does\n");
 }
 
 static void in_one_line(void **state)
 {
-    expect_block(copying, collections, 0,
-"copying, job shop; [##########..............] 42%, 3.8 GB of 9.0 GB, 12,345,678 documents, 90.0 MB/s, 58 s left, 4 of 23 collections, 2 of 31 indexes; lag not known yet, 4,321 seen, 17 waiting, 1,200 dirty keys, oplog headroom 23 h 53 min; 3 retries");
+    expect_block(
+        copying, collections, 0,
+        "copying, job shop; [##########..............] 42%, 3.8 GB of 9.0 GB, 12,345,678 "
+        "documents, 90.0 MB/s, 58 s left, 4 of 23 collections, 2 of 31 indexes; lag not known yet, "
+        "4,321 seen, 17 waiting, 1,200 dirty keys, oplog headroom 23 h 53 min; 3 retries");
     expect_block(in_sync, NULL, 0,
-"in-sync, job shop; 9.0 GB, 12,345,678 documents, 23 of 23 collections, 31 of 31 indexes; lag 12 ms, 4,321 seen, oplog headroom 30 min, window 4 d 23 h; both sides were found equal; cutover possible");
+                 "in-sync, job shop; 9.0 GB, 12,345,678 documents, 23 of 23 collections, 31 of 31 "
+                 "indexes; lag 12 ms, 4,321 seen, oplog headroom 30 min, window 4 d 23 h; both "
+                 "sides were found equal; cutover possible");
     expect_block(silent, NULL, 0,
-"in-sync, job shop; source has not answered for 40 s; 900 B, 9 documents, 1 of 1 collections, 1 of 1 indexes; lag 42 s, 1 seen; 7 retries, getMore on the source: connection closed, by a server whose name is very long");
+                 "in-sync, job shop; source has not answered for 40 s; 900 B, 9 documents, 1 of 1 "
+                 "collections, 1 of 1 indexes; lag 42 s, 1 seen; 7 retries, getMore on the source: "
+                 "connection closed, by a server whose name is very long");
 }
+/* clang-format on */
 
 /* Of every width and height: what a terminal would break, or cut within a character. */
 static void a_block_fits_the_terminal(void **state)
