@@ -204,13 +204,13 @@ bool tow_copy_hold(tow_copy_t *copy, const char *database, const char *name, tow
     struct tow_hold *hold = tow_alloc(sizeof *hold);
     tow_conn_t *destination = NULL;
     int64_t abort_ms = 0;
-    bool told = false, ok = true;
+    bool told = false, ended;
 
     hold->database = tow_strdup(database);
     hold->name = name ? tow_strdup(name) : NULL;
     pthread_mutex_lock(&copy->lock);
     DL_APPEND(copy->holds, hold);
-    while (ok && is_busy(copy, database, name) && !tow_copy_ended(copy)) {
+    while (is_busy(copy, database, name) && !tow_copy_ended(copy)) {
         if (tow_now_ms() >= abort_ms) {
             pthread_mutex_unlock(&copy->lock);
             if (!told)
@@ -221,9 +221,9 @@ bool tow_copy_hold(tow_copy_t *copy, const char *database, const char *name, tow
                     database, name ? "." : "", name ? name : "");
             told = true;
             if (tow_takes(copy->options.destination).aborts) {
-                ok = destination || (destination = tow_conn_open(copy->options.destination, error));
-                if (ok)
-                    abort_build(copy, destination, database, name);
+                if (!destination)
+                    destination = tow_conn_open(copy->options.destination);
+                abort_build(copy, destination, database, name);
             }
             abort_ms = tow_now_ms() + ABORT_MS;
             pthread_mutex_lock(&copy->lock);
@@ -233,9 +233,10 @@ bool tow_copy_hold(tow_copy_t *copy, const char *database, const char *name, tow
     }
     pthread_mutex_unlock(&copy->lock);
     tow_conn_close(destination);
-    if (ok && tow_copy_ended(copy) && !tow_stop_error(copy->options.stop, error))
-        return tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped");
-    return ok && !tow_copy_ended(copy);
+    ended = tow_copy_ended(copy);
+    if (ended && !tow_stop_error(copy->options.stop, error))
+        tow_fail(error, TOW_ERROR_INTERRUPTED, "stopped");
+    return !ended;
 }
 
 void tow_copy_release(tow_copy_t *copy, const char *database, const char *name, bool again)

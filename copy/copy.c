@@ -142,11 +142,10 @@ typedef struct {
     tow_conn_t *source, *destination;
 } conns_t;
 
-static bool open_conns(tow_copy_t *copy, conns_t *out, tow_error_t *error)
+static void open_conns(tow_copy_t *copy, conns_t *out)
 {
-    out->source = tow_conn_open(copy->options.source, error);
-    out->destination = out->source ? tow_conn_open(copy->options.destination, error) : NULL;
-    return out->destination != NULL;
+    out->source = tow_conn_open(copy->options.source);
+    out->destination = tow_conn_open(copy->options.destination);
 }
 
 static void close_conns(conns_t *conns)
@@ -181,10 +180,12 @@ bool tow_copy_prepare(tow_copy_t *copy, tow_copy_size_fn known, const void *data
     size_t count = 0;
     /* Known before the catalog is read: every DDL event up to it is reflected there. */
     tow_optime_t read_time = tow_link_time(copy->options.source);
-    bool ok = open_conns(copy, &conns, error) &&
-              tow_catalog_read(conns.source, NULL, &catalog, error) &&
-              check_supported(copy, &catalog, error) &&
-              tow_copy_forget_gone(copy, conns.destination, &catalog, error);
+    bool ok;
+
+    open_conns(copy, &conns);
+    ok = tow_catalog_read(conns.source, NULL, &catalog, error) &&
+         check_supported(copy, &catalog, error) &&
+         tow_copy_forget_gone(copy, conns.destination, &catalog, error);
 
     /* All claims in one message: each alone would cost a write more for every collection. */
     names = tow_alloc((catalog.count + 1) * sizeof *names);
@@ -313,8 +314,10 @@ static bool restore_collection(void *data, const bson_t *document, tow_range_t *
 bool tow_copy_restore(tow_copy_t *copy, tow_error_t *error)
 {
     restoring_t restoring = {.copy = copy};
-    bool ok = open_conns(copy, &restoring.conns, error) &&
-              tow_store_each_collection(copy->options.store, restore_collection, &restoring, error);
+    bool ok;
+
+    open_conns(copy, &restoring.conns);
+    ok = tow_store_each_collection(copy->options.store, restore_collection, &restoring, error);
 
     close_conns(&restoring.conns);
     return ok;
@@ -472,7 +475,8 @@ bool tow_copy_again(tow_copy_t *copy, const char *database, const char *name, bo
     if (old)
         withdraw(copy, old);
     planned = announce(copy, old, database, name);
-    ok = open_conns(copy, &conns, error) && record_again(copy, database, name, error) &&
+    open_conns(copy, &conns);
+    ok = record_again(copy, database, name, error) &&
          (old ? drop_withdrawn(copy, conns.destination, old, error)
               : drop_unknown(copy, conns.destination, database, name, ns, error));
     read_time = tow_link_time(copy->options.source);
@@ -509,9 +513,9 @@ static bool start_workers(tow_copy_t *copy, tow_worker_t *workers, uint32_t coun
         tow_worker_t *worker = &workers[i];
 
         worker->copy = copy;
-        if (!(worker->source = tow_conn_open(copy->options.source, error)) ||
-            !(worker->destination = tow_conn_open(copy->options.destination, error)) ||
-            !tow_thread_start(&worker->thread, name, run, worker, error))
+        worker->source = tow_conn_open(copy->options.source);
+        worker->destination = tow_conn_open(copy->options.destination);
+        if (!tow_thread_start(&worker->thread, name, run, worker, error))
             return false;
     }
     return true;

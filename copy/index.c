@@ -292,8 +292,8 @@ static bool send_drop(tow_conn_t *destination, int flags, const char *database, 
 bool tow_copy_index_drop(tow_copy_t *copy, const char *database, const char *name,
                          const char *index, tow_error_t *error)
 {
-    tow_conn_t *destination = tow_conn_open(copy->options.destination, error);
-    bool ok = destination && send_drop(destination, TOW_SEND_RETRY, database, name, index, error);
+    tow_conn_t *destination = tow_conn_open(copy->options.destination);
+    bool ok = send_drop(destination, TOW_SEND_RETRY, database, name, index, error);
 
     tow_conn_close(destination);
     return ok;
@@ -336,11 +336,11 @@ static bool drop_beside_build(tow_copy_t *copy, tow_conn_t *destination, const c
 bool tow_copy_index_gone(tow_copy_t *copy, const char *database, const char *name,
                          const char *index, tow_error_t *error)
 {
-    tow_conn_t *source = tow_conn_open(copy->options.source, error);
-    tow_conn_t *destination = source ? tow_conn_open(copy->options.destination, error) : NULL;
+    tow_conn_t *source = tow_conn_open(copy->options.source);
+    tow_conn_t *destination = tow_conn_open(copy->options.destination);
     bool listed, unique, ok;
 
-    ok = destination && is_listed(source, database, name, index, &listed, &unique, error);
+    ok = is_listed(source, database, name, index, &listed, &unique, error);
     if (ok && listed)
         tow_copy_make_alike(copy, database, name); /* what has that name now came later */
     else if (ok && !send_drop(destination, 0, database, name, index, error))

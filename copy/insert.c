@@ -22,7 +22,8 @@ typedef struct {
     uint32_t replaced; /* of them were there already */
 } insert_t;
 
-void tow_pass_count_refusal(void *data, void *tag, const tow_write_error_t *error)
+void tow_pass_count_refusal(void *data, void *tag TOW_UNUSED,
+                            const tow_write_error_t *error TOW_UNUSED)
 {
     uint32_t *refused = data;
 

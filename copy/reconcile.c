@@ -371,10 +371,9 @@ bool tow_copy_reconcile(tow_copy_t *copy, const char *database, const char *name
     task_t task = {.copy = copy, .takes = tow_takes(copy->options.destination), .how = how};
     bool ok;
 
-    ok = (task.source = tow_conn_open(copy->options.source, error)) &&
-         (task.destination = tow_conn_open(copy->options.destination, error));
-    if (ok)
-        ok = name ? reconcile_one(&task, database, name, error) : reconcile_whole(&task, error);
+    task.source = tow_conn_open(copy->options.source);
+    task.destination = tow_conn_open(copy->options.destination);
+    ok = name ? reconcile_one(&task, database, name, error) : reconcile_whole(&task, error);
     tow_conn_close(task.source);
     tow_conn_close(task.destination);
     return ok;
@@ -476,10 +475,10 @@ bool tow_copy_restore_ttl(tow_copy_t *copy, tow_error_t *error)
 {
     task_t task = {
         .copy = copy, .takes = tow_takes(copy->options.destination), .how = TOW_RECONCILE_TTL};
-    bool ok, again;
+    bool ok = true, again;
 
-    ok = (task.source = tow_conn_open(copy->options.source, error)) &&
-         (task.destination = tow_conn_open(copy->options.destination, error));
+    task.source = tow_conn_open(copy->options.source);
+    task.destination = tow_conn_open(copy->options.destination);
     for (uint32_t i = 0; ok && i < copy->ttl_count; i++)
         ok = alike_by_name(&task, copy->ttl[i * 2], copy->ttl[i * 2 + 1], &again, error);
     tow_conn_close(task.source);

@@ -87,9 +87,9 @@ bool tow_copy_try_views(tow_copy_t *copy, tow_names_t *out_refused, tow_error_t 
     bool ok;
 
     *out_refused = (tow_names_t){0};
-    ok = (task.source = tow_conn_open(copy->options.source, error)) &&
-         (task.destination = tow_conn_open(copy->options.destination, error)) &&
-         tow_catalog_read(task.source, NULL, &ours, error) &&
+    task.source = tow_conn_open(copy->options.source);
+    task.destination = tow_conn_open(copy->options.destination);
+    ok = tow_catalog_read(task.source, NULL, &ours, error) &&
          tow_catalog_read(task.destination, NULL, &theirs, error) &&
          tow_reconcile_views(&task, &ours, &theirs, out_refused, error);
     tow_catalog_clear(&ours);

@@ -320,9 +320,9 @@ bool tow_replay_trim_logs(tow_replay_t *replay, tow_error_t *error)
     /* From 5.0 on a refused insert leaves all as it was, and a delete is an event. */
     if (tow_log_may_delete(replay->options.source))
         return true;
-    ok = (lane.source = tow_conn_open(replay->options.source, error)) &&
-         (lane.destination = tow_conn_open(replay->options.destination, error)) &&
-         trim_all(&lane, error);
+    lane.source = tow_conn_open(replay->options.source);
+    lane.destination = tow_conn_open(replay->options.destination);
+    ok = trim_all(&lane, error);
     tow_conn_close(lane.source);
     tow_conn_close(lane.destination);
     return ok;

@@ -216,12 +216,8 @@ static void *run(void *data)
 
 bool tow_lane_start(tow_lane_t *lane, tow_error_t *error)
 {
-    lane->source = tow_conn_open(lane->replay->options.source, error);
-    if (!lane->source)
-        return false;
-    lane->destination = tow_conn_open(lane->replay->options.destination, error);
-    if (!lane->destination)
-        return false;
+    lane->source = tow_conn_open(lane->replay->options.source);
+    lane->destination = tow_conn_open(lane->replay->options.destination);
     return tow_thread_start(&lane->thread, "lane", run, lane, error);
 }
 

@@ -82,12 +82,12 @@ static bool wait_eased(tow_replay_t *replay, bool (*holds)(tow_replay_t *replay,
     return !tow_stop_requested(stop);
 }
 
-static bool is_paused(tow_replay_t *replay, const void *data)
+static bool is_paused(tow_replay_t *replay, const void *data TOW_UNUSED)
 {
     return atomic_load(&replay->paused);
 }
 
-static bool is_full(tow_replay_t *replay, const void *data)
+static bool is_full(tow_replay_t *replay, const void *data TOW_UNUSED)
 {
     return atomic_load(&replay->dirty_bytes) > replay->options.dirty_bytes;
 }
@@ -98,7 +98,7 @@ typedef struct {
 } round_t;
 
 /* Still in that round. */
-static bool is_busy(tow_replay_t *replay, const void *data)
+static bool is_busy(tow_replay_t *replay TOW_UNUSED, const void *data)
 {
     const round_t *round = data;
 
@@ -287,9 +287,8 @@ bool tow_replay_start(tow_replay_t *replay, tow_optime_t horizon, const bson_t *
     if (ddl_token)
         bson_concat(&replay->ddl_token, ddl_token);
     replay->ddl_time = ddl_time;
-    if (!(replay->source = tow_conn_open(replay->options.source, error)) ||
-        !(replay->destination = tow_conn_open(replay->options.destination, error)))
-        return false;
+    replay->source = tow_conn_open(replay->options.source);
+    replay->destination = tow_conn_open(replay->options.destination);
     for (uint32_t i = 0; i < replay->lane_count; i++) {
         tow_dirty_raise_horizon(replay->lanes[i].dirty, horizon);
         if (!tow_lane_start(&replay->lanes[i], error))

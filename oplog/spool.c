@@ -389,7 +389,7 @@ bool tow_spool_read(tow_spool_t *spool, tow_spool_place_t place, tow_buffer_t *o
 
 /* Giving up -------------------------------------------------------------------------------------*/
 
-bool tow_spool_release(tow_spool_t *spool, tow_spool_place_t place, tow_error_t *error)
+void tow_spool_release(tow_spool_t *spool, tow_spool_place_t place)
 {
     pthread_mutex_lock(&spool->lock);
     while (spool->last && spool->first < place.segment && spool->first < spool->last) {
@@ -403,7 +403,6 @@ bool tow_spool_release(tow_spool_t *spool, tow_spool_place_t place, tow_error_t 
         spool->first++;
     }
     pthread_mutex_unlock(&spool->lock);
-    return true;
 }
 
 bool tow_spool_clear(tow_spool_t *spool, tow_error_t *error)

@@ -60,7 +60,7 @@ static int show(tow_options_t *options, bool (*look)(const tow_options_t *, char
     return ok ? 0 : cmd_fail(&error);
 }
 
-static void print_check_report(const tow_options_t *options, const bson_t *report)
+static void print_check_report(const tow_options_t *options TOW_UNUSED, const bson_t *report)
 {
     print_checks(report);
 }

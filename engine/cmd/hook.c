@@ -156,7 +156,7 @@ static moment_t *moment_of(cmd_hook_t *hook, const char *phase)
 }
 
 /* The last phase comes with cmd_hook_end, when there is a summary. */
-static void notice(void *data, tow_level_t level, const char *name, const char *message)
+static void notice(void *data, tow_level_t level TOW_UNUSED, const char *name, const char *message)
 {
     cmd_hook_t *hook = data;
     tow_progress_t progress;

@@ -33,7 +33,7 @@ const cmd_verb_t cmd_verbs[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-int cmd_version(tow_options_t *options)
+int cmd_version(tow_options_t *options TOW_UNUSED)
 {
     printf("towline %s\n", tow_version());
     return 0;

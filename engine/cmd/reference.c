@@ -268,7 +268,7 @@ static void print_man_examples(void)
     }
 }
 
-int cmd_man(tow_options_t *options)
+int cmd_man(tow_options_t *options TOW_UNUSED)
 {
     size_t count;
     const tow_option_t *table = tow_options_table(&count);

@@ -64,7 +64,8 @@ static bool may_have_token(uid_t user)
 /* Connected, and nothing sent yet: any local user may listen where no job does, and the token is
  * for the job alone. A job whose connection waits to be accepted is known by the socket it listens
  * on. */
-static int check_listener(void *unused, char *there, char *here, int there_port, int here_port)
+static int check_listener(void *unused TOW_UNUSED, char *there, char *here, int there_port,
+                          int here_port)
 {
     struct sockaddr_storage at, to;
     uid_t owner = TOW_NO_USER;

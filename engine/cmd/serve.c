@@ -28,7 +28,7 @@ static void stop(void *data)
 }
 
 /* The process ends when its job has. */
-static bool has_ended(void *data)
+static bool has_ended(void *data TOW_UNUSED)
 {
     return false;
 }

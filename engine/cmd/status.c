@@ -134,26 +134,27 @@ static bool is_on(const tow_options_t *options, const char *name)
 }
 
 /* How a progress is shown that comes; both are cmd_show_fn. */
-static void show_last_json(const bson_t *document, const char *progress, bool last)
+static void show_last_json(const bson_t *document TOW_UNUSED, const char *progress, bool last)
 {
     if (last)
         cmd_print_json(progress);
 }
 
-static void show_last(const bson_t *document, const char *progress, bool last)
+static void show_last(const bson_t *document, const char *progress TOW_UNUSED, bool last)
 {
     if (last)
         print_status(document);
 }
 
-static void watch_json(const bson_t *document, const char *progress, bool last)
+static void watch_json(const bson_t *document TOW_UNUSED, const char *progress,
+                       bool last TOW_UNUSED)
 {
     cmd_print_json(progress);
     fflush(stdout);
 }
 
 /* In place on a terminal; elsewhere one below the other, not so often. */
-static void watch(const bson_t *document, const char *progress, bool last)
+static void watch(const bson_t *document, const char *progress TOW_UNUSED, bool last)
 {
     static int64_t next_ms;
     bool terminal = isatty(STDOUT_FILENO);

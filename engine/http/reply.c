@@ -131,7 +131,7 @@ static void append_progress(stream_t *stream)
 }
 
 /* Waits for something to send; the connection's thread is its own. */
-static ssize_t more_events(void *data, uint64_t ignored, char *out, size_t size)
+static ssize_t more_events(void *data, uint64_t ignored TOW_UNUSED, char *out, size_t size)
 {
     stream_t *stream = data;
     size_t length;

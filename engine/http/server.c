@@ -53,8 +53,8 @@ bool tow_request_parse(tow_request_t *request, tow_error_t *error)
 }
 
 static enum MHD_Result handle(void *data, struct MHD_Connection *connection, const char *path,
-                              const char *method, const char *version, const char *upload,
-                              size_t *upload_size, void **state)
+                              const char *method, const char *version TOW_UNUSED,
+                              const char *upload, size_t *upload_size, void **state)
 {
     tow_request_t *request = *state;
 
@@ -78,7 +78,7 @@ static enum MHD_Result handle(void *data, struct MHD_Connection *connection, con
 }
 
 static void completed(void *data, struct MHD_Connection *connection, void **state,
-                      enum MHD_RequestTerminationCode code)
+                      enum MHD_RequestTerminationCode code TOW_UNUSED)
 {
     tow_request_t *request = *state;
 

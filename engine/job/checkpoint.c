@@ -21,7 +21,7 @@ static bool store_floor(tow_job_t *job, tow_error_t *error)
     ok = tow_job_save_track(job, error) &&
          tow_store_save_checkpoint(job->journal.store, &checkpoint, error);
     if (ok && floor.has_keep)
-        ok = tow_spool_release(job->flow.spool, floor.keep, error);
+        tow_spool_release(job->flow.spool, floor.keep);
     bson_destroy(&floor.token);
     if (ok) {
         pthread_mutex_lock(&job->control.lock);

@@ -198,7 +198,7 @@ static const char **list_copied(tow_job_t *job, size_t *out_count)
 }
 
 /* A tow_pace_fn: as fast as it goes, until the cutover is called off. */
-static bool go_on(void *data, uint64_t bytes)
+static bool go_on(void *data, uint64_t bytes TOW_UNUSED)
 {
     return !tow_job_interrupted(data) && !writes_go_on(data);
 }
@@ -247,8 +247,8 @@ static bool verify_wanted(tow_job_t *job, tow_verify_report_t **out, tow_error_t
 
 static bool look_for_unseen(tow_job_t *job, tow_error_t *error)
 {
-    tow_conn_t *source = tow_conn_open(job->sides.source, error);
-    bool ok = source != NULL, all = false;
+    tow_conn_t *source = tow_conn_open(job->sides.source);
+    bool ok = true, all = false;
 
     while (ok && !all)
         ok = tow_job_look_for_unseen(job, source, true, job->flow.stop_time, &all, error);

@@ -53,12 +53,10 @@ static void remove_user(tow_job_t *job)
 {
     char user[256] = "", database[256] = "";
     tow_error_t error;
-    tow_conn_t *conn = tow_conn_open(job->sides.destination, &error);
+    tow_conn_t *conn = tow_conn_open(job->sides.destination);
 
-    if (conn)
-        tow_conn_unguarded(conn); /* the lease proved who we are, and is gone with the state */
-    if (conn && find_user(conn, user, database, &error) &&
-        drop_user(conn, user, database, &error)) {
+    tow_conn_unguarded(conn); /* the lease proved who we are, and is gone with the state */
+    if (find_user(conn, user, database, &error) && drop_user(conn, user, database, &error)) {
         pthread_mutex_lock(&job->outcome.lock);
         job->outcome.user_removed = tow_format("%s@%s", user, database);
         pthread_mutex_unlock(&job->outcome.lock);

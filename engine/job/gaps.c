@@ -45,7 +45,7 @@ static bool read_settled(tow_job_t *job, tow_gaps_t *out, tow_error_t *error)
  * longer ask. */
 static bool ask_for(tow_job_t *job, const char *ns, char *out, size_t size, tow_error_t *error)
 {
-    tow_conn_t *source = tow_conn_open(job->sides.source, error);
+    tow_conn_t *source = tow_conn_open(job->sides.source);
     char *database = tow_strdup(ns), *dot = strchr(database, '.');
     tow_collection_info_t info;
     bool found = false, ok;

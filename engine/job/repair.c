@@ -18,8 +18,8 @@ static bool copying(void *data)
     return !tow_copy_finished(((tow_repair_t *)data)->copy);
 }
 
-static bool create(void *data, tow_conn_t *destination, const tow_collection_info_t *info,
-                   tow_error_t *error)
+static bool create(void *data TOW_UNUSED, tow_conn_t *destination,
+                   const tow_collection_info_t *info, tow_error_t *error)
 {
     return tow_copy_create(destination, info, NULL, error);
 }
@@ -109,9 +109,9 @@ static bool stopped(tow_stop_t *stop, tow_error_t *error)
 /* Lets the replay know the collections that were there already. */
 static bool announce(tow_repair_t *repair, tow_error_t *error)
 {
-    tow_conn_t *source = tow_conn_open(repair->options.source, error);
+    tow_conn_t *source = tow_conn_open(repair->options.source);
     tow_catalog_t catalog = {0};
-    bool ok = source && tow_catalog_read(source, NULL, &catalog, error);
+    bool ok = tow_catalog_read(source, NULL, &catalog, error);
 
     for (size_t i = 0; ok && i < catalog.count; i++) {
         const tow_collection_info_t *info = &catalog.items[i];

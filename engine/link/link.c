@@ -187,7 +187,7 @@ tow_link_t *tow_link_new(const char *uri, const tow_link_options_t *options, tow
     if (ok) {
         mongoc_client_pool_set_error_api(link->pool, MONGOC_ERROR_API_VERSION_2);
         read_hosts(link);
-        conn = tow_conn_open(link, error);
+        conn = tow_conn_open(link);
         ok = tow_facts_read(link, conn, error);
         tow_conn_close(conn);
     }
@@ -313,7 +313,7 @@ void tow_link_retrying(const tow_link_t *link, char *out, size_t size)
     pthread_mutex_unlock(&mutable_link->lock);
 }
 
-tow_conn_t *tow_conn_open(tow_link_t *link, tow_error_t *error)
+tow_conn_t *tow_conn_open(tow_link_t *link)
 {
     tow_conn_t *conn = tow_alloc(sizeof *conn);
 
@@ -328,7 +328,7 @@ void tow_conn_heed(tow_conn_t *conn, const tow_stop_t *stop)
 
 tow_conn_t *tow_conn_open_apart(tow_link_t *link, tow_error_t *error)
 {
-    tow_conn_t *conn = tow_conn_open(link, error);
+    tow_conn_t *conn = tow_conn_open(link);
     bson_error_t driver;
 
     conn->client = conn->apart = mongoc_client_new_from_uri_with_error(link->uri, &driver);

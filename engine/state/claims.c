@@ -136,7 +136,7 @@ static bool read_names(tow_claims_t *claims, const char *collection, tow_each_fn
     return ok ? true : tow_fail_context(error, "the job's state (%s)", store->database);
 }
 
-static void take_late(void *data, const char *what, const char *ns, const char *to)
+static void take_late(void *data, const char *what, const char *ns, const char *to TOW_UNUSED)
 {
     tow_claims_t *claims = data;
 

@@ -442,18 +442,15 @@ static bool take(tow_store_t *store, bson_t *out_document, tow_error_t *error)
     }
 }
 
-static bool open_conns(tow_store_t *store, tow_error_t *error)
+static void open_conns(tow_store_t *store)
 {
     tow_link_t *link = store->options.destination;
 
-    store->conn = tow_conn_open(link, error);
-    store->keeper.conn = store->conn ? tow_conn_open(link, error) : NULL;
-    if (!store->keeper.conn)
-        return false;
+    store->conn = tow_conn_open(link);
+    store->keeper.conn = tow_conn_open(link);
     /* They write nothing but the state, each time only where it is ours. */
     tow_conn_unguarded(store->conn);
     tow_conn_unguarded(store->keeper.conn);
-    return true;
 }
 
 static bool is_removed(const bson_t *document)
@@ -501,7 +498,8 @@ tow_store_t *tow_store_open(const tow_store_options_t *options, bool *out_resume
     while (removed) {
         tow_store_destroy(store);
         store = make(options);
-        if (!open_conns(store, error) || !take_over(store, out_resumed, &removed, error)) {
+        open_conns(store);
+        if (!take_over(store, out_resumed, &removed, error)) {
             tow_store_destroy(store);
             return NULL;
         }
@@ -565,8 +563,8 @@ bool tow_store_peek(tow_link_t *destination, const char *job, const tow_settings
     bson_t document;
 
     *out = (tow_store_view_t){0};
-    store.conn = tow_conn_open(destination, error);
-    ok = store.conn && look_at(&store, out, &document, &found, error) &&
+    store.conn = tow_conn_open(destination);
+    ok = look_at(&store, out, &document, &found, error) &&
          (!out->exists || check_settings(&document, settings, error));
     if (found)
         bson_destroy(&document);
@@ -595,9 +593,9 @@ static bool refuse_held(tow_conn_t *conn, const char *database, tow_error_t *err
 
 bool tow_store_refuse_held(tow_link_t *destination, tow_error_t *error)
 {
-    tow_conn_t *conn = tow_conn_open(destination, error);
+    tow_conn_t *conn = tow_conn_open(destination);
     tow_catalog_t catalog = {0};
-    bool ok = conn && tow_catalog_read(conn, NULL, &catalog, error);
+    bool ok = tow_catalog_read(conn, NULL, &catalog, error);
 
     for (size_t i = 0; ok && i < catalog.count; i++)
         if (!strcmp(catalog.items[i].name, "job") &&

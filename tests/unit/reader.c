@@ -62,7 +62,7 @@ static tow_optime_t read_time(int documents)
     tow_conn_t *conn;
 
     double_hook(server, answer, &documents);
-    conn = tow_conn_open(double_link(server), &error);
+    conn = tow_conn_open(double_link(server));
     reader = tow_reader_open(conn, &what, &error);
     assert_non_null(reader);
     time = tow_reader_time(reader);
@@ -135,7 +135,7 @@ static unsigned read_endless(size_t bytes, uint64_t kept_most, unsigned batches_
     tow_conn_t *conn;
 
     double_hook(server, go_on, &endless);
-    conn = tow_conn_open(double_link(server), &error);
+    conn = tow_conn_open(double_link(server));
     reader = tow_reader_open(conn, &what, &error);
     assert_non_null(reader);
     for (; ok && more && batches < batches_most; batches++)
@@ -193,7 +193,7 @@ static void expect_find(const bson_value_t *min, const bson_value_t *max, const 
     tow_conn_t *conn;
 
     double_hook(server, keep_find, command);
-    conn = tow_conn_open(double_link(server), &error);
+    conn = tow_conn_open(double_link(server));
     tow_reader_close(tow_reader_open(conn, &what, &error));
     tow_conn_close(conn);
     double_free(server);
@@ -254,7 +254,7 @@ static void a_read_of_two_replies(bool broken)
     tow_conn_t *conn;
 
     double_hook(server, answer_twice, &broken);
-    conn = tow_conn_open(double_link(server), &error);
+    conn = tow_conn_open(double_link(server));
     reader = tow_reader_open(conn, &what, &error);
     while (ok && more) {
         while (tow_reader_next(reader, &document))
@@ -303,7 +303,7 @@ static bool look(uint32_t major, int *out_asked)
     *out_asked = 0;
     double_link(server)->facts.major = major;
     double_hook(server, hold_entry, out_asked);
-    conn = tow_conn_open(double_link(server), &error);
+    conn = tow_conn_open(double_link(server));
     assert_true(tow_oplog_unseen(conn, false, 1, 2, &found, &error));
     tow_conn_close(conn);
     double_free(server);

@@ -281,7 +281,7 @@ static void a_barrier_is_a_time_that_everybody_has_come_to(void **state)
 
         double_link(server)->facts.sharded = sharded;
         double_hook(server, tell_time, &asked);
-        conn = tow_conn_open(double_link(server), &error);
+        conn = tow_conn_open(double_link(server));
         assert_true(tow_link_barrier_time(conn, &time, &error));
         assert_int_equal(time, sharded ? 30 : 21);
         assert_int_equal(asked.lists, sharded ? 3 : 0);

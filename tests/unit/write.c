@@ -43,12 +43,11 @@ static bool keep(void *data, const char *database, const bson_t *command, bson_t
 
 static void begin(bench_t *bench, tow_write_kind_t kind)
 {
-    tow_error_t error;
 
     *bench = (bench_t){.server = double_new("destination", false)};
     bench->collection =
         (tow_namespace_t){.database = (char *)"d", .name = (char *)"a", .ns = (char *)"d.a"};
-    bench->conn = tow_conn_open(double_link(bench->server), &error);
+    bench->conn = tow_conn_open(double_link(bench->server));
     double_hook(bench->server, keep, bench);
     tow_write_begin(&bench->write, kind, &bench->collection);
 }
