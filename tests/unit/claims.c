@@ -40,7 +40,6 @@ static bool accept_all(void *data, const char *database, const bson_t *command, 
 static bench_t *begin(void)
 {
     bench_t *bench = tow_alloc(sizeof *bench);
-    tow_error_t error;
 
     bench->server = double_new("destination", false);
     double_hook(bench->server, accept_all, NULL);
@@ -194,7 +193,6 @@ static void begin_contended(contended_t *contended, double_hook_t hook)
                                   .store = &bench->store,
                                   .claims = bench->claims,
                                   .stop = tow_stop_new()};
-    tow_error_t error;
 
     contended->stop = options.stop;
     contended->table = options.namespaces;

@@ -105,7 +105,6 @@ static void begin(copying_t *copying)
 {
     bench_t *bench = bench_begin(1);
     tow_copy_options_t options;
-    tow_error_t error;
 
     *copying = (copying_t){.bench = bench};
     double_worst(bench->source);

@@ -450,7 +450,6 @@ static void drop_one(tow_conn_t *conn)
 static void a_session_is_named_before_its_first_write(void **state)
 {
     bench_t bench;
-    tow_error_t error;
     tow_conn_t *conn;
 
     begin_held(&bench);

@@ -48,7 +48,6 @@ static bool look(void *data, const char *database, const bson_t *command, bson_t
 
 static void begin(bench_t *bench)
 {
-    tow_error_t error;
 
     *bench = (bench_t){.destination = double_new("destination", false)};
     bench->store = (tow_store_t){.options.destination = double_link(bench->destination),

@@ -147,7 +147,6 @@ static void await_lanes(void *data)
 static void begin(bench_t *bench)
 {
     tow_copy_options_t options;
-    tow_error_t error;
 
     *bench = (bench_t){.source = double_new("source", true),
                        .destination = double_new("destination", false)};

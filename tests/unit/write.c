@@ -43,7 +43,6 @@ static bool keep(void *data, const char *database, const bson_t *command, bson_t
 
 static void begin(bench_t *bench, tow_write_kind_t kind)
 {
-    tow_error_t error;
 
     *bench = (bench_t){.server = double_new("destination", false)};
     bench->collection =
