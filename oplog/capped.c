@@ -102,8 +102,7 @@ bool tow_log_send(tow_continuing_t *log, tow_write_t *write, tow_error_t *error)
     return tow_write_send(write, log->lane->destination, refused, log, &matched, error);
 }
 
-/* Both ends
- * ---------------------------------------------------------------------------------------*/
+/* Both ends -------------------------------------------------------------------------------------*/
 
 static bool take_tail(tow_continuing_t *log, const bson_t *document, void *data)
 {

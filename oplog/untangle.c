@@ -77,8 +77,7 @@ static void mark_members(tow_knot_t *knot)
     }
 }
 
-/* Writing
- * -----------------------------------------------------------------------------------------*/
+/* Writing ---------------------------------------------------------------------------------------*/
 
 static void refused(void *data, void *tag, const tow_write_error_t *refusal)
 {
@@ -292,8 +291,7 @@ static bool one_round(tow_knot_t *knot, tow_error_t *error)
     return delete_members(knot, error) && insert_members(knot, error);
 }
 
-/* What becomes of it
- * --------------------------------------------------------------------------------*/
+/* What becomes of it ----------------------------------------------------------------------------*/
 
 /* Those that were read and written: notes that in the lane of each. */
 static void settle_members(tow_knot_t *knot)

@@ -12,8 +12,7 @@
 
 enum { COLLECTIONS_SHOWN = 100, COLLECTIONS_MOST = 10000 };
 
-/* The job
- * ------------------------------------------------------------------------------------------*/
+/* The job ---------------------------------------------------------------------------------------*/
 
 /* The job of the moment, locked for reading; NULL (and nothing is locked): none was started. */
 static tow_job_t *hold_job(tow_server_t *server)
@@ -234,8 +233,7 @@ static enum MHD_Result get_collections(tow_request_t *request)
     return tow_reply_json(request, tow_json_take_line(&reply));
 }
 
-/* Starting
- * ----------------------------------------------------------------------------------------*/
+/* Starting --------------------------------------------------------------------------------------*/
 
 static enum MHD_Result post_start(tow_request_t *request)
 {
@@ -300,8 +298,7 @@ static enum MHD_Result get_options(tow_request_t *request)
     return tow_reply_with(request, "options", tow_json_take(&out));
 }
 
-/* What is not the API
- * -------------------------------------------------------------------------------*/
+/* What is not the API ---------------------------------------------------------------------------*/
 
 static enum MHD_Result get_openapi(tow_request_t *request)
 {
@@ -345,8 +342,7 @@ static enum MHD_Result get_page(tow_request_t *request)
     return tow_reply_file(request, request->path[1] ? request->path + 1 : "page/index.html");
 }
 
-/* Routing
- * -----------------------------------------------------------------------------------------*/
+/* Routing ---------------------------------------------------------------------------------------*/
 
 static const struct {
     const char *path, *method; /* a path that ends with * stands for all that begin so */

@@ -72,8 +72,7 @@ static bool refuse(tow_error_t *error, const char *field, const char *reason)
     return tow_fail(error, TOW_ERROR_OPTION, "%s: %s", field, reason);
 }
 
-/* Simple fields
- * -----------------------------------------------------------------------------------*/
+/* Simple fields ---------------------------------------------------------------------------------*/
 
 /* Fields of mongosync's that ask for something we do not do, unless the value asks for nothing. */
 static const struct {
@@ -139,8 +138,7 @@ static bool set_write_blocking(tow_options_t *options, const bson_iter_t *value,
     return tow_options_set(options, "block-writes", "true", error);
 }
 
-/* Sides
- * -------------------------------------------------------------------------------------------*/
+/* Sides -----------------------------------------------------------------------------------------*/
 
 /* 0 or 1 for "cluster0" or "cluster1"; -1 otherwise. */
 static int cluster_of(const bson_t *body, const char *field)
@@ -189,8 +187,7 @@ static bool set_sides(const tow_options_t *given, tow_options_t *options, const 
                            move_side(given, "destination", options, "source", error));
 }
 
-/* Namespaces
- * --------------------------------------------------------------------------------------*/
+/* Namespaces ------------------------------------------------------------------------------------*/
 
 /* {"pattern": …, "options": …} as /pattern/options. */
 static char *regex_of(const bson_iter_t *value)
@@ -305,8 +302,7 @@ static bool set_namespaces(tow_options_t *options, const char *name, const bson_
     return ok;
 }
 
-/* Our options
- * -------------------------------------------------------------------------------------*/
+/* Our options -----------------------------------------------------------------------------------*/
 
 static bool set_option(tow_options_t *options, const tow_option_t *row, const bson_iter_t *value,
                        tow_error_t *error)
@@ -364,8 +360,7 @@ static bool set_options(const tow_server_t *server, tow_options_t *options,
     return true;
 }
 
-/* The body
- * ----------------------------------------------------------------------------------------*/
+/* The body --------------------------------------------------------------------------------------*/
 
 static bool set_side(const tow_server_t *server, tow_options_t *options, const char *side,
                      const bson_iter_t *value, tow_error_t *error)

@@ -44,6 +44,12 @@ static bool keep_report(tow_job_t *job, tow_verify_report_t *report, tow_error_t
                         "%llu document%s changed at the source as often as compared; stop the "
                         "writes and run the same command again",
                         (unsigned long long)report->unsettled, report->unsettled == 1 ? "" : "s");
+    if (first && first->kind == TOW_DIFFERENCE_DUPLICATE)
+        return tow_fail(error, TOW_ERROR_VERIFY,
+                        "%s has several documents of the _id %s, on different shards of one side; "
+                        "the other can hold only one of them: give them different _ids, and run "
+                        "the same command again",
+                        first->ns, first->id);
     return tow_fail(
         error, TOW_ERROR_VERIFY,
         "verification found %llu difference%s, first in %s (see the summary); make sure "

@@ -14,8 +14,7 @@
 #include "engine/base/clock.h"
 #include "oplog/record.h"
 
-/* What the layers beside do
- * ------------------------------------------------------------------------*/
+/* What the layers beside do ---------------------------------------------------------------------*/
 
 static bool is_copying(void *data)
 {
@@ -256,8 +255,7 @@ void bench_end(bench_t *bench)
     free(bench);
 }
 
-/* The source and its stream
- * -----------------------------------------------------------------------*/
+/* The source and its stream ---------------------------------------------------------------------*/
 
 told_t *bench_tell(bench_t *bench, const char *operation, int32_t id, tow_optime_t time)
 {

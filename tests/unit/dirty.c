@@ -106,8 +106,7 @@ static tow_dirty_key_t *take_one(bench_t *bench)
     return key;
 }
 
-/* One by one
- * --------------------------------------------------------------------------------------*/
+/* One by one ------------------------------------------------------------------------------------*/
 
 static void a_key_holds_the_floor_before_its_first_event(void **state)
 {

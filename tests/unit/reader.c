@@ -171,8 +171,7 @@ static void empty_batches_have_an_end(void **state)
     assert_true(ended);
 }
 
-/* Bounds
- * -----------------------------------------------------------------------------------------*/
+/* Bounds ----------------------------------------------------------------------------------------*/
 
 static bool keep_find(void *data, const char *database, const bson_t *command, bson_t *reply,
                       bson_error_t *error)
@@ -218,8 +217,7 @@ static void bounds_are_compared_within_one_class_alone(void **state)
     expect_find(&one, NULL, "\"min\" : { \"_id\" : 1 }");
 }
 
-/* More than one reply
- * -----------------------------------------------------------------------------*/
+/* More than one reply ---------------------------------------------------------------------------*/
 
 /* The second reply is of an earlier time, or holds what is no document. */
 static bool answer_twice(void *data, const char *database, const bson_t *command, bson_t *reply,
