@@ -222,7 +222,7 @@ add("spool-release", "a segment that is needed yet is deleted", "oplog/spool.c",
 
 # Copy and ranges ------------------------------------------------------------------------------------
 
-add("lost-range", "a range that was only begun counts as done after a restart", "copy/copy.c",
+add("lost-range", "a range that was only begun counts as done after a restart", "copy/restore.c",
     "        if (own[i].state == TOW_RANGE_DONE) {", "        if (own[i].state != TOW_RANGE_OPEN) {", "scenario/killed")
 add("range-not-emptied", "what an attempt before left of a range stays", "copy/worker.c",
     "(again && !empty_range(pass, error))", "(0 && again && !empty_range(pass, error))", "unit_copying")
@@ -485,7 +485,7 @@ add("copy-again-empty", "stragglers of an attempt before are replaced", "copy/in
 add("copy-insert-settle", "inserts of unknown outcome are not settled", "copy/insert.c",
     "            tow_copy_settle(copy, insert->destination);\n",
     "", "unit_copying")
-add("copy-again-record", "a collection is dropped before its record loses its ranges", "copy/copy.c",
+add("copy-again-record", "a collection is dropped before its record loses its ranges", "copy/again.c",
     "    ok = record_again(copy, database, name, error) &&\n",
     "    ok =\n", "unit_whose")
 add("copy-record-short", "a record that lacks ranges is restored as it is", "engine/state/ranges.c",
@@ -543,7 +543,7 @@ add("ttl-early", "TTL is restored with the last reconciliation", "copy/reindex.c
 add("index-unique-early", "unique indexes are built before the copy is consistent", "copy/reindex.c",
     "    return task->how == TOW_RECONCILE_ALONG && tow_index_is_unique(wanted) &&\n",
     "    return 0 && task->how == TOW_RECONCILE_ALONG && tow_index_is_unique(wanted) &&\n", "unit_expiry")
-add("indexes-during-copy", "indexes are made alike while the collection is copied", "copy/reconcile.c",
+add("indexes-during-copy", "indexes are made alike while the collection is copied", "copy/reconciling.c",
     "    return known && !tow_namespaces_copied(table, known);\n",
     "    return false;\n", "unit_expiry")
 add("index-extra-kept", "an index that the source does not have stays", "copy/reindex.c",
