@@ -409,15 +409,15 @@ add("insert-may-write", "the copy's inserts go out when the lease is over", "eng
     "    if (!tow_conn_ready(conn, error) || !tow_conn_may_write(conn, error) ||\n"
     "        !tow_conn_note(conn, number, error))\n",
     "    if (!tow_conn_ready(conn, error) || !tow_conn_note(conn, number, error))\n", "unit_fence")
-add("take-any", "a lease is taken whether or not it has run out", "engine/state/lease.c",
+add("take-any", "a lease is taken whether or not it has run out", "engine/state/document.c",
     "    bson_append_document_begin(out, \"$expr\", -1, &compare);\n",
     "    return;\n"
     "    bson_append_document_begin(out, \"$expr\", -1, &compare);\n", "unit_fence")
-add("take-epoch", "of two who take a lease both get it", "engine/state/lease.c",
+add("take-epoch", "of two who take a lease both get it", "engine/state/document.c",
     "    bson_append_int64(out, \"epoch\", -1, old->epoch);\n"
     "    if (!old->holder[0]) {",
     "    if (!old->holder[0]) {", "unit_fence")
-add("fence-skipped", "a resumed job fences nothing", "engine/state/lease.c",
+add("fence-skipped", "a resumed job fences nothing", "engine/state/open.c",
     "    ok = tow_keeper_start(store, error) && tow_fence(store, &document, error);\n",
     "    ok = tow_keeper_start(store, error) && (!*out_resumed ? tow_fence(store, &document, error) : true);\n", "unit_fence")
 add("operation-unnamed", "a drop goes out before it is named", "engine/state/fence.c",
@@ -444,7 +444,7 @@ add("outnumber-not", "a write of unknown outcome is not outnumbered", "engine/st
 add("too-old-retried", "the loss of the job is an error that passes", "engine/link/command.c",
     "    if (number && error->server_code == TOW_CODE_TRANSACTION_TOO_OLD)\n",
     "    if (0)\n", "unit_fence")
-add("drop-unmarked", "the state is removed without a mark", "engine/state/store.c",
+add("drop-unmarked", "the state is removed without a mark", "engine/state/open.c",
     "    ok = mark_removing(store, error);\n",
     "    ok = true;\n", "unit_fence")
 
