@@ -504,7 +504,7 @@ add("write-concern", "a write that no majority has is done", "engine/link/comman
 
 # Verification ----------------------------------------------------------------------------------------
 
-add("verify-source-only", "the destination is not read", "verify/compare.c",
+add("verify-source-only", "the destination is not read", "verify/readings.c",
     "    if (!info) {\n"
     "        reset_reading(reading);\n"
     "        return true;\n"
@@ -516,7 +516,7 @@ add("verify-source-only", "the destination is not read", "verify/compare.c",
 add("verify-partner", "an error of the destination is none", "verify/pair.c",
     "    return source_ok && partner_ok;\n",
     "    return source_ok;\n", "unit_verify")
-add("verify-bucket-equal", "differing buckets of equal counts are passed over", "verify/compare.c",
+add("verify-bucket-equal", "differing buckets of equal counts are passed over", "verify/readings.c",
     "            if (tow_digest_equal(&source[next], &destination[next])) {\n",
     "            if (source[next].documents == destination[next].documents) {\n", "unit_verify")
 add("verify-unequal-tracked", "a range with a difference counts as equal", "verify/compare.c",
