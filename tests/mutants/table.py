@@ -64,10 +64,10 @@ add("untangle-no-insert", "the documents of a knot are not inserted again", "opl
 
 # Lanes ----------------------------------------------------------------------------------------------
 
-add("lane-not-absorbed", "a lane says that it absorbed what it only took", "oplog/lane.c",
+add("lane-not-absorbed", "a lane says that it absorbed what it only took", "oplog/inbox.c",
     "    lane->pushed += items->count;\n", "    lane->pushed += items->count, lane->absorbed += items->count;\n",
     "unit_barriers")
-add("lane-fails-quietly", "a lane's final error does not end the job", "oplog/lane.c",
+add("lane-fails-quietly", "a lane's final error does not end the job", "oplog/inbox.c",
     "        tow_stop_request(replay->options.stop, error);\n        return;\n", "        return;\n",
     "unit_replay")
 
