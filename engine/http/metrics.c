@@ -6,7 +6,7 @@
 
 #include "engine/base/decimal.h"
 #include "engine/base/json.h"
-#include "engine/http/server.h"
+#include "engine/http/internal.h"
 
 typedef struct {
     tow_buffer_t text;
