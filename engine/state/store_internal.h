@@ -87,6 +87,23 @@ void tow_marks_remove(tow_store_t *store, const tow_marks_t *marks);
 
 /* All of these want the lock to be held. */
 
+/* records.c */
+typedef struct {
+    bson_t **items; /* each owned */
+    size_t count;
+} tow_records_t;
+void tow_records_free(tow_records_t *records);
+/* All documents of a collection that match, or all with NULL. */
+bool tow_records_read(tow_store_t *store, const char *collection, const bson_t *filter,
+                      tow_records_t *out, tow_error_t *error) TOW_CHECK;
+/* Deletes the given documents by their _ids, each by a statement of its own: a deleteMany is no
+ * retryable write, and could arrive when another process has the job. */
+bool tow_records_delete(tow_store_t *store, const char *collection, bson_t *const *documents,
+                        size_t count, tow_error_t *error) TOW_CHECK;
+bool tow_records_delete_all(tow_store_t *store, const char *collection, const bson_t *filter,
+                            tow_error_t *error) TOW_CHECK;
+/* What a reply says of documents that were refused. */
+bool tow_records_check(const tow_store_t *store, const bson_t *reply, tow_error_t *error) TOW_CHECK;
 /* The readConcern of a find that lists records of the job. */
 void tow_store_append_concern(const tow_store_t *store, bson_t *command);
 /* A command on the job's database, sent again while that may help. The reply is always the

@@ -53,13 +53,13 @@ add("update-applied", "an update event is applied as a replacement without its d
 
 # Untangling -----------------------------------------------------------------------------------------
 
-add("untangle-no-delete", "the documents of a knot are not deleted first", "oplog/untangle.c",
+add("untangle-no-delete", "the documents of a knot are not deleted first", "oplog/rewrite.c",
     "    return delete_members(knot, error) && insert_members(", "    return insert_members(", "unit_replay")
-add("untangle-no-holder", "who holds the refused value is not looked for", "oplog/untangle.c",
+add("untangle-no-holder", "who holds the refused value is not looked for", "oplog/rewrite.c",
     "        tow_knot_add_holders(knot, member, refusal);\n", "        ;\n", "unit_knots")
-add("untangle-stale", "the knot's documents are read without afterClusterTime", "oplog/untangle.c",
+add("untangle-stale", "the knot's documents are read without afterClusterTime", "oplog/rewrite.c",
     ".collection = knot->collection->name, .after = lo};", ".collection = knot->collection->name, .after = 0};", "unit_replay")
-add("untangle-no-insert", "the documents of a knot are not inserted again", "oplog/untangle.c",
+add("untangle-no-insert", "the documents of a knot are not inserted again", "oplog/rewrite.c",
     "    return delete_members(knot, error) && insert_members(knot, error);\n", "    return delete_members(knot, error);\n", "unit_knots")
 
 # Lanes ----------------------------------------------------------------------------------------------
@@ -321,10 +321,10 @@ add("repair-gated", "a repair is gated like an event", "oplog/replay.c",
     "        return true;\n"
     "    }\n",
     "", "unit_lanes")
-add("untangle-mark-not", "the holders of a knot are not dirty before they are deleted", "oplog/untangle.c",
+add("untangle-mark-not", "the holders of a knot are not dirty before they are deleted", "oplog/rewrite.c",
     "    mark_members(knot);\n",
     "", "unit_knots")
-add("untangle-hold-not", "a holder's dirty key does not hold the floor", "oplog/untangle.c",
+add("untangle-hold-not", "a holder's dirty key does not hold the floor", "oplog/rewrite.c",
     "        tow_ledger_hold(ledger, knot->block);\n",
     "", "unit_knots")
 add("untangle-refused-settled", "a refused member of a knot counts as written", "oplog/untangle.c",
