@@ -8,22 +8,6 @@
 #include "engine/link/reply.h"
 #include "engine/link/versions.h"
 
-const char *tow_index_name(const bson_t *specification)
-{
-    const char *name = "?";
-
-    tow_field_text(specification, "name", &name);
-    return name;
-}
-
-const bson_t *tow_index_find(const tow_indexes_t *indexes, const char *name)
-{
-    for (size_t i = 0; i < indexes->count; i++)
-        if (!strcmp(tow_index_name(&indexes->items[i]), name))
-            return &indexes->items[i];
-    return NULL;
-}
-
 /* Failures --------------------------------------------------------------------------------------*/
 
 static void record_failure(tow_copy_t *copy, const char *database, const char *collection,

@@ -6,10 +6,7 @@
 #include "engine/link/codes.h"
 #include "engine/state/write.h"
 
-enum {
-    REFUSALS_MOST = 3,              /* attempts that may meet documents that cannot be written */
-    FLIGHT_BYTES = 32 * 1024 * 1024 /* of all batches on their way, unless one alone is larger */
-};
+enum { REFUSALS_MOST = 3 }; /* attempts that may meet documents that cannot be written */
 
 /* Documents of one insert, and where they go. */
 typedef struct {
@@ -21,14 +18,6 @@ typedef struct {
     uint64_t bytes;
     uint32_t replaced; /* of them were there already */
 } insert_t;
-
-void tow_pass_count_refusal(void *data, void *tag TOW_UNUSED,
-                            const tow_write_error_t *error TOW_UNUSED)
-{
-    uint32_t *refused = data;
-
-    (*refused)++;
-}
 
 /* Without bypassEmptyTsReplacement the server fills in Timestamp(0,0) fields: put them right. */
 static bool restore_timestamps(const insert_t *insert, tow_error_t *error)
@@ -283,55 +272,4 @@ void *tow_copy_inserter(void *data)
     pthread_mutex_unlock(&copy->lock);
     free(insert);
     return NULL;
-}
-
-/* Whether the batch may go. One of a range at a time is enough to read and write at once; it keeps
- * the order of a capped collection, and several would only make the server's threads wait for each
- * other. */
-static bool has_room(const tow_pass_t *pass, uint64_t bytes)
-{
-    const tow_copy_t *copy = pass->worker->copy;
-
-    return !pass->in_flight && (!copy->load_bytes || copy->load_bytes + bytes <= FLIGHT_BYTES);
-}
-
-bool tow_pass_submit(tow_pass_t *pass, tow_reader_t *reader)
-{
-    tow_copy_t *copy = pass->worker->copy;
-    tow_load_t *load = tow_alloc(sizeof *load);
-    bool goes_on;
-
-    tow_reader_detach(reader, &load->batch);
-    load->pass = pass;
-    load->bytes = tow_reader_batch_bytes(reader);
-    pthread_mutex_lock(&copy->lock);
-    while ((goes_on = pass->outcome == TOW_PASS_DONE && !tow_pass_given_up(pass)) &&
-           !has_room(pass, load->bytes))
-        tow_copy_wait_changed(copy);
-    if (goes_on) {
-        DL_APPEND(copy->loads, load);
-        copy->load_bytes += load->bytes;
-        pass->in_flight++;
-        pthread_cond_broadcast(&copy->changed);
-    }
-    pthread_mutex_unlock(&copy->lock);
-    if (!goes_on) {
-        tow_batch_clear(&load->batch);
-        free(load);
-    }
-    return goes_on;
-}
-
-tow_outcome_t tow_pass_settle(tow_pass_t *pass, tow_error_t *error)
-{
-    tow_copy_t *copy = pass->worker->copy;
-    tow_outcome_t outcome;
-
-    pthread_mutex_lock(&copy->lock);
-    while (pass->in_flight)
-        tow_copy_wait_changed(copy);
-    outcome = pass->outcome;
-    *error = pass->error;
-    pthread_mutex_unlock(&copy->lock);
-    return outcome == TOW_PASS_DONE && tow_pass_given_up(pass) ? TOW_PASS_GIVEN_UP : outcome;
 }

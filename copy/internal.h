@@ -113,12 +113,31 @@ struct tow_copy {
     uint32_t failure_count;
 };
 
-/* copy.c */
+/* queue.c */
 void tow_copy_queue(tow_copy_t *copy, tow_namespace_t *collection, uint32_t range);
 /* Waits on the condition, which the stop wakes, too; the lock is held. */
 void tow_copy_wait_changed(tow_copy_t *copy);
 void tow_copy_fail(tow_copy_t *copy, const tow_error_t *error);
 bool tow_copy_ended(const tow_copy_t *copy); /* workers leave what they do and end */
+void tow_copy_queue_indexes(tow_copy_t *copy, tow_namespace_t *collection);
+/* `name` NULL: any of the database. */
+bool tow_build_is_of(const tow_build_t *build, const char *database, const char *name);
+void tow_build_free(tow_build_t *build);
+
+/* hold.c; the lock is held. */
+bool tow_copy_is_held(const tow_copy_t *copy, const tow_build_t *build);
+/* An index worker is at it, or waits for an index of it. */
+bool tow_copy_is_busy(const tow_copy_t *copy, const char *database, const char *name);
+
+/* begin.c */
+typedef struct {
+    tow_conn_t *source, *destination;
+} tow_copy_conns_t;
+void tow_copy_connect(const tow_copy_t *copy, tow_copy_conns_t *out);
+void tow_copy_disconnect(tow_copy_conns_t *conns);
+bool tow_copy_begin(tow_copy_t *copy, tow_conn_t *source, tow_conn_t *destination,
+                    const tow_collection_info_t *info, tow_optime_t read_time,
+                    const tow_collection_stats_t *stats, tow_error_t *error);
 
 /* plan.c: ranges for a collection (takes none of *info). The array is the caller's. */
 bool tow_copy_plan(tow_copy_t *copy, tow_conn_t *source, const tow_collection_info_t *info,
@@ -178,14 +197,14 @@ bool tow_copy_forget_gone(tow_copy_t *copy, tow_conn_t *destination, const tow_c
 
 /* worker.c */
 void *tow_copy_worker(void *data);
+
+/* pass.c */
+enum { TOW_PASS_RETRY_MS = 600000 }; /* how long a range may fail without getting any further */
 bool tow_pass_given_up(const tow_pass_t *pass);
 /* Returns when nothing of what the connection has written can arrive any more, or the copy ends. */
 void tow_copy_settle(tow_copy_t *copy, tow_conn_t *destination);
 tow_outcome_t tow_pass_judge(const tow_pass_t *pass, const tow_error_t *error);
 
-/* insert.c */
-enum { TOW_BATCH_DOCUMENTS = 5000 };
-void *tow_copy_inserter(void *data);
 /* Hands the reader's current batch over as soon as there is room for it. False: the attempt is to
  * end. */
 bool tow_pass_submit(tow_pass_t *pass, tow_reader_t *reader);
@@ -193,6 +212,10 @@ bool tow_pass_submit(tow_pass_t *pass, tow_reader_t *reader);
 tow_outcome_t tow_pass_settle(tow_pass_t *pass, tow_error_t *error);
 /* A tow_write_error_fn that counts into the uint32_t of its data. */
 void tow_pass_count_refusal(void *data, void *tag, const tow_write_error_t *error);
+
+/* insert.c */
+enum { TOW_BATCH_DOCUMENTS = 5000 };
+void *tow_copy_inserter(void *data);
 
 /* index.c */
 /* The non-unique indexes of a collection that is empty yet. They are counted when its copy has
@@ -208,13 +231,9 @@ bool tow_copy_build(tow_copy_t *copy, tow_conn_t *destination, const char *datab
  * Counted. */
 bool tow_copy_build_kind(tow_worker_t *worker, const tow_build_t *build, bool unique,
                          tow_error_t *error);
-const char *tow_index_name(const bson_t *specification);                      /* "": none */
-const bson_t *tow_index_find(const tow_indexes_t *indexes, const char *name); /* NULL: none */
 
 /* builds.c */
 void *tow_copy_index_worker(void *data);
-void tow_copy_queue_indexes(tow_copy_t *copy, tow_namespace_t *collection);
-void tow_build_free(tow_build_t *build);
 
 /* A way through one or all collections of both catalogs. */
 typedef struct {
@@ -230,29 +249,42 @@ typedef struct {
  * *error says why, of the last. NULL: then it fails. */
 bool tow_reconcile_views(tow_reconciling_t *task, const tow_catalog_t *ours,
                          const tow_catalog_t *theirs, tow_names_t *refused, tow_error_t *error);
+/* Those that the destination lacks, or has otherwise; nothing is dropped that is not a view. */
+bool tow_copy_make_views(tow_copy_t *copy, tow_conn_t *source, tow_conn_t *destination,
+                         const tow_catalog_t *ours, tow_error_t *error);
 
-/* reconcile.c */
+/* reconciling.c */
+bool tow_reconcile_run(const tow_reconciling_t *task, const char *database, const bson_t *command,
+                       tow_error_t *error);
 bool tow_reconcile_alike(const tow_reconciling_t *task, const bson_t *ours, const bson_t *theirs,
                          const char *const *except);
 void tow_reconcile_tell(const tow_reconciling_t *task, const char *ns, const char *what);
 void tow_reconcile_note_ttl(tow_reconciling_t *task, const tow_collection_info_t *info);
 void tow_copy_forget_ttl(tow_copy_t *copy);
+/* Its indexes are read when its copy ends. Built before, a unique one would refuse what ranges hold
+ * that were read at another time, and the copy could never end. */
+bool tow_reconcile_is_copied(const tow_reconciling_t *task, const tow_collection_info_t *info);
+
+/* options.c */
+bool tow_reconcile_modify(tow_reconciling_t *task, const tow_collection_info_t *ours,
+                          const tow_collection_info_t *theirs, tow_error_t *error);
+/* What collMod cannot change is alike, or is made so. *out_alike false: only a new copy helps. */
+bool tow_reconcile_options(tow_reconciling_t *task, const tow_collection_info_t *ours,
+                           const tow_collection_info_t *theirs, bool *out_alike,
+                           tow_error_t *error);
+bool tow_reconcile_options_differ(const tow_reconciling_t *task, const tow_collection_info_t *ours,
+                                  const tow_collection_info_t *theirs);
 
 /* reindex.c */
-bool tow_reconcile_run(const tow_reconciling_t *task, const char *database, const bson_t *command,
-                       tow_error_t *error);
 bool tow_reconcile_indexes(tow_reconciling_t *task, const tow_collection_info_t *info,
                            tow_error_t *error);
 /* `wanted`: what would be sent; `there`: what is listed. */
 bool tow_index_is_same(const bson_t *wanted, const bson_t *there, tow_reconcile_t how);
 
-/* reconcile.c: for the index workers. *out_again: only a new copy makes the collection alike. */
+/* alike.c: for the index workers. *out_again: only a new copy makes the collection alike. */
 bool tow_copy_alike(tow_worker_t *worker, const char *database, const char *name, bool *out_again,
                     tow_error_t *error);
 /* `whole`: at all collections, else at views. */
 bool tow_copy_look_around(tow_worker_t *worker, bool whole, tow_error_t *error);
-/* Those that the destination lacks, or has otherwise; nothing is dropped that is not a view. */
-bool tow_copy_make_views(tow_copy_t *copy, tow_conn_t *source, tow_conn_t *destination,
-                         const tow_catalog_t *ours, tow_error_t *error);
 
 #endif

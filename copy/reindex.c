@@ -7,17 +7,6 @@
 
 typedef tow_reconciling_t task_t;
 
-bool tow_reconcile_run(const tow_reconciling_t *task, const char *database, const bson_t *command,
-                       tow_error_t *error)
-{
-    tow_send_options_t send = {.flags = TOW_SEND_WRITE | TOW_SEND_RETRY};
-    bson_t reply;
-    bool ok = tow_conn_command(task->destination, database, command, &send, &reply, error);
-
-    bson_destroy(&reply);
-    return ok;
-}
-
 static void tell_index(const task_t *task, const tow_collection_info_t *info, const char *name,
                        const char *what)
 {

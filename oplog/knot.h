@@ -65,4 +65,12 @@ bool tow_knot_is_final(tow_knot_t *knot, bool *out, tow_error_t *error);
 void tow_knot_forget_pattern(tow_knot_t *knot);
 void tow_knot_forget_suspect(tow_knot_t *knot);
 
+/* rewrite.c */
+/* One round: every member that is due is deleted and inserted as the source has it. */
+bool tow_knot_rewrite(tow_knot_t *knot, tow_error_t *error);
+/* The dirty key of a member, NULL: none, and the lane that has it. */
+tow_dirty_key_t *tow_member_key(const tow_knot_t *knot, const tow_member_t *member,
+                                tow_lane_t **out_lane);
+void tow_member_release(tow_member_t *member); /* its document */
+
 #endif

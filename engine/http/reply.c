@@ -6,7 +6,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/json.h"
 #include "engine/http/files.h"
-#include "engine/http/server.h"
+#include "engine/http/internal.h"
 
 enum { EVENTS_PIECE = 16 * 1024, PROGRESS_MS = 1000 };
 

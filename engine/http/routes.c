@@ -6,8 +6,8 @@
 
 #include "engine/base/duration.h"
 #include "engine/base/json.h"
+#include "engine/http/internal.h"
 #include "engine/http/readiness.h"
-#include "engine/http/server.h"
 #include "engine/http/token.h"
 
 enum { COLLECTIONS_SHOWN = 100, COLLECTIONS_MOST = 10000 };

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/http/server.h"
+#include "engine/http/internal.h"
 
 /* Options of the process or of its host's files, which no request sets. */
 bool tow_settings_may_set(const tow_option_t *option)

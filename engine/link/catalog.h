@@ -63,6 +63,8 @@ bool tow_indexes_read(tow_conn_t *conn, const char *database, const char *collec
                       tow_indexes_t *out, tow_error_t *error) TOW_CHECK;
 void tow_indexes_clear(tow_indexes_t *indexes);
 bool tow_index_is_shown(const tow_link_t *link, const bson_t *specification);
+const char *tow_index_name(const bson_t *specification);                      /* "?": none */
+const bson_t *tow_index_find(const tow_indexes_t *indexes, const char *name); /* NULL: none */
 
 /* Counts and sizes; estimates. Zero for a collection that does not exist. */
 typedef struct {

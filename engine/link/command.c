@@ -348,40 +348,10 @@ uint32_t tow_conn_server(const tow_conn_t *conn)
     return conn->server;
 }
 
-tow_optime_t tow_reply_time(const bson_t *reply)
-{
-    tow_optime_t time = 0;
-    bson_iter_t iter;
-
-    if (bson_iter_init_find(&iter, reply, "operationTime"))
-        tow_iter_time(&iter, &time);
-    return time;
-}
-
-/* The time of a reply's $clusterTime, 0 when it has none; *out_document is borrowed. */
-static tow_optime_t cluster_time(const bson_t *reply, bson_t *out_document)
-{
-    tow_optime_t time = 0;
-    bson_iter_t iter;
-
-    if (!tow_field_document(reply, "$clusterTime", out_document) ||
-        !bson_iter_init_find(&iter, out_document, "clusterTime") || !tow_iter_time(&iter, &time))
-        return 0;
-    return time;
-}
-
-tow_optime_t tow_reply_newest_time(const bson_t *reply)
-{
-    bson_t document;
-    tow_optime_t operation = tow_reply_time(reply), cluster = cluster_time(reply, &document);
-
-    return cluster > operation ? cluster : operation;
-}
-
 void tow_link_take_time(tow_link_t *link, const bson_t *reply)
 {
     bson_t document;
-    tow_optime_t time = cluster_time(reply, &document);
+    tow_optime_t time = tow_reply_cluster_time(reply, &document);
 
     if (bson_has_field(reply, "ok")) /* and not what the driver says of a lost connection */
         atomic_store(&link->answered_ms, tow_now_ms());

@@ -87,3 +87,12 @@ void tow_retrying_end(tow_retrying_t *retrying)
         link->retrying[0] = '\0';
     pthread_mutex_unlock(&link->lock);
 }
+
+bool tow_retrying_reply(tow_retrying_t *retrying, unsigned *unreadable, tow_error_t *error)
+{
+    /* A server, or what stands before it, that answers wrongly each time is not waited out. */
+    if (++*unreadable < TOW_UNREADABLE_MOST && tow_retrying_wait(retrying, error))
+        return true;
+    error->retry = TOW_RETRY_NEVER;
+    return false;
+}

@@ -38,7 +38,29 @@ typedef struct {
     char holder[64], host[256], user[512];
     int64_t pid, epoch, expires_ms; /* by the server's clock */
 } tow_lease_t;
+
+/* document.c */
 void tow_lease_parse(const bson_t *document, tow_lease_t *out);
+bool tow_document_is_true(const bson_t *document, const char *name);
+bool tow_document_is_begun(const bson_t *document);
+bool tow_document_is_removed(const bson_t *document); /* or about to be */
+/* Compares what must not change. */
+bool tow_document_check(const bson_t *document, const tow_settings_t *settings,
+                        tow_error_t *error) TOW_CHECK;
+/* {name: {$literal: text}}: no text is taken for an expression. */
+void tow_document_append_literal(bson_t *out, const char *name, const char *text);
+void tow_lease_append(bson_t *out, const tow_store_t *store);
+/* A filter: nobody holds it, or exactly the lease that was read has run out by the server's
+ * clock. */
+void tow_lease_append_takeable(bson_t *out, const tow_lease_t *old);
+/* One stage {$set: fields} of a pipeline; expressions are those of an aggregation. */
+void tow_store_stage(bson_t *out, const bson_t *fields);
+/* {$add: [{$toLong: "$$NOW"}, length]}: date arithmetic is not what every server has. */
+void tow_store_append_expiry(bson_t *out, const char *name, int64_t length_ms);
+
+/* lease.c. *out_document: the job's, as its former holders left it; the caller's when true.
+ * store->renewed_ms: before the lease's time began. */
+bool tow_lease_take(tow_store_t *store, bson_t *out_document, tow_error_t *error) TOW_CHECK;
 
 /* keeper.c. Stops writes as soon as the lease has run out by our clock, until it is renewed. */
 void tow_lease_limit(tow_store_t *store, int64_t renewed_ms);
@@ -65,12 +87,31 @@ void tow_marks_remove(tow_store_t *store, const tow_marks_t *marks);
 
 /* All of these want the lock to be held. */
 
+/* records.c */
+typedef struct {
+    bson_t **items; /* each owned */
+    size_t count;
+} tow_records_t;
+void tow_records_free(tow_records_t *records);
+/* All documents of a collection that match, or all with NULL. */
+bool tow_records_read(tow_store_t *store, const char *collection, const bson_t *filter,
+                      tow_records_t *out, tow_error_t *error) TOW_CHECK;
+/* Deletes the given documents by their _ids, each by a statement of its own: a deleteMany is no
+ * retryable write, and could arrive when another process has the job. */
+bool tow_records_delete(tow_store_t *store, const char *collection, bson_t *const *documents,
+                        size_t count, tow_error_t *error) TOW_CHECK;
+bool tow_records_delete_all(tow_store_t *store, const char *collection, const bson_t *filter,
+                            tow_error_t *error) TOW_CHECK;
+/* What a reply says of documents that were refused. */
+bool tow_records_check(const tow_store_t *store, const bson_t *reply, tow_error_t *error) TOW_CHECK;
 /* The readConcern of a find that lists records of the job. */
 void tow_store_append_concern(const tow_store_t *store, bson_t *command);
 /* A command on the job's database, sent again while that may help. The reply is always the
  * caller's. */
 bool tow_store_run(tow_store_t *store, const bson_t *command, int flags, bson_t *reply,
                    tow_error_t *error) TOW_CHECK;
+/* What a process shows that waits; the server itself decides when a lease has run out. */
+bool tow_store_now(tow_store_t *store, int64_t *out_ms, tow_error_t *error) TOW_CHECK;
 /* Updates one document; `pipeline`: by an array of stages. *out_matched: how many the filter found
  * (or were inserted); *out_code: of the write error, 0 when there was none. */
 bool tow_store_update_one(tow_store_t *store, const char *collection, const bson_t *filter,
@@ -89,10 +130,6 @@ bool tow_store_update_guarded(tow_store_t *store, const bson_t *update,
  * stages. */
 bool tow_store_update_by(tow_store_t *store, tow_conn_t *conn, const bson_t *update, bool pipeline,
                          tow_error_t *error) TOW_CHECK;
-/* One stage {$set: fields} of a pipeline; expressions are those of an aggregation. */
-void tow_store_stage(bson_t *out, const bson_t *fields);
-/* {$add: [{$toLong: "$$NOW"}, length]}: date arithmetic is not what every server has. */
-void tow_store_append_expiry(bson_t *out, const char *name, int64_t length_ms);
 
 /* No time is no field: a server puts its own time in the place of an empty timestamp. */
 void tow_store_append_time(bson_t *out, const char *name, tow_optime_t time);

@@ -53,21 +53,21 @@ add("update-applied", "an update event is applied as a replacement without its d
 
 # Untangling -----------------------------------------------------------------------------------------
 
-add("untangle-no-delete", "the documents of a knot are not deleted first", "oplog/untangle.c",
+add("untangle-no-delete", "the documents of a knot are not deleted first", "oplog/rewrite.c",
     "    return delete_members(knot, error) && insert_members(", "    return insert_members(", "unit_replay")
-add("untangle-no-holder", "who holds the refused value is not looked for", "oplog/untangle.c",
+add("untangle-no-holder", "who holds the refused value is not looked for", "oplog/rewrite.c",
     "        tow_knot_add_holders(knot, member, refusal);\n", "        ;\n", "unit_knots")
-add("untangle-stale", "the knot's documents are read without afterClusterTime", "oplog/untangle.c",
+add("untangle-stale", "the knot's documents are read without afterClusterTime", "oplog/rewrite.c",
     ".collection = knot->collection->name, .after = lo};", ".collection = knot->collection->name, .after = 0};", "unit_replay")
-add("untangle-no-insert", "the documents of a knot are not inserted again", "oplog/untangle.c",
+add("untangle-no-insert", "the documents of a knot are not inserted again", "oplog/rewrite.c",
     "    return delete_members(knot, error) && insert_members(knot, error);\n", "    return delete_members(knot, error);\n", "unit_knots")
 
 # Lanes ----------------------------------------------------------------------------------------------
 
-add("lane-not-absorbed", "a lane says that it absorbed what it only took", "oplog/lane.c",
+add("lane-not-absorbed", "a lane says that it absorbed what it only took", "oplog/inbox.c",
     "    lane->pushed += items->count;\n", "    lane->pushed += items->count, lane->absorbed += items->count;\n",
     "unit_barriers")
-add("lane-fails-quietly", "a lane's final error does not end the job", "oplog/lane.c",
+add("lane-fails-quietly", "a lane's final error does not end the job", "oplog/inbox.c",
     "        tow_stop_request(replay->options.stop, error);\n        return;\n", "        return;\n",
     "unit_replay")
 
@@ -222,7 +222,7 @@ add("spool-release", "a segment that is needed yet is deleted", "oplog/spool.c",
 
 # Copy and ranges ------------------------------------------------------------------------------------
 
-add("lost-range", "a range that was only begun counts as done after a restart", "copy/copy.c",
+add("lost-range", "a range that was only begun counts as done after a restart", "copy/restore.c",
     "        if (own[i].state == TOW_RANGE_DONE) {", "        if (own[i].state != TOW_RANGE_OPEN) {", "scenario/killed")
 add("range-not-emptied", "what an attempt before left of a range stays", "copy/worker.c",
     "(again && !empty_range(pass, error))", "(0 && again && !empty_range(pass, error))", "unit_copying")
@@ -321,10 +321,10 @@ add("repair-gated", "a repair is gated like an event", "oplog/replay.c",
     "        return true;\n"
     "    }\n",
     "", "unit_lanes")
-add("untangle-mark-not", "the holders of a knot are not dirty before they are deleted", "oplog/untangle.c",
+add("untangle-mark-not", "the holders of a knot are not dirty before they are deleted", "oplog/rewrite.c",
     "    mark_members(knot);\n",
     "", "unit_knots")
-add("untangle-hold-not", "a holder's dirty key does not hold the floor", "oplog/untangle.c",
+add("untangle-hold-not", "a holder's dirty key does not hold the floor", "oplog/rewrite.c",
     "        tow_ledger_hold(ledger, knot->block);\n",
     "", "unit_knots")
 add("untangle-refused-settled", "a refused member of a knot counts as written", "oplog/untangle.c",
@@ -409,15 +409,15 @@ add("insert-may-write", "the copy's inserts go out when the lease is over", "eng
     "    if (!tow_conn_ready(conn, error) || !tow_conn_may_write(conn, error) ||\n"
     "        !tow_conn_note(conn, number, error))\n",
     "    if (!tow_conn_ready(conn, error) || !tow_conn_note(conn, number, error))\n", "unit_fence")
-add("take-any", "a lease is taken whether or not it has run out", "engine/state/lease.c",
+add("take-any", "a lease is taken whether or not it has run out", "engine/state/document.c",
     "    bson_append_document_begin(out, \"$expr\", -1, &compare);\n",
     "    return;\n"
     "    bson_append_document_begin(out, \"$expr\", -1, &compare);\n", "unit_fence")
-add("take-epoch", "of two who take a lease both get it", "engine/state/lease.c",
+add("take-epoch", "of two who take a lease both get it", "engine/state/document.c",
     "    bson_append_int64(out, \"epoch\", -1, old->epoch);\n"
     "    if (!old->holder[0]) {",
     "    if (!old->holder[0]) {", "unit_fence")
-add("fence-skipped", "a resumed job fences nothing", "engine/state/lease.c",
+add("fence-skipped", "a resumed job fences nothing", "engine/state/open.c",
     "    ok = tow_keeper_start(store, error) && tow_fence(store, &document, error);\n",
     "    ok = tow_keeper_start(store, error) && (!*out_resumed ? tow_fence(store, &document, error) : true);\n", "unit_fence")
 add("operation-unnamed", "a drop goes out before it is named", "engine/state/fence.c",
@@ -444,7 +444,7 @@ add("outnumber-not", "a write of unknown outcome is not outnumbered", "engine/st
 add("too-old-retried", "the loss of the job is an error that passes", "engine/link/command.c",
     "    if (number && error->server_code == TOW_CODE_TRANSACTION_TOO_OLD)\n",
     "    if (0)\n", "unit_fence")
-add("drop-unmarked", "the state is removed without a mark", "engine/state/store.c",
+add("drop-unmarked", "the state is removed without a mark", "engine/state/open.c",
     "    ok = mark_removing(store, error);\n",
     "    ok = true;\n", "unit_fence")
 
@@ -485,7 +485,7 @@ add("copy-again-empty", "stragglers of an attempt before are replaced", "copy/in
 add("copy-insert-settle", "inserts of unknown outcome are not settled", "copy/insert.c",
     "            tow_copy_settle(copy, insert->destination);\n",
     "", "unit_copying")
-add("copy-again-record", "a collection is dropped before its record loses its ranges", "copy/copy.c",
+add("copy-again-record", "a collection is dropped before its record loses its ranges", "copy/again.c",
     "    ok = record_again(copy, database, name, error) &&\n",
     "    ok =\n", "unit_whose")
 add("copy-record-short", "a record that lacks ranges is restored as it is", "engine/state/ranges.c",
@@ -504,7 +504,7 @@ add("write-concern", "a write that no majority has is done", "engine/link/comman
 
 # Verification ----------------------------------------------------------------------------------------
 
-add("verify-source-only", "the destination is not read", "verify/compare.c",
+add("verify-source-only", "the destination is not read", "verify/readings.c",
     "    if (!info) {\n"
     "        reset_reading(reading);\n"
     "        return true;\n"
@@ -516,7 +516,7 @@ add("verify-source-only", "the destination is not read", "verify/compare.c",
 add("verify-partner", "an error of the destination is none", "verify/pair.c",
     "    return source_ok && partner_ok;\n",
     "    return source_ok;\n", "unit_verify")
-add("verify-bucket-equal", "differing buckets of equal counts are passed over", "verify/compare.c",
+add("verify-bucket-equal", "differing buckets of equal counts are passed over", "verify/readings.c",
     "            if (tow_digest_equal(&source[next], &destination[next])) {\n",
     "            if (source[next].documents == destination[next].documents) {\n", "unit_verify")
 add("verify-unequal-tracked", "a range with a difference counts as equal", "verify/compare.c",
@@ -543,7 +543,7 @@ add("ttl-early", "TTL is restored with the last reconciliation", "copy/reindex.c
 add("index-unique-early", "unique indexes are built before the copy is consistent", "copy/reindex.c",
     "    return task->how == TOW_RECONCILE_ALONG && tow_index_is_unique(wanted) &&\n",
     "    return 0 && task->how == TOW_RECONCILE_ALONG && tow_index_is_unique(wanted) &&\n", "unit_expiry")
-add("indexes-during-copy", "indexes are made alike while the collection is copied", "copy/reconcile.c",
+add("indexes-during-copy", "indexes are made alike while the collection is copied", "copy/reconciling.c",
     "    return known && !tow_namespaces_copied(table, known);\n",
     "    return false;\n", "unit_expiry")
 add("index-extra-kept", "an index that the source does not have stays", "copy/reindex.c",
