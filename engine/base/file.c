@@ -197,6 +197,24 @@ int tow_file_open(const char *path, int flags)
 
 /* Secrets ---------------------------------------------------------------------------------------*/
 
+bool tow_trusted_check(int file, const char *option, const char *path, tow_error_t *error)
+{
+    struct stat facts;
+
+    if (fstat(file, &facts))
+        return tow_fail_errno(error, TOW_ERROR_OPTION, "--%s: cannot read '%s'", option, path);
+    if (!is_ours(&facts))
+        return tow_fail(error, TOW_ERROR_OPTION,
+                        "--%s: %s belongs to another user (uid %u), who may change it; make it "
+                        "yours with chown, or give a file of your own",
+                        option, path, (unsigned)facts.st_uid);
+    if (!S_ISCHR(facts.st_mode) && is_open_to_others(&facts, 022, 020))
+        return tow_fail(error, TOW_ERROR_OPTION,
+                        "--%s: others may write %s; make it yours alone with chmod go-w %s", option,
+                        path, path);
+    return true;
+}
+
 bool tow_secret_check_as(int file, const char *name, const char *path, tow_error_t *error)
 {
     struct stat facts;

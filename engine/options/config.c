@@ -394,7 +394,9 @@ bool tow_options_load(tow_options_t *options, const char *path, tow_error_t *err
 
     if (!stream)
         return tow_fail_errno(error, TOW_ERROR_OPTION, "--config: cannot read '%s'", path);
-    ok = read_whole(stream, path, &text, error) &&
+    /* Options name the data, and a command to run. */
+    ok = tow_trusted_check(fileno(stream), "config", path, error) &&
+         read_whole(stream, path, &text, error) &&
          check_syntax((const char *)text.data, text.length, path, error) &&
          check_owner(stream, path, &text, error) && read_document(options, path, &text, error);
     tow_buffer_free(&text);
