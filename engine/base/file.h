@@ -53,6 +53,10 @@ bool tow_secret_check(int file, const char *option, const char *path, tow_error_
 /* The same of what no option gives: `name` as the error shows it. */
 bool tow_secret_check_as(int file, const char *name, const char *path,
                          tow_error_t *error) TOW_CHECK;
+/* Whether what an open file says is to be done: nobody else owns it or may write it. A device, such
+ * as /dev/null, has no text to change. */
+bool tow_trusted_check(int file, const char *option, const char *path,
+                       tow_error_t *error) TOW_CHECK;
 /* As tow_secret_read, of a file that others may read. */
 bool tow_file_read(const char *option, const char *path, char **out, tow_error_t *error) TOW_CHECK;
 

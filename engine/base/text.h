@@ -18,8 +18,9 @@ size_t tow_text_decode(const char *text, uint32_t *out);
 bool tow_text_is_plain(uint32_t code);
 
 /* In every address of the text (SCHEME://USER:PASSWORD@HOST) what stands before the @ becomes
- * asterisks, in place. A net below those who are to print none: it knows nothing of what a URI may
- * look like otherwise. */
+ * asterisks, in place. Of a connection string, also of a mail server's, remains what tow_uri_shown
+ * shows: one that cannot be read is hidden with all that may belong to it. A net below those who
+ * are to print none. */
 void tow_hide_credentials(char *text);
 
 /* A size for people, "1.5 GB", in decimal units; returns `out`. */

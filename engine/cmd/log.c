@@ -107,7 +107,7 @@ bool cmd_log_open(cmd_log_t *log, const tow_options_t *options, tow_error_t *err
         if (log->file < 0)
             return tow_fail_errno(
                 error, TOW_ERROR_OPTION,
-                "--log-path: cannot write %.600s; give a folder of your own that exists", path);
+                "--log-path: cannot write '%.600s'; give a folder of your own that exists", path);
     }
     pthread_mutex_init(&log->lock, NULL);
     tow_condition_init(&log->changed);

@@ -39,9 +39,15 @@ int cmd_version(tow_options_t *options TOW_UNUSED)
     return 0;
 }
 
+/* A word in the wrong place may be a part of a connection string. */
+static const char *shown(const char *word)
+{
+    return strpbrk(word, ":@") && !strstr(word, "://") ? "(hidden)" : word;
+}
+
 static int fail_usage(const char *what, const char *problem, const char *hint)
 {
-    cmd_say("%s %s; %s", what, problem, hint);
+    cmd_say("'%s' %s; %s", shown(what), problem, hint);
     return TOW_ERROR_OPTION;
 }
 
@@ -72,9 +78,9 @@ static int fail_unknown_verb(const char *name)
         }
     }
     if (nearest)
-        cmd_say("unknown verb '%s'; did you mean towline %s?", name, nearest->name);
+        cmd_say("unknown verb '%s'; did you mean towline %s?", shown(name), nearest->name);
     else
-        cmd_say("unknown verb '%s'; see towline --help", name);
+        cmd_say("unknown verb '%s'; see towline --help", shown(name));
     return TOW_ERROR_OPTION;
 }
 

@@ -15,7 +15,7 @@ enum { ROOM_BYTES = 1 << 20 };
 static bool fail(const char *path, int code, tow_error_t *error)
 {
     error->code = TOW_ERROR_OPTION;
-    snprintf(error->message, sizeof error->message, "cannot write %s: %s; choose another file",
+    snprintf(error->message, sizeof error->message, "cannot write '%s': %s; choose another file",
              path, strerror(code));
     return false;
 }

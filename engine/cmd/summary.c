@@ -275,6 +275,6 @@ bool cmd_write_file(const char *path, const char *text, tow_error_t *error)
         free(line);
     }
     return ok ? true
-              : tow_fail(error, TOW_ERROR_OPTION, "cannot write %s: %s; choose another file", path,
-                         strerror(errno));
+              : tow_fail(error, TOW_ERROR_OPTION, "cannot write '%s': %s; choose another file",
+                         path, strerror(errno));
 }

@@ -333,9 +333,11 @@ char *tow_options_shown(const tow_options_t *options, const char *name, size_t i
     if (!value)
         return NULL;
     if (table[find(name)].type != TOW_OPTION_SECRET) {
-        char *shown = tow_strdup(value);
+        char *shown = tow_format("'%s'", value);
 
-        tow_hide_credentials(shown); /* of a connection string in the wrong place */
+        tow_hide_credentials(shown); /* of a connection string in the wrong place: all in quotes */
+        shown[strlen(shown) - 1] = '\0';
+        memmove(shown, shown + 1, strlen(shown));
         return shown;
     }
     if (!strcmp(name, "notify-webhook")) /* its path often is the secret */

@@ -194,6 +194,14 @@ def unread_summary(scenario, pair):
             os.close(end)
 
 
+def hanging_command(scenario, pair):
+    """A command of --on-phase that does not end: SIGTERM ends the process within docker's ten seconds."""
+    job = scenario.job(pair, name="command", on_phase="sleep 60")
+    job.wait_in_sync()
+    stop_with(scenario, job, signal.SIGTERM, within=9)
+    scenario.expect("--on-phase" in job.error_line(), lambda: job.error_line())
+
+
 def second_signal(scenario, pair):
     job = scenario.job(pair, name="second")
     job.wait_in_sync()
@@ -222,6 +230,7 @@ def main():
                  ("a hangup stops, but for nohup", kept_from_hangups),
                  ("a stopped job says that it is resumable", says_resumable),
                  ("a summary that nobody takes", unread_summary),
+                 ("a command that does not end", hanging_command),
                  ("a second signal ends at once", second_signal)]
         for name, case in cases:
             if scenario.arguments.only not in name:
