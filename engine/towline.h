@@ -31,7 +31,7 @@ extern "C" {
 
 #define TOW_API __attribute__((visibility("default")))
 
-/* What went wrong. The program's exit status is the code itself: see README, "Exit statuses". */
+/* What went wrong. The program's exit status is the code itself: see engine/docs/options.md. */
 typedef enum {
     TOW_OK = 0,
     TOW_ERROR_INTERNAL = 1,    /* a bug of ours, or the machine failed us */
@@ -85,8 +85,8 @@ typedef enum {
     TOW_OPTION_DURATION /* "120h", "1d12h", "90m", "45s": 1 s to 3650 d */
 } tow_option_type_t;
 
-/* One row of the option table: parser, help, environment and the README's reference
- * come from it. */
+/* One row of the option table: parser, help, environment and the reference
+ * in engine/docs come from it. */
 typedef struct {
     const char *name;        /* without dashes: "memory" */
     const char *environment; /* "TOWLINE_MEMORY" */
@@ -269,7 +269,7 @@ TOW_API char *tow_job_progress_json(tow_job_t *job);
  * "waiting" | "copying" | "copied", "estimatedDocuments", "estimatedBytes", "rangesTotal",
  * "rangesCopied"}]}; none before the copy was prepared and after the end. */
 TOW_API char *tow_job_collections_json(tow_job_t *job, uint32_t limit);
-/* The summary as JSON (see README, "Progress and summary"); valid from the end of the job on. */
+/* The summary as JSON (see engine/docs/progress.md); valid from the end of the job on. */
 TOW_API char *tow_job_summary_json(tow_job_t *job);
 /* The end was told to whom it concerns. Until then a record in the spool's folder lets the same
  * options end well again after a kill, where all is done but nobody knows. tow_job_destroy says the
@@ -306,7 +306,7 @@ TOW_API char *tow_token(const tow_options_t *options, tow_error_t *error);
 TOW_API bool tow_verify(const tow_options_t *options, char **out_report_json, tow_error_t *error);
 
 /* Makes every check that stands before a start, all of them even when one fails, and writes
- * nothing. False with the first failure as the error. *out_json (README, "On your own servers") is
+ * nothing. False with the first failure as the error. *out_json (engine/docs/progress.md) is
  * NULL only when the options cannot be used. */
 TOW_API bool tow_check(const tow_options_t *options, char **out_json, tow_error_t *error);
 /* The same, and what a job would copy: collections, sizes, ranges, estimated time. */
