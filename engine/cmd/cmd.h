@@ -90,6 +90,8 @@ void cmd_warn_of_memory(const tow_options_t *options, cmd_log_t *log);
 
 /* progress.c: shows progress until the job has ended. */
 void cmd_show_progress(tow_job_t *job, const char *form);
+
+/* figures.c */
 char *cmd_count(double count, char out[32]);      /* "1,234,567" */
 char *cmd_duration(double seconds, char out[32]); /* "3 h 20 min" */
 

@@ -17,6 +17,7 @@
 #include "engine/base/json.h"
 #include "engine/base/text.h"
 #include "engine/cmd/cmd.h"
+#include "engine/cmd/screen.h"
 
 enum { WAITING_MOST = 4 * 1024 * 1024, GRACE_MS = 2000 };
 
@@ -77,7 +78,8 @@ static void *write_lines(void *data)
         append_lost(log);
         log->writing = true;
         pthread_mutex_unlock(&log->lock);
-        cmd_write(log->file, taken.data, taken.length, -1);
+        if (!cmd_screen_above(log->file, (const char *)taken.data, taken.length))
+            cmd_write(log->file, taken.data, taken.length, -1);
         tow_buffer_free(&taken);
         pthread_mutex_lock(&log->lock);
         log->writing = false;

@@ -6,8 +6,10 @@
 
 #include <cmocka.h>
 
+#include "engine/cmd/cells.c"
 #include "engine/cmd/log.c"
 #include "engine/cmd/output.c"
+#include "engine/cmd/screen.c"
 
 enum { EVENTS = 60000 };
 
