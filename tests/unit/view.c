@@ -79,7 +79,6 @@ static void expect_block(const char *progress, const char *listed, size_t column
     free(got);
 }
 
-/* clang-format off: blocks as they are drawn */
 static void at_45_columns(void **state)
 {
     expect_block(copying, collections, 45,
@@ -215,7 +214,6 @@ static void in_one_line(void **state)
                  "collections, 1 of 1 indexes; lag 42 s, 1 seen; 7 retries, getMore on the source: "
                  "connection closed, by a server whose name is very long");
 }
-/* clang-format on */
 
 /* Of every width and height: what a terminal would break, or cut within a character. */
 static void a_block_fits_the_terminal(void **state)
