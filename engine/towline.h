@@ -43,8 +43,10 @@
  * do not survive a fork. The child may call exec functions and _exit(), and nothing of this
  * library; a program that forks to work in the child forks before its first call.
  *
- * **The end of the process.** exit() while a job runs is as safe for the data as a kill, but frees
- * what the job's threads still use: stop the job, wait for it and destroy it first, or use _exit().
+ * **The end of the process.** exit() while threads of the library run is as safe for the data as a
+ * kill, but frees what they still use. Destroy jobs and servers before it, and call
+ * tow_threads_ended(), since a destroyed job leaves a thread to a server that does not answer; or
+ * end by _exit(). The library stays loaded after dlclose().
  *
  * **Compatibility.** Within one soname functions are only added. tow_progress_t and
  * tow_verify_watch_t may grow at their end; callers pass their size, which the inline functions
@@ -499,6 +501,9 @@ TOW_API bool tow_notify_test(const tow_options_t *options, tow_error_t *error);
 
 /** Frees what a function gave to the caller. */
 TOW_API void tow_free(void *memory);
+/** Waits at most `wait_ms` for the threads that destroyed jobs have left to servers that do not
+ * answer. True: there are none, and exit() is safe. */
+TOW_API bool tow_threads_ended(int wait_ms);
 /** What is done when memory runs out, here and in libbson, instead of abort(). `end` ends the
  * process: it must neither return nor allocate. Before any other call. */
 TOW_API void tow_on_out_of_memory(void (*end)(void));
