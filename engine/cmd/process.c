@@ -139,6 +139,7 @@ char **cmd_begin(int argc, char **argv)
 {
     limit_memory();
     take_failures();
+    tow_take_driver_log();
     keep_secrets();
     remove_counters();
     return take_words(argc, argv);

@@ -9,6 +9,7 @@
 
 #include "engine/base/file.h"
 #include "engine/base/json.h"
+#include "engine/base/thread.h"
 #include "engine/http/token.h"
 
 enum {
@@ -160,10 +161,12 @@ static bool start_daemon(tow_server_t *server, const char *listen, tow_error_t *
                                        {MHD_OPTION_HTTPS_MEM_KEY, 0, key},
                                        {MHD_OPTION_END, 0, NULL}};
         const union MHD_DaemonInfo *info;
+        sigset_t before;
 
         describe(server, &address);
         flags |=
             (server->tls ? MHD_USE_TLS : 0) | (address.ss_family == AF_INET6 ? MHD_USE_IPv6 : 0);
+        tow_thread_block_signals(&before);
         server->daemon = MHD_start_daemon(
             flags, 0, NULL, NULL, handle, server, MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&address,
             MHD_OPTION_NOTIFY_COMPLETED, completed, server, MHD_OPTION_NOTIFY_CONNECTION,
@@ -171,6 +174,7 @@ static bool start_daemon(tow_server_t *server, const char *listen, tow_error_t *
             tow_peers_most(server->peers), MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)TIMEOUT_SECONDS,
             MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEAD_MOST, MHD_OPTION_THREAD_STACK_SIZE,
             (size_t)STACK_BYTES, MHD_OPTION_ARRAY, server->tls ? tls : tls + 2, MHD_OPTION_END);
+        tow_thread_restore_signals(&before);
         if (!server->daemon)
             ok = tow_fail(
                 error, TOW_ERROR_CONTROL,

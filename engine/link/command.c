@@ -4,6 +4,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/memory.h"
+#include "engine/base/thread.h"
 #include "engine/link/codes.h"
 #include "engine/link/internal.h"
 #include "engine/link/reply.h"
@@ -12,9 +13,15 @@ bool tow_conn_ready(tow_conn_t *conn, tow_error_t *error)
 {
     mongoc_session_opt_t *options;
     bson_error_t driver;
+    sigset_t before;
 
+    if (!conn->client) {
+        tow_thread_block_signals(&before); /* the first time, this starts the driver's threads */
+        conn->client = mongoc_client_pool_pop(conn->link->pool);
+        tow_thread_restore_signals(&before);
+    }
     /* NULL only where the URI has a waitQueueTimeoutMS. */
-    if (!conn->client && !(conn->client = mongoc_client_pool_pop(conn->link->pool))) {
+    if (!conn->client) {
         tow_fail(error, TOW_ERROR_UNREACHABLE,
                  "the %s: no connection came free within the waitQueueTimeoutMS of its URI",
                  conn->link->side);

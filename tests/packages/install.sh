@@ -40,6 +40,8 @@ check_version() {
     [ "$("$program" --version)" = "towline $version" ] || die "the program says $("$program" --version)"
     grep -aq "Towline $version</footer>" "$program" || die "the page has another version"
     grep -qx "## $version" CHANGELOG.md || die "CHANGELOG.md has no section $version"
+    grep -qx "#define TOW_VERSION_STRING \"$version\" .*" engine/towline.h || die "towline.h has another version"
+    grep -qx "version = \"${version/-rc./rc}\"" engine/python/pyproject.toml || die "the Python package has another version"
     [ "$(sed -n 's/^## //p' CHANGELOG.md | head -n 1)" = "$version" ] || die "CHANGELOG.md begins with another version"
     deb=$(sed -n '1s/^towline (\(.*\)) .*/\1/p' "$packaging/deb/debian/changelog")
     [ "${deb%-*}" = "${version/-/\~}" ] || die "the Debian changelog says $deb"
