@@ -19,8 +19,8 @@ static void uncount(tow_copy_t *copy, tow_namespace_t *collection)
 }
 
 /* Waits until none of the workers is at a collection; the lock is held. */
-static void wait_for(tow_copy_t *copy, const tow_worker_t *workers, uint32_t count,
-                     const tow_namespace_t *collection)
+static TOW_REQUIRES(tow_copy) void wait_for(tow_copy_t *copy, const tow_worker_t *workers,
+                                            uint32_t count, const tow_namespace_t *collection)
 {
     bool busy = true;
 
@@ -41,7 +41,7 @@ static void withdraw(tow_copy_t *copy, tow_namespace_t *collection)
     tow_build_t *build, *next_build;
 
     atomic_store(&collection->stale, true);
-    pthread_mutex_lock(&copy->lock);
+    tow_copy_lock(copy);
     DL_FOREACH_SAFE(copy->tasks, task, next) {
         if (task->collection != collection)
             continue;
@@ -58,7 +58,7 @@ static void withdraw(tow_copy_t *copy, tow_namespace_t *collection)
     }
     pthread_cond_broadcast(&copy->changed); /* stale, and fewer unfinished */
     wait_for(copy, copy->workers, copy->options.workers, collection);
-    pthread_mutex_unlock(&copy->lock);
+    tow_copy_unlock(copy);
     uncount(copy, collection);
 }
 
@@ -115,9 +115,9 @@ static bool drop_withdrawn(tow_copy_t *copy, tow_conn_t *destination,
     if (!tow_copy_drop(destination, collection->database, collection->name, error) &&
         error->server_code != TOW_CODE_BACKGROUND_OPERATION_IN_PROGRESS_FOR_NAMESPACE)
         return false;
-    pthread_mutex_lock(&copy->lock);
+    tow_copy_lock(copy);
     wait_for(copy, copy->index_workers, copy->options.index_workers, collection);
-    pthread_mutex_unlock(&copy->lock);
+    tow_copy_unlock(copy);
     pthread_mutex_lock(&copy->claiming);
     ok =
         tow_copy_drop_ours(copy, destination, collection->database, collection->name, false, error);
@@ -175,10 +175,10 @@ bool tow_copy_again(tow_copy_t *copy, const char *database, const char *name, bo
     if (ok && !begun)
         ok = tow_store_remove_collection(copy->options.store, ns, error);
     pthread_mutex_unlock(&copy->again);
-    pthread_mutex_lock(&copy->lock);
+    tow_copy_lock(copy);
     atomic_fetch_sub(&copy->unfinished, 1);
     pthread_cond_broadcast(&copy->changed);
-    pthread_mutex_unlock(&copy->lock);
+    tow_copy_unlock(copy);
     tow_copy_disconnect(&conns);
     free(ns);
     return ok;

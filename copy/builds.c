@@ -51,11 +51,11 @@ static bool make_alike(tow_worker_t *worker, tow_build_t *build, tow_error_t *er
     if (!again)
         return true;
     /* Whoever copies it again waits until nobody works on it. */
-    pthread_mutex_lock(&copy->lock);
+    tow_copy_lock(copy);
     worker->current = NULL;
     worker->build = NULL;
     pthread_cond_broadcast(&copy->changed);
-    pthread_mutex_unlock(&copy->lock);
+    tow_copy_unlock(copy);
     return tow_copy_again(copy, build->database, build->name, &found, error);
 }
 
@@ -66,18 +66,18 @@ static void look(tow_worker_t *worker)
     tow_error_t error;
     bool whole;
 
-    pthread_mutex_lock(&copy->lock);
+    tow_copy_lock(copy);
     whole = copy->look_whole;
-    pthread_mutex_unlock(&copy->lock);
+    tow_copy_unlock(copy);
     next_ms = whole ? LOOK_MS : VIEWS_MS;
     if (!tow_copy_look_around(worker, whole, &error) && !tow_copy_ended(copy))
         tow_emit(&copy->options.sink, TOW_LEVEL_WARNING, "look_failed",
                  "the catalogs could not be compared, which is tried again: %s", error.message);
     took_ms = tow_now_ms() - began_ms;
-    pthread_mutex_lock(&copy->lock);
+    tow_copy_lock(copy);
     copy->looking = false;
     copy->look_ms = began_ms + (took_ms > next_ms / LOOK_PART ? took_ms * LOOK_PART : next_ms);
-    pthread_mutex_unlock(&copy->lock);
+    tow_copy_unlock(copy);
 }
 
 /* A collection that was dropped must not come back by its indexes. */
@@ -100,7 +100,7 @@ static bool run_build(tow_worker_t *worker, tow_build_t *build, tow_error_t *err
 }
 
 /* The first that nothing stands in the way of. */
-static tow_build_t *next_build(const tow_copy_t *copy)
+static TOW_REQUIRES(tow_copy) tow_build_t *next_build(const tow_copy_t *copy)
 {
     tow_build_t *build;
 
@@ -117,7 +117,7 @@ void *tow_copy_index_worker(void *data)
     tow_worker_t *worker = data;
     tow_copy_t *copy = worker->copy;
 
-    pthread_mutex_lock(&copy->lock);
+    tow_copy_lock(copy);
     while (!tow_copy_ended(copy)) {
         tow_build_t *build = next_build(copy);
         tow_error_t error;
@@ -130,10 +130,10 @@ void *tow_copy_index_worker(void *data)
         copy->building++;
         worker->current = build->collection;
         worker->build = build;
-        pthread_mutex_unlock(&copy->lock);
+        tow_copy_unlock(copy);
         if (!run_build(worker, build, &error))
             tow_copy_fail(copy, &error);
-        pthread_mutex_lock(&copy->lock);
+        tow_copy_lock(copy);
         copy->unique_left -= build->kind == TOW_BUILD_UNIQUE;
         worker->current = NULL;
         worker->build = NULL;
@@ -141,6 +141,6 @@ void *tow_copy_index_worker(void *data)
         copy->building--;
         pthread_cond_broadcast(&copy->changed);
     }
-    pthread_mutex_unlock(&copy->lock);
+    tow_copy_unlock(copy);
     return NULL;
 }

@@ -43,14 +43,14 @@ static void end_workers(tow_worker_t *workers, uint32_t count)
 void tow_copy_end(tow_copy_t *copy)
 {
     atomic_store(&copy->ended, true);
-    pthread_mutex_lock(&copy->lock);
+    tow_copy_lock(copy);
     pthread_cond_broadcast(&copy->changed);
-    pthread_mutex_unlock(&copy->lock);
+    tow_copy_unlock(copy);
     join_workers(copy->workers, copy->options.workers);
     join_workers(copy->inserters, copy->options.workers);
 }
 
-void tow_copy_destroy(tow_copy_t *copy)
+TOW_UNSHARED void tow_copy_destroy(tow_copy_t *copy)
 {
     if (!copy)
         return;
@@ -110,10 +110,10 @@ bool tow_copy_start(tow_copy_t *copy, tow_error_t *error)
 
 void tow_copy_pause(tow_copy_t *copy, bool paused)
 {
-    pthread_mutex_lock(&copy->lock);
+    tow_copy_lock(copy);
     copy->paused = paused;
     pthread_cond_broadcast(&copy->changed);
-    pthread_mutex_unlock(&copy->lock);
+    tow_copy_unlock(copy);
 }
 
 bool tow_copy_finished(tow_copy_t *copy)
@@ -125,9 +125,9 @@ bool tow_copy_indexes_idle(tow_copy_t *copy)
 {
     bool idle;
 
-    pthread_mutex_lock(&copy->lock);
+    tow_copy_lock(copy);
     idle = !copy->builds && !copy->building;
-    pthread_mutex_unlock(&copy->lock);
+    tow_copy_unlock(copy);
     return idle;
 }
 
@@ -135,13 +135,13 @@ static bool wait_until(tow_copy_t *copy, bool ranges)
 {
     bool done = false;
 
-    pthread_mutex_lock(&copy->lock);
+    tow_copy_lock(copy);
     while (!done && !tow_stop_requested(copy->options.stop)) {
         done = (!ranges || tow_copy_finished(copy)) && !copy->builds && !copy->building;
         if (!done)
             tow_copy_wait_changed(copy);
     }
-    pthread_mutex_unlock(&copy->lock);
+    tow_copy_unlock(copy);
     return done;
 }
 

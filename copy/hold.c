@@ -56,7 +56,7 @@ static void describe_abort(tow_copy_t *copy, const char *database, const char *n
     bson_t list;
 
     bson_init(out_command);
-    pthread_mutex_lock(&copy->lock);
+    tow_copy_lock(copy);
     DL_FOREACH(copy->running, running)
         if (is_of(database, name, running->database, running->name))
             break;
@@ -72,7 +72,7 @@ static void describe_abort(tow_copy_t *copy, const char *database, const char *n
         }
         bson_append_array_end(out_command, &list);
     }
-    pthread_mutex_unlock(&copy->lock);
+    tow_copy_unlock(copy);
 }
 
 /* Whatever it answers: the build may have ended by itself, or not have begun. */
@@ -102,11 +102,11 @@ bool tow_copy_hold(tow_copy_t *copy, const char *database, const char *name, tow
 
     hold->database = tow_strdup(database);
     hold->name = name ? tow_strdup(name) : NULL;
-    pthread_mutex_lock(&copy->lock);
+    tow_copy_lock(copy);
     DL_APPEND(copy->holds, hold);
     while (tow_copy_is_busy(copy, database, name) && !tow_copy_ended(copy)) {
         if (tow_now_ms() >= abort_ms) {
-            pthread_mutex_unlock(&copy->lock);
+            tow_copy_unlock(copy);
             if (!told)
                 tow_emit(
                     &copy->options.sink, TOW_LEVEL_INFO, "build_ended",
@@ -120,12 +120,12 @@ bool tow_copy_hold(tow_copy_t *copy, const char *database, const char *name, tow
                 abort_build(copy, destination, database, name);
             }
             abort_ms = tow_now_ms() + ABORT_MS;
-            pthread_mutex_lock(&copy->lock);
+            tow_copy_lock(copy);
         } else {
             tow_condition_wait(&copy->changed, &copy->lock, abort_ms);
         }
     }
-    pthread_mutex_unlock(&copy->lock);
+    tow_copy_unlock(copy);
     tow_conn_close(destination);
     ended = tow_copy_ended(copy);
     if (ended && !tow_stop_error(copy->options.stop, error))
@@ -139,7 +139,7 @@ void tow_copy_release(tow_copy_t *copy, const char *database, const char *name, 
 
     if (again && name)
         tow_copy_make_alike(copy, database, name);
-    pthread_mutex_lock(&copy->lock);
+    tow_copy_lock(copy);
     DL_FOREACH_SAFE(copy->holds, hold, next) {
         if (strcmp(hold->database, database) != 0 || !hold->name != !name ||
             (name && strcmp(hold->name, name) != 0))
@@ -150,5 +150,5 @@ void tow_copy_release(tow_copy_t *copy, const char *database, const char *name, 
         free(hold);
     }
     pthread_cond_broadcast(&copy->changed);
-    pthread_mutex_unlock(&copy->lock);
+    tow_copy_unlock(copy);
 }

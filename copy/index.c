@@ -16,7 +16,7 @@ static void record_failure(tow_copy_t *copy, const char *database, const char *c
     char *ns = tow_format("%s.%s", database, collection);
     bool known = false;
 
-    pthread_mutex_lock(&copy->lock);
+    tow_copy_lock(copy);
     for (uint32_t i = 0; i < copy->failure_count; i++)
         known =
             known || (!strcmp(copy->failures[i].ns, ns) && !strcmp(copy->failures[i].name, name));
@@ -26,7 +26,7 @@ static void record_failure(tow_copy_t *copy, const char *database, const char *c
         copy->failures[copy->failure_count++] =
             (tow_index_failure_t){tow_strdup(ns), tow_strdup(name), tow_strdup(message)};
     }
-    pthread_mutex_unlock(&copy->lock);
+    tow_copy_unlock(copy);
     tow_emit(&copy->options.sink, TOW_LEVEL_WARNING, "index_refused", "%s: index %s: %s", ns, name,
              message);
     free(ns);
@@ -36,14 +36,14 @@ tow_index_failure_t *tow_copy_index_failures(tow_copy_t *copy, uint32_t *out_cou
 {
     tow_index_failure_t *failures;
 
-    pthread_mutex_lock(&copy->lock);
+    tow_copy_lock(copy);
     *out_count = copy->failure_count;
     failures = tow_alloc((copy->failure_count + 1) * sizeof *failures);
     for (uint32_t i = 0; i < copy->failure_count; i++)
         failures[i] = (tow_index_failure_t){tow_strdup(copy->failures[i].ns),
                                             tow_strdup(copy->failures[i].name),
                                             tow_strdup(copy->failures[i].message)};
-    pthread_mutex_unlock(&copy->lock);
+    tow_copy_unlock(copy);
     return failures;
 }
 
@@ -128,9 +128,9 @@ static bool send_build(tow_copy_t *copy, tow_conn_t *destination, const char *da
     bson_t reply;
     bool ok;
 
-    pthread_mutex_lock(&copy->lock);
+    tow_copy_lock(copy);
     DL_APPEND(copy->running, &running);
-    pthread_mutex_unlock(&copy->lock);
+    tow_copy_unlock(copy);
     if (claims)
         tow_claims_build_begins(claims, ns);
     ok = run_build(copy, destination, database, name, specifications, count, &reply, error);
@@ -139,10 +139,10 @@ static bool send_build(tow_copy_t *copy, tow_conn_t *destination, const char *da
         *error = problem;
         ok = false;
     }
-    pthread_mutex_lock(&copy->lock);
+    tow_copy_lock(copy);
     DL_DELETE(copy->running, &running);
     pthread_cond_broadcast(&copy->changed);
-    pthread_mutex_unlock(&copy->lock);
+    tow_copy_unlock(copy);
     bson_destroy(&reply);
     free(ns);
     return ok;

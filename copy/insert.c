@@ -65,9 +65,9 @@ static bool may_try_again(tow_pass_t *pass)
     tow_copy_t *copy = pass->worker->copy;
     bool may;
 
-    pthread_mutex_lock(&copy->lock);
+    tow_copy_lock(copy);
     may = ++pass->refusals < REFUSALS_MOST;
-    pthread_mutex_unlock(&copy->lock);
+    tow_copy_unlock(copy);
     return may;
 }
 
@@ -196,11 +196,11 @@ static tow_outcome_t send(insert_t *insert, tow_error_t *error)
     if (outcome == TOW_PASS_DONE) {
         uint64_t documents = insert->count - insert->replaced;
 
-        pthread_mutex_lock(&copy->lock);
+        tow_copy_lock(copy);
         pass->documents += documents;
         pass->bytes += insert->bytes;
         pass->advanced = true;
-        pthread_mutex_unlock(&copy->lock);
+        tow_copy_unlock(copy);
         atomic_fetch_add(&copy->documents, documents);
         atomic_fetch_add(&copy->bytes, insert->bytes);
     }
@@ -239,7 +239,7 @@ void *tow_copy_inserter(void *data)
     insert->destination = inserter->destination;
     for (uint32_t i = 0; i < TOW_BATCH_DOCUMENTS; i++)
         insert->pointers[i] = &insert->documents[i];
-    pthread_mutex_lock(&copy->lock);
+    tow_copy_lock(copy);
     /* At the end, too, what was submitted is taken off the list: its worker waits for that. */
     while (copy->loads || !tow_copy_ended(copy)) {
         tow_load_t *load = copy->loads;
@@ -252,11 +252,11 @@ void *tow_copy_inserter(void *data)
         }
         DL_DELETE(copy->loads, load);
         if (load->pass->outcome == TOW_PASS_DONE && !tow_pass_given_up(load->pass)) {
-            pthread_mutex_unlock(&copy->lock);
+            tow_copy_unlock(copy);
             insert->pass = load->pass;
             outcome = write_batch(insert, &load->batch, &error);
             tow_copy_settle(copy, insert->destination);
-            pthread_mutex_lock(&copy->lock);
+            tow_copy_lock(copy);
         }
         if (outcome != TOW_PASS_DONE && load->pass->outcome == TOW_PASS_DONE) {
             load->pass->outcome = outcome;
@@ -269,7 +269,7 @@ void *tow_copy_inserter(void *data)
         tow_batch_clear(&load->batch);
         free(load);
     }
-    pthread_mutex_unlock(&copy->lock);
+    tow_copy_unlock(copy);
     free(insert);
     return NULL;
 }

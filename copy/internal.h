@@ -9,9 +9,12 @@
 #include <stdatomic.h>
 
 #include "copy/copy.h"
+#include "engine/base/guarded.h"
 #include "engine/base/thread.h"
 #include "engine/link/reader.h"
 #include "engine/state/spec.h"
+
+TOW_GUARD(tow_copy);
 
 /* A range to copy. */
 typedef struct tow_task {
@@ -47,8 +50,8 @@ typedef struct {
     tow_copy_t *copy;
     tow_thread_t thread;
     tow_conn_t *source, *destination;
-    tow_namespace_t *current; /* guarded by the copy's lock, as is */
-    tow_build_t *build;       /* what an index worker is at */
+    tow_namespace_t *current TOW_GUARDED_BY(tow_copy);
+    tow_build_t *build TOW_GUARDED_BY(tow_copy); /* what an index worker is at */
 } tow_worker_t;
 
 typedef enum {
@@ -95,28 +98,31 @@ struct tow_copy {
     pthread_mutex_t claiming; /* held from a look at a name to the record of what became of it */
     pthread_mutex_t lock;     /* guards what follows */
     pthread_cond_t changed;
-    tow_task_t *tasks;
-    tow_load_t *loads;
-    uint64_t load_bytes; /* of all batches that were submitted and are not done with */
-    tow_build_t *builds;
-    tow_running_t *running;
-    struct tow_hold *holds;
-    bool looking;    /* a look is queued or under way … */
-    bool look_whole; /* … at all collections */
-    int64_t look_ms; /* when the next may begin */
-    char **ttl;      /* database and name of each collection whose TTL is held off, as the last */
-    uint32_t ttl_count;   /* reconciliation found it; of its caller alone */
-    uint32_t building;    /* index builds under way */
-    uint32_t unique_left; /* builds of unique ones that are queued or under way */
-    bool paused;
-    tow_index_failure_t *failures;
-    uint32_t failure_count;
+    tow_task_t *tasks TOW_GUARDED_BY(tow_copy);
+    tow_load_t *loads TOW_GUARDED_BY(tow_copy);
+    uint64_t load_bytes
+        TOW_GUARDED_BY(tow_copy); /* of all batches that were submitted and are not done with */
+    tow_build_t *builds TOW_GUARDED_BY(tow_copy);
+    tow_running_t *running TOW_GUARDED_BY(tow_copy);
+    struct tow_hold *holds TOW_GUARDED_BY(tow_copy);
+    bool looking TOW_GUARDED_BY(tow_copy);    /* a look is queued or under way … */
+    bool look_whole TOW_GUARDED_BY(tow_copy); /* … at all collections */
+    int64_t look_ms TOW_GUARDED_BY(tow_copy); /* when the next may begin */
+    char **ttl; /* database and name of each collection whose TTL is held off, as the last */
+    uint32_t ttl_count;                         /* reconciliation found it; of its caller alone */
+    uint32_t building TOW_GUARDED_BY(tow_copy); /* index builds under way */
+    uint32_t unique_left
+        TOW_GUARDED_BY(tow_copy); /* builds of unique ones that are queued or under way */
+    bool paused TOW_GUARDED_BY(tow_copy);
+    tow_index_failure_t *failures TOW_GUARDED_BY(tow_copy);
+    uint32_t failure_count TOW_GUARDED_BY(tow_copy);
 };
+TOW_LOCK(tow_copy, tow_copy_t, lock)
 
 /* queue.c */
 void tow_copy_queue(tow_copy_t *copy, tow_namespace_t *collection, uint32_t range);
-/* Waits on the condition, which the stop wakes, too; the lock is held. */
-void tow_copy_wait_changed(tow_copy_t *copy);
+/* Waits on the condition, which the stop wakes, too. */
+void tow_copy_wait_changed(tow_copy_t *copy) TOW_REQUIRES(tow_copy);
 void tow_copy_fail(tow_copy_t *copy, const tow_error_t *error);
 bool tow_copy_ended(const tow_copy_t *copy); /* workers leave what they do and end */
 void tow_copy_queue_indexes(tow_copy_t *copy, tow_namespace_t *collection);
@@ -124,10 +130,11 @@ void tow_copy_queue_indexes(tow_copy_t *copy, tow_namespace_t *collection);
 bool tow_build_is_of(const tow_build_t *build, const char *database, const char *name);
 void tow_build_free(tow_build_t *build);
 
-/* hold.c; the lock is held. */
-bool tow_copy_is_held(const tow_copy_t *copy, const tow_build_t *build);
+/* hold.c */
+bool tow_copy_is_held(const tow_copy_t *copy, const tow_build_t *build) TOW_REQUIRES(tow_copy);
 /* An index worker is at it, or waits for an index of it. */
-bool tow_copy_is_busy(const tow_copy_t *copy, const char *database, const char *name);
+bool tow_copy_is_busy(const tow_copy_t *copy, const char *database, const char *name)
+    TOW_REQUIRES(tow_copy);
 
 /* begin.c */
 typedef struct {

@@ -58,7 +58,7 @@ void tow_pass_count_refusal(void *data, void *tag TOW_UNUSED,
 /* Whether the batch may go. One of a range at a time is enough to read and write at once; it keeps
  * the order of a capped collection, and several would only make the server's threads wait for each
  * other. */
-static bool has_room(const tow_pass_t *pass, uint64_t bytes)
+static TOW_REQUIRES(tow_copy) bool has_room(const tow_pass_t *pass, uint64_t bytes)
 {
     const tow_copy_t *copy = pass->worker->copy;
 
@@ -74,7 +74,7 @@ bool tow_pass_submit(tow_pass_t *pass, tow_reader_t *reader)
     tow_reader_detach(reader, &load->batch);
     load->pass = pass;
     load->bytes = tow_reader_batch_bytes(reader);
-    pthread_mutex_lock(&copy->lock);
+    tow_copy_lock(copy);
     while ((goes_on = pass->outcome == TOW_PASS_DONE && !tow_pass_given_up(pass)) &&
            !has_room(pass, load->bytes))
         tow_copy_wait_changed(copy);
@@ -84,7 +84,7 @@ bool tow_pass_submit(tow_pass_t *pass, tow_reader_t *reader)
         pass->in_flight++;
         pthread_cond_broadcast(&copy->changed);
     }
-    pthread_mutex_unlock(&copy->lock);
+    tow_copy_unlock(copy);
     if (!goes_on) {
         tow_batch_clear(&load->batch);
         free(load);
@@ -97,11 +97,11 @@ tow_outcome_t tow_pass_settle(tow_pass_t *pass, tow_error_t *error)
     tow_copy_t *copy = pass->worker->copy;
     tow_outcome_t outcome;
 
-    pthread_mutex_lock(&copy->lock);
+    tow_copy_lock(copy);
     while (pass->in_flight)
         tow_copy_wait_changed(copy);
     outcome = pass->outcome;
     *error = pass->error;
-    pthread_mutex_unlock(&copy->lock);
+    tow_copy_unlock(copy);
     return outcome == TOW_PASS_DONE && tow_pass_given_up(pass) ? TOW_PASS_GIVEN_UP : outcome;
 }

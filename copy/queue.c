@@ -33,10 +33,10 @@ void tow_copy_queue(tow_copy_t *copy, tow_namespace_t *collection, uint32_t rang
     task->collection = collection;
     task->range = range;
     atomic_fetch_add(&copy->unfinished, 1);
-    pthread_mutex_lock(&copy->lock);
+    tow_copy_lock(copy);
     DL_APPEND(copy->tasks, task);
     pthread_cond_broadcast(&copy->changed);
-    pthread_mutex_unlock(&copy->lock);
+    tow_copy_unlock(copy);
 }
 
 /* Builds ----------------------------------------------------------------------------------------*/
@@ -54,8 +54,8 @@ bool tow_build_is_of(const tow_build_t *build, const char *database, const char 
 }
 
 /* The lock is held, here and in queue(). */
-static bool is_queued(const tow_copy_t *copy, tow_build_kind_t kind, const char *database,
-                      const char *name)
+static TOW_REQUIRES(tow_copy) bool is_queued(const tow_copy_t *copy, tow_build_kind_t kind,
+                                             const char *database, const char *name)
 {
     const tow_build_t *build;
 
@@ -65,8 +65,9 @@ static bool is_queued(const tow_copy_t *copy, tow_build_kind_t kind, const char 
     return false;
 }
 
-static void queue(tow_copy_t *copy, tow_build_kind_t kind, const char *database, const char *name,
-                  tow_namespace_t *collection)
+static TOW_REQUIRES(tow_copy) void queue(tow_copy_t *copy, tow_build_kind_t kind,
+                                         const char *database, const char *name,
+                                         tow_namespace_t *collection)
 {
     tow_build_t *build = tow_alloc(sizeof *build);
 
@@ -81,31 +82,31 @@ static void queue(tow_copy_t *copy, tow_build_kind_t kind, const char *database,
 
 void tow_copy_queue_indexes(tow_copy_t *copy, tow_namespace_t *collection)
 {
-    pthread_mutex_lock(&copy->lock);
+    tow_copy_lock(copy);
     queue(copy, TOW_BUILD_COPIED, collection->database, collection->name, collection);
-    pthread_mutex_unlock(&copy->lock);
+    tow_copy_unlock(copy);
 }
 
 void tow_copy_make_alike(tow_copy_t *copy, const char *database, const char *name)
 {
     tow_namespace_t *known = tow_namespaces_find(copy->options.namespaces, database, name);
 
-    pthread_mutex_lock(&copy->lock);
+    tow_copy_lock(copy);
     if (!is_queued(copy, TOW_BUILD_ALIKE, database, name))
         queue(copy, TOW_BUILD_ALIKE, database, name, known);
-    pthread_mutex_unlock(&copy->lock);
+    tow_copy_unlock(copy);
 }
 
 void tow_copy_look(tow_copy_t *copy, bool whole)
 {
-    pthread_mutex_lock(&copy->lock);
+    tow_copy_lock(copy);
     if (!copy->looking && tow_now_ms() >= copy->look_ms) {
         copy->looking = true;
         copy->look_whole = whole;
         atomic_store(&copy->look_ended, false);
         queue(copy, TOW_BUILD_LOOK, "", "", NULL);
     }
-    pthread_mutex_unlock(&copy->lock);
+    tow_copy_unlock(copy);
 }
 
 void tow_copy_end_look(tow_copy_t *copy)
@@ -121,7 +122,7 @@ bool tow_copy_build_unique(tow_copy_t *copy, tow_error_t *error)
 
     atomic_store(&copy->unique_built, true); /* before the list: no collection falls between */
     list = tow_namespaces_list(copy->options.namespaces, &count);
-    pthread_mutex_lock(&copy->lock);
+    tow_copy_lock(copy);
     for (uint32_t i = 0; i < count; i++)
         /* One that is copied again just now has them built when its copy ends. */
         if (list[i]->type == TOW_COLLECTION &&
@@ -132,7 +133,7 @@ bool tow_copy_build_unique(tow_copy_t *copy, tow_error_t *error)
     while (copy->unique_left && !tow_copy_ended(copy))
         tow_copy_wait_changed(copy);
     built = !copy->unique_left;
-    pthread_mutex_unlock(&copy->lock);
+    tow_copy_unlock(copy);
     if (built && !tow_stop_requested(copy->options.stop))
         return true;
     if (!tow_stop_error(copy->options.stop, error))

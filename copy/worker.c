@@ -14,10 +14,10 @@ static void wait_while_paused(const tow_pass_t *pass)
 {
     tow_copy_t *copy = pass->worker->copy;
 
-    pthread_mutex_lock(&copy->lock);
+    tow_copy_lock(copy);
     while (copy->paused && !tow_pass_given_up(pass))
         tow_copy_wait_changed(copy);
-    pthread_mutex_unlock(&copy->lock);
+    tow_copy_unlock(copy);
 }
 
 /* Emptying --------------------------------------------------------------------------------------*/
@@ -188,11 +188,11 @@ static void finish(tow_pass_t *pass, tow_optime_t hi)
     tow_namespaces_t *table = copy->options.namespaces;
     bool last;
 
-    pthread_mutex_lock(&copy->lock);
+    tow_copy_lock(copy);
     tow_namespaces_finish_range(table, pass->collection, pass->range.number, hi, pass->documents,
                                 pass->bytes);
     last = tow_namespaces_copied(table, pass->collection);
-    pthread_mutex_unlock(&copy->lock);
+    tow_copy_unlock(copy);
     if (last)
         tow_copy_queue_indexes(copy, pass->collection);
 }
@@ -279,7 +279,7 @@ void *tow_copy_worker(void *data)
     tow_worker_t *worker = data;
     tow_copy_t *copy = worker->copy;
 
-    pthread_mutex_lock(&copy->lock);
+    tow_copy_lock(copy);
     while (!tow_copy_ended(copy)) {
         tow_task_t *task = copy->paused ? NULL : copy->tasks;
 
@@ -289,14 +289,14 @@ void *tow_copy_worker(void *data)
         }
         DL_DELETE(copy->tasks, task);
         worker->current = task->collection;
-        pthread_mutex_unlock(&copy->lock);
+        tow_copy_unlock(copy);
         copy_range(worker, task->collection, task->range);
         free(task);
-        pthread_mutex_lock(&copy->lock);
+        tow_copy_lock(copy);
         worker->current = NULL;
         atomic_fetch_sub(&copy->unfinished, 1);
         pthread_cond_broadcast(&copy->changed);
     }
-    pthread_mutex_unlock(&copy->lock);
+    tow_copy_unlock(copy);
     return NULL;
 }

@@ -20,14 +20,14 @@ bool tow_lane_push(tow_lane_t *lane, const tow_items_t *items)
 {
     tow_stop_t *stop = lane->replay->options.stop;
 
-    pthread_mutex_lock(&lane->lock);
+    tow_lane_lock(lane);
     while (lane->inbox.count >= INBOX_MOST && !tow_stop_requested(stop))
         pthread_cond_wait(&lane->less, &lane->lock);
     for (uint32_t i = 0; i < items->count; i++)
         tow_items_add(&lane->inbox, &items->items[i]);
     lane->pushed += items->count;
     pthread_cond_signal(&lane->more);
-    pthread_mutex_unlock(&lane->lock);
+    tow_lane_unlock(lane);
     return !tow_stop_requested(stop);
 }
 
@@ -35,19 +35,19 @@ bool tow_lane_wait_absorbed(tow_lane_t *lane)
 {
     tow_stop_t *stop = lane->replay->options.stop;
 
-    pthread_mutex_lock(&lane->lock);
+    tow_lane_lock(lane);
     while (lane->absorbed < lane->pushed && !tow_stop_requested(stop))
         pthread_cond_wait(&lane->less, &lane->lock);
-    pthread_mutex_unlock(&lane->lock);
+    tow_lane_unlock(lane);
     return !tow_stop_requested(stop);
 }
 
 void tow_lane_wake(tow_lane_t *lane)
 {
-    pthread_mutex_lock(&lane->lock);
+    tow_lane_lock(lane);
     lane->woken = true;
     pthread_cond_broadcast(&lane->more);
-    pthread_mutex_unlock(&lane->lock);
+    tow_lane_unlock(lane);
 }
 
 void tow_replay_wake_lanes(tow_replay_t *replay)

@@ -24,7 +24,7 @@ void tow_lane_init(tow_lane_t *lane, tow_replay_t *replay, uint32_t number)
 /* Waits for something to do, under the lane's lock. Keys that wait for their time, or for the copy
  * of their collection to end, are looked at again after LOOK_MS; a lane without keys sleeps until
  * it is woken. */
-static void wait_more(tow_lane_t *lane, lane_work_t work)
+static TOW_REQUIRES(tow_lane) void wait_more(tow_lane_t *lane, lane_work_t work)
 {
     int64_t until_ms = tow_now_ms() + LOOK_MS;
     bool goes_on = true;
@@ -44,13 +44,13 @@ static void take_inbox(tow_lane_t *lane, lane_work_t work)
 {
     tow_items_t empty = lane->taken;
 
-    pthread_mutex_lock(&lane->lock);
+    tow_lane_lock(lane);
     if (work != WORK_NOW)
         wait_more(lane, work);
     empty.count = 0;
     lane->taken = lane->inbox;
     lane->inbox = empty;
-    pthread_mutex_unlock(&lane->lock);
+    tow_lane_unlock(lane);
 }
 
 /* One round under the shared lock; what is left to do. Nothing of it is under way any more when the
@@ -90,10 +90,10 @@ static void *run(void *data)
         take_inbox(lane, work);
         work = work_once(lane, passed);
 
-        pthread_mutex_lock(&lane->lock);
+        tow_lane_lock(lane);
         lane->absorbed += lane->taken.count;
         pthread_cond_broadcast(&lane->less);
-        pthread_mutex_unlock(&lane->lock);
+        tow_lane_unlock(lane);
         if (lane->conflicts &&
             !tow_replay_holding(replay)) /* else they keep, and untangling wakes all lanes */
             tow_lane_untangle(lane);
@@ -116,7 +116,7 @@ void tow_lane_end(tow_lane_t *lane)
     tow_thread_join(&lane->thread);
 }
 
-void tow_lane_destroy(tow_lane_t *lane)
+TOW_UNSHARED void tow_lane_destroy(tow_lane_t *lane)
 {
     while (lane->conflicts) {
         tow_conflict_t *conflict = lane->conflicts;

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "engine/base/guarded.h"
 #include "engine/base/thread.h"
 #include "engine/state/write.h"
 #include "oplog/dirty.h"
@@ -31,18 +32,19 @@ typedef struct {
 } tow_items_t;
 
 typedef struct tow_lane tow_lane_t;
+TOW_GUARD(tow_lane);
 struct tow_lane {
     tow_replay_t *replay;
     uint32_t number;
     tow_thread_t thread;
     pthread_mutex_t lock;      /* guards inbox, pushed, absorbed, woken */
     pthread_cond_t more, less; /* the inbox was filled; was emptied */
-    tow_items_t inbox;
-    uint64_t pushed, absorbed;
-    bool woken;              /* there may be work besides the inbox */
-    atomic_bool busy;        /* it may write just now */
-    _Atomic uint64_t rounds; /* in which it was busy */
-    tow_dirty_t *dirty;      /* under the replay's exclusive lock, shared by its own thread only */
+    tow_items_t inbox TOW_GUARDED_BY(tow_lane);
+    uint64_t pushed TOW_GUARDED_BY(tow_lane), absorbed TOW_GUARDED_BY(tow_lane);
+    bool woken TOW_GUARDED_BY(tow_lane); /* there may be work besides the inbox */
+    atomic_bool busy;                    /* it may write just now */
+    _Atomic uint64_t rounds;             /* in which it was busy */
+    tow_dirty_t *dirty; /* under the replay's exclusive lock, shared by its own thread only */
     /* The thread's own. */
     tow_conn_t *source, *destination;
     tow_items_t taken;
@@ -53,6 +55,7 @@ struct tow_lane {
     tow_namespace_t *apart;         /* to be copied again then, and why: a constant text */
     const char *apart_reason;
 };
+TOW_LOCK(tow_lane, tow_lane_t, lock)
 
 /* A write that a unique index refused. */
 typedef struct tow_conflict {

@@ -213,10 +213,10 @@ static void gossip(tow_conn_t *conn)
 
     if (conn->gossiped >= atomic_load(&link->cluster_time))
         return;
-    pthread_mutex_lock(&link->lock);
+    tow_link_lock(link);
     bson_copy_to(&link->gossip, &newest);
     conn->gossiped = atomic_load(&link->cluster_time);
-    pthread_mutex_unlock(&link->lock);
+    tow_link_unlock(link);
     mongoc_client_session_advance_cluster_time(conn->session, &newest);
     bson_destroy(&newest);
 }
@@ -363,13 +363,13 @@ void tow_link_take_time(tow_link_t *link, const bson_t *reply)
     if (bson_has_field(reply, "ok")) /* and not what the driver says of a lost connection */
         atomic_store(&link->answered_ms, tow_now_ms());
     if (time > atomic_load(&link->cluster_time)) {
-        pthread_mutex_lock(&link->lock);
+        tow_link_lock(link);
         if (time > atomic_load(&link->cluster_time)) {
             bson_destroy(&link->gossip);
             bson_copy_to(&document, &link->gossip);
             atomic_store(&link->cluster_time, time);
         }
-        pthread_mutex_unlock(&link->lock);
+        tow_link_unlock(link);
     }
     tow_link_note_time(link, tow_reply_time(reply));
 }

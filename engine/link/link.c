@@ -104,9 +104,9 @@ void tow_link_retrying(const tow_link_t *link, char *out, size_t size)
 {
     tow_link_t *mutable_link = (tow_link_t *)link;
 
-    pthread_mutex_lock(&mutable_link->lock);
+    tow_link_lock(mutable_link);
     snprintf(out, size, "%s", link->retrying);
-    pthread_mutex_unlock(&mutable_link->lock);
+    tow_link_unlock(mutable_link);
 }
 
 tow_conn_t *tow_conn_open(tow_link_t *link)

@@ -228,10 +228,10 @@ static bool has_moved(tow_link_t *link, const tow_patient_t *patient, int64_t si
 {
     bool moved;
 
-    pthread_mutex_lock(&link->lock);
+    tow_link_lock(link);
     moved = link->primary[0] && link->primary_ms > since_ms && patient->host[0] &&
             strcmp(link->primary, patient->host) != 0;
-    pthread_mutex_unlock(&link->lock);
+    tow_link_unlock(link);
     return moved;
 }
 

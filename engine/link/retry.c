@@ -47,7 +47,7 @@ static void show(tow_retrying_t *retrying, const tow_error_t *error)
     int64_t now_ms = tow_now_ms();
     bool warn;
 
-    pthread_mutex_lock(&link->lock);
+    tow_link_lock(link);
     if (!retrying->attempt)
         link->waiting++;
     snprintf(link->retrying, sizeof link->retrying, "%.*s", (int)sizeof link->retrying - 1,
@@ -55,7 +55,7 @@ static void show(tow_retrying_t *retrying, const tow_error_t *error)
     warn = now_ms - link->warned_ms >= WARN_EACH_MS;
     if (warn)
         link->warned_ms = now_ms;
-    pthread_mutex_unlock(&link->lock);
+    tow_link_unlock(link);
     if (warn)
         tow_emit(&link->options.sink, TOW_LEVEL_WARNING, "retry", "%s", error->message);
 }
@@ -82,10 +82,10 @@ void tow_retrying_end(tow_retrying_t *retrying)
 
     if (!retrying->attempt)
         return;
-    pthread_mutex_lock(&link->lock);
+    tow_link_lock(link);
     if (--link->waiting == 0)
         link->retrying[0] = '\0';
-    pthread_mutex_unlock(&link->lock);
+    tow_link_unlock(link);
 }
 
 bool tow_retrying_reply(tow_retrying_t *retrying, unsigned *unreadable, tow_error_t *error)

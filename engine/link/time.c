@@ -97,11 +97,11 @@ static void note_primary(tow_conn_t *conn)
     server = mongoc_client_select_server(conn->client, true, NULL, &ignored);
     if (!server)
         return;
-    pthread_mutex_lock(&link->lock);
+    tow_link_lock(link);
     snprintf(link->primary, sizeof link->primary, "%s",
              mongoc_server_description_host(server)->host_and_port);
     link->primary_ms = tow_now_ms();
-    pthread_mutex_unlock(&link->lock);
+    tow_link_unlock(link);
     mongoc_server_description_destroy(server);
 }
 

@@ -20,7 +20,7 @@
 enum { LOOK_MS = 500, TELL_MS = 10000, TURNS_MOST = 8 };
 
 /* Who we are logged in as: "name@database", several with a comma; "" without a login. */
-static bool read_user(tow_store_t *store, char out[512], tow_error_t *error)
+static TOW_REQUIRES(tow_store) bool read_user(tow_store_t *store, char out[512], tow_error_t *error)
 {
     tow_send_options_t send = {.flags = TOW_SEND_RETRY};
     bson_t command = BSON_INITIALIZER, reply;
@@ -78,8 +78,8 @@ static bool check_user(const tow_store_t *store, const bson_t *document, const t
 
 /* Of two who try, one finds another epoch. A job that was not begun has no settings yet but ours:
  * whoever held it may begin it until the lease is taken. */
-static bool try_take(tow_store_t *store, const tow_lease_t *old, bool begun, const char *user,
-                     bool *out_taken, tow_error_t *error)
+static TOW_REQUIRES(tow_store) bool try_take(tow_store_t *store, const tow_lease_t *old, bool begun,
+                                             const char *user, bool *out_taken, tow_error_t *error)
 {
     const tow_settings_t *settings = &store->options.settings;
     bson_t filter = BSON_INITIALIZER, fields = BSON_INITIALIZER, update;
@@ -110,7 +110,7 @@ static bool try_take(tow_store_t *store, const tow_lease_t *old, bool begun, con
 }
 
 /* The document, without a lease: that is taken in one way only. It may be there by now. */
-static bool create_job(tow_store_t *store, tow_error_t *error)
+static TOW_REQUIRES(tow_store) bool create_job(tow_store_t *store, tow_error_t *error)
 {
     bson_t command = BSON_INITIALIZER, list, document, reply;
     tow_write_error_t failure;
@@ -172,8 +172,8 @@ static bool take_turn(tow_store_t *store, waiting_t *waiting, tow_error_t *error
 }
 
 /* Waits a little for a lease that is not renewed. False: it is, or nobody wants to wait. */
-static bool wait_for(tow_store_t *store, waiting_t *waiting, const tow_lease_t *lease,
-                     tow_error_t *error)
+static TOW_REQUIRES(tow_store) bool wait_for(tow_store_t *store, waiting_t *waiting,
+                                             const tow_lease_t *lease, tow_error_t *error)
 {
     int64_t now_ms, left_ms;
 
@@ -201,7 +201,8 @@ static bool wait_for(tow_store_t *store, waiting_t *waiting, const tow_lease_t *
 
 /* The job's document under our lease: until that was taken, a holder whose time was over could
  * still name sessions and operations in it. With another epoch than its own it cannot. */
-static bool read_taken(tow_store_t *store, bson_t *out_document, tow_error_t *error)
+static TOW_REQUIRES(tow_store) bool read_taken(tow_store_t *store, bson_t *out_document,
+                                               tow_error_t *error)
 {
     bool found;
 

@@ -4,7 +4,7 @@
 #include "engine/base/clock.h"
 #include "engine/state/store_internal.h"
 
-static void open_conns(tow_store_t *store)
+static TOW_UNSHARED void open_conns(tow_store_t *store)
 {
     tow_link_t *link = store->options.destination;
 
@@ -17,8 +17,9 @@ static void open_conns(tow_store_t *store)
 
 /* Takes the job's lease, and ends what its former holders may have under way. *out_removed: a
  * process before was about to remove the state, and could not; that is done now, and the job is
- * new. */
-static bool take_over(tow_store_t *store, bool *out_resumed, bool *out_removed, tow_error_t *error)
+ * new. No other thread has the store yet, and the keeper has a connection to itself. */
+static TOW_UNSHARED bool take_over(tow_store_t *store, bool *out_resumed, bool *out_removed,
+                                   tow_error_t *error)
 {
     bson_t document;
     bool ok;
@@ -47,7 +48,7 @@ static tow_store_t *make(const tow_store_options_t *options)
 }
 
 /* {$set: {removing: true}}: whoever takes the job over from here on ends it, too. */
-static bool mark_removing(tow_store_t *store, tow_error_t *error)
+static TOW_REQUIRES(tow_store) bool mark_removing(tow_store_t *store, tow_error_t *error)
 {
     bson_t update = BSON_INITIALIZER, set;
     bool ok;
@@ -66,11 +67,11 @@ bool tow_store_drop(tow_store_t *store, tow_error_t *error)
     bool ok;
 
     bson_append_int32(&command, "dropDatabase", -1, 1);
-    pthread_mutex_lock(&store->lock);
+    tow_store_lock(store);
     ok = mark_removing(store, error);
-    pthread_mutex_unlock(&store->lock);
+    tow_store_unlock(store);
     tow_keeper_end(store); /* nothing is left to be renewed; the lease lasts for the drop */
-    pthread_mutex_lock(&store->lock);
+    tow_store_lock(store);
     if (ok && !tow_store_lease_valid(store))
         ok = tow_fail(error, TOW_ERROR_LEASE,
                       "the job's lease ran out before its state (%s) was removed; the same command "
@@ -80,7 +81,7 @@ bool tow_store_drop(tow_store_t *store, tow_error_t *error)
         ok = tow_store_run(store, &command, TOW_SEND_WRITE, &reply, error);
         bson_destroy(&reply);
     }
-    pthread_mutex_unlock(&store->lock);
+    tow_store_unlock(store);
     tow_link_limit_writes(store->options.destination, 1); /* long ago: this process is done */
     bson_destroy(&command);
     return ok;
@@ -116,14 +117,14 @@ bool tow_store_release(tow_store_t *store, tow_error_t *error)
     bson_append_document_end(&update, &unset);
     tow_keeper_end(store);
     tow_link_limit_writes(store->options.destination, 1); /* long ago */
-    pthread_mutex_lock(&store->lock);
+    tow_store_lock(store);
     ok = tow_store_update_guarded(store, &update, error);
-    pthread_mutex_unlock(&store->lock);
+    tow_store_unlock(store);
     bson_destroy(&update);
     return ok;
 }
 
-void tow_store_destroy(tow_store_t *store)
+TOW_UNSHARED void tow_store_destroy(tow_store_t *store)
 {
     if (!store)
         return;

@@ -1,4 +1,4 @@
-/* peek.c: looks at a job's document without taking its lease. */
+/* peek.c: looks at a job's document without taking its lease, by a store that no one shares. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,8 +9,9 @@
 
 /* A look at a job's document: whose it is, and for how long. *out_document is the caller's when
  * *out_found. */
-static bool look_at(tow_store_t *store, tow_store_view_t *out, bson_t *out_document,
-                    bool *out_found, tow_error_t *error)
+static TOW_REQUIRES(tow_store) bool look_at(tow_store_t *store, tow_store_view_t *out,
+                                            bson_t *out_document, bool *out_found,
+                                            tow_error_t *error)
 {
     tow_lease_t lease;
     int64_t now_ms;
@@ -33,8 +34,9 @@ static bool look_at(tow_store_t *store, tow_store_view_t *out, bson_t *out_docum
     return true;
 }
 
-bool tow_store_peek(tow_link_t *destination, const char *job, const tow_settings_t *settings,
-                    tow_store_view_t *out, tow_error_t *error)
+TOW_UNSHARED bool tow_store_peek(tow_link_t *destination, const char *job,
+                                 const tow_settings_t *settings, tow_store_view_t *out,
+                                 tow_error_t *error)
 {
     tow_store_t store = {.options.destination = destination,
                          .database = tow_format("towline_%s", job)};
@@ -52,7 +54,8 @@ bool tow_store_peek(tow_link_t *destination, const char *job, const tow_settings
     return ok;
 }
 
-static bool refuse_held(tow_conn_t *conn, const char *database, tow_error_t *error)
+static TOW_REQUIRES(tow_store) bool refuse_held(tow_conn_t *conn, const char *database,
+                                                tow_error_t *error)
 {
     tow_store_t store = {.conn = conn, .database = (char *)database};
     tow_store_view_t view;
@@ -70,7 +73,7 @@ static bool refuse_held(tow_conn_t *conn, const char *database, tow_error_t *err
                     database, view.pid, view.host);
 }
 
-bool tow_store_refuse_held(tow_link_t *destination, tow_error_t *error)
+TOW_UNSHARED bool tow_store_refuse_held(tow_link_t *destination, tow_error_t *error)
 {
     tow_conn_t *conn = tow_conn_open(destination);
     tow_catalog_t catalog = {0};

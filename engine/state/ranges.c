@@ -63,7 +63,8 @@ static void append_ranges_of(bson_t *filter, const char *ns)
     bson_append_document_end(filter, &bounds);
 }
 
-static bool delete_ranges(tow_store_t *store, const char *ns, tow_error_t *error)
+static TOW_REQUIRES(tow_store) bool delete_ranges(tow_store_t *store, const char *ns,
+                                                  tow_error_t *error)
 {
     bson_t filter = BSON_INITIALIZER;
     bool ok;
@@ -74,7 +75,8 @@ static bool delete_ranges(tow_store_t *store, const char *ns, tow_error_t *error
     return ok;
 }
 
-static bool remove_collection(tow_store_t *store, const char *ns, tow_error_t *error)
+static TOW_REQUIRES(tow_store) bool remove_collection(tow_store_t *store, const char *ns,
+                                                      tow_error_t *error)
 {
     bson_t filter = BSON_INITIALIZER;
     bool ok;
@@ -127,8 +129,9 @@ static bool check_inserted(const tow_store_t *store, const bson_t *reply, tow_er
     return true;
 }
 
-static bool insert_ranges(tow_store_t *store, const char *ns, const tow_range_t *ranges,
-                          uint32_t count, tow_error_t *error)
+static TOW_REQUIRES(tow_store) bool insert_ranges(tow_store_t *store, const char *ns,
+                                                  const tow_range_t *ranges, uint32_t count,
+                                                  tow_error_t *error)
 {
     for (uint32_t from = 0; from < count;) {
         bson_t command = BSON_INITIALIZER, list, reply;
@@ -149,8 +152,8 @@ static bool insert_ranges(tow_store_t *store, const char *ns, const tow_range_t 
     return true;
 }
 
-static bool replace(tow_store_t *store, const char *collection, const bson_t *document,
-                    tow_error_t *error)
+static TOW_REQUIRES(tow_store) bool replace(tow_store_t *store, const char *collection,
+                                            const bson_t *document, tow_error_t *error)
 {
     bson_t filter = BSON_INITIALIZER;
     bson_iter_t iter;
@@ -167,8 +170,9 @@ static bool replace(tow_store_t *store, const char *collection, const bson_t *do
 }
 
 /* A collection's document; one that names no ranges is copied again by a restart. */
-static bool record(tow_store_t *store, const tow_collection_info_t *info, tow_optime_t read_at,
-                   uint32_t ranges, tow_error_t *error)
+static TOW_REQUIRES(tow_store) bool record(tow_store_t *store, const tow_collection_info_t *info,
+                                           tow_optime_t read_at, uint32_t ranges,
+                                           tow_error_t *error)
 {
     bson_t document = BSON_INITIALIZER;
     bool ok;
@@ -199,11 +203,11 @@ bool tow_store_put_collection(tow_store_t *store, const tow_collection_info_t *i
 
     if (!store)
         return true;
-    pthread_mutex_lock(&store->lock);
+    tow_store_lock(store);
     ok = record(store, info, 0, 0, error) && delete_ranges(store, info->ns, error) &&
          insert_ranges(store, info->ns, ranges, count, error) &&
          (!count || record(store, info, read_at, count, error));
-    pthread_mutex_unlock(&store->lock);
+    tow_store_unlock(store);
     return ok;
 }
 
@@ -216,9 +220,9 @@ bool tow_store_put_range(tow_store_t *store, const char *ns, const tow_range_t *
     if (!store)
         return true;
     append_range(&document, ns, range);
-    pthread_mutex_lock(&store->lock);
+    tow_store_lock(store);
     ok = replace(store, "ranges", &document, error);
-    pthread_mutex_unlock(&store->lock);
+    tow_store_unlock(store);
     bson_destroy(&document);
     return ok;
 }
@@ -235,10 +239,10 @@ bool tow_store_set_collection(tow_store_t *store, const char *ns, const bson_t *
         return true;
     bson_append_utf8(&filter, "_id", -1, ns, -1);
     bson_append_document(&update, "$set", -1, fields);
-    pthread_mutex_lock(&store->lock);
+    tow_store_lock(store);
     ok = tow_store_update_one(store, "collections", &filter, &update, false, false, &matched, &code,
                               error);
-    pthread_mutex_unlock(&store->lock);
+    tow_store_unlock(store);
     bson_destroy(&filter);
     bson_destroy(&update);
     return ok;
@@ -250,9 +254,9 @@ bool tow_store_remove_collection(tow_store_t *store, const char *ns, tow_error_t
 
     if (!store)
         return true;
-    pthread_mutex_lock(&store->lock);
+    tow_store_lock(store);
     ok = remove_collection(store, ns, error);
-    pthread_mutex_unlock(&store->lock);
+    tow_store_unlock(store);
     return ok;
 }
 
@@ -349,9 +353,9 @@ static bool hand_over(tow_store_t *store, const bson_t *collection, tow_store_ea
         return tow_fail(error, TOW_ERROR_SERVER,
                         "the job's state (%s) has a collection without a name", store->database);
     append_ranges_of(&filter, ns);
-    pthread_mutex_lock(&store->lock);
+    tow_store_lock(store);
     ok = tow_records_read(store, "ranges", &filter, &documents, error);
-    pthread_mutex_unlock(&store->lock);
+    tow_store_unlock(store);
     bson_destroy(&filter);
     if (!ok)
         return false;
@@ -376,9 +380,9 @@ bool tow_store_each_collection(tow_store_t *store, tow_store_each_fn each, void 
     tow_records_t collections;
     bool ok;
 
-    pthread_mutex_lock(&store->lock);
+    tow_store_lock(store);
     ok = tow_records_read(store, "collections", NULL, &collections, error);
-    pthread_mutex_unlock(&store->lock);
+    tow_store_unlock(store);
     for (size_t i = 0; ok && i < collections.count; i++)
         ok = hand_over(store, collections.items[i], each, data, error);
     tow_records_free(&collections);
@@ -392,7 +396,7 @@ bool tow_store_record_cleared(tow_store_t *store, const tow_collection_info_t *c
 {
     bool ok = true;
 
-    pthread_mutex_lock(&store->lock);
+    tow_store_lock(store);
     for (size_t i = 0; ok && i < count; i++) {
         bson_t document = BSON_INITIALIZER;
 
@@ -402,6 +406,6 @@ bool tow_store_record_cleared(tow_store_t *store, const tow_collection_info_t *c
         ok = replace(store, "cleared", &document, error);
         bson_destroy(&document);
     }
-    pthread_mutex_unlock(&store->lock);
+    tow_store_unlock(store);
     return ok;
 }

@@ -212,9 +212,9 @@ bool tow_store_set(tow_store_t *store, const bson_t *fields, tow_error_t *error)
     bool ok;
 
     bson_append_document(&update, "$set", -1, fields);
-    pthread_mutex_lock(&store->lock);
+    tow_store_lock(store);
     ok = tow_store_update_guarded(store, &update, error);
-    pthread_mutex_unlock(&store->lock);
+    tow_store_unlock(store);
     bson_destroy(&update);
     return ok;
 }
@@ -225,9 +225,9 @@ static bool get_whole(tow_store_t *store, tow_is_whole_fn is_whole, const char *
 {
     bool found, ok;
 
-    pthread_mutex_lock(&store->lock);
+    tow_store_lock(store);
     ok = find_whole(store, store->conn, "job", "job", is_whole, what, out, &found, error);
-    pthread_mutex_unlock(&store->lock);
+    tow_store_unlock(store);
     if (!ok || !found)
         bson_init(out);
     return ok && !found ? fail_removed(store, error) : ok;

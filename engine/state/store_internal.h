@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "engine/base/guarded.h"
 #include "engine/base/memory.h"
 #include "engine/base/thread.h"
 #include "engine/state/store.h"
@@ -20,6 +21,7 @@ typedef struct {
     bool quit;
 } tow_keeper_t;
 
+TOW_GUARD(tow_store);
 struct tow_store {
     tow_store_options_t options;
     char *database;
@@ -28,10 +30,11 @@ struct tow_store {
     _Atomic int64_t renewed_ms; /* tow_boot_ms before the last renewal that succeeded was sent */
     tow_keeper_t keeper;
     pthread_mutex_t lock; /* guards what follows */
-    tow_conn_t *conn;
-    bool *slots; /* of operations: taken */
-    uint32_t slot_count;
+    tow_conn_t *conn TOW_GUARDED_BY(tow_store);
+    bool *slots TOW_GUARDED_BY(tow_store); /* of operations: taken */
+    uint32_t slot_count TOW_GUARDED_BY(tow_store);
 };
+TOW_LOCK(tow_store, tow_store_t, lock)
 
 /* Who a document says holds the job. */
 typedef struct {
@@ -60,7 +63,8 @@ void tow_store_append_expiry(bson_t *out, const char *name, int64_t length_ms);
 
 /* lease.c. *out_document: the job's, as its former holders left it; the caller's when true.
  * store->renewed_ms: before the lease's time began. */
-bool tow_lease_take(tow_store_t *store, bson_t *out_document, tow_error_t *error) TOW_CHECK;
+bool tow_lease_take(tow_store_t *store, bson_t *out_document, tow_error_t *error) TOW_CHECK
+    TOW_REQUIRES(tow_store);
 
 /* keeper.c. Stops writes as soon as the lease has run out by our clock, until it is renewed. */
 void tow_lease_limit(tow_store_t *store, int64_t renewed_ms);
@@ -70,7 +74,8 @@ void tow_keeper_end(tow_store_t *store); /* joins; idempotent */
 /* fence.c: what the processes before may have under way, and what this one has. */
 /* Ends the sessions that `document`, the job's, names; then notes our own, and guards the link's
  * writes. */
-bool tow_fence(tow_store_t *store, const bson_t *document, tow_error_t *error) TOW_CHECK;
+bool tow_fence(tow_store_t *store, const bson_t *document, tow_error_t *error) TOW_CHECK
+    TOW_REQUIRES(tow_store);
 
 /* marks.c: a collection of the job's own with documents on every shard of a sharded destination. */
 typedef struct {
@@ -79,11 +84,12 @@ typedef struct {
 } tow_marks_t;
 /* Makes it, under a name that was never used: a drop of an earlier one that failed, or arrives
  * late, takes no mark away. Every shard has one, or it is an error. */
-bool tow_marks_spread(tow_store_t *store, tow_marks_t *out, tow_error_t *error) TOW_CHECK;
+bool tow_marks_spread(tow_store_t *store, tow_marks_t *out, tow_error_t *error) TOW_CHECK
+    TOW_REQUIRES(tow_store);
 /* One retryable write that every shard stores the number of; a majority of each acknowledges it. */
 bool tow_marks_write(tow_store_t *store, tow_conn_t *conn, const tow_marks_t *marks,
                      tow_error_t *error) TOW_CHECK;
-void tow_marks_remove(tow_store_t *store, const tow_marks_t *marks);
+void tow_marks_remove(tow_store_t *store, const tow_marks_t *marks) TOW_REQUIRES(tow_store);
 
 /* All of these want the lock to be held. */
 
@@ -95,13 +101,13 @@ typedef struct {
 void tow_records_free(tow_records_t *records);
 /* All documents of a collection that match, or all with NULL. */
 bool tow_records_read(tow_store_t *store, const char *collection, const bson_t *filter,
-                      tow_records_t *out, tow_error_t *error) TOW_CHECK;
+                      tow_records_t *out, tow_error_t *error) TOW_CHECK TOW_REQUIRES(tow_store);
 /* Deletes the given documents by their _ids, each by a statement of its own: a deleteMany is no
  * retryable write, and could arrive when another process has the job. */
 bool tow_records_delete(tow_store_t *store, const char *collection, bson_t *const *documents,
-                        size_t count, tow_error_t *error) TOW_CHECK;
+                        size_t count, tow_error_t *error) TOW_CHECK TOW_REQUIRES(tow_store);
 bool tow_records_delete_all(tow_store_t *store, const char *collection, const bson_t *filter,
-                            tow_error_t *error) TOW_CHECK;
+                            tow_error_t *error) TOW_CHECK TOW_REQUIRES(tow_store);
 /* What a reply says of documents that were refused. */
 bool tow_records_check(const tow_store_t *store, const bson_t *reply, tow_error_t *error) TOW_CHECK;
 /* The readConcern of a find that lists records of the job. */
@@ -109,23 +115,24 @@ void tow_store_append_concern(const tow_store_t *store, bson_t *command);
 /* A command on the job's database, sent again while that may help. The reply is always the
  * caller's. */
 bool tow_store_run(tow_store_t *store, const bson_t *command, int flags, bson_t *reply,
-                   tow_error_t *error) TOW_CHECK;
+                   tow_error_t *error) TOW_CHECK TOW_REQUIRES(tow_store);
 /* What a process shows that waits; the server itself decides when a lease has run out. */
-bool tow_store_now(tow_store_t *store, int64_t *out_ms, tow_error_t *error) TOW_CHECK;
+bool tow_store_now(tow_store_t *store, int64_t *out_ms, tow_error_t *error) TOW_CHECK
+    TOW_REQUIRES(tow_store);
 /* Updates one document; `pipeline`: by an array of stages. *out_matched: how many the filter found
  * (or were inserted); *out_code: of the write error, 0 when there was none. */
 bool tow_store_update_one(tow_store_t *store, const char *collection, const bson_t *filter,
                           const bson_t *update, bool pipeline, bool upsert, int64_t *out_matched,
-                          int *out_code, tow_error_t *error) TOW_CHECK;
+                          int *out_code, tow_error_t *error) TOW_CHECK TOW_REQUIRES(tow_store);
 /* A document by its _id; *out is the caller's when *out_found. */
 bool tow_store_find_one(tow_store_t *store, const char *collection, const char *id, bson_t *out,
-                        bool *out_found, tow_error_t *error) TOW_CHECK;
+                        bool *out_found, tow_error_t *error) TOW_CHECK TOW_REQUIRES(tow_store);
 /* Deletes every document whose field has that value. */
 bool tow_store_delete_by(tow_store_t *store, const char *collection, const char *field,
-                         const char *value, tow_error_t *error) TOW_CHECK;
+                         const char *value, tow_error_t *error) TOW_CHECK TOW_REQUIRES(tow_store);
 /* Updates the job's document while the lease is ours; TOW_ERROR_LEASE when it is not. */
 bool tow_store_update_guarded(tow_store_t *store, const bson_t *update,
-                              tow_error_t *error) TOW_CHECK;
+                              tow_error_t *error) TOW_CHECK TOW_REQUIRES(tow_store);
 /* The same with another connection, and without the lock. `pipeline`: the update is an array of
  * stages. */
 bool tow_store_update_by(tow_store_t *store, tow_conn_t *conn, const bson_t *update, bool pipeline,

@@ -91,7 +91,7 @@ add("gate-copied", "an event at the end of the copy is applied", "engine/state/n
 add("gate-unplanned", "an event of a collection that is not planned is skipped", "engine/state/namespaces.c",
     "gate = collection->copied ? TOW_GATE_SKIP : TOW_GATE_DIRTY;", "gate = TOW_GATE_SKIP;", "unit_gate")
 add("gate-ddl", "DDL across the copy counts as after it", "engine/state/namespaces.c",
-    "        gate = TOW_GATE_DIRTY;\n    pthread_mutex_unlock", "        gate = TOW_GATE_APPLY;\n    pthread_mutex_unlock",
+    "        gate = TOW_GATE_DIRTY;\n    tow_namespaces_unlock", "        gate = TOW_GATE_APPLY;\n    tow_namespaces_unlock",
     "unit_gate")
 add("range-hi", "a range without a time of its end has none", "engine/state/namespaces.c",
     "    done->hi = hi > done->lo ? hi : done->lo;\n", "    done->hi = hi;\n", "unit_gate")
