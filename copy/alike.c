@@ -71,8 +71,10 @@ static bool alike_by_name(task_t *task, const char *database, const char *name, 
 bool tow_copy_alike(tow_worker_t *worker, const char *database, const char *name, bool *out_again,
                     tow_error_t *error)
 {
+    const tow_copy_options_t *options = &worker->copy->options;
     task_t task = {worker->copy, worker->source, worker->destination,
-                   tow_takes(worker->copy->options.destination), TOW_RECONCILE_ALONG};
+                   tow_takes(options->destination),
+                   options->expires ? TOW_RECONCILE_TTL : TOW_RECONCILE_ALONG};
 
     return alike_by_name(&task, database, name, out_again, error) || is_passing(error);
 }

@@ -28,6 +28,7 @@ typedef struct {
     void (*await_lanes)(void *data);
     void *data;
     bool keep_extra; /* reconciling drops no collection that the source does not have */
+    bool expires;    /* nothing holds TTL off: a repair, after which no cutover restores it */
 } tow_copy_options_t;
 
 tow_copy_t *tow_copy_new(const tow_copy_options_t *options);

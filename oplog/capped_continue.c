@@ -216,6 +216,8 @@ void tow_lane_copy_again(tow_lane_t *lane)
         tow_lane_failed(lane, &error);
 }
 
+/* A write that came late may be met before its event is: what it added is added, and its key
+ * settled, as any lane would. No lane works meanwhile, since the keys are theirs. */
 static bool trim(tow_lane_t *lane, tow_namespace_t *collection, tow_error_t *error)
 {
     tow_replay_t *replay = lane->replay;
@@ -225,11 +227,12 @@ static bool trim(tow_lane_t *lane, tow_namespace_t *collection, tow_error_t *err
     pthread_mutex_lock(&replay->logs_lock);
     log_of(replay, collection)->has_heads = true;
     pthread_mutex_unlock(&replay->logs_lock);
-    pthread_rwlock_rdlock(&replay->exclusive);
+    pthread_rwlock_wrlock(&replay->exclusive);
     ok = collection->dropped ||
          tow_lane_continue(lane, collection, NULL, 0, tow_link_read_time(replay->options.source),
                            &hi, error);
     pthread_rwlock_unlock(&replay->exclusive);
+    tow_replay_wake_lanes(replay);
     return ok;
 }
 

@@ -1,12 +1,24 @@
 /* replay.c: the dispatcher, and the life of dispatcher and lanes. */
 #include "oplog/replay.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/base/clock.h"
 #include "engine/link/reply.h"
 #include "oplog/replay_internal.h"
+
+/* Of those that a DDL event alone needs, all or none. */
+static bool is_complete(const tow_ddl_handler_t *handler)
+{
+    bool events = handler->hold != NULL;
+
+    return handler->copying && handler->create && handler->copy_again && handler->alike &&
+           !handler->index_gone == !events && !handler->release == !events &&
+           !handler->reconcile == !events && !handler->forget == !events &&
+           !handler->save_ddl == !events;
+}
 
 tow_replay_t *tow_replay_new(const tow_replay_options_t *options)
 {
@@ -284,6 +296,7 @@ static void *run(void *data)
 bool tow_replay_start(tow_replay_t *replay, tow_optime_t horizon, const bson_t *ddl_token,
                       tow_optime_t ddl_time, tow_error_t *error)
 {
+    assert(is_complete(&replay->options.ddl));
     if (ddl_token)
         bson_concat(&replay->ddl_token, ddl_token);
     replay->ddl_time = ddl_time;

@@ -35,6 +35,11 @@ static bool copy_again(void *data, const char *database, const char *name, bool 
     return tow_copy_again(((tow_repair_t *)data)->copy, database, name, out_found, error);
 }
 
+static void alike(void *data, const char *database, const char *name)
+{
+    tow_copy_make_alike(((tow_repair_t *)data)->copy, database, name);
+}
+
 static void make_components(tow_repair_t *repair)
 {
     const tow_repair_options_t *options = &repair->options;
@@ -48,19 +53,22 @@ static void make_components(tow_repair_t *repair)
                                .await_lanes = await_lanes,
                                .data = repair,
                                .range_bytes = UINT64_C(256) << 20,
-                               .keep_extra = !options->drop_extra};
-    /* Without a stream there are no DDL events: only what an unknown collection asks
-     * for is given. */
-    tow_replay_options_t replay = {
-        .source = options->source,
-        .destination = options->destination,
-        .filter = options->filter,
-        .stop = options->stop,
-        .sink = options->sink,
-        .lanes = options->workers,
-        .dirty_bytes = DIRTY_BYTES,
-        .retry_window_ms = options->retry_window_ms,
-        .ddl = {.data = repair, .copying = copying, .create = create, .copy_again = copy_again}};
+                               .keep_extra = !options->drop_extra,
+                               .expires = true};
+    /* Without a stream there are no DDL events: only what documents ask for is given. */
+    tow_replay_options_t replay = {.source = options->source,
+                                   .destination = options->destination,
+                                   .filter = options->filter,
+                                   .stop = options->stop,
+                                   .sink = options->sink,
+                                   .lanes = options->workers,
+                                   .dirty_bytes = DIRTY_BYTES,
+                                   .retry_window_ms = options->retry_window_ms,
+                                   .ddl = {.data = repair,
+                                           .copying = copying,
+                                           .create = create,
+                                           .copy_again = copy_again,
+                                           .alike = alike}};
     bson_t none = BSON_INITIALIZER;
 
     repair->namespaces = copy.namespaces = replay.namespaces = tow_namespaces_new();

@@ -74,6 +74,17 @@ static void alike(void *data, const char *database, const char *name)
         double_unique(bench->destination, NULL);
 }
 
+static bool index_gone(void *data, const char *database, const char *name, const char *index,
+                       tow_error_t *error)
+{
+    return true;
+}
+
+static bool reconcile(void *data, const char *database, const char *name, tow_error_t *error)
+{
+    return true;
+}
+
 static bool placeholder(void *data, tow_conn_t *destination, const char *database, const char *name,
                         tow_error_t *error)
 {
@@ -125,6 +136,8 @@ void bench_start_replay(bench_t *bench, tow_optime_t horizon)
                                             .copy_again = copy_again,
                                             .may_rename = may_rename,
                                             .alike = alike,
+                                            .index_gone = index_gone,
+                                            .reconcile = reconcile,
                                             .hold = hold,
                                             .release = release,
                                             .forget = forget,
