@@ -178,6 +178,13 @@ bool tow_file_create(const char *path, const void *data, size_t length)
     return finish(&draft, link);
 }
 
+/* With a second name it may be any other file of ours, which somebody linked there to have us
+ * overwrite it. A file of one name is read under two while tow_file_create makes it. */
+static bool may_be_another(const struct stat *facts, int flags)
+{
+    return facts->st_nlink > 1 && (flags & O_ACCMODE) != O_RDONLY;
+}
+
 /* A pipe in its place would be waited for, which O_NONBLOCK keeps it from. */
 int tow_file_open(const char *path, int flags)
 {
@@ -186,7 +193,8 @@ int tow_file_open(const char *path, int flags)
 
     if (file < 0)
         return -1;
-    if (fstat(file, &facts) || !S_ISREG(facts.st_mode) || !is_ours(&facts)) {
+    if (fstat(file, &facts) || !S_ISREG(facts.st_mode) || !is_ours(&facts) ||
+        may_be_another(&facts, flags)) {
         close(file);
         errno = EPERM;
         return -1;

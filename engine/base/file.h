@@ -41,7 +41,8 @@ bool tow_file_replace(const char *path, const void *data, size_t length) TOW_CHE
 bool tow_file_create(const char *path, const void *data, size_t length) TOW_CHECK;
 
 /* open(2) of a regular file of ours; with O_CREAT it is made with mode 0600. -1 with errno: ELOOP
- * for a link, EPERM for what is no regular file or is another user's. */
+ * for a link, EPERM for what is no regular file, is another user's, or is to be written and has a
+ * second name. */
 int tow_file_open(const char *path, int flags) TOW_CHECK;
 
 /* The text of a file, or of a pipe, that nobody else may read; at most 1 MB. Owned by the caller.

@@ -33,6 +33,7 @@ int cmd_notify(tow_options_t *options);
 int cmd_extend(tow_options_t *options);
 int cmd_resume(tow_options_t *options);
 int cmd_cutover(tow_options_t *options);
+int cmd_page(tow_options_t *options);
 int cmd_cancel(tow_options_t *options);
 
 /* process.c: makes the process fit for secrets and for its limits; a copy of its words, which are

@@ -18,6 +18,7 @@ const cmd_verb_t cmd_verbs[] = {
      NULL},
     {"verify", "compare two deployments, byte for byte", cmd_verify, NULL, NULL},
     {"status", "show the progress of a running job", cmd_status, NULL, NULL},
+    {"page", "print the address that opens the page of a running job", cmd_page, NULL, NULL},
     {"pause", "stop applying changes; reading goes on", cmd_pause, NULL, NULL},
     {"resume", "apply changes again", cmd_resume, NULL, NULL},
     {"extend", "add time to the window of a running job", cmd_extend, "duration", NULL},

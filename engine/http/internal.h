@@ -20,6 +20,7 @@ struct tow_server {
     /* Constant once it listens. */
     tow_options_t *options; /* what a start builds on */
     char *token;            /* NULL: none is asked for */
+    char *page_token;       /* asked for as well; see token.h */
     bool loopback, tls;
     char host[64]; /* as it stands in an address */
     int port;

@@ -201,6 +201,7 @@ tow_server_t *tow_server_new(const tow_options_t *options, tow_event_fn listener
     server->events = tow_events_new();
     server->listener = listener;
     server->listener_data = data;
+    server->page_token = tow_page_token();
     if (!tow_token_load(options, &server->token, error) ||
         !(server->peers = tow_peers_new(error)) ||
         !start_daemon(server, tow_options_get(options, "listen", 0), error)) {
@@ -219,7 +220,7 @@ char *tow_server_address(const tow_server_t *server, bool with_token)
 {
     return tow_format("http%s://%s:%d/%s%s", server->tls ? "s" : "", server->host, server->port,
                       with_token && server->token ? "#token=" : "",
-                      with_token && server->token ? server->token : "");
+                      with_token && server->token ? server->page_token : "");
 }
 
 void tow_server_stop(tow_server_t *server)
@@ -247,6 +248,7 @@ void tow_server_destroy(tow_server_t *server)
     tow_events_destroy(server->events);
     tow_options_destroy(server->options);
     pthread_rwlock_destroy(&server->lock);
+    free(server->page_token);
     free(server->token);
     free(server);
 }

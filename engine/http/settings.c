@@ -29,17 +29,18 @@ bool tow_settings_may_set(const tow_option_t *option)
     return true;
 }
 
-/* Addresses and the secrets that go with them belong together. NULL: the option is
- * of neither kind. */
+/* Addresses and the secrets that go with them belong together, and so do both sides: the data of
+ * one goes to the other. NULL: the option is of neither kind. */
 static const char *group_of(const char *name)
 {
-    static const char *const groups[] = {"source", "destination", "notify"};
+    static const char *const groups[][2] = {
+        {"source", "sides"}, {"destination", "sides"}, {"notify", "notices"}};
 
     for (size_t i = 0; i < sizeof groups / sizeof *groups; i++) {
-        size_t length = strlen(groups[i]);
+        size_t length = strlen(groups[i][0]);
 
-        if (!strncmp(name, groups[i], length) && (!name[length] || name[length] == '-'))
-            return groups[i];
+        if (!strncmp(name, groups[i][0], length) && (!name[length] || name[length] == '-'))
+            return groups[i][1];
     }
     return NULL;
 }
@@ -62,7 +63,8 @@ static bool may_give(const tow_server_t *server, const char *name, tow_error_t *
     for (size_t i = 0; i < count; i++)
         if (group_of(table[i].name) == group && tow_options_is_set(server->options, table[i].name))
             return tow_fail(error, TOW_ERROR_OPTION,
-                            "--%s: the process was started with --%s, which no request replaces",
+                            "--%s: the process was started with --%s, which no request replaces "
+                            "or goes with; give both where the process is started",
                             name, table[i].name);
     return true;
 }

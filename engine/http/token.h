@@ -12,4 +12,11 @@ bool tow_token_load(const tow_options_t *options, char **out, tow_error_t *error
  * one. */
 bool tow_token_fits(const char *token, const char *authorization);
 
+/* A token that the page shows instead of the user's: in memory alone, and worth nothing once this
+ * process is gone, since anybody may listen on its port then. The caller frees it. */
+char *tow_page_token(void);
+/* What shows that we know a token, without the token: HMAC-SHA-256 of the nonce, in hexadecimal.
+ * The caller frees it. */
+char *tow_page_proof(const char *token, const char *nonce);
+
 #endif

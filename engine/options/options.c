@@ -16,7 +16,7 @@
 
 static const tow_option_t table[] = {
     {"config", "TOWLINE_CONFIG", TOW_OPTION_STRING, "FILE", "", "",
-     "run check plan verify notify config status pause resume extend cutover cancel",
+     "run check plan verify notify config status page pause resume extend cutover cancel",
      "YAML file with options (`workers: 8`); the environment and the command line win over it; "
      "with passwords "
      "in it nobody but you may read it (chmod 600)"},
@@ -113,15 +113,15 @@ static const tow_option_t table[] = {
     {"keep-state", "TOWLINE_KEEP_STATE", TOW_OPTION_FLAG, "", "", "false", "run",
      "keep the job's database on the destination after a successful end"},
     {"listen", "TOWLINE_LISTEN", TOW_OPTION_STRING, "HOST:PORT", "", "127.0.0.1:27182",
-     "run status pause resume extend cutover cancel",
+     "run status page pause resume extend cutover cancel",
      "address of the job's control server; `none` (with run) turns it off"},
     {"token-file", "TOWLINE_TOKEN_FILE", TOW_OPTION_STRING, "FILE", "", "",
-     "run status pause resume extend cutover cancel",
+     "run status page pause resume extend cutover cancel",
      "file with the secret that requests to the control server must show; without it one is made "
      "in "
      "~/.local/state/towline/token"},
     {"no-token", "TOWLINE_NO_TOKEN", TOW_OPTION_FLAG, "", "", "false",
-     "run status pause resume extend cutover cancel",
+     "run status page pause resume extend cutover cancel",
      "ask for no token, but answer only processes of the same user, on loopback; for scripts that "
      "know none"},
     {"tls-cert", "TOWLINE_TLS_CERT", TOW_OPTION_STRING, "FILE", "", "", "run",
@@ -143,7 +143,7 @@ static const tow_option_t table[] = {
     {"timeout", "TOWLINE_TIMEOUT", TOW_OPTION_DURATION, "DURATION", "", "", "status cutover",
      "with --wait: wait no longer than this, and end with exit status 19"},
     {"tls-ca", "TOWLINE_TLS_CA", TOW_OPTION_STRING, "FILE", "", "",
-     "status pause resume extend cutover cancel",
+     "status page pause resume extend cutover cancel",
      "speak TLS with the control server, whose certificate this one (PEM) signed"},
     {"quiet", "TOWLINE_QUIET", TOW_OPTION_FLAG, "", "", "false", "run check plan verify",
      "-q: print no tables; with run and verify short for --progress none --log-level warning"},

@@ -547,5 +547,44 @@ add("indexes-during-copy", "indexes are made alike while the collection is copie
     "    return known && !tow_namespaces_copied(table, known);\n",
     "    return false;\n", "unit_expiry")
 add("index-extra-kept", "an index that the source does not have stays", "copy/reindex.c",
-    "        if (!tow_index_find(&ours, tow_index_name(&theirs.items[i])))\n",
-    "        if (0)\n", "unit_expiry")
+    "    if (!listed)\n        return false;\n", "    if (!listed)\n        return true;\n", "unit_expiry")
+
+# Secrets and local users ----------------------------------------------------------------------------
+
+add("hide-first-blank", "a connection string that goes on after a blank is hidden up to it", "engine/base/text.c",
+    "    if (!whole || goes_on(text, address, stop, last) ||",
+    "    if (", "unit_text")
+add("hide-readable", "what cannot be read as a connection string is shown", "engine/base/text.c",
+    "!strcmp(shown, \"(hidden)\") ||\n        !strcmp(strstr(shown, \"://\") + 3, \"***\"))",
+    "!strcmp(shown, \"(hidden)\"))\n        stop = strchr(address, '\\0');\n    else if (0)", "unit_text")
+add("config-of-others", "a file of options that others may write is taken", "engine/base/file.c",
+    "    if (!S_ISCHR(facts.st_mode) && is_open_to_others(&facts, 022, 020))\n",
+    "    if (0)\n", "unit_config")
+add("hard-link", "a log is written through a hard link", "engine/base/file.c",
+    "    return facts->st_nlink > 1 && (flags & O_ACCMODE) != O_RDONLY;\n", "    return false;\n", "unit_file")
+add("link-followed", "a log is written through a symbolic link", "engine/base/file.c",
+    "    int file = open(path, flags | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600);\n",
+    "    int file = open(path, flags | O_CLOEXEC | O_NONBLOCK, 0600);\n", "unit_file")
+add("sides-apart", "a request leads the operator's source to a destination of its own", "engine/http/settings.c",
+    '{"destination", "sides"}', '{"destination", "destination"}', "unit_requests")
+add("sides-replaced", "a request replaces what the process was started with", "engine/http/settings.c",
+    "        if (group_of(table[i].name) == group && tow_options_is_set(server->options, table[i].name))\n",
+    "        if (0)\n", "unit_requests")
+add("token-prefix", "the beginning of a token is enough", "engine/http/token.c",
+    "           strlen(authorization + sizeof scheme - 1) == length &&\n           CRYPTO_memcmp(authorization + sizeof "
+    "scheme - 1, token, length) == 0;",
+    "           CRYPTO_memcmp(authorization + sizeof scheme - 1, token,\n                         strlen(authorization + "
+    "sizeof scheme - 1)) == 0;", "unit_requests")
+add("page-token-fixed", "the page's token is the same in every process", "engine/http/token.c",
+    "char *tow_page_token(void)\n{\n    unsigned char random[TOKEN_BYTES];\n    char text[2 * TOKEN_BYTES + 1];\n\n"
+    "    tow_random(random, sizeof random);\n",
+    "char *tow_page_token(void)\n{\n    unsigned char random[TOKEN_BYTES] = {0};\n    char text[2 * TOKEN_BYTES + 1];\n\n",
+    "unit_requests")
+add("listener-any", "a verb believes any local user who listens", "engine/cmd/request.c",
+    "    return user == geteuid() || user == 0 ||\n", "    return true || user == geteuid() || user == 0 ||\n", "unit_listener")
+add("listener-by-token", "without a token a verb does not look who listens", "engine/cmd/request.c",
+    "    else\n        curl_easy_setopt(curl, CURLOPT_PREREQFUNCTION, check_listener);\n",
+    "    else if (*headers && (*headers)->next)\n        curl_easy_setopt(curl, CURLOPT_PREREQFUNCTION, check_listener);\n",
+    "unit_listener")
+add("reply-endless", "an answer is kept whatever its length", "engine/cmd/request.c",
+    "    char *grown = reply->length + size * count > REPLY_MOST\n", "    char *grown = 0\n", "unit_listener")

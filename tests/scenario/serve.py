@@ -6,6 +6,7 @@ the API against its description, what is refused, who may ask, TLS, and a passwo
 everything that comes out.
 """
 import contextlib
+import hmac
 import json
 import os
 import pathlib
@@ -549,7 +550,22 @@ def read_link(scenario):
             said += os.read(ours, 4096)
         serve.terminate()
     os.close(ours)
-    scenario.expect(("#token=" + token).encode() in said, said)
+    scenario.expect(b"#token=page-" in said and token.encode() not in said, said)
+    page = re.search(rb"#token=(page-[0-9a-f]+)", said)[1].decode()
+    made = Service(scenario).start()
+    for given, status in ((made.secret(), 200), (page, 401)):
+        got = made.request("GET", "/api/v1/progress", headers={"Authorization": "Bearer " + given})[0]
+        scenario.expect(got == status, "HTTP status %d" % got)
+    done = towline("page", "--listen", "127.0.0.1:%d" % made.port, environment={"XDG_STATE_HOME": made.folder})
+    page = re.fullmatch(r"http://127.0.0.1:%d/#token=(page-[0-9a-f]{64})\n" % made.port, done.stdout)
+    scenario.expect(page, done.stdout + done.stderr)
+    page = page[1]
+    got = made.request("GET", "/api/v1/progress", headers={"Authorization": "Bearer " + page})[0]
+    nonce = "0123456789abcdef" * 4
+    proof = json.loads(made.request("GET", "/api/v1/proof?nonce=" + nonce, headers={"Authorization": ""})[2])["proof"]
+    scenario.expect(got == 200 and proof == hmac.new(page.encode(), nonce.encode(), "sha256").hexdigest(),
+                    "%s %s" % (got, proof))
+    made.end()
 
 
 SNOOP = """import socket, sys
