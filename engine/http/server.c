@@ -211,18 +211,6 @@ tow_server_t *tow_server_new(const tow_options_t *options, tow_event_fn listener
     return server;
 }
 
-int tow_server_port(const tow_server_t *server)
-{
-    return server->port;
-}
-
-char *tow_server_address(const tow_server_t *server, bool with_token)
-{
-    return tow_format("http%s://%s:%d/%s%s", server->tls ? "s" : "", server->host, server->port,
-                      with_token && server->token ? "#token=" : "",
-                      with_token && server->token ? server->page_token : "");
-}
-
 void tow_server_stop(tow_server_t *server)
 {
     pthread_rwlock_wrlock(&server->lock);

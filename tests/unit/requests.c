@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "engine/http/server.h"
+#include "engine/http/internal.h"
 #include "engine/http/token.h"
 
 /* Whether a body is taken by a process that was started with one option; NULL: with none. */
