@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* again.c: copies a collection once more: takes it from the workers, drops it, begins it anew. */
 #include <stdlib.h>
 #include <utlist.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* alike.c: makes what both sides have alike beside the replay, one collection at a time, and looks
  * for what differs. */
 #include <string.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* begin.c: begins a collection: creates it, plans and records its ranges, and queues them. */
 #include <stdlib.h>
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* builds.c: the workers that build indexes and make collections alike in the background.
  *
  * Of one collection only one entry of the queue is worked on at a time. */

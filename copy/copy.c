@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* copy.c: the life of the copy: its threads, pausing, waiting, progress. */
 #include <stdlib.h>
 #include <string.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* copy.h: the initial copy: collections created with all their options, ranges copied in parallel,
  * indexes built. */
 #ifndef TOW_COPY_COPY_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* gaps.c: what the two catalogs say that no event explains: before a cutover, which would drop or
  * leave out what it does not understand. */
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* hold.c: keeps builds of a collection or database from running beside a change of its catalog. */
 #include <stdlib.h>
 #include <string.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* index.c: builds and drops indexes on the destination, and records what it refuses. */
 #include <stdlib.h>
 #include <string.h>

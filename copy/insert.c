@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* insert.c: writes what workers read. Documents go from the reply to the insert as they are. */
 #include <stdlib.h>
 #include <utlist.h>

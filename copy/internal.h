@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* internal.h: what the files of the copy share.
  *
  * Threads: `workers` read ranges, as many inserters write what they read, `index_workers` build

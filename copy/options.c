@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* options.c: makes the options of a collection those of the source. */
 #include <stdlib.h>
 #include <string.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* pass.c: a worker's way through one range: its batches on their way to the inserters, and how its
  * errors are judged. */
 #include <stdlib.h>

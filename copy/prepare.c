@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* prepare.c: begins every collection of the source's catalog, and makes its views. */
 #include <stdlib.h>
 

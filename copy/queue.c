@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* queue.c: what the workers are to do, ranges and builds, and how they wait for it.
  *
  * An entry of the builds says what to look at, not what to do: whoever takes it reads the source's

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* reconcile.c: makes the destination's catalog that of the source: collections and views. */
 #include <stdlib.h>
 #include <string.h>

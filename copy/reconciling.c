@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* reconciling.c: what all parts of a reconciliation do: send, compare, report, remember what
  * expires. */
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* remade.c: collections that writes of this job made again.
  *
  * Somebody drops a collection of ours, or a drop of an earlier process arrives late; the next

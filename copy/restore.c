@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* restore.c: goes on with the copy of an earlier process, from the job's records. */
 #include <string.h>
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* spelling.c: databases that only dropDatabase ends, above all those whose names differ in nothing
  * but case.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* views.c: makes the destination's views those of the source. */
 #include <stdlib.h>
 

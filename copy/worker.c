@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* worker.c: copies one range after another: empties it where need be, reads it, records it. */
 #include <stdlib.h>
 #include <string.h>

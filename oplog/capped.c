@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* capped.c: reads and writes a log that is being continued; see capped_continue.c. */
 #include "oplog/capped.h"
 #include "engine/link/codes.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* capped_add.c: adds the documents to a log that the source has after the destination's newest.
  *
  * No insert is sent that may be a duplicate: in a full collection a refused one pushes out the

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* capped_continue.c: a capped collection is a log: its natural order is content, and nobody may
  * rely on deleting from it.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* inbox.c: what is handed to a lane, and how its work reports back. */
 #include <stdio.h>
 #include <stdlib.h>

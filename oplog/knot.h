@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* knot.h: documents that a unique index does not let in one by one, while they are untangled
  * together. */
 #ifndef TOW_OPLOG_KNOT_H

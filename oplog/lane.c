@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* lane.c: a lane's thread: takes its inbox, applies and refetches, untangles. */
 #include <stdlib.h>
 #include <string.h>

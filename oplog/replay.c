@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* replay.c: the dispatcher, and the life of dispatcher and lanes. */
 #include "oplog/replay.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* replay.h: applies what the tail reads: the dispatcher routes events through the gate to lanes,
  * lanes apply them or refetch their keys, DDL events are barriers.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* replay_internal.h: what dispatcher, lanes and DDL share. */
 #ifndef TOW_OPLOG_REPLAY_INTERNAL_H
 #define TOW_OPLOG_REPLAY_INTERNAL_H

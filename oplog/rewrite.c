@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* rewrite.c: one round of untangling: makes the members of a knot dirty keys, deletes them at the
  * destination, and inserts them as the source has them. */
 #include <stdio.h>

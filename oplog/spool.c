@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* spool.c: see spool.h.
  *
  * The folder holds `id` (the run series) and `lock` besides 00000001.spool and so on. */

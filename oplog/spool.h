@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* spool.h: an append-only file of dirty keys on disk: segments of zstd frames, each with its
  * lengths, record count, last token and an XXH64 of what it holds.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* untangle.c: writes that a unique index goes on refusing, or that a replacement cannot express.
  *
  * A refused write is tried again first, while all lanes work: what stands in its way is mostly an

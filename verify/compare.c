@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* compare.c: compares one range, and cuts collections into ranges. */
 #include <stdlib.h>
 

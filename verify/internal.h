@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* internal.h: what the files of verify/ share: one run, its collections, its pairs of threads.
  *
  * Threads: each worker is a pair, one thread reading the source and one reading the destination, so

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* locate.c: turns the differences between two maps into reported ones, and has them repaired.
  *
  * Every suspect, some at a time, is looked at again on both sides: only the documents themselves

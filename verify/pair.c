@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* pair.c: two threads that do the same on both sides at once, and how either reads documents.
  *
  * The leader is whoever calls tow_pair_run; it works on the source itself. The partner sleeps until

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* readings.c: reads a range on both sides, and finds out which of its documents differ.
  *
  * A range is read once on both sides, with a digest for each of many buckets (by hash of the _id)

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* report.c: collects differences, and writes the report as JSON. */
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* track.c: see track.h. */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* track_changes.c: what of a track is stored, and how one begins with what was stored. */
 #include <stdlib.h>
 #include <string.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* track_internal.h: what a track is made of, for the two files that work on it. */
 #ifndef TOW_VERIFY_TRACK_INTERNAL_H
 #define TOW_VERIFY_TRACK_INTERNAL_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* verify.c: runs a comparison: reads both catalogs, hands out tasks to pairs of threads, reports.
  *
  * Tasks come in three kinds: every collection is prepared (options, indexes, estimates) before any

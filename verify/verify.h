@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* verify.h: compares both sides by digests of ranges, names what differs, and has it repaired. */
 #ifndef TOW_VERIFY_VERIFY_H
 #define TOW_VERIFY_VERIFY_H

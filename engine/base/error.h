@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* error.h: fills and decorates tow_error_t. */
 #ifndef TOW_BASE_ERROR_H
 #define TOW_BASE_ERROR_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* file.h: files and folders that are ours alone: made private, whole or not at all, and without
  * following anybody's links; what others may have written is not trusted, and a secret that others
  * may read is refused.

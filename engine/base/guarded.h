@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* guarded.h: says which lock guards what, so that clang can check it (tests/lib/locks).
  *
  * The analysis knows of no lock of a particular structure in C, only of kinds of locks: one for

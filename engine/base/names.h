@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* names.h: a list of names that grows. */
 #ifndef TOW_BASE_NAMES_H
 #define TOW_BASE_NAMES_H

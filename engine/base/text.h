@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* text.h: foreign text, such as names, documents and messages of servers, on its way to a terminal,
  * a log line, a table or a mail. Everything of that kind goes through tow_printable. */
 #ifndef TOW_BASE_TEXT_H

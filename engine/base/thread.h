@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* thread.h: a thread that is started with a name and an error, and joined once. */
 #ifndef TOW_BASE_THREAD_H
 #define TOW_BASE_THREAD_H

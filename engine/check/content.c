@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* content.c: the checks of what is to be copied, and of what is in its way. */
 #include <string.h>
 #include <strings.h>

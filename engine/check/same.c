@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* same.c: see same.h. */
 #include "engine/check/same.h"
 

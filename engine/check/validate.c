@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* validate.c: the checks before a start, one finding each, in the order in which a person mends
  * them.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* cells.c: see cells.h. */
 #include "engine/cmd/cells.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* cells.h: text in the cells of a terminal, and its colours. */
 #ifndef TOW_CMD_CELLS_H
 #define TOW_CMD_CELLS_H

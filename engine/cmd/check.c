@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* check.c: the verbs that look and change nothing: the checks before a start, the plan, a test
  * notice. */
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* client.c: the verbs that ask a running job through its control server. */
 #include <stdlib.h>
 #include <string.h>

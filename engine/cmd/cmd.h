@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* cmd.h: what the verbs of the program share. */
 #ifndef TOW_CMD_CMD_H
 #define TOW_CMD_CMD_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* figures.c: counts and times for people. */
 #include <stdio.h>
 #include <string.h>

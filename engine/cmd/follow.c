@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* follow.c: follows a running job by the server's events, of which it takes the progress. A
  * connection that breaks is made again: what counts is whether anything answers. */
 #include "engine/cmd/follow.h"

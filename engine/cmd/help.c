@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* help.c: help and the reference of engine/docs, made of the option table. */
 #include <string.h>
 

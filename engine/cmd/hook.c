@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* hook.c: the command of --on-phase.
  *
  * It runs at each phase, one after the other, in a thread of its own: however long it takes, the

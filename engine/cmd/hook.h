@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* hook.h: runs the command of --on-phase at each phase of a job.
  *
  * Threads: one of its own runs the commands, one after the other; the job never waits for it. */

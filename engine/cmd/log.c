@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* log.c: one event a line on stderr, or in the file of --log-path.
  *
  * The job's threads only append to a bounded buffer. One thread writes, and whoever reads at its

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* main.c: finds the verb, reads environment and command line, and runs it. */
 #include <stdlib.h>
 #include <string.h>

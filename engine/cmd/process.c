@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* process.c: what the program makes of its process before all else: no core files, no passwords in
  * its words, bounds for memory. */
 #include <malloc.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* progress.c: shows a job while it runs: a block on a terminal, lines elsewhere, or JSON. */
 #include <stdlib.h>
 #include <string.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* reference.c: what the option table makes besides --help: the effective configuration, shell
  * completion, and the manual page. */
 #include <stdlib.h>

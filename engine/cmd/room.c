@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* room.c: room on the disk for a file that is written when it is too late to ask
  * for another one. */
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* screen.c: see screen.h. */
 #include "engine/cmd/screen.h"
 

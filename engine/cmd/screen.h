@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* screen.h: one block at the bottom of the terminal, which is redrawn in place, and lines above it.
  *
  * There is one terminal, so there is one screen. The cursor is hidden only while a frame is drawn,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* serve.c: the verb that waits for jobs to be started through the page or the HTTP API. */
 #include <pthread.h>
 #include <stdlib.h>

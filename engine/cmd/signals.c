@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* signals.c: see signals.h. */
 #include "engine/cmd/signals.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* status.c: the verb that shows a running job. */
 #include <stdlib.h>
 #include <string.h>

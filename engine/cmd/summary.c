@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* summary.c: the summary and the verification report as tables. */
 #include <errno.h>
 #include <fcntl.h>

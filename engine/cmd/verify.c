@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* verify.c: compares two deployments on their own, and with --repair makes them equal. */
 #include <stdlib.h>
 #include <string.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* view.c: see view.h.
  *
  * Both forms are made of the same rows: a label and items. The block lays the items out in columns,

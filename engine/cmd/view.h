@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* view.h: a job's progress for people: state in, text out, without a clock and without I/O. */
 #ifndef TOW_CMD_VIEW_H
 #define TOW_CMD_VIEW_H

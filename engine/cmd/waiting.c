@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* waiting.c: waits until a job is where it is to be, or has ended. */
 #include "engine/cmd/waiting.h"
 

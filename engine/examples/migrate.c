@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* migrate.c: the library embedded: copies one deployment to another, follows it and cuts over as
  * soon as both are in sync. Nothing may write to the source meanwhile, or the cutover is called
  * off.

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """migrate.py SOURCE-URI DESTINATION-URI SPOOL-FOLDER: a job from asyncio. It asks for the cutover when the job is in
 sync; a real program stops the application before it does.
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 // operate.cc: a job from C++: its events are taken by this thread, which asks for the cutover when
 // the job is in sync. Here nothing writes to the source; a real program stops the application
 // before it asks.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* address.c: where the control server listens. */
 #include "engine/http/internal.h"
 

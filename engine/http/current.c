@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* current.c: the job of the moment: started, attached, ended, its progress. */
 #include "engine/http/internal.h"
 

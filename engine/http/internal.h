@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* internal.h: what the files of the control server share.
  *
  * libmicrohttpd gives every connection a thread, so a request may wait (a check talks to servers)

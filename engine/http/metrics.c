@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* metrics.c: progress as text for Prometheus: base units, counters end with _total. */
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* peers.c: see peers.h. One thread cuts the connections whose time is over. */
 #include "engine/http/peers.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* peers.h: the connections of the control server. Whoever has not shown that they may ask, a
  * stranger, shares a bounded number of them, and has seconds for a whole request: when there are
  * too many, the one that was there longest goes. So nobody without the token keeps those out who

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* reply.c: replies, each with the headers that keep a browser from doing anything
  * else with them. */
 #include <stdlib.h>

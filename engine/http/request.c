@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* request.c: the body of a request, as JSON. */
 #include <string.h>
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* routes.c: the paths, who may ask for them, and what each does. openapi.json describes them; a
  * test holds the two together. */
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* server.c: listens, and reads requests. */
 #include "engine/http/internal.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* settings.c: the body of a start (check, plan) becomes options: mongosync's fields as they are
  * documented, and ours. What is not supported is refused, never passed over. */
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* token.h: the bearer token: a secret of the user's, in a file that only he can read. */
 #ifndef TOW_HTTP_TOKEN_H
 #define TOW_HTTP_TOKEN_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* blocking.c: blocks the writes at the source for the cutover, and lifts the block where it fails.
  *
  * The job's document says `writesBlocked` from before the block until it is lifted, so that the

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* checkpoint.c: stores the floor about once a second, and with each DDL event. */
 #include "engine/base/clock.h"
 #include "engine/job/internal.h"

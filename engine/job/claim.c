@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* claim.c: a new job makes sure that the destination holds nothing but what it writes.
  *
  * The checks before the start looked at the destination, but without the job's lease: another

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* cutover.c: the end of a job: replay to `stop`, restore what was held off, verify, sum up. */
 #include <stdlib.h>
 #include <string.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* done.c: the record of a good end: SPOOL/towline-JOB.done, a line of JSON
  * {job, source, destination, filter, deployment, sourceDeployment, endedAt, collections, summary},
  * the addresses without credentials; and, as long as the job's state is there, its field `ended`

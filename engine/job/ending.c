@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* ending.c: what becomes of the job's state and of the destination's user at the end. */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* event_queue.c: the events of a job, kept until a thread of the host's takes them. It is a
  * listener like any other; it shares the control's lock and condition, which the end of the job
  * wakes too. */

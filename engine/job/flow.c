@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* flow.c: when everything that the source had is on the destination. */
 #include "engine/base/clock.h"
 #include "engine/job/internal.h"

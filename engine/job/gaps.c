@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* gaps.c: the last look at both catalogs before a cutover changes anything: what no event explains
  * is asked about instead of being dropped, copied or left out in silence. */
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* job.c: the public job: its life, its phases, and what may be asked of it. */
 #include <stdarg.h>
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* monitor.c: polls the source's time, keeps the lag, and chooses how the stream is read. */
 #include <stdlib.h>
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* outcome.c: how a job ended: what it leaves behind, and its summary. */
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* parts.c: makes the parts of a flow, joins them to each other, and takes them away at the end. */
 #include <stdlib.h>
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* progress.c: a snapshot of the job from all its components. */
 #include <string.h>
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* remember.c: keeps with the job what the verification compared, so that a restart need not read it
  * again.
  *

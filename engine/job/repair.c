@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* repair.c: see repair.h. The parts of a job that write, put together without a change stream. */
 #include "engine/job/repair.h"
 

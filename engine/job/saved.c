@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* saved.c: see saved.h.
  *
  * The file is a sequence of BSON documents: one with the settings, the positions of both streams

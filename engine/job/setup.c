@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* setup.c: validation, and what stands before the first phase of copying: a new job's preparation,
  * or a resumed one's restoration. */
 #include <stdlib.h>

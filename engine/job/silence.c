@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* silence.c: which side does not answer, and the lag as far as it is known. Silence is not "nothing
  * new": what is shown of a side that does not answer says so.
  *

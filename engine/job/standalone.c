@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* standalone.c: the verification on its own, without a job; with --repair also a re-sync. */
 #include <stdlib.h>
 #include <string.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* summary.h: what a job tells about itself as JSON: progress while it runs, the summary
  * at its end. */
 #ifndef TOW_JOB_SUMMARY_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* ask.c: asks a question whose answer must be whole; see reply.h. */
 #include <stdio.h>
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* catalog.c: reads what collections a side has; see catalog.h. */
 #include "engine/link/catalog.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* catalog.h: reads what collections and indexes a side has, as raw BSON so that nothing is lost. */
 #ifndef TOW_LINK_CATALOG_H
 #define TOW_LINK_CATALOG_H

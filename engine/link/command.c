@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* command.c: sends one command, adds concerns and session, tries again where that is allowed. */
 #include <stdlib.h>
 #include <string.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* connect.c: makes the link to one side: checks its URI and files, reaches a server, reads what it
  * is. */
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* driver.h: what the driver says besides the errors that its functions return. It has one handler
  * for the whole process, which is the host's unless tow_take_driver_log() was called: then what it
  * gets is kept here until somebody is in a position to take it, since the driver may hold locks of

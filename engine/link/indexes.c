@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* indexes.c: reads what indexes a collection has; see catalog.h. */
 #include <stdlib.h>
 #include <string.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* insert.c: sends many whole documents, and judges the answer. */
 #include <string.h>
 

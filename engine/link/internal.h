@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* internal.h: what the files of the link share. */
 #ifndef TOW_LINK_INTERNAL_H
 #define TOW_LINK_INTERNAL_H

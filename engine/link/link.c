@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* link.c: one side: pool, time, connections. */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* link.h: the only code that talks to a server: a pool for each side, connections, commands, facts.
  *
  * A tow_link_t is one side (source or destination) and may be shared by all threads. A tow_conn_t

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* patient.c: see internal.h. A call runs in a thread of the client's own. Whoever asked waits for
  * it, but no longer than until a stop, or until another member has become the primary: a member
  * that hangs keeps its connections open for ever. An abandoned call ends by itself some time, and

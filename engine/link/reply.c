@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* reply.c: see reply.h. */
 #include "engine/link/reply.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* reply.h: the one door for what a server says. Types, lengths and the ends of lists are checked
  * here, and nobody else takes documents, lists, texts or times out of a reply (tests/lib/foreign
  * holds that): the driver hands on whatever bytes it got, and libbson's own

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* retry.c: waits between two attempts of one call, and tells that it waits. */
 #include <stdlib.h>
 #include <string.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* sizes.c: reads how many documents and bytes a collection has; see catalog.h. */
 #include <string.h>
 

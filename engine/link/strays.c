@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* strays.c: what users keep in the server's own databases. */
 #include <stdlib.h>
 #include <string.h>

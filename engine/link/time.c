@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* time.c: what time it is at a side, and how the shards of a cluster come to it.
  *
  * Nothing here needs a role beyond those that reading data needs, and nothing writes to data: a

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* deliver.c: see deliver.h. */
 #include "engine/notice/deliver.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* notices.c: see notices.h. */
 #include "engine/notice/notices.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* config.c: options from a YAML file: one mapping whose keys are option names, or mongosync's names
  * for the same things. What is unknown, of a wrong type or given twice is refused with file and
  * line. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* options.c: the one table of options, and their values. */
 #include "engine/options/options.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* values.h: whether an option may have a value. */
 #ifndef TOW_OPTIONS_VALUES_H
 #define TOW_OPTIONS_VALUES_H

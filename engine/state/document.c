@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* document.c: the job's document: what it says of the lease and the settings, and how a lease is
  * written into it. */
 #include <inttypes.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* fence.c: what the processes before may still have under way comes to nothing, or is known.
  *
  * A retryable write belongs to a session, which `sessions` of the job's document names before it is

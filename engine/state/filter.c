@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* filter.c: see filter.h.
  *
  * A job's filter is filled before its threads start and only read afterwards: there is no lock. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* key.c: the order and the equality of _ids, and their hash; see key.h. */
 #include "engine/state/key.h"
 

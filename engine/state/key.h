@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* key.h: `_id` values as the server sees them: order, equality across numeric types, hash.
  *
  * Canonical form: a byte string equal for two `_id`s exactly when a server's _id index with simple

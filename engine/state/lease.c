@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* lease.c: a job belongs to one process at a time.
  *
  * The lease {holder, expires, …} is a part of the job's document, and the document's `epoch` counts

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* marks.c: a write on every shard of a sharded destination.
  *
  * Each shard keeps the numbers of retryable writes by itself, and a mongos sends a write only to

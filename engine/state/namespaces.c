@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* namespaces.c: see namespaces.h. */
 #include "engine/state/namespaces.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* open.c: a job's state is opened under its lease, given back, or removed. */
 #include <stdlib.h>
 

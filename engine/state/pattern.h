@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* pattern.h: one pattern of a filter: db, db.*, db.collection, with regular expressions between
  * slashes in the place of a name; and the databases that no pattern takes. */
 #ifndef TOW_STATE_PATTERN_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* peek.c: looks at a job's document without taking its lease, by a store that no one shares. */
 #include <inttypes.h>
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* ranges.c: which collections and ranges a job copies, and how far each is. */
 #include "engine/link/codes.h"
 #include "engine/state/store_internal.h"

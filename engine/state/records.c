@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* records.c: the job's records: lists them, and deletes them one by one. */
 #include <stdlib.h>
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* store.c: commands on the job's database, the job's document and its checkpoint. */
 #include "engine/link/codes.h"
 #include "engine/state/store_internal.h"

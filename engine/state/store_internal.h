@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* store_internal.h: what the files of the store share. */
 #ifndef TOW_STATE_STORE_INTERNAL_H
 #define TOW_STATE_STORE_INTERNAL_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* value.h: raw BSON values: taken out of documents, put into them, shown. */
 #ifndef TOW_STATE_VALUE_H
 #define TOW_STATE_VALUE_H

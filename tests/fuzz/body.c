@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* body.c: any bytes as the body of a start. They are refused with a message, or become options that
  * leave the sides and the notices of the process as they were. */
 #include "engine/http/internal.h"

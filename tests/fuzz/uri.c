@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* uri.c: any text as a connection string. What may be shown of it holds no password, is made of
  * what is harmless, and shown again is the same. */
 #include <ctype.h>

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """examples.py BUILD: runs each example of engine/examples on two servers, and compares them; and `host`, a program
 that looks after what is its own."""
 import os

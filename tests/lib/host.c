@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* host.c: a program with habits of its own runs a job: its signals, its dispositions and its log of
  * the driver are as before, at the start, in the middle and after the end.
  *

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """table.py: the mutants. `old` must be in `file` exactly once; `suites` are tried one after the other."""
 import collections
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """walk.py: a whole migration with the page alone, in a real browser, between two real servers, while a
 writer writes: bad input first, reload, kill -9 of the server, extension, cutover, and then both equal."""
 import http.server

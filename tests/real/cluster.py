@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """cluster.py: a real sharded cluster is the source: writers of every kind, chunks and primaries that move.
 
 Shard key values change, documents move between shards, databases move their primaries, collections are

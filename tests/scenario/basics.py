@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """basics.py: an idle source with everything a catalog and a document can hold is moved whole.
 
 One job with --cutover auto; then one case for each namespace of the source, the job's end, its

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """check.py: each check before a start fails for real where a server can be made to, and says what to
 do; neither `check` nor `plan` writes anything; the plan's figures and command are right."""
 import contextlib

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """config.py: file, environment and command line, in rising precedence; the effective configuration
 without secrets; a job from mongosync's file; completion and manual page name every option."""
 import os

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """errors.py: every documented refusal has its exit status, one line that says what to do, and no
 effect: a snapshot of the destination before and after is the same."""
 import contextlib

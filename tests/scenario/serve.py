@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """serve.py: jobs that are started and driven over HTTP.
 
 The first part is a script as one writes it from mongosync's documentation alone. The rest: every path of

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """signals.py: SIGTERM, SIGINT and SIGHUP stop a job within five seconds in every phase, and the same command
 goes on; a second signal ends it at once; a server that does not answer keeps nobody waiting.
 """

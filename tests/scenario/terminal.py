@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """terminal.py: what a terminal shows of a job: one block that log lines, a resize and ^C never break."""
 import codecs
 import contextlib

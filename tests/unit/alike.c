@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Indexes and options as the source lists them: what is dropped, built and changed, in which order,
  * and of which collection. */
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Capped collections as logs: what the cutover's look at them does where the source does not stand
  * still. */
 #include <setjmp.h>

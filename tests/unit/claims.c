@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What counts as made by the job; the store takes every record. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Files of options: what they set, and that each mistake is told with its line. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One range from the first attempt to its record: what is recorded when, what an attempt before
  * left, and what of it may arrive late. */
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Dirty keys: each stands once, holds the floor before its first unsettled event, and is read again
  * when something happened to it after the time that its read had seen. */
 #include <setjmp.h>

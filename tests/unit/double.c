@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* double.c: see double.h. What the servers store, and reads of it. */
 #include "double_internal.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Whose the job is: what a process asks of the destination before it writes, and what it may not
  * send. The destination's answers are the test's; each command is told by one word. */
 #include <setjmp.h>

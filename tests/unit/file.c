@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* file.c: files are made private, exclusively and whole; what others could have
  * written is refused. */
 #include <setjmp.h>

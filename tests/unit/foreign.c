@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a server says of itself and of the job's lease, however wrong: it neither overflows what is
  * calculated with it nor keeps a process turning. */
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Random histories: whatever the order of writes, reads, events, refusals, lost answers, pauses and
  * restarts, the destination becomes what the source is, byte by byte. */
 #include <setjmp.h>

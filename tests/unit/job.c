@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What may be asked of a job, and when: one that talks to no server, moved by hand. */
 #include <locale.h>
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a unique index refuses: the documents in the way are found, none of them is lost, and no
  * index is blamed for what passes. */
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What lanes send, in which order, and what they leave alone: while keys are only collected, after
  * a restart, and when a write may still be under way that nobody waits for any more. */
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a process finds of a job when it takes the lease over, and what it makes of it. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What programs that embed the library rely on: structures of an older header, listeners and
  * queues of events. */
 #include <pthread.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* listener.c: which listener a verb asks and believes: one of our own user, or of root. */
 #include <setjmp.h>
 #include <stdarg.h>

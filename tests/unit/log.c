@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The log when nobody reads it: whoever has an event goes on, and what was lost is counted. */
 #include <setjmp.h>
 #include <stdarg.h>

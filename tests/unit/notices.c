@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The signature of a webhook, by the test vectors of RFC 4231, and what options make notices. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a read asks for, and what it says of its time: hi of the as-of interval. */
 #include <math.h>
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* requests.c: who may ask the control server, and what a request may not replace or combine with
  * what the process was started with. */
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* When everything up to a barrier is on the destination, as the cutover concludes it from
  * positions: of a stream whose replies are the test's, over a ledger without events. */
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What proves that source and destination are two deployments. */
 #include <setjmp.h>
 #include <stdarg.h>

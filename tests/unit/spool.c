@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Frames survive what a crash leaves of them, and nothing broken is read as good. */
 #include <setjmp.h>
 #include <stdarg.h>

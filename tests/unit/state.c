@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The job's records: each list is read as of all that the destination is known to have done, and
  * nothing is concluded from one that is not whole. */
 #include <setjmp.h>

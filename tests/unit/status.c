@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What `status` prints. */
 #include <setjmp.h>
 #include <stdarg.h>

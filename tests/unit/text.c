@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* text.c: foreign text is shown without effect on a terminal, a log or a mail, and without
  * passwords. */
 #include <setjmp.h>

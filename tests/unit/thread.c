@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A thread that could not be started is an error and no more; one that was is joined once. */
 #include <errno.h>
 #include <setjmp.h>

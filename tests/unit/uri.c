@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Connection strings before anything is dialled: what is refused and why, what is only passed over,
  * and that no message has any part of a password. */
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A comparison of two servers in memory: whatever differs is found, on either side and wherever it
  * is, and what differed does not count as compared. */
 #include <setjmp.h>

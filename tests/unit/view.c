@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The block on a terminal: state in, text of a given size out. */
 #include <setjmp.h>
 #include <stdarg.h>

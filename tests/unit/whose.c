@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the job did not make stays: it is not taken for what the job creates, nor dropped, nor
  * renamed over; and what the job's own writes made again is told from it by all that it is. */
 #include <setjmp.h>

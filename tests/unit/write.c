@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Write statements: the exact command that is sent, when a message is full, and what becomes of
  * refusals. */
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """links.py: on the site, a link to a file of the repository outside of engine/docs becomes its path.
 
 A repository shows such a link as a page; the site has no page for it.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The package on two servers: what it does, what it raises, and how it ends."""
 import asyncio
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Moves live MongoDB deployments: the engine of Towline in this process.
 
     with towline.Job(source="mongodb://…", destination="mongodb://…", cutover="auto") as job:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Options, and what needs no job."""
 import contextlib
 import datetime

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What fails, as exceptions."""
 import enum
 from typing import Any, Dict, Optional, Type

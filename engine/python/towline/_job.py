@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A job.
 
 No thread of the engine ever calls into Python: events wait in a queue of the library's until a thread of Python's

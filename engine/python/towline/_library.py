@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The library, loaded: `ffi` and `lib`."""
 import os
 from typing import Any, Optional

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the library says, in Python's types."""
 import dataclasses
 import datetime
