@@ -13,6 +13,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/job/internal.h"
+#include "engine/link/internal.h"
 
 static tow_options_t *make_options(const char *source, const char *destination)
 {
@@ -172,6 +173,30 @@ static void closing_ends_the_waiting(void **state)
     tow_event_queue_destroy(queue);
 }
 
+/* One that is abandoned in a call goes on until the driver gives up. */
+static void a_thread_that_a_server_keeps_is_waited_for(void **state)
+{
+    bson_t empty = BSON_INITIALIZER, reply;
+    tow_stop_t *stop = tow_stop_new();
+    tow_link_t link = {0};
+    tow_patient_t *patient;
+    tow_error_t error;
+
+    assert_true(tow_threads_ended(0));
+    pthread_mutex_init(&link.lock, NULL);
+    link.uri = mongoc_uri_new("mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=500");
+    tow_stop_request(stop, NULL);
+    patient = tow_patient_new(&link, &error);
+    assert_false(tow_patient_call(&link, patient, stop, "admin", &empty, &empty, &reply, &error));
+    tow_patient_free(patient);
+    assert_false(tow_threads_ended(0));
+    assert_true(tow_threads_ended(20000));
+    bson_destroy(&reply);
+    mongoc_uri_destroy(link.uri);
+    pthread_mutex_destroy(&link.lock);
+    tow_stop_destroy(stop);
+}
+
 static void the_version_is_the_headers(void **state)
 {
     char expected[40];
@@ -195,6 +220,7 @@ int main(void)
         cmocka_unit_test(a_queue_gives_events_in_order_until_the_end),
         cmocka_unit_test(what_is_not_taken_in_time_is_counted),
         cmocka_unit_test(closing_ends_the_waiting),
+        cmocka_unit_test(a_thread_that_a_server_keeps_is_waited_for),
         cmocka_unit_test(the_version_is_the_headers)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);

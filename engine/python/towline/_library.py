@@ -11,6 +11,7 @@ ffi = cffi.FFI()
 ffi.cdef(CDEF)
 # TOWLINE_LIBRARY names another than the loader finds.
 lib: Any = ffi.dlopen(os.environ.get("TOWLINE_LIBRARY") or "libtowline.so.0")
+lib.tow_take_driver_log()  # a warning is an event, not a line on stderr
 
 
 def text(pointer: Any) -> Optional[str]:
