@@ -153,7 +153,8 @@ typedef struct {
     const char *initial;     /**< Default as text, "" for none. */
     const char *verbs;       /**< Verbs that take it, with spaces between: "run verify". */
     const char *help;        /**< One sentence without its full stop. */
-    const void *reserved[4]; /**< Room for more: the size stays. */
+    const char *group;       /**< Heading in help: "Verification". */
+    const void *reserved[3]; /**< Room for more: the size stays. */
 } tow_option_t;
 
 /** A set of options. */

@@ -46,13 +46,6 @@ static void print_checks(const bson_t *report)
            cmd_number_of(report, "failures"), cmd_number_of(report, "skipped"));
 }
 
-static bool flag_set(const tow_options_t *options, const char *name)
-{
-    const char *value = tow_options_get(options, name, 0);
-
-    return value && !strcmp(value, "true");
-}
-
 /* Prints what `look` found, as `print` does or as JSON; the exit status is the first failure's. */
 static int show(tow_options_t *options, bool (*look)(const tow_options_t *, char **, tow_error_t *),
                 void (*print)(const tow_options_t *, const bson_t *))
@@ -62,9 +55,9 @@ static int show(tow_options_t *options, bool (*look)(const tow_options_t *, char
     bson_t *report;
     bool ok = look(options, &json, &error);
 
-    if (json && flag_set(options, "json")) {
+    if (json && cmd_is_on(options, "json")) {
         cmd_print_json(json);
-    } else if (json && !flag_set(options, "quiet") && (report = cmd_document(json))) {
+    } else if (json && !cmd_is_on(options, "quiet") && (report = cmd_document(json))) {
         print(options, report);
         bson_destroy(report);
     }
@@ -87,13 +80,13 @@ int cmd_notify(tow_options_t *options)
 {
     tow_error_t error;
 
-    if (!flag_set(options, "test")) {
+    if (!cmd_is_on(options, "test")) {
         cmd_say("notices are sent by a running job; notify takes --test, which sends one now");
         return TOW_ERROR_OPTION;
     }
     if (!tow_notify_test(options, &error))
         return cmd_fail(&error);
-    puts("every channel took the test notice");
+    puts(cmd_is_on(options, "json") ? "{\"success\":true}" : "every channel took the test notice");
     return 0;
 }
 
@@ -212,12 +205,13 @@ static void print_command(const tow_options_t *options)
 {
     size_t count;
     const tow_option_t *table = tow_options_table(&count);
+    const cmd_verb_t *run = &cmd_verbs[0];
 
     fputs("  towline run", stdout);
     for (size_t i = 0; i < count; i++) {
         char *value;
 
-        if (!cmd_takes(&table[i], "run") || !tow_options_is_set(options, table[i].name))
+        if (!cmd_takes(&table[i], run) || !tow_options_is_set(options, table[i].name))
             continue;
         for (size_t j = 0; (value = tow_options_shown(options, table[i].name, j)); j++) {
             if (table[i].type != TOW_OPTION_FLAG || !strcmp(value, "true"))

@@ -8,6 +8,12 @@
 #include "engine/cmd/request.h"
 #include "engine/cmd/waiting.h"
 
+static char *line_of(char *answer)
+{
+    answer[strcspn(answer, "\n")] = '\0';
+    return answer;
+}
+
 /* What the job has to say besides (`remains`) follows what we say. */
 static int post(const tow_options_t *options, const char *path, const char *body, const char *said)
 {
@@ -17,10 +23,11 @@ static int post(const tow_options_t *options, const char *path, const char *body
 
     if (!status)
         status = cmd_judge(&reply, &document);
-    if (document) {
+    if (reply.data && cmd_is_on(options, "json"))
+        cmd_print_json(line_of(reply.data));
+    else if (document)
         printf("%s%s\n", said, cmd_text_of(document, "remains"));
-        bson_destroy(document);
-    }
+    bson_destroy(document);
     free(reply.data);
     return status;
 }
@@ -66,14 +73,12 @@ int cmd_resume(tow_options_t *options)
 
 int cmd_cutover(tow_options_t *options)
 {
-    const char *blocks = tow_options_get(options, "block-writes", 0);
-    bool block = blocks && !strcmp(blocks, "true"), waits = tow_options_get(options, "wait", 0);
-    const char *abort = tow_options_get(options, "abort", 0);
+    bool block = cmd_is_on(options, "block-writes"), waits = tow_options_get(options, "wait", 0);
     int status;
 
     if (!cmd_wait_fits(options, "done"))
         return TOW_ERROR_OPTION;
-    if (abort && !strcmp(abort, "true")) {
+    if (cmd_is_on(options, "abort")) {
         if (!block && !waits)
             return post(
                 options, "cutover/abort", "{}",

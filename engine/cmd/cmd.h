@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "engine/base/memory.h"
 #include "engine/base/thread.h"
@@ -42,6 +43,14 @@ int cmd_cancel(tow_options_t *options);
 char **cmd_begin(int argc, char **argv);
 unsigned long long cmd_address_space(void); /* what it may map, in MB; 0: as much as it likes */
 
+/* A flag that is set, to true. */
+static inline bool cmd_is_on(const tow_options_t *options, const char *name)
+{
+    const char *value = tow_options_get(options, name, 0);
+
+    return value && !strcmp(value, "true");
+}
+
 /* output.c: what the program prints itself. Foreign text on its way to a terminal goes through
  * tow_printable: here, in cmd_document (json.h) and in the log. */
 /* One clear line on stderr, `towline: …`; it waits a second at most for whoever reads. */
@@ -62,7 +71,11 @@ bool cmd_is_blocked(int file);
 void cmd_help(FILE *out, const cmd_verb_t *verb); /* NULL: the program's own */
 void cmd_help_markdown(FILE *out);                /* the table of engine/docs/options.md */
 
-bool cmd_takes(const tow_option_t *option, const char *verb);
+/* Whether the verb has the option, be it by the verb that it is like. */
+bool cmd_takes(const tow_option_t *option, const cmd_verb_t *verb);
+
+/* completion.c. Prints what `print` does, or with --json that text as an object's field. */
+void cmd_print_text(const tow_options_t *options, const char *name, void (*print)(void));
 
 /* log.c: event lines on stderr. */
 typedef struct {

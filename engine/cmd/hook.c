@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "engine/cmd/hook.h"
 
@@ -59,10 +60,12 @@ static char **make_environment(const moment_t *moment)
     return made;
 }
 
-/* Signals are blocked here, and handled by a thread; the command is to get them as usual. */
+/* Signals are blocked here, and handled by a thread; the command is to get them as usual. Our
+ * stdout is for results: what the command prints goes to stderr. */
 static int spawn(const char *command, char **environment, pid_t *out)
 {
     char *const words[] = {(char *)"/bin/sh", (char *)"-c", (char *)(uintptr_t)command, NULL};
+    posix_spawn_file_actions_t files;
     posix_spawnattr_t attributes;
     sigset_t none, all;
     int code;
@@ -74,10 +77,13 @@ static int spawn(const char *command, char **environment, pid_t *out)
     posix_spawnattr_setsigdefault(&attributes, &all);
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
                                               POSIX_SPAWN_SETPGROUP);
+    posix_spawn_file_actions_init(&files);
+    posix_spawn_file_actions_adddup2(&files, STDERR_FILENO, STDOUT_FILENO);
     pthread_mutex_lock(&running_lock);
-    code = posix_spawn(out, words[0], NULL, &attributes, words, environment);
+    code = posix_spawn(out, words[0], &files, &attributes, words, environment);
     running = code ? 0 : *out;
     pthread_mutex_unlock(&running_lock);
+    posix_spawn_file_actions_destroy(&files);
     posix_spawnattr_destroy(&attributes);
     return code;
 }

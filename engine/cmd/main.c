@@ -28,18 +28,12 @@ const cmd_verb_t cmd_verbs[] = {
     {"cancel", "end a running job for good; the source stays untouched", cmd_cancel, NULL, NULL},
     {"notify", "notify --test: send a test notice by webhook and e-mail", cmd_notify, NULL, NULL},
     {"config", "print the effective options as YAML, without secrets", cmd_config, NULL, "run"},
-    {"completion", "print shell completion: towline completion bash", cmd_completion, "shell",
-     NULL},
+    {"completion", "print shell completion: towline completion bash, zsh or fish", cmd_completion,
+     "shell", NULL},
     {"man", "print the manual page", cmd_man, NULL, NULL},
     {"version", "print the version; so do --version and -V", cmd_version, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
-
-int cmd_version(tow_options_t *options TOW_UNUSED)
-{
-    printf("towline %s\n", tow_version());
-    return 0;
-}
 
 /* A word in the wrong place may be a part of a connection string. */
 static const char *shown(const char *word)
@@ -51,11 +45,6 @@ static int fail_usage(const char *what, const char *problem, const char *hint)
 {
     cmd_say("'%s' %s; %s", shown(what), problem, hint);
     return TOW_ERROR_OPTION;
-}
-
-static bool verb_takes(const tow_option_t *option, const cmd_verb_t *verb)
-{
-    return cmd_takes(option, verb->name) || (verb->like && cmd_takes(option, verb->like));
 }
 
 static const cmd_verb_t *find_verb(const char *name)
@@ -94,7 +83,7 @@ static int fail_unknown(const char *name, const cmd_verb_t *verb)
 
     table = tow_options_table(&count);
     for (size_t i = 0; i < count; i++) {
-        size_t d = verb_takes(&table[i], verb) ? tow_text_distance(name, table[i].name) : 99;
+        size_t d = cmd_takes(&table[i], verb) ? tow_text_distance(name, table[i].name) : 99;
 
         if (d < least) {
             least = d;
@@ -121,7 +110,7 @@ static bool read_environment(tow_options_t *options, const cmd_verb_t *verb, tow
         char *copy, *rest, *part;
         bool ok = true;
 
-        if (!value || !*value || !verb_takes(&table[i], verb))
+        if (!value || !*value || !cmd_takes(&table[i], verb))
             continue;
         if (table[i].type != TOW_OPTION_LIST) {
             ok = tow_options_set(options, table[i].name, value, error);
@@ -150,7 +139,7 @@ static const tow_option_t *find_option(const char *name, size_t length, const cm
     table = tow_options_table(&count);
     for (size_t i = 0; i < count; i++)
         if (strlen(table[i].name) == length && !strncmp(table[i].name, name, length) &&
-            verb_takes(&table[i], verb))
+            cmd_takes(&table[i], verb))
             return &table[i];
     return NULL;
 }
@@ -188,18 +177,25 @@ static bool stands_alone(const tow_option_t *option, const cmd_verb_t *verb)
            (!strcmp(option->name, "wait") && !strcmp(verb->name, "cutover"));
 }
 
+static const char *long_form(const char *argument)
+{
+    return !strcmp(argument, "-q") ? "--quiet" : !strcmp(argument, "-v") ? "--verbose" : argument;
+}
+
 /* 0, or an exit status. */
 static int read_arguments(tow_options_t *options, const cmd_verb_t *verb, int argc, char **argv)
 {
     tow_error_t error;
-    int status;
+    int status, word = 0;
 
     for (int i = 0; i < argc; i++) {
-        const char *argument = !strcmp(argv[i], "-q") ? "--quiet" : argv[i], *equal, *value;
+        const char *argument = long_form(argv[i]), *equal, *value;
         const tow_option_t *option;
         size_t length;
 
         if (verb->operand && *argument != '-') {
+            if (word++)
+                return fail_usage(argument, "is one word too many", "see --help");
             if (!tow_options_set(options, verb->operand, argument, &error))
                 return cmd_fail(&error);
             continue;
@@ -264,17 +260,34 @@ static bool has_memory(const cmd_verb_t *verb, tow_error_t *error)
         space, SPACE_LEAST);
 }
 
-/* Short for two other options, which win where they are given. */
-static bool apply_quiet(tow_options_t *options, tow_error_t *error)
+/* An option that is short for another, which wins where it is given itself. */
+static bool imply(tow_options_t *options, const char *name, const char *value, tow_error_t *error)
 {
-    const char *quiet = tow_options_get(options, "quiet", 0);
+    return tow_options_is_set(options, name) || tow_options_set(options, name, value, error);
+}
 
-    if (!quiet || strcmp(quiet, "true") != 0)
-        return true;
-    return (tow_options_is_set(options, "progress") ||
-            tow_options_set(options, "progress", "none", error)) &&
-           (tow_options_is_set(options, "log-level") ||
-            tow_options_set(options, "log-level", "warning", error));
+static bool both(const tow_options_t *options, const char *flag, const char *other,
+                 tow_error_t *error)
+{
+    if (!cmd_is_on(options, flag) || !tow_options_is_set(options, other) ||
+        !strcmp(tow_options_get(options, other, 0), "false"))
+        return false;
+    tow_fail(error, TOW_ERROR_OPTION, "--%s and --%s exclude each other; give one of them", flag,
+             other);
+    return true;
+}
+
+static bool apply_short_ones(tow_options_t *options, const cmd_verb_t *verb, tow_error_t *error)
+{
+    bool quiet = cmd_is_on(options, "quiet"), verbose = cmd_is_on(options, "verbose");
+    bool lines = cmd_is_on(options, "json") && (verb->run == cmd_run || verb->run == cmd_verify);
+
+    return !both(options, "quiet", "verbose", error) &&
+           !both(options, "no-token", "token-file", error) &&
+           (!verbose || imply(options, "log-level", "debug", error)) &&
+           (!quiet || (imply(options, "log-level", "warning", error) &&
+                       imply(options, "progress", "none", error))) &&
+           (!lines || imply(options, "progress", "json", error));
 }
 
 static int run_verb(const cmd_verb_t *verb, int argc, char **argv)
@@ -303,7 +316,7 @@ static int run_verb(const cmd_verb_t *verb, int argc, char **argv)
         status = cmd_fail(&error);
     }
     if (!status)
-        status = apply_quiet(options, &error) &&
+        status = apply_short_ones(options, verb, &error) &&
                          (!find_option("memory", 6, verb) || cmd_fits_group(options, &error))
                      ? verb->run(options)
                      : cmd_fail(&error);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* reference.c: what the option table makes besides --help: the effective configuration, shell
- * completion, and the manual page. */
+/* reference.c: what the option table makes besides --help: the effective configuration, and the
+ * manual page. */
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/json.h"
 #include "engine/cmd/cmd.h"
 
 /* In double quotes, as YAML and JSON read it. */
@@ -28,16 +29,66 @@ static void print_value(const tow_option_t *option, const char *value)
         print_quoted(value);
 }
 
+/* Those of a run, but for the file itself and for how this is printed. */
+static bool is_of_file(const tow_option_t *option)
+{
+    return cmd_takes(option, &cmd_verbs[0]) && strcmp(option->name, "config") != 0 &&
+           strcmp(option->name, "json") != 0;
+}
+
+/* One value as JSON has it. */
+static void put_value(tow_json_t *out, const tow_option_t *option, const char *name,
+                      const char *value)
+{
+    if (option->type == TOW_OPTION_INTEGER || option->type == TOW_OPTION_FLAG)
+        tow_json_put_json(out, name, value);
+    else
+        tow_json_put_text(out, name, value);
+}
+
+/* {"workers": 4, "include": ["shop"], …}: the keys are those of the file. */
+static int print_config_json(const tow_options_t *options)
+{
+    size_t count;
+    const tow_option_t *table = tow_options_table(&count);
+    tow_json_t out = {0};
+    char *value, *line;
+
+    tow_json_begin(&out, NULL);
+    for (size_t i = 0; i < count; i++) {
+        bool list = table[i].type == TOW_OPTION_LIST;
+
+        if (!is_of_file(&table[i]) || !(value = tow_options_shown(options, table[i].name, 0)))
+            continue;
+        if (list)
+            tow_json_begin_array(&out, table[i].name);
+        for (size_t j = 0; value; value = tow_options_shown(options, table[i].name, ++j)) {
+            put_value(&out, &table[i], list ? NULL : table[i].name, value);
+            tow_free(value);
+        }
+        if (list)
+            tow_json_end_array(&out);
+    }
+    tow_json_end(&out);
+    line = tow_json_take(&out);
+    cmd_print_json(line);
+    free(line);
+    return 0;
+}
+
 int cmd_config(tow_options_t *options)
 {
     size_t count;
     const tow_option_t *table = tow_options_table(&count);
 
+    if (cmd_is_on(options, "json"))
+        return print_config_json(options);
+
     for (size_t i = 0; i < count; i++) {
         const char *mark = tow_options_is_set(options, table[i].name) ? "" : "  # default";
         char *value;
 
-        if (!cmd_takes(&table[i], "run") || !strcmp(table[i].name, "config"))
+        if (!is_of_file(&table[i]))
             continue;
         value = tow_options_shown(options, table[i].name, 0);
         if (!value)
@@ -57,74 +108,6 @@ int cmd_config(tow_options_t *options)
         puts(mark);
         tow_free(value);
     }
-    return 0;
-}
-
-/* Completion ------------------------------------------------------------------------------------*/
-
-static bool verb_takes(const cmd_verb_t *verb, const tow_option_t *option)
-{
-    return cmd_takes(option, verb->name) || (verb->like && cmd_takes(option, verb->like));
-}
-
-static void print_bash(void)
-{
-    size_t count;
-    const tow_option_t *table = tow_options_table(&count);
-
-    puts("# bash completion of towline: source it, or put it into /etc/bash_completion.d\n"
-         "_towline() {\n"
-         "    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} words=\n"
-         "    case $before in");
-    for (size_t i = 0; i < count; i++) {
-        if (table[i].type == TOW_OPTION_CHOICE) {
-            printf("        --%s) words='", table[i].name);
-            for (const char *at = table[i].range; *at; at++)
-                putchar(*at == '|' ? ' ' : *at);
-            puts("' ;;");
-        } else if (!strcmp(table[i].unit, "FILE")) {
-            printf("        --%s) COMPREPLY=($(compgen -f -- \"$word\")); return ;;\n",
-                   table[i].name);
-        } else if (!strcmp(table[i].unit, "DIR")) {
-            printf("        --%s) COMPREPLY=($(compgen -d -- \"$word\")); return ;;\n",
-                   table[i].name);
-        } else if (table[i].type != TOW_OPTION_FLAG) {
-            printf("        --%s) return ;;\n", table[i].name);
-        }
-    }
-    puts("        *) case $COMP_CWORD:${COMP_WORDS[1]} in");
-    fputs("            1:*) words='", stdout);
-    for (const cmd_verb_t *verb = cmd_verbs; verb->name; verb++)
-        printf("%s ", verb->name);
-    puts("' ;;");
-    for (const cmd_verb_t *verb = cmd_verbs; verb->name; verb++) {
-        printf("            *:%s) words='--help", verb->name);
-        for (size_t i = 0; i < count; i++)
-            if (verb_takes(verb, &table[i]))
-                printf(" --%s", table[i].name);
-        puts("' ;;");
-    }
-    puts("            esac ;;\n"
-         "    esac\n"
-         "    COMPREPLY=($(compgen -W \"$words\" -- \"$word\"))\n"
-         "}\n"
-         "complete -F _towline towline");
-}
-
-int cmd_completion(tow_options_t *options)
-{
-    const char *shell = tow_options_get(options, "shell", 0);
-
-    if (!shell) {
-        cmd_say("completion needs the shell: towline completion bash, or zsh");
-        return TOW_ERROR_OPTION;
-    }
-    if (!strcmp(shell, "zsh"))
-        puts("#compdef towline\nautoload -U +X bashcompinit && bashcompinit");
-    print_bash();
-    /* zsh reads the file when it is asked for the first completion, which is this one. */
-    if (!strcmp(shell, "zsh"))
-        puts("[[ ${funcstack[1]} != _towline ]] || _bash_complete -F _towline");
     return 0;
 }
 
@@ -207,6 +190,40 @@ static const struct {
      "stop the writes to the source and ask again"},
 };
 
+/* What --json prints, verb by verb. */
+static const struct {
+    const char *verbs, *prints;
+} forms[] = {
+    {"run",
+     "progress once a second, as GET /api/v1/progress has it, and last {\"summary\": {…}}, as "
+     "--summary writes it"},
+    {"serve", "{\"page\": …, \"api\": …, \"tokenFile\": …}, once it listens"},
+    {"check, plan", "the report: ok, exitStatus, checks, and of a plan what it copies"},
+    {"verify", "progress once a second, and last {\"report\": {…}}, as --report writes it"},
+    {"status", "progress; with --watch a line each second; of a job that has ended job, listen, "
+               "endedAt, exitStatus and summary"},
+    {"pause, resume, extend, cutover, cancel",
+     "the server's answer: success, and where that is false error, errorDescription and "
+     "exitStatus; cutover --wait adds the last progress"},
+    {"notify", "{\"success\": true}"},
+    {"config", "an object of the options in effect, without secrets"},
+    {"completion, man, version", "the text, in an object: completion, man, version"},
+};
+
+static void print_man_json(void)
+{
+    puts(".SH JSON\nWith \\-\\-json each verb prints JSON on stdout and nothing else there, one "
+         "document a line. Log and errors are on stderr; the exit status is the same as without. "
+         "\\-\\-quiet leaves the lines of progress out.");
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        fputs(".TP\n.B ", stdout);
+        print_roff(forms[i].verbs);
+        putchar('\n');
+        print_roff(forms[i].prints);
+        puts(".");
+    }
+}
+
 static void print_man_statuses(void)
 {
     puts(".SH EXIT STATUS\nEach but 0 comes with one line on stderr that says what to do.");
@@ -269,7 +286,7 @@ static void print_man_examples(void)
     }
 }
 
-int cmd_man(tow_options_t *options TOW_UNUSED)
+static void print_man(void)
 {
     size_t count;
     const tow_option_t *table = tow_options_table(&count);
@@ -285,10 +302,26 @@ int cmd_man(tow_options_t *options TOW_UNUSED)
     puts(".SH OPTIONS\nA YAML file (\\-\\-config), the environment and the command line give them, "
          "the "
          "later before the earlier.");
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
+        if (!i || strcmp(table[i].group, table[i - 1].group) != 0)
+            printf(".SS %s\n", table[i].group);
         print_man_option(&table[i]);
+    }
+    print_man_json();
     print_man_statuses();
     print_man_files();
     print_man_examples();
+}
+
+int cmd_man(tow_options_t *options)
+{
+    cmd_print_text(options, "man", print_man);
+    return 0;
+}
+
+int cmd_version(tow_options_t *options)
+{
+    printf(options && cmd_is_on(options, "json") ? "{\"version\":\"%s\"}\n" : "towline %s\n",
+           tow_version());
     return 0;
 }

@@ -39,6 +39,14 @@ static bool serve(tow_job_t *job, const tow_options_t *options, cmd_log_t *log, 
     return true;
 }
 
+static void print_as(const char *name, const char *json)
+{
+    char *line = tow_format("{\"%s\":%s}", name, json);
+
+    cmd_print_json(line);
+    free(line);
+}
+
 /* Summary on stdout and in its file, in every ending; a job that was only stopped needs no table. A
  * file that cannot be written does not change how the job ended: the summary goes
  * to stderr then. */
@@ -56,6 +64,8 @@ static void report(tow_job_t *job, const tow_options_t *options, int status, int
         cmd_print_remains(summary);
     else if (!strcmp(form, "bar"))
         cmd_print_summary(summary);
+    if (cmd_is_on(options, "json"))
+        print_as("summary", summary);
     if (path && !cmd_write_file(path, summary, &error)) {
         cmd_fail(&error);
         line = tow_format("%s\n", summary);

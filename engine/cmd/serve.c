@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "engine/base/file.h"
+#include "engine/base/json.h"
 #include "engine/base/memory.h"
 #include "engine/cmd/cmd.h"
 #include "engine/cmd/signals.h"
@@ -34,23 +35,49 @@ static bool has_ended(void *data TOW_UNUSED)
     return false;
 }
 
+/* The file of the token; NULL: requests need none. The caller frees it. */
+static char *token_file(const tow_options_t *options)
+{
+    const char *file = tow_options_get(options, "token-file", 0);
+    char *folder = file ? NULL : tow_state_folder(), *path = NULL;
+
+    if (!cmd_is_on(options, "no-token"))
+        path = file ? tow_strdup(file) : tow_format("%s/token", folder ? folder : "");
+    free(folder);
+    return path;
+}
+
 /* "; the token is in FILE", or "" where requests need none. The caller frees it. */
 static char *name_token(const tow_options_t *options)
 {
-    const char *file = tow_options_get(options, "token-file", 0);
-    char *folder = file ? NULL : tow_state_folder(), *said;
+    char *file = token_file(options);
+    char *said = file ? tow_format("; the token is in %s", file) : tow_strdup("");
 
-    if (!strcmp(tow_options_get(options, "no-token", 0), "true"))
-        said = tow_strdup("");
-    else
-        said = file ? tow_format("; the token is in %s", file)
-                    : tow_format("; the token is in %s/token", folder ? folder : "");
-    free(folder);
+    free(file);
     return said;
 }
 
 /* The link with the token is for a person at a terminal: any other stdout ends in the journal, or
  * in a container's log, which others read. */
+/* {"page": …, "api": …, "tokenFile": …}: the last is null where requests need no token. */
+static void tell_json(const tow_options_t *options, const char *address)
+{
+    char *file = token_file(options), *api = tow_format("%sapi/v1/", address), *line;
+    tow_json_t out = {0};
+
+    tow_json_begin(&out, NULL);
+    tow_json_put_text(&out, "page", address);
+    tow_json_put_text(&out, "api", api);
+    tow_json_put_text(&out, "tokenFile", file);
+    tow_json_end(&out);
+    line = tow_json_take(&out);
+    cmd_print_json(line);
+    fflush(stdout);
+    free(line);
+    free(api);
+    free(file);
+}
+
 static void tell(const tow_options_t *options, const tow_server_t *server, cmd_log_t *log)
 {
     bool person = isatty(STDOUT_FILENO) == 1;
@@ -58,8 +85,12 @@ static void tell(const tow_options_t *options, const tow_server_t *server, cmd_l
     char *token = person ? tow_strdup("") : name_token(options);
 
     cmd_log_event(log, TOW_LEVEL_INFO, "listening", address);
-    printf("Towline waits for a job. Open this page, or POST to %sapi/v1/start%s:\n\n    %s\n\n",
-           address, token, link);
+    if (cmd_is_on(options, "json"))
+        tell_json(options, address);
+    else
+        printf(
+            "Towline waits for a job. Open this page, or POST to %sapi/v1/start%s:\n\n    %s\n\n",
+            address, token, link);
     fflush(stdout);
     free(token);
     tow_free(address);

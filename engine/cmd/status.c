@@ -117,13 +117,6 @@ static void print_status(const bson_t *document)
         printf("next         %s\n", cmd_text_of(document, "progress.nextStep"));
 }
 
-static bool is_on(const tow_options_t *options, const char *name)
-{
-    const char *value = tow_options_get(options, name, 0);
-
-    return value && !strcmp(value, "true");
-}
-
 /* How a progress is shown that comes; both are cmd_show_fn. */
 static void show_last_json(const bson_t *document TOW_UNUSED, const char *progress, bool last)
 {
@@ -241,7 +234,8 @@ static bool show_ended(const tow_options_t *options, bool json, const char *goal
 int cmd_status(tow_options_t *options)
 {
     const char *goal = tow_options_get(options, "wait", 0);
-    bool watches = is_on(options, "watch"), json = is_on(options, "json"), once = !goal && !watches;
+    bool watches = cmd_is_on(options, "watch"), json = cmd_is_on(options, "json"),
+         once = !goal && !watches;
     int status;
 
     if (!cmd_wait_fits(options, NULL))

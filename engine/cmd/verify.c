@@ -14,7 +14,7 @@ enum { REDRAW_MS = 200, LINE_MS = 1000, PLAIN_LINE_MS = 10000 };
 
 typedef struct {
     cmd_log_t log;
-    bool json, quiet, terminal;
+    bool json, whole_json, quiet, terminal;
     int64_t next_ms;  /* when the next line is due where there is no terminal */
     const char *file; /* for the report; NULL: none */
     bool unwritten;
@@ -79,12 +79,22 @@ static void show_progress(void *data, uint64_t documents, uint64_t bytes, uint64
     free(line);
 }
 
+static void print_as_json(const char *report)
+{
+    char *line = tow_format("{\"report\":%s}", report);
+
+    cmd_print_json(line);
+    free(line);
+}
+
 static void show_report(void *data, const char *report)
 {
     view_t *view = data;
 
     cmd_screen_end();
-    if (!view->json && !view->quiet)
+    if (view->whole_json)
+        print_as_json(report);
+    else if (!view->json && !view->quiet)
         cmd_print_report(report);
     fflush(stdout);
     view->unwritten = view->file && !cmd_write_file(view->file, report, &view->error);
@@ -100,7 +110,8 @@ int cmd_verify(tow_options_t *options)
     int status = 0;
 
     view.json = !strcmp(form, "json");
-    view.quiet = !strcmp(tow_options_get(options, "quiet", 0), "true");
+    view.whole_json = cmd_is_on(options, "json");
+    view.quiet = cmd_is_on(options, "quiet");
     view.terminal = !strcmp(form, "bar") && cmd_screen_begin();
     view.file = tow_options_get(options, "report", 0);
     watch.progress = strcmp(form, "none") != 0 ? show_progress : NULL;

@@ -7,6 +7,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/duration.h"
+#include "engine/base/error.h"
 #include "engine/cmd/cmd.h"
 #include "engine/cmd/ended.h"
 #include "engine/cmd/follow.h"
@@ -47,14 +48,15 @@ static bool take_cutover(void *data, const bson_t *document, const char *progres
 {
     waiting_t *waiting = data;
 
-    if (take_end(waiting, document))
-        return true;
-    if (!strcmp(cmd_text_of(document, "progress.cutover.step"), "none") &&
+    if (!take_end(waiting, document) &&
+        !strcmp(cmd_text_of(document, "progress.cutover.step"), "none") &&
         strcmp(waiting->phase, "finalizing") != 0)
         decide(waiting, TOW_ERROR_CALLED_OFF,
                "the cutover was called off, and nothing is lost: the job goes on as before; "
                "`towline status` "
                "says why");
+    if (waiting->show)
+        waiting->show(document, progress, waiting->decided);
     return waiting->decided;
 }
 
@@ -151,12 +153,19 @@ bool cmd_wait_fits(const tow_options_t *options, const char *only)
     return true;
 }
 
+static void show_last(const bson_t *document TOW_UNUSED, const char *progress, bool last)
+{
+    if (last)
+        cmd_print_json(progress);
+}
+
 int cmd_wait_for_cutover(const tow_options_t *options)
 {
-    waiting_t waiting = {0};
+    bool json = cmd_is_on(options, "json");
+    waiting_t waiting = {.show = json ? show_last : NULL};
     int status = follow(options, &waiting, take_cutover, "the cutover has not ended");
 
-    if (!status)
+    if (!status && !json)
         puts("done: the destination is what the source was; `towline run` has printed the summary");
     return status;
 }

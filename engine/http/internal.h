@@ -82,4 +82,8 @@ bool tow_settings_may_set(const tow_option_t *option);
 /* metrics.c: text for Prometheus; takes a reading lock. */
 char *tow_metrics(tow_server_t *server);
 
+/* proof.c: the answers to the verb `page`, and to a page that asks whom it talks to. */
+enum MHD_Result tow_answer_page(tow_request_t *request);
+enum MHD_Result tow_answer_proof(tow_request_t *request);
+
 #endif

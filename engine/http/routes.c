@@ -338,41 +338,6 @@ static enum MHD_Result get_readiness(tow_request_t *request)
                           "text/plain; charset=utf-8", text);
 }
 
-/* For the verb; over HTTP alone no one knows whom they ask. */
-static enum MHD_Result get_page_address(tow_request_t *request)
-{
-    char *address = tow_server_address(request->server, true);
-    tow_json_t out = {0};
-
-    tow_json_begin(&out, NULL);
-    tow_json_put_flag(&out, "success", true);
-    tow_json_put_text(&out, "address", address);
-    tow_json_end(&out);
-    tow_free(address);
-    return tow_reply_json(request, tow_json_take_line(&out));
-}
-
-/* The page asks before it shows its token, or anything else: another process that listens here now
- * does not know the token. */
-static enum MHD_Result get_proof(tow_request_t *request)
-{
-    const char *nonce =
-        MHD_lookup_connection_value(request->connection, MHD_GET_ARGUMENT_KIND, "nonce");
-    tow_json_t out = {0};
-    char *proof;
-
-    if (!nonce || strlen(nonce) < 32 || strlen(nonce) > 128)
-        return tow_reply_refusal(request, MHD_HTTP_BAD_REQUEST, "InvalidOption",
-                                 "nonce: expected 32 to 128 random letters", TOW_ERROR_OPTION);
-    proof = tow_page_proof(request->server->page_token, nonce);
-    tow_json_begin(&out, NULL);
-    tow_json_put_flag(&out, "success", true);
-    tow_json_put_text(&out, "proof", proof);
-    tow_json_end(&out);
-    free(proof);
-    return tow_reply_json(request, tow_json_take_line(&out));
-}
-
 static enum MHD_Result get_page(tow_request_t *request)
 {
     return tow_reply_file(request, request->path[1] ? request->path + 1 : "page/index.html");
@@ -402,8 +367,8 @@ static const struct {
     {"/api/v1/collections", "GET", get_collections, false},
     {"/api/v1/options", "GET", get_options, false},
     {"/api/v1/events", "GET", get_events, false},
-    {"/api/v1/page", "GET", get_page_address, false},
-    {"/api/v1/proof", "GET", get_proof, true},
+    {"/api/v1/page", "GET", tow_answer_page, false},
+    {"/api/v1/proof", "GET", tow_answer_proof, true},
     {"/api/v1/openapi.json", "GET", get_openapi, false},
     {"/metrics", "GET", get_metrics, false},
     {"/healthz", "GET", get_health, true},

@@ -10,16 +10,28 @@
 /* Options of the process or of its host's files, which no request sets. */
 bool tow_settings_may_set(const tow_option_t *option)
 {
-    static const char *const own[] = {"config",          "listen",
-                                      "token-file",      "no-token",
-                                      "log-path",        "log-format",
-                                      "log-level",       "on-phase",
-                                      "progress",        "quiet",
-                                      "summary",         "spool",
-                                      "source-file",     "destination-file",
-                                      "notify-key-file", "notify-password-file",
-                                      "notify-ca-file",  "tls-cert",
-                                      "tls-key",         "tls-ca"};
+    static const char *const own[] = {"config",
+                                      "listen",
+                                      "token-file",
+                                      "no-token",
+                                      "log-path",
+                                      "log-format",
+                                      "log-level",
+                                      "on-phase",
+                                      "progress",
+                                      "quiet",
+                                      "summary",
+                                      "spool",
+                                      "json",
+                                      "verbose",
+                                      "source-file",
+                                      "destination-file",
+                                      "notify-key-file",
+                                      "notify-password-file",
+                                      "notify-ca-file",
+                                      "tls-cert",
+                                      "tls-key",
+                                      "tls-ca"};
     const char *found = strstr(option->verbs, "run");
 
     if (!found || (found[3] && found[3] != ' ') || (found > option->verbs && found[-1] != ' '))

@@ -15,179 +15,218 @@
 #include "engine/options/values.h"
 #include "engine/state/filter.h"
 
+/* Rows of one group stand together, in the order in which help shows them. */
 static const tow_option_t table[] = {
+    {"source", "TOWLINE_SOURCE", TOW_OPTION_SECRET, "URI", "", "", "run check plan verify",
+     "deployment to copy from: a replica set or a mongos", "Connection"},
+    {"source-file", "TOWLINE_SOURCE_FILE", TOW_OPTION_STRING, "FILE", "", "",
+     "run check plan verify",
+     "file whose first line is the source's URI; nobody but you may read it (chmod 600)",
+     "Connection"},
+    {"destination", "TOWLINE_DESTINATION", TOW_OPTION_SECRET, "URI", "", "",
+     "run check plan verify", "deployment to copy to", "Connection"},
+    {"destination-file", "TOWLINE_DESTINATION_FILE", TOW_OPTION_STRING, "FILE", "", "",
+     "run check plan verify", "file whose first line is the destination's URI; likewise",
+     "Connection"},
     {"config", "TOWLINE_CONFIG", TOW_OPTION_STRING, "FILE", "", "",
      "run check plan verify notify config status page pause resume extend cutover cancel",
      "YAML file with options (`workers: 8`); the environment and the command line win over it; "
      "with passwords "
-     "in it nobody but you may read it (chmod 600)"},
-    {"source", "TOWLINE_SOURCE", TOW_OPTION_SECRET, "URI", "", "", "run check plan verify",
-     "deployment to copy from: a replica set or a mongos"},
-    {"source-file", "TOWLINE_SOURCE_FILE", TOW_OPTION_STRING, "FILE", "", "",
-     "run check plan verify",
-     "file whose first line is the source's URI; nobody but you may read it (chmod 600)"},
-    {"destination", "TOWLINE_DESTINATION", TOW_OPTION_SECRET, "URI", "", "",
-     "run check plan verify", "deployment to copy to"},
-    {"destination-file", "TOWLINE_DESTINATION_FILE", TOW_OPTION_STRING, "FILE", "", "",
-     "run check plan verify", "file whose first line is the destination's URI; likewise"},
-    {"job", "TOWLINE_JOB", TOW_OPTION_STRING, "NAME", "", "default", "run check plan notify status",
-     "name of the job; its state is kept on the destination in the database towline_NAME"},
+     "in it nobody but you may read it (chmod 600)",
+     "Connection"},
     {"include", "TOWLINE_INCLUDE", TOW_OPTION_LIST, "NS", "", "", "run check plan verify",
-     "take only this namespace: db, db.* or db.collection; may be given several times"},
+     "take only this namespace: db, db.* or db.collection; may be given several times",
+     "What is copied"},
     {"exclude", "TOWLINE_EXCLUDE", TOW_OPTION_LIST, "NS", "", "", "run check plan verify",
-     "leave this namespace out; wins over --include"},
-    {"workers", "TOWLINE_WORKERS", TOW_OPTION_INTEGER, "", "1..64", "4", "run check plan verify",
-     "threads that copy ranges, and lanes that replay changes"},
-    {"cutover", "TOWLINE_CUTOVER", TOW_OPTION_CHOICE, "", "auto|manual", "manual", "run check plan",
-     "manual: when `towline cutover` asks for it; auto: as soon as in sync, and again once the "
-     "source rests "
-     "where writes went on"},
-    {"window", "TOWLINE_WINDOW", TOW_OPTION_DURATION, "DURATION", "", "120h", "run check plan",
-     "how long the job stays in sync, from the first time on, before it stops"},
-    {"continuous", "TOWLINE_CONTINUOUS", TOW_OPTION_FLAG, "", "", "false", "run check plan",
-     "no window: the job stays in sync until it is cut over, for those who replicate for weeks"},
-    {"on-phase", "TOWLINE_ON_PHASE", TOW_OPTION_STRING, "COMMAND", "", "", "run",
-     "run this shell command at each phase, with TOWLINE_PHASE, TOWLINE_JOB and TOWLINE_PROGRESS "
-     "(JSON) in its "
-     "environment, at the end also TOWLINE_EXIT_STATUS and TOWLINE_SUMMARY (JSON)"},
-    {"extend", "TOWLINE_EXTEND", TOW_OPTION_DURATION, "DURATION", "", "", "run",
-     "add time to the window at this start; how a job whose window is over goes on"},
-    {"duration", "TOWLINE_DURATION", TOW_OPTION_DURATION, "DURATION", "", "", "extend",
-     "time to add, such as 24h, 1d12h or 90m; `towline extend 24h` is short for it"},
-    {"block-writes", "TOWLINE_BLOCK_WRITES", TOW_OPTION_FLAG, "", "", "false",
-     "run check plan cutover",
-     "block all writes to the source for the cutover (6.0+); they stay blocked when it succeeds, "
-     "and "
-     "are allowed again when it does not"},
-    {"remove-user", "TOWLINE_REMOVE_USER", TOW_OPTION_FLAG, "", "", "false", "run check plan",
-     "when all is done, remove the destination's user that the job logs in with"},
-    {"no-verify", "TOWLINE_NO_VERIFY", TOW_OPTION_FLAG, "", "", "false", "run check plan",
-     "cut over without comparing both sides"},
-    {"verify-repair", "TOWLINE_VERIFY_REPAIR", TOW_OPTION_CHOICE, "", "yes|no", "yes", "run",
-     "make documents equal that the job's verification finds different; each is reported all the "
-     "same"},
-    {"repair", "TOWLINE_REPAIR", TOW_OPTION_FLAG, "", "", "false", "verify",
-     "make the destination what the source is wherever they differ, then compare that again"},
-    {"state", "TOWLINE_STATE", TOW_OPTION_STRING, "FILE", "", "", "verify",
-     "keep in this file what was compared: after a crash the same command goes on from there, and "
-     "the "
-     "file is gone once it came to its end"},
-    {"verify-mode", "TOWLINE_VERIFY_MODE", TOW_OPTION_CHOICE, "", "bytes|field-order|numeric-type",
-     "bytes", "run verify",
-     "what counts as a difference: every byte, all but the order of fields, or all but the types "
-     "of "
-     "equal numbers"},
-    {"verify-rate", "TOWLINE_VERIFY_RATE", TOW_OPTION_INTEGER, "MB/s", "0..100000", "20", "run",
-     "most that the verification reads of either side while in sync, less while the source is "
-     "slow; "
-     "0: it compares only at the cutover"},
-    {"max-differences", "TOWLINE_MAX_DIFFERENCES", TOW_OPTION_INTEGER, "", "1..1000000", "1000",
-     "run verify", "differences that the report lists; all are counted"},
+     "leave this namespace out; wins over --include", "What is copied"},
     {"clear-destination", "TOWLINE_CLEAR_DESTINATION", TOW_OPTION_FLAG, "", "", "false",
      "run check plan verify",
      "drop the destination's namespaces that are in the way of a new job, and only those; with "
-     "--repair: drop collections that the source does not have"},
-    {"index-errors", "TOWLINE_INDEX_ERRORS", TOW_OPTION_CHOICE, "", "fail|report", "fail",
-     "run check plan",
-     "what an index that the destination refuses does: fail the job, or be reported at the end"},
+     "--repair: drop collections that the source does not have",
+     "What is copied"},
     {"build-indexes", "TOWLINE_BUILD_INDEXES", TOW_OPTION_CHOICE, "",
      "afterDataCopy|beforeDataCopy|excludeHashed|excludeHashedAfterCopy|never", "afterDataCopy",
      "run check plan verify",
      "when indexes are built, and which; unique ones always come last, those left out are not "
-     "compared"},
-    {"range-size", "TOWLINE_RANGE_SIZE", TOW_OPTION_INTEGER, "MB", "1..4096", "256",
-     "run check plan verify",
-     "largest part of a collection that one worker copies or compares at a time, and again after a "
-     "crash"},
-    {"memory", "TOWLINE_MEMORY", TOW_OPTION_INTEGER, "MB", "16..1048576", "256", "run check plan",
-     "memory for changes that wait to be applied; more go to the spool"},
-    {"spool", "TOWLINE_SPOOL", TOW_OPTION_STRING, "DIR", "", "~/.local/state/towline",
-     "run check plan status cutover",
-     "folder for changes beyond the memory; survives a restart; a job that has ended is read from "
-     "there"},
+     "compared",
+     "What is copied"},
+    {"index-errors", "TOWLINE_INDEX_ERRORS", TOW_OPTION_CHOICE, "", "fail|report", "fail",
+     "run check plan",
+     "what an index that the destination refuses does: fail the job, or be reported at the end",
+     "What is copied"},
+    {"job", "TOWLINE_JOB", TOW_OPTION_STRING, "NAME", "", "default", "run check plan notify status",
+     "name of the job; its state is kept on the destination in the database towline_NAME", "Job"},
+    {"window", "TOWLINE_WINDOW", TOW_OPTION_DURATION, "DURATION", "", "120h", "run check plan",
+     "how long the job stays in sync, from the first time on, before it stops", "Job"},
+    {"continuous", "TOWLINE_CONTINUOUS", TOW_OPTION_FLAG, "", "", "false", "run check plan",
+     "no window: the job stays in sync until it is cut over, for those who replicate for weeks",
+     "Job"},
+    {"extend", "TOWLINE_EXTEND", TOW_OPTION_DURATION, "DURATION", "", "", "run",
+     "add time to the window at this start; how a job whose window is over goes on", "Job"},
+    {"duration", "TOWLINE_DURATION", TOW_OPTION_DURATION, "DURATION", "", "", "extend",
+     "time to add, such as 24h, 1d12h or 90m; `towline extend 24h` is short for it", "Job"},
     {"retry-window", "TOWLINE_RETRY_WINDOW", TOW_OPTION_INTEGER, "s", "0..86400", "600",
-     "run check plan verify", "how long a server may be away before the job gives up (resumable)"},
+     "run check plan verify", "how long a server may be away before the job gives up (resumable)",
+     "Job"},
     {"lease", "TOWLINE_LEASE", TOW_OPTION_DURATION, "DURATION", "3s..10m", "15s", "run check plan",
      "how long a job stays with a process that no longer renews it: short for a quick takeover "
      "after a crash, "
-     "long for a slow network"},
+     "long for a slow network",
+     "Job"},
+    {"spool", "TOWLINE_SPOOL", TOW_OPTION_STRING, "DIR", "", "~/.local/state/towline",
+     "run check plan status cutover",
+     "folder for changes beyond the memory; survives a restart; a job that has ended is read from "
+     "there",
+     "Job"},
     {"keep-state", "TOWLINE_KEEP_STATE", TOW_OPTION_FLAG, "", "", "false", "run",
-     "keep the job's database on the destination after a successful end"},
-    {"listen", "TOWLINE_LISTEN", TOW_OPTION_STRING, "HOST:PORT", "", "127.0.0.1:27182",
-     "run status page pause resume extend cutover cancel",
-     "address of the job's control server; `none` (with run) turns it off"},
-    {"token-file", "TOWLINE_TOKEN_FILE", TOW_OPTION_STRING, "FILE", "", "",
-     "run status page pause resume extend cutover cancel",
-     "file with the secret that requests to the control server must show; without it one is made "
-     "in "
-     "~/.local/state/towline/token"},
-    {"no-token", "TOWLINE_NO_TOKEN", TOW_OPTION_FLAG, "", "", "false",
-     "run status page pause resume extend cutover cancel",
-     "ask for no token, but answer only processes of the same user, on loopback; for scripts that "
-     "know none"},
-    {"tls-cert", "TOWLINE_TLS_CERT", TOW_OPTION_STRING, "FILE", "", "", "run",
-     "certificate (PEM) of the control server, with which it may listen elsewhere than on "
-     "loopback"},
-    {"tls-key", "TOWLINE_TLS_KEY", TOW_OPTION_STRING, "FILE", "", "", "run",
-     "its private key (PEM)"},
-    {"watch", "TOWLINE_WATCH", TOW_OPTION_FLAG, "", "", "false", "status",
-     "show the progress as it comes, until the job ends or --wait has what it waits for"},
+     "keep the job's database on the destination after a successful end", "Job"},
+    {"on-phase", "TOWLINE_ON_PHASE", TOW_OPTION_STRING, "COMMAND", "", "", "run",
+     "run this shell command at each phase, with TOWLINE_PHASE, TOWLINE_JOB and TOWLINE_PROGRESS "
+     "(JSON) in its "
+     "environment, at the end also TOWLINE_EXIT_STATUS and TOWLINE_SUMMARY (JSON)",
+     "Job"},
+    {"cutover", "TOWLINE_CUTOVER", TOW_OPTION_CHOICE, "", "auto|manual", "manual", "run check plan",
+     "manual: when `towline cutover` asks for it; auto: as soon as in sync, and again once the "
+     "source rests "
+     "where writes went on",
+     "Cutover"},
+    {"block-writes", "TOWLINE_BLOCK_WRITES", TOW_OPTION_FLAG, "", "", "false",
+     "run check plan cutover",
+     "block all writes to the source for the cutover (6.0+); they stay blocked when it succeeds, "
+     "and "
+     "are allowed again when it does not",
+     "Cutover"},
+    {"remove-user", "TOWLINE_REMOVE_USER", TOW_OPTION_FLAG, "", "", "false", "run check plan",
+     "when all is done, remove the destination's user that the job logs in with", "Cutover"},
     {"abort", "TOWLINE_ABORT", TOW_OPTION_FLAG, "", "", "false", "cutover",
      "call the cutover off before its point of no return: the job goes back to in sync, and "
-     "nothing is lost"},
+     "nothing is lost",
+     "Cutover"},
+    {"no-verify", "TOWLINE_NO_VERIFY", TOW_OPTION_FLAG, "", "", "false", "run check plan",
+     "cut over without comparing both sides", "Verification"},
+    {"verify-mode", "TOWLINE_VERIFY_MODE", TOW_OPTION_CHOICE, "", "bytes|field-order|numeric-type",
+     "bytes", "run verify",
+     "what counts as a difference: every byte, all but the order of fields, or all but the types "
+     "of "
+     "equal numbers",
+     "Verification"},
+    {"verify-repair", "TOWLINE_VERIFY_REPAIR", TOW_OPTION_CHOICE, "", "yes|no", "yes", "run",
+     "make documents equal that the job's verification finds different; each is reported all the "
+     "same",
+     "Verification"},
+    {"verify-rate", "TOWLINE_VERIFY_RATE", TOW_OPTION_INTEGER, "MB/s", "0..100000", "20", "run",
+     "most that the verification reads of either side while in sync, less while the source is "
+     "slow; "
+     "0: it compares only at the cutover",
+     "Verification"},
+    {"max-differences", "TOWLINE_MAX_DIFFERENCES", TOW_OPTION_INTEGER, "", "1..1000000", "1000",
+     "run verify", "differences that the report lists; all are counted", "Verification"},
+    {"repair", "TOWLINE_REPAIR", TOW_OPTION_FLAG, "", "", "false", "verify",
+     "make the destination what the source is wherever they differ, then compare that again",
+     "Verification"},
+    {"state", "TOWLINE_STATE", TOW_OPTION_STRING, "FILE", "", "", "verify",
+     "keep in this file what was compared: after a crash the same command goes on from there, and "
+     "the "
+     "file is gone once it came to its end",
+     "Verification"},
+    {"report", "TOWLINE_REPORT", TOW_OPTION_STRING, "FILE", "", "", "verify",
+     "write the verification report as JSON to this file", "Verification"},
+    {"workers", "TOWLINE_WORKERS", TOW_OPTION_INTEGER, "", "1..64", "4", "run check plan verify",
+     "threads that copy ranges, and lanes that replay changes", "Performance"},
+    {"range-size", "TOWLINE_RANGE_SIZE", TOW_OPTION_INTEGER, "MB", "1..4096", "256",
+     "run check plan verify",
+     "largest part of a collection that one worker copies or compares at a time, and again after a "
+     "crash",
+     "Performance"},
+    {"memory", "TOWLINE_MEMORY", TOW_OPTION_INTEGER, "MB", "16..1048576", "256", "run check plan",
+     "memory for changes that wait to be applied; more go to the spool", "Performance"},
+    {"progress", "TOWLINE_PROGRESS", TOW_OPTION_CHOICE, "", "bar|json|none", "bar", "run verify",
+     "progress on stdout: a bar, one line of JSON a second, or nothing", "Progress and output"},
+    {"watch", "TOWLINE_WATCH", TOW_OPTION_FLAG, "", "", "false", "status",
+     "show the progress as it comes, until the job ends or --wait has what it waits for",
+     "Progress and output"},
     {"wait", "TOWLINE_WAIT", TOW_OPTION_CHOICE, "", "in-sync|verified|done", "", "status cutover",
      "status: wait until a cutover is possible, until both sides were found equal, or for the end; "
      "cutover: "
      "`--wait` alone waits for the end. A job that ends meanwhile gives its exit status, a cutover "
      "that is "
-     "called off 20"},
+     "called off 20",
+     "Progress and output"},
     {"timeout", "TOWLINE_TIMEOUT", TOW_OPTION_DURATION, "DURATION", "", "", "status cutover",
-     "with --wait: wait no longer than this, and end with exit status 19"},
+     "with --wait: wait no longer than this, and end with exit status 19", "Progress and output"},
+    {"json", "TOWLINE_JSON", TOW_OPTION_FLAG, "", "", "false",
+     "run check plan verify status pause resume extend cutover cancel notify config completion man "
+     "version",
+     "print JSON on stdout, and nothing else there: a document, or with run, verify and --watch "
+     "also lines of progress before it",
+     "Progress and output"},
+    {"quiet", "TOWLINE_QUIET", TOW_OPTION_FLAG, "", "", "false", "run check plan verify",
+     "-q: print no tables; with run and verify short for --progress none --log-level warning",
+     "Progress and output"},
+    {"verbose", "TOWLINE_VERBOSE", TOW_OPTION_FLAG, "", "", "false", "run verify",
+     "-v: short for --log-level debug", "Progress and output"},
+    {"summary", "TOWLINE_SUMMARY", TOW_OPTION_STRING, "FILE", "", "", "run",
+     "write the summary as JSON to this file too", "Progress and output"},
+    {"log-path", "TOWLINE_LOG_PATH", TOW_OPTION_STRING, "DIR", "", "", "run",
+     "append the log to towline.log in this folder instead of writing it to stderr",
+     "Progress and output"},
+    {"log-format", "TOWLINE_LOG_FORMAT", TOW_OPTION_CHOICE, "", "text|json", "text", "run verify",
+     "form of the log lines on stderr", "Progress and output"},
+    {"log-level", "TOWLINE_LOG_LEVEL", TOW_OPTION_CHOICE, "", "debug|info|warning|error", "info",
+     "run verify", "least level of the log lines", "Progress and output"},
+    {"shell", "TOWLINE_SHELL", TOW_OPTION_CHOICE, "", "bash|zsh|fish", "", "completion",
+     "shell to complete for; `towline completion bash` is short for it", "Progress and output"},
+    {"test", "TOWLINE_TEST", TOW_OPTION_FLAG, "", "", "false", "notify",
+     "send one notice through every channel now, and tell whether it was taken",
+     "Progress and output"},
+    {"listen", "TOWLINE_LISTEN", TOW_OPTION_STRING, "HOST:PORT", "", "127.0.0.1:27182",
+     "run status page pause resume extend cutover cancel",
+     "address of the job's control server; `none` (with run) turns it off", "Control server"},
+    {"token-file", "TOWLINE_TOKEN_FILE", TOW_OPTION_STRING, "FILE", "", "",
+     "run status page pause resume extend cutover cancel",
+     "file with the secret that requests to the control server must show; without it one is made "
+     "in "
+     "~/.local/state/towline/token",
+     "Control server"},
+    {"no-token", "TOWLINE_NO_TOKEN", TOW_OPTION_FLAG, "", "", "false",
+     "run status page pause resume extend cutover cancel",
+     "ask for no token, but answer only processes of the same user, on loopback; for scripts that "
+     "know none",
+     "Control server"},
+    {"tls-cert", "TOWLINE_TLS_CERT", TOW_OPTION_STRING, "FILE", "", "", "run",
+     "certificate (PEM) of the control server, with which it may listen elsewhere than on "
+     "loopback",
+     "Control server"},
+    {"tls-key", "TOWLINE_TLS_KEY", TOW_OPTION_STRING, "FILE", "", "", "run",
+     "its private key (PEM)", "Control server"},
     {"tls-ca", "TOWLINE_TLS_CA", TOW_OPTION_STRING, "FILE", "", "",
      "status page pause resume extend cutover cancel",
-     "speak TLS with the control server, whose certificate this one (PEM) signed"},
-    {"quiet", "TOWLINE_QUIET", TOW_OPTION_FLAG, "", "", "false", "run check plan verify",
-     "-q: print no tables; with run and verify short for --progress none --log-level warning"},
-    {"progress", "TOWLINE_PROGRESS", TOW_OPTION_CHOICE, "", "bar|json|none", "bar", "run verify",
-     "progress on stdout: a bar, one line of JSON a second, or nothing"},
-    {"summary", "TOWLINE_SUMMARY", TOW_OPTION_STRING, "FILE", "", "", "run",
-     "write the summary as JSON to this file too"},
-    {"json", "TOWLINE_JSON", TOW_OPTION_FLAG, "", "", "false", "check plan status",
-     "print JSON instead of a table"},
-    {"shell", "TOWLINE_SHELL", TOW_OPTION_CHOICE, "", "bash|zsh", "", "completion",
-     "shell to complete for; `towline completion bash` is short for it"},
+     "speak TLS with the control server, whose certificate this one (PEM) signed",
+     "Control server"},
     {"notify-webhook", "TOWLINE_NOTIFY_WEBHOOK", TOW_OPTION_SECRET, "URL", "", "",
-     "run check plan notify", "POST notices as JSON to this address (https, http)"},
+     "run check plan notify", "POST notices as JSON to this address (https, http)", "Notices"},
     {"notify-key-file", "TOWLINE_NOTIFY_KEY_FILE", TOW_OPTION_STRING, "FILE", "", "",
      "run check plan notify",
-     "file whose first line signs each POST: X-Towline-Signature: sha256=HMAC of the body"},
+     "file whose first line signs each POST: X-Towline-Signature: sha256=HMAC of the body",
+     "Notices"},
     {"notify-smtp", "TOWLINE_NOTIFY_SMTP", TOW_OPTION_SECRET, "URL", "", "",
      "run check plan notify",
-     "mail server for notices: smtp://HOST:587 (STARTTLS) or smtps://HOST:465"},
+     "mail server for notices: smtp://HOST:587 (STARTTLS) or smtps://HOST:465", "Notices"},
     {"notify-from", "TOWLINE_NOTIFY_FROM", TOW_OPTION_STRING, "ADDRESS", "", "",
-     "run check plan notify", "sender of the mails"},
+     "run check plan notify", "sender of the mails", "Notices"},
     {"notify-to", "TOWLINE_NOTIFY_TO", TOW_OPTION_STRING, "ADDRESSES", "", "",
-     "run check plan notify", "who gets the mails; a comma separates several"},
+     "run check plan notify", "who gets the mails; a comma separates several", "Notices"},
     {"notify-user", "TOWLINE_NOTIFY_USER", TOW_OPTION_STRING, "NAME", "", "",
-     "run check plan notify", "login at the mail server"},
+     "run check plan notify", "login at the mail server", "Notices"},
     {"notify-password-file", "TOWLINE_NOTIFY_PASSWORD_FILE", TOW_OPTION_STRING, "FILE", "", "",
-     "run check plan notify", "file whose first line is the password at the mail server"},
+     "run check plan notify", "file whose first line is the password at the mail server",
+     "Notices"},
     {"notify-tls", "TOWLINE_NOTIFY_TLS", TOW_OPTION_CHOICE, "", "required|none", "required",
      "run check plan notify",
-     "required: no mail goes out unencrypted; none: for a server on this host"},
+     "required: no mail goes out unencrypted; none: for a server on this host", "Notices"},
     {"notify-ca-file", "TOWLINE_NOTIFY_CA_FILE", TOW_OPTION_STRING, "FILE", "", "",
      "run check plan notify",
-     "certificates (PEM) that the webhook and the mail server may be signed by"},
-    {"test", "TOWLINE_TEST", TOW_OPTION_FLAG, "", "", "false", "notify",
-     "send one notice through every channel now, and tell whether it was taken"},
-    {"report", "TOWLINE_REPORT", TOW_OPTION_STRING, "FILE", "", "", "verify",
-     "write the verification report as JSON to this file"},
-    {"log-path", "TOWLINE_LOG_PATH", TOW_OPTION_STRING, "DIR", "", "", "run",
-     "append the log to towline.log in this folder instead of writing it to stderr"},
-    {"log-format", "TOWLINE_LOG_FORMAT", TOW_OPTION_CHOICE, "", "text|json", "text", "run verify",
-     "form of the log lines on stderr"},
-    {"log-level", "TOWLINE_LOG_LEVEL", TOW_OPTION_CHOICE, "", "debug|info|warning|error", "info",
-     "run verify", "least level of the log lines"},
+     "certificates (PEM) that the webhook and the mail server may be signed by", "Notices"},
 };
 
 enum { OPTION_COUNT = sizeof table / sizeof *table };
@@ -264,11 +303,13 @@ static void unset(tow_options_t *options, int index)
 }
 
 /* What an earlier level said gives way: a list is not added to, and a URI replaces the file that
- * held it, or the other way round. */
+ * held it, or the other way round; so it is with other options that exclude each other. */
 static void give_way(tow_options_t *options, int index)
 {
     static const char *const twins[][2] = {{"source", "source-file"},
-                                           {"destination", "destination-file"}};
+                                           {"destination", "destination-file"},
+                                           {"no-token", "token-file"},
+                                           {"quiet", "verbose"}};
 
     if (table[index].type == TOW_OPTION_LIST && options->set[index].level < options->level)
         unset(options, index);

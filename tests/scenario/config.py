@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """config.py: file, environment and command line, in rising precedence; the effective configuration
 without secrets; a job from mongosync's file; completion and manual page name every option."""
+import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -45,7 +47,7 @@ def precedence(scenario):
                      TOWLINE_WORKERS="3", TOWLINE_MEMORY="99", TOWLINE_INCLUDE="c,cc",
                      TOWLINE_SOURCE="mongodb://u:%s@environment/" % SECRET)
         for line in ('source: "mongodb://***@environment/"', "workers: 3", "memory: 128",
-                     "range-size: 8", 'include:\n  - "d"\nworkers'):
+                     "range-size: 8", 'include:\n  - "d"\nclear'):
             scenario.expect(line in text, "no %r in %s" % (line, text))
     with scenario.case("the environment names the file, the command line another"):
         other = write(scenario, "workers: 7\n")
@@ -133,7 +135,26 @@ def reference(scenario):
         text = towline("completion", "zsh").stdout
         scenario.expect(text.startswith("#compdef towline\n") and script in text, text[:200])
         scenario.expect(towline("completion").returncode == EXIT["option"], "no shell was taken")
-        scenario.expect(towline("completion", "fish").returncode == EXIT["option"], "fish was taken")
+        scenario.expect(towline("completion", "tcsh").returncode == EXIT["option"], "tcsh was taken")
+    with scenario.case("fish completes what bash does"):
+        text = towline("completion", "fish").stdout
+        missing = [name for name in options if " -l %s " % name not in text] + \
+                  [verb for verb in verbs if " -a %s -d " % verb not in text]
+        scenario.expect(not missing and " -x -a 'auto manual'" in text, "%s in %s" % (missing, text[:500]))
+        if shutil.which("fish"):
+            done = subprocess.run(["fish", "--no-config", "-c", text + "\ncomplete -C 'towline run --cutover a'"],
+                                  capture_output=True, text=True, timeout=20)
+            scenario.expect(done.stdout.startswith("auto\t") and not done.stderr, done.stdout + done.stderr)
+    with scenario.case("a value after = is completed, too"):
+        scenario.expect(complete("towline", "run", "--cutover", "=", "m") == ["manual"], "m")
+        scenario.expect(sorted(complete("towline", "run", "--cutover", "=")) == ["auto", "manual"], "nothing")
+        scenario.expect(complete("towline", "run", "--cutover=m") == ["--cutover=manual"], "in one word")
+    with scenario.case("help shows a verb's options in groups"):
+        text = towline("run", "--help").stdout
+        heads = re.findall(r"^([A-Z][a-z ]+)$", text, re.M)
+        scenario.expect(heads == ["Connection", "What is copied", "Job", "Cutover", "Verification", "Performance",
+                                  "Progress and output", "Control server", "Notices"], str(heads))
+        scenario.expect(all(len(line) <= 80 for line in text.splitlines() if "|" not in line), text)
 
 
 def conventions(scenario):
@@ -175,9 +196,93 @@ def conventions(scenario):
         scenario.expect(" info " in done.stderr, "a level that was asked for is not heeded: " + done.stderr)
 
 
+def json_everywhere(scenario):
+    """What needs no server; control.py and verify.py have the others."""
+    with scenario.case("--json: one document, and nothing else on stdout"):
+        for words, field in ((["version"], "version"), (["man"], "man"), (["completion", "fish"], "completion"),
+                             (["config", "--workers", "7"], "workers")):
+            plain, done = towline(*words), towline(*words, "--json")
+            found = json.loads(done.stdout)
+            scenario.expect(done.returncode == 0 and done.stdout.count("\n") == 1, done.stdout[:200])
+            scenario.expect(found[field] == (7 if field == "workers" else plain.stdout.strip().split()[-1]
+                                             if field == "version" else plain.stdout), str(found)[:200])
+    with scenario.case("-q and -v: the command line decides, and not both"):
+        done = towline("config", "--json", "-v", environment={"TOWLINE_QUIET": "true"})
+        found = json.loads(done.stdout)
+        scenario.expect((found["log-level"], found["progress"], found["quiet"]) == ("debug", "bar", False), str(found))
+        done = towline("config", "-q", "-v")
+        scenario.expect(done.returncode == EXIT["option"] and "--quiet" in done.stderr and "--verbose" in done.stderr,
+                        done.stderr)
+
+
+CONTRADICTORY = [
+    (["run", "--source", "mongodb://h/", "--source-file", "/dev/null", "--destination", "mongodb://g/"],
+     ("--source", "--source-file")),
+    (["run", "--continuous", "--window", "7h"], ("--continuous", "--window")),
+    (["run", "--continuous", "--extend", "7h"], ("--continuous", "--extend")),
+    (["run", "--listen", "none"], ("--listen none", "--cutover")),
+    (["serve", "--listen", "none"], ("--listen",)),
+    (["run", "--tls-cert", "/dev/null"], ("--tls-cert", "--tls-key")),
+    (["run", "--tls-key", "/dev/null"], ("--tls-cert", "--tls-key")),
+    (["run", "--listen", "0.0.0.0:0"], ("--listen", "--tls-cert")),
+    (["run", "--no-token", "--token-file", "/dev/null"], ("--no-token", "--token-file")),
+    (["run", "--notify-smtp", "smtp://h"], ("--notify-smtp", "--notify-from")),
+    (["run", "--notify-from", "a@b"], ("--notify-from", "--notify-smtp")),
+    (["run", "--notify-key-file", "/dev/null"], ("--notify-key-file", "--notify-webhook")),
+    (["run", "-q", "--verbose"], ("--quiet", "--verbose")),
+    (["status", "--timeout", "5s"], ("--timeout", "--wait")),
+    (["cutover", "--abort", "--wait"], ("--abort", "--wait")),
+    (["cutover", "--abort", "--block-writes"], ("--abort", "--block-writes")),
+]
+
+
+def expect_refused(scenario, words, parts, secret=False, environment=None):
+    done = towline(*words, environment=environment or {})
+    # The driver says that on a machine where a process before it left its counters.
+    lines = [line for line in done.stderr.splitlines() if "Falling back to malloc for counters" not in line]
+    scenario.expect(done.returncode == EXIT["option"], "%s: exit status %d: %s" % (words, done.returncode, done.stderr))
+    scenario.expect(len(lines) == 1 and lines[0].startswith("towline: ") and not done.stdout, "%s: %s%s"
+                    % (words, done.stdout, done.stderr))
+    for part in parts:
+        scenario.expect(part in lines[0], "%s: no %r in: %s" % (words, part, lines[0]))
+
+
+def bad_input(scenario):
+    """What the table cannot know; tests/unit/arguments.c has each option's values."""
+    rows = re.findall(r"^\| `--([a-z-]+) (FILE|DIR)` \| `\w+` \| [^|]* \| ([a-z ]+) \|",
+                      towline("help", "--markdown").stdout, re.M)
+    scenario.expect(len(rows) > 12, "%d options" % len(rows))
+    spool = ["--spool", scenario.folder()]
+    uris = ["--source", "mongodb://127.0.0.1:1/", "--destination", "mongodb://127.0.0.1:2/"]
+    with scenario.case("each file that is not there, or is a folder"):
+        for name, unit, verbs in rows:
+            verb = verbs.split()[0]
+            given = [] if name in ("source-file", "destination-file") else uris
+            if name == "destination-file":
+                given = uris[:2]
+            if name in ("spool", "tls-ca", "summary", "report", "state", "config"):
+                continue
+            more = {"notify-key-file": ["--notify-webhook", "http://127.0.0.1:1/"],
+                    "notify-ca-file": ["--notify-webhook", "http://127.0.0.1:1/"],
+                    "notify-password-file": ["--notify-smtp", "smtp://h", "--notify-from", "a@b", "--notify-to", "c@d"],
+                    "tls-cert": ["--tls-key", "/dev/null"], "tls-key": ["--tls-cert", "/dev/null"]}.get(name, [])
+            for path in ("/nonexistent/x/y", "/")[:1 if unit == "DIR" or name == "notify-ca-file" else 2]:
+                expect_refused(scenario, [verb, *given, *(spool if "run" in verbs else []), *more, "--" + name, path],
+                               ("--" + name, path))
+    with scenario.case("each option that another contradicts"):
+        for words, parts in CONTRADICTORY:
+            more = uris if words[0] in ("run", "verify") and "--source" not in words else []
+            expect_refused(scenario, [*words, *more, *(spool if words[0] in ("run", "serve") else [])], parts)
+
+
 def main():
     with Scenario(__doc__) as scenario:
+        if scenario.arguments.only:
+            bad_input(scenario)
+            return
         conventions(scenario)
+        json_everywhere(scenario)
+        bad_input(scenario)
         precedence(scenario)
         mongosync(scenario, scenario.pair())
         reference(scenario)

@@ -108,9 +108,10 @@ def pause_and_resume(scenario, job, pair):
     source, destination = pair.source.client, pair.destination.client
     with scenario.case("resume of a job that is not paused is refused"):
         refused(scenario, lambda: job.api("POST", "resume"), "resume")
-        done = verb(job, "resume")
-        scenario.expect(done.returncode == EXIT["state"], "verb: exit status %d: %s"
-                        % (done.returncode, done.stderr))
+        done = verb(job, "resume", "--json")
+        scenario.expect(done.returncode == EXIT["state"] and json.loads(done.stdout)["success"] is False and
+                        json.loads(done.stdout)["exitStatus"] == EXIT["state"], "verb: exit status %d: %s%s"
+                        % (done.returncode, done.stdout, done.stderr))
     with scenario.case("pause: nothing is applied, events pile up, lag grows"):
         job.pause()
         scenario.expect(job.now()["state"] == "PAUSED", "state %s" % job.now()["state"])
@@ -148,8 +149,9 @@ def verbs(scenario, job):
         done = verb(job, "status")
         scenario.expect(done.returncode == 0 and "in-sync" in done.stdout, "status: %d %s%s"
                         % (done.returncode, done.stdout, done.stderr))
-        done = verb(job, "pause")
-        scenario.expect(done.returncode == 0, "pause: %d %s" % (done.returncode, done.stderr))
+        done = verb(job, "pause", "--json")
+        scenario.expect(done.returncode == 0 and json.loads(done.stdout)["success"] is True, "pause: %d %s%s"
+                        % (done.returncode, done.stdout, done.stderr))
         job.wait_phase("paused")
         done = verb(job, "status")
         scenario.expect("paused" in done.stdout, "status: %s" % done.stdout)
@@ -189,13 +191,14 @@ def foreign_requests(scenario, job):
 def cutover(scenario, pair, job, by_verb):
     if by_verb:
         deadline = time.monotonic() + 30
-        done = verb(job, "cutover", "--wait", "--timeout", "60s")
+        done = verb(job, "cutover", "--wait", "--timeout", "60s", "--json")
         # A slow build may fall behind between two looks at it: refused, it is asked again.
         while done.returncode == EXIT["not-in-sync"] and time.monotonic() < deadline:
             job.wait_in_sync()
-            done = verb(job, "cutover", "--wait", "--timeout", "60s")
+            done = verb(job, "cutover", "--wait", "--timeout", "60s", "--json")
         scenario.expect(done.returncode == 0, "exit status %d: %s" % (done.returncode, done.stderr))
-        scenario.expect("done" in done.stdout, done.stdout)
+        answer, last = map(json.loads, done.stdout.splitlines())
+        scenario.expect(answer["success"] is True and last["phase"] == "done" and last["exitStatus"] == 0, done.stdout)
         summary = job.wait_done()
         scenario.expect("done" in job.phases[-1:], "the last phase is %s" % job.phases[-1:])
     else:

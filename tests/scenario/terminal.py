@@ -4,6 +4,7 @@
 import codecs
 import contextlib
 import fcntl
+import json
 import os
 import pathlib
 import pty
@@ -247,6 +248,17 @@ def compared(scenario, pair):
         scenario.expect("Verification: " in shown and "\ncompared" not in shown, shown)
 
 
+def only_json(scenario, pair):
+    """--json: nothing else on stdout; the last line is what the verb is for."""
+    words = words_of(scenario, pair, "json", "--cutover", "auto", "--json", "--on-phase", "echo hello")
+    for words, last in ((words, "summary"), (["verify", "--json", *words[1:5]], "report"),
+                        (["verify", "--json", "-q", *words[1:5]], "report")):
+        done = subprocess.run([binary(), *words], capture_output=True, text=True, timeout=SECONDS, env=clean_environment())
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        scenario.expect(done.returncode == 0 and list(lines[-1]) == [last], done.stdout[-500:] + done.stderr[-500:])
+        scenario.expect(all("phase" in line for line in lines[:-1]) and ("-q" not in words or len(lines) == 1), done.stdout)
+
+
 def main():
     with Scenario(__doc__) as scenario:
         pair = scenario.pair()
@@ -255,7 +267,7 @@ def main():
         cases = [("one block at %d columns" % columns, lambda s, p, columns=columns: one_block(s, p, columns))
                  for columns in (45, 80, 200)]
         cases += [("the summary takes the block's place", to_the_end), ("verify", compared), ("TERM=dumb", without_a_cursor),
-                  ("status --watch", watched)]
+                  ("status --watch", watched), ("--json", only_json)]
         for name, case in cases:
             if scenario.arguments.only in name:
                 scenario.reset(pair.destination)

@@ -1,4 +1,3 @@
-# SPDX-License-Identifier: Apache-2.0
 """What towline.h declares: made by engine/python/declarations --write."""
 
 CDEF = """\
@@ -57,7 +56,8 @@ typedef struct {
     const char *initial;
     const char *verbs;
     const char *help;
-    const void *reserved[4];
+    const char *group;
+    const void *reserved[3];
 } tow_option_t;
 typedef struct tow_options tow_options_t;
 const tow_option_t *tow_options_table(size_t *out_count);
