@@ -111,6 +111,37 @@ static void await_lanes(void *data)
 
 /* Making ----------------------------------------------------------------------------------------*/
 
+static tow_replay_options_t replay_options(tow_job_t *job, tow_spool_t *spool)
+{
+    const tow_config_t *config = &job->config;
+
+    return (tow_replay_options_t){.source = job->sides.source,
+                                  .destination = job->sides.destination,
+                                  .filter = job->sides.filter,
+                                  .spool = spool,
+                                  .stop = job->sides.stop,
+                                  .sink = job->sides.sink,
+                                  .lanes = config->workers,
+                                  .dirty_bytes = config->memory_bytes * 3 / 5,
+                                  .retry_window_ms = config->retry_window_ms,
+                                  .touched = tow_job_verifies_online(job) ? touched : NULL,
+                                  .ddl = {.data = job,
+                                          .copying = ddl_copying,
+                                          .create = ddl_create,
+                                          .placeholder = ddl_placeholder,
+                                          .copy_again = ddl_copy_again,
+                                          .alike = ddl_alike,
+                                          .dropped = ddl_dropped,
+                                          .may_rename = ddl_may_rename,
+                                          .renamed = ddl_renamed,
+                                          .index_gone = ddl_index_gone,
+                                          .hold = ddl_hold,
+                                          .release = ddl_release,
+                                          .reconcile = ddl_reconcile,
+                                          .forget = ddl_forget,
+                                          .save_ddl = ddl_save}};
+}
+
 bool tow_job_make_parts(tow_job_t *job, const char *series, tow_error_t *error)
 {
     tow_config_t *config = &job->config;
@@ -137,31 +168,7 @@ bool tow_job_make_parts(tow_job_t *job, const char *series, tow_error_t *error)
                                .retry_window_ms = config->retry_window_ms,
                                .lost = tow_job_lost,
                                .data = job};
-    tow_replay_options_t replay = {.source = job->sides.source,
-                                   .destination = job->sides.destination,
-                                   .filter = job->sides.filter,
-                                   .spool = spool,
-                                   .stop = job->sides.stop,
-                                   .sink = job->sides.sink,
-                                   .lanes = config->workers,
-                                   .dirty_bytes = config->memory_bytes * 3 / 5,
-                                   .retry_window_ms = config->retry_window_ms,
-                                   .touched = tow_job_verifies_online(job) ? touched : NULL,
-                                   .ddl = {.data = job,
-                                           .copying = ddl_copying,
-                                           .create = ddl_create,
-                                           .placeholder = ddl_placeholder,
-                                           .copy_again = ddl_copy_again,
-                                           .alike = ddl_alike,
-                                           .dropped = ddl_dropped,
-                                           .may_rename = ddl_may_rename,
-                                           .renamed = ddl_renamed,
-                                           .index_gone = ddl_index_gone,
-                                           .hold = ddl_hold,
-                                           .release = ddl_release,
-                                           .reconcile = ddl_reconcile,
-                                           .forget = ddl_forget,
-                                           .save_ddl = ddl_save}};
+    tow_replay_options_t replay = replay_options(job, spool);
 
     if (!spool || !tow_claims_load(job->journal.claims, error)) {
         tow_spool_close(spool);
