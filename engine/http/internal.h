@@ -69,6 +69,13 @@ enum { TOW_BODY_MOST = 64 * 1024 };
 /* Reads the body's JSON, if there is any. */
 bool tow_request_parse(tow_request_t *request, tow_error_t *error) TOW_CHECK;
 
+/* admission.c */
+/* No page of another site is behind the request. */
+bool tow_request_is_our_own(const tow_request_t *request);
+/* Whether it has the token, or needs none. */
+bool tow_request_is_admitted(const tow_request_t *request);
+enum MHD_Result tow_reply_stranger(const tow_request_t *request);
+
 /* current.c */
 char *tow_server_progress(tow_server_t *server); /* the object `progress` */
 bool tow_server_job_ended(tow_job_t *job);       /* with its summary */
