@@ -126,10 +126,11 @@ static bool goes_on(const char *text, const char *address, char *stop, const cha
 /* Our own hints, and what is hidden already. */
 static bool is_placeholder(const char *word, size_t length)
 {
-    static const char *const placeholders[] = {"HOST[:PORT]", "HOST:587", "NAME/[", "…"};
+    static const char *const placeholders[] = {"HOST[:PORT][,…]/[?OPTIONS]", "NAME/[?OPTIONS]",
+                                               "…"};
 
     for (size_t i = 0; i < sizeof placeholders / sizeof *placeholders; i++)
-        if (!strncmp(word, placeholders[i], strlen(placeholders[i])))
+        if (strlen(placeholders[i]) == length && !strncmp(word, placeholders[i], length))
             return true;
     return length && strspn(word, "*") >= length;
 }
@@ -147,8 +148,8 @@ static char *hide_connection(const char *text, char *scheme, char *address)
     last = last ? last : strchr(address, '\0');
     while (stop > address && strchr(",.;:)", stop[-1]))
         stop--;
-    if (is_placeholder(address, (size_t)(stop - address)) ||
-        (stop == address && !goes_on(text, address, stop, last)))
+    if (whole && (is_placeholder(address, (size_t)(stop - address)) ||
+                  (stop == address && !goes_on(text, address, stop, last))))
         return stop;
     word = tow_format("%.*s", (int)(stop - scheme), scheme);
     shown = tow_uri_shown(word);

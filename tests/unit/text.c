@@ -68,6 +68,8 @@ static void credentials_are_hidden(void **state)
         {"'mongodb://u:1 hunter2' is it", "'mongodb://***' is it"},
         {"'mongodb://u:1'hunter2@h/x' is it", "'mongodb://***' is it"},
         {"\"mongodb://u:1\"hunter2@h/x\" is it", "\"mongodb://***\" is it"},
+        {"'mongodb:// u:hunter2' is it", "'mongodb://***' is it"},
+        {"'mongodb://** u:hunter2' is it", "'mongodb://***' is it"},
         {"mongodb://u:1 hunter2@h/x is it", "mongodb://***"},
         {"mongodb://u ser:hunter2@h/x is it", "mongodb://***"},
         {"mongodb://u:p@x hunter2@h/x is it", "mongodb://***"},
