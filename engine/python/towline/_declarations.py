@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What towline.h declares: made by engine/python/declarations --write."""
 
 CDEF = """\
