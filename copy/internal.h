@@ -177,6 +177,9 @@ bool tow_copy_whose_to_drop(tow_copy_t *copy, tow_conn_t *destination, const cha
 /* Drops what is ours and ends its claim; what is foreign stays. */
 bool tow_copy_unmake(tow_copy_t *copy, tow_conn_t *destination, const char *database,
                      const char *name, tow_whose_t *out, tow_error_t *error);
+/* Drops what is ours; its claim stays. */
+bool tow_copy_drop_claimed(tow_copy_t *copy, tow_conn_t *destination, const char *database,
+                           const char *name, tow_error_t *error);
 /* Drops what is ours, and ends its claim if it is gone then. The lock of claims is held. */
 bool tow_copy_drop_ours(tow_copy_t *copy, tow_conn_t *destination, const char *database,
                         const char *name, bool for_good, tow_error_t *error);
