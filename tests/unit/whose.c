@@ -133,6 +133,11 @@ static bool serve(void *data, const char *database, const bson_t *command, bson_
         bson_has_field(command, "listIndexes"))
         return false;
     take_record(bench, command);
+    if (bson_has_field(command, "createIndexes")) {
+        BCON_APPEND(reply, "raw", "{", "s/h:1", "{", "createdCollectionAutomatically",
+                    BCON_BOOL(true), "ok", BCON_DOUBLE(1), "}", "}", "ok", BCON_DOUBLE(1));
+        return true;
+    }
     if (claims_aside(command, "updates.0.q._id"))
         add_word(bench, "claim");
     if (bson_has_field(command, "renameCollection"))
@@ -271,6 +276,23 @@ static void what_is_set_aside_is_claimed_first(void **state)
     assert_true(tow_copy_drop_ours(bench.copy, bench.conn, "d", "system.js", false, &error));
     assert_string_equal(bench.words, "claim rename drop ");
     end(&bench);
+}
+
+/* A mongos answers for each shard. */
+static void what_a_build_made_through_a_mongos_may_be_ours(void **state TOW_UNUSED)
+{
+    bson_t *index = BCON_NEW("key", "{", "n", BCON_INT32(1), "}", "name", "n_1");
+    bench_t bench;
+    uint8_t uuid[16];
+    tow_error_t error;
+    uint32_t built;
+
+    begin(&bench);
+    assert_true(tow_copy_build(bench.copy, bench.conn, "d", "a", index, 1, false, &built, &error));
+    assert_int_equal(tow_claims_of(bench.copy->options.claims, "d.a", uuid_of("d.a", uuid)),
+                     TOW_CLAIM_MAYBE);
+    end(&bench);
+    bson_destroy(index);
 }
 
 /* Neither what it never claimed, nor what it was about to make when somebody else did. */
@@ -432,6 +454,7 @@ int main(void)
         cmocka_unit_test(somebody_elses_is_not_taken_for_what_is_created),
         cmocka_unit_test(what_was_made_is_known_by_its_identity),
         cmocka_unit_test(what_is_set_aside_is_claimed_first),
+        cmocka_unit_test(what_a_build_made_through_a_mongos_may_be_ours),
         cmocka_unit_test(somebody_elses_is_not_dropped),
         cmocka_unit_test(nothing_is_renamed_over_somebody_elses),
         cmocka_unit_test(only_what_writes_of_the_job_can_have_made_is_remade),
