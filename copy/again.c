@@ -113,7 +113,7 @@ static bool drop_withdrawn(tow_copy_t *copy, tow_conn_t *destination,
         return false;
     if (whose == TOW_WHOSE_FOREIGN)
         return tow_copy_fail_foreign(collection->ns, error);
-    if (!tow_copy_drop(destination, collection->database, collection->name, error) &&
+    if (!tow_copy_drop_claimed(copy, destination, collection->database, collection->name, error) &&
         error->server_code != TOW_CODE_BACKGROUND_OPERATION_IN_PROGRESS_FOR_NAMESPACE)
         return false;
     tow_copy_lock(copy);

@@ -8,20 +8,12 @@
 
 typedef tow_reconciling_t task_t;
 
-static bool has_uuid(const uint8_t *uuid)
-{
-    static const uint8_t none[16];
-
-    return memcmp(uuid, none, sizeof none) != 0;
-}
-
-/* The source's name still means the collection that the job knows, as far as anybody can tell. */
-static bool is_the_known(const tow_copy_t *copy, const tow_collection_info_t *info)
+bool tow_reconcile_is_known(const tow_copy_t *copy, const tow_collection_info_t *info)
 {
     const tow_namespace_t *known =
         tow_namespaces_find(copy->options.namespaces, info->database, info->name);
 
-    return !known || !has_uuid(known->uuid) || !memcmp(known->uuid, info->uuid, sizeof info->uuid);
+    return !known || tow_copy_may_be(known, info);
 }
 
 /* Gone or another collection meanwhile, on one side or both: later events say so. */
@@ -47,9 +39,8 @@ static bool alike_or_again(task_t *task, const tow_collection_info_t *ours,
     return true;
 }
 
-/* Where both sides have it. */
-static bool alike_by_name(task_t *task, const char *database, const char *name, bool *out_again,
-                          tow_error_t *error)
+bool tow_reconcile_by_name(task_t *task, const char *database, const char *name, bool *out_again,
+                           tow_error_t *error)
 {
     tow_collection_info_t ours, theirs;
     bool found, there = false, ok;
@@ -59,7 +50,7 @@ static bool alike_by_name(task_t *task, const char *database, const char *name, 
         return false;
     if (!found)
         return true;
-    ok = ours.type != TOW_COLLECTION || !is_the_known(task->copy, &ours) ||
+    ok = ours.type != TOW_COLLECTION || !tow_reconcile_is_known(task->copy, &ours) ||
          (tow_catalog_find(task->destination, database, name, &theirs, &there, error) &&
           (!there || theirs.type != TOW_COLLECTION || !tow_copy_is_ours(task->copy, &theirs) ||
            alike_or_again(task, &ours, &theirs, out_again, error)));
@@ -77,22 +68,7 @@ bool tow_copy_alike(tow_worker_t *worker, const char *database, const char *name
                    tow_takes(options->destination),
                    options->expires ? TOW_RECONCILE_TTL : TOW_RECONCILE_ALONG};
 
-    return alike_by_name(&task, database, name, out_again, error) || is_passing(error);
-}
-
-bool tow_copy_restore_ttl(tow_copy_t *copy, tow_error_t *error)
-{
-    task_t task = {
-        .copy = copy, .takes = tow_takes(copy->options.destination), .how = TOW_RECONCILE_TTL};
-    bool ok = true, again;
-
-    task.source = tow_conn_open(copy->options.source);
-    task.destination = tow_conn_open(copy->options.destination);
-    for (uint32_t i = 0; ok && i < copy->ttl_count; i++)
-        ok = alike_by_name(&task, copy->ttl[i * 2], copy->ttl[i * 2 + 1], &again, error);
-    tow_conn_close(task.source);
-    tow_conn_close(task.destination);
-    return ok ? true : tow_fail_context(error, "restore what expires");
+    return tow_reconcile_by_name(&task, database, name, out_again, error) || is_passing(error);
 }
 
 /* Whether anything is to be changed; reads, and changes nothing. */
@@ -130,7 +106,7 @@ static bool look_at(task_t *task, const tow_collection_info_t *ours,
 
     if (ours->type != TOW_COLLECTION || !theirs || theirs->type != TOW_COLLECTION ||
         !tow_filter_takes(copy->options.filter, ours->database, ours->name) ||
-        !is_the_known(copy, ours) || tow_reconcile_is_copied(task, ours) ||
+        !tow_reconcile_is_known(copy, ours) || tow_reconcile_is_copied(task, ours) ||
         !tow_copy_is_ours(copy, theirs))
         return true;
     if (!differs(task, ours, theirs, &different, error))
@@ -159,6 +135,22 @@ static bool look_at_views(task_t *task, const tow_catalog_t *ours, const tow_cat
     return ok;
 }
 
+/* The time is taken after the listings were read. */
+static bool ask(task_t *task, tow_catalog_t *ours, const tow_catalog_t *theirs, tow_error_t *error)
+{
+    tow_questions_t questions = {0};
+
+    if (!tow_copy_leave_out_states(task->destination, ours, error))
+        return false;
+    tow_copy_ask(task->copy, ours, theirs, &questions);
+    if (questions.count && !tow_link_barrier_time(task->source, &questions.time, error)) {
+        tow_questions_clear(&questions);
+        return false;
+    }
+    tow_copy_keep_questions(task->copy, &questions);
+    return true;
+}
+
 bool tow_copy_look_around(tow_worker_t *worker, bool whole, tow_error_t *error)
 {
     tow_copy_t *copy = worker->copy;
@@ -168,7 +160,8 @@ bool tow_copy_look_around(tow_worker_t *worker, bool whole, tow_error_t *error)
     bool ok = tow_catalog_read(task.source, NULL, &ours, error);
 
     ok = ok && tow_catalog_read(task.destination, NULL, &theirs, error) &&
-         (atomic_load(&copy->look_ended) || look_at_views(&task, &ours, &theirs, error));
+         (atomic_load(&copy->look_ended) || look_at_views(&task, &ours, &theirs, error)) &&
+         (atomic_load(&copy->look_ended) || ask(&task, &ours, &theirs, error));
     for (size_t i = 0;
          ok && whole && i < ours.count && !atomic_load(&copy->look_ended) && !tow_copy_ended(copy);
          i++)

@@ -216,6 +216,25 @@ bool tow_copy_make_placeholder(tow_copy_t *copy, tow_conn_t *destination, const 
     return ok;
 }
 
+/* A system.js is renamed before it is dropped: a process that is killed in between leaves something
+ * that the next one has to know for the job's. */
+bool tow_copy_drop_claimed(tow_copy_t *copy, tow_conn_t *destination, const char *database,
+                           const char *name, tow_error_t *error)
+{
+    char aside[TOW_ASIDE_SIZE], *ns;
+    bool ok;
+
+    if (!copy->options.claims || tow_collection_is_streamed(name))
+        return tow_copy_drop(destination, database, name, error);
+    tow_collection_aside(aside);
+    ns = tow_format("%s.%s", database, aside);
+    ok = tow_claims_move(copy->options.claims, ns, error) &&
+         tow_collection_drop_by(destination, database, name, aside, error) &&
+         tow_claims_end(copy->options.claims, ns, error);
+    free(ns);
+    return ok;
+}
+
 /* From 6.1 on a system.js is neither dropped nor renamed: it is emptied, and stays the job's. */
 bool tow_copy_drop_ours(tow_copy_t *copy, tow_conn_t *destination, const char *database,
                         const char *name, bool for_good, tow_error_t *error)
@@ -224,7 +243,7 @@ bool tow_copy_drop_ours(tow_copy_t *copy, tow_conn_t *destination, const char *d
     bool found = false, ok;
     char *ns;
 
-    if (!tow_copy_drop(destination, database, name, error))
+    if (!tow_copy_drop_claimed(copy, destination, database, name, error))
         return false;
     if (!copy->options.claims)
         return true;

@@ -71,6 +71,7 @@ TOW_UNSHARED void tow_copy_destroy(tow_copy_t *copy)
         DL_DELETE(copy->builds, build);
         tow_build_free(build);
     }
+    tow_questions_clear(&copy->questions);
     tow_copy_index_failures_free(copy->failures, copy->failure_count);
     tow_copy_forget_ttl(copy);
     tow_stop_unwatch(copy->options.stop, &copy->changed);

@@ -133,6 +133,25 @@ bool tow_copy_reconcile(tow_copy_t *copy, const char *database, const char *name
 /* TTL as at the source, of what TOW_RECONCILE_LAST found to have any. */
 bool tow_copy_restore_ttl(tow_copy_t *copy, tow_error_t *error) TOW_CHECK;
 
+/* A name that means another collection at the source than the job knows, or one that it does not
+ * know. */
+typedef struct {
+    char *database, *name;
+    const tow_namespace_t *known; /* NULL: none */
+} tow_question_t;
+typedef struct {
+    tow_question_t *items;
+    size_t count;
+    tow_optime_t time; /* of the source, after the listing was read; 0: not taken */
+} tow_questions_t;
+/* Those of the last look (tow_copy_look). */
+void tow_copy_take_questions(tow_copy_t *copy, tow_questions_t *out);
+/* When every event up to their time is carried out: what the job still knows as it did then is
+ * copied again. */
+bool tow_copy_answer(tow_copy_t *copy, const tow_questions_t *questions,
+                     tow_error_t *error) TOW_CHECK;
+void tow_questions_clear(tow_questions_t *questions);
+
 /* What the two catalogs say that no event explains; namespaces within the filter,
  * each list sorted. */
 typedef struct {
@@ -141,15 +160,16 @@ typedef struct {
     tow_names_t left_out; /* of a kind that cannot be copied, and not on the destination either */
     tow_names_t by_hand;  /* the same, on the destination: somebody copied them */
     tow_names_t foreign;  /* on both sides, and the destination's was not made by the job */
-    tow_names_t strays;   /* in the source's admin and local, which no job copies */
+    tow_questions_t questions;
+    tow_names_t strays; /* in the source's admin and local, which no job copies */
 } tow_gaps_t;
 bool tow_copy_gaps(tow_copy_t *copy, tow_gaps_t *out, tow_error_t *error) TOW_CHECK;
 void tow_gaps_clear(tow_gaps_t *gaps);
 /* Makes the destination's views those of the source, as far as they are the job's; *out_refused:
  * those that the destination refuses, and *error says why, of the last. */
 bool tow_copy_try_views(tow_copy_t *copy, tow_names_t *out_refused, tow_error_t *error) TOW_CHECK;
-/* Of the lost ones drops what the source, asked for it by name, does not have: where the stream
- * lost its history, and no event can say so. */
+/* Of the lost ones drops what the source, asked for it by name, does not have, and copies again
+ * what is another collection: where the stream lost its history, and no event can say so. */
 bool tow_copy_drop_gone(tow_copy_t *copy, tow_error_t *error) TOW_CHECK;
 
 typedef struct {

@@ -9,6 +9,7 @@
 
 void tow_gaps_clear(tow_gaps_t *gaps)
 {
+    tow_questions_clear(&gaps->questions);
     tow_names_clear(&gaps->lost);
     tow_names_clear(&gaps->left_out);
     tow_names_clear(&gaps->by_hand);
@@ -83,9 +84,11 @@ bool tow_copy_gaps(tow_copy_t *copy, tow_gaps_t *out, tow_error_t *error)
     *out = (tow_gaps_t){0};
     ok = tow_catalog_strays(source, &out->strays, error) &&
          tow_catalog_read(source, NULL, &ours, error) &&
+         tow_copy_leave_out_states(destination, &ours, error) &&
          tow_catalog_read(destination, NULL, &theirs, error) &&
          look_at_source(copy, destination, &ours, &theirs, out, error);
     if (ok) {
+        tow_copy_ask(copy, &ours, &theirs, &out->questions);
         list = tow_namespaces_list(copy->options.namespaces, &count);
         for (uint32_t i = 0; i < count; i++)
             if (list[i]->type == TOW_COLLECTION && !tow_catalog_get(&ours, list[i]->ns) &&
@@ -120,7 +123,7 @@ bool tow_copy_drop_gone(tow_copy_t *copy, tow_error_t *error)
 {
     tow_conn_t *source = tow_conn_open(copy->options.source);
     tow_gaps_t gaps = {0};
-    bool ok = tow_copy_gaps(copy, &gaps, error);
+    bool ok = tow_copy_gaps(copy, &gaps, error) && tow_copy_answer(copy, &gaps.questions, error);
 
     for (size_t i = 0; ok && i < gaps.lost.count; i++) {
         ok = drop_if_gone(copy, source, gaps.lost.names[i], error);

@@ -64,10 +64,19 @@ void tow_copy_index_failures_free(tow_index_failure_t *failures, uint32_t count)
  * it may have. */
 static bool made_collection(bool answered, const bson_t *reply)
 {
-    bson_iter_t iter;
+    static const char made[] = "createdCollectionAutomatically";
+    bson_iter_t iter, shards, shard;
 
-    return !answered || (bson_iter_init_find(&iter, reply, "createdCollectionAutomatically") &&
-                         bson_iter_as_bool(&iter));
+    if (!answered || (bson_iter_init_find(&iter, reply, made) && bson_iter_as_bool(&iter)))
+        return true;
+    /* A mongos says so for each shard. */
+    if (bson_iter_init_find(&iter, reply, "raw") && BSON_ITER_HOLDS_DOCUMENT(&iter) &&
+        bson_iter_recurse(&iter, &shards))
+        while (bson_iter_next(&shards))
+            if (BSON_ITER_HOLDS_DOCUMENT(&shards) && bson_iter_recurse(&shards, &shard) &&
+                bson_iter_find(&shard, made) && bson_iter_as_bool(&shard))
+                return true;
+    return false;
 }
 
 /* `quorum`: it ends when most members have built the indexes. By default each voting member that

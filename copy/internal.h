@@ -109,6 +109,7 @@ struct tow_copy {
     bool looking TOW_GUARDED_BY(tow_copy);    /* a look is queued or under way … */
     bool look_whole TOW_GUARDED_BY(tow_copy); /* … at all collections */
     int64_t look_ms TOW_GUARDED_BY(tow_copy); /* when the next may begin */
+    tow_questions_t questions TOW_GUARDED_BY(tow_copy); /* of the last */
     char **ttl; /* database and name of each collection whose TTL is held off, as the last */
     uint32_t ttl_count;                         /* reconciliation found it; of its caller alone */
     uint32_t building TOW_GUARDED_BY(tow_copy); /* index builds under way */
@@ -169,11 +170,16 @@ bool tow_copy_whose(tow_copy_t *copy, tow_conn_t *destination, const char *datab
 bool tow_copy_leave_out_states(tow_conn_t *destination, tow_catalog_t *catalog, tow_error_t *error);
 /* whose.c. By its identity; what was only meant is settled by the others, which look into it. */
 bool tow_copy_is_ours(tow_copy_t *copy, const tow_collection_info_t *there);
+/* Whether it is that very collection of the source, as far as anybody can tell. */
+bool tow_copy_may_be(const tow_namespace_t *known, const tow_collection_info_t *info);
 bool tow_copy_whose_to_drop(tow_copy_t *copy, tow_conn_t *destination, const char *database,
                             const char *name, tow_whose_t *out, tow_error_t *error);
 /* Drops what is ours and ends its claim; what is foreign stays. */
 bool tow_copy_unmake(tow_copy_t *copy, tow_conn_t *destination, const char *database,
                      const char *name, tow_whose_t *out, tow_error_t *error);
+/* Drops what is ours; its claim stays. */
+bool tow_copy_drop_claimed(tow_copy_t *copy, tow_conn_t *destination, const char *database,
+                           const char *name, tow_error_t *error);
 /* Drops what is ours, and ends its claim if it is gone then. The lock of claims is held. */
 bool tow_copy_drop_ours(tow_copy_t *copy, tow_conn_t *destination, const char *database,
                         const char *name, bool for_good, tow_error_t *error);
@@ -251,7 +257,11 @@ typedef struct {
     tow_reconcile_t how;
 } tow_reconciling_t;
 
-/* gaps.c */
+/* questions.c: adds to *out what both catalogs, read in this order, leave open. */
+void tow_copy_ask(tow_copy_t *copy, const tow_catalog_t *ours, const tow_catalog_t *theirs,
+                  tow_questions_t *out);
+/* For tow_copy_take_questions, in the place of older ones; takes them. */
+void tow_copy_keep_questions(tow_copy_t *copy, tow_questions_t *questions);
 
 /* views.c: makes and changes what differs. `refused`: gets those that the destination refuses;
  * *error says why, of the last. NULL: then it fails. */
@@ -274,6 +284,9 @@ void tow_copy_forget_ttl(tow_copy_t *copy);
 bool tow_reconcile_is_copied(const tow_reconciling_t *task, const tow_collection_info_t *info);
 
 /* options.c */
+/* An option of that name. */
+bool tow_reconcile_same_option(const tow_reconciling_t *task, const bson_t *a, const bson_t *b,
+                               const char *name);
 bool tow_reconcile_modify(tow_reconciling_t *task, const tow_collection_info_t *ours,
                           const tow_collection_info_t *theirs, tow_error_t *error);
 /* What collMod cannot change is alike, or is made so. *out_alike false: only a new copy helps. */
@@ -289,7 +302,13 @@ bool tow_reconcile_indexes(tow_reconciling_t *task, const tow_collection_info_t 
 /* `wanted`: what would be sent; `there`: what is listed. */
 bool tow_index_is_same(const bson_t *wanted, const bson_t *there, tow_reconcile_t how);
 
-/* alike.c: for the index workers. *out_again: only a new copy makes the collection alike. */
+/* alike.c */
+/* The source's name still means the collection that the job knows. */
+bool tow_reconcile_is_known(const tow_copy_t *copy, const tow_collection_info_t *info);
+/* Where both sides have it; *out_again: only a new copy makes it alike. */
+bool tow_reconcile_by_name(tow_reconciling_t *task, const char *database, const char *name,
+                           bool *out_again, tow_error_t *error);
+/* For the index workers. *out_again: only a new copy makes the collection alike. */
 bool tow_copy_alike(tow_worker_t *worker, const char *database, const char *name, bool *out_again,
                     tow_error_t *error);
 /* `whole`: at all collections, else at views. */

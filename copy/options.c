@@ -26,7 +26,8 @@ static const char *const modifiable_capped[] = {"validator",
                                                 "max",
                                                 NULL};
 
-static bool same_value(const task_t *task, const bson_t *a, const bson_t *b, const char *name)
+bool tow_reconcile_same_option(const task_t *task, const bson_t *a, const bson_t *b,
+                               const char *name)
 {
     bson_t x = BSON_INITIALIZER, y = BSON_INITIALIZER;
     bson_iter_t iter;
@@ -77,7 +78,7 @@ static uint32_t append_changes(const task_t *task, const bson_t *ours, const bso
             !strcmp(modifiable[i], "expireAfterSeconds") && task->how != TOW_RECONCILE_TTL;
 
         if (held_off ? !bson_has_field(theirs, modifiable[i])
-                     : same_value(task, ours, theirs, modifiable[i]))
+                     : tow_reconcile_same_option(task, ours, theirs, modifiable[i]))
             continue;
         if (!held_off && bson_iter_init_find(&iter, ours, modifiable[i]))
             bson_append_iter(command, NULL, 0, &iter);
@@ -124,7 +125,7 @@ static bool resize(task_t *task, const tow_collection_info_t *ours,
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
         bson_iter_t iter;
 
-        if (same_value(task, &ours->options, &theirs->options, limits[i][0]))
+        if (tow_reconcile_same_option(task, &ours->options, &theirs->options, limits[i][0]))
             continue;
         if (bson_iter_init_find(&iter, &ours->options, limits[i][0]))
             bson_append_int64(&command, limits[i][1], -1, bson_iter_as_int64(&iter));

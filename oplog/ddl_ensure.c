@@ -47,13 +47,13 @@ static bool clear_view(tow_replay_t *replay, const char *database, const char *n
                : tow_collection_drop(replay->destination, database, name, error);
 }
 
-/* What the source has under that name now may be a later collection than the event's: several
- * shards are merged with a delay. Its identity would make the end of the earlier one pass for a
- * drop that is none. */
+/* What the source has under that name now may be a later collection than the event's: the replay is
+ * behind, or several shards are merged with a delay. Its identity would make the end of the earlier
+ * one pass for a drop that is none, or follow the earlier one to its next name: it stays unknown.
+ */
 static void add_found(tow_replay_t *replay, tow_collection_info_t *info)
 {
-    if (replay->merged)
-        memset(info->uuid, 0, sizeof info->uuid);
+    memset(info->uuid, 0, sizeof info->uuid);
     tow_namespaces_set_ranges(replay->options.namespaces,
                               tow_namespaces_add(replay->options.namespaces, info, 0), NULL, 0);
 }

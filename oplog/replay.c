@@ -337,6 +337,11 @@ void tow_replay_progress(tow_replay_t *replay, tow_replay_progress_t *out)
     out->dirty_bytes = atomic_load(&replay->dirty_bytes);
 }
 
+tow_optime_t tow_replay_dispatched(const tow_replay_t *replay)
+{
+    return atomic_load(&replay->dispatched_time);
+}
+
 bool tow_replay_settled(tow_replay_t *replay)
 {
     return tow_ledger_backlog(replay->options.ledger) == 0 && atomic_load(&replay->dirty_keys) == 0;

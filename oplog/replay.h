@@ -109,6 +109,8 @@ typedef struct {
     uint64_t skipped, applied, refetched, statements, dirty_keys, dirty_bytes;
 } tow_replay_progress_t;
 void tow_replay_progress(tow_replay_t *replay, tow_replay_progress_t *out);
+/* All events before that time were dispatched, and those of DDL carried out. */
+tow_optime_t tow_replay_dispatched(const tow_replay_t *replay);
 /* All that was read is settled: no backlog and no dirty key. */
 bool tow_replay_settled(tow_replay_t *replay);
 

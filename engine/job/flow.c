@@ -61,6 +61,13 @@ static bool is_settled(tow_job_t *job, tow_optime_t time, uint64_t idle)
            (passed || tow_replay_settled(job->flow.replay));
 }
 
+bool tow_job_carried_out(tow_job_t *job, tow_optime_t time)
+{
+    return tow_tail_certain_time(job->flow.tail) > time &&
+           (tow_ledger_floor_time(job->flow.ledger) > time ||
+            tow_replay_dispatched(job->flow.replay) > time);
+}
+
 bool tow_job_wait_settled(tow_job_t *job, tow_optime_t time, bool (*ended)(tow_job_t *))
 {
     uint64_t idle = tow_tail_idle_replies(job->flow.tail);

@@ -36,6 +36,7 @@ typedef struct {
     tow_moves_t moves;
     double oplog_headroom; /* seconds; -1: not known */
     tow_optime_t source_time, consistent_time, stop_time;
+    tow_questions_t questions; /* of the last look at the catalogs; the supervisor's own */
 } tow_flow_t;
 
 void tow_flow_init(tow_flow_t *flow);
@@ -57,6 +58,9 @@ bool tow_job_interrupted(tow_job_t *job);
 /* Waits until everything up to that time, which tow_job_source_time just gave, is settled. False:
  * `ended` said so. */
 bool tow_job_wait_settled(tow_job_t *job, tow_optime_t time, bool (*ended)(tow_job_t *)) TOW_CHECK;
+/* Whether every DDL event up to that time is carried out, though documents may not be settled yet;
+ * waits for nothing. */
+bool tow_job_carried_out(tow_job_t *job, tow_optime_t time);
 /* Takes a time of the source, and waits likewise; false with *error. */
 bool tow_job_settle_until(tow_job_t *job, bool (*ended)(tow_job_t *), tow_error_t *error) TOW_CHECK;
 /* Takes `stop` from the source, and waits until everything up to it is settled. */

@@ -24,22 +24,24 @@ static char *join(const tow_names_t *names)
     return (char *)text.data;
 }
 
-/* What was dropped since the last drain has an event on its way: once that is settled, the job no
- * longer knows the collection. */
+/* What was dropped or replaced since the last drain has an event on its way: once that is settled,
+ * the job no longer knows the collection as it did. What no event explains is copied again. */
 static bool read_settled(tow_job_t *job, tow_gaps_t *out, tow_error_t *error)
 {
     tow_optime_t now;
+    bool ok;
 
     if (!tow_copy_gaps(job->flow.copy, out, error))
         return false;
-    if (!out->lost.count)
+    if (!out->lost.count && !out->questions.count)
         return true;
-    tow_gaps_clear(out);
     if (!tow_job_source_time(job, &now, error))
         return false;
     if (!tow_job_wait_settled(job, now, tow_job_interrupted))
         return tow_job_stopped(job, error);
-    return tow_copy_gaps(job->flow.copy, out, error);
+    ok = tow_copy_answer(job->flow.copy, &out->questions, error);
+    tow_gaps_clear(out);
+    return ok && tow_copy_gaps(job->flow.copy, out, error);
 }
 
 /* Asks for the first of them by name: what a list leaves out may still be there, or the user may no

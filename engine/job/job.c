@@ -233,6 +233,29 @@ static void follow_catalog(tow_job_t *job, bool *looked)
     *looked = true;
 }
 
+/* The catalogs were found to differ in what no event had explained. */
+static bool answer_questions(tow_job_t *job, tow_error_t *error)
+{
+    tow_questions_t *questions = &job->flow.questions;
+    tow_phase_t phase = tow_job_phase(job);
+    bool ok;
+
+    if (phase != TOW_PHASE_IN_SYNC && phase != TOW_PHASE_CATCHING_UP)
+        return true;
+    if (!questions->count)
+        tow_copy_take_questions(job->flow.copy, questions);
+    if (!questions->count || !tow_job_carried_out(job, questions->time))
+        return true;
+    ok = tow_copy_answer(job->flow.copy, questions, error);
+    tow_questions_clear(questions);
+    /* The cutover asks. */
+    if (!ok && error->code == TOW_ERROR_CONFLICT) {
+        tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "reconcile_failed", "%s", error->message);
+        return true;
+    }
+    return ok;
+}
+
 /* For a moment, or until something is asked of the job. */
 static void wait_tick(tow_job_t *job, bool *looked)
 {
@@ -286,6 +309,8 @@ static bool reach_cutover(tow_job_t *job, tow_decider_t *decider, bool *looked, 
     do {
         wait_tick(job, looked);
         action = decide(job, decider);
+        if (action.kind == TOW_DO_WAIT && !answer_questions(job, error))
+            return false;
         if (!act(job, &action, error))
             return false;
     } while (action.kind != TOW_DO_CUT_OVER);

@@ -260,6 +260,7 @@ void tow_job_teardown(tow_job_t *job)
     tow_conn_close(parts.conn);
     if (parts.watch_token)
         bson_destroy(parts.watch_token);
+    tow_questions_clear(&job->flow.questions);
     tow_copy_destroy(parts.copy);
     tow_ledger_destroy(parts.ledger);
     tow_namespaces_destroy(parts.namespaces);

@@ -47,6 +47,12 @@ bool tow_catalog_find(tow_conn_t *conn, const char *database, const char *name,
  * drop by its name, is renamed first, or at least emptied. */
 bool tow_collection_drop(tow_conn_t *conn, const char *database, const char *name,
                          tow_error_t *error) TOW_CHECK;
+enum { TOW_ASIDE_SIZE = 48 };
+/* A name to rename it to, that was never used and takes nobody's place; and the same with a name
+ * that the caller knows, should nobody come to drop it. */
+void tow_collection_aside(char out[TOW_ASIDE_SIZE]);
+bool tow_collection_drop_by(tow_conn_t *conn, const char *database, const char *name,
+                            const char *aside, tow_error_t *error) TOW_CHECK;
 void tow_collection_info_clear(tow_collection_info_t *info);
 void tow_catalog_clear(tow_catalog_t *catalog);
 void tow_catalog_leave_out(tow_catalog_t *catalog, const char *database);

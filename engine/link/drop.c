@@ -10,8 +10,6 @@
 #include "engine/link/codes.h"
 #include "engine/link/internal.h"
 
-enum { ASIDE_SIZE = 48 };
-
 /* Sends a write of the catalog; that its object is not there counts as done. */
 static bool change(tow_conn_t *conn, const char *database, const bson_t *command,
                    tow_error_t *error)
@@ -35,13 +33,12 @@ static bool drop_plain(tow_conn_t *conn, const char *database, const char *name,
     return ok;
 }
 
-/* A name that was never used, and takes nobody's place. */
-static void choose_aside(char out[ASIDE_SIZE])
+void tow_collection_aside(char out[TOW_ASIDE_SIZE])
 {
     char id[25];
 
     tow_new_id(id);
-    snprintf(out, ASIDE_SIZE, "towline_dropped_%s", id);
+    snprintf(out, TOW_ASIDE_SIZE, "towline_dropped_%s", id);
 }
 
 static bool rename_aside(tow_conn_t *conn, const char *database, const char *name,
@@ -81,13 +78,11 @@ static bool empty(tow_conn_t *conn, const char *database, const char *name, tow_
 /* Servers refuse to drop system.js (IllegalOperation), but rename it (recorded from 4.4).
  * dropDatabase would take along what others have put there. A rename that was carried out before
  * counts as one: what it set aside is dropped all the same. */
-bool tow_collection_drop(tow_conn_t *conn, const char *database, const char *name,
-                         tow_error_t *error)
+bool tow_collection_drop_by(tow_conn_t *conn, const char *database, const char *name,
+                            const char *aside, tow_error_t *error)
 {
-    char aside[ASIDE_SIZE];
     bool ok;
 
-    choose_aside(aside);
     if (tow_collection_is_streamed(name))
         ok = drop_plain(conn, database, name, error);
     else if (rename_aside(conn, database, name, aside, error))
@@ -96,4 +91,13 @@ bool tow_collection_drop(tow_conn_t *conn, const char *database, const char *nam
         ok = error->retry == TOW_RETRY_NEVER && error->server_code &&
              empty(conn, database, name, error);
     return ok ? true : tow_fail_context(error, "drop %s.%s", database, name);
+}
+
+bool tow_collection_drop(tow_conn_t *conn, const char *database, const char *name,
+                         tow_error_t *error)
+{
+    char aside[TOW_ASIDE_SIZE];
+
+    tow_collection_aside(aside);
+    return tow_collection_drop_by(conn, database, name, aside, error);
 }

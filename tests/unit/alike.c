@@ -15,7 +15,7 @@
 #include "double.h"
 #include "engine/link/internal.h"
 
-enum { MOST = 8, TTL = 60 };
+enum { MOST = 8, TTL = 60, NOW = 7 };
 
 /* What a server lists: its only collection, d.a, and the indexes of that. */
 typedef struct {
@@ -34,7 +34,7 @@ typedef struct {
     tow_stop_t *stop;
     tow_copy_t *copy;
     char told[200]; /* what the destination was told to do */
-    bool refuses;   /* collMod */
+    bool deaf;      /* collMod changes nothing */
 } alike_t;
 
 enum { SOURCE, DESTINATION };
@@ -116,7 +116,15 @@ static bool serve_listing(const catalog_t *catalog, const bson_t *command, bson_
 static bool serve_source(void *data, const char *database, const bson_t *command, bson_t *reply,
                          bson_error_t *error)
 {
-    return serve_listing(&((alike_t *)data)->catalogs[SOURCE], command, reply);
+    if (bson_has_field(command, "hello") || bson_has_field(command, "isMaster"))
+        BCON_APPEND(reply, "lastWrite", "{", "opTime", "{", "ts", BCON_TIMESTAMP(0, NOW), "}", "}",
+                    "ok", BCON_DOUBLE(1));
+    else if (bson_has_field(command, "dataSize"))
+        BCON_APPEND(reply, "numObjects", BCON_INT64(0), "size", BCON_INT64(0), "ok",
+                    BCON_DOUBLE(1));
+    else
+        return serve_listing(&((alike_t *)data)->catalogs[SOURCE], command, reply);
+    return true;
 }
 
 static void refuse(bson_t *reply, bson_error_t *error, int code, const char *message)
@@ -189,7 +197,12 @@ static bool serve_destination(void *data, const char *database, const bson_t *co
         drop(catalog, text_of(command, "index"));
     } else if (bson_has_field(command, "collMod")) {
         tell(alike, "change", text_of(command, "index.name"));
-        modify(catalog, command);
+        if (!alike->deaf)
+            modify(catalog, command);
+    } else if (bson_has_field(command, "create") || bson_has_field(command, "drop")) {
+        catalog->uuid = bson_has_field(command, "create") ? 2 : 0;
+        tell(alike, catalog->uuid ? "create" : "drop",
+             text_of(command, catalog->uuid ? "create" : "drop"));
     } else {
         return false;
     }
@@ -217,11 +230,13 @@ static void begin(alike_t *alike, uint8_t known)
     }
     bson_init(&info.options);
     tow_namespaces_set_ranges(alike->table, tow_namespaces_add(alike->table, &info, 0), NULL, 0);
+    double_put(alike->sides[SOURCE], "d.b", &info.options); /* it has a time */
     options = (tow_copy_options_t){.source = double_link(alike->sides[SOURCE]),
                                    .destination = double_link(alike->sides[DESTINATION]),
                                    .namespaces = alike->table,
                                    .filter = alike->filter,
                                    .stop = alike->stop,
+                                   .range_bytes = 1 << 20,
                                    .index_errors_fail = true};
     alike->copy = tow_copy_new(&options);
 }
@@ -251,6 +266,149 @@ static void reconcile(alike_t *alike, tow_reconcile_t how)
 
     if (!tow_copy_reconcile(alike->copy, "d", "a", how, &error))
         fail_msg("%s (%s)", error.message, alike->told);
+}
+
+/* Questions -------------------------------------------------------------------------------------*/
+
+static void know(alike_t *alike, uint8_t uuid)
+{
+    tow_collection_info_t info = {
+        .database = (char *)"d", .name = (char *)"a", .ns = (char *)"d.a", .uuid = {uuid}};
+
+    bson_init(&info.options);
+    tow_namespaces_set_ranges(alike->table, tow_namespaces_add(alike->table, &info, 0), NULL, 0);
+}
+
+/* What a look at both catalogs leaves open. */
+static tow_questions_t look(alike_t *alike)
+{
+    tow_worker_t worker = {.copy = alike->copy,
+                           .source = tow_conn_open(double_link(alike->sides[SOURCE])),
+                           .destination = tow_conn_open(double_link(alike->sides[DESTINATION]))};
+    tow_questions_t questions;
+    tow_error_t error;
+
+    if (!tow_copy_look_around(&worker, true, &error))
+        fail_msg("%s", error.message);
+    tow_conn_close(worker.source);
+    tow_conn_close(worker.destination);
+    tow_copy_take_questions(alike->copy, &questions);
+    return questions;
+}
+
+static void answer(alike_t *alike, tow_questions_t *questions)
+{
+    tow_error_t error;
+
+    if (!tow_copy_answer(alike->copy, questions, &error))
+        fail_msg("%s (%s)", error.message, alike->told);
+    tow_questions_clear(questions);
+}
+
+/* movePrimary, a lost stream: no event will ever say so. */
+static void another_identity_without_an_event_is_copied_again(void **state)
+{
+    tow_questions_t questions;
+    alike_t alike;
+
+    begin(&alike, 9);
+    questions = look(&alike);
+    assert_int_equal(questions.count, 1);
+    assert_true(questions.time);
+    answer(&alike, &questions);
+    assert_string_equal(alike.told, "drop a; drop a; create a; ");
+    assert_int_equal(tow_namespaces_find(alike.table, "d", "a")->uuid[0], 1);
+    end(&alike);
+}
+
+/* Its event came after the look. */
+static void a_question_that_an_event_has_answered_is_none(void **state)
+{
+    tow_questions_t questions;
+    alike_t alike;
+
+    begin(&alike, 9);
+    questions = look(&alike);
+    know(&alike, 0);
+    answer(&alike, &questions);
+    assert_string_equal(alike.told, "");
+    end(&alike);
+}
+
+static void what_is_known_or_of_unknown_identity_is_no_question(void **state)
+{
+    for (uint8_t known = 0; known < 2; known++) {
+        alike_t alike;
+
+        begin(&alike, known);
+        assert_int_equal(look(&alike).count, 0);
+        end(&alike);
+    }
+}
+
+/* createIndexes of before 6.0, cloneCollectionAsCapped. */
+static void what_no_event_reported_is_copied_while_in_sync(void **state)
+{
+    tow_questions_t questions;
+    alike_t alike;
+
+    begin(&alike, 1);
+    tow_namespaces_drop(alike.table, tow_namespaces_find(alike.table, "d", "a"));
+    alike.catalogs[DESTINATION].uuid = 0;
+    questions = look(&alike);
+    assert_int_equal(questions.count, 1);
+    answer(&alike, &questions);
+    assert_non_null(strstr(alike.told, "create a; "));
+    assert_non_null(tow_namespaces_find(alike.table, "d", "a"));
+    end(&alike);
+}
+
+/* TTL -------------------------------------------------------------------------------------------*/
+
+static void begin_ttl(alike_t *alike)
+{
+    begin(alike, 1);
+    for (int side = 0; side < 2; side++) {
+        has(alike, side, 0, "x", "a");
+        alike->catalogs[side].indexes[0].ttl = side ? INT32_MAX - TTL : TTL;
+    }
+    reconcile(alike, TOW_RECONCILE_LAST);
+}
+
+static void ttl_is_restored(void **state)
+{
+    tow_error_t error;
+    alike_t alike;
+
+    begin_ttl(&alike);
+    tow_reconcile_note_ttl(&(tow_reconciling_t){.copy = alike.copy},
+                           &(tow_collection_info_t){.database = (char *)"d", .name = (char *)"a"});
+    assert_true(tow_copy_restore_ttl(alike.copy, &error));
+    assert_int_equal(alike.catalogs[DESTINATION].indexes[0].ttl, TTL);
+    end(&alike);
+}
+
+static void what_cannot_be_restored_is_an_error(void **state)
+{
+    for (int kind = 0; kind < 4; kind++) {
+        tow_error_t error;
+        alike_t alike;
+
+        begin_ttl(&alike);
+        tow_reconcile_note_ttl(
+            &(tow_reconciling_t){.copy = alike.copy},
+            &(tow_collection_info_t){.database = (char *)"d", .name = (char *)"a"});
+        if (kind == 0)
+            alike.catalogs[SOURCE].uuid = 9; /* another collection */
+        else if (kind == 1)
+            alike.catalogs[SOURCE].uuid = 0; /* gone */
+        else if (kind == 2)
+            alike.catalogs[DESTINATION].uuid = 0;
+        else
+            alike.deaf = true;
+        assert_false(tow_copy_restore_ttl(alike.copy, &error));
+        end(&alike);
+    }
 }
 
 /* Names that change hands ----------------------------------------------------------------------*/
@@ -300,6 +458,12 @@ static void what_is_the_same_or_can_be_changed_stays(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(another_identity_without_an_event_is_copied_again),
+        cmocka_unit_test(a_question_that_an_event_has_answered_is_none),
+        cmocka_unit_test(what_is_known_or_of_unknown_identity_is_no_question),
+        cmocka_unit_test(what_no_event_reported_is_copied_while_in_sync),
+        cmocka_unit_test(ttl_is_restored),
+        cmocka_unit_test(what_cannot_be_restored_is_an_error),
         cmocka_unit_test(an_index_whose_name_went_to_another_is_dropped_first),
         cmocka_unit_test(indexes_that_swapped_their_names_are_both_dropped_first),
         cmocka_unit_test(what_is_the_same_or_can_be_changed_stays),

@@ -350,6 +350,32 @@ static void a_rename_before_a_restart_copies_again(void **state)
     bench_end(other.bench);
 }
 
+/* Identities ------------------------------------------------------------------------------------*/
+
+static bool has_identity(const bench_t *bench, const char *name)
+{
+    static const uint8_t none[16];
+    const tow_namespace_t *known = tow_namespaces_find(bench->table, "d", name);
+
+    assert_non_null(known);
+    return memcmp(known->uuid, none, sizeof none) != 0;
+}
+
+/* When the first event is handled the name may mean another collection already. */
+static void what_has_a_name_now_gives_no_identity(void **state)
+{
+    other_t other = begin("d.y");
+
+    bench_start_replay(other.bench, 0);
+    tell(&other, "update", "y", "");
+    catch_up(&other);
+    assert_false(has_identity(other.bench, "y"));
+    tell(&other, "rename", "y", "x");
+    catch_up(&other);
+    assert_false(has_identity(other.bench, "x"));
+    bench_end(other.bench);
+}
+
 /* What the name means now -----------------------------------------------------------------------*/
 
 static bool list_a_view(void *data, const char *database, const bson_t *command, bson_t *reply,
@@ -392,6 +418,7 @@ int main(void)
         cmocka_unit_test(what_was_read_under_the_old_name_too_late_is_read_again),
         cmocka_unit_test(a_rename_over_what_was_copied_later_copies_again),
         cmocka_unit_test(a_rename_before_a_restart_copies_again),
+        cmocka_unit_test(what_has_a_name_now_gives_no_identity),
         cmocka_unit_test(a_name_that_a_view_has_now_takes_its_events_all_the_same),
     };
 

@@ -111,6 +111,16 @@ static bool serve_source(void *data, const char *database, const bson_t *command
     return true;
 }
 
+static bool claims_aside(const bson_t *command, const char *path)
+{
+    static const char aside[] = "d.towline_dropped_";
+    bson_iter_t iter, found;
+
+    return bson_iter_init(&iter, command) && bson_iter_find_descendant(&iter, path, &found) &&
+           BSON_ITER_HOLDS_UTF8(&found) &&
+           !strncmp(bson_iter_utf8(&found, NULL), aside, sizeof aside - 1);
+}
+
 /* The job's own database takes everything; commands are counted, and only drops carried out. */
 static bool serve(void *data, const char *database, const bson_t *command, bson_t *reply,
                   bson_error_t *error)
@@ -123,6 +133,15 @@ static bool serve(void *data, const char *database, const bson_t *command, bson_
         bson_has_field(command, "listIndexes"))
         return false;
     take_record(bench, command);
+    if (bson_has_field(command, "createIndexes")) {
+        BCON_APPEND(reply, "raw", "{", "s/h:1", "{", "createdCollectionAutomatically",
+                    BCON_BOOL(true), "ok", BCON_DOUBLE(1), "}", "}", "ok", BCON_DOUBLE(1));
+        return true;
+    }
+    if (claims_aside(command, "updates.0.q._id"))
+        add_word(bench, "claim");
+    if (bson_has_field(command, "renameCollection"))
+        add_word(bench, "rename");
     if (bson_has_field(command, "create"))
         add_word(bench, "create");
     if (bson_has_field(command, "drop")) {
@@ -243,6 +262,37 @@ static void what_was_made_is_known_by_its_identity(void **state)
     assert_int_equal(tow_claims_of(bench.copy->options.claims, "d.a", uuid_of("d.b", uuid)),
                      TOW_CLAIM_NONE);
     end(&bench);
+}
+
+/* A process that is killed in between leaves a collection of a name that nobody would know. */
+static void what_is_set_aside_is_claimed_first(void **state)
+{
+    bench_t bench;
+    tow_error_t error;
+
+    begin(&bench);
+    put(bench.destination, "d.system.js", 1, 0);
+    claim(&bench, "d.system.js", "d.system.js");
+    assert_true(tow_copy_drop_ours(bench.copy, bench.conn, "d", "system.js", false, &error));
+    assert_string_equal(bench.words, "claim rename drop ");
+    end(&bench);
+}
+
+/* A mongos answers for each shard. */
+static void what_a_build_made_through_a_mongos_may_be_ours(void **state TOW_UNUSED)
+{
+    bson_t *index = BCON_NEW("key", "{", "n", BCON_INT32(1), "}", "name", "n_1");
+    bench_t bench;
+    uint8_t uuid[16];
+    tow_error_t error;
+    uint32_t built;
+
+    begin(&bench);
+    assert_true(tow_copy_build(bench.copy, bench.conn, "d", "a", index, 1, false, &built, &error));
+    assert_int_equal(tow_claims_of(bench.copy->options.claims, "d.a", uuid_of("d.a", uuid)),
+                     TOW_CLAIM_MAYBE);
+    end(&bench);
+    bson_destroy(index);
 }
 
 /* Neither what it never claimed, nor what it was about to make when somebody else did. */
@@ -403,6 +453,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(somebody_elses_is_not_taken_for_what_is_created),
         cmocka_unit_test(what_was_made_is_known_by_its_identity),
+        cmocka_unit_test(what_is_set_aside_is_claimed_first),
+        cmocka_unit_test(what_a_build_made_through_a_mongos_may_be_ours),
         cmocka_unit_test(somebody_elses_is_not_dropped),
         cmocka_unit_test(nothing_is_renamed_over_somebody_elses),
         cmocka_unit_test(only_what_writes_of_the_job_can_have_made_is_remade),
