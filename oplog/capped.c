@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "engine/link/codes.h"
+#include "engine/link/reply.h"
 #include "oplog/capped.h"
 #include "oplog/continuation.h"
 
@@ -68,6 +69,12 @@ bool tow_log_read(tow_continuing_t *log, tow_conn_t *conn, tow_read_t *what, tow
         if (wanted)
             ok = tow_reader_next_batch(reader, &more, error);
     }
+    if (ok && log->stranger)
+        ok = conn == log->lane->source
+                 ? tow_lane_explain(log->lane, log->collection, error)
+                 : tow_fail_reply(error, "destination",
+                                  "its answer to find has a document nobody asked for");
+    log->stranger = false;
     *out_end = ok && !more;
     if (ok && conn == log->lane->source && tow_reader_time(reader) > log->hi)
         log->hi = tow_reader_time(reader);

@@ -194,15 +194,25 @@ tow_reader_t *tow_reader_open(tow_conn_t *conn, const tow_read_t *what, tow_erro
     return NULL;
 }
 
+/* Servers store no document without one. A reply that has such a document is damaged, and to pass
+ * over it would be to take the document for gone. */
+static bool has_id(const bson_t *document)
+{
+    bson_iter_t iter;
+
+    return bson_iter_init_find_w_len(&iter, document, "_id", 3);
+}
+
 bool tow_batch_next(tow_batch_t *batch, bson_t *out)
 {
-    bool broken;
+    bool found, broken;
 
     if (!batch->open)
         return false;
-    if (tow_batch_document(&batch->iter, out, &broken))
+    found = tow_batch_document(&batch->iter, out, &broken);
+    if (found && has_id(out))
         return true;
-    batch->broken = batch->broken || broken;
+    batch->broken = batch->broken || broken || found;
     /* A batch that cannot be read to its end must not pass for a short one. */
     batch->open = false;
     return false;

@@ -549,3 +549,19 @@ add("indexes-during-copy", "indexes are made alike while the collection is copie
 add("index-extra-kept", "an index that the source does not have stays", "copy/reindex.c",
     "        if (!tow_index_find(&ours, tow_index_name(&theirs.items[i])))\n",
     "        if (0)\n", "unit_expiry")
+
+# Damaged answers -------------------------------------------------------------------------------------
+
+add("read-no-id", "a document without an _id is handed on", "engine/link/reader.c",
+    "    if (found && has_id(out))\n", "    if (found)\n", "unit_reader")
+add("refetch-stranger", "a key for which another document came counts as gone", "oplog/refetch.c",
+    "        return tow_is_taken_too(id, false) ||\n",
+    "        return true ||\n", "unit_lanes")
+add("untangle-stranger", "a deleted document for which another came is not inserted again", "oplog/untangle.c",
+    "    if (!member && !tow_is_taken_too(id, knot->collection->collated))\n", "    if (0)\n", "unit_knots")
+add("untangle-any-spelling", "a collation takes a number for another spelling", "oplog/untangle.c",
+    "    if (!member && !tow_is_taken_too(id, knot->collection->collated))\n",
+    "    if (!member && !knot->collection->collated)\n", "unit_knots")
+add("verify-stranger", "a document for which another came counts as missing", "verify/locate.c",
+    "    tow_visitor_t visitor = {reset_fetch, take_document, fetch, is_whole};\n",
+    "    tow_visitor_t visitor = {reset_fetch, take_document, fetch};\n", "unit_verify")

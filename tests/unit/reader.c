@@ -221,19 +221,25 @@ static void bounds_are_compared_within_one_class_alone(void **state)
 /* More than one reply
  * -----------------------------------------------------------------------------*/
 
+/* What the second reply of a read has. */
+typedef enum { WHOLE, NO_DOCUMENT, NO_ID } second_t;
+
 /* The second reply is of an earlier time, or holds what is no document. */
 static bool answer_twice(void *data, const char *database, const bson_t *command, bson_t *reply,
                          bson_error_t *error)
 {
-    bool broken = *(bool *)data, first = bson_has_field(command, "find");
+    second_t second = *(second_t *)data;
+    bool first = bson_has_field(command, "find");
     bson_t part, list;
 
     bson_append_document_begin(reply, "cursor", -1, &part);
     bson_append_int64(&part, "id", -1, first ? 7 : 0);
     bson_append_utf8(&part, "ns", -1, "d.c", -1);
     bson_append_array_begin(&part, first ? "firstBatch" : "nextBatch", -1, &list);
-    if (!first && broken)
+    if (!first && second == NO_DOCUMENT)
         bson_append_int32(&list, "0", -1, 1);
+    else if (!first && second == NO_ID)
+        BCON_APPEND(&list, "0", "{", "n", BCON_INT32(1), "}");
     else
         BCON_APPEND(&list, "0", "{", "_id", BCON_INT32(1), "}");
     bson_append_array_end(&part, &list);
@@ -243,7 +249,7 @@ static bool answer_twice(void *data, const char *database, const bson_t *command
     return true;
 }
 
-static void a_read_of_two_replies(bool broken)
+static void a_read_of_two_replies(second_t second)
 {
     double_server_t *server = double_new("source", false);
     tow_read_t what = {.database = "d", .collection = "c"};
@@ -253,7 +259,7 @@ static void a_read_of_two_replies(bool broken)
     tow_error_t error;
     tow_conn_t *conn;
 
-    double_hook(server, answer_twice, &broken);
+    double_hook(server, answer_twice, &second);
     conn = tow_conn_open(double_link(server), &error);
     reader = tow_reader_open(conn, &what, &error);
     while (ok && more) {
@@ -261,7 +267,7 @@ static void a_read_of_two_replies(bool broken)
             continue;
         ok = tow_reader_next_batch(reader, &more, &error);
     }
-    assert_int_equal(ok, !broken);
+    assert_int_equal(ok, second == WHOLE);
     assert_int_equal(tow_reader_time(reader), OPERATION);
     tow_reader_close(reader);
     tow_conn_close(conn);
@@ -270,12 +276,17 @@ static void a_read_of_two_replies(bool broken)
 
 static void the_end_of_a_read_never_goes_back(void **state)
 {
-    a_read_of_two_replies(false);
+    a_read_of_two_replies(WHOLE);
 }
 
 static void what_is_no_document_is_not_the_end_of_a_batch(void **state)
 {
-    a_read_of_two_replies(true);
+    a_read_of_two_replies(NO_DOCUMENT);
+}
+
+static void a_document_without_an_id_is_not_passed_over(void **state)
+{
+    a_read_of_two_replies(NO_ID);
 }
 
 /* Writes that no change stream shows: entries of applyOps that belong to no transaction. */
@@ -331,6 +342,7 @@ int main(void)
         cmocka_unit_test(bounds_are_compared_within_one_class_alone),
         cmocka_unit_test(the_end_of_a_read_never_goes_back),
         cmocka_unit_test(what_is_no_document_is_not_the_end_of_a_batch),
+        cmocka_unit_test(a_document_without_an_id_is_not_passed_over),
         cmocka_unit_test(unseen_writes_are_looked_for_where_there_are_any),
     };
 
