@@ -281,6 +281,7 @@ static void take_hello(tow_facts_t *facts, const bson_t *reply)
     copy_text(reply, "setName", facts->set_name, sizeof facts->set_name);
     read_oid(reply, "topologyVersion.processId", facts->process);
     facts->sharded = !strcmp(message, "isdbgrid");
+    facts->tells_last_write = bson_has_field(reply, "lastWrite");
     facts->standalone = !facts->sharded && !facts->set_name[0];
     facts->secondary = facts->set_name[0] && !is_primary(reply);
     /* Shards add their cluster's state to what they answer. */

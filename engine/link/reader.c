@@ -148,6 +148,14 @@ static bool check_end(tow_reader_t *reader, bool any, tow_error_t *error)
                    20);
 }
 
+static bool has_time(const bson_t *reply)
+{
+    bson_iter_t iter;
+    tow_optime_t time;
+
+    return bson_iter_init_find(&iter, reply, "operationTime") && tow_iter_time(&iter, &time);
+}
+
 /* A collection that was dropped or renamed is gone at once, also for a read of majority, whose
  * operationTime is then earlier than that of the drop or rename. But $clusterTime is never earlier
  * than what a server has done. */
@@ -162,6 +170,9 @@ static bool take_reply(tow_reader_t *reader, tow_error_t *error)
         return fail_malformed(reader, "a reply has no cursor with a batch", error);
     first = reader->batch.iter;
     any = bson_iter_next(&first);
+    /* What was read as of no time would count as read at its beginning. */
+    if (!has_time(reply) && !tow_link_facts(tow_conn_link(reader->conn))->standalone)
+        return fail_malformed(reader, "a reply does not tell its time", error);
     take_time(reader, any ? tow_reply_time(reply) : tow_reply_newest_time(reply));
     return check_end(reader, any, error);
 }

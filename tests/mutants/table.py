@@ -389,8 +389,8 @@ add("settled-uncertain", "a floor whose time is a guess is enough", "engine/job/
     "                  tow_tail_certain_time(job->flow.tail) > time;\n",
     "    bool passed = tow_ledger_floor_time(job->flow.ledger) > time;\n", "unit_settling")
 add("barrier-majority", "the barrier is a time of the majority's last read", "engine/link/time.c",
-    "           majority_read(conn, PROBE, last, out, error);\n",
-    "           majority_read(conn, PROBE, 0, out, error);\n", "unit_settling")
+    "majority_read(conn, PROBE, last, out, error);\n",
+    "majority_read(conn, PROBE, 0, out, error);\n", "unit_settling")
 add("barrier-one-round", "shards at the barrier are not pushed beyond it", "engine/link/time.c",
     "    enum { ROUNDS = 2 };\n",
     "    enum { ROUNDS = 1 };\n", "unit_settling")
@@ -565,3 +565,12 @@ add("untangle-any-spelling", "a collation takes a number for another spelling", 
 add("verify-stranger", "a document for which another came counts as missing", "verify/locate.c",
     "    tow_visitor_t visitor = {reset_fetch, take_document, fetch, is_whole};\n",
     "    tow_visitor_t visitor = {reset_fetch, take_document, fetch};\n", "unit_verify")
+add("read-no-time", "a reply that tells no time does not move a read's end", "engine/link/reader.c",
+    "    if (!has_time(reply) && ", "    if (0 && ", "unit_reader")
+add("barrier-no-time", "a majority read without an operationTime is of time 0", "engine/link/time.c",
+    "= conn->link->facts.standalone ? is_any : has_operation_time;", "= is_any;", "unit_settling")
+add("barrier-no-last-write", "a hello without the last write's time is waited for with none", "engine/link/time.c",
+    "= conn->link->facts.tells_last_write ? has_last_write : is_any;", "= is_any;", "unit_settling")
+add("barrier-no-cluster-time", "a mongos may leave out the cluster's time", "engine/link/time.c",
+    "    if (lasting)\n        ok = tow_conn_ask_after(conn, \"admin\", &command, 0, after, has_cluster_time,\n",
+    "    if (lasting)\n        ok = tow_conn_ask_after(conn, \"admin\", &command, 0, after, is_any,\n", "unit_settling")

@@ -117,6 +117,7 @@ static bool go_on(void *data, const char *database, const bson_t *command, bson_
     }
     bson_append_array_end(&cursor, &list);
     bson_append_document_end(reply, &cursor);
+    bson_append_timestamp(reply, "operationTime", -1, 0, OPERATION);
     bson_append_double(reply, "ok", -1, 1);
     return true;
 }
@@ -222,7 +223,7 @@ static void bounds_are_compared_within_one_class_alone(void **state)
  * -----------------------------------------------------------------------------*/
 
 /* What the second reply of a read has. */
-typedef enum { WHOLE, NO_DOCUMENT, NO_ID } second_t;
+typedef enum { WHOLE, NO_DOCUMENT, NO_ID, NO_TIME } second_t;
 
 /* The second reply is of an earlier time, or holds what is no document. */
 static bool answer_twice(void *data, const char *database, const bson_t *command, bson_t *reply,
@@ -244,7 +245,8 @@ static bool answer_twice(void *data, const char *database, const bson_t *command
         BCON_APPEND(&list, "0", "{", "_id", BCON_INT32(1), "}");
     bson_append_array_end(&part, &list);
     bson_append_document_end(reply, &part);
-    bson_append_timestamp(reply, "operationTime", -1, 0, first ? OPERATION : OPERATION - 5);
+    if (first || second != NO_TIME)
+        bson_append_timestamp(reply, "operationTime", -1, 0, first ? OPERATION : OPERATION - 5);
     bson_append_double(reply, "ok", -1, 1);
     return true;
 }
@@ -282,6 +284,11 @@ static void the_end_of_a_read_never_goes_back(void **state)
 static void what_is_no_document_is_not_the_end_of_a_batch(void **state)
 {
     a_read_of_two_replies(NO_DOCUMENT);
+}
+
+static void a_reply_without_a_time_is_malformed(void **state)
+{
+    a_read_of_two_replies(NO_TIME);
 }
 
 static void a_document_without_an_id_is_not_passed_over(void **state)
@@ -342,6 +349,7 @@ int main(void)
         cmocka_unit_test(bounds_are_compared_within_one_class_alone),
         cmocka_unit_test(the_end_of_a_read_never_goes_back),
         cmocka_unit_test(what_is_no_document_is_not_the_end_of_a_batch),
+        cmocka_unit_test(a_reply_without_a_time_is_malformed),
         cmocka_unit_test(a_document_without_an_id_is_not_passed_over),
         cmocka_unit_test(unseen_writes_are_looked_for_where_there_are_any),
     };
