@@ -80,12 +80,13 @@ static bool is_begun(const bson_t *document)
 }
 
 /* Members come and go, and so may the right to read an id. `here`: only an id that is another one
- * says that it is another deployment. */
+ * says that it is another deployment, or another kind of one, which is written to otherwise. */
 static bool is_same_deployment(const char *before, const char *now, bool here)
 {
     tow_relation_t identity = tow_identity_compare(before, now);
 
-    return identity == TOW_IDENTITY_SAME || (here && identity == TOW_IDENTITY_OPEN);
+    return identity == TOW_IDENTITY_SAME ||
+           (here && identity == TOW_IDENTITY_OPEN && !tow_identity_other_kind(before, now));
 }
 
 /* How the job's records are laid out; a job goes on in the format that it began with. */

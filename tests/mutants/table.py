@@ -574,3 +574,7 @@ add("barrier-no-last-write", "a hello without the last write's time is waited fo
 add("barrier-no-cluster-time", "a mongos may leave out the cluster's time", "engine/link/time.c",
     "    if (lasting)\n        ok = tow_conn_ask_after(conn, \"admin\", &command, 0, after, has_cluster_time,\n",
     "    if (lasting)\n        ok = tow_conn_ask_after(conn, \"admin\", &command, 0, after, is_any,\n", "unit_settling")
+add("hello-any-kind", "a hello that does not say its kind is a standalone's", "engine/link/facts.c",
+    "    return is_of_some_kind(reply) && is_text(", "    return is_text(", "unit_sides")
+add("resume-other-kind", "a set's job goes on at a standalone", "engine/state/lease.c",
+    "!tow_identity_other_kind(before, now)", "1", "unit_fence")
