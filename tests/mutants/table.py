@@ -578,3 +578,5 @@ add("hello-any-kind", "a hello that does not say its kind is a standalone's", "e
     "    return is_of_some_kind(reply) && is_text(", "    return is_text(", "unit_sides")
 add("resume-other-kind", "a set's job goes on at a standalone", "engine/state/lease.c",
     "!tow_identity_other_kind(before, now)", "1", "unit_fence")
+add("indexes-none", "a listing without the index on _id says that there are no others", "engine/link/catalog.c",
+    "&listing, error)) && !listing.has_id) {", "&listing, error)) && 0) {", "unit_reader")

@@ -13,6 +13,7 @@
 
 #include "double.h"
 #include "engine/base/memory.h"
+#include "engine/link/catalog.h"
 #include "engine/link/internal.h"
 #include "engine/link/reader.h"
 
@@ -338,6 +339,47 @@ static void unseen_writes_are_looked_for_where_there_are_any(void **state)
     assert_int_equal(asked, 0);
 }
 
+/* The first answers have no index at all, or another one alone. */
+static bool list_indexes(void *data, const char *database, const bson_t *command, bson_t *reply,
+                         bson_error_t *error)
+{
+    int *damaged = data;
+
+    if (!bson_has_field(command, "listIndexes") || !*damaged)
+        return false;
+    if (--*damaged % 2)
+        BCON_APPEND(reply, "cursor", "{", "id", BCON_INT64(0), "ns", "d.c", "firstBatch", "[", "]",
+                    "}", "ok", BCON_DOUBLE(1));
+    else
+        BCON_APPEND(reply, "cursor", "{", "id", BCON_INT64(0), "ns", "d.c", "firstBatch", "[", "{",
+                    "name", "a_1", "key", "{", "a", BCON_INT32(1), "}", "}", "]", "}", "ok",
+                    BCON_DOUBLE(1));
+    return true;
+}
+
+static void a_listing_without_an_index_on_id_is_read_again(void **state)
+{
+    for (int always = 0; always < 2; always++) {
+        double_server_t *server = double_new("destination", false);
+        int damaged = always ? 1000 : 2;
+        tow_indexes_t indexes;
+        tow_error_t error;
+        tow_conn_t *conn;
+
+        double_unique(server, "u");
+        double_hook(server, list_indexes, &damaged);
+        conn = tow_conn_open(double_link(server), &error);
+        assert_int_equal(tow_indexes_read(conn, "d", "c", &indexes, &error), !always);
+        if (!always) {
+            assert_int_equal(damaged, 0);
+            assert_int_equal(indexes.count, 1);
+            tow_indexes_clear(&indexes);
+        }
+        tow_conn_close(conn);
+        double_free(server);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -352,6 +394,7 @@ int main(void)
         cmocka_unit_test(a_reply_without_a_time_is_malformed),
         cmocka_unit_test(a_document_without_an_id_is_not_passed_over),
         cmocka_unit_test(unseen_writes_are_looked_for_where_there_are_any),
+        cmocka_unit_test(a_listing_without_an_index_on_id_is_read_again),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
