@@ -580,3 +580,7 @@ add("resume-other-kind", "a set's job goes on at a standalone", "engine/state/le
     "!tow_identity_other_kind(before, now)", "1", "unit_fence")
 add("indexes-none", "a listing without the index on _id says that there are no others", "engine/link/catalog.c",
     "&listing, error)) && !listing.has_id) {", "&listing, error)) && 0) {", "unit_reader")
+add("flag-of-any-type", "a flag of the job that cannot be read is false", "engine/job/journal.c",
+    "flag_names[flag]) ? !BSON_ITER_HOLDS_BOOL(&iter)", "flag_names[flag]) ? 0", "unit_settling")
+add("flag-missing", "a flag of the job that is lost on the way is false", "engine/job/journal.c",
+    "    bool all = bson_has_field(document, ALL_FLAGS);\n", "    bool all = false;\n", "unit_settling")

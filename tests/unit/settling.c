@@ -347,6 +347,33 @@ static void a_barrier_without_a_time_is_none(void **state)
         }
 }
 
+/* Nor is a flag of the job's document that is not there, or of another type, false. */
+static void a_flag_that_cannot_be_read_is_not_false(void **state)
+{
+    static const struct {
+        const char *document;
+        bool whole;
+    } cases[] = {
+#define REST "\"rollover\": false, \"writesBlocked\": false, \"ttlRestored\": false"
+        {"{\"prepared\": true, " REST ", \"allFlags\": true}", true},
+        {"{\"prepared\": true}", true}, /* as earlier versions wrote it */
+        {"{}", true},
+        {"{" REST ", \"allFlags\": true}", false},
+        {"{\"prepared\": null, " REST ", \"allFlags\": true}", false},
+        {"{\"prepared\": 0, " REST "}", false},
+        {"{\"prepared\": true, \"rollover\": 1}", false},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        bson_error_t error;
+        bson_t document;
+
+        assert_true(bson_init_from_json(&document, cases[i].document, -1, &error));
+        assert_int_equal(tow_journal_is_whole(&document), cases[i].whole);
+        bson_destroy(&document);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -356,6 +383,7 @@ int main(void)
         cmocka_unit_test(what_is_copied_again_is_waited_for),
         cmocka_unit_test(a_barrier_is_a_time_that_everybody_has_come_to),
         cmocka_unit_test(a_barrier_without_a_time_is_none),
+        cmocka_unit_test(a_flag_that_cannot_be_read_is_not_false),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
