@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* bench.h: what the files of towline-bench share.
  *
  * The bench is a program of its own: it starts the engine as a child and sees it only through the

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* canary.c: how long a write on the source takes to be readable on the destination.
  *
  * The writer writes one canary every 20 ms, in turns an insert and an update of what was inserted

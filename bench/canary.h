@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* canary.h: measures the time from a write on the source to its being readable
  * on the destination. */
 #ifndef TOW_BENCH_CANARY_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* copy.c: the copy of a collection at rest, by the engine and by the plain copy, in turns.
  *
  * Both work on the same two servers in the same minutes, each into an emptied destination, and who

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* data.c: the documents that the bench works on: making, loading, digesting, clearing them. */
 #include <pthread.h>
 #include <xxhash.h>

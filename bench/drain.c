@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* drain.c: how fast a backlog drains that built up while the engine was paused.
  *
  * One job, in sync. For every kind of write and every round: pause, write the backlog, wait until

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* engine.c: runs the engine as its users do, by its command line and its control API. */
 #include <arpa/inet.h>
 #include <curl/curl.h>

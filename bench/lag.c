@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* lag.c: the lag that a canary sees while the source takes a steady rate of updates. */
 #include <time.h>
 

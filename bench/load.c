@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* load.c: writes to the source: at a steady rate, one message an operation, as applications do; or
  * as fast as it goes, in bulks, where only the events matter.
  *

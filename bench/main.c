@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* main.c: towline-bench: one table of verbs, one of options. */
 #include <curl/curl.h>
 #include <errno.h>

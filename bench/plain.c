@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* plain.c: the baseline that everything is compared with: the copy that a careful person writes in
  * an afternoon. One thread, one cursor, unordered bulk inserts of 10,000, raw documents passed
  * through; it follows nothing, restarts nothing and checks nothing. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* process.c: child processes and what the kernel knows of them. */
 #include <errno.h>
 #include <fcntl.h>

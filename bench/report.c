@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* report.c: quantiles, the facts of the machine, and the report. */
 #include <string.h>
 #include <sys/utsname.h>

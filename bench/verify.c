@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* verify.c: how fast two equal sides are compared, against a plain scan.
  *
  * The scan reads every document of one side with one cursor and drops it: nothing that reads a side

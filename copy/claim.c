@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* claim.c: creating and dropping under the job's claims (engine/state/claims.h). A repair without a
  * job has none: there the operator's own command says what may be replaced. */
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* copy.h: the initial copy: collections created with all their options, ranges copied in parallel,
  * indexes built. */
 #ifndef TOW_COPY_COPY_H
@@ -28,6 +29,7 @@ typedef struct {
     void (*await_lanes)(void *data);
     void *data;
     bool keep_extra; /* reconciling drops no collection that the source does not have */
+    bool expires;    /* nothing holds TTL off: a repair, after which no cutover restores it */
 } tow_copy_options_t;
 
 tow_copy_t *tow_copy_new(const tow_copy_options_t *options);
@@ -134,19 +136,15 @@ bool tow_copy_restore_ttl(tow_copy_t *copy, tow_error_t *error) TOW_CHECK;
 /* What the two catalogs say that no event explains; namespaces within the filter,
  * each list sorted. */
 typedef struct {
-    char **names;
-    size_t count;
-} tow_names_t;
-typedef struct {
     tow_names_t
         lost; /* the job copied them, the destination has them, the source does not list them */
     tow_names_t left_out; /* of a kind that cannot be copied, and not on the destination either */
     tow_names_t by_hand;  /* the same, on the destination: somebody copied them */
     tow_names_t foreign;  /* on both sides, and the destination's was not made by the job */
+    tow_names_t strays;   /* in the source's admin and local, which no job copies */
 } tow_gaps_t;
 bool tow_copy_gaps(tow_copy_t *copy, tow_gaps_t *out, tow_error_t *error) TOW_CHECK;
 void tow_gaps_clear(tow_gaps_t *gaps);
-void tow_names_clear(tow_names_t *names);
 /* Makes the destination's views those of the source, as far as they are the job's; *out_refused:
  * those that the destination refuses, and *error says why, of the last. */
 bool tow_copy_try_views(tow_copy_t *copy, tow_names_t *out_refused, tow_error_t *error) TOW_CHECK;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* create.c: creates and drops collections on the destination with raw options. */
 #include <stdlib.h>
 

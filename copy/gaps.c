@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* gaps.c: what the two catalogs say that no event explains: before a cutover, which would drop or
  * leave out what it does not understand. */
 #include <stdlib.h>
@@ -6,26 +7,13 @@
 #include "copy/internal.h"
 #include "engine/link/reply.h"
 
-void tow_names_add(tow_names_t *names, const char *ns)
-{
-    names->names = tow_realloc(names->names, (names->count + 1) * sizeof *names->names);
-    names->names[names->count++] = tow_strdup(ns);
-}
-
-void tow_names_clear(tow_names_t *names)
-{
-    for (size_t i = 0; i < names->count; i++)
-        free(names->names[i]);
-    free(names->names);
-    *names = (tow_names_t){0};
-}
-
 void tow_gaps_clear(tow_gaps_t *gaps)
 {
     tow_names_clear(&gaps->lost);
     tow_names_clear(&gaps->left_out);
     tow_names_clear(&gaps->by_hand);
     tow_names_clear(&gaps->foreign);
+    tow_names_clear(&gaps->strays);
 }
 
 /* What writes of ours made again is copied again, and nothing to ask about. */
@@ -85,15 +73,16 @@ static bool look_at_source(tow_copy_t *copy, tow_conn_t *destination, const tow_
 
 bool tow_copy_gaps(tow_copy_t *copy, tow_gaps_t *out, tow_error_t *error)
 {
-    tow_conn_t *source = tow_conn_open(copy->options.source, error);
-    tow_conn_t *destination = source ? tow_conn_open(copy->options.destination, error) : NULL;
+    tow_conn_t *source = tow_conn_open(copy->options.source);
+    tow_conn_t *destination = tow_conn_open(copy->options.destination);
     tow_catalog_t ours = {0}, theirs = {0};
     tow_namespace_t **list;
     uint32_t count;
     bool ok;
 
     *out = (tow_gaps_t){0};
-    ok = destination && tow_catalog_read(source, NULL, &ours, error) &&
+    ok = tow_catalog_strays(source, &out->strays, error) &&
+         tow_catalog_read(source, NULL, &ours, error) &&
          tow_catalog_read(destination, NULL, &theirs, error) &&
          look_at_source(copy, destination, &ours, &theirs, out, error);
     if (ok) {
@@ -129,9 +118,9 @@ static bool drop_if_gone(tow_copy_t *copy, tow_conn_t *source, const char *ns, t
 
 bool tow_copy_drop_gone(tow_copy_t *copy, tow_error_t *error)
 {
-    tow_conn_t *source = tow_conn_open(copy->options.source, error);
+    tow_conn_t *source = tow_conn_open(copy->options.source);
     tow_gaps_t gaps = {0};
-    bool ok = source && tow_copy_gaps(copy, &gaps, error);
+    bool ok = tow_copy_gaps(copy, &gaps, error);
 
     for (size_t i = 0; ok && i < gaps.lost.count; i++) {
         ok = drop_if_gone(copy, source, gaps.lost.names[i], error);
@@ -156,7 +145,7 @@ static void add_gone(earlier_t *earlier, const char *ns)
 }
 
 static bool add_recorded(void *data, const bson_t *document, tow_range_t *ranges, uint32_t count,
-                         tow_error_t *error)
+                         tow_error_t *error TOW_UNUSED)
 {
     const char *ns;
 

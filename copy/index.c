@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* index.c: builds and drops indexes on the destination, and records what it refuses. */
 #include <stdlib.h>
 #include <string.h>
@@ -8,22 +9,6 @@
 #include "engine/link/reply.h"
 #include "engine/link/versions.h"
 
-const char *tow_index_name(const bson_t *specification)
-{
-    const char *name = "?";
-
-    tow_field_text(specification, "name", &name);
-    return name;
-}
-
-const bson_t *tow_index_find(const tow_indexes_t *indexes, const char *name)
-{
-    for (size_t i = 0; i < indexes->count; i++)
-        if (!strcmp(tow_index_name(&indexes->items[i]), name))
-            return &indexes->items[i];
-    return NULL;
-}
-
 /* Failures --------------------------------------------------------------------------------------*/
 
 static void record_failure(tow_copy_t *copy, const char *database, const char *collection,
@@ -32,7 +17,7 @@ static void record_failure(tow_copy_t *copy, const char *database, const char *c
     char *ns = tow_format("%s.%s", database, collection);
     bool known = false;
 
-    pthread_mutex_lock(&copy->lock);
+    tow_copy_lock(copy);
     for (uint32_t i = 0; i < copy->failure_count; i++)
         known =
             known || (!strcmp(copy->failures[i].ns, ns) && !strcmp(copy->failures[i].name, name));
@@ -42,7 +27,7 @@ static void record_failure(tow_copy_t *copy, const char *database, const char *c
         copy->failures[copy->failure_count++] =
             (tow_index_failure_t){tow_strdup(ns), tow_strdup(name), tow_strdup(message)};
     }
-    pthread_mutex_unlock(&copy->lock);
+    tow_copy_unlock(copy);
     tow_emit(&copy->options.sink, TOW_LEVEL_WARNING, "index_refused", "%s: index %s: %s", ns, name,
              message);
     free(ns);
@@ -52,14 +37,14 @@ tow_index_failure_t *tow_copy_index_failures(tow_copy_t *copy, uint32_t *out_cou
 {
     tow_index_failure_t *failures;
 
-    pthread_mutex_lock(&copy->lock);
+    tow_copy_lock(copy);
     *out_count = copy->failure_count;
     failures = tow_alloc((copy->failure_count + 1) * sizeof *failures);
     for (uint32_t i = 0; i < copy->failure_count; i++)
         failures[i] = (tow_index_failure_t){tow_strdup(copy->failures[i].ns),
                                             tow_strdup(copy->failures[i].name),
                                             tow_strdup(copy->failures[i].message)};
-    pthread_mutex_unlock(&copy->lock);
+    tow_copy_unlock(copy);
     return failures;
 }
 
@@ -144,9 +129,9 @@ static bool send_build(tow_copy_t *copy, tow_conn_t *destination, const char *da
     bson_t reply;
     bool ok;
 
-    pthread_mutex_lock(&copy->lock);
+    tow_copy_lock(copy);
     DL_APPEND(copy->running, &running);
-    pthread_mutex_unlock(&copy->lock);
+    tow_copy_unlock(copy);
     if (claims)
         tow_claims_build_begins(claims, ns);
     ok = run_build(copy, destination, database, name, specifications, count, &reply, error);
@@ -155,10 +140,10 @@ static bool send_build(tow_copy_t *copy, tow_conn_t *destination, const char *da
         *error = problem;
         ok = false;
     }
-    pthread_mutex_lock(&copy->lock);
+    tow_copy_lock(copy);
     DL_DELETE(copy->running, &running);
     pthread_cond_broadcast(&copy->changed);
-    pthread_mutex_unlock(&copy->lock);
+    tow_copy_unlock(copy);
     bson_destroy(&reply);
     free(ns);
     return ok;
@@ -292,8 +277,8 @@ static bool send_drop(tow_conn_t *destination, int flags, const char *database, 
 bool tow_copy_index_drop(tow_copy_t *copy, const char *database, const char *name,
                          const char *index, tow_error_t *error)
 {
-    tow_conn_t *destination = tow_conn_open(copy->options.destination, error);
-    bool ok = destination && send_drop(destination, TOW_SEND_RETRY, database, name, index, error);
+    tow_conn_t *destination = tow_conn_open(copy->options.destination);
+    bool ok = send_drop(destination, TOW_SEND_RETRY, database, name, index, error);
 
     tow_conn_close(destination);
     return ok;
@@ -336,11 +321,11 @@ static bool drop_beside_build(tow_copy_t *copy, tow_conn_t *destination, const c
 bool tow_copy_index_gone(tow_copy_t *copy, const char *database, const char *name,
                          const char *index, tow_error_t *error)
 {
-    tow_conn_t *source = tow_conn_open(copy->options.source, error);
-    tow_conn_t *destination = source ? tow_conn_open(copy->options.destination, error) : NULL;
+    tow_conn_t *source = tow_conn_open(copy->options.source);
+    tow_conn_t *destination = tow_conn_open(copy->options.destination);
     bool listed, unique, ok;
 
-    ok = destination && is_listed(source, database, name, index, &listed, &unique, error);
+    ok = is_listed(source, database, name, index, &listed, &unique, error);
     if (ok && listed)
         tow_copy_make_alike(copy, database, name); /* what has that name now came later */
     else if (ok && !send_drop(destination, 0, database, name, index, error))

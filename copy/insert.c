@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* insert.c: writes what workers read. Documents go from the reply to the insert as they are. */
 #include <stdlib.h>
 #include <utlist.h>
@@ -6,10 +7,7 @@
 #include "engine/link/codes.h"
 #include "engine/state/write.h"
 
-enum {
-    REFUSALS_MOST = 3,              /* attempts that may meet documents that cannot be written */
-    FLIGHT_BYTES = 32 * 1024 * 1024 /* of all batches on their way, unless one alone is larger */
-};
+enum { REFUSALS_MOST = 3 }; /* attempts that may meet documents that cannot be written */
 
 /* Documents of one insert, and where they go. */
 typedef struct {
@@ -21,13 +19,6 @@ typedef struct {
     uint64_t bytes;
     uint32_t replaced; /* of them were there already */
 } insert_t;
-
-void tow_pass_count_refusal(void *data, void *tag, const tow_write_error_t *error)
-{
-    uint32_t *refused = data;
-
-    (*refused)++;
-}
 
 /* Without bypassEmptyTsReplacement the server fills in Timestamp(0,0) fields: put them right. */
 static bool restore_timestamps(const insert_t *insert, tow_error_t *error)
@@ -75,9 +66,9 @@ static bool may_try_again(tow_pass_t *pass)
     tow_copy_t *copy = pass->worker->copy;
     bool may;
 
-    pthread_mutex_lock(&copy->lock);
+    tow_copy_lock(copy);
     may = ++pass->refusals < REFUSALS_MOST;
-    pthread_mutex_unlock(&copy->lock);
+    tow_copy_unlock(copy);
     return may;
 }
 
@@ -206,11 +197,11 @@ static tow_outcome_t send(insert_t *insert, tow_error_t *error)
     if (outcome == TOW_PASS_DONE) {
         uint64_t documents = insert->count - insert->replaced;
 
-        pthread_mutex_lock(&copy->lock);
+        tow_copy_lock(copy);
         pass->documents += documents;
         pass->bytes += insert->bytes;
         pass->advanced = true;
-        pthread_mutex_unlock(&copy->lock);
+        tow_copy_unlock(copy);
         atomic_fetch_add(&copy->documents, documents);
         atomic_fetch_add(&copy->bytes, insert->bytes);
     }
@@ -249,7 +240,7 @@ void *tow_copy_inserter(void *data)
     insert->destination = inserter->destination;
     for (uint32_t i = 0; i < TOW_BATCH_DOCUMENTS; i++)
         insert->pointers[i] = &insert->documents[i];
-    pthread_mutex_lock(&copy->lock);
+    tow_copy_lock(copy);
     /* At the end, too, what was submitted is taken off the list: its worker waits for that. */
     while (copy->loads || !tow_copy_ended(copy)) {
         tow_load_t *load = copy->loads;
@@ -262,11 +253,11 @@ void *tow_copy_inserter(void *data)
         }
         DL_DELETE(copy->loads, load);
         if (load->pass->outcome == TOW_PASS_DONE && !tow_pass_given_up(load->pass)) {
-            pthread_mutex_unlock(&copy->lock);
+            tow_copy_unlock(copy);
             insert->pass = load->pass;
             outcome = write_batch(insert, &load->batch, &error);
             tow_copy_settle(copy, insert->destination);
-            pthread_mutex_lock(&copy->lock);
+            tow_copy_lock(copy);
         }
         if (outcome != TOW_PASS_DONE && load->pass->outcome == TOW_PASS_DONE) {
             load->pass->outcome = outcome;
@@ -279,58 +270,7 @@ void *tow_copy_inserter(void *data)
         tow_batch_clear(&load->batch);
         free(load);
     }
-    pthread_mutex_unlock(&copy->lock);
+    tow_copy_unlock(copy);
     free(insert);
     return NULL;
-}
-
-/* Whether the batch may go. One of a range at a time is enough to read and write at once; it keeps
- * the order of a capped collection, and several would only make the server's threads wait for each
- * other. */
-static bool has_room(const tow_pass_t *pass, uint64_t bytes)
-{
-    const tow_copy_t *copy = pass->worker->copy;
-
-    return !pass->in_flight && (!copy->load_bytes || copy->load_bytes + bytes <= FLIGHT_BYTES);
-}
-
-bool tow_pass_submit(tow_pass_t *pass, tow_reader_t *reader)
-{
-    tow_copy_t *copy = pass->worker->copy;
-    tow_load_t *load = tow_alloc(sizeof *load);
-    bool goes_on;
-
-    tow_reader_detach(reader, &load->batch);
-    load->pass = pass;
-    load->bytes = tow_reader_batch_bytes(reader);
-    pthread_mutex_lock(&copy->lock);
-    while ((goes_on = pass->outcome == TOW_PASS_DONE && !tow_pass_given_up(pass)) &&
-           !has_room(pass, load->bytes))
-        tow_copy_wait_changed(copy);
-    if (goes_on) {
-        DL_APPEND(copy->loads, load);
-        copy->load_bytes += load->bytes;
-        pass->in_flight++;
-        pthread_cond_broadcast(&copy->changed);
-    }
-    pthread_mutex_unlock(&copy->lock);
-    if (!goes_on) {
-        tow_batch_clear(&load->batch);
-        free(load);
-    }
-    return goes_on;
-}
-
-tow_outcome_t tow_pass_settle(tow_pass_t *pass, tow_error_t *error)
-{
-    tow_copy_t *copy = pass->worker->copy;
-    tow_outcome_t outcome;
-
-    pthread_mutex_lock(&copy->lock);
-    while (pass->in_flight)
-        tow_copy_wait_changed(copy);
-    outcome = pass->outcome;
-    *error = pass->error;
-    pthread_mutex_unlock(&copy->lock);
-    return outcome == TOW_PASS_DONE && tow_pass_given_up(pass) ? TOW_PASS_GIVEN_UP : outcome;
 }

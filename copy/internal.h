@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* internal.h: what the files of the copy share.
  *
  * Threads: `workers` read ranges, as many inserters write what they read, `index_workers` build
@@ -9,9 +10,12 @@
 #include <stdatomic.h>
 
 #include "copy/copy.h"
+#include "engine/base/guarded.h"
 #include "engine/base/thread.h"
 #include "engine/link/reader.h"
 #include "engine/state/spec.h"
+
+TOW_GUARD(tow_copy);
 
 /* A range to copy. */
 typedef struct tow_task {
@@ -47,8 +51,8 @@ typedef struct {
     tow_copy_t *copy;
     tow_thread_t thread;
     tow_conn_t *source, *destination;
-    tow_namespace_t *current; /* guarded by the copy's lock, as is */
-    tow_build_t *build;       /* what an index worker is at */
+    tow_namespace_t *current TOW_GUARDED_BY(tow_copy);
+    tow_build_t *build TOW_GUARDED_BY(tow_copy); /* what an index worker is at */
 } tow_worker_t;
 
 typedef enum {
@@ -95,30 +99,53 @@ struct tow_copy {
     pthread_mutex_t claiming; /* held from a look at a name to the record of what became of it */
     pthread_mutex_t lock;     /* guards what follows */
     pthread_cond_t changed;
-    tow_task_t *tasks;
-    tow_load_t *loads;
-    uint64_t load_bytes; /* of all batches that were submitted and are not done with */
-    tow_build_t *builds;
-    tow_running_t *running;
-    struct tow_hold *holds;
-    bool looking;    /* a look is queued or under way … */
-    bool look_whole; /* … at all collections */
-    int64_t look_ms; /* when the next may begin */
-    char **ttl;      /* database and name of each collection whose TTL is held off, as the last */
-    uint32_t ttl_count;   /* reconciliation found it; of its caller alone */
-    uint32_t building;    /* index builds under way */
-    uint32_t unique_left; /* builds of unique ones that are queued or under way */
-    bool paused;
-    tow_index_failure_t *failures;
-    uint32_t failure_count;
+    tow_task_t *tasks TOW_GUARDED_BY(tow_copy);
+    tow_load_t *loads TOW_GUARDED_BY(tow_copy);
+    uint64_t load_bytes
+        TOW_GUARDED_BY(tow_copy); /* of all batches that were submitted and are not done with */
+    tow_build_t *builds TOW_GUARDED_BY(tow_copy);
+    tow_running_t *running TOW_GUARDED_BY(tow_copy);
+    struct tow_hold *holds TOW_GUARDED_BY(tow_copy);
+    bool looking TOW_GUARDED_BY(tow_copy);    /* a look is queued or under way … */
+    bool look_whole TOW_GUARDED_BY(tow_copy); /* … at all collections */
+    int64_t look_ms TOW_GUARDED_BY(tow_copy); /* when the next may begin */
+    char **ttl; /* database and name of each collection whose TTL is held off, as the last */
+    uint32_t ttl_count;                         /* reconciliation found it; of its caller alone */
+    uint32_t building TOW_GUARDED_BY(tow_copy); /* index builds under way */
+    uint32_t unique_left
+        TOW_GUARDED_BY(tow_copy); /* builds of unique ones that are queued or under way */
+    bool paused TOW_GUARDED_BY(tow_copy);
+    tow_index_failure_t *failures TOW_GUARDED_BY(tow_copy);
+    uint32_t failure_count TOW_GUARDED_BY(tow_copy);
 };
+TOW_LOCK(tow_copy, tow_copy_t, lock)
 
-/* copy.c */
+/* queue.c */
 void tow_copy_queue(tow_copy_t *copy, tow_namespace_t *collection, uint32_t range);
-/* Waits on the condition, which the stop wakes, too; the lock is held. */
-void tow_copy_wait_changed(tow_copy_t *copy);
+/* Waits on the condition, which the stop wakes, too. */
+void tow_copy_wait_changed(tow_copy_t *copy) TOW_REQUIRES(tow_copy);
 void tow_copy_fail(tow_copy_t *copy, const tow_error_t *error);
 bool tow_copy_ended(const tow_copy_t *copy); /* workers leave what they do and end */
+void tow_copy_queue_indexes(tow_copy_t *copy, tow_namespace_t *collection);
+/* `name` NULL: any of the database. */
+bool tow_build_is_of(const tow_build_t *build, const char *database, const char *name);
+void tow_build_free(tow_build_t *build);
+
+/* hold.c */
+bool tow_copy_is_held(const tow_copy_t *copy, const tow_build_t *build) TOW_REQUIRES(tow_copy);
+/* An index worker is at it, or waits for an index of it. */
+bool tow_copy_is_busy(const tow_copy_t *copy, const char *database, const char *name)
+    TOW_REQUIRES(tow_copy);
+
+/* begin.c */
+typedef struct {
+    tow_conn_t *source, *destination;
+} tow_copy_conns_t;
+void tow_copy_connect(const tow_copy_t *copy, tow_copy_conns_t *out);
+void tow_copy_disconnect(tow_copy_conns_t *conns);
+bool tow_copy_begin(tow_copy_t *copy, tow_conn_t *source, tow_conn_t *destination,
+                    const tow_collection_info_t *info, tow_optime_t read_time,
+                    const tow_collection_stats_t *stats, tow_error_t *error);
 
 /* plan.c: ranges for a collection (takes none of *info). The array is the caller's. */
 bool tow_copy_plan(tow_copy_t *copy, tow_conn_t *source, const tow_collection_info_t *info,
@@ -178,14 +205,14 @@ bool tow_copy_forget_gone(tow_copy_t *copy, tow_conn_t *destination, const tow_c
 
 /* worker.c */
 void *tow_copy_worker(void *data);
+
+/* pass.c */
+enum { TOW_PASS_RETRY_MS = 600000 }; /* how long a range may fail without getting any further */
 bool tow_pass_given_up(const tow_pass_t *pass);
 /* Returns when nothing of what the connection has written can arrive any more, or the copy ends. */
 void tow_copy_settle(tow_copy_t *copy, tow_conn_t *destination);
 tow_outcome_t tow_pass_judge(const tow_pass_t *pass, const tow_error_t *error);
 
-/* insert.c */
-enum { TOW_BATCH_DOCUMENTS = 5000 };
-void *tow_copy_inserter(void *data);
 /* Hands the reader's current batch over as soon as there is room for it. False: the attempt is to
  * end. */
 bool tow_pass_submit(tow_pass_t *pass, tow_reader_t *reader);
@@ -193,6 +220,10 @@ bool tow_pass_submit(tow_pass_t *pass, tow_reader_t *reader);
 tow_outcome_t tow_pass_settle(tow_pass_t *pass, tow_error_t *error);
 /* A tow_write_error_fn that counts into the uint32_t of its data. */
 void tow_pass_count_refusal(void *data, void *tag, const tow_write_error_t *error);
+
+/* insert.c */
+enum { TOW_BATCH_DOCUMENTS = 5000 };
+void *tow_copy_inserter(void *data);
 
 /* index.c */
 /* The non-unique indexes of a collection that is empty yet. They are counted when its copy has
@@ -208,13 +239,9 @@ bool tow_copy_build(tow_copy_t *copy, tow_conn_t *destination, const char *datab
  * Counted. */
 bool tow_copy_build_kind(tow_worker_t *worker, const tow_build_t *build, bool unique,
                          tow_error_t *error);
-const char *tow_index_name(const bson_t *specification);                      /* "": none */
-const bson_t *tow_index_find(const tow_indexes_t *indexes, const char *name); /* NULL: none */
 
 /* builds.c */
 void *tow_copy_index_worker(void *data);
-void tow_copy_queue_indexes(tow_copy_t *copy, tow_namespace_t *collection);
-void tow_build_free(tow_build_t *build);
 
 /* A way through one or all collections of both catalogs. */
 typedef struct {
@@ -225,35 +252,47 @@ typedef struct {
 } tow_reconciling_t;
 
 /* gaps.c */
-void tow_names_add(tow_names_t *names, const char *ns);
 
 /* views.c: makes and changes what differs. `refused`: gets those that the destination refuses;
  * *error says why, of the last. NULL: then it fails. */
 bool tow_reconcile_views(tow_reconciling_t *task, const tow_catalog_t *ours,
                          const tow_catalog_t *theirs, tow_names_t *refused, tow_error_t *error);
+/* Those that the destination lacks, or has otherwise; nothing is dropped that is not a view. */
+bool tow_copy_make_views(tow_copy_t *copy, tow_conn_t *source, tow_conn_t *destination,
+                         const tow_catalog_t *ours, tow_error_t *error);
 
-/* reconcile.c */
+/* reconciling.c */
+bool tow_reconcile_run(const tow_reconciling_t *task, const char *database, const bson_t *command,
+                       tow_error_t *error);
 bool tow_reconcile_alike(const tow_reconciling_t *task, const bson_t *ours, const bson_t *theirs,
                          const char *const *except);
 void tow_reconcile_tell(const tow_reconciling_t *task, const char *ns, const char *what);
 void tow_reconcile_note_ttl(tow_reconciling_t *task, const tow_collection_info_t *info);
 void tow_copy_forget_ttl(tow_copy_t *copy);
+/* Its indexes are read when its copy ends. Built before, a unique one would refuse what ranges hold
+ * that were read at another time, and the copy could never end. */
+bool tow_reconcile_is_copied(const tow_reconciling_t *task, const tow_collection_info_t *info);
+
+/* options.c */
+bool tow_reconcile_modify(tow_reconciling_t *task, const tow_collection_info_t *ours,
+                          const tow_collection_info_t *theirs, tow_error_t *error);
+/* What collMod cannot change is alike, or is made so. *out_alike false: only a new copy helps. */
+bool tow_reconcile_options(tow_reconciling_t *task, const tow_collection_info_t *ours,
+                           const tow_collection_info_t *theirs, bool *out_alike,
+                           tow_error_t *error);
+bool tow_reconcile_options_differ(const tow_reconciling_t *task, const tow_collection_info_t *ours,
+                                  const tow_collection_info_t *theirs);
 
 /* reindex.c */
-bool tow_reconcile_run(const tow_reconciling_t *task, const char *database, const bson_t *command,
-                       tow_error_t *error);
 bool tow_reconcile_indexes(tow_reconciling_t *task, const tow_collection_info_t *info,
                            tow_error_t *error);
 /* `wanted`: what would be sent; `there`: what is listed. */
 bool tow_index_is_same(const bson_t *wanted, const bson_t *there, tow_reconcile_t how);
 
-/* reconcile.c: for the index workers. *out_again: only a new copy makes the collection alike. */
+/* alike.c: for the index workers. *out_again: only a new copy makes the collection alike. */
 bool tow_copy_alike(tow_worker_t *worker, const char *database, const char *name, bool *out_again,
                     tow_error_t *error);
 /* `whole`: at all collections, else at views. */
 bool tow_copy_look_around(tow_worker_t *worker, bool whole, tow_error_t *error);
-/* Those that the destination lacks, or has otherwise; nothing is dropped that is not a view. */
-bool tow_copy_make_views(tow_copy_t *copy, tow_conn_t *source, tow_conn_t *destination,
-                         const tow_catalog_t *ours, tow_error_t *error);
 
 #endif

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* plan.c: how a collection is cut into ranges. */
 #include <stdlib.h>
 

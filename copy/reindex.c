@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* reindex.c: makes the indexes of a collection those of the source. */
 #include <stdlib.h>
 #include <string.h>
@@ -6,17 +7,6 @@
 #include "engine/link/codes.h"
 
 typedef tow_reconciling_t task_t;
-
-bool tow_reconcile_run(const tow_reconciling_t *task, const char *database, const bson_t *command,
-                       tow_error_t *error)
-{
-    tow_send_options_t send = {.flags = TOW_SEND_WRITE | TOW_SEND_RETRY};
-    bson_t reply;
-    bool ok = tow_conn_command(task->destination, database, command, &send, &reply, error);
-
-    bson_destroy(&reply);
-    return ok;
-}
 
 static void tell_index(const task_t *task, const tow_collection_info_t *info, const char *name,
                        const char *what)
@@ -155,10 +145,39 @@ static bool reconcile_index(task_t *task, const tow_collection_info_t *info, con
             return true;
         if (error->retry != TOW_RETRY_NEVER || error->server_code == TOW_CODE_NAMESPACE_NOT_FOUND)
             return false;
+        if (!drop_index(task, info, tow_index_name(wanted), error))
+            return false;
     }
-    if (there && !drop_index(task, info, tow_index_name(wanted), error))
-        return false;
     return build_index(task, info, wanted, there != NULL, error);
+}
+
+/* Whether the destination's index is, or can be changed into, the source's of that name. */
+static bool may_stay(const task_t *task, const bson_t *there, const tow_indexes_t *ours)
+{
+    const bson_t *listed = tow_index_find(ours, tow_index_name(there));
+    bson_t wanted;
+    bool stays;
+
+    if (!listed)
+        return false;
+    tow_index_spec(listed, &task->takes, task->how != TOW_RECONCILE_TTL, &wanted);
+    stays = tow_index_is_same(&wanted, there, task->how) ||
+            tow_index_is_modifiable(&wanted, there, &task->takes);
+    bson_destroy(&wanted);
+    return stays;
+}
+
+/* All of it before anything is built: at the source names may have changed hands, and an index that
+ * has the key or the name of another one refuses it. */
+static bool drop_outdated(task_t *task, const tow_collection_info_t *info,
+                          const tow_indexes_t *ours, const tow_indexes_t *theirs,
+                          tow_error_t *error)
+{
+    for (size_t i = 0; i < theirs->count; i++)
+        if (!may_stay(task, &theirs->items[i], ours) &&
+            !drop_index(task, info, tow_index_name(&theirs->items[i]), error))
+            return false;
+    return true;
 }
 
 bool tow_reconcile_indexes(task_t *task, const tow_collection_info_t *info, tow_error_t *error)
@@ -169,10 +188,8 @@ bool tow_reconcile_indexes(task_t *task, const tow_collection_info_t *info, tow_
 
     if (!ok)
         return false;
-    ok = tow_indexes_read(task->destination, info->database, info->name, &theirs, error);
-    for (size_t i = 0; ok && i < theirs.count; i++)
-        if (!tow_index_find(&ours, tow_index_name(&theirs.items[i])))
-            ok = drop_index(task, info, tow_index_name(&theirs.items[i]), error);
+    ok = tow_indexes_read(task->destination, info->database, info->name, &theirs, error) &&
+         drop_outdated(task, info, &ours, &theirs, error);
     for (size_t i = 0; ok && i < ours.count; i++) {
         bson_t wanted;
 

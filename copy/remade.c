@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* remade.c: collections that writes of this job made again.
  *
  * Somebody drops a collection of ours, or a drop of an earlier process arrives late; the next
@@ -130,9 +131,9 @@ bool tow_copy_is_remade(tow_copy_t *copy, const tow_collection_info_t *there, bo
     comparing = tow_alloc(sizeof *comparing);
     comparing->there = there;
     comparing->after = tow_link_read_time(copy->options.source);
-    ok = (comparing->source = tow_conn_open(copy->options.source, error)) &&
-         (comparing->destination = tow_conn_open(copy->options.destination, error)) &&
-         tow_indexes_read(comparing->destination, there->database, there->name, &indexes, error);
+    comparing->source = tow_conn_open(copy->options.source);
+    comparing->destination = tow_conn_open(copy->options.destination);
+    ok = tow_indexes_read(comparing->destination, there->database, there->name, &indexes, error);
     if (ok) {
         if (!indexes.count)
             ok = has_only_ours(comparing, out, error);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* spelling.c: databases that only dropDatabase ends, above all those whose names differ in nothing
  * but case.
  *
@@ -112,9 +113,9 @@ static bool drop_view_if_gone(tow_copy_t *copy, tow_conn_t *source, tow_conn_t *
 static bool drop_gone_views(tow_copy_t *copy, tow_conn_t *destination, const char *database,
                             tow_error_t *error)
 {
-    tow_conn_t *source = tow_conn_open(copy->options.source, error);
+    tow_conn_t *source = tow_conn_open(copy->options.source);
     tow_catalog_t there = {0};
-    bool ok = source && tow_catalog_read(destination, database, &there, error);
+    bool ok = tow_catalog_read(destination, database, &there, error);
 
     for (size_t i = 0; ok && i < there.count; i++)
         if (there.items[i].type == TOW_VIEW && tow_copy_is_ours(copy, &there.items[i]))

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* views.c: makes the destination's views those of the source. */
 #include <stdlib.h>
 
@@ -87,9 +88,9 @@ bool tow_copy_try_views(tow_copy_t *copy, tow_names_t *out_refused, tow_error_t 
     bool ok;
 
     *out_refused = (tow_names_t){0};
-    ok = (task.source = tow_conn_open(copy->options.source, error)) &&
-         (task.destination = tow_conn_open(copy->options.destination, error)) &&
-         tow_catalog_read(task.source, NULL, &ours, error) &&
+    task.source = tow_conn_open(copy->options.source);
+    task.destination = tow_conn_open(copy->options.destination);
+    ok = tow_catalog_read(task.source, NULL, &ours, error) &&
          tow_catalog_read(task.destination, NULL, &theirs, error) &&
          tow_reconcile_views(&task, &ours, &theirs, out_refused, error);
     tow_catalog_clear(&ours);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* whose.c: whether a namespace of the destination is the job's, by its identity. */
 #include "copy/internal.h"
 

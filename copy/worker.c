@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* worker.c: copies one range after another: empties it where need be, reads it, records it. */
 #include <stdlib.h>
 #include <string.h>
@@ -8,55 +9,16 @@
 #include "engine/link/codes.h"
 #include "engine/state/write.h"
 
-enum {
-    RETRY_WINDOW_MS = 600000, /* how long a range may fail without getting any further */
-    ATTEMPTS_MOST = 100       /* also when it gets further each time */
-};
-
-bool tow_pass_given_up(const tow_pass_t *pass)
-{
-    return tow_copy_ended(pass->worker->copy) || atomic_load(&pass->collection->stale);
-}
-
-/* Errors of a read that another read of the range is spared: the collection was dropped, renamed or
- * lost an index under the cursor, or a capped one has overtaken it. */
-static bool is_cursor_lost(const tow_error_t *error)
-{
-    return error->server_code == TOW_CODE_QUERY_PLAN_KILLED ||
-           error->server_code == TOW_CODE_CAPPED_POSITION_LOST;
-}
-
-tow_outcome_t tow_pass_judge(const tow_pass_t *pass, const tow_error_t *error)
-{
-    if (tow_pass_given_up(pass))
-        return TOW_PASS_GIVEN_UP;
-    return error->retry == TOW_RETRY_NEVER && !is_cursor_lost(error) ? TOW_PASS_FAILED
-                                                                     : TOW_PASS_AGAIN;
-}
-
-/* Until then the range may not be emptied, read again, or given up, after which another collection
- * may have its name: an insert that arrives later would bring back what was deleted since. */
-void tow_copy_settle(tow_copy_t *copy, tow_conn_t *destination)
-{
-    int64_t until_ms = tow_now_ms() + RETRY_WINDOW_MS;
-    unsigned attempt = 0;
-    tow_error_t error;
-
-    while (!tow_copy_ended(copy) && !tow_conn_settle(destination, &error)) {
-        if (error.retry == TOW_RETRY_NEVER ||
-            !tow_backoff(copy->options.destination, attempt++, until_ms))
-            tow_copy_fail(copy, &error);
-    }
-}
+enum { ATTEMPTS_MOST = 100 }; /* of a range, also when it gets further each time */
 
 static void wait_while_paused(const tow_pass_t *pass)
 {
     tow_copy_t *copy = pass->worker->copy;
 
-    pthread_mutex_lock(&copy->lock);
+    tow_copy_lock(copy);
     while (copy->paused && !tow_pass_given_up(pass))
         tow_copy_wait_changed(copy);
-    pthread_mutex_unlock(&copy->lock);
+    tow_copy_unlock(copy);
 }
 
 /* Emptying --------------------------------------------------------------------------------------*/
@@ -216,11 +178,11 @@ static void finish(tow_pass_t *pass, tow_optime_t hi)
     tow_namespaces_t *table = copy->options.namespaces;
     bool last;
 
-    pthread_mutex_lock(&copy->lock);
+    tow_copy_lock(copy);
     tow_namespaces_finish_range(table, pass->collection, pass->range.number, hi, pass->documents,
                                 pass->bytes);
     last = tow_namespaces_copied(table, pass->collection);
-    pthread_mutex_unlock(&copy->lock);
+    tow_copy_unlock(copy);
     if (last)
         tow_copy_queue_indexes(copy, pass->collection);
 }
@@ -291,7 +253,7 @@ static void copy_range(tow_worker_t *worker, tow_namespace_t *collection, uint32
         tow_fail_context(&error, "copy %s range %u", collection->ns, number);
         tow_emit(&copy->options.sink, TOW_LEVEL_WARNING, "range_again", "%s", error.message);
         if (attempt == ATTEMPTS_MOST ||
-            !tow_backoff(copy->options.source, failures, failing_ms + RETRY_WINDOW_MS)) {
+            !tow_backoff(copy->options.source, failures, failing_ms + TOW_PASS_RETRY_MS)) {
             tow_copy_fail(copy, &error);
             return;
         }
@@ -307,7 +269,7 @@ void *tow_copy_worker(void *data)
     tow_worker_t *worker = data;
     tow_copy_t *copy = worker->copy;
 
-    pthread_mutex_lock(&copy->lock);
+    tow_copy_lock(copy);
     while (!tow_copy_ended(copy)) {
         tow_task_t *task = copy->paused ? NULL : copy->tasks;
 
@@ -317,14 +279,14 @@ void *tow_copy_worker(void *data)
         }
         DL_DELETE(copy->tasks, task);
         worker->current = task->collection;
-        pthread_mutex_unlock(&copy->lock);
+        tow_copy_unlock(copy);
         copy_range(worker, task->collection, task->range);
         free(task);
-        pthread_mutex_lock(&copy->lock);
+        tow_copy_lock(copy);
         worker->current = NULL;
         atomic_fetch_sub(&copy->unfinished, 1);
         pthread_cond_broadcast(&copy->changed);
     }
-    pthread_mutex_unlock(&copy->lock);
+    tow_copy_unlock(copy);
     return NULL;
 }

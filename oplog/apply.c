@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* apply.c: a lane takes events in: those it may apply become statements, all others dirty keys.
  *
  * A batch is sent as one message of updates and one of deletes. That keeps the order of the events

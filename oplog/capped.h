@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* capped.h: what the files of the capped collections share: one log that is being continued. */
 #ifndef TOW_OPLOG_CAPPED_H
 #define TOW_OPLOG_CAPPED_H

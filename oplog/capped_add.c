@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* capped_add.c: adds the documents to a log that the source has after the destination's newest.
  *
  * No insert is sent that may be a duplicate: in a full collection a refused one pushes out the
@@ -107,22 +108,25 @@ static bool remove_old(tow_continuing_t *log, tow_value_t id, tow_error_t *error
     return ok;
 }
 
-/* The key of a document that was added needs nothing more, in whichever list it is. */
+/* The key of a document that was added needs nothing more, in whichever list it is. Without keys
+ * (tow_replay_trim_logs) no lane works, and it is in that of its own lane. */
 static void settle_added(tow_continuing_t *log, tow_value_t id)
 {
-    tow_lane_t *lane = log->lane;
+    tow_replay_t *replay = log->lane->replay;
     unsigned hash = tow_item_hash(log->collection, id);
+    const tow_namespace_t *of = log->key_count ? log->keys[0]->collection : log->collection;
+    tow_lane_t *lane = log->key_count ? log->lane : tow_lane_of(replay, log->collection, hash);
     tow_dirty_key_t *key;
 
     tow_recent_note(lane->dirty, log->collection, id, hash, log->lo, log->hi);
-    key = tow_dirty_find(lane->dirty, log->keys[0]->collection, id, hash);
+    key = tow_dirty_find(lane->dirty, of, id, hash);
     if (key && key->in_flight)
         key->found = true;
     else if (key && key->time <= log->lo) {
         tow_dirty_pick(lane->dirty, key);
         tow_dirty_settle(lane->dirty, key, log->lo);
-        atomic_fetch_add(&lane->replay->refetched, 1);
-        atomic_fetch_add(&lane->replay->applied, 1);
+        atomic_fetch_add(&replay->refetched, 1);
+        atomic_fetch_add(&replay->applied, 1);
     }
 }
 

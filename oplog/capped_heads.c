@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* capped_heads.c: the oldest documents of a log, those that the source no longer has.
  *
  * Mostly they are nobody's business: what the source's cap has dropped, the destination's will

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* capped_older.c: documents of a log that are not new: those that were updated where they are, and
  * those that a source deletes by itself (5.0+). */
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* continuation.c: see continuation.h. */
 #include "oplog/continuation.h"
 

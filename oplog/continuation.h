@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* continuation.h: where a log goes on: which of the source's newest documents the destination
  * lacks.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* ddl.c: DDL events as barriers.
  *
  * Three answers of the collection's gate decide, as for documents: the copy was read after the

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* ddl_drop.c: ends of collections and databases, and looks at what has their name now. */
 #include <stdlib.h>
 #include <string.h>

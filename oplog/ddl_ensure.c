@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* ddl_ensure.c: an event on a collection that no one announced: it is looked up at the source, made
  * at the destination, or a placeholder takes its documents until its end is replayed. */
 #include <string.h>

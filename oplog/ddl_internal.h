@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* ddl_internal.h: what drops, renames and the other DDL events share. */
 #ifndef TOW_OPLOG_DDL_INTERNAL_H
 #define TOW_OPLOG_DDL_INTERNAL_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* ddl_rename.c: a rename is the one case where keys outlive their collection: dirty keys move to
  * the new name, and so do keys that were refetched under the old name when it may have been gone
  * already. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* dirty.c: see dirty.h. */
 #include "oplog/dirty.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* dirty.h: the dirty keys of one lane, and the keys that it read lately.
  *
  * A key stands once however often it changed. It holds the block of its first unsettled event, so

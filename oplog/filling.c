@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* filling.c: see filling.h. */
 #include "oplog/filling.h"
 

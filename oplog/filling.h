@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* filling.h: the block of keys that the tail is filling, before the ledger has it. */
 #ifndef TOW_OPLOG_FILLING_H
 #define TOW_OPLOG_FILLING_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* frame.h: one block of records as it is on disk; spool.c knows in which file and where. */
 #ifndef TOW_OPLOG_FRAME_H
 #define TOW_OPLOG_FRAME_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* holders.c: see holders.h. */
 #include "oplog/holders.h"
 

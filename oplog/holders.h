@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* holders.h: which documents of the destination hold what one of its unique indexes refuses.
  *
  * They are looked for exactly as that index decides: by the refused document's own values of its

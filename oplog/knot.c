@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* knot.c: what belongs to a knot: the refused documents, and those that hold their values. */
 #include "oplog/knot.h"
 

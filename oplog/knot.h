@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* knot.h: documents that a unique index does not let in one by one, while they are untangled
  * together. */
 #ifndef TOW_OPLOG_KNOT_H
@@ -64,5 +65,13 @@ bool tow_knot_add_found(tow_knot_t *knot, const bson_t *filter, const bson_t *co
 bool tow_knot_is_final(tow_knot_t *knot, bool *out, tow_error_t *error);
 void tow_knot_forget_pattern(tow_knot_t *knot);
 void tow_knot_forget_suspect(tow_knot_t *knot);
+
+/* rewrite.c */
+/* One round: every member that is due is deleted and inserted as the source has it. */
+bool tow_knot_rewrite(tow_knot_t *knot, tow_error_t *error);
+/* The dirty key of a member, NULL: none, and the lane that has it. */
+tow_dirty_key_t *tow_member_key(const tow_knot_t *knot, const tow_member_t *member,
+                                tow_lane_t **out_lane);
+void tow_member_release(tow_member_t *member); /* its document */
 
 #endif

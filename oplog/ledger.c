@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* ledger.c: see ledger.h. */
 #include "oplog/ledger.h"
 
@@ -5,7 +6,9 @@
 #include <stdlib.h>
 
 #include "engine/base/clock.h"
+#include "engine/base/guarded.h"
 
+TOW_GUARD(tow_ledger);
 struct tow_ledger {
     tow_stop_t *stop;
     size_t memory_bytes;
@@ -14,12 +17,15 @@ struct tow_ledger {
     _Atomic size_t payload, direct_payload;
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t changed;
-    tow_block_t *head, *tail, *cursor; /* cursor: next to dispatch, NULL: none */
-    uint64_t linked, popped;           /* blocks so far: they go in the order in which they came */
-    bson_t floor_token;
-    bool has_place; /* something was spooled */
-    tow_spool_place_t last_place;
+    tow_block_t *head TOW_GUARDED_BY(tow_ledger), *tail TOW_GUARDED_BY(tow_ledger),
+        *cursor TOW_GUARDED_BY(tow_ledger); /* cursor: next to dispatch, NULL: none */
+    uint64_t linked TOW_GUARDED_BY(tow_ledger), popped
+        TOW_GUARDED_BY(tow_ledger); /* blocks so far: they go in the order in which they came */
+    bson_t floor_token TOW_GUARDED_BY(tow_ledger);
+    bool has_place TOW_GUARDED_BY(tow_ledger); /* something was spooled */
+    tow_spool_place_t last_place TOW_GUARDED_BY(tow_ledger);
 };
+TOW_LOCK(tow_ledger, tow_ledger_t, lock)
 
 tow_ledger_t *tow_ledger_new(tow_stop_t *stop, size_t memory_bytes)
 {
@@ -55,7 +61,7 @@ static void free_block(tow_ledger_t *ledger, tow_block_t *block)
     free(block);
 }
 
-void tow_ledger_destroy(tow_ledger_t *ledger)
+TOW_UNSHARED void tow_ledger_destroy(tow_ledger_t *ledger)
 {
     if (!ledger)
         return;
@@ -80,12 +86,12 @@ static void set_floor(tow_ledger_t *ledger, const bson_t *token, tow_optime_t ti
 
 void tow_ledger_begin(tow_ledger_t *ledger, const bson_t *token, tow_optime_t time)
 {
-    pthread_mutex_lock(&ledger->lock);
+    tow_ledger_lock(ledger);
     set_floor(ledger, token, time);
-    pthread_mutex_unlock(&ledger->lock);
+    tow_ledger_unlock(ledger);
 }
 
-static void link_block(tow_ledger_t *ledger, tow_block_t *block)
+static TOW_REQUIRES(tow_ledger) void link_block(tow_ledger_t *ledger, tow_block_t *block)
 {
     if (ledger->tail)
         ledger->tail->next = block;
@@ -99,13 +105,13 @@ static void link_block(tow_ledger_t *ledger, tow_block_t *block)
 }
 
 /* The lock is held. */
-static tow_optime_t end_time(const tow_ledger_t *ledger)
+static TOW_REQUIRES(tow_ledger) tow_optime_t end_time(const tow_ledger_t *ledger)
 {
     return ledger->tail ? ledger->tail->time : atomic_load(&ledger->floor_time);
 }
 
 /* Gives a block the position of the one before it; the lock is held. */
-static void place_here(tow_ledger_t *ledger, tow_block_t *block)
+static TOW_REQUIRES(tow_ledger) void place_here(tow_ledger_t *ledger, tow_block_t *block)
 {
     bson_copy_to(ledger->tail ? &ledger->tail->token : &ledger->floor_token, &block->token);
     block->time = end_time(ledger);
@@ -120,7 +126,7 @@ static uint64_t append(tow_ledger_t *ledger, tow_block_t *block, bool loaded, bo
     block->loaded = loaded;
     atomic_store(&block->unsettled, block->events + 1);
     atomic_store(&block->payload_users, 1);
-    pthread_mutex_lock(&ledger->lock);
+    tow_ledger_lock(ledger);
     if (here)
         place_here(ledger, block);
     if (block->time < end_time(ledger))
@@ -140,7 +146,7 @@ static uint64_t append(tow_ledger_t *ledger, tow_block_t *block, bool loaded, bo
     atomic_fetch_add(&ledger->undispatched, block->events);
     link_block(ledger, block);
     number = ledger->linked;
-    pthread_mutex_unlock(&ledger->lock);
+    tow_ledger_unlock(ledger);
     return number;
 }
 
@@ -161,7 +167,7 @@ uint64_t tow_ledger_insert(tow_ledger_t *ledger, tow_block_t *block)
 
 void tow_ledger_idle(tow_ledger_t *ledger, const bson_t *token, tow_optime_t time)
 {
-    pthread_mutex_lock(&ledger->lock);
+    tow_ledger_lock(ledger);
     if (!ledger->head) {
         set_floor(ledger, token, time);
         pthread_cond_broadcast(&ledger->changed);
@@ -181,7 +187,7 @@ void tow_ledger_idle(tow_ledger_t *ledger, const bson_t *token, tow_optime_t tim
         atomic_store(&block->payload_users, 1);
         link_block(ledger, block);
     }
-    pthread_mutex_unlock(&ledger->lock);
+    tow_ledger_unlock(ledger);
 }
 
 tow_block_t *tow_ledger_take(tow_ledger_t *ledger, int64_t wait_ms)
@@ -189,19 +195,19 @@ tow_block_t *tow_ledger_take(tow_ledger_t *ledger, int64_t wait_ms)
     int64_t until_ms = tow_now_ms() + wait_ms;
     tow_block_t *block;
 
-    pthread_mutex_lock(&ledger->lock);
+    tow_ledger_lock(ledger);
     while (!ledger->cursor && !tow_stop_requested(ledger->stop))
         if (!tow_condition_wait(&ledger->changed, &ledger->lock, until_ms))
             break;
     block = tow_stop_requested(ledger->stop) ? NULL : ledger->cursor;
     if (block)
         ledger->cursor = block->next;
-    pthread_mutex_unlock(&ledger->lock);
+    tow_ledger_unlock(ledger);
     return block;
 }
 
 /* Pops what is settled from the front; the lock is held. */
-static void pop_settled(tow_ledger_t *ledger)
+static TOW_REQUIRES(tow_ledger) void pop_settled(tow_ledger_t *ledger)
 {
     while (ledger->head && ledger->head != ledger->cursor &&
            atomic_load(&ledger->head->unsettled) == 0 &&
@@ -223,9 +229,9 @@ static void let_go(tow_ledger_t *ledger, tow_block_t *block, uint32_t count)
 {
     if (atomic_fetch_sub(&block->unsettled, count) != count)
         return;
-    pthread_mutex_lock(&ledger->lock);
+    tow_ledger_lock(ledger);
     pop_settled(ledger);
-    pthread_mutex_unlock(&ledger->lock);
+    tow_ledger_unlock(ledger);
 }
 
 void tow_ledger_settle(tow_ledger_t *ledger, tow_block_t *block, uint32_t events)
@@ -248,11 +254,11 @@ void tow_ledger_payload_done(tow_ledger_t *ledger, tow_block_t *block)
         if (atomic_compare_exchange_weak(&block->payload_users, &users, users - 1))
             return;
     /* The last user frees the payload under the lock, before the block can be popped. */
-    pthread_mutex_lock(&ledger->lock);
+    tow_ledger_lock(ledger);
     free_payload(ledger, block);
     atomic_store(&block->payload_users, 0);
     pop_settled(ledger);
-    pthread_mutex_unlock(&ledger->lock);
+    tow_ledger_unlock(ledger);
 }
 
 void tow_ledger_dispatched(tow_ledger_t *ledger, tow_block_t *block)
@@ -277,7 +283,7 @@ bool tow_ledger_load(tow_ledger_t *ledger, tow_block_t *block, tow_spool_t *spoo
 
 void tow_ledger_floor(tow_ledger_t *ledger, tow_floor_t *out)
 {
-    pthread_mutex_lock(&ledger->lock);
+    tow_ledger_lock(ledger);
     bson_copy_to(&ledger->floor_token, &out->token);
     out->time = atomic_load(&ledger->floor_time);
     out->has_keep = false;
@@ -291,7 +297,7 @@ void tow_ledger_floor(tow_ledger_t *ledger, tow_floor_t *out)
         out->has_keep = true;
         out->keep = ledger->last_place;
     }
-    pthread_mutex_unlock(&ledger->lock);
+    tow_ledger_unlock(ledger);
 }
 
 tow_optime_t tow_ledger_floor_time(const tow_ledger_t *ledger)
@@ -304,12 +310,12 @@ bool tow_ledger_wait_floor(tow_ledger_t *ledger, tow_optime_t time, int64_t wait
     int64_t until_ms = tow_now_ms() + wait_ms;
     bool reached;
 
-    pthread_mutex_lock(&ledger->lock);
+    tow_ledger_lock(ledger);
     while (!(reached = atomic_load(&ledger->floor_time) >= time) &&
            !tow_stop_requested(ledger->stop))
         if (!tow_condition_wait(&ledger->changed, &ledger->lock, until_ms))
             break;
-    pthread_mutex_unlock(&ledger->lock);
+    tow_ledger_unlock(ledger);
     return reached;
 }
 
@@ -318,11 +324,11 @@ bool tow_ledger_wait_block(tow_ledger_t *ledger, uint64_t number, int64_t wait_m
     int64_t until_ms = tow_now_ms() + wait_ms;
     bool settled;
 
-    pthread_mutex_lock(&ledger->lock);
+    tow_ledger_lock(ledger);
     while (!(settled = ledger->popped >= number) && !tow_stop_requested(ledger->stop))
         if (!tow_condition_wait(&ledger->changed, &ledger->lock, until_ms))
             break;
-    pthread_mutex_unlock(&ledger->lock);
+    tow_ledger_unlock(ledger);
     return settled;
 }
 

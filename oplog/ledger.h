@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* ledger.h: the blocks of events in the order of the stream, and the floor that they make.
  *
  * A block is what one or a few replies of the stream held: either keys (in memory, or in the spool)

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* record.h: how a dirty key or a DDL event stands in a block of keys, in memory and in the spool.
  *
  * A block begins with the position before it (8 bytes of cluster time, the token's BSON), so that a

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* refetch.c: reads a batch of dirty keys from the source and makes the destination the same. */
 #include <stdlib.h>
 #include <string.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* repair.c: keys that are refetched without an event of the stream, because a comparison found them
  * different. They take the way of all keys: through the ledger, so that the floor stays before
  * them, and into the lane that alone writes them. */

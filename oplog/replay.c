@@ -1,12 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* replay.c: the dispatcher, and the life of dispatcher and lanes. */
 #include "oplog/replay.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/base/clock.h"
 #include "engine/link/reply.h"
 #include "oplog/replay_internal.h"
+
+/* Of those that a DDL event alone needs, all or none. */
+static bool is_complete(const tow_ddl_handler_t *handler)
+{
+    bool events = handler->hold != NULL;
+
+    return handler->copying && handler->create && handler->copy_again && handler->alike &&
+           !handler->index_gone == !events && !handler->release == !events &&
+           !handler->reconcile == !events && !handler->forget == !events &&
+           !handler->save_ddl == !events;
+}
 
 tow_replay_t *tow_replay_new(const tow_replay_options_t *options)
 {
@@ -82,12 +95,12 @@ static bool wait_eased(tow_replay_t *replay, bool (*holds)(tow_replay_t *replay,
     return !tow_stop_requested(stop);
 }
 
-static bool is_paused(tow_replay_t *replay, const void *data)
+static bool is_paused(tow_replay_t *replay, const void *data TOW_UNUSED)
 {
     return atomic_load(&replay->paused);
 }
 
-static bool is_full(tow_replay_t *replay, const void *data)
+static bool is_full(tow_replay_t *replay, const void *data TOW_UNUSED)
 {
     return atomic_load(&replay->dirty_bytes) > replay->options.dirty_bytes;
 }
@@ -98,7 +111,7 @@ typedef struct {
 } round_t;
 
 /* Still in that round. */
-static bool is_busy(tow_replay_t *replay, const void *data)
+static bool is_busy(tow_replay_t *replay TOW_UNUSED, const void *data)
 {
     const round_t *round = data;
 
@@ -284,12 +297,12 @@ static void *run(void *data)
 bool tow_replay_start(tow_replay_t *replay, tow_optime_t horizon, const bson_t *ddl_token,
                       tow_optime_t ddl_time, tow_error_t *error)
 {
+    assert(is_complete(&replay->options.ddl));
     if (ddl_token)
         bson_concat(&replay->ddl_token, ddl_token);
     replay->ddl_time = ddl_time;
-    if (!(replay->source = tow_conn_open(replay->options.source, error)) ||
-        !(replay->destination = tow_conn_open(replay->options.destination, error)))
-        return false;
+    replay->source = tow_conn_open(replay->options.source);
+    replay->destination = tow_conn_open(replay->options.destination);
     for (uint32_t i = 0; i < replay->lane_count; i++) {
         tow_dirty_raise_horizon(replay->lanes[i].dirty, horizon);
         if (!tow_lane_start(&replay->lanes[i], error))

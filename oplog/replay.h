@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* replay.h: applies what the tail reads: the dispatcher routes events through the gate to lanes,
  * lanes apply them or refetch their keys, DDL events are barriers.
  *
@@ -14,8 +15,8 @@
 #include "oplog/ledger.h"
 #include "oplog/tail.h"
 
-/* What a DDL event needs done by the layers beside; each returns false with *error.
- * Given by job. */
+/* What is to be done by the layers beside; each returns false with *error. Given by job. None is
+ * NULL but those that say so, and all that only a DDL event needs where no stream is followed. */
 typedef struct {
     void *data;
     bool (*copying)(void *data); /* ranges are unfinished: lanes only collect keys; cheap */
@@ -27,6 +28,8 @@ typedef struct {
                         tow_error_t *error);
     bool (*copy_again)(void *data, const char *database, const char *name, bool *out_found,
                        tow_error_t *error);
+    /* Options and indexes as the source lists them, in the background. */
+    void (*alike)(void *data, const char *database, const char *name);
     /* About what the job made on the destination, which alone may go; NULL: all that is there is
      * the job's. */
     bool (*dropped)(void *data, tow_conn_t *destination, const char *database, const char *name,
@@ -36,8 +39,7 @@ typedef struct {
                        bool *out_replaces, tow_error_t *error);
     bool (*renamed)(void *data, tow_conn_t *destination, const char *from_ns, const char *database,
                     const char *name, tow_error_t *error);
-    /* Options and indexes as the source lists them, in the background. */
-    void (*alike)(void *data, const char *database, const char *name);
+    /* DDL events alone. */
     bool (*index_gone)(void *data, const char *database, const char *name, const char *index,
                        tow_error_t *error);
     /* No index of the collection, or with no name of the database, is built until the release,

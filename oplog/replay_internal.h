@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* replay_internal.h: what dispatcher, lanes and DDL share. */
 #ifndef TOW_OPLOG_REPLAY_INTERNAL_H
 #define TOW_OPLOG_REPLAY_INTERNAL_H
@@ -5,6 +6,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "engine/base/guarded.h"
 #include "engine/base/thread.h"
 #include "engine/state/write.h"
 #include "oplog/dirty.h"
@@ -31,18 +33,19 @@ typedef struct {
 } tow_items_t;
 
 typedef struct tow_lane tow_lane_t;
+TOW_GUARD(tow_lane);
 struct tow_lane {
     tow_replay_t *replay;
     uint32_t number;
     tow_thread_t thread;
     pthread_mutex_t lock;      /* guards inbox, pushed, absorbed, woken */
     pthread_cond_t more, less; /* the inbox was filled; was emptied */
-    tow_items_t inbox;
-    uint64_t pushed, absorbed;
-    bool woken;              /* there may be work besides the inbox */
-    atomic_bool busy;        /* it may write just now */
-    _Atomic uint64_t rounds; /* in which it was busy */
-    tow_dirty_t *dirty;      /* under the replay's exclusive lock, shared by its own thread only */
+    tow_items_t inbox TOW_GUARDED_BY(tow_lane);
+    uint64_t pushed TOW_GUARDED_BY(tow_lane), absorbed TOW_GUARDED_BY(tow_lane);
+    bool woken TOW_GUARDED_BY(tow_lane); /* there may be work besides the inbox */
+    atomic_bool busy;                    /* it may write just now */
+    _Atomic uint64_t rounds;             /* in which it was busy */
+    tow_dirty_t *dirty; /* under the replay's exclusive lock, shared by its own thread only */
     /* The thread's own. */
     tow_conn_t *source, *destination;
     tow_items_t taken;
@@ -53,6 +56,7 @@ struct tow_lane {
     tow_namespace_t *apart;         /* to be copied again then, and why: a constant text */
     const char *apart_reason;
 };
+TOW_LOCK(tow_lane, tow_lane_t, lock)
 
 /* A write that a unique index refused. */
 typedef struct tow_conflict {
@@ -106,28 +110,37 @@ static inline tow_lane_t *tow_lane_of(tow_replay_t *replay, const tow_namespace_
     return &replay->lanes[number % replay->lane_count];
 }
 
-void tow_items_add(tow_items_t *items, const tow_item_t *item);
-
 /* Keys are collected, nothing is applied. */
 static inline bool tow_replay_holding(tow_replay_t *replay)
 {
     return atomic_load(&replay->paused) || replay->options.ddl.copying(replay->options.ddl.data);
 }
 
-/* lane.c */
+/* inbox.c */
+void tow_items_add(tow_items_t *items, const tow_item_t *item);
 /* A lane has done something that others may wait for. */
 void tow_replay_eased(tow_replay_t *replay);
 /* The lanes' keys were changed under the exclusive lock. */
 void tow_replay_wake_lanes(tow_replay_t *replay);
-void tow_lane_init(tow_lane_t *lane, tow_replay_t *replay, uint32_t number);
-bool tow_lane_start(tow_lane_t *lane, tow_error_t *error);
 void tow_lane_wake(tow_lane_t *lane); /* to look at its keys again */
-void tow_lane_end(tow_lane_t *lane);  /* joins, idempotent */
-void tow_lane_destroy(tow_lane_t *lane);
 /* Appends the items; waits while the inbox is full; false: stopped. */
 bool tow_lane_push(tow_lane_t *lane, const tow_items_t *items);
 /* Waits until everything pushed so far is absorbed; false: stopped. */
 bool tow_lane_wait_absorbed(tow_lane_t *lane);
+/* A write that a unique index refused is kept for tow_lane_untangle. */
+void tow_lane_conflict(tow_lane_t *lane, tow_namespace_t *collection, tow_value_t id,
+                       const char *message);
+/* A server call of the lane failed: counts, waits, or stops the job when it is final. */
+void tow_lane_failed(tow_lane_t *lane, const tow_error_t *error);
+void tow_lane_succeeded(tow_lane_t *lane);
+/* Returns when nothing of what the lane has written can arrive any more, or the job stops. */
+void tow_lane_settle(tow_lane_t *lane);
+
+/* lane.c */
+void tow_lane_init(tow_lane_t *lane, tow_replay_t *replay, uint32_t number);
+bool tow_lane_start(tow_lane_t *lane, tow_error_t *error);
+void tow_lane_end(tow_lane_t *lane); /* joins, idempotent */
+void tow_lane_destroy(tow_lane_t *lane);
 
 /* apply.c: events as they come. */
 void tow_lane_absorb(tow_lane_t *lane, const tow_items_t *items);
@@ -146,22 +159,16 @@ static inline bool tow_is_taken_too(tow_value_t id, bool collated)
            (collated && (id.type == BSON_TYPE_UTF8 || id.type == BSON_TYPE_SYMBOL ||
                          id.type == BSON_TYPE_DOCUMENT || id.type == BSON_TYPE_ARRAY));
 }
-void tow_lane_conflict(tow_lane_t *lane, tow_namespace_t *collection, tow_value_t id,
-                       const char *message);
-/* A unique index refused a key's document: it is tried again a little later, and untangled after
- * some. */
-void tow_lane_refused(tow_lane_t *lane, tow_dirty_key_t *key, const char *message);
-/* A server call of the lane failed: counts, waits, or stops the job when it is final. */
-void tow_lane_failed(tow_lane_t *lane, const tow_error_t *error);
-void tow_lane_succeeded(tow_lane_t *lane);
-/* Returns when nothing of what the lane has written can arrive any more, or the job stops. */
-void tow_lane_settle(tow_lane_t *lane);
 /* untangle.c: reads the keys of a conflict again, with those that stand in their way, deletes all
  * and inserts what the source has. Takes the exclusive lock. */
 void tow_lane_untangle(tow_lane_t *lane);
+/* A unique index refused a key's document: it is tried again a little later, and untangled after
+ * some. */
+void tow_lane_refused(tow_lane_t *lane, tow_dirty_key_t *key, const char *message);
 
-/* capped.c: settles keys, in flight, of a collection that is capped by continuing its log. True
- * with keys that have `failed`: the lane is to copy it again when the shared lock is given up. */
+/* capped_continue.c: settles keys, in flight, of a collection that is capped by continuing its log.
+ * True with keys that have `failed`: the lane is to copy it again when the shared lock is given up.
+ */
 bool tow_lane_continue(tow_lane_t *lane, tow_namespace_t *collection, tow_dirty_key_t **keys,
                        uint32_t count, tow_optime_t lo, tow_optime_t *out_hi,
                        tow_error_t *error) TOW_CHECK;

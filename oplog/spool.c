@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* spool.c: see spool.h.
  *
  * The folder holds `id` (the run series) and `lock` besides 00000001.spool and so on. */
@@ -17,23 +18,27 @@
 #include <zstd.h>
 
 #include "engine/base/file.h"
+#include "engine/base/guarded.h"
 #include "oplog/frame.h"
 #include "oplog/spool_internal.h"
 
+TOW_GUARD(tow_spool);
 struct tow_spool {
     char *folder;
     uint64_t segment_bytes;
     int lock_file;
-    ZSTD_CCtx *compressor; /* the appender's */
-    tow_buffer_t scratch;  /* the appender's */
-    pthread_mutex_t lock;  /* guards what follows */
-    int file;              /* segment being written, -1: none */
-    uint32_t first, last;  /* segments on disk; last 0: none */
-    uint64_t end;          /* of the last segment */
-    bool dirty;
+    ZSTD_CCtx *compressor;              /* the appender's */
+    tow_buffer_t scratch;               /* the appender's */
+    pthread_mutex_t lock;               /* guards what follows */
+    int file TOW_GUARDED_BY(tow_spool); /* segment being written, -1: none */
+    uint32_t first TOW_GUARDED_BY(tow_spool), last
+        TOW_GUARDED_BY(tow_spool);          /* segments on disk; last 0: none */
+    uint64_t end TOW_GUARDED_BY(tow_spool); /* of the last segment */
+    bool dirty TOW_GUARDED_BY(tow_spool);
     _Atomic uint64_t bytes;
-    uint64_t *sizes; /* of segments first … last, by number - first */
+    uint64_t *sizes TOW_GUARDED_BY(tow_spool); /* of segments first … last, by number - first */
 };
+TOW_LOCK(tow_spool, tow_spool_t, lock)
 
 static char *path_of(const tow_spool_t *spool, uint32_t segment)
 {
@@ -69,7 +74,7 @@ static bool make_folder(const char *path, tow_error_t *error)
     return tow_fail_context(error, "the spool (choose another folder with --spool)");
 }
 
-static void find_segments(tow_spool_t *spool)
+static TOW_REQUIRES(tow_spool) void find_segments(tow_spool_t *spool)
 {
     DIR *folder = opendir(spool->folder);
     struct dirent *entry;
@@ -90,7 +95,7 @@ static void find_segments(tow_spool_t *spool)
         closedir(folder);
 }
 
-static void remove_segments(tow_spool_t *spool)
+static TOW_REQUIRES(tow_spool) void remove_segments(tow_spool_t *spool)
 {
     for (uint32_t i = spool->first; spool->last && i <= spool->last; i++) {
         char *path = path_of(spool, i);
@@ -111,7 +116,7 @@ static void remove_segments(tow_spool_t *spool)
 }
 
 /* The id file tells whose frames these are. */
-static bool check_id(tow_spool_t *spool, const char *id, tow_error_t *error)
+static TOW_REQUIRES(tow_spool) bool check_id(tow_spool_t *spool, const char *id, tow_error_t *error)
 {
     char *path = tow_format("%s/id", spool->folder);
     char found[128] = "";
@@ -132,7 +137,7 @@ static bool check_id(tow_spool_t *spool, const char *id, tow_error_t *error)
 }
 
 /* Takes the last segment's length; a torn or broken last frame is cut off. */
-static bool scan(tow_spool_t *spool, tow_error_t *error)
+static TOW_REQUIRES(tow_spool) bool scan(tow_spool_t *spool, tow_error_t *error)
 {
     tow_buffer_t body = {0};
     bool ok = true;
@@ -175,8 +180,9 @@ static bool scan(tow_spool_t *spool, tow_error_t *error)
     return ok;
 }
 
-tow_spool_t *tow_spool_open_sized(const char *directory, const char *job, const char *id,
-                                  uint64_t segment_bytes, tow_error_t *error)
+TOW_UNSHARED tow_spool_t *tow_spool_open_sized(const char *directory, const char *job,
+                                               const char *id, uint64_t segment_bytes,
+                                               tow_error_t *error)
 {
     tow_spool_t *spool = tow_alloc(sizeof *spool);
     char *lock_path;
@@ -221,7 +227,7 @@ tow_spool_t *tow_spool_open(const char *directory, const char *job, const char *
     return tow_spool_open_sized(directory, job, id, UINT64_C(64) << 20, error);
 }
 
-void tow_spool_close(tow_spool_t *spool)
+TOW_UNSHARED void tow_spool_close(tow_spool_t *spool)
 {
     if (!spool)
         return;
@@ -237,7 +243,9 @@ void tow_spool_close(tow_spool_t *spool)
     free(spool);
 }
 
-bool tow_spool_each(tow_spool_t *spool, tow_spool_each_fn each, void *data, tow_error_t *error)
+/* Before the first append: nobody else is at it yet. */
+TOW_UNSHARED bool tow_spool_each(tow_spool_t *spool, tow_spool_each_fn each, void *data,
+                                 tow_error_t *error)
 {
     tow_buffer_t body = {0};
     bool ok = true;
@@ -273,7 +281,7 @@ bool tow_spool_each(tow_spool_t *spool, tow_spool_each_fn each, void *data, tow_
 /* Writing ---------------------------------------------------------------------------------------*/
 
 /* Begins the next segment; the lock is held. */
-static bool next_segment(tow_spool_t *spool, tow_error_t *error)
+static TOW_REQUIRES(tow_spool) bool next_segment(tow_spool_t *spool, tow_error_t *error)
 {
     uint32_t number = spool->last ? spool->last + 1 : spool->first;
     char *path = path_of(spool, number);
@@ -325,7 +333,7 @@ bool tow_spool_append(tow_spool_t *spool, const void *data, size_t length,
 
     if (!tow_frame_build(out, spool->compressor, data, length, frame, error))
         return false;
-    pthread_mutex_lock(&spool->lock);
+    tow_spool_lock(spool);
     if (spool->file < 0 || (spool->end && spool->end + out->length > spool->segment_bytes))
         ok = next_segment(spool, error);
     if (ok && !write_fully(spool->file, out->data, out->length, spool->end)) {
@@ -344,7 +352,7 @@ bool tow_spool_append(tow_spool_t *spool, const void *data, size_t length,
         spool->dirty = true;
         atomic_fetch_add(&spool->bytes, out->length);
     }
-    pthread_mutex_unlock(&spool->lock);
+    tow_spool_unlock(spool);
     return ok;
 }
 
@@ -354,11 +362,11 @@ bool tow_spool_sync(tow_spool_t *spool, tow_error_t *error)
     bool ok = true;
 
     /* A duplicate, so that appending is not held up by the disk. */
-    pthread_mutex_lock(&spool->lock);
+    tow_spool_lock(spool);
     if (spool->dirty && spool->file >= 0)
         file = fcntl(spool->file, F_DUPFD_CLOEXEC, 0);
     spool->dirty = false;
-    pthread_mutex_unlock(&spool->lock);
+    tow_spool_unlock(spool);
     if (file >= 0) {
         ok = fdatasync(file) == 0;
         if (!ok)
@@ -389,9 +397,9 @@ bool tow_spool_read(tow_spool_t *spool, tow_spool_place_t place, tow_buffer_t *o
 
 /* Giving up -------------------------------------------------------------------------------------*/
 
-bool tow_spool_release(tow_spool_t *spool, tow_spool_place_t place, tow_error_t *error)
+void tow_spool_release(tow_spool_t *spool, tow_spool_place_t place)
 {
-    pthread_mutex_lock(&spool->lock);
+    tow_spool_lock(spool);
     while (spool->last && spool->first < place.segment && spool->first < spool->last) {
         char *path = path_of(spool, spool->first);
 
@@ -402,16 +410,15 @@ bool tow_spool_release(tow_spool_t *spool, tow_spool_place_t place, tow_error_t 
         free(path);
         spool->first++;
     }
-    pthread_mutex_unlock(&spool->lock);
-    return true;
+    tow_spool_unlock(spool);
 }
 
 bool tow_spool_clear(tow_spool_t *spool, tow_error_t *error)
 {
-    pthread_mutex_lock(&spool->lock);
+    tow_spool_lock(spool);
     remove_segments(spool);
     spool->dirty = false;
-    pthread_mutex_unlock(&spool->lock);
+    tow_spool_unlock(spool);
     if (!sync_folder(spool))
         return tow_fail_errno(error, TOW_ERROR_SPOOL, "the spool folder %s cannot be synced",
                               spool->folder);
@@ -429,9 +436,9 @@ bool tow_spool_remove(tow_spool_t *spool, tow_error_t *error)
     char *folder = tow_strdup(spool->folder);
     bool ok;
 
-    pthread_mutex_lock(&spool->lock);
+    tow_spool_lock(spool);
     remove_segments(spool);
-    pthread_mutex_unlock(&spool->lock);
+    tow_spool_unlock(spool);
     for (size_t i = 0; i < 2; i++) {
         char *path = tow_format("%s/%s", folder, files[i]);
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* spool.h: an append-only file of dirty keys on disk: segments of zstd frames, each with its
  * lengths, record count, last token and an XXH64 of what it holds.
  *
@@ -48,7 +49,7 @@ bool tow_spool_sync(tow_spool_t *spool,
 bool tow_spool_read(tow_spool_t *spool, tow_spool_place_t place, tow_buffer_t *out,
                     tow_error_t *error) TOW_CHECK;
 /* Everything before `place` is needed no more. */
-bool tow_spool_release(tow_spool_t *spool, tow_spool_place_t place, tow_error_t *error) TOW_CHECK;
+void tow_spool_release(tow_spool_t *spool, tow_spool_place_t place);
 /* Throws all frames away (a new stream begins elsewhere). */
 bool tow_spool_clear(tow_spool_t *spool, tow_error_t *error) TOW_CHECK;
 uint64_t tow_spool_bytes(const tow_spool_t *spool); /* on disk */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* spool_internal.h: for the tests: a spool whose segments are small. */
 #ifndef TOW_OPLOG_SPOOL_INTERNAL_H
 #define TOW_OPLOG_SPOOL_INTERNAL_H

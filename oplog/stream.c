@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* stream.c: see stream.h. */
 #include "oplog/stream.h"
 
@@ -151,14 +152,13 @@ static bool send_command(tow_stream_t *stream, const bson_t *command, int flags,
     return false;
 }
 
-static bool connect(tow_stream_t *stream, tow_error_t *error)
+static void connect(tow_stream_t *stream)
 {
     if (stream->conn)
-        return true;
-    stream->conn = tow_conn_open(stream->options.link, error);
-    if (stream->conn && stream->options.heeds)
+        return;
+    stream->conn = tow_conn_open(stream->options.link);
+    if (stream->options.heeds)
         tow_conn_heed(stream->conn, stream->options.heeds);
-    return stream->conn != NULL;
 }
 
 /* Takes the cursor from the reply to an aggregate. Its batch is empty, as was asked for. The token
@@ -192,8 +192,7 @@ static bool open_cursor(tow_stream_t *stream, tow_stream_start_t start, const ch
 
     stream->cursor = 0;
     stream->whole = !fields;
-    if (!connect(stream, error))
-        return false;
+    connect(stream);
     build_aggregate(stream, start, fields, &command);
     ok = send_command(stream, &command, TOW_SEND_READ | flags, 0, &reply, error);
     if (!ok)

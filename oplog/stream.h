@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* stream.h: the protocol of a deployment's change stream: opening, reading, positions, errors.
  *
  * A stream has a position: everything that it gives next comes after it. The position moves when

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* tail.c: see tail.h. */
 #include "oplog/tail.h"
 

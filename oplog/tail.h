@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* tail.h: reads the cluster-wide change stream into the ledger.
  *
  * In refetch mode the stream is projected to what a dirty key needs, and blocks of keys go through

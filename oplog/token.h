@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* token.h: the cluster time inside a resume token. */
 #ifndef TOW_OPLOG_TOKEN_H
 #define TOW_OPLOG_TOKEN_H

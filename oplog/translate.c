@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* translate.c: see translate.h. */
 #include "oplog/translate.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* translate.h: turns one change event into an exact statement, or says that its key must be
  * refetched.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* watch.c: see watch.h. */
 #include "oplog/watch.h"
 
@@ -244,12 +245,12 @@ bool tow_watch_wait(tow_watch_t *watch, int64_t wait_ms)
 {
     int64_t until_ms = tow_now_ms() + wait_ms, pushed_ms = tow_now_ms();
     tow_error_t error;
-    tow_conn_t *conn = tow_conn_open(watch->options.link, &error);
+    tow_conn_t *conn = tow_conn_open(watch->options.link);
     tow_optime_t time, ignored;
     uint64_t idle;
     bool passed = false, goes_on;
 
-    goes_on = conn && tow_link_barrier_time(conn, &time, &error);
+    goes_on = tow_link_barrier_time(conn, &time, &error);
     idle = atomic_load(&watch->idle);
     while (goes_on && !passed) {
         pthread_mutex_lock(&watch->lock);

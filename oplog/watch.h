@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* watch.h: hears every write to a deployment that the filter takes, as its keys alone.
  *
  * The verifier watches the destination with it, so that what was compared and then written, by

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* compare_log.c: compares a capped collection, whose natural order is content.
  *
  * Both sides are read whole, in natural order. Where the documents differ they are found as

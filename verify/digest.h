@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* digest.h: what is kept of a set of documents: how many, how long, and the sum of their hashes.
  *
  * A sum needs no order, so both sides may read a range in any order. It is a sum and not an XOR,

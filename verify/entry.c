@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* entry.c: see entry.h. */
 #include "verify/entry.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* entry.h: a range that was compared equal, as the document that a job or a file keeps of it:
  *   {_id: {ns, n}, uuid, mode, seed, min?, max?, documents, bytes, sum}   (min, max absent: open
  * end) */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* internal.h: what the files of verify/ share: one run, its collections, its pairs of threads.
  *
  * Threads: each worker is a pair, one thread reading the source and one reading the destination, so
@@ -142,6 +143,7 @@ typedef struct {
     tow_buffer_t scratch;
 } tow_reading_t;
 
+/* readings.c */
 void tow_readings_prepare(tow_verify_pair_t *pair, tow_verify_unit_t *unit, tow_reading_t out[2]);
 /* With buckets, and maps where the documents are few. */
 void tow_readings_begin(tow_reading_t readings[2], uint64_t documents);

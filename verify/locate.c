@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* locate.c: turns the differences between two maps into reported ones, and has them repaired.
  *
  * Every suspect, some at a time, is looked at again on both sides: only the documents themselves
@@ -35,6 +36,7 @@ typedef struct {
     char *path;          /* when it was found to differ */
     uint32_t lengths[2]; /* then */
     bool different, counts, done;
+    bool duplicate; /* one side has more documents of this _id than the other */
 } suspect_t;
 
 typedef struct {
@@ -194,6 +196,15 @@ static const bson_t *take_fetched(fetch_t *fetch, tow_value_t id)
     return NULL;
 }
 
+static size_t count_fetched(const fetch_t *fetch, tow_value_t id)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < fetch->count; i++)
+        count += tow_value_compare(id_of(fetch->items[i].document), id) == 0;
+    return count;
+}
+
 /* Those that are not done. */
 static void build_filter(const suspect_t *suspects, size_t count, bson_t *out)
 {
@@ -231,7 +242,8 @@ static void note_facts(locate_t *locate, suspect_t *suspect, const bson_t *docum
 {
     const look_t *looks = suspect->looks;
 
-    suspect->kind = !looks[TOW_SOURCE].there        ? TOW_DIFFERENCE_EXTRA
+    suspect->kind = suspect->duplicate              ? TOW_DIFFERENCE_DUPLICATE
+                    : !looks[TOW_SOURCE].there      ? TOW_DIFFERENCE_EXTRA
                     : !looks[TOW_DESTINATION].there ? TOW_DIFFERENCE_MISSING
                                                     : TOW_DIFFERENCE_DIFFERENT;
     for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++)
@@ -254,7 +266,7 @@ static void judge(locate_t *locate, suspect_t *suspect, const bson_t *documents[
 
     moved |= look(locate, suspect, TOW_DESTINATION, documents[TOW_DESTINATION]);
     suspect->different =
-        looks[TOW_SOURCE].there != looks[TOW_DESTINATION].there ||
+        suspect->duplicate || looks[TOW_SOURCE].there != looks[TOW_DESTINATION].there ||
         (looks[TOW_SOURCE].there && looks[TOW_SOURCE].hash != looks[TOW_DESTINATION].hash);
     if (!suspect->different) {
         suspect->done = true;
@@ -262,7 +274,7 @@ static void judge(locate_t *locate, suspect_t *suspect, const bson_t *documents[
         if (!suspect->counts)
             note_facts(locate, suspect, documents);
         suspect->counts = true;
-        suspect->done = !may_repair(locate);
+        suspect->done = suspect->duplicate || !may_repair(locate);
     }
 }
 
@@ -289,6 +301,10 @@ static bool look_again(locate_t *locate, suspect_t *suspects, size_t count, tow_
             continue;
         for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++)
             documents[which] = take_fetched(&fetches[which], suspects[i].id);
+        /* Shards hold an _id each where it is not their key, and a set can hold but one of them. */
+        suspects[i].duplicate = count_fetched(&fetches[TOW_SOURCE], suspects[i].id) !=
+                                    count_fetched(&fetches[TOW_DESTINATION], suspects[i].id) &&
+                                documents[TOW_SOURCE] && documents[TOW_DESTINATION];
         judge(locate, &suspects[i], documents);
     }
     for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++) {

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* map.c: see map.h. */
 #include "verify/map.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* map.h: the documents of a differing range on one side, each as its _id, hash and length.
  *
  * Two of them are sorted and merged, which names every difference. A key may occur more than once

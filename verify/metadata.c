@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* metadata.c: compares what collections are: type, options, a view's definition, indexes; what is
  * equal says engine/state/spec.h. */
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* normal.c: documents without what a mode of comparison ignores.
  *
  * Ignoring the order of fields, a document's normal form is the same document with its fields

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* path.c: names the first field in which two documents differ. */
 #include <string.h>
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* report.c: collects differences, and writes the report as JSON. */
 #include <inttypes.h>
 #include <stdio.h>
@@ -12,7 +13,8 @@ enum { ID_TEXT = 512, BOUND_TEXT = 160 };
 static const char *const kind_names[] = {
     [TOW_DIFFERENCE_MISSING] = "missing",     [TOW_DIFFERENCE_EXTRA] = "extra",
     [TOW_DIFFERENCE_DIFFERENT] = "different", [TOW_DIFFERENCE_OPTIONS] = "options",
-    [TOW_DIFFERENCE_INDEXES] = "indexes",     [TOW_DIFFERENCE_ORDER] = "order"};
+    [TOW_DIFFERENCE_INDEXES] = "indexes",     [TOW_DIFFERENCE_ORDER] = "order",
+    [TOW_DIFFERENCE_DUPLICATE] = "duplicate"};
 
 static const char *const mode_names[] = {[TOW_VERIFY_BYTES] = "bytes",
                                          [TOW_VERIFY_FIELD_ORDER] = "field-order",

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* sequence.h: the order of the documents of a capped collection on one side, in little memory.
  *
  * Each document's hash is chained to the one before, so that the last value stands for all of them

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* track.c: see track.h. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +17,7 @@ tow_track_t *tow_track_new(void)
     return track;
 }
 
-static void drop_keys(tow_track_t *track, tow_track_range_t *range)
+static TOW_REQUIRES(tow_track) void drop_keys(tow_track_t *track, tow_track_range_t *range)
 {
     if (!range->keys)
         return;
@@ -26,14 +27,15 @@ static void drop_keys(tow_track_t *track, tow_track_range_t *range)
     range->key_count = 0;
 }
 
-static void open_range(tow_track_t *track, tow_track_range_t *range)
+static TOW_REQUIRES(tow_track) void open_range(tow_track_t *track, tow_track_range_t *range)
 {
     drop_keys(track, range);
     range->equal = false;
     range->overflow = true; /* also for a reading that goes on */
 }
 
-static void remove_collection(tow_track_t *track, tow_track_collection_t *collection)
+static TOW_REQUIRES(tow_track) void remove_collection(tow_track_t *track,
+                                                      tow_track_collection_t *collection)
 {
     HASH_DEL(track->collections, collection);
     for (uint32_t i = 0; i < collection->count; i++)
@@ -48,7 +50,7 @@ static void remove_collection(tow_track_t *track, tow_track_collection_t *collec
     free(collection);
 }
 
-static void remove_all(tow_track_t *track)
+static TOW_REQUIRES(tow_track) void remove_all(tow_track_t *track)
 {
     tow_track_collection_t *collection, *next;
 
@@ -56,7 +58,7 @@ static void remove_all(tow_track_t *track)
         remove_collection(track, collection);
 }
 
-void tow_track_destroy(tow_track_t *track)
+TOW_UNSHARED void tow_track_destroy(tow_track_t *track)
 {
     if (!track)
         return;
@@ -77,14 +79,14 @@ static void open_all(tow_track_t *track, const char *name, bool prefix)
     tow_track_collection_t *collection, *next;
     size_t length = strlen(name);
 
-    pthread_mutex_lock(&track->lock);
+    tow_track_lock(track);
     HASH_ITER(hh, track->collections, collection, next) {
         if (prefix ? strncmp(collection->ns, name, length) != 0 : strcmp(collection->ns, name) != 0)
             continue;
         for (uint32_t i = 0; i < collection->count; i++)
             open_range(track, &collection->ranges[i]);
     }
-    pthread_mutex_unlock(&track->lock);
+    tow_track_unlock(track);
 }
 
 void tow_track_reset(tow_track_t *track)
@@ -101,7 +103,7 @@ void tow_track_gone(tow_track_t *track, const char *database, const char *collec
 }
 
 /* The lock is held. */
-static tow_track_collection_t *find(tow_track_t *track, const char *ns)
+static TOW_REQUIRES(tow_track) tow_track_collection_t *find(tow_track_t *track, const char *ns)
 {
     tow_track_collection_t *collection;
 
@@ -109,7 +111,8 @@ static tow_track_collection_t *find(tow_track_t *track, const char *ns)
     return collection;
 }
 
-static tow_track_range_t *find_range(tow_track_t *track, const char *ns, uint32_t range)
+static TOW_REQUIRES(tow_track) tow_track_range_t *find_range(tow_track_t *track, const char *ns,
+                                                             uint32_t range)
 {
     tow_track_collection_t *collection = find(track, ns);
 
@@ -148,8 +151,8 @@ static bool has_key(const tow_track_range_t *range, tow_value_t id, tow_track_si
     return false;
 }
 
-static void note_key(tow_track_t *track, tow_track_range_t *range, tow_value_t id,
-                     tow_track_side_t side)
+static TOW_REQUIRES(tow_track) void note_key(tow_track_t *track, tow_track_range_t *range,
+                                             tow_value_t id, tow_track_side_t side)
 {
     char name[16];
     uint32_t before = range->keys ? range->keys->len : 0;
@@ -177,7 +180,7 @@ void tow_track_touch(tow_track_t *track, const char *database, const char *name,
     bson_value_t value;
 
     snprintf(ns, sizeof ns, "%s.%s", database, name);
-    pthread_mutex_lock(&track->lock);
+    tow_track_lock(track);
     collection = find(track, ns);
     if (collection && !collection->ordered) {
         open_range(track, &collection->ranges[0]);
@@ -188,14 +191,14 @@ void tow_track_touch(tow_track_t *track, const char *database, const char *name,
         if (range->equal || (range->reading && !range->overflow))
             note_key(track, range, id, side);
     }
-    pthread_mutex_unlock(&track->lock);
+    tow_track_unlock(track);
 }
 
 bool tow_track_knows(tow_track_t *track, const char *ns, const uint8_t uuid[16])
 {
     tow_track_collection_t *collection;
 
-    pthread_mutex_lock(&track->lock);
+    tow_track_lock(track);
     collection = find(track, ns);
     if (collection && memcmp(collection->uuid, uuid, 16) != 0) {
         remove_collection(track, collection);
@@ -203,7 +206,7 @@ bool tow_track_knows(tow_track_t *track, const char *ns, const uint8_t uuid[16])
     }
     if (collection)
         collection->seen = true;
-    pthread_mutex_unlock(&track->lock);
+    tow_track_unlock(track);
     return collection != NULL;
 }
 
@@ -211,14 +214,14 @@ void tow_track_sweep(tow_track_t *track)
 {
     tow_track_collection_t *collection, *next;
 
-    pthread_mutex_lock(&track->lock);
+    tow_track_lock(track);
     HASH_ITER(hh, track->collections, collection, next) {
         if (!collection->seen)
             remove_collection(track, collection);
         else
             collection->seen = false;
     }
-    pthread_mutex_unlock(&track->lock);
+    tow_track_unlock(track);
 }
 
 void tow_track_set(tow_track_t *track, const char *ns, const uint8_t uuid[16],
@@ -234,12 +237,12 @@ void tow_track_set(tow_track_t *track, const char *ns, const uint8_t uuid[16],
     collection->ranges = tow_alloc(collection->count * sizeof *collection->ranges);
     for (uint32_t i = 0; i < count; i++)
         bson_value_copy(&bounds[i], &collection->ranges[i + 1].min);
-    pthread_mutex_lock(&track->lock);
+    tow_track_lock(track);
     old = find(track, ns);
     if (old)
         remove_collection(track, old);
     HASH_ADD_KEYPTR(hh, track->collections, collection->ns, strlen(collection->ns), collection);
-    pthread_mutex_unlock(&track->lock);
+    tow_track_unlock(track);
 }
 
 uint32_t tow_track_count(tow_track_t *track, const char *ns)
@@ -247,10 +250,10 @@ uint32_t tow_track_count(tow_track_t *track, const char *ns)
     tow_track_collection_t *collection;
     uint32_t count;
 
-    pthread_mutex_lock(&track->lock);
+    tow_track_lock(track);
     collection = find(track, ns);
     count = collection ? collection->count : 0;
-    pthread_mutex_unlock(&track->lock);
+    tow_track_unlock(track);
     return count;
 }
 
@@ -260,14 +263,14 @@ void tow_track_bounds(tow_track_t *track, const char *ns, uint32_t number, bson_
     tow_track_range_t *range, *next;
 
     out_min->value_type = out_max->value_type = BSON_TYPE_EOD;
-    pthread_mutex_lock(&track->lock);
+    tow_track_lock(track);
     range = find_range(track, ns, number);
     next = find_range(track, ns, number + 1);
     if (range && range->min.value_type != BSON_TYPE_EOD)
         bson_value_copy(&range->min, out_min);
     if (next)
         bson_value_copy(&next->min, out_max);
-    pthread_mutex_unlock(&track->lock);
+    tow_track_unlock(track);
 }
 
 tow_track_state_t tow_track_state(tow_track_t *track, const char *ns, uint32_t number,
@@ -276,13 +279,13 @@ tow_track_state_t tow_track_state(tow_track_t *track, const char *ns, uint32_t n
     tow_track_state_t state = TOW_TRACK_OPEN;
     const tow_track_range_t *range;
 
-    pthread_mutex_lock(&track->lock);
+    tow_track_lock(track);
     range = find_range(track, ns, number);
     if (range && range->equal) {
         state = range->keys ? TOW_TRACK_KEYS : TOW_TRACK_EQUAL;
         *out_digest = range->digest;
     }
-    pthread_mutex_unlock(&track->lock);
+    tow_track_unlock(track);
     return state;
 }
 
@@ -290,14 +293,14 @@ void tow_track_begin(tow_track_t *track, const char *ns, uint32_t number)
 {
     tow_track_range_t *range;
 
-    pthread_mutex_lock(&track->lock);
+    tow_track_lock(track);
     range = find_range(track, ns, number);
     if (range) {
         drop_keys(track, range);
         range->reading = true;
         range->equal = range->overflow = false;
     }
-    pthread_mutex_unlock(&track->lock);
+    tow_track_unlock(track);
 }
 
 void tow_track_equal(tow_track_t *track, const char *ns, uint32_t number,
@@ -305,14 +308,14 @@ void tow_track_equal(tow_track_t *track, const char *ns, uint32_t number,
 {
     tow_track_range_t *range;
 
-    pthread_mutex_lock(&track->lock);
+    tow_track_lock(track);
     range = find_range(track, ns, number);
     if (range && range->reading) {
         range->reading = false;
         range->digest = *digest;
         range->equal = !range->overflow;
     }
-    pthread_mutex_unlock(&track->lock);
+    tow_track_unlock(track);
 }
 
 void tow_track_take_keys(tow_track_t *track, const char *ns, uint32_t number, bson_t *out)
@@ -320,24 +323,24 @@ void tow_track_take_keys(tow_track_t *track, const char *ns, uint32_t number, bs
     tow_track_range_t *range;
 
     bson_init(out);
-    pthread_mutex_lock(&track->lock);
+    tow_track_lock(track);
     range = find_range(track, ns, number);
     if (range && range->keys) {
         bson_concat(out, range->keys);
         drop_keys(track, range);
     }
-    pthread_mutex_unlock(&track->lock);
+    tow_track_unlock(track);
 }
 
 void tow_track_open(tow_track_t *track, const char *ns, uint32_t number)
 {
     tow_track_range_t *range;
 
-    pthread_mutex_lock(&track->lock);
+    tow_track_lock(track);
     range = find_range(track, ns, number);
     if (range)
         open_range(track, range);
-    pthread_mutex_unlock(&track->lock);
+    tow_track_unlock(track);
 }
 
 void tow_track_totals(tow_track_t *track, tow_track_totals_t *out)
@@ -345,7 +348,7 @@ void tow_track_totals(tow_track_t *track, tow_track_totals_t *out)
     tow_track_collection_t *collection, *next;
 
     *out = (tow_track_totals_t){0};
-    pthread_mutex_lock(&track->lock);
+    tow_track_lock(track);
     out->bytes = sizeof *track + track->key_bytes;
     HASH_ITER(hh, track->collections, collection, next) {
         out->ranges += collection->count;
@@ -358,5 +361,5 @@ void tow_track_totals(tow_track_t *track, tow_track_totals_t *out)
             out->bytes += range->keys ? sizeof *range->keys : 0;
         }
     }
-    pthread_mutex_unlock(&track->lock);
+    tow_track_unlock(track);
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* track.h: which ranges were compared equal, and what was written in them since.
  *
  * It is what lies between two comparisons of one job: the next one reads only ranges that were

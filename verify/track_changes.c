@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* track_changes.c: what of a track is stored, and how one begins with what was stored. */
 #include <stdlib.h>
 #include <string.h>
@@ -39,7 +40,7 @@ void tow_track_changes(tow_track_t *track, tow_track_changes_t *out)
     tow_track_collection_t *collection, *next;
 
     *out = (tow_track_changes_t){0};
-    pthread_mutex_lock(&track->lock);
+    tow_track_lock(track);
     out->all = track->purge;
     track->purge = false;
     HASH_ITER(hh, track->collections, collection, next)
@@ -56,7 +57,7 @@ void tow_track_changes(tow_track_t *track, tow_track_changes_t *out)
                 add_entry(&out->added, &out->added_count, collection, i);
             range->saved = !range->saved;
         }
-    pthread_mutex_unlock(&track->lock);
+    tow_track_unlock(track);
 }
 
 static void clear_entries(tow_track_entry_t *entries, uint32_t count)
@@ -80,9 +81,9 @@ void tow_track_changes_clear(tow_track_changes_t *changes)
 
 void tow_track_unsaved(tow_track_t *track)
 {
-    pthread_mutex_lock(&track->lock);
+    tow_track_lock(track);
     track->purge = true;
-    pthread_mutex_unlock(&track->lock);
+    tow_track_unlock(track);
 }
 
 /* Restoring -------------------------------------------------------------------------------------*/
@@ -122,8 +123,9 @@ static void add_range(tow_track_collection_t *collection, const bson_value_t *mi
 }
 
 /* One collection's entries, in order, that do not overlap. */
-static void restore_collection(tow_track_t *track, const tow_track_entry_t *const *entries,
-                               uint32_t count)
+static TOW_REQUIRES(tow_track) void restore_collection(tow_track_t *track,
+                                                       const tow_track_entry_t *const *entries,
+                                                       uint32_t count)
 {
     tow_track_collection_t *collection = tow_alloc(sizeof *collection);
     const bson_value_t *end = NULL; /* of the range before; NULL: the beginning */
@@ -154,7 +156,7 @@ void tow_track_restore(tow_track_t *track, uint64_t seed, tow_track_entry_t *ent
 
     if (count)
         qsort(entries, count, sizeof *entries, by_place);
-    pthread_mutex_lock(&track->lock);
+    tow_track_lock(track);
     track->seed = seed;
     track->purge = true; /* the numbers of the ranges are other ones now */
     for (uint32_t i = 0; i < count;) {
@@ -166,6 +168,6 @@ void tow_track_restore(tow_track_t *track, uint64_t seed, tow_track_entry_t *ent
                 group[members++] = &entries[i];
         restore_collection(track, group, members);
     }
-    pthread_mutex_unlock(&track->lock);
+    tow_track_unlock(track);
     free(group);
 }

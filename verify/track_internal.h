@@ -1,9 +1,11 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* track_internal.h: what a track is made of, for the two files that work on it. */
 #ifndef TOW_VERIFY_TRACK_INTERNAL_H
 #define TOW_VERIFY_TRACK_INTERNAL_H
 
 #include <pthread.h>
 
+#include "engine/base/guarded.h"
 #include "engine/base/hash.h"
 #include "verify/track.h"
 
@@ -27,12 +29,15 @@ typedef struct {
     uint32_t count;
 } tow_track_collection_t;
 
+TOW_GUARD(tow_track);
 struct tow_track {
     uint64_t seed;
     pthread_mutex_t lock; /* guards what follows */
-    tow_track_collection_t *collections;
-    size_t key_bytes;
-    bool purge; /* what is stored is not what `saved` says: remove all of it */
+    tow_track_collection_t *collections TOW_GUARDED_BY(tow_track);
+    size_t key_bytes TOW_GUARDED_BY(tow_track);
+    bool purge
+        TOW_GUARDED_BY(tow_track); /* what is stored is not what `saved` says: remove all of it */
 };
+TOW_LOCK(tow_track, tow_track_t, lock)
 
 #endif

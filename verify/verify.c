@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* verify.c: runs a comparison: reads both catalogs, hands out tasks to pairs of threads, reports.
  *
  * Tasks come in three kinds: every collection is prepared (options, indexes, estimates) before any
@@ -291,9 +292,9 @@ static bool read_catalogs(tow_verify_run_t *run, tow_error_t *error)
     tow_optime_t polled = 0;
     bool ok;
 
-    ok = (source = tow_conn_open(options->source, error)) &&
-         (destination = tow_conn_open(options->destination, error)) &&
-         tow_link_poll_time(source, &polled, error) &&
+    source = tow_conn_open(options->source);
+    destination = tow_conn_open(options->destination);
+    ok = tow_link_poll_time(source, &polled, error) &&
          tow_catalog_read(source, NULL, &run->source, error) &&
          tow_catalog_read(destination, NULL, &run->destination, error) &&
          read_states(run, destination, error);

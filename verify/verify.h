@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* verify.h: compares both sides by digests of ranges, names what differs, and has it repaired. */
 #ifndef TOW_VERIFY_VERIFY_H
 #define TOW_VERIFY_VERIFY_H
@@ -14,7 +15,8 @@ typedef enum {
     TOW_DIFFERENCE_DIFFERENT,
     TOW_DIFFERENCE_OPTIONS,
     TOW_DIFFERENCE_INDEXES,
-    TOW_DIFFERENCE_ORDER /* of a capped collection */
+    TOW_DIFFERENCE_ORDER,    /* of a capped collection */
+    TOW_DIFFERENCE_DUPLICATE /* a sharded side has several documents of one _id, the other fewer */
 } tow_difference_kind_t;
 
 /* What counts as a difference of two documents. */

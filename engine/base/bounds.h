@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* bounds.h: how much one request holds, and how much it may hold, in number and in bytes.
  *
  * A server takes a command of 16 MB and a message of 48 MB, and answers a larger one with an error

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* cgroup.h: the memory that a control group (a container, a service) leaves to this process. */
 #ifndef TOW_BASE_CGROUP_H
 #define TOW_BASE_CGROUP_H

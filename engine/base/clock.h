@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* clock.h: monotonic and wall time, in the units that the names say. */
 #ifndef TOW_BASE_CLOCK_H
 #define TOW_BASE_CLOCK_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* decimal.c: see decimal.h. */
 #include "engine/base/decimal.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* decimal.h: numbers as JSON has them, whatever the locale of the program that
  * embeds the library. */
 #ifndef TOW_BASE_DECIMAL_H

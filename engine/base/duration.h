@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* duration.h: durations as people write them: "120h", "1d12h", "90m", "45s". */
 #ifndef TOW_BASE_DURATION_H
 #define TOW_BASE_DURATION_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* error.h: fills and decorates tow_error_t. */
 #ifndef TOW_BASE_ERROR_H
 #define TOW_BASE_ERROR_H
@@ -17,5 +18,7 @@ bool tow_fail_errno(tow_error_t *error, tow_error_code_t code, const char *forma
     __attribute__((format(printf, 3, 4)));
 
 #define TOW_CHECK __attribute__((warn_unused_result))
+/* A parameter that a callback is given and has no use for. */
+#define TOW_UNUSED __attribute__((unused))
 
 #endif

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* file.c: see file.h. */
 #include "engine/base/file.h"
 
@@ -178,6 +179,13 @@ bool tow_file_create(const char *path, const void *data, size_t length)
     return finish(&draft, link);
 }
 
+/* With a second name it may be any other file of ours, which somebody linked there to have us
+ * overwrite it. A file of one name is read under two while tow_file_create makes it. */
+static bool may_be_another(const struct stat *facts, int flags)
+{
+    return facts->st_nlink > 1 && (flags & O_ACCMODE) != O_RDONLY;
+}
+
 /* A pipe in its place would be waited for, which O_NONBLOCK keeps it from. */
 int tow_file_open(const char *path, int flags)
 {
@@ -186,7 +194,8 @@ int tow_file_open(const char *path, int flags)
 
     if (file < 0)
         return -1;
-    if (fstat(file, &facts) || !S_ISREG(facts.st_mode) || !is_ours(&facts)) {
+    if (fstat(file, &facts) || !S_ISREG(facts.st_mode) || !is_ours(&facts) ||
+        may_be_another(&facts, flags)) {
         close(file);
         errno = EPERM;
         return -1;
@@ -197,12 +206,30 @@ int tow_file_open(const char *path, int flags)
 
 /* Secrets ---------------------------------------------------------------------------------------*/
 
+bool tow_trusted_check(int file, const char *option, const char *path, tow_error_t *error)
+{
+    struct stat facts;
+
+    if (fstat(file, &facts))
+        return tow_fail_errno(error, TOW_ERROR_OPTION, "--%s: cannot read '%s'", option, path);
+    if (!is_ours(&facts))
+        return tow_fail(error, TOW_ERROR_OPTION,
+                        "--%s: %s belongs to another user (uid %u), who may change it; make it "
+                        "yours with chown, or give a file of your own",
+                        option, path, (unsigned)facts.st_uid);
+    if (!S_ISCHR(facts.st_mode) && is_open_to_others(&facts, 022, 020))
+        return tow_fail(error, TOW_ERROR_OPTION,
+                        "--%s: others may write %s; make it yours alone with chmod go-w %s", option,
+                        path, path);
+    return true;
+}
+
 bool tow_secret_check_as(int file, const char *name, const char *path, tow_error_t *error)
 {
     struct stat facts;
 
     if (fstat(file, &facts))
-        return tow_fail_errno(error, TOW_ERROR_OPTION, "%s: cannot read %s", name, path);
+        return tow_fail_errno(error, TOW_ERROR_OPTION, "%s: cannot read '%s'", name, path);
     if (!S_ISREG(facts.st_mode) && !S_ISFIFO(facts.st_mode))
         return tow_fail(error, TOW_ERROR_OPTION,
                         "%s: %s is not a regular file; give one that holds the "
@@ -237,7 +264,7 @@ static bool read_all(int file, const char *option, const char *path, char *out, 
     *length = 0;
     while ((got = read(file, out + *length, SECRET_MOST + 1 - *length)) != 0) {
         if (got < 0 && errno != EINTR)
-            return tow_fail_errno(error, TOW_ERROR_OPTION, "--%s: cannot read %s", option, path);
+            return tow_fail_errno(error, TOW_ERROR_OPTION, "--%s: cannot read '%s'", option, path);
         *length += got > 0 ? (size_t)got : 0;
     }
     out[*length] = '\0';
@@ -260,7 +287,7 @@ static bool read_text(const char *option, const char *path, bool secret, char **
 
     *out = NULL;
     if (file < 0)
-        return tow_fail_errno(error, TOW_ERROR_OPTION, "--%s: cannot read %s", option, path);
+        return tow_fail_errno(error, TOW_ERROR_OPTION, "--%s: cannot read '%s'", option, path);
     text = tow_alloc(SECRET_MOST + 2);
     fcntl(file, F_SETFL, 0); /* a pipe is waited for */
     ok = (!secret || tow_secret_check(file, option, path, error)) &&
@@ -291,7 +318,7 @@ static bool check_folder(const char *path, bool last, tow_error_t *error)
     struct stat facts, link;
 
     if (stat(path, &facts) || lstat(path, &link))
-        return tow_fail_errno(error, TOW_ERROR_OPTION, "cannot look at the folder %s", path);
+        return tow_fail_errno(error, TOW_ERROR_OPTION, "cannot look at the folder '%s'", path);
     if (!S_ISDIR(facts.st_mode))
         return tow_fail(error, TOW_ERROR_OPTION, "%s is not a folder; remove it, or give another",
                         path);
@@ -318,7 +345,7 @@ static bool check_folder(const char *path, bool last, tow_error_t *error)
 static bool make_one(const char *path, bool last, tow_error_t *error)
 {
     if (mkdir(path, 0700) && errno != EEXIST)
-        return tow_fail_errno(error, TOW_ERROR_OPTION, "cannot make the folder %s", path);
+        return tow_fail_errno(error, TOW_ERROR_OPTION, "cannot make the folder '%s'", path);
     return check_folder(path, last, error);
 }
 

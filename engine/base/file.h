@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* file.h: files and folders that are ours alone: made private, whole or not at all, and without
  * following anybody's links; what others may have written is not trusted, and a secret that others
  * may read is refused.
@@ -41,7 +42,8 @@ bool tow_file_replace(const char *path, const void *data, size_t length) TOW_CHE
 bool tow_file_create(const char *path, const void *data, size_t length) TOW_CHECK;
 
 /* open(2) of a regular file of ours; with O_CREAT it is made with mode 0600. -1 with errno: ELOOP
- * for a link, EPERM for what is no regular file or is another user's. */
+ * for a link, EPERM for what is no regular file, is another user's, or is to be written and has a
+ * second name. */
 int tow_file_open(const char *path, int flags) TOW_CHECK;
 
 /* The text of a file, or of a pipe, that nobody else may read; at most 1 MB. Owned by the caller.
@@ -53,6 +55,10 @@ bool tow_secret_check(int file, const char *option, const char *path, tow_error_
 /* The same of what no option gives: `name` as the error shows it. */
 bool tow_secret_check_as(int file, const char *name, const char *path,
                          tow_error_t *error) TOW_CHECK;
+/* Whether what an open file says is to be done: nobody else owns it or may write it. A device, such
+ * as /dev/null, has no text to change. */
+bool tow_trusted_check(int file, const char *option, const char *path,
+                       tow_error_t *error) TOW_CHECK;
 /* As tow_secret_read, of a file that others may read. */
 bool tow_file_read(const char *option, const char *path, char **out, tow_error_t *error) TOW_CHECK;
 

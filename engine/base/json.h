@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* json.h: the one way JSON is written: compact, in the order of the calls, with commas, quotes and
  * points in their places whatever the locale and whatever bytes a server put into a name. */
 #ifndef TOW_BASE_JSON_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* memory.h: allocation that ends the process when memory runs out, and a growing byte buffer. */
 #ifndef TOW_BASE_MEMORY_H
 #define TOW_BASE_MEMORY_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* sink.h: how code below the job tells what happened without logging: it hands events to a sink. */
 #ifndef TOW_BASE_SINK_H
 #define TOW_BASE_SINK_H

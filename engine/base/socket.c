@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* socket.c: see socket.h. */
 #include "engine/base/socket.h"
 

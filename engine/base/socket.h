@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* socket.h: whose process is at the other end of a TCP connection within this host. The kernel
  * knows the user of each socket: /proc/net/tcp and tcp6 have a line for each. */
 #ifndef TOW_BASE_SOCKET_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* stop.h: one stop signal for all threads of a job, with the first error that caused it.
  *
  * Threads wait on it instead of sleeping, so that a stop is seen at once. */

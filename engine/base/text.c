@@ -1,12 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* text.c: see text.h. */
 #include "engine/base/text.h"
 
 #include <ctype.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 #include "engine/base/memory.h"
+#include "engine/base/uri.h"
 
 enum { NAME_MOST = 48 };
 
@@ -66,39 +69,117 @@ char *tow_printable(const char *text)
 
 /* Credentials -----------------------------------------------------------------------------------*/
 
-/* The last @ of an address; NULL: it has none. A password of a connection string may hold a slash
- * that is not encoded; in other addresses (of documents, of pages) what follows the first slash is
- * no secret. */
-static char *credentials_end(const char *text, char *address)
+/* Where the scheme before `address` begins, when addresses of that scheme hold passwords; NULL. */
+static char *find_scheme(const char *text, char *address)
 {
     static const char *const schemes[] = {"mongodb", "mongodb+srv", "smtp", "smtps"};
-    const char *stop = " \t\r\n\"/?#";
-    char *end = NULL;
 
     for (size_t i = 0; i < sizeof schemes / sizeof *schemes; i++) {
         size_t length = strlen(schemes[i]) + 3;
 
         if ((size_t)(address - text) >= length &&
             !strncasecmp(address - length, schemes[i], length - 3))
-            stop = " \t\r\n\"";
+            return address - length;
     }
+    return NULL;
+}
+
+/* Puts `with` there, or as many asterisks as fit where it is longer; returns the end of it. */
+static char *replace(char *begin, char *end, const char *with)
+{
+    size_t room = (size_t)(end - begin), length = strlen(with);
+
+    if (length > room) {
+        with = "***";
+        length = room < 3 ? room : 3;
+    }
+    memmove(begin + length, end, strlen(end) + 1);
+    memcpy(begin, with, length);
+    return begin + length;
+}
+
+/* The next address that may hold a password, or the end. */
+static const char *find_next(const char *text, char *at)
+{
+    while ((at = strstr(at, "://"))) {
+        char *scheme = find_scheme(text, at += 3);
+
+        if (scheme)
+            return scheme;
+    }
+    return strchr(text, '\0');
+}
+
+/* An @ after the word, with a colon before it: the word was not the whole, since the password has a
+ * blank or a quote. */
+static bool goes_on(const char *text, const char *address, char *stop, const char *last)
+{
+    const char *next = find_next(text, stop), *end = next < last ? next : last;
+    const char *at = memrchr(stop, '@', (size_t)(end > stop ? end - stop : 0));
+
+    for (const char *colon = address; at && colon < at; colon++)
+        if (*colon == ':' && !strchr(" \t\r\n", colon[1]))
+            return true;
+    return false;
+}
+
+/* Our own hints, and what is hidden already. */
+static bool is_placeholder(const char *word, size_t length)
+{
+    static const char *const placeholders[] = {"HOST[:PORT]", "HOST:587", "NAME/[", "…"};
+
+    for (size_t i = 0; i < sizeof placeholders / sizeof *placeholders; i++)
+        if (!strncmp(word, placeholders[i], strlen(placeholders[i])))
+            return true;
+    return length && strspn(word, "*") >= length;
+}
+
+/* A connection string within a text: as it may be shown, where it can be read. Where not, nobody
+ * knows where its password ends, and all is hidden up to the quote that encloses it, or to the end.
+ * Returns where the text goes on. */
+static char *hide_connection(const char *text, char *scheme, char *address)
+{
+    char quote[2] = {scheme > text && strchr("'\"", scheme[-1]) ? scheme[-1] : '\0', '\0'};
+    char *stop = address + strcspn(address, *quote == '\'' ? " \t\r\n\"'" : " \t\r\n\"");
+    char *last = *quote ? strrchr(address, *quote) : NULL, *word, *shown;
+    bool whole = !*quote || *stop == *quote;
+
+    last = last ? last : strchr(address, '\0');
+    while (stop > address && strchr(",.;:)", stop[-1]))
+        stop--;
+    if (is_placeholder(address, (size_t)(stop - address)) ||
+        (stop == address && !goes_on(text, address, stop, last)))
+        return stop;
+    word = tow_format("%.*s", (int)(stop - scheme), scheme);
+    shown = tow_uri_shown(word);
+    if (!whole || goes_on(text, address, stop, last) || !strcmp(shown, "(hidden)") ||
+        !strcmp(strstr(shown, "://") + 3, "***"))
+        stop = replace(address, last, "***");
+    else
+        stop = replace(address, stop, strstr(shown, "://") + 3);
+    free(shown);
+    free(word);
+    return stop;
+}
+
+/* Of other addresses (of documents, of pages) what follows the first slash is no secret. */
+static char *hide_user(char *address)
+{
+    const char *stop = " \t\r\n\"/?#";
+    char *end = NULL;
+
     for (char *at = address; *at && !strchr(stop, *at) && strncmp(at, "://", 3) != 0; at++)
         if (*at == '@')
             end = at;
-    return end;
+    return end ? replace(address, end, "***") : address;
 }
 
 void tow_hide_credentials(char *text)
 {
     for (char *at = text; (at = strstr(at, "://"));) {
-        char *end = credentials_end(text, at += 3);
+        char *scheme = find_scheme(text, at += 3);
 
-        if (!end)
-            continue;
-        for (size_t i = 0; at + i < end; i++)
-            at[i] = '*';
-        if (end - at > 3)
-            memmove(at + 3, end, strlen(end) + 1);
+        at = scheme ? hide_connection(text, scheme, at) : hide_user(at);
     }
 }
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* text.h: foreign text, such as names, documents and messages of servers, on its way to a terminal,
  * a log line, a table or a mail. Everything of that kind goes through tow_printable. */
 #ifndef TOW_BASE_TEXT_H
@@ -18,8 +19,9 @@ size_t tow_text_decode(const char *text, uint32_t *out);
 bool tow_text_is_plain(uint32_t code);
 
 /* In every address of the text (SCHEME://USER:PASSWORD@HOST) what stands before the @ becomes
- * asterisks, in place. A net below those who are to print none: it knows nothing of what a URI may
- * look like otherwise. */
+ * asterisks, in place. Of a connection string, also of a mail server's, remains what tow_uri_shown
+ * shows: one that cannot be read is hidden with all that may belong to it. A net below those who
+ * are to print none. */
 void tow_hide_credentials(char *text);
 
 /* A size for people, "1.5 GB", in decimal units; returns `out`. */

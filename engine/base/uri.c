@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* uri.c: see uri.h. */
 #include "engine/base/uri.h"
 
@@ -91,8 +92,7 @@ static bool is_harmless(const char *name, size_t length, size_t value)
            strspn(name + length + 1, plain) >= value - 1;
 }
 
-/* Hosts
- * ------------------------------------------------------------------------------------------*/
+/* Hosts -----------------------------------------------------------------------------------------*/
 
 /* Whether a colon in it begins something else than a port: perhaps a password. */
 static bool may_hold_password(const char *text, size_t length)
@@ -167,8 +167,7 @@ static bool are_hosts(const char *text, size_t length)
     }
 }
 
-/* The whole
- * --------------------------------------------------------------------------------------*/
+/* The whole -------------------------------------------------------------------------------------*/
 
 /* What is not to be shown keeps a name that looks like one. */
 static void append_option(tow_buffer_t *out, const char *name, size_t pair, size_t word, bool shown)

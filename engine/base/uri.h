@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* uri.h: connection strings as they may be shown. */
 #ifndef TOW_BASE_URI_H
 #define TOW_BASE_URI_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* acceptance.c: the checks of what the destination takes of the source's views and options, by
  * asking it. */
 #include <string.h>

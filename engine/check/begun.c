@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* begun.c: what the destination holds of the job already: its settings, and which process holds its
  * lease. */
 #include "engine/check/checks.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* checks.c: see checks.h. */
 #include "engine/check/checks.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* checks.h: what the files of the checks before a start share. One thread runs them all. */
 #ifndef TOW_CHECK_CHECKS_H
 #define TOW_CHECK_CHECKS_H

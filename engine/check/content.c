@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* content.c: the checks of what is to be copied, and of what is in its way. */
 #include <string.h>
 #include <strings.h>
@@ -62,6 +63,33 @@ void tow_check_supported(tow_check_run_t *run)
         tow_find_pass(run->findings, "unsupported", "every collection can be copied");
 }
 
+/* Databases that belong to the servers: users come with the next cluster's own, local is one
+ * member's. False: a finding was made. */
+static bool look_for_strays(tow_check_run_t *run)
+{
+    tow_names_t strays;
+    tow_error_t error;
+    names_t names = {0};
+
+    if (!tow_catalog_strays(run->source, &strays, &error)) {
+        tow_find_error(run->findings, "left_out", &error);
+        return false;
+    }
+    for (size_t i = 0; i < strays.count; i++)
+        add_name(&names, strays.names[i]);
+    tow_names_clear(&strays);
+    if (names.count)
+        tow_find_warning(run->findings, "left_out",
+                         tow_format("move %s to another database, or copy %s by hand",
+                                    names.count == 1 ? "it" : "them",
+                                    names.count == 1 ? "it" : "them"),
+                         "%zu collection%s of the source %s in a database that belongs to the "
+                         "server, and %s not copied: %s",
+                         names.count, names.count == 1 ? "" : "s", names.count == 1 ? "is" : "are",
+                         names.count == 1 ? "is" : "are", names.text);
+    return !names.count;
+}
+
 /* What the source has and the job leaves out without being asked to: only what is named like its
  * own state. */
 void tow_check_left_out(tow_check_run_t *run)
@@ -83,7 +111,7 @@ void tow_check_left_out(tow_check_run_t *run)
                          "the destination, and %s not copied: %s",
                          names.count, names.count == 1 ? "" : "s", names.count == 1 ? "is" : "are",
                          run->config->name, names.count == 1 ? "is" : "are", names.text);
-    else
+    else if (look_for_strays(run))
         tow_find_pass(run->findings, "left_out",
                       "nothing but the server's own databases and what the filter says");
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* figures.c: judges figures of disk, oplog, clocks and descriptors; talks to nobody. */
 #include <math.h>
 #include <stdio.h>

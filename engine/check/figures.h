@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* figures.h: judgements of figures, which need no server. Each adds one finding. */
 #ifndef TOW_CHECK_FIGURES_H
 #define TOW_CHECK_FIGURES_H

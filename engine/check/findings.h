@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* findings.h: what the checks before a start found: one entry each, with its facts and what to do.
  *
  * A list belongs to one thread. Texts that come from servers are kept as they are but for bytes

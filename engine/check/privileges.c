@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* privileges.c: whether the user of a URI may do what a job does there, as connectionStatus tells.
  *
  * A server lists every privilege by resource and actions. One that gives roles alone is judged by

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* privileges.h: whether the user of a URI may do what a job does. */
 #ifndef TOW_CHECK_PRIVILEGES_H
 #define TOW_CHECK_PRIVILEGES_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* rehearse.c: tries what the end of a job, or a restart, needs with the very commands, before
  * anything is begun: privileges and settings that refuse them must not be found out in the
  * downtime. Nothing is written. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* same.h: that source and destination are two deployments, before anything is dropped or written.
  *
  * Names prove nothing: one deployment has many (host names, addresses, horizons, each mongos), and

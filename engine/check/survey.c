@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* survey.c: see survey.h. */
 #include "engine/check/survey.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* survey.h: what a job would copy: the source's collections within the filter, with their sizes. */
 #ifndef TOW_CHECK_SURVEY_H
 #define TOW_CHECK_SURVEY_H

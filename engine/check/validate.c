@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* validate.c: the checks before a start, one finding each, in the order in which a person mends
  * them.
  *
@@ -74,7 +75,7 @@ static void connect_side(tow_check_run_t *run, bool source)
     tell_stages(run, source, link ? TOW_STAGE_DONE : tow_error_stage(&error), unheeded, &error);
     free(unheeded);
     if (link)
-        *(source ? &run->source : &run->destination) = tow_conn_open(link, &error);
+        *(source ? &run->source : &run->destination) = tow_conn_open(link);
 }
 
 /* What the servers are --------------------------------------------------------------------------*/

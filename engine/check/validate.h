@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* validate.h: the checks before a start. */
 #ifndef TOW_CHECK_VALIDATE_H
 #define TOW_CHECK_VALIDATE_H

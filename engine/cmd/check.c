@@ -1,13 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* check.c: the verbs that look and change nothing: the checks before a start, the plan, a test
  * notice. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/base/text.h"
+#include "engine/cmd/cells.h"
 #include "engine/cmd/cmd.h"
 #include "engine/cmd/json.h"
 
 enum { LISTED = 20, NAME_WIDTH = 22 };
+
+static const char *mark_of(const char *result)
+{
+    return !strcmp(result, "pass")      ? CMD_GREEN
+           : !strcmp(result, "warning") ? CMD_YELLOW
+           : !strcmp(result, "failure") ? CMD_RED
+                                        : CMD_DIM;
+}
 
 static void print_check(const bson_t *item)
 {
@@ -18,7 +28,8 @@ static void print_check(const bson_t *item)
     for (char *at = shown; *at; at++)
         if (*at == '_')
             *at = ' ';
-    printf("  %-8s %-*s %s\n", cmd_text_of(item, "result"), NAME_WIDTH, shown,
+    printf("  %s%-8s%s %-*s %s\n", cmd_colour(mark_of(cmd_text_of(item, "result"))),
+           cmd_text_of(item, "result"), cmd_colour(CMD_PLAIN), NAME_WIDTH, shown,
            cmd_text_of(item, "facts"));
     if (*advice)
         printf("  %-8s %-*s -> %s\n", "", NAME_WIDTH, "", advice);
@@ -26,10 +37,12 @@ static void print_check(const bson_t *item)
 
 static void print_checks(const bson_t *report)
 {
+    double warnings = cmd_number_of(report, "warnings");
+
     puts("Checks");
     cmd_for_each(report, "checks", print_check);
-    printf("%.0f passed, %.0f warnings, %.0f failed, %.0f not possible\n",
-           cmd_number_of(report, "passed"), cmd_number_of(report, "warnings"),
+    printf("%.0f passed, %.0f warning%s, %.0f failed, %.0f not possible\n",
+           cmd_number_of(report, "passed"), warnings, warnings == 1 ? "" : "s",
            cmd_number_of(report, "failures"), cmd_number_of(report, "skipped"));
 }
 
@@ -60,7 +73,7 @@ static int show(tow_options_t *options, bool (*look)(const tow_options_t *, char
     return ok ? 0 : cmd_fail(&error);
 }
 
-static void print_check_report(const tow_options_t *options, const bson_t *report)
+static void print_check_report(const tow_options_t *options TOW_UNUSED, const bson_t *report)
 {
     print_checks(report);
 }
@@ -125,16 +138,30 @@ static void print_rows(const bson_t *plan)
     if (rows.count)
         qsort(rows.items, rows.count, sizeof *rows.items, by_bytes);
     printf("  %-36s %14s %10s %8s %7s\n", "namespace", "documents", "size", "indexes", "ranges");
-    for (size_t i = 0; i < rows.count && i < LISTED; i++)
+    for (size_t i = 0; i < rows.count && i < LISTED; i++) {
+        char *name = cmd_column(rows.items[i].ns, 36, SIZE_MAX);
+
         if (!strcmp(rows.items[i].type, "collection"))
-            printf("  %-36s %14s %10s %8.0f %7.0f\n", rows.items[i].ns,
-                   cmd_count(rows.items[i].documents, a), tow_bytes_text(rows.items[i].bytes, b),
-                   rows.items[i].indexes, rows.items[i].ranges);
+            printf("  %s %14s %10s %8.0f %7.0f\n", name, cmd_count(rows.items[i].documents, a),
+                   tow_bytes_text(rows.items[i].bytes, b), rows.items[i].indexes,
+                   rows.items[i].ranges);
         else
-            printf("  %-36s %14s\n", rows.items[i].ns, rows.items[i].type);
+            printf("  %s %14s\n", name, rows.items[i].type);
+        free(name);
+    }
     if (rows.count > LISTED)
         printf("  … and %zu smaller ones (all of them: --json)\n", rows.count - LISTED);
     free(rows.items);
+}
+
+/* "1 view", "1,200 indexes". */
+static void print_counted(const bson_t *plan, const char *field, const char *after)
+{
+    double count = cmd_number_of(plan, field);
+    int letters = (int)strlen(field) - (count != 1 ? 0 : !strcmp(field, "indexes") ? 2 : 1);
+    char text[32];
+
+    printf("%s %.*s%s", cmd_count(count, text), letters, field, after);
 }
 
 static void print_totals(const bson_t *plan)
@@ -142,9 +169,11 @@ static void print_totals(const bson_t *plan)
     char a[32], b[32];
     double window = cmd_number_of(plan, "oplogWindowSeconds");
 
-    printf("\n  %-17s %.0f collections, %.0f views, %.0f indexes, in %.0f ranges\n", "to copy",
-           cmd_number_of(plan, "collections"), cmd_number_of(plan, "views"),
-           cmd_number_of(plan, "indexes"), cmd_number_of(plan, "ranges"));
+    printf("\n  %-17s ", "to copy");
+    print_counted(plan, "collections", ", ");
+    print_counted(plan, "views", ", ");
+    print_counted(plan, "indexes", ", in ");
+    print_counted(plan, "ranges", "\n");
     printf("  %-17s %s documents, %s\n", "amount", cmd_count(cmd_number_of(plan, "documents"), a),
            tow_bytes_text(cmd_number_of(plan, "bytes"), b));
     if (cmd_number_of(plan, "collectionsMeasured") < cmd_number_of(plan, "collections"))

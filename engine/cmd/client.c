@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* client.c: the verbs that ask a running job through its control server. */
 #include <stdlib.h>
 #include <string.h>
@@ -40,6 +41,22 @@ int cmd_extend(tow_options_t *options)
     }
     snprintf(body, sizeof body, "{\"duration\":\"%s\"}", duration);
     return post(options, "extend", body, "extended; towline status shows the new end");
+}
+
+int cmd_page(tow_options_t *options)
+{
+    cmd_reply_t reply;
+    bson_t *document = NULL;
+    int status = cmd_ask(options, "page", NULL, &reply);
+
+    if (!status)
+        status = cmd_judge(&reply, &document);
+    if (document) {
+        printf("%s\n", cmd_text_of(document, "address"));
+        bson_destroy(document);
+    }
+    free(reply.data);
+    return status;
 }
 
 int cmd_resume(tow_options_t *options)

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* cmd.h: what the verbs of the program share. */
 #ifndef TOW_CMD_CMD_H
 #define TOW_CMD_CMD_H
@@ -33,6 +34,7 @@ int cmd_notify(tow_options_t *options);
 int cmd_extend(tow_options_t *options);
 int cmd_resume(tow_options_t *options);
 int cmd_cutover(tow_options_t *options);
+int cmd_page(tow_options_t *options);
 int cmd_cancel(tow_options_t *options);
 
 /* process.c: makes the process fit for secrets and for its limits; a copy of its words, which are
@@ -58,7 +60,7 @@ bool cmd_is_blocked(int file);
 
 /* help.c */
 void cmd_help(FILE *out, const cmd_verb_t *verb); /* NULL: the program's own */
-void cmd_help_markdown(FILE *out);                /* the options as the README shows them */
+void cmd_help_markdown(FILE *out);                /* the table of engine/docs/options.md */
 
 bool cmd_takes(const tow_option_t *option, const char *verb);
 
@@ -90,6 +92,8 @@ void cmd_warn_of_memory(const tow_options_t *options, cmd_log_t *log);
 
 /* progress.c: shows progress until the job has ended. */
 void cmd_show_progress(tow_job_t *job, const char *form);
+
+/* figures.c */
 char *cmd_count(double count, char out[32]);      /* "1,234,567" */
 char *cmd_duration(double seconds, char out[32]); /* "3 h 20 min" */
 

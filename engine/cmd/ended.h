@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* ended.h: what a job that has ended left beside its spool (engine/job/ended.c), when no process
  * answers. */
 #ifndef TOW_CMD_ENDED_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* follow.c: follows a running job by the server's events, of which it takes the progress. A
  * connection that breaks is made again: what counts is whether anything answers. */
 #include "engine/cmd/follow.h"
@@ -100,7 +101,7 @@ static bool listen_once(const tow_options_t *options, int64_t until_ms, stream_t
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
     curl_slist_free_all(headers);
     curl_easy_cleanup(curl);
-    if (code == CURLE_ABORTED_BY_CALLBACK) { /* the token was not sent, and that was said */
+    if (code == CURLE_ABORTED_BY_CALLBACK) { /* nothing was sent, and that was said */
         *out_status = TOW_ERROR_CONTROL;
         return false;
     }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* follow.h: the progress of a running job as it comes, from its server's events. */
 #ifndef TOW_CMD_FOLLOW_H
 #define TOW_CMD_FOLLOW_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* group.c: the memory of a container or a service, which is killed where it takes more
  * than it may. */
 #include <stdlib.h>

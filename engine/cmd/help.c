@@ -1,4 +1,5 @@
-/* help.c: help and the README's reference, made of the option table. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* help.c: help and the reference of engine/docs, made of the option table. */
 #include <string.h>
 
 #include "engine/cmd/cmd.h"

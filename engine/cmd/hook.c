@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* hook.c: the command of --on-phase.
  *
  * It runs at each phase, one after the other, in a thread of its own: however long it takes, the
@@ -14,6 +15,10 @@
 enum { VALUE_MOST = 100000 /* bytes: the system takes 128 KB in one value */ };
 
 extern char **environ;
+
+/* The command of the moment. It is reaped under the lock: its id is no other process's before. */
+static pthread_mutex_t running_lock = PTHREAD_MUTEX_INITIALIZER;
+static pid_t running; /* 0: none; leads a process group */
 
 typedef struct moment {
     struct moment *next;
@@ -67,10 +72,29 @@ static int spawn(const char *command, char **environment, pid_t *out)
     posix_spawnattr_init(&attributes);
     posix_spawnattr_setsigmask(&attributes, &none);
     posix_spawnattr_setsigdefault(&attributes, &all);
-    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
+                                              POSIX_SPAWN_SETPGROUP);
+    pthread_mutex_lock(&running_lock);
     code = posix_spawn(out, words[0], NULL, &attributes, words, environment);
+    running = code ? 0 : *out;
+    pthread_mutex_unlock(&running_lock);
     posix_spawnattr_destroy(&attributes);
     return code;
+}
+
+static int wait_for(pid_t child)
+{
+    siginfo_t ignored;
+    int status = 0;
+
+    while (waitid(P_PID, (id_t)child, &ignored, WEXITED | WNOWAIT) < 0 && errno == EINTR)
+        ;
+    pthread_mutex_lock(&running_lock);
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+        ;
+    running = 0;
+    pthread_mutex_unlock(&running_lock);
+    return status;
 }
 
 static void run(cmd_hook_t *hook, const moment_t *moment)
@@ -82,8 +106,7 @@ static void run(cmd_hook_t *hook, const moment_t *moment)
     code = spawn(hook->command, environment, &child);
     free(environment);
     if (!code)
-        while (waitpid(child, &status, 0) < 0 && errno == EINTR)
-            ;
+        status = wait_for(child);
     if (!code && !status)
         return;
     if (code)
@@ -156,7 +179,7 @@ static moment_t *moment_of(cmd_hook_t *hook, const char *phase)
 }
 
 /* The last phase comes with cmd_hook_end, when there is a summary. */
-static void notice(void *data, tow_level_t level, const char *name, const char *message)
+static void notice(void *data, tow_level_t level TOW_UNUSED, const char *name, const char *message)
 {
     cmd_hook_t *hook = data;
     tow_progress_t progress;
@@ -213,4 +236,12 @@ void cmd_hook_end(cmd_hook_t *hook, int status)
     pthread_cond_signal(&hook->changed);
     pthread_mutex_unlock(&hook->lock);
     tow_thread_join(&hook->thread);
+}
+
+void cmd_hook_kill(void)
+{
+    pthread_mutex_lock(&running_lock);
+    if (running)
+        kill(-running, SIGTERM);
+    pthread_mutex_unlock(&running_lock);
 }

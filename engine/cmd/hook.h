@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* hook.h: runs the command of --on-phase at each phase of a job.
  *
  * Threads: one of its own runs the commands, one after the other; the job never waits for it. */
@@ -14,5 +15,7 @@ bool cmd_hook_begin(const char *command, tow_job_t *job, cmd_log_t *log, cmd_hoo
                     tow_error_t *error);
 /* The job has ended with that exit status: runs the last one, and waits for all. Takes NULL. */
 void cmd_hook_end(cmd_hook_t *hook, int status);
+/* The process ends now: so does the command that runs, with all that it has started. */
+void cmd_hook_kill(void);
 
 #endif

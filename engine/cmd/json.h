@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* json.h: reads fields of the library's JSON for the tables on stdout. Paths are dotted. */
 #ifndef TOW_CMD_JSON_H
 #define TOW_CMD_JSON_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* log.c: one event a line on stderr, or in the file of --log-path.
  *
  * The job's threads only append to a bounded buffer. One thread writes, and whoever reads at its
@@ -17,6 +18,7 @@
 #include "engine/base/json.h"
 #include "engine/base/text.h"
 #include "engine/cmd/cmd.h"
+#include "engine/cmd/screen.h"
 
 enum { WAITING_MOST = 4 * 1024 * 1024, GRACE_MS = 2000 };
 
@@ -77,7 +79,8 @@ static void *write_lines(void *data)
         append_lost(log);
         log->writing = true;
         pthread_mutex_unlock(&log->lock);
-        cmd_write(log->file, taken.data, taken.length, -1);
+        if (!cmd_screen_above(log->file, (const char *)taken.data, taken.length))
+            cmd_write(log->file, taken.data, taken.length, -1);
         tow_buffer_free(&taken);
         pthread_mutex_lock(&log->lock);
         log->writing = false;
@@ -105,7 +108,7 @@ bool cmd_log_open(cmd_log_t *log, const tow_options_t *options, tow_error_t *err
         if (log->file < 0)
             return tow_fail_errno(
                 error, TOW_ERROR_OPTION,
-                "--log-path: cannot write %.600s; give a folder of your own that exists", path);
+                "--log-path: cannot write '%.600s'; give a folder of your own that exists", path);
     }
     pthread_mutex_init(&log->lock, NULL);
     tow_condition_init(&log->changed);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* main.c: finds the verb, reads environment and command line, and runs it. */
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,7 @@ const cmd_verb_t cmd_verbs[] = {
      NULL},
     {"verify", "compare two deployments, byte for byte", cmd_verify, NULL, NULL},
     {"status", "show the progress of a running job", cmd_status, NULL, NULL},
+    {"page", "print the address that opens the page of a running job", cmd_page, NULL, NULL},
     {"pause", "stop applying changes; reading goes on", cmd_pause, NULL, NULL},
     {"resume", "apply changes again", cmd_resume, NULL, NULL},
     {"extend", "add time to the window of a running job", cmd_extend, "duration", NULL},
@@ -33,15 +35,21 @@ const cmd_verb_t cmd_verbs[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-int cmd_version(tow_options_t *options)
+int cmd_version(tow_options_t *options TOW_UNUSED)
 {
     printf("towline %s\n", tow_version());
     return 0;
 }
 
+/* A word in the wrong place may be a part of a connection string. */
+static const char *shown(const char *word)
+{
+    return strpbrk(word, ":@") && !strstr(word, "://") ? "(hidden)" : word;
+}
+
 static int fail_usage(const char *what, const char *problem, const char *hint)
 {
-    cmd_say("%s %s; %s", what, problem, hint);
+    cmd_say("'%s' %s; %s", shown(what), problem, hint);
     return TOW_ERROR_OPTION;
 }
 
@@ -72,9 +80,9 @@ static int fail_unknown_verb(const char *name)
         }
     }
     if (nearest)
-        cmd_say("unknown verb '%s'; did you mean towline %s?", name, nearest->name);
+        cmd_say("unknown verb '%s'; did you mean towline %s?", shown(name), nearest->name);
     else
-        cmd_say("unknown verb '%s'; see towline --help", name);
+        cmd_say("unknown verb '%s'; see towline --help", shown(name));
     return TOW_ERROR_OPTION;
 }
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* output.c: lines on stderr and results on stdout, which others may read, or not. */
 #include <errno.h>
 #include <poll.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* process.c: what the program makes of its process before all else: no core files, no passwords in
  * its words, bounds for memory. */
 #include <malloc.h>
@@ -139,6 +140,7 @@ char **cmd_begin(int argc, char **argv)
 {
     limit_memory();
     take_failures();
+    tow_take_driver_log();
     keep_secrets();
     remove_counters();
     return take_words(argc, argv);

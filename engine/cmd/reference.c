@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* reference.c: what the option table makes besides --help: the effective configuration, shell
  * completion, and the manual page. */
 #include <stdlib.h>
@@ -164,7 +165,7 @@ static void print_man_option(const tow_option_t *option)
     printf(".\nVerbs: %s. Environment: %s.\n", option->verbs, option->environment);
 }
 
-/* The README's table "Exit statuses", in its order; tests/packages holds the two together. */
+/* The table "Exit statuses" of engine/docs/options.md; tests/packages holds the two together. */
 static const struct {
     int status;
     const char *meaning, *advice;
@@ -268,7 +269,7 @@ static void print_man_examples(void)
     }
 }
 
-int cmd_man(tow_options_t *options)
+int cmd_man(tow_options_t *options TOW_UNUSED)
 {
     size_t count;
     const tow_option_t *table = tow_options_table(&count);

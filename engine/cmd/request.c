@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* request.c: see request.h. */
 #include "engine/cmd/request.h"
 
@@ -15,14 +16,17 @@ enum {
     PAUSE_US = 200000,
     /* systemd gives these to services with DynamicUser alone: no account has one. */
     DYNAMIC_FIRST = 61184,
-    DYNAMIC_LAST = 65519
+    DYNAMIC_LAST = 65519,
+    REPLY_MOST = 8 << 20 /* longer ones are no Towline's */
 };
 static const long CONNECT_MS = 3000, ANSWER_MS = 15000;
 
 static size_t take(char *data, size_t size, size_t count, void *context)
 {
     cmd_reply_t *reply = context;
-    char *grown = realloc(reply->data, reply->length + size * count + 1);
+    char *grown = reply->length + size * count > REPLY_MOST
+                      ? NULL
+                      : realloc(reply->data, reply->length + size * count + 1);
 
     if (!grown)
         return 0;
@@ -54,17 +58,19 @@ static bool read_address(const char *text, int port, struct sockaddr_storage *ou
     return out->ss_family != 0;
 }
 
-/* Whoever may have the token: we, root, and where we are root a service that root has started. */
-static bool may_have_token(uid_t user)
+/* Whose answer is believed, and who may have the token: we, root, and where we are root a service
+ * that root has started. */
+static bool may_be_asked(uid_t user)
 {
     return user == geteuid() || user == 0 ||
            (geteuid() == 0 && user >= DYNAMIC_FIRST && user <= DYNAMIC_LAST);
 }
 
-/* Connected, and nothing sent yet: any local user may listen where no job does, and the token is
- * for the job alone. A job whose connection waits to be accepted is known by the socket it listens
- * on. */
-static int check_listener(void *unused, char *there, char *here, int there_port, int here_port)
+/* Connected, and nothing sent yet: any local user may listen where no job does, to get the token,
+ * or, where there is none, to answer in the job's place. A job whose connection waits to be
+ * accepted is known by the socket it listens on. */
+static int check_listener(void *unused TOW_UNUSED, char *there, char *here, int there_port,
+                          int here_port)
 {
     struct sockaddr_storage at, to;
     uid_t owner = TOW_NO_USER;
@@ -72,16 +78,16 @@ static int check_listener(void *unused, char *there, char *here, int there_port,
     if (read_address(there, there_port, &at) && read_address(here, here_port, &to) &&
         (!tow_socket_owner(&at, &to, &owner) || owner == TOW_NO_USER))
         tow_listener_owner(&at, &owner);
-    if (may_have_token(owner))
+    if (may_be_asked(owner))
         return CURL_PREREQFUNC_OK;
     if (owner != TOW_NO_USER)
-        cmd_say("a process of another user (uid %u) listens on %s port %d: the token was not sent; "
+        cmd_say("a process of another user (uid %u) listens on %s port %d: nothing was sent to it; "
                 "if it is your job, run this as that user, or give the job --tls-cert and this "
                 "command --tls-ca; if not, give the job's --listen address",
                 (unsigned)owner, there, there_port);
     else
-        cmd_say("whose process listens on %s port %d is not known on this host: the token was not "
-                "sent; run this where the job runs, or give the job --tls-cert and this command "
+        cmd_say("whose process listens on %s port %d is not known on this host: nothing was sent "
+                "to it; run this where the job runs, or give the job --tls-cert and this command "
                 "--tls-ca",
                 there, there_port);
     return CURL_PREREQFUNC_ABORT;
@@ -99,12 +105,12 @@ static bool add_credentials(const tow_options_t *options, CURL *curl, struct cur
     if (*token) {
         snprintf(line, sizeof line, "Authorization: Bearer %s", token);
         *headers = curl_slist_append(*headers, line);
-        if (!authority)
-            curl_easy_setopt(curl, CURLOPT_PREREQFUNCTION, check_listener);
     }
     tow_free(token);
     if (authority)
         curl_easy_setopt(curl, CURLOPT_CAINFO, authority);
+    else
+        curl_easy_setopt(curl, CURLOPT_PREREQFUNCTION, check_listener);
     return true;
 }
 
@@ -137,6 +143,10 @@ static void say_silence(CURL *curl, CURLcode code, const char *listen)
                 "firewall "
                 "drops it; try again, or check the --listen address",
                 listen, CONNECT_MS / 1000);
+    else if (code == CURLE_WRITE_ERROR)
+        cmd_say("the process on %s answers with more than a Towline job does; is this its --listen "
+                "address?",
+                listen);
     else if (was_closed(code))
         cmd_say("the process on %s closed the connection without an answer: too many others are "
                 "connected, "

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* request.h: one request to the control server of a running job. */
 #ifndef TOW_CMD_REQUEST_H
 #define TOW_CMD_REQUEST_H

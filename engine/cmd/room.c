@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* room.c: room on the disk for a file that is written when it is too late to ask
  * for another one. */
 #include <errno.h>
@@ -15,7 +16,7 @@ enum { ROOM_BYTES = 1 << 20 };
 static bool fail(const char *path, int code, tow_error_t *error)
 {
     error->code = TOW_ERROR_OPTION;
-    snprintf(error->message, sizeof error->message, "cannot write %s: %s; choose another file",
+    snprintf(error->message, sizeof error->message, "cannot write '%s': %s; choose another file",
              path, strerror(code));
     return false;
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* run.c: the verb that does it all. */
 #include <stdlib.h>
 #include <string.h>

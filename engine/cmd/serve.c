@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* serve.c: the verb that waits for jobs to be started through the page or the HTTP API. */
 #include <pthread.h>
 #include <stdlib.h>
@@ -28,7 +29,7 @@ static void stop(void *data)
 }
 
 /* The process ends when its job has. */
-static bool has_ended(void *data)
+static bool has_ended(void *data TOW_UNUSED)
 {
     return false;
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* signals.c: see signals.h. */
 #include "engine/cmd/signals.h"
 
@@ -8,8 +9,10 @@
 
 #include "engine/base/thread.h"
 #include "engine/cmd/cmd.h"
+#include "engine/cmd/hook.h"
 
-enum { STOP_SECONDS = 4, BLOCKED_SECONDS = 2 };
+/* Together less than the ten seconds that `docker stop` gives. */
+enum { STOP_SECONDS = 4, BLOCKED_SECONDS = 2, OUTPUT_SECONDS = 4 };
 
 /* The signals that stop. One that this process was started to ignore, as nohup does with SIGHUP, is
  * none of them: a blocked signal would be delivered all the same. */
@@ -25,19 +28,30 @@ static void stopping(sigset_t *out)
             sigaddset(out, numbers[i]);
 }
 
-/* The job has ended, and the results are printed: for as long as somebody takes them. */
+static _Noreturn void leave(int status)
+{
+    cmd_hook_kill();
+    _exit(status);
+}
+
+/* The job has ended, and the results are printed as long as somebody takes them; a command of
+ * --on-phase runs to its end. Neither is waited for without bound. */
 static void wait_for_output(const sigset_t *set)
 {
+    static const char message[] =
+        "towline: stopped: the command of --on-phase, or who reads the output, takes too long\n";
     struct timespec second = {.tv_sec = 1};
+    int blocked = 0;
 
-    for (int blocked = 0; blocked < BLOCKED_SECONDS; blocked++) {
+    for (int waited = 0; waited < OUTPUT_SECONDS && blocked < BLOCKED_SECONDS; waited++) {
         int number = sigtimedwait(set, NULL, &second);
 
         if (number > 0)
-            _exit(128 + number);
-        if (!cmd_is_blocked(STDOUT_FILENO) && !cmd_is_blocked(STDERR_FILENO))
-            blocked = -1;
+            leave(128 + number);
+        blocked = cmd_is_blocked(STDOUT_FILENO) || cmd_is_blocked(STDERR_FILENO) ? blocked + 1 : 0;
     }
+    if (!blocked)
+        cmd_write(STDERR_FILENO, message, sizeof message - 1, 0);
 }
 
 /* The first signal stops at a checkpoint, the second ends at once: that too is safe, as any end is.
@@ -57,13 +71,12 @@ static void *watch(void *data)
     what->stop(what->data);
     number = sigtimedwait(&set, NULL, &patience);
     if (number > 0)
-        _exit(128 + number);
+        leave(128 + number);
     if (what->ended(what->data))
         wait_for_output(&set);
     else
         cmd_write(STDERR_FILENO, message, sizeof message - 1, 0);
-    _exit(TOW_ERROR_INTERRUPTED);
-    return NULL;
+    leave(TOW_ERROR_INTERRUPTED);
 }
 
 void cmd_block_signals(void)

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* signals.h: SIGINT, SIGTERM and SIGHUP stop at a checkpoint. */
 #ifndef TOW_CMD_SIGNALS_H
 #define TOW_CMD_SIGNALS_H

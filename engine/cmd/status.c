@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* status.c: the verb that shows a running job. */
 #include <stdlib.h>
 #include <string.h>
@@ -5,10 +6,13 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/text.h"
+#include "engine/cmd/cells.h"
 #include "engine/cmd/cmd.h"
 #include "engine/cmd/ended.h"
 #include "engine/cmd/json.h"
 #include "engine/cmd/request.h"
+#include "engine/cmd/screen.h"
+#include "engine/cmd/view.h"
 #include "engine/cmd/waiting.h"
 
 enum { PLAIN_MS = 10000 };
@@ -40,19 +44,6 @@ static void print_silence(const bson_t *document, const char *side, const char *
         printf("%-12s has not answered for %s\n", side, cmd_duration(ms / 1000, text));
 }
 
-/* "21:34 UTC", with the day where that is another one than `now`'s; both are times as JSON has
- * them. */
-static const char *moment(const char *time, const char *now, char out[64])
-{
-    if (strlen(time) < 16)
-        snprintf(out, 64, "%.40s", time);
-    else if (!strncmp(time, now, 10))
-        snprintf(out, 64, "%.5s UTC", time + 11);
-    else
-        snprintf(out, 64, "%.10s %.5s UTC", time, time + 11);
-    return out;
-}
-
 static void print_attempt(const bson_t *document)
 {
     const char *at = cmd_text_of(document, "progress.cutover.lastAttempt.calledOffAt");
@@ -62,7 +53,7 @@ static void print_attempt(const bson_t *document)
     if (!*at)
         return;
     tow_wall_text(tow_wall_ms(), now);
-    printf("last cutover called off at %s", moment(at, now, when));
+    printf("last cutover called off at %s", cmd_moment(at, now, when));
     if (late > 0)
         printf(", %s write%s after the confirmation\n", cmd_count(late, text), late > 1 ? "s" : "");
     else
@@ -134,35 +125,56 @@ static bool is_on(const tow_options_t *options, const char *name)
 }
 
 /* How a progress is shown that comes; both are cmd_show_fn. */
-static void show_last_json(const bson_t *document, const char *progress, bool last)
+static void show_last_json(const bson_t *document TOW_UNUSED, const char *progress, bool last)
 {
     if (last)
         cmd_print_json(progress);
 }
 
-static void show_last(const bson_t *document, const char *progress, bool last)
+static void show_last(const bson_t *document, const char *progress TOW_UNUSED, bool last)
 {
     if (last)
         print_status(document);
 }
 
-static void watch_json(const bson_t *document, const char *progress, bool last)
+static void watch_json(const bson_t *document TOW_UNUSED, const char *progress,
+                       bool last TOW_UNUSED)
 {
     cmd_print_json(progress);
     fflush(stdout);
 }
 
+/* On a terminal. */
+static void draw(const bson_t *document)
+{
+    static cmd_rate_t rate;
+    cmd_view_t view = {.progress = document};
+    char now[32], *block;
+
+    cmd_rate_update(&rate, document);
+    cmd_screen_size(&view.columns, &view.rows);
+    tow_wall_text(tow_wall_ms(), now);
+    view.now = now;
+    view.bytes_per_second = rate.rate;
+    view.colour = cmd_has_colours(STDOUT_FILENO);
+    block = cmd_view_block(&view);
+    cmd_screen_draw(block);
+    free(block);
+}
+
 /* In place on a terminal; elsewhere one below the other, not so often. */
-static void watch(const bson_t *document, const char *progress, bool last)
+static void watch(const bson_t *document, const char *progress TOW_UNUSED, bool last)
 {
     static int64_t next_ms;
-    bool terminal = isatty(STDOUT_FILENO);
 
-    if (!terminal && !last && tow_now_ms() < next_ms)
+    if (!last && cmd_screen_begin()) {
+        draw(document);
         return;
-    if (terminal)
-        fputs("\033[H\033[J", stdout);
-    else if (next_ms)
+    }
+    cmd_screen_end();
+    if (!last && tow_now_ms() < next_ms)
+        return;
+    if (next_ms)
         putchar('\n');
     next_ms = tow_now_ms() + PLAIN_MS;
     print_status(document);
@@ -215,7 +227,7 @@ static bool show_ended(const tow_options_t *options, bool json, const char *goal
         cmd_print_json(ended.json);
     } else {
         printf("job %s ended at %s with exit status %d\n", cmd_text_of(ended.document, "job"),
-               moment(cmd_text_of(ended.document, "endedAt"), now, when), *out_status);
+               cmd_moment(cmd_text_of(ended.document, "endedAt"), now, when), *out_status);
         cmd_print_summary(ended.summary);
     }
     if (*out_status && goal)

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* summary.c: the summary and the verification report as tables. */
 #include <errno.h>
 #include <fcntl.h>
@@ -10,8 +11,11 @@
 #include "engine/base/error.h"
 #include "engine/base/file.h"
 #include "engine/base/text.h"
+#include "engine/cmd/cells.h"
 #include "engine/cmd/cmd.h"
 #include "engine/cmd/json.h"
+
+enum { NAME_CELLS = 40, NAME_CELLS_MOST = 60 };
 
 static const char *result_of(const bson_t *report)
 {
@@ -23,16 +27,19 @@ static const char *result_of(const bson_t *report)
 static void print_collection(const bson_t *item)
 {
     char source[32], destination[32], bytes[32];
+    char *name = cmd_column(cmd_text_of(item, "ns"), NAME_CELLS, NAME_CELLS_MOST);
+    bool equal = cmd_flag_of(item, "equal");
 
-    if (!strcmp(cmd_text_of(item, "type"), "view")) {
-        printf("  %-40.60s %14s %14s %11s  %s\n", cmd_text_of(item, "ns"), "view", "view", "",
-               result_of(item));
-        return;
-    }
-    printf("  %-40.60s %14s %14s %11s  %s\n", cmd_text_of(item, "ns"),
-           cmd_count(cmd_number_of(item, "source.documents"), source),
-           cmd_count(cmd_number_of(item, "destination.documents"), destination),
-           tow_bytes_text(cmd_number_of(item, "source.bytes"), bytes), result_of(item));
+    if (!strcmp(cmd_text_of(item, "type"), "view"))
+        printf("  %s %14s %14s %11s  ", name, "view", "view", "");
+    else
+        printf("  %s %14s %14s %11s  ", name,
+               cmd_count(cmd_number_of(item, "source.documents"), source),
+               cmd_count(cmd_number_of(item, "destination.documents"), destination),
+               tow_bytes_text(cmd_number_of(item, "source.bytes"), bytes));
+    printf("%s%s%s\n", cmd_colour(equal ? CMD_GREEN : CMD_RED), result_of(item),
+           cmd_colour(CMD_PLAIN));
+    free(name);
 }
 
 static void print_difference(const bson_t *item)
@@ -59,8 +66,8 @@ static void print_verification(const bson_t *report)
 {
     char total[32], repaired[32];
 
-    printf("  %-40s %14s %14s %11s  %s\n", "collection", "source", "destination", "bytes",
-           "result");
+    printf("  %-*s %14s %14s %11s  %s\n", NAME_CELLS, "collection", "source", "destination",
+           "bytes", "result");
     cmd_for_each(report, "collections", print_collection);
     if (cmd_number_of(report, "differencesTotal") > 0) {
         printf("  %s differences, %s repaired:\n",
@@ -269,6 +276,6 @@ bool cmd_write_file(const char *path, const char *text, tow_error_t *error)
         free(line);
     }
     return ok ? true
-              : tow_fail(error, TOW_ERROR_OPTION, "cannot write %s: %s; choose another file", path,
-                         strerror(errno));
+              : tow_fail(error, TOW_ERROR_OPTION, "cannot write '%s': %s; choose another file",
+                         path, strerror(errno));
 }

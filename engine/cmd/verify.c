@@ -1,17 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* verify.c: compares two deployments on their own, and with --repair makes them equal. */
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "engine/base/clock.h"
 #include "engine/base/json.h"
 #include "engine/base/text.h"
+#include "engine/cmd/cells.h"
 #include "engine/cmd/cmd.h"
+#include "engine/cmd/screen.h"
 
-enum { REDRAW_MS = 200, LINE_MS = 1000 };
+enum { REDRAW_MS = 200, LINE_MS = 1000, PLAIN_LINE_MS = 10000 };
 
 typedef struct {
     cmd_log_t log;
-    bool json, quiet, terminal, progress;
+    bool json, quiet, terminal;
+    int64_t next_ms;  /* when the next line is due where there is no terminal */
     const char *file; /* for the report; NULL: none */
     bool unwritten;
     tow_error_t error; /* when it could not be written */
@@ -40,32 +44,46 @@ static void print_progress(uint64_t documents, uint64_t bytes, uint64_t total)
     free(line);
 }
 
+/* As the block, of one line; the log goes above it. */
+static void draw(const char *line)
+{
+    tow_buffer_t block = {0};
+    size_t columns, rows;
+
+    cmd_screen_size(&columns, &rows);
+    cmd_fit(&block, line, columns - 1, false);
+    tow_buffer_append(&block, "\n", 2);
+    cmd_screen_draw((const char *)block.data);
+    tow_buffer_free(&block);
+}
+
 static void show_progress(void *data, uint64_t documents, uint64_t bytes, uint64_t total)
 {
-    const view_t *view = data;
-    char done[32], all[32], size[32];
+    view_t *view = data;
+    char done[32], all[32], size[32], *line;
 
     if (view->json) {
         print_progress(documents, bytes, total);
-    } else {
-        printf("%scompared %s of %s documents, %s%s", view->terminal ? "\r\033[K" : "",
-               cmd_count((double)documents, done), cmd_count((double)total, all),
-               tow_bytes_text((double)bytes, size), view->terminal ? "" : "\n");
+        fflush(stdout);
+        return;
     }
-    fflush(stdout);
-}
-
-static void clear_line(const view_t *view)
-{
-    if (view->progress && !view->json && view->terminal)
-        printf("\r\033[K");
+    line = tow_format("compared   %s of %s documents, %s", cmd_count((double)documents, done),
+                      cmd_count((double)total, all), tow_bytes_text((double)bytes, size));
+    if (view->terminal) {
+        draw(line);
+    } else if (tow_now_ms() >= view->next_ms) {
+        puts(line);
+        fflush(stdout);
+        view->next_ms = tow_now_ms() + PLAIN_LINE_MS;
+    }
+    free(line);
 }
 
 static void show_report(void *data, const char *report)
 {
     view_t *view = data;
 
-    clear_line(view);
+    cmd_screen_end();
     if (!view->json && !view->quiet)
         cmd_print_report(report);
     fflush(stdout);
@@ -83,16 +101,14 @@ int cmd_verify(tow_options_t *options)
 
     view.json = !strcmp(form, "json");
     view.quiet = !strcmp(tow_options_get(options, "quiet", 0), "true");
-    view.terminal = isatty(STDOUT_FILENO);
-    view.progress = strcmp(form, "none") != 0;
+    view.terminal = !strcmp(form, "bar") && cmd_screen_begin();
     view.file = tow_options_get(options, "report", 0);
-    watch.progress = view.progress ? show_progress : NULL;
+    watch.progress = strcmp(form, "none") != 0 ? show_progress : NULL;
     watch.progress_ms = view.terminal ? REDRAW_MS : LINE_MS;
     if (!cmd_log_open(&view.log, options, &error))
         return cmd_fail(&error);
     if (!tow_verify_watched(options, &watch, &report, &error)) {
-        if (!report)
-            clear_line(&view);
+        cmd_screen_end();
         fflush(stdout);
         cmd_log_finish(&view.log);
         status = cmd_fail(&error);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* waiting.c: waits until a job is where it is to be, or has ended. */
 #include "engine/cmd/waiting.h"
 
@@ -42,7 +43,7 @@ static bool take_end(waiting_t *waiting, const bson_t *document)
 
 /* A cutover that was called off leaves a job that goes on without one; while it is being finalized,
  * or ends, the step says nothing. */
-static bool take_cutover(void *data, const bson_t *document, const char *progress)
+static bool take_cutover(void *data, const bson_t *document, const char *progress TOW_UNUSED)
 {
     waiting_t *waiting = data;
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* waiting.h: waits until a job is where it is to be, or has ended. */
 #ifndef TOW_CMD_WAITING_H
 #define TOW_CMD_WAITING_H

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """embed.py OUT.c FOLDER VERSION FILE…: the files' bytes as C arrays, in a table by their path below FOLDER.
 
 `@VERSION@` in the page's HTML becomes the version."""

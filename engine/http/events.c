@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* events.c: see events.h. */
 #include "engine/http/events.h"
 
@@ -6,18 +7,22 @@
 #include <string.h>
 
 #include "engine/base/clock.h"
+#include "engine/base/guarded.h"
 #include "engine/base/json.h"
 
 enum { KEPT = 200, LEAVE_MS = 1000 };
 
+TOW_GUARD(tow_events);
 struct tow_events {
     pthread_mutex_t lock; /* guards all of it */
     pthread_cond_t more;
-    char *entries[KEPT]; /* ready to be sent; number n stands at n % KEPT */
-    uint64_t count;      /* of all that ever came */
-    uint32_t readers;
-    bool closed;
+    char *entries[KEPT] TOW_GUARDED_BY(
+        tow_events);                           /* ready to be sent; number n stands at n % KEPT */
+    uint64_t count TOW_GUARDED_BY(tow_events); /* of all that ever came */
+    uint32_t readers TOW_GUARDED_BY(tow_events);
+    bool closed TOW_GUARDED_BY(tow_events);
 };
+TOW_LOCK(tow_events, tow_events_t, lock)
 
 tow_events_t *tow_events_new(void)
 {
@@ -28,7 +33,7 @@ tow_events_t *tow_events_new(void)
     return events;
 }
 
-void tow_events_destroy(tow_events_t *events)
+TOW_UNSHARED void tow_events_destroy(tow_events_t *events)
 {
     if (!events)
         return;
@@ -41,30 +46,30 @@ void tow_events_destroy(tow_events_t *events)
 
 void tow_events_join(tow_events_t *events)
 {
-    pthread_mutex_lock(&events->lock);
+    tow_events_lock(events);
     events->readers++;
-    pthread_mutex_unlock(&events->lock);
+    tow_events_unlock(events);
 }
 
 void tow_events_leave(tow_events_t *events)
 {
-    pthread_mutex_lock(&events->lock);
+    tow_events_lock(events);
     events->readers--;
     pthread_cond_broadcast(&events->more);
-    pthread_mutex_unlock(&events->lock);
+    tow_events_unlock(events);
 }
 
 void tow_events_close(tow_events_t *events)
 {
     int64_t until_ms = tow_now_ms() + LEAVE_MS;
 
-    pthread_mutex_lock(&events->lock);
+    tow_events_lock(events);
     events->closed = true;
     pthread_cond_broadcast(&events->more);
     while (events->readers)
         if (!tow_condition_wait(&events->more, &events->lock, until_ms))
             break;
-    pthread_mutex_unlock(&events->lock);
+    tow_events_unlock(events);
 }
 
 void tow_events_add(tow_events_t *events, tow_level_t level, const char *name, const char *message)
@@ -83,12 +88,12 @@ void tow_events_add(tow_events_t *events, tow_level_t level, const char *name, c
     text = tow_json_take(&out);
     entry = tow_format("event: log\ndata: %s\n\n", text);
     free(text);
-    pthread_mutex_lock(&events->lock);
+    tow_events_lock(events);
     free(events->entries[events->count % KEPT]);
     events->entries[events->count % KEPT] = entry;
     events->count++;
     pthread_cond_broadcast(&events->more);
-    pthread_mutex_unlock(&events->lock);
+    tow_events_unlock(events);
 }
 
 bool tow_events_read(tow_events_t *events, uint64_t *position, int wait_ms, tow_buffer_t *out)
@@ -96,7 +101,7 @@ bool tow_events_read(tow_events_t *events, uint64_t *position, int wait_ms, tow_
     int64_t until_ms = tow_now_ms() + wait_ms;
     bool open;
 
-    pthread_mutex_lock(&events->lock);
+    tow_events_lock(events);
     while (!events->closed && *position >= events->count)
         if (!tow_condition_wait(&events->more, &events->lock, until_ms))
             break;
@@ -108,6 +113,6 @@ bool tow_events_read(tow_events_t *events, uint64_t *position, int wait_ms, tow_
         tow_buffer_append(out, entry, strlen(entry));
     }
     open = !events->closed;
-    pthread_mutex_unlock(&events->lock);
+    tow_events_unlock(events);
     return open;
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* events.h: the last events of a server's jobs, for whoever reads them as server-sent events.
  *
  * A reader that is slow loses the oldest; it never holds up a job. Threads: any. */

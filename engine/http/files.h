@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* files.h: what the server answers with as it is: the page and the description of the API. The
  * build makes the table of the files themselves (embed.py). */
 #ifndef TOW_HTTP_FILES_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* local.c: whose process is at the other end of a connection over loopback. */
 #include <sys/socket.h>
 #include <unistd.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* metrics.c: progress as text for Prometheus: base units, counters end with _total. */
 #include <stdarg.h>
 #include <stdio.h>
@@ -6,7 +7,7 @@
 
 #include "engine/base/decimal.h"
 #include "engine/base/json.h"
-#include "engine/http/server.h"
+#include "engine/http/internal.h"
 
 typedef struct {
     tow_buffer_t text;
@@ -41,15 +42,8 @@ static void put_phases(metrics_t *metrics, tow_phase_t now)
     }
 }
 
-static void put_progress(metrics_t *metrics, const tow_progress_t *now)
+static void put_copy(metrics_t *metrics, const tow_progress_t *now)
 {
-    put_phases(metrics, now->phase);
-    put(metrics, "can_commit", "gauge", "Whether a cutover would be accepted.", now->can_commit);
-    put(metrics, "elapsed_seconds", "gauge", "Time since the job began in this process.",
-        now->elapsed_seconds);
-    if (now->lag_ms >= 0)
-        put(metrics, "lag_seconds", "gauge", "How far the destination is behind the source.",
-            (double)now->lag_ms / 1000);
     put(metrics, "copy_estimated_bytes", "gauge", "Size of the initial copy.",
         (double)now->estimated_bytes);
     put(metrics, "copy_bytes_total", "counter", "Bytes copied.", (double)now->copied_bytes);
@@ -64,6 +58,10 @@ static void put_progress(metrics_t *metrics, const tow_progress_t *now)
     put(metrics, "ranges_copied", "gauge", "Ranges that are copied.", now->ranges_copied);
     put(metrics, "indexes", "gauge", "Indexes to build.", now->indexes_total);
     put(metrics, "indexes_built", "gauge", "Indexes that are built.", now->indexes_built);
+}
+
+static void put_replay(metrics_t *metrics, const tow_progress_t *now)
+{
     put(metrics, "events_seen_total", "counter", "Events read from the change stream.",
         (double)now->events_seen);
     put(metrics, "events_skipped_total", "counter", "Events that the copy had seen already.",
@@ -82,6 +80,19 @@ static void put_progress(metrics_t *metrics, const tow_progress_t *now)
     put(metrics, "verified_documents_total", "counter", "Documents compared.",
         (double)now->verified_documents);
     put(metrics, "verified_bytes_total", "counter", "Bytes compared.", (double)now->verified_bytes);
+}
+
+static void put_progress(metrics_t *metrics, const tow_progress_t *now)
+{
+    put_phases(metrics, now->phase);
+    put(metrics, "can_commit", "gauge", "Whether a cutover would be accepted.", now->can_commit);
+    put(metrics, "elapsed_seconds", "gauge", "Time since the job began in this process.",
+        now->elapsed_seconds);
+    if (now->lag_ms >= 0)
+        put(metrics, "lag_seconds", "gauge", "How far the destination is behind the source.",
+            (double)now->lag_ms / 1000);
+    put_copy(metrics, now);
+    put_replay(metrics, now);
     put(metrics, "retries_total", "counter", "Calls to servers that were sent again.",
         (double)now->retries);
     put(metrics, "source_up", "gauge", "Whether the source answers.", !now->source_silent_ms);

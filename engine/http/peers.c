@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* peers.c: see peers.h. One thread cuts the connections whose time is over. */
 #include "engine/http/peers.h"
 
@@ -8,6 +9,7 @@
 #include <sys/socket.h>
 
 #include "engine/base/clock.h"
+#include "engine/base/guarded.h"
 #include "engine/base/memory.h"
 #include "engine/base/thread.h"
 
@@ -30,21 +32,24 @@ struct peer {
     bool known;       /* has shown once that it may ask */
 };
 
+TOW_GUARD(tow_peers);
 struct tow_peers {
     unsigned most, strangers_most;
     tow_thread_t cutter;
 
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t changed;
-    peer_t *first, *last;
-    unsigned strangers, known; /* strangers: those that were not cut */
-    bool closing;
+    peer_t *first TOW_GUARDED_BY(tow_peers), *last TOW_GUARDED_BY(tow_peers);
+    unsigned strangers TOW_GUARDED_BY(tow_peers), known
+        TOW_GUARDED_BY(tow_peers); /* strangers: those that were not cut */
+    bool closing TOW_GUARDED_BY(tow_peers);
 };
+TOW_LOCK(tow_peers, tow_peers_t, lock)
 
 /* The list; the lock is held --------------------------------------------------------------------*/
 
 /* Its thread sees the end, and closes: the socket stays open until the list has forgotten it. */
-static void cut(tow_peers_t *peers, peer_t *peer)
+static TOW_REQUIRES(tow_peers) void cut(tow_peers_t *peers, peer_t *peer)
 {
     shutdown(peer->socket, SHUT_RDWR);
     peer->until_ms = INT64_MAX;
@@ -53,7 +58,7 @@ static void cut(tow_peers_t *peers, peer_t *peer)
     peer->socket = -1;
 }
 
-static void cut_oldest_stranger(tow_peers_t *peers)
+static TOW_REQUIRES(tow_peers) void cut_oldest_stranger(tow_peers_t *peers)
 {
     for (peer_t *peer = peers->first; peer; peer = peer->after)
         if (!peer->known && peer->socket >= 0) {
@@ -62,7 +67,7 @@ static void cut_oldest_stranger(tow_peers_t *peers)
         }
 }
 
-static void add(tow_peers_t *peers, peer_t *peer)
+static TOW_REQUIRES(tow_peers) void add(tow_peers_t *peers, peer_t *peer)
 {
     peer->before = peers->last;
     *(peers->last ? &peers->last->after : &peers->first) = peer;
@@ -72,7 +77,7 @@ static void add(tow_peers_t *peers, peer_t *peer)
         cut_oldest_stranger(peers);
 }
 
-static void drop(tow_peers_t *peers, peer_t *peer)
+static TOW_REQUIRES(tow_peers) void drop(tow_peers_t *peers, peer_t *peer)
 {
     *(peer->before ? &peer->before->after : &peers->first) = peer->after;
     *(peer->after ? &peer->after->before : &peers->last) = peer->before;
@@ -83,7 +88,7 @@ static void drop(tow_peers_t *peers, peer_t *peer)
     free(peer);
 }
 
-static int64_t cut_late(tow_peers_t *peers)
+static TOW_REQUIRES(tow_peers) int64_t cut_late(tow_peers_t *peers)
 {
     int64_t now_ms = tow_now_ms(), next_ms = INT64_MAX;
 
@@ -102,7 +107,7 @@ static void *cut_in_time(void *data)
 {
     tow_peers_t *peers = data;
 
-    pthread_mutex_lock(&peers->lock);
+    tow_peers_lock(peers);
     while (!peers->closing) {
         int64_t next_ms = cut_late(peers);
 
@@ -111,7 +116,7 @@ static void *cut_in_time(void *data)
         else
             tow_condition_wait(&peers->changed, &peers->lock, next_ms);
     }
-    pthread_mutex_unlock(&peers->lock);
+    tow_peers_unlock(peers);
     return NULL;
 }
 
@@ -139,14 +144,14 @@ tow_peers_t *tow_peers_new(tow_error_t *error)
     return NULL;
 }
 
-void tow_peers_destroy(tow_peers_t *peers)
+TOW_UNSHARED void tow_peers_destroy(tow_peers_t *peers)
 {
     if (!peers)
         return;
-    pthread_mutex_lock(&peers->lock);
+    tow_peers_lock(peers);
     peers->closing = true;
     pthread_cond_broadcast(&peers->changed);
-    pthread_mutex_unlock(&peers->lock);
+    tow_peers_unlock(peers);
     tow_thread_join(&peers->cutter);
     while (peers->first)
         drop(peers, peers->first);
@@ -173,7 +178,7 @@ void tow_peers_notify(void *data, struct MHD_Connection *connection, void **out_
 {
     tow_peers_t *peers = data;
 
-    pthread_mutex_lock(&peers->lock);
+    tow_peers_lock(peers);
     if (what == MHD_CONNECTION_NOTIFY_STARTED) {
         peer_t *peer = tow_alloc(sizeof *peer);
 
@@ -186,7 +191,7 @@ void tow_peers_notify(void *data, struct MHD_Connection *connection, void **out_
         drop(peers, *out_peer);
         *out_peer = NULL;
     }
-    pthread_mutex_unlock(&peers->lock);
+    tow_peers_unlock(peers);
 }
 
 static peer_t *peer_of(struct MHD_Connection *connection)
@@ -208,7 +213,7 @@ bool tow_peers_asked(tow_peers_t *peers, struct MHD_Connection *connection, bool
     peer_t *peer = peer_of(connection);
     bool taken = true;
 
-    pthread_mutex_lock(&peers->lock);
+    tow_peers_lock(peers);
     if (peer && may_ask && !peer->known && peer->socket >= 0) {
         taken = peers->known < peers->most - peers->strangers_most;
         peer->known = taken;
@@ -218,17 +223,28 @@ bool tow_peers_asked(tow_peers_t *peers, struct MHD_Connection *connection, bool
     if (peer)
         give(peer, peer->known && may_ask ? INT64_MAX : REPLY_MS);
     pthread_cond_broadcast(&peers->changed);
-    pthread_mutex_unlock(&peers->lock);
+    tow_peers_unlock(peers);
     return taken;
+}
+
+bool tow_peers_known(tow_peers_t *peers, struct MHD_Connection *connection)
+{
+    peer_t *peer = peer_of(connection);
+    bool known;
+
+    tow_peers_lock(peers);
+    known = peer && peer->known;
+    tow_peers_unlock(peers);
+    return known;
 }
 
 void tow_peers_replied(tow_peers_t *peers, struct MHD_Connection *connection)
 {
     peer_t *peer = peer_of(connection);
 
-    pthread_mutex_lock(&peers->lock);
+    tow_peers_lock(peers);
     if (peer)
         give(peer, peer->known ? IDLE_MS : REQUEST_MS);
     pthread_cond_broadcast(&peers->changed);
-    pthread_mutex_unlock(&peers->lock);
+    tow_peers_unlock(peers);
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* peers.h: the connections of the control server. Whoever has not shown that they may ask, a
  * stranger, shares a bounded number of them, and has seconds for a whole request: when there are
  * too many, the one that was there longest goes. So nobody without the token keeps those out who
@@ -24,10 +25,13 @@ void tow_peers_notify(void *peers, struct MHD_Connection *connection, void **pee
 /* A request was read whole, by somebody who may ask or not. False: there are too many of those who
  * may. */
 bool tow_peers_asked(tow_peers_t *peers, struct MHD_Connection *connection, bool may_ask);
+/* Whether this connection has asked before, and might: who is at its other end does not change. */
+bool tow_peers_known(tow_peers_t *peers, struct MHD_Connection *connection);
 /* Its reply is out; the connection may be used again. */
 void tow_peers_replied(tow_peers_t *peers, struct MHD_Connection *connection);
 
-/* Whether a connection over loopback comes from a process of our own user, or of root. */
+/* Whether a connection over loopback comes from a process of our own user, or of root. Reads a
+ * table of the kernel, which takes a millisecond. */
 bool tow_peer_is_ours(struct MHD_Connection *connection);
 
 #endif

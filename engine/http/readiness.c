@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* readiness.c: see readiness.h. */
 #include "engine/http/readiness.h"
 

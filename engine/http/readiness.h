@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* readiness.h: what a probe is told. */
 #ifndef TOW_HTTP_READINESS_H
 #define TOW_HTTP_READINESS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* reply.c: replies, each with the headers that keep a browser from doing anything
  * else with them. */
 #include <stdlib.h>
@@ -6,7 +7,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/json.h"
 #include "engine/http/files.h"
-#include "engine/http/server.h"
+#include "engine/http/internal.h"
 
 enum { EVENTS_PIECE = 16 * 1024, PROGRESS_MS = 1000 };
 
@@ -131,7 +132,7 @@ static void append_progress(stream_t *stream)
 }
 
 /* Waits for something to send; the connection's thread is its own. */
-static ssize_t more_events(void *data, uint64_t ignored, char *out, size_t size)
+static ssize_t more_events(void *data, uint64_t ignored TOW_UNUSED, char *out, size_t size)
 {
     stream_t *stream = data;
     size_t length;

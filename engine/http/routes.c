@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* routes.c: the paths, who may ask for them, and what each does. openapi.json describes them; a
  * test holds the two together. */
 #include <stdlib.h>
@@ -6,14 +7,13 @@
 
 #include "engine/base/duration.h"
 #include "engine/base/json.h"
+#include "engine/http/internal.h"
 #include "engine/http/readiness.h"
-#include "engine/http/server.h"
 #include "engine/http/token.h"
 
 enum { COLLECTIONS_SHOWN = 100, COLLECTIONS_MOST = 10000 };
 
-/* The job
- * ------------------------------------------------------------------------------------------*/
+/* The job ---------------------------------------------------------------------------------------*/
 
 /* The job of the moment, locked for reading; NULL (and nothing is locked): none was started. */
 static tow_job_t *hold_job(tow_server_t *server)
@@ -234,8 +234,7 @@ static enum MHD_Result get_collections(tow_request_t *request)
     return tow_reply_json(request, tow_json_take_line(&reply));
 }
 
-/* Starting
- * ----------------------------------------------------------------------------------------*/
+/* Starting --------------------------------------------------------------------------------------*/
 
 static enum MHD_Result post_start(tow_request_t *request)
 {
@@ -300,8 +299,7 @@ static enum MHD_Result get_options(tow_request_t *request)
     return tow_reply_with(request, "options", tow_json_take(&out));
 }
 
-/* What is not the API
- * -------------------------------------------------------------------------------*/
+/* What is not the API ---------------------------------------------------------------------------*/
 
 static enum MHD_Result get_openapi(tow_request_t *request)
 {
@@ -340,13 +338,47 @@ static enum MHD_Result get_readiness(tow_request_t *request)
                           "text/plain; charset=utf-8", text);
 }
 
+/* For the verb; over HTTP alone no one knows whom they ask. */
+static enum MHD_Result get_page_address(tow_request_t *request)
+{
+    char *address = tow_server_address(request->server, true);
+    tow_json_t out = {0};
+
+    tow_json_begin(&out, NULL);
+    tow_json_put_flag(&out, "success", true);
+    tow_json_put_text(&out, "address", address);
+    tow_json_end(&out);
+    tow_free(address);
+    return tow_reply_json(request, tow_json_take_line(&out));
+}
+
+/* The page asks before it shows its token, or anything else: another process that listens here now
+ * does not know the token. */
+static enum MHD_Result get_proof(tow_request_t *request)
+{
+    const char *nonce =
+        MHD_lookup_connection_value(request->connection, MHD_GET_ARGUMENT_KIND, "nonce");
+    tow_json_t out = {0};
+    char *proof;
+
+    if (!nonce || strlen(nonce) < 32 || strlen(nonce) > 128)
+        return tow_reply_refusal(request, MHD_HTTP_BAD_REQUEST, "InvalidOption",
+                                 "nonce: expected 32 to 128 random letters", TOW_ERROR_OPTION);
+    proof = tow_page_proof(request->server->page_token, nonce);
+    tow_json_begin(&out, NULL);
+    tow_json_put_flag(&out, "success", true);
+    tow_json_put_text(&out, "proof", proof);
+    tow_json_end(&out);
+    free(proof);
+    return tow_reply_json(request, tow_json_take_line(&out));
+}
+
 static enum MHD_Result get_page(tow_request_t *request)
 {
     return tow_reply_file(request, request->path[1] ? request->path + 1 : "page/index.html");
 }
 
-/* Routing
- * -----------------------------------------------------------------------------------------*/
+/* Routing ---------------------------------------------------------------------------------------*/
 
 static const struct {
     const char *path, *method; /* a path that ends with * stands for all that begin so */
@@ -370,6 +402,8 @@ static const struct {
     {"/api/v1/collections", "GET", get_collections, false},
     {"/api/v1/options", "GET", get_options, false},
     {"/api/v1/events", "GET", get_events, false},
+    {"/api/v1/page", "GET", get_page_address, false},
+    {"/api/v1/proof", "GET", get_proof, true},
     {"/api/v1/openapi.json", "GET", get_openapi, false},
     {"/metrics", "GET", get_metrics, false},
     {"/healthz", "GET", get_health, true},
@@ -419,14 +453,17 @@ static bool is_our_own(const tow_request_t *request)
                             colon && !strchr(colon, ']') ? (size_t)(colon - host) : strlen(host));
 }
 
-/* By the token; where none is asked for, by the user of the process that asks. */
+/* By the user's token, or the page's; where none is asked for, by the user of the process that
+ * asks. */
 static bool may_ask(const tow_request_t *request)
 {
     const char *given =
         MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, "Authorization");
 
-    return request->server->token ? tow_token_fits(request->server->token, given)
-                                  : tow_peer_is_ours(request->connection);
+    return request->server->token ? tow_token_fits(request->server->token, given) ||
+                                        tow_token_fits(request->server->page_token, given)
+                                  : tow_peers_known(request->server->peers, request->connection) ||
+                                        tow_peer_is_ours(request->connection);
 }
 
 static enum MHD_Result refuse_stranger(const tow_request_t *request)

@@ -1,5 +1,6 @@
-/* server.c: listens, reads requests, and holds the job of the moment. */
-#include "engine/http/server.h"
+/* SPDX-License-Identifier: Apache-2.0 */
+/* server.c: listens, and reads requests. */
+#include "engine/http/internal.h"
 
 #include <arpa/inet.h>
 #include <netdb.h>
@@ -9,52 +10,20 @@
 
 #include "engine/base/file.h"
 #include "engine/base/json.h"
+#include "engine/base/thread.h"
 #include "engine/http/token.h"
 
 enum {
-    BODY_MOST = 64 * 1024,
     TIMEOUT_SECONDS = 15, /* of silence; see peers.c for the whole of a request */
     HEAD_MOST = 32 * 1024,
-    STACK_BYTES = 1024 * 1024,
-    END_MS = 5000
+    STACK_BYTES = 1024 * 1024
 };
 
 /* Requests --------------------------------------------------------------------------------------*/
 
-/* Also one that is written as \u0000, in a name or a value: it would end the text here, and for
- * nobody else. */
-static bool holds_zero(const char *text, size_t length)
-{
-    if (strlen(text) < length)
-        return true;
-    for (; *text; text++)
-        if (*text == '\\' && !strncmp(text + 1, "u0000", 5))
-            return true;
-        else if (*text == '\\' && text[1])
-            text++;
-    return false;
-}
-
-bool tow_request_parse(tow_request_t *request, tow_error_t *error)
-{
-    const uint8_t *data = request->text.data;
-
-    if (request->text.length > BODY_MOST)
-        return tow_fail(error, TOW_ERROR_OPTION, "the body is over 64 KB; send {}");
-    if (!request->text.length)
-        return true;
-    if (holds_zero((const char *)data, request->text.length))
-        return tow_fail(error, TOW_ERROR_OPTION,
-                        "the body holds a zero byte, which no text may; remove it");
-    if (data[strspn((const char *)data, " \t\r\n")] == '{')
-        request->body = bson_new_from_json(data, (ssize_t)request->text.length, NULL);
-    return request->body ? true
-                         : tow_fail(error, TOW_ERROR_OPTION, "the body is no JSON object; send {}");
-}
-
 static enum MHD_Result handle(void *data, struct MHD_Connection *connection, const char *path,
-                              const char *method, const char *version, const char *upload,
-                              size_t *upload_size, void **state)
+                              const char *method, const char *version TOW_UNUSED,
+                              const char *upload, size_t *upload_size, void **state)
 {
     tow_request_t *request = *state;
 
@@ -65,7 +34,7 @@ static enum MHD_Result handle(void *data, struct MHD_Connection *connection, con
         return MHD_YES;
     }
     if (*upload_size) {
-        if (request->text.length <= BODY_MOST) {
+        if (request->text.length <= TOW_BODY_MOST) {
             tow_buffer_append(&request->text, upload, *upload_size);
             tow_buffer_append(&request->text, "", 1); /* text ends with a zero … */
             request->text.length--;                   /* … that does not count */
@@ -78,7 +47,7 @@ static enum MHD_Result handle(void *data, struct MHD_Connection *connection, con
 }
 
 static void completed(void *data, struct MHD_Connection *connection, void **state,
-                      enum MHD_RequestTerminationCode code)
+                      enum MHD_RequestTerminationCode code TOW_UNUSED)
 {
     tow_request_t *request = *state;
 
@@ -193,10 +162,12 @@ static bool start_daemon(tow_server_t *server, const char *listen, tow_error_t *
                                        {MHD_OPTION_HTTPS_MEM_KEY, 0, key},
                                        {MHD_OPTION_END, 0, NULL}};
         const union MHD_DaemonInfo *info;
+        sigset_t before;
 
         describe(server, &address);
         flags |=
             (server->tls ? MHD_USE_TLS : 0) | (address.ss_family == AF_INET6 ? MHD_USE_IPv6 : 0);
+        tow_thread_block_signals(&before);
         server->daemon = MHD_start_daemon(
             flags, 0, NULL, NULL, handle, server, MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&address,
             MHD_OPTION_NOTIFY_COMPLETED, completed, server, MHD_OPTION_NOTIFY_CONNECTION,
@@ -204,6 +175,7 @@ static bool start_daemon(tow_server_t *server, const char *listen, tow_error_t *
             tow_peers_most(server->peers), MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)TIMEOUT_SECONDS,
             MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEAD_MOST, MHD_OPTION_THREAD_STACK_SIZE,
             (size_t)STACK_BYTES, MHD_OPTION_ARRAY, server->tls ? tls : tls + 2, MHD_OPTION_END);
+        tow_thread_restore_signals(&before);
         if (!server->daemon)
             ok = tow_fail(
                 error, TOW_ERROR_CONTROL,
@@ -230,6 +202,7 @@ tow_server_t *tow_server_new(const tow_options_t *options, tow_event_fn listener
     server->events = tow_events_new();
     server->listener = listener;
     server->listener_data = data;
+    server->page_token = tow_page_token();
     if (!tow_token_load(options, &server->token, error) ||
         !(server->peers = tow_peers_new(error)) ||
         !start_daemon(server, tow_options_get(options, "listen", 0), error)) {
@@ -237,128 +210,6 @@ tow_server_t *tow_server_new(const tow_options_t *options, tow_event_fn listener
         return NULL;
     }
     return server;
-}
-
-/* Both for the jobs that the server starts and for one that is attached. */
-static void note(void *data, tow_level_t level, const char *name, const char *message)
-{
-    tow_server_t *server = data;
-
-    tow_events_add(server->events, level, name, message);
-    if (server->own && server->listener)
-        server->listener(server->listener_data, level, name, message);
-}
-
-void tow_server_attach(tow_server_t *server, tow_job_t *job)
-{
-    pthread_rwlock_wrlock(&server->lock);
-    server->job = job;
-    server->own = false;
-    pthread_rwlock_unlock(&server->lock);
-    tow_job_on_event(job, note, server);
-}
-
-/* The end comes a moment after the last phase, which is what others see. */
-bool tow_server_job_ended(tow_job_t *job)
-{
-    tow_progress_t progress;
-
-    tow_job_progress(job, &progress);
-    return tow_job_ended(
-        job, progress.phase == TOW_PHASE_DONE || progress.phase >= TOW_PHASE_FAILED ? END_MS : 0);
-}
-
-/* Makes room for a new job; the lock is held for writing. */
-static bool make_room(tow_server_t *server, tow_error_t *error)
-{
-    if (server->closing)
-        return tow_fail(error, TOW_ERROR_STATE, "the process is ending");
-    if (!server->job)
-        return true;
-    if (!tow_server_job_ended(server->job))
-        return tow_fail(error, TOW_ERROR_STATE,
-                        "cannot start a job: one is running; wait for its end, or "
-                        "cancel it");
-    if (!server->own)
-        return tow_fail(error, TOW_ERROR_STATE,
-                        "this process runs one job only; `towline serve` starts one after another");
-    tow_job_destroy(server->job);
-    server->job = NULL;
-    return true;
-}
-
-bool tow_server_start(tow_server_t *server, const tow_options_t *options, tow_error_t *error)
-{
-    tow_job_t *job = NULL;
-    bool ok;
-
-    pthread_rwlock_wrlock(&server->lock);
-    ok = make_room(server, error) && (job = tow_job_new(options, error));
-    if (ok) {
-        server->own = true;
-        tow_job_on_event(job, note, server);
-        ok = tow_job_start(job, error);
-    }
-    if (ok)
-        server->job = job;
-    else
-        tow_job_destroy(job);
-    pthread_rwlock_unlock(&server->lock);
-    return ok;
-}
-
-/* Where a start would go; "" when the process was not told. */
-static void put_side(tow_json_t *out, const char *name, const tow_server_t *server,
-                     const char *side)
-{
-    char *address = tow_options_address(server->options, side);
-
-    tow_json_put_text(out, name, address ? address : "");
-    free(address);
-}
-
-static char *idle_progress(const tow_server_t *server)
-{
-    tow_json_t out = {0};
-
-    tow_json_begin(&out, NULL);
-    tow_json_put_text(&out, "state", "IDLE");
-    tow_json_put_text(&out, "phase", tow_phase_name(TOW_PHASE_NEW));
-    tow_json_put_text(&out, "info", "");
-    tow_json_put_text(&out, "job", "");
-    tow_json_put_text(&out, "reason", "");
-    tow_json_put_flag(&out, "canCommit", false);
-    tow_json_put_flag(&out, "canWrite", false);
-    tow_json_put_null(&out, "lagTimeSeconds");
-    tow_json_put_null(&out, "lagMs");
-    tow_json_begin(&out, "directionMapping");
-    put_side(&out, "Source", server, "source");
-    put_side(&out, "Destination", server, "destination");
-    tow_json_end(&out);
-    tow_json_end(&out);
-    return tow_json_take(&out);
-}
-
-char *tow_server_progress(tow_server_t *server)
-{
-    char *json;
-
-    pthread_rwlock_rdlock(&server->lock);
-    json = server->job ? tow_job_progress_json(server->job) : NULL;
-    pthread_rwlock_unlock(&server->lock);
-    return json ? json : idle_progress(server);
-}
-
-int tow_server_port(const tow_server_t *server)
-{
-    return server->port;
-}
-
-char *tow_server_address(const tow_server_t *server, bool with_token)
-{
-    return tow_format("http%s://%s:%d/%s%s", server->tls ? "s" : "", server->host, server->port,
-                      with_token && server->token ? "#token=" : "",
-                      with_token && server->token ? server->token : "");
 }
 
 void tow_server_stop(tow_server_t *server)
@@ -386,6 +237,7 @@ void tow_server_destroy(tow_server_t *server)
     tow_events_destroy(server->events);
     tow_options_destroy(server->options);
     pthread_rwlock_destroy(&server->lock);
+    free(server->page_token);
     free(server->token);
     free(server);
 }

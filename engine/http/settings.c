@@ -1,10 +1,11 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* settings.c: the body of a start (check, plan) becomes options: mongosync's fields as they are
  * documented, and ours. What is not supported is refused, never passed over. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/http/server.h"
+#include "engine/http/internal.h"
 
 /* Options of the process or of its host's files, which no request sets. */
 bool tow_settings_may_set(const tow_option_t *option)
@@ -29,17 +30,18 @@ bool tow_settings_may_set(const tow_option_t *option)
     return true;
 }
 
-/* Addresses and the secrets that go with them belong together. NULL: the option is
- * of neither kind. */
+/* Addresses and the secrets that go with them belong together, and so do both sides: the data of
+ * one goes to the other. NULL: the option is of neither kind. */
 static const char *group_of(const char *name)
 {
-    static const char *const groups[] = {"source", "destination", "notify"};
+    static const char *const groups[][2] = {
+        {"source", "sides"}, {"destination", "sides"}, {"notify", "notices"}};
 
     for (size_t i = 0; i < sizeof groups / sizeof *groups; i++) {
-        size_t length = strlen(groups[i]);
+        size_t length = strlen(groups[i][0]);
 
-        if (!strncmp(name, groups[i], length) && (!name[length] || name[length] == '-'))
-            return groups[i];
+        if (!strncmp(name, groups[i][0], length) && (!name[length] || name[length] == '-'))
+            return groups[i][1];
     }
     return NULL;
 }
@@ -62,7 +64,8 @@ static bool may_give(const tow_server_t *server, const char *name, tow_error_t *
     for (size_t i = 0; i < count; i++)
         if (group_of(table[i].name) == group && tow_options_is_set(server->options, table[i].name))
             return tow_fail(error, TOW_ERROR_OPTION,
-                            "--%s: the process was started with --%s, which no request replaces",
+                            "--%s: the process was started with --%s, which no request replaces "
+                            "or goes with; give both where the process is started",
                             name, table[i].name);
     return true;
 }
@@ -72,8 +75,7 @@ static bool refuse(tow_error_t *error, const char *field, const char *reason)
     return tow_fail(error, TOW_ERROR_OPTION, "%s: %s", field, reason);
 }
 
-/* Simple fields
- * -----------------------------------------------------------------------------------*/
+/* Simple fields ---------------------------------------------------------------------------------*/
 
 /* Fields of mongosync's that ask for something we do not do, unless the value asks for nothing. */
 static const struct {
@@ -139,8 +141,7 @@ static bool set_write_blocking(tow_options_t *options, const bson_iter_t *value,
     return tow_options_set(options, "block-writes", "true", error);
 }
 
-/* Sides
- * -------------------------------------------------------------------------------------------*/
+/* Sides -----------------------------------------------------------------------------------------*/
 
 /* 0 or 1 for "cluster0" or "cluster1"; -1 otherwise. */
 static int cluster_of(const bson_t *body, const char *field)
@@ -189,8 +190,7 @@ static bool set_sides(const tow_options_t *given, tow_options_t *options, const 
                            move_side(given, "destination", options, "source", error));
 }
 
-/* Namespaces
- * --------------------------------------------------------------------------------------*/
+/* Namespaces ------------------------------------------------------------------------------------*/
 
 /* {"pattern": …, "options": …} as /pattern/options. */
 static char *regex_of(const bson_iter_t *value)
@@ -305,8 +305,7 @@ static bool set_namespaces(tow_options_t *options, const char *name, const bson_
     return ok;
 }
 
-/* Our options
- * -------------------------------------------------------------------------------------*/
+/* Our options -----------------------------------------------------------------------------------*/
 
 static bool set_option(tow_options_t *options, const tow_option_t *row, const bson_iter_t *value,
                        tow_error_t *error)
@@ -364,8 +363,7 @@ static bool set_options(const tow_server_t *server, tow_options_t *options,
     return true;
 }
 
-/* The body
- * ----------------------------------------------------------------------------------------*/
+/* The body --------------------------------------------------------------------------------------*/
 
 static bool set_side(const tow_server_t *server, tow_options_t *options, const char *side,
                      const bson_iter_t *value, tow_error_t *error)

@@ -1,8 +1,10 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* token.c: see token.h. */
 #include "engine/http/token.h"
 
 #include <errno.h>
 #include <openssl/crypto.h>
+#include <openssl/hmac.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,6 +57,12 @@ static bool read_token(const char *path, char **out, tow_error_t *error)
     return false;
 }
 
+static void write_hex(const unsigned char *bytes, size_t length, char *out)
+{
+    for (size_t i = 0; i < length; i++)
+        snprintf(out + 2 * i, 3, "%02x", bytes[i]);
+}
+
 /* In a folder of ours alone, and whole from the first moment on: of two processes that make it one
  * wins. */
 static bool make_token(const char *path, tow_error_t *error)
@@ -63,8 +71,7 @@ static bool make_token(const char *path, tow_error_t *error)
     char text[2 * TOKEN_BYTES + 2];
 
     tow_random(random, sizeof random);
-    for (size_t i = 0; i < sizeof random; i++)
-        snprintf(text + 2 * i, 3, "%02x", random[i]);
+    write_hex(random, sizeof random, text);
     text[2 * TOKEN_BYTES] = '\n';
     return tow_file_create(path, text, 2 * TOKEN_BYTES + 1)
                ? true
@@ -117,6 +124,29 @@ char *tow_token(const tow_options_t *options, tow_error_t *error)
     if (!tow_token_load(options, &token, error))
         return NULL;
     return token ? token : tow_strdup("");
+}
+
+char *tow_page_token(void)
+{
+    unsigned char random[TOKEN_BYTES];
+    char text[2 * TOKEN_BYTES + 1];
+
+    tow_random(random, sizeof random);
+    write_hex(random, sizeof random, text);
+    return tow_format("page-%s", text);
+}
+
+char *tow_page_proof(const char *token, const char *nonce)
+{
+    unsigned char code[EVP_MAX_MD_SIZE];
+    char text[2 * EVP_MAX_MD_SIZE + 1];
+    unsigned length = 0;
+
+    if (!HMAC(EVP_sha256(), token, (int)strlen(token), (const unsigned char *)nonce, strlen(nonce),
+              code, &length))
+        abort(); /* it needs memory, and nothing else */
+    write_hex(code, length, text);
+    return tow_strdup(text);
 }
 
 bool tow_token_fits(const char *token, const char *authorization)

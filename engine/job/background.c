@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* background.c: the verification that goes on while the job is in sync.
  *
  * One thread compares what the track says is not equal, a few ranges at a time and no faster than

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* blocking.c: blocks the writes at the source for the cutover, and lifts the block where it fails.
  *
  * The job's document says `writesBlocked` from before the block until it is lifted, so that the
@@ -16,8 +17,8 @@ static bool set_block(tow_job_t *job, bool on, tow_error_t *error)
 {
     tow_send_options_t send = {.flags = TOW_SEND_RETRY};
     bson_t command = BSON_INITIALIZER, reply;
-    tow_conn_t *source = tow_conn_open(job->sides.source, error);
-    bool ok = false, again = source != NULL;
+    tow_conn_t *source = tow_conn_open(job->sides.source);
+    bool ok = false, again = true;
 
     bson_append_int32(&command, "setUserWriteBlockMode", -1, 1);
     bson_append_bool(&command, "global", -1, on);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* checkpoint.c: stores the floor about once a second, and with each DDL event. */
 #include "engine/base/clock.h"
 #include "engine/job/internal.h"
@@ -21,7 +22,7 @@ static bool store_floor(tow_job_t *job, tow_error_t *error)
     ok = tow_job_save_track(job, error) &&
          tow_store_save_checkpoint(job->journal.store, &checkpoint, error);
     if (ok && floor.has_keep)
-        ok = tow_spool_release(job->flow.spool, floor.keep, error);
+        tow_spool_release(job->flow.spool, floor.keep);
     bson_destroy(&floor.token);
     if (ok) {
         pthread_mutex_lock(&job->control.lock);

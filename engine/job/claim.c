@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* claim.c: a new job makes sure that the destination holds nothing but what it writes.
  *
  * The checks before the start looked at the destination, but without the job's lease: another
@@ -92,11 +93,11 @@ static bool drop_all(tow_job_t *job, tow_conn_t *conn, const tow_collection_info
 
 bool tow_job_claim(tow_job_t *job, tow_error_t *error)
 {
-    tow_conn_t *conn = tow_conn_open(job->sides.destination, error);
+    tow_conn_t *conn = tow_conn_open(job->sides.destination);
     const tow_collection_info_t **items = NULL;
     tow_catalog_t catalog = {0};
     size_t count = 0;
-    bool ok = conn && tow_catalog_read(conn, NULL, &catalog, error);
+    bool ok = tow_catalog_read(conn, NULL, &catalog, error);
 
     if (ok)
         items = choose(job, conn, &catalog, &count, error);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* comparer.h: the verification of a job: in the background while it is in sync, and at the cutover.
  *
  * Threads: the verifier compares in the background; the supervisor starts and ends it, and compares

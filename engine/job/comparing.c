@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* comparing.c: what all comparisons of a job have in common, in the background and
  * at the cutover. */
 #include "engine/job/internal.h"

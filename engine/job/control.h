@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* control.h: what is asked of a job, what phase it is in, and what comes next.
  *
  * Threads: `lock` guards everything here but what says otherwise, and `changed` is broadcast when

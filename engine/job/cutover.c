@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* cutover.c: the end of a job: replay to `stop`, restore what was held off, verify, sum up. */
 #include <stdlib.h>
 #include <string.h>
@@ -44,6 +45,12 @@ static bool keep_report(tow_job_t *job, tow_verify_report_t *report, tow_error_t
                         "%llu document%s changed at the source as often as compared; stop the "
                         "writes and run the same command again",
                         (unsigned long long)report->unsettled, report->unsettled == 1 ? "" : "s");
+    if (first && first->kind == TOW_DIFFERENCE_DUPLICATE)
+        return tow_fail(error, TOW_ERROR_VERIFY,
+                        "%s has several documents of the _id %s, on different shards of one side; "
+                        "the other can hold only one of them: give them different _ids, and run "
+                        "the same command again",
+                        first->ns, first->id);
     return tow_fail(
         error, TOW_ERROR_VERIFY,
         "verification found %llu difference%s, first in %s (see the summary); make sure "
@@ -198,7 +205,7 @@ static const char **list_copied(tow_job_t *job, size_t *out_count)
 }
 
 /* A tow_pace_fn: as fast as it goes, until the cutover is called off. */
-static bool go_on(void *data, uint64_t bytes)
+static bool go_on(void *data, uint64_t bytes TOW_UNUSED)
 {
     return !tow_job_interrupted(data) && !writes_go_on(data);
 }
@@ -247,8 +254,8 @@ static bool verify_wanted(tow_job_t *job, tow_verify_report_t **out, tow_error_t
 
 static bool look_for_unseen(tow_job_t *job, tow_error_t *error)
 {
-    tow_conn_t *source = tow_conn_open(job->sides.source, error);
-    bool ok = source != NULL, all = false;
+    tow_conn_t *source = tow_conn_open(job->sides.source);
+    bool ok = true, all = false;
 
     while (ok && !all)
         ok = tow_job_look_for_unseen(job, source, true, job->flow.stop_time, &all, error);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* done.c: the record of a good end: SPOOL/towline-JOB.done, a line of JSON
  * {job, source, destination, filter, deployment, sourceDeployment, endedAt, collections, summary},
  * the addresses without credentials; and, as long as the job's state is there, its field `ended`
@@ -96,9 +97,9 @@ static bool write_file(tow_job_t *job, const char *text, tow_error_t *error)
 /* The collections that the job made, as the destination has them. */
 static bool append_collections(tow_job_t *job, bson_t *out, tow_error_t *error)
 {
-    tow_conn_t *conn = tow_conn_open(job->sides.destination, error);
+    tow_conn_t *conn = tow_conn_open(job->sides.destination);
     tow_catalog_t there = {0};
-    bool ok = conn && tow_catalog_read(conn, NULL, &there, error);
+    bool ok = tow_catalog_read(conn, NULL, &there, error);
     uint32_t count = 0;
     bson_t list;
 
@@ -131,9 +132,9 @@ typedef struct {
 /* How much of what the record speaks of the destination has. */
 static bool prove(tow_job_t *job, const bson_t *record, proof_t *out, tow_error_t *error)
 {
-    tow_conn_t *conn = tow_conn_open(job->sides.destination, error);
+    tow_conn_t *conn = tow_conn_open(job->sides.destination);
     tow_catalog_t there = {0};
-    bool ok = conn && tow_catalog_read(conn, NULL, &there, error);
+    bool ok = tow_catalog_read(conn, NULL, &there, error);
 
     *out = (proof_t){0};
     if (ok)

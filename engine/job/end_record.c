@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* end_record.c: see end_record.h. */
 #include "engine/job/end_record.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* end_record.h: what a record of a good end says (done.c), as a file or the job's state keeps it:
  * read with care, since it decides that nothing is to be done. */
 #ifndef TOW_JOB_END_RECORD_H

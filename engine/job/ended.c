@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* ended.c: what a job that has ended leaves for `towline status`: SPOOL/towline-JOB.ended, a line
  * of JSON {job, listen, endedAt, exitStatus, summary}. It tells people how the job ended when no
  * process answers any more; nothing is concluded from it. A start of the job removes it, so that it

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* ending.c: what becomes of the job's state and of the destination's user at the end. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,12 +54,10 @@ static void remove_user(tow_job_t *job)
 {
     char user[256] = "", database[256] = "";
     tow_error_t error;
-    tow_conn_t *conn = tow_conn_open(job->sides.destination, &error);
+    tow_conn_t *conn = tow_conn_open(job->sides.destination);
 
-    if (conn)
-        tow_conn_unguarded(conn); /* the lease proved who we are, and is gone with the state */
-    if (conn && find_user(conn, user, database, &error) &&
-        drop_user(conn, user, database, &error)) {
+    tow_conn_unguarded(conn); /* the lease proved who we are, and is gone with the state */
+    if (find_user(conn, user, database, &error) && drop_user(conn, user, database, &error)) {
         pthread_mutex_lock(&job->outcome.lock);
         job->outcome.user_removed = tow_format("%s@%s", user, database);
         pthread_mutex_unlock(&job->outcome.lock);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* expiry.c: the window of a running job: begun when first in sync, watched, extended, stored. */
 #include <stdio.h>
 

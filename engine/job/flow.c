@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* flow.c: when everything that the source had is on the destination. */
 #include "engine/base/clock.h"
 #include "engine/job/internal.h"
@@ -37,8 +38,8 @@ bool tow_job_stopped(tow_job_t *job, tow_error_t *error)
 
 bool tow_job_source_time(tow_job_t *job, tow_optime_t *out, tow_error_t *error)
 {
-    tow_conn_t *source = tow_conn_open(job->sides.source, error);
-    bool ok = source && tow_link_barrier_time(source, out, error);
+    tow_conn_t *source = tow_conn_open(job->sides.source);
+    bool ok = tow_link_barrier_time(source, out, error);
 
     tow_conn_close(source);
     return ok;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* flow.h: copy, stream and replay of a job while they run, and how far they have come.
  *
  * Threads: the parts are made by the supervisor while it alone runs, and constant until it takes

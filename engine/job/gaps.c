@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* gaps.c: the last look at both catalogs before a cutover changes anything: what no event explains
  * is asked about instead of being dropped, copied or left out in silence. */
 #include <stdlib.h>
@@ -45,7 +46,7 @@ static bool read_settled(tow_job_t *job, tow_gaps_t *out, tow_error_t *error)
  * longer ask. */
 static bool ask_for(tow_job_t *job, const char *ns, char *out, size_t size, tow_error_t *error)
 {
-    tow_conn_t *source = tow_conn_open(job->sides.source, error);
+    tow_conn_t *source = tow_conn_open(job->sides.source);
     char *database = tow_strdup(ns), *dot = strchr(database, '.');
     tow_collection_info_t info;
     bool found = false, ok;
@@ -117,6 +118,18 @@ static void note_by_hand(tow_job_t *job, const tow_names_t *by_hand)
     free(names);
 }
 
+static void note_strays(tow_job_t *job, const tow_names_t *strays)
+{
+    char *names;
+
+    if (!strays->count)
+        return;
+    names = join(strays);
+    tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "left_out",
+             "not copied, since it is in a database that belongs to the server: %s", names);
+    free(names);
+}
+
 /* False: *error; *out_asks: it is a question to the operator, who may answer it and go on. */
 static bool check(tow_job_t *job, const tow_gaps_t *gaps, bool *out_asks, tow_error_t *error)
 {
@@ -139,6 +152,7 @@ static bool check(tow_job_t *job, const tow_gaps_t *gaps, bool *out_asks, tow_er
         return false;
     }
     note_by_hand(job, &gaps->by_hand);
+    note_strays(job, &gaps->strays);
     return true;
 }
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* internal.h: the job: its parts, and what the files of the job share.
  *
  * A job has six parts, each with its own header that says who may touch what: control (what is

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* job.c: the public job: its life, its phases, and what may be asked of it. */
 #include <stdarg.h>
 #include <stdlib.h>
@@ -9,6 +10,9 @@
 #include "engine/link/versions.h"
 
 enum { IN_SYNC_LAG_MS = 2000, TICK_MS = 20 };
+
+_Static_assert(sizeof TOW_VERSION == sizeof TOW_VERSION_STRING,
+               "towline.h and meson.build have different versions");
 
 const char *tow_version(void)
 {
@@ -98,17 +102,19 @@ void tow_job_destroy(tow_job_t *job)
     free(job);
 }
 
-void tow_job_on_event(tow_job_t *job, tow_event_fn fn, void *data)
+bool tow_job_on_event(tow_job_t *job, tow_event_fn fn, void *data)
 {
-    size_t i = 0;
+    bool room = false;
 
     pthread_mutex_lock(&job->listeners.lock);
-    while (i + 1 < sizeof job->listeners.items / sizeof *job->listeners.items &&
-           job->listeners.items[i].fn)
-        i++;
-    job->listeners.items[i].fn = fn;
-    job->listeners.items[i].data = data;
+    for (size_t i = 0; !room && i < sizeof job->listeners.items / sizeof *job->listeners.items; i++)
+        if (!job->listeners.items[i].fn) {
+            job->listeners.items[i].fn = fn;
+            job->listeners.items[i].data = data;
+            room = true;
+        }
     pthread_mutex_unlock(&job->listeners.lock);
+    return room;
 }
 
 const char *tow_job_name(const tow_job_t *job)

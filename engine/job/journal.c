@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* journal.c: the job's state on the destination: how it is opened, and the fields
  * of its document. */
 #include <string.h>

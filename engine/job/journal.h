@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* journal.h: what a restart finds: the job's state on the destination.
  *
  * Threads: `lock` guards the order of checkpoints, and what says so; the rest is the supervisor's,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* lag.c: the lag by our own clock. A cluster time counts in seconds; so that lag has milliseconds,
  * we remember when we first saw each time of the source and ask how long ago that was for the
  * oldest one that the floor has not reached. An idle source gives nothing newer than

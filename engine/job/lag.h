@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* lag.h: how far the floor is behind the source, and when the job last moved. No clock inside:
  * every function is told what time it is. */
 #ifndef TOW_JOB_LAG_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* late.c: what may have been dropped or renamed by a command that arrived late.
  *
  * A drop has no number by which a server would know it for an old one. One that an earlier process

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* life.c: the phase of a job, and whether its end is decided. */
 #include <stdlib.h>
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* monitor.c: polls the source's time, keeps the lag, and chooses how the stream is read. */
 #include <stdlib.h>
 
@@ -146,10 +147,9 @@ static void look_at_oplog(tow_job_t *job, source_t *source)
 static void *monitor(void *data)
 {
     tow_job_t *job = data;
-    tow_error_t error;
-    source_t source = {.conn = tow_conn_open(job->sides.source, &error)};
+    source_t source = {.conn = tow_conn_open(job->sides.source)};
 
-    while (source.conn && !tow_stop_wait(job->sides.stop, poll_ms(job))) {
+    while (!tow_stop_wait(job->sides.stop, poll_ms(job))) {
         poll_source(job, &source);
         look_at_oplog(job, &source);
         pthread_mutex_lock(&job->control.lock);

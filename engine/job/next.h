@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* next.h: what whoever looks at a job may want to do next.
  *
  * Facts in, text out: no clock, no lock, no I/O. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* notify.c: which notices a job sends, and the test notice. */
 #include <string.h>
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* outcome.c: how a job ended: what it leaves behind, and its summary. */
 #include <stdarg.h>
 #include <stdio.h>
@@ -88,6 +89,22 @@ char *tow_job_remains(tow_job_t *job)
         progress.collections_total, progress.collections_total == 1 ? "" : "s");
 }
 
+/* What the progress says at the end. */
+static void take_figures(tow_summary_t *summary, const tow_progress_t *progress)
+{
+    summary->late_writes = progress->late_writes;
+    summary->initial_documents = progress->copied_documents;
+    summary->initial_bytes = progress->copied_bytes;
+    summary->collections = progress->collections_total;
+    summary->indexes = progress->indexes_built;
+    summary->events_seen = progress->events_seen;
+    summary->events_left = progress->backlog_events;
+    summary->stop = progress->stop;
+    summary->events_skipped = progress->events_skipped;
+    summary->keys_refetched = progress->keys_refetched;
+    summary->statements_applied = progress->statements_applied;
+}
+
 void tow_job_make_summary(tow_job_t *job, tow_phase_t phase)
 {
     tow_summary_t summary = {
@@ -112,7 +129,6 @@ void tow_job_make_summary(tow_job_t *job, tow_phase_t phase)
     int64_t now = tow_now_ms();
 
     tow_job_collect(job, &progress);
-    summary.late_writes = progress.late_writes;
     summary.peak_memory_bytes = tow_peak_bytes(getpid());
     summary.duration_seconds = (double)(now - job->control.started_ms) / 1000;
     if (job->control.confirmed_ms)
@@ -123,16 +139,7 @@ void tow_job_make_summary(tow_job_t *job, tow_phase_t phase)
             (double)(now - job->control.phase_since_ms) / 1000;
     summary.window_start_ms = job->control.window.start_ms;
     summary.window_end_ms = tow_window_end_ms(&job->control.window);
-    summary.initial_documents = progress.copied_documents;
-    summary.initial_bytes = progress.copied_bytes;
-    summary.collections = progress.collections_total;
-    summary.indexes = progress.indexes_built;
-    summary.events_seen = progress.events_seen;
-    summary.events_left = progress.backlog_events;
-    summary.stop = progress.stop;
-    summary.events_skipped = progress.events_skipped;
-    summary.keys_refetched = progress.keys_refetched;
-    summary.statements_applied = progress.statements_applied;
+    take_figures(&summary, &progress);
     if (job->flow.copy) {
         list = tow_copy_index_failures(job->flow.copy, &summary.index_failure_count);
         failures = tow_alloc((summary.index_failure_count + 1) * sizeof *failures);

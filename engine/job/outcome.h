@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* outcome.h: how a job ended, what it leaves behind, and what says so.
  *
  * Threads: `lock` guards the notes, what remains and the removed user; the rest is written by the

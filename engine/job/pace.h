@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* pace.h: how fast the verification reads while the job is in sync: no faster than --verify-rate,
  * and slower while the source answers slowly.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* parts.c: makes the parts of a flow, joins them to each other, and takes them away at the end. */
 #include <stdlib.h>
 
@@ -146,10 +147,21 @@ bool tow_job_make_parts(tow_job_t *job, const char *series, tow_error_t *error)
                                    .dirty_bytes = config->memory_bytes * 3 / 5,
                                    .retry_window_ms = config->retry_window_ms,
                                    .touched = tow_job_verifies_online(job) ? touched : NULL,
-                                   .ddl = {job, ddl_copying, ddl_create, ddl_placeholder,
-                                           ddl_copy_again, ddl_dropped, ddl_may_rename, ddl_renamed,
-                                           ddl_alike, ddl_index_gone, ddl_hold, ddl_release,
-                                           ddl_reconcile, ddl_forget, ddl_save}};
+                                   .ddl = {.data = job,
+                                           .copying = ddl_copying,
+                                           .create = ddl_create,
+                                           .placeholder = ddl_placeholder,
+                                           .copy_again = ddl_copy_again,
+                                           .alike = ddl_alike,
+                                           .dropped = ddl_dropped,
+                                           .may_rename = ddl_may_rename,
+                                           .renamed = ddl_renamed,
+                                           .index_gone = ddl_index_gone,
+                                           .hold = ddl_hold,
+                                           .release = ddl_release,
+                                           .reconcile = ddl_reconcile,
+                                           .forget = ddl_forget,
+                                           .save_ddl = ddl_save}};
 
     if (!spool || !tow_claims_load(job->journal.claims, error)) {
         tow_spool_close(spool);

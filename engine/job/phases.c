@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* phases.c: see phases.h. */
 #include "engine/job/phases.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* phases.h: the states of a job and the moves between them.
  *
  *   new → validating → preparing → copying → catching-up → in-sync → finalizing → done

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* plan.c: the checks on their own, and what a job would copy; both as JSON. Nothing is written. */
 #include <stdlib.h>
 

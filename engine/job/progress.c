@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* progress.c: a snapshot of the job from all its components. */
 #include <string.h>
 
@@ -180,11 +181,15 @@ void tow_job_begin_effort(tow_job_t *job, tow_effort_t kind)
     pthread_mutex_unlock(&job->control.lock);
 }
 
-void tow_job_progress(tow_job_t *job, tow_progress_t *out)
+void tow_job_progress_sized(tow_job_t *job, tow_progress_t *out, size_t size)
 {
+    tow_progress_t progress;
+
     pthread_mutex_lock(&job->control.lock);
-    tow_job_collect(job, out);
+    tow_job_collect(job, &progress);
     pthread_mutex_unlock(&job->control.lock);
+    memset(out, 0, size);
+    memcpy(out, &progress, size < sizeof progress ? size : sizeof progress);
 }
 
 static const char *next_step(const tow_job_t *job, const tow_progress_t *progress)

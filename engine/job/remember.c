@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* remember.c: keeps with the job what the verification compared, so that a restart need not read it
  * again.
  *
@@ -27,7 +28,7 @@ static tow_namespace_t place_of(tow_job_t *job)
 
 /* Storing ---------------------------------------------------------------------------------------*/
 
-static void refused(void *data, void *tag, const tow_write_error_t *failure)
+static void refused(void *data, void *tag TOW_UNUSED, const tow_write_error_t *failure)
 {
     tow_error_t *error = data;
 
@@ -103,8 +104,8 @@ static bool store_changes(tow_job_t *job, const tow_track_changes_t *changes, to
 {
     if (!changes->all && !changes->removed_count && !changes->added_count)
         return true;
-    if (!job->comparer.conn && !(job->comparer.conn = tow_conn_open(job->sides.destination, error)))
-        return false;
+    if (!job->comparer.conn)
+        job->comparer.conn = tow_conn_open(job->sides.destination);
     return (!changes->all || remove_all(job, error)) &&
            write_entries(job, changes->removed, changes->removed_count, TOW_WRITE_DELETE, error) &&
            write_entries(job, changes->added, changes->added_count, TOW_WRITE_UPDATE, error);
@@ -162,11 +163,11 @@ static void take_stored(tow_job_t *job, const bson_t *document, tow_track_change
 static bool read_stored(tow_job_t *job, tow_track_changes_t *list, uint64_t *seed,
                         tow_error_t *error)
 {
-    tow_conn_t *conn = tow_conn_open(job->sides.destination, error);
+    tow_conn_t *conn = tow_conn_open(job->sides.destination);
     tow_read_t what = {.database = tow_store_database(job->journal.store),
                        .collection = collection_name,
                        .kept_most = TOW_KEPT_BYTES_MOST};
-    tow_reader_t *reader = conn ? tow_reader_open(conn, &what, error) : NULL;
+    tow_reader_t *reader = tow_reader_open(conn, &what, error);
     bool ok = reader != NULL, more = true;
     bson_t document;
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* repair.c: see repair.h. The parts of a job that write, put together without a change stream. */
 #include "engine/job/repair.h"
 
@@ -18,8 +19,8 @@ static bool copying(void *data)
     return !tow_copy_finished(((tow_repair_t *)data)->copy);
 }
 
-static bool create(void *data, tow_conn_t *destination, const tow_collection_info_t *info,
-                   tow_error_t *error)
+static bool create(void *data TOW_UNUSED, tow_conn_t *destination,
+                   const tow_collection_info_t *info, tow_error_t *error)
 {
     return tow_copy_create(destination, info, NULL, error);
 }
@@ -35,6 +36,11 @@ static bool copy_again(void *data, const char *database, const char *name, bool 
     return tow_copy_again(((tow_repair_t *)data)->copy, database, name, out_found, error);
 }
 
+static void alike(void *data, const char *database, const char *name)
+{
+    tow_copy_make_alike(((tow_repair_t *)data)->copy, database, name);
+}
+
 static void make_components(tow_repair_t *repair)
 {
     const tow_repair_options_t *options = &repair->options;
@@ -48,19 +54,22 @@ static void make_components(tow_repair_t *repair)
                                .await_lanes = await_lanes,
                                .data = repair,
                                .range_bytes = UINT64_C(256) << 20,
-                               .keep_extra = !options->drop_extra};
-    /* Without a stream there are no DDL events: only what an unknown collection asks
-     * for is given. */
-    tow_replay_options_t replay = {
-        .source = options->source,
-        .destination = options->destination,
-        .filter = options->filter,
-        .stop = options->stop,
-        .sink = options->sink,
-        .lanes = options->workers,
-        .dirty_bytes = DIRTY_BYTES,
-        .retry_window_ms = options->retry_window_ms,
-        .ddl = {.data = repair, .copying = copying, .create = create, .copy_again = copy_again}};
+                               .keep_extra = !options->drop_extra,
+                               .expires = true};
+    /* Without a stream there are no DDL events: only what documents ask for is given. */
+    tow_replay_options_t replay = {.source = options->source,
+                                   .destination = options->destination,
+                                   .filter = options->filter,
+                                   .stop = options->stop,
+                                   .sink = options->sink,
+                                   .lanes = options->workers,
+                                   .dirty_bytes = DIRTY_BYTES,
+                                   .retry_window_ms = options->retry_window_ms,
+                                   .ddl = {.data = repair,
+                                           .copying = copying,
+                                           .create = create,
+                                           .copy_again = copy_again,
+                                           .alike = alike}};
     bson_t none = BSON_INITIALIZER;
 
     repair->namespaces = copy.namespaces = replay.namespaces = tow_namespaces_new();
@@ -109,9 +118,9 @@ static bool stopped(tow_stop_t *stop, tow_error_t *error)
 /* Lets the replay know the collections that were there already. */
 static bool announce(tow_repair_t *repair, tow_error_t *error)
 {
-    tow_conn_t *source = tow_conn_open(repair->options.source, error);
+    tow_conn_t *source = tow_conn_open(repair->options.source);
     tow_catalog_t catalog = {0};
-    bool ok = source && tow_catalog_read(source, NULL, &catalog, error);
+    bool ok = tow_catalog_read(source, NULL, &catalog, error);
 
     for (size_t i = 0; ok && i < catalog.count; i++) {
         const tow_collection_info_t *info = &catalog.items[i];

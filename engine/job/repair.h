@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* repair.h: makes a destination what its source is without a job: the catalog by reconciling,
  * documents by refetching the keys that a comparison names. Nothing is kept on the destination but
  * the result. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* report.c: progress and summary as JSON. */
 #include <math.h>
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* requests.c: what may be asked of a job, and when. What is answered with success is done. */
 #include "engine/base/clock.h"
 #include "engine/check/validate.h"

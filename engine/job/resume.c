@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* resume.c: where the change stream of a job begins. */
 #include <stdlib.h>
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* rollover.c: what happens when the source's oplog no longer reaches back to the job's position.
  *
  * The job does not fail: a new stream is opened, and what changed in between is found by comparing

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* saved.c: see saved.h.
  *
  * The file is a sequence of BSON documents: one with the settings, the positions of both streams
@@ -84,7 +85,7 @@ static bool write_file(const tow_saved_t *saved, const bson_t *header,
     }
     return tow_draft_finish(&draft)
                ? true
-               : tow_fail_errno(error, TOW_ERROR_OPTION, "--state: cannot write %s", path);
+               : tow_fail_errno(error, TOW_ERROR_OPTION, "--state: cannot write '%s'", path);
 }
 
 /* The tokens are older than the ranges: what was told since will be told again. */
@@ -193,7 +194,8 @@ static bool read_file(const char *path, stored_t *out, tow_error_t *error)
         return true;
     if (file < 0)
         return tow_fail_errno(error, TOW_ERROR_OPTION,
-                              "--state: cannot read %s, or it is no file of this user's own", path);
+                              "--state: cannot read '%s', or it is no file of this user's own",
+                              path);
     reader = bson_reader_new_from_fd(file, true);
     ok = read_documents(reader, out);
     bson_reader_destroy(reader);

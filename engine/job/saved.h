@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* saved.h: what a comparison on its own has compared, kept in a file, so that after a crash the
  * same command goes on from there.
  *

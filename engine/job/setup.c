@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* setup.c: validation, and what stands before the first phase of copying: a new job's preparation,
  * or a resumed one's restoration. */
 #include <stdlib.h>
@@ -57,9 +58,9 @@ static bool prepare_new(tow_job_t *job, tow_error_t *error)
 static bool prepare_resumed(tow_job_t *job, const tow_checkpoint_t *checkpoint,
                             const tow_remembered_t *remembered, tow_error_t *error)
 {
-    tow_conn_t *source = tow_conn_open(job->sides.source, error);
+    tow_conn_t *source = tow_conn_open(job->sides.source);
     tow_optime_t now;
-    bool ok = source && tow_link_barrier_time(source, &now, error);
+    bool ok = tow_link_barrier_time(source, &now, error);
 
     tow_conn_close(source);
     if (!ok)

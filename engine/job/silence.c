@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* silence.c: which side does not answer, and the lag as far as it is known. Silence is not "nothing
  * new": what is shown of a side that does not answer says so.
  *
@@ -105,9 +106,9 @@ static void *ping(void *data)
 {
     tow_job_t *job = data;
     tow_error_t error;
-    tow_conn_t *destination = tow_conn_open(job->sides.destination, &error);
+    tow_conn_t *destination = tow_conn_open(job->sides.destination);
 
-    while (destination && !tow_stop_wait(job->sides.stop, PING_MS)) {
+    while (!tow_stop_wait(job->sides.stop, PING_MS)) {
         tow_optime_t ignored;
         bool answered;
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* standalone.c: the verification on its own, without a job; with --repair also a re-sync. */
 #include <stdlib.h>
 #include <string.h>
@@ -58,7 +59,7 @@ typedef struct {
     tow_saved_t *saved;   /* NULL: nothing is kept */
     tow_verify_options_t verify;
     /* The thread that shows the progress. */
-    const tow_verify_watch_t *watch;
+    tow_verify_watch_t watch; /* what is not watched is NULL */
     tow_thread_t ticker;
     tow_stop_t *ticker_stop;
     _Atomic uint64_t documents, bytes, total;
@@ -70,9 +71,9 @@ static void *tick(void *data)
     bool ended;
 
     do {
-        ended = tow_stop_wait(run->ticker_stop, run->watch->progress_ms);
-        run->watch->progress(run->watch->data, atomic_load(&run->documents),
-                             atomic_load(&run->bytes), atomic_load(&run->total));
+        ended = tow_stop_wait(run->ticker_stop, run->watch.progress_ms);
+        run->watch.progress(run->watch.data, atomic_load(&run->documents), atomic_load(&run->bytes),
+                            atomic_load(&run->total));
     } while (!ended);
     return NULL;
 }
@@ -81,7 +82,7 @@ static void forward_event(void *data, tow_level_t level, const char *name, const
 {
     standalone_t *run = data;
 
-    run->watch->event(run->watch->data, level, name, message);
+    run->watch.event(run->watch.data, level, name, message);
 }
 
 /* Compares the catalogs, repairs them, compares and repairs the documents; what an index needed of
@@ -128,7 +129,7 @@ static bool compare(standalone_t *run, char **out_report_json, tow_error_t *erro
     tow_verify_report_t *report;
     bool ok;
 
-    if (run->watch && run->watch->progress) {
+    if (run->watch.progress) {
         run->ticker_stop = tow_stop_new();
         if (!tow_thread_start(&run->ticker, "ticker", tick, run, NULL)) {
             tow_stop_destroy(run->ticker_stop);
@@ -145,8 +146,8 @@ static bool compare(standalone_t *run, char **out_report_json, tow_error_t *erro
     if (!ok)
         return false;
     *out_report_json = tow_verify_report_json(report);
-    if (run->watch && run->watch->report)
-        run->watch->report(run->watch->data, *out_report_json);
+    if (run->watch.report)
+        run->watch.report(run->watch.data, *out_report_json);
     ok = report->equal || fail_unequal(report, error);
     tow_verify_report_destroy(report);
     return ok;
@@ -237,15 +238,18 @@ static bool check_sides(standalone_t *run, bool writes, tow_error_t *error)
     return sides != TOW_SIDES_SAME && sides != TOW_SIDES_SHARD;
 }
 
-bool tow_verify_watched(const tow_options_t *options, const tow_verify_watch_t *watch,
-                        char **out_report_json, tow_error_t *error)
+bool tow_verify_watched_sized(const tow_options_t *options, const tow_verify_watch_t *watch,
+                              size_t size, char **out_report_json, tow_error_t *error)
 {
     standalone_t *run = tow_alloc(sizeof *run);
-    tow_sink_t sink = {watch && watch->event ? forward_event : NULL, run};
+    tow_sink_t sink = {forward_event, run};
     bool ok;
 
     *out_report_json = NULL;
-    run->watch = watch;
+    if (watch)
+        memcpy(&run->watch, watch, size < sizeof run->watch ? size : sizeof run->watch);
+    if (!run->watch.event)
+        sink.fn = NULL;
     run->stop = tow_stop_new();
     run->filter = tow_filter_new();
     ok = tow_options_filter(options, run->filter, error) && try_uris(options, &sink, error) &&

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* summary.h: what a job tells about itself as JSON: progress while it runs, the summary
  * at its end. */
 #ifndef TOW_JOB_SUMMARY_H
@@ -59,8 +60,8 @@ typedef struct {
     const char *next; /* what to do next */
 } tow_identity_t;
 
-/* One line of JSON each, owned by the caller. Shapes are documented in the README, "Progress" and
- * "Summary"; progress has mongosync's field names where it has them. */
+/* One line of JSON each, owned by the caller. Shapes are documented in engine/docs/progress.md;
+ * progress has mongosync's field names where it has them. */
 char *tow_progress_to_json(const tow_progress_t *progress, const tow_identity_t *identity);
 char *tow_collections_to_json(const tow_namespace_state_t *states, uint32_t count, uint32_t limit);
 char *tow_summary_to_json(const tow_summary_t *summary);

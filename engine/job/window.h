@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* window.h: the time that a job may stay in sync before it must be cut over. It begins when the job
  * is first in sync, may be extended any number of times, and warns before it is over.
  *

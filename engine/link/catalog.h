@@ -1,7 +1,9 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* catalog.h: reads what collections and indexes a side has, as raw BSON so that nothing is lost. */
 #ifndef TOW_LINK_CATALOG_H
 #define TOW_LINK_CATALOG_H
 
+#include "engine/base/names.h"
 #include "engine/link/link.h"
 
 /* TOW_UNKNOWN_KIND: of a type that this version does not know, which is copied as little as time
@@ -31,6 +33,9 @@ typedef struct {
  * system.js is data. Sorted by ns. With `database` only that one. */
 bool tow_catalog_read(tow_conn_t *conn, const char *database, tow_catalog_t *out,
                       tow_error_t *error) TOW_CHECK;
+/* The collections of users in the server's own databases, which no job copies: in admin and, but
+ * through a mongos, in local. What the user may not list is passed over. */
+bool tow_catalog_strays(tow_conn_t *conn, tow_names_t *out, tow_error_t *error) TOW_CHECK;
 /* Whether the change stream of a cluster has the events of a collection of that name: it has none
  * of `system.*` (db/pipeline/document_source_change_stream.h). What it does not have is to be read
  * again at the end. */
@@ -59,6 +64,8 @@ bool tow_indexes_read(tow_conn_t *conn, const char *database, const char *collec
                       tow_indexes_t *out, tow_error_t *error) TOW_CHECK;
 void tow_indexes_clear(tow_indexes_t *indexes);
 bool tow_index_is_shown(const tow_link_t *link, const bson_t *specification);
+const char *tow_index_name(const bson_t *specification);                      /* "?": none */
+const bson_t *tow_index_find(const tow_indexes_t *indexes, const char *name); /* NULL: none */
 
 /* Counts and sizes; estimates. Zero for a collection that does not exist. */
 typedef struct {

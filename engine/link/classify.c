@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* classify.c: the one place where errors get their code, their retry class and their words.
  *
  * Numbers and names are in codes.h; newer servers' error_codes.yml marks some as RetriableError or

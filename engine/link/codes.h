@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* codes.h: the numbers of servers' errors that the engine knows, by their names in the servers'
  * src/mongo/base/error_codes.yml. */
 #ifndef TOW_LINK_CODES_H

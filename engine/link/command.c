@@ -1,9 +1,11 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* command.c: sends one command, adds concerns and session, tries again where that is allowed. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/base/clock.h"
 #include "engine/base/memory.h"
+#include "engine/base/thread.h"
 #include "engine/link/codes.h"
 #include "engine/link/internal.h"
 #include "engine/link/reply.h"
@@ -12,9 +14,15 @@ bool tow_conn_ready(tow_conn_t *conn, tow_error_t *error)
 {
     mongoc_session_opt_t *options;
     bson_error_t driver;
+    sigset_t before;
 
+    if (!conn->client) {
+        tow_thread_block_signals(&before); /* the first time, this starts the driver's threads */
+        conn->client = mongoc_client_pool_pop(conn->link->pool);
+        tow_thread_restore_signals(&before);
+    }
     /* NULL only where the URI has a waitQueueTimeoutMS. */
-    if (!conn->client && !(conn->client = mongoc_client_pool_pop(conn->link->pool))) {
+    if (!conn->client) {
         tow_fail(error, TOW_ERROR_UNREACHABLE,
                  "the %s: no connection came free within the waitQueueTimeoutMS of its URI",
                  conn->link->side);
@@ -206,10 +214,10 @@ static void gossip(tow_conn_t *conn)
 
     if (conn->gossiped >= atomic_load(&link->cluster_time))
         return;
-    pthread_mutex_lock(&link->lock);
+    tow_link_lock(link);
     bson_copy_to(&link->gossip, &newest);
     conn->gossiped = atomic_load(&link->cluster_time);
-    pthread_mutex_unlock(&link->lock);
+    tow_link_unlock(link);
     mongoc_client_session_advance_cluster_time(conn->session, &newest);
     bson_destroy(&newest);
 }
@@ -348,51 +356,21 @@ uint32_t tow_conn_server(const tow_conn_t *conn)
     return conn->server;
 }
 
-tow_optime_t tow_reply_time(const bson_t *reply)
-{
-    tow_optime_t time = 0;
-    bson_iter_t iter;
-
-    if (bson_iter_init_find(&iter, reply, "operationTime"))
-        tow_iter_time(&iter, &time);
-    return time;
-}
-
-/* The time of a reply's $clusterTime, 0 when it has none; *out_document is borrowed. */
-static tow_optime_t cluster_time(const bson_t *reply, bson_t *out_document)
-{
-    tow_optime_t time = 0;
-    bson_iter_t iter;
-
-    if (!tow_field_document(reply, "$clusterTime", out_document) ||
-        !bson_iter_init_find(&iter, out_document, "clusterTime") || !tow_iter_time(&iter, &time))
-        return 0;
-    return time;
-}
-
-tow_optime_t tow_reply_newest_time(const bson_t *reply)
-{
-    bson_t document;
-    tow_optime_t operation = tow_reply_time(reply), cluster = cluster_time(reply, &document);
-
-    return cluster > operation ? cluster : operation;
-}
-
 void tow_link_take_time(tow_link_t *link, const bson_t *reply)
 {
     bson_t document;
-    tow_optime_t time = cluster_time(reply, &document);
+    tow_optime_t time = tow_reply_cluster_time(reply, &document);
 
     if (bson_has_field(reply, "ok")) /* and not what the driver says of a lost connection */
         atomic_store(&link->answered_ms, tow_now_ms());
     if (time > atomic_load(&link->cluster_time)) {
-        pthread_mutex_lock(&link->lock);
+        tow_link_lock(link);
         if (time > atomic_load(&link->cluster_time)) {
             bson_destroy(&link->gossip);
             bson_copy_to(&document, &link->gossip);
             atomic_store(&link->cluster_time, time);
         }
-        pthread_mutex_unlock(&link->lock);
+        tow_link_unlock(link);
     }
     tow_link_note_time(link, tow_reply_time(reply));
 }

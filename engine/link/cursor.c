@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* cursor.c: commands that answer with a small cursor: catalogs, sizes, samples. */
 #include <stdlib.h>
 #include <string.h>

@@ -1,14 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* driver.c: see driver.h. */
 #include "engine/link/driver.h"
 
 #include <mongoc/mongoc.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "engine/base/clock.h"
 
 enum { KEPT = 16, TEXT_MOST = 400, AGAIN_MS = 60000 };
 
+static _Atomic bool taken; /* the driver's handler is ours */
 static _Thread_local tow_buffer_t *listening;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards what follows */
@@ -61,22 +64,21 @@ static void hear(mongoc_log_level_t level, const char *domain, const char *messa
         mongoc_log_default_handler(level, domain, message, data);
 }
 
-static void start(void)
+void tow_take_driver_log(void)
 {
     mongoc_init();
     mongoc_log_set_handler(hear, NULL);
+    atomic_store(&taken, true);
 }
 
-void tow_driver_start(void)
+bool tow_driver_is_heard(void)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-    pthread_once(&once, start);
+    return atomic_load(&taken);
 }
 
 void tow_driver_enter(void)
 {
-    tow_driver_start();
+    mongoc_init();
     pthread_mutex_lock(&lock);
     entered++;
     pthread_mutex_unlock(&lock);
@@ -91,7 +93,7 @@ void tow_driver_leave(void)
 
 void tow_driver_listen(tow_buffer_t *lines)
 {
-    tow_driver_start();
+    mongoc_init();
     listening = lines;
 }
 

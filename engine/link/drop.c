@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* drop.c: removes a collection from the destination, also one that servers do not drop
  * by its name. */
 #include <stdio.h>

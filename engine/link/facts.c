@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* facts.c: what a server says of itself, read once when the link is made. */
 #include <stdlib.h>
 #include <string.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* health.c: what a server tells of its oplog and its clock, for the checks before a start. */
 #include "engine/base/clock.h"
 #include "engine/link/internal.h"

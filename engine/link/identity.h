@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* identity.h: who a deployment is, as far as its servers say: its kind, its id where that may be
  * read, its members by name, and a replica set's name. All of it stands in one text,
  * tow_facts_t.identity, which is kept with a job:

@@ -1,102 +1,11 @@
-/* insert.c: sends many whole documents, and reads what a write's reply says of each. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* insert.c: sends many whole documents, and judges the answer. */
 #include <string.h>
 
 #include "engine/link/internal.h"
 #include "engine/link/reply.h"
 
 enum { MESSAGE_OVERHEAD = 64 * 1024 }; /* of a message, besides its documents; generous */
-
-/* The entry after *position, which is the offset of the one before it in the array's bytes: a
- * message may have 100,000 refused documents, and counting up to each would take minutes. */
-static bool next_entry(const bson_t *reply, uint32_t *position, bson_iter_t *out)
-{
-    bson_iter_t list;
-
-    if (!tow_field_list(reply, "writeErrors", &list))
-        return false;
-    if (!*position)
-        *out = list;
-    else if (!bson_iter_init_from_data_at_offset(
-                 out, list.raw, list.len, *position,
-                 (uint32_t)strlen((const char *)list.raw + *position + 1)))
-        return false;
-    if (!bson_iter_next(out))
-        return false;
-    *position = bson_iter_offset(out);
-    return true;
-}
-
-static int64_t count_statements(const bson_t *command)
-{
-    static const char *const names[] = {"documents", "updates", "deletes"};
-    int64_t count = 0;
-    bson_iter_t list;
-
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (tow_field_list(command, names[i], &list))
-            while (bson_iter_next(&list))
-                count++;
-    return count;
-}
-
-/* A refusal that cannot be read, or is about no statement, would pass for a document that was
- * written. */
-bool tow_reply_is_write(const bson_t *command, const bson_t *reply)
-{
-    int64_t statements;
-    bson_iter_t list, field;
-    bson_t entry, concern;
-    int64_t number;
-    bool broken;
-
-    if (!tow_field_number(reply, "n", &number) || number < 0 ||
-        (bson_has_field(reply, "writeConcernError") &&
-         !tow_field_document(reply, "writeConcernError", &concern)))
-        return false;
-    if (!bson_has_field(reply, "writeErrors"))
-        return true;
-    if (!tow_field_list(reply, "writeErrors", &list))
-        return false;
-    statements = count_statements(command);
-    while (tow_batch_document(&list, &entry, &broken)) {
-        if (!tow_field_number(&entry, "index", &number) || number < 0 || number >= statements ||
-            !tow_field_number(&entry, "code", &number) || !bson_iter_init(&field, &entry))
-            return false;
-        while (bson_iter_next(&field))
-            continue;
-        if (!tow_iter_complete(&field))
-            return false;
-    }
-    return !broken;
-}
-
-bool tow_reply_write_error(const bson_t *reply, uint32_t *position, tow_write_error_t *out)
-{
-    bson_iter_t entry, field;
-
-    if (!next_entry(reply, position, &entry))
-        return false;
-    *out = (tow_write_error_t){.message = ""};
-    if (!bson_iter_recurse(&entry, &field))
-        return true;
-    while (bson_iter_next(&field)) {
-        const char *name = bson_iter_key(&field);
-
-        if (!strcmp(name, "index")) {
-            out->index = (uint32_t)bson_iter_as_int64(&field);
-        } else if (!strcmp(name, "code")) {
-            out->code = (int)bson_iter_as_int64(&field);
-        } else if (!strcmp(name, "errmsg")) {
-            tow_iter_text(&field, &out->message);
-        } else if (!strcmp(name, "keyValue") && BSON_ITER_HOLDS_DOCUMENT(&field)) {
-            out->key_value = field;
-            out->has_key_value = true;
-        } else if (!strcmp(name, "keyPattern") && BSON_ITER_HOLDS_DOCUMENT(&field)) {
-            out->key_pattern = field;
-        }
-    }
-    return true;
-}
 
 /* Whether the driver sends all in one message: a number may stand in one only, since a server takes
  * another of the same number for the first one, sent again. */

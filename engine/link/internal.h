@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* internal.h: what the files of the link share. */
 #ifndef TOW_LINK_INTERNAL_H
 #define TOW_LINK_INTERNAL_H
@@ -6,10 +7,12 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "engine/base/guarded.h"
 #include "engine/link/link.h"
 
 typedef struct tow_patient tow_patient_t;
 
+TOW_GUARD(tow_link);
 struct tow_link {
     tow_link_options_t options;
     char side[16];
@@ -32,13 +35,15 @@ struct tow_link {
     bool discovers;       /* of one host of the URI it is to find the other members */
     int64_t connect_ms;   /* how long the first connection may take */
     pthread_mutex_t lock; /* guards what follows */
-    bson_t gossip;        /* the newest $clusterTime of a reply; empty: none */
-    char primary[300];    /* "host:port" of the last poll; "": none, or a mongos */
-    int64_t primary_ms;   /* and when that was */
-    char retrying[192];
-    unsigned waiting; /* calls between two attempts or in a repeated one */
-    int64_t warned_ms;
+    bson_t gossip TOW_GUARDED_BY(tow_link); /* the newest $clusterTime of a reply; empty: none */
+    char primary[300] TOW_GUARDED_BY(
+        tow_link); /* "host:port" of the last poll; "": none, or a mongos */
+    int64_t primary_ms TOW_GUARDED_BY(tow_link); /* and when that was */
+    char retrying[192] TOW_GUARDED_BY(tow_link);
+    unsigned waiting TOW_GUARDED_BY(tow_link); /* calls between two attempts or in a repeated one */
+    int64_t warned_ms TOW_GUARDED_BY(tow_link);
 };
+TOW_LOCK(tow_link, tow_link_t, lock)
 
 struct tow_conn {
     tow_link_t *link;

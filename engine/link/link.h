@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* link.h: the only code that talks to a server: a pool for each side, connections, commands, facts.
  *
  * A tow_link_t is one side (source or destination) and may be shared by all threads. A tow_conn_t
@@ -121,7 +122,7 @@ bool tow_clock_skew(tow_conn_t *conn, double *out_seconds, tow_error_t *error) T
 uint64_t tow_link_retries(const tow_link_t *link);
 void tow_link_retrying(const tow_link_t *link, char *out, size_t size);
 
-tow_conn_t *tow_conn_open(tow_link_t *link, tow_error_t *error); /* does not touch the network */
+tow_conn_t *tow_conn_open(tow_link_t *link); /* does not touch the network */
 void tow_conn_close(tow_conn_t *conn);
 tow_link_t *tow_conn_link(tow_conn_t *conn);
 /* Until when (tow_boot_ms) what writes may be sent to this side; 0, as at first: without end. Later

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* memory.c: libbson ends the process as the library does when memory runs out; by
  * itself it aborts. */
 #include <bson/bson.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* patient.c: see internal.h. A call runs in a thread of the client's own. Whoever asked waits for
  * it, but no longer than until a stop, or until another member has become the primary: a member
  * that hangs keeps its connections open for ever. An abandoned call ends by itself some time, and
@@ -145,15 +146,74 @@ tow_patient_t *tow_patient_new(const tow_link_t *link, tow_error_t *error)
     return patient;
 }
 
+/* Threads that a server keeps waiting, until somebody has the time to join them. */
+typedef struct left {
+    pthread_t thread;
+    struct left *next;
+} left_t;
+static pthread_mutex_t left_lock = PTHREAD_MUTEX_INITIALIZER; /* guards what follows */
+static left_t *left;
+
+/* Joins those that end until then, and keeps the others. True: there are none. */
+static bool join_left(const struct timespec *until)
+{
+    left_t *taken, *next;
+    bool none;
+
+    pthread_mutex_lock(&left_lock);
+    taken = left;
+    left = NULL;
+    pthread_mutex_unlock(&left_lock);
+    for (; taken; taken = next) {
+        next = taken->next;
+        if (!pthread_timedjoin_np(taken->thread, NULL, until)) {
+            free(taken);
+            continue;
+        }
+        pthread_mutex_lock(&left_lock);
+        taken->next = left;
+        left = taken;
+        pthread_mutex_unlock(&left_lock);
+    }
+    pthread_mutex_lock(&left_lock);
+    none = !left;
+    pthread_mutex_unlock(&left_lock);
+    return none;
+}
+
+static void leave(pthread_t thread)
+{
+    left_t *kept = tow_alloc(sizeof *kept);
+
+    join_left(&(struct timespec){0});
+    kept->thread = thread;
+    pthread_mutex_lock(&left_lock);
+    kept->next = left;
+    left = kept;
+    pthread_mutex_unlock(&left_lock);
+}
+
+bool tow_threads_ended(int wait_ms)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += wait_ms / 1000;
+    until.tv_nsec += (long)(wait_ms % 1000) * 1000000;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    return join_left(&until);
+}
+
 void tow_patient_free(tow_patient_t *patient)
 {
-    tow_thread_t thread;
     struct timespec until;
+    pthread_t thread;
     bool busy;
 
     if (!patient)
         return;
-    thread = patient->thread;
+    thread = patient->thread.id;
     pthread_mutex_lock(&patient->lock);
     busy = patient->asked;
     patient->freed = true;
@@ -161,18 +221,18 @@ void tow_patient_free(tow_patient_t *patient)
     pthread_mutex_unlock(&patient->lock);
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_sec += CLOSE_SECONDS;
-    if (busy || pthread_timedjoin_np(thread.id, NULL, &until))
-        tow_thread_detach(&thread);
+    if (busy || pthread_timedjoin_np(thread, NULL, &until))
+        leave(thread);
 }
 
 static bool has_moved(tow_link_t *link, const tow_patient_t *patient, int64_t since_ms)
 {
     bool moved;
 
-    pthread_mutex_lock(&link->lock);
+    tow_link_lock(link);
     moved = link->primary[0] && link->primary_ms > since_ms && patient->host[0] &&
             strcmp(link->primary, patient->host) != 0;
-    pthread_mutex_unlock(&link->lock);
+    tow_link_unlock(link);
     return moved;
 }
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* reader.c: see reader.h. */
 #include "engine/link/reader.h"
 
@@ -108,7 +109,7 @@ static void build_find(const tow_read_t *what, bson_t *out)
         bson_append_bool(out, "noCursorTimeout", -1, true);
 }
 
-static bool fail_malformed(const tow_reader_t *reader, const char *what, tow_error_t *error)
+static bool fail_malformed(const char *what, tow_error_t *error)
 {
     tow_fail(error, TOW_ERROR_SERVER, "%s", what);
     error->retry = TOW_RETRY_RECONNECT;
@@ -167,12 +168,12 @@ static bool take_reply(tow_reader_t *reader, tow_error_t *error)
 
     reader->batch_bytes = reply->len;
     if (!open_batch(&reader->batch, &reader->cursor))
-        return fail_malformed(reader, "a reply has no cursor with a batch", error);
+        return fail_malformed("a reply has no cursor with a batch", error);
     first = reader->batch.iter;
     any = bson_iter_next(&first);
     /* What was read as of no time would count as read at its beginning. */
     if (!has_time(reply) && !tow_link_facts(tow_conn_link(reader->conn))->standalone)
-        return fail_malformed(reader, "a reply does not tell its time", error);
+        return fail_malformed("a reply does not tell its time", error);
     take_time(reader, any ? tow_reply_time(reply) : tow_reply_newest_time(reply));
     return check_end(reader, any, error);
 }
@@ -260,9 +261,8 @@ bool tow_reader_next_batch(tow_reader_t *reader, bool *out_more, tow_error_t *er
     *out_more = reader->cursor != 0;
     if (reader->batch.broken || !reader->cursor) {
         bson_destroy(&command);
-        return reader->batch.broken
-                   ? fail_malformed(reader, "a document of a reply is malformed", error)
-                   : true;
+        return reader->batch.broken ? fail_malformed("a document of a reply is malformed", error)
+                                    : true;
     }
     bson_destroy(
         &reader->batch.reply); /* before the next one comes: one batch in memory at a time */

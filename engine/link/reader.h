@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* reader.h: reads documents of one collection in raw batches: a range, a list of keys, or all.
  *
  * A range read is bounded by the index and knows no type bracketing: find with hint, min and max,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* reply.c: see reply.h. */
 #include "engine/link/reply.h"
 
@@ -227,6 +228,36 @@ bool tow_reply_holds_documents(const bson_t *reply)
     return !broken;
 }
 
+tow_optime_t tow_reply_time(const bson_t *reply)
+{
+    tow_optime_t time = 0;
+    bson_iter_t iter;
+
+    if (bson_iter_init_find(&iter, reply, "operationTime"))
+        tow_iter_time(&iter, &time);
+    return time;
+}
+
+tow_optime_t tow_reply_cluster_time(const bson_t *reply, bson_t *out_document)
+{
+    tow_optime_t time = 0;
+    bson_iter_t iter;
+
+    if (!tow_field_document(reply, "$clusterTime", out_document) ||
+        !bson_iter_init_find(&iter, out_document, "clusterTime") || !tow_iter_time(&iter, &time))
+        return 0;
+    return time;
+}
+
+tow_optime_t tow_reply_newest_time(const bson_t *reply)
+{
+    bson_t document;
+    tow_optime_t operation = tow_reply_time(reply),
+                 cluster = tow_reply_cluster_time(reply, &document);
+
+    return cluster > operation ? cluster : operation;
+}
+
 /* Change events ---------------------------------------------------------------------------------*/
 
 static bool is_document_change(const char *operation)
@@ -315,51 +346,101 @@ bool tow_reply_are_events(const bson_iter_t *of)
     return !broken;
 }
 
-/* Asking ----------------------------------------------------------------------------------------*/
+/* Writes ----------------------------------------------------------------------------------------*/
 
-bool tow_fail_reply(tow_error_t *error, const char *side, const char *what)
+/* The entry after *position, which is the offset of the one before it in the array's bytes: a
+ * message may have 100,000 refused documents, and counting up to each would take minutes. */
+static bool next_entry(const bson_t *reply, uint32_t *position, bson_iter_t *out)
 {
-    tow_fail(error, TOW_ERROR_SERVER, "the %s: %s", side, what);
-    error->retry = TOW_RETRY_SAME;
-    return false;
+    bson_iter_t list;
+
+    if (!tow_field_list(reply, "writeErrors", &list))
+        return false;
+    if (!*position)
+        *out = list;
+    else if (!bson_iter_init_from_data_at_offset(
+                 out, list.raw, list.len, *position,
+                 (uint32_t)strlen((const char *)list.raw + *position + 1)))
+        return false;
+    if (!bson_iter_next(out))
+        return false;
+    *position = bson_iter_offset(out);
+    return true;
 }
 
-bool tow_retrying_reply(tow_retrying_t *retrying, unsigned *unreadable, tow_error_t *error)
+static int64_t count_statements(const bson_t *command)
 {
-    /* A server, or what stands before it, that answers wrongly each time is not waited out. */
-    if (++*unreadable < TOW_UNREADABLE_MOST && tow_retrying_wait(retrying, error))
+    static const char *const names[] = {"documents", "updates", "deletes"};
+    int64_t count = 0;
+    bson_iter_t list;
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (tow_field_list(command, names[i], &list))
+            while (bson_iter_next(&list))
+                count++;
+    return count;
+}
+
+/* A refusal that cannot be read, or is about no statement, would pass for a document that was
+ * written. */
+bool tow_reply_is_write(const bson_t *command, const bson_t *reply)
+{
+    int64_t statements;
+    bson_iter_t list, field;
+    bson_t entry, concern;
+    int64_t number;
+    bool broken;
+
+    if (!tow_field_number(reply, "n", &number) || number < 0 ||
+        (bson_has_field(reply, "writeConcernError") &&
+         !tow_field_document(reply, "writeConcernError", &concern)))
+        return false;
+    if (!bson_has_field(reply, "writeErrors"))
         return true;
-    error->retry = TOW_RETRY_NEVER;
-    return false;
-}
-
-bool tow_conn_ask(tow_conn_t *conn, const char *database, const bson_t *command, int flags,
-                  tow_is_whole_fn is_whole, const char *what, bson_t *reply, tow_error_t *error)
-{
-    return tow_conn_ask_after(conn, database, command, flags, 0, is_whole, what, reply, error);
-}
-
-bool tow_conn_ask_after(tow_conn_t *conn, const char *database, const bson_t *command, int flags,
-                        tow_optime_t after, tow_is_whole_fn is_whole, const char *what,
-                        bson_t *reply, tow_error_t *error)
-{
-    tow_retrying_t retrying = tow_retrying_begin(conn->link, conn->link->options.retry_window_ms);
-    tow_send_options_t send = {.flags = flags | TOW_SEND_RETRY, .after = after};
-    unsigned unreadable = 0;
-    char text[128];
-    bool ok;
-
-    snprintf(text, sizeof text, "its answer to %s cannot be read", what);
-    while ((ok = tow_conn_command(conn, database, command, &send, reply, error)) &&
-           !(tow_is_readable(reply) && is_whole(reply))) {
-        ok = tow_fail_reply(error, conn->link->side, text);
-        if (!tow_retrying_reply(&retrying, &unreadable, error))
-            break;
-        bson_destroy(reply);
+    if (!tow_field_list(reply, "writeErrors", &list))
+        return false;
+    statements = count_statements(command);
+    while (tow_batch_document(&list, &entry, &broken)) {
+        if (!tow_field_number(&entry, "index", &number) || number < 0 || number >= statements ||
+            !tow_field_number(&entry, "code", &number) || !bson_iter_init(&field, &entry))
+            return false;
+        while (bson_iter_next(&field))
+            continue;
+        if (!tow_iter_complete(&field))
+            return false;
     }
-    tow_retrying_end(&retrying);
-    return ok;
+    return !broken;
 }
+
+bool tow_reply_write_error(const bson_t *reply, uint32_t *position, tow_write_error_t *out)
+{
+    bson_iter_t entry, field;
+
+    if (!next_entry(reply, position, &entry))
+        return false;
+    *out = (tow_write_error_t){.message = ""};
+    if (!bson_iter_recurse(&entry, &field))
+        return true;
+    while (bson_iter_next(&field)) {
+        const char *name = bson_iter_key(&field);
+
+        if (!strcmp(name, "index")) {
+            out->index = (uint32_t)bson_iter_as_int64(&field);
+        } else if (!strcmp(name, "code")) {
+            out->code = (int)bson_iter_as_int64(&field);
+        } else if (!strcmp(name, "errmsg")) {
+            tow_iter_text(&field, &out->message);
+        } else if (!strcmp(name, "keyValue") && BSON_ITER_HOLDS_DOCUMENT(&field)) {
+            out->key_value = field;
+            out->has_key_value = true;
+        } else if (!strcmp(name, "keyPattern") && BSON_ITER_HOLDS_DOCUMENT(&field)) {
+            out->key_pattern = field;
+        }
+    }
+    return true;
+}
+
+/* Ours ------------------------------------------------------------------------------------------*/
 
 void tow_append_text(bson_t *out, const char *name, const char *text)
 {
@@ -375,4 +456,11 @@ void tow_append_text(bson_t *out, const char *name, const char *text)
             *at = '?';
     bson_append_utf8(out, name, -1, clean, -1);
     free(clean);
+}
+
+bool tow_fail_reply(tow_error_t *error, const char *side, const char *what)
+{
+    tow_fail(error, TOW_ERROR_SERVER, "the %s: %s", side, what);
+    error->retry = TOW_RETRY_SAME;
+    return false;
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* reply.h: the one door for what a server says. Types, lengths and the ends of lists are checked
  * here, and nobody else takes documents, lists, texts or times out of a reply (tests/lib/foreign
  * holds that): the driver hands on whatever bytes it got, and libbson's own
@@ -52,6 +53,9 @@ typedef struct {
 /* False: it has none, or one without an id or a batch. */
 bool tow_reply_cursor(const bson_t *reply, tow_reply_cursor_t *out);
 
+/* The time of a reply's $clusterTime, 0 when it has none; *out_document is borrowed. */
+tow_optime_t tow_reply_cluster_time(const bson_t *reply, bson_t *out_document);
+
 /* The next document of a batch. *out_broken: an entry is none, or the rest cannot be read. */
 bool tow_batch_document(bson_iter_t *batch, bson_t *out, bool *out_broken);
 /* Whether the reply has a batch whose every entry can be read: what cannot is not the answer that
@@ -65,7 +69,7 @@ bool tow_reply_is_event(const bson_t *event);
 bool tow_reply_are_events(const bson_iter_t *batch);
 
 /* The reply to insert, update or delete: it counts, and every refusal it lists can be read and is
- * about a statement of the command (insert.c). */
+ * about a statement of the command. */
 bool tow_reply_is_write(const bson_t *command, const bson_t *reply);
 
 /* The way out again: appends a text to a document of ours, with bytes that are not UTF-8 replaced,

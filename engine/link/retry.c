@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* retry.c: waits between two attempts of one call, and tells that it waits. */
 #include <stdlib.h>
 #include <string.h>
@@ -47,7 +48,7 @@ static void show(tow_retrying_t *retrying, const tow_error_t *error)
     int64_t now_ms = tow_now_ms();
     bool warn;
 
-    pthread_mutex_lock(&link->lock);
+    tow_link_lock(link);
     if (!retrying->attempt)
         link->waiting++;
     snprintf(link->retrying, sizeof link->retrying, "%.*s", (int)sizeof link->retrying - 1,
@@ -55,7 +56,7 @@ static void show(tow_retrying_t *retrying, const tow_error_t *error)
     warn = now_ms - link->warned_ms >= WARN_EACH_MS;
     if (warn)
         link->warned_ms = now_ms;
-    pthread_mutex_unlock(&link->lock);
+    tow_link_unlock(link);
     if (warn)
         tow_emit(&link->options.sink, TOW_LEVEL_WARNING, "retry", "%s", error->message);
 }
@@ -82,8 +83,17 @@ void tow_retrying_end(tow_retrying_t *retrying)
 
     if (!retrying->attempt)
         return;
-    pthread_mutex_lock(&link->lock);
+    tow_link_lock(link);
     if (--link->waiting == 0)
         link->retrying[0] = '\0';
-    pthread_mutex_unlock(&link->lock);
+    tow_link_unlock(link);
+}
+
+bool tow_retrying_reply(tow_retrying_t *retrying, unsigned *unreadable, tow_error_t *error)
+{
+    /* A server, or what stands before it, that answers wrongly each time is not waited out. */
+    if (++*unreadable < TOW_UNREADABLE_MOST && tow_retrying_wait(retrying, error))
+        return true;
+    error->retry = TOW_RETRY_NEVER;
+    return false;
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* sample.c: where to cut a collection into ranges. */
 #include <stdlib.h>
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* sharding.h: how collections are sharded, as a mongos tells it. */
 #ifndef TOW_LINK_SHARDING_H
 #define TOW_LINK_SHARDING_H

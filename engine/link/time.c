@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* time.c: what time it is at a side, and how the shards of a cluster come to it.
  *
  * Nothing here needs a role beyond those that reading data needs, and nothing writes to data: a
@@ -45,6 +46,7 @@ static bool has_last_write(const bson_t *hello)
 
 static bool is_any(const bson_t *reply)
 {
+    (void)reply;
     return true;
 }
 
@@ -158,11 +160,11 @@ static void note_primary(tow_conn_t *conn)
     server = mongoc_client_select_server(conn->client, true, NULL, &ignored);
     if (!server)
         return;
-    pthread_mutex_lock(&link->lock);
+    tow_link_lock(link);
     snprintf(link->primary, sizeof link->primary, "%s",
              mongoc_server_description_host(server)->host_and_port);
     link->primary_ms = tow_now_ms();
-    pthread_mutex_unlock(&link->lock);
+    tow_link_unlock(link);
     mongoc_server_description_destroy(server);
 }
 

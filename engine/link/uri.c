@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* uri.c: see uri.h. */
 #include "engine/link/uri.h"
 
@@ -189,6 +190,7 @@ static void explain(const char *text, const char *driver, const char *said, char
          "the password has a character that must be percent-encoded"},
         {"Incorrect URI escapes in username",
          "the user name has a character that must be percent-encoded"},
+        {"Invalid host string", "a host or its port cannot be read"},
         {"Invalid service name",
          "the name in a mongodb+srv URI has three parts at least, as in cluster0.example.net"},
         {"Deprecated option",
@@ -221,6 +223,42 @@ static bool fail_malformed(const char *side, const char *reason, tow_error_t *er
         "login, and "
         "characters such as @ : / %% in these percent-encoded",
         side, reason);
+}
+
+static void say(const char *begin, const char *name, size_t length, tow_buffer_t *said)
+{
+    tow_buffer_append(said, begin, strlen(begin));
+    tow_buffer_append(said, name, length);
+    tow_buffer_append(said, begin + strlen(begin) - 1, 1);
+    tow_buffer_append(said, "\n", 1);
+}
+
+/* Whether an option of that name is among those before it. */
+static bool was_given(const char *options, const char *name, size_t length)
+{
+    for (const char *at = options; at < name; at += strcspn(at, "&") + 1)
+        if (!strncasecmp(at, name, length) && at[length] == '=')
+            return true;
+    return false;
+}
+
+/* What the driver would say of the options, where its log is not ours: the lines that heed() knows.
+ * The URI was taken, so it has one ? and no more. */
+static void say_of_options(const char *text, tow_buffer_t *said)
+{
+    const char *options = strchr(text, '?');
+
+    for (const char *at = options ? options + 1 : ""; *at; at += strspn(at, "&")) {
+        size_t length = strcspn(at, "&"), name = strcspn(at, "=&");
+
+        if (!is_known(at, name))
+            say("Unsupported URI option \"", at, name, said);
+        else if (name + 1 >= length)
+            say("Empty value provided for \"", at, name, said);
+        else if (is_security(at, name) && was_given(options + 1, at, name))
+            say("Overwriting previously provided value for '", at, name, said);
+        at += length;
+    }
 }
 
 /* A line about an option that must not be passed over; true where it may. */
@@ -314,6 +352,8 @@ mongoc_uri_t *tow_uri_read(const char *text, const char *side, char **out_unheed
         tow_driver_listen(&said);
         uri = mongoc_uri_new_with_error(text, &driver);
         tow_driver_listen(NULL);
+        if (uri && !tow_driver_is_heard())
+            say_of_options(text, &said);
     }
     tow_buffer_append(&said, "", 1);
     if (ok && !uri)

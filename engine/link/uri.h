@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* uri.h: a connection string as the driver reads it, before anything is dialled. */
 #ifndef TOW_LINK_URI_H
 #define TOW_LINK_URI_H

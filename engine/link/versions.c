@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* versions.c: see versions.h.
  *
  * Sources: the servers' own code, as tag and file below src/mongo ("v5.0" is 5.0.0-rc4); what was

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* versions.h: what differs between the servers' versions, in one table; the rest of the code asks
  * it.
  *

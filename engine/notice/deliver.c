@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* deliver.c: see deliver.h. */
 #include "engine/notice/deliver.h"
 
@@ -45,12 +46,13 @@ static void initialize(void)
     curl_global_init(CURL_GLOBAL_DEFAULT);
 }
 
-static size_t ignore(char *data, size_t size, size_t count, void *context)
+static size_t ignore(char *data TOW_UNUSED, size_t size, size_t count, void *context TOW_UNUSED)
 {
     return size * count;
 }
 
-static int look_up(void *data, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
+static int look_up(void *data, curl_off_t a TOW_UNUSED, curl_off_t b TOW_UNUSED,
+                   curl_off_t c TOW_UNUSED, curl_off_t d TOW_UNUSED)
 {
     return atomic_load((const atomic_bool *)data);
 }

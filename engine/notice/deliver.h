@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* deliver.h: sends one text by HTTP or SMTP, with libcurl. */
 #ifndef TOW_NOTICE_DELIVER_H
 #define TOW_NOTICE_DELIVER_H

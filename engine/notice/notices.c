@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* notices.c: see notices.h. */
 #include "engine/notice/notices.h"
 
@@ -5,6 +6,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "engine/base/clock.h"
 #include "engine/base/memory.h"
@@ -53,6 +55,22 @@ static char *copy_of(const tow_options_t *options, const char *name)
     return value ? tow_strdup(value) : NULL;
 }
 
+/* What would come to nothing by itself, or only with the first notice. */
+static bool check_together(const tow_options_t *options, tow_error_t *error)
+{
+    static const char *const needs[][2] = {{"notify-key-file", "notify-webhook"},
+                                           {"notify-user", "notify-smtp"},
+                                           {"notify-password-file", "notify-smtp"}};
+    const char *authorities = tow_options_get(options, "notify-ca-file", 0);
+
+    for (size_t i = 0; i < sizeof needs / sizeof *needs; i++)
+        if (tow_options_is_set(options, needs[i][0]) && !tow_options_is_set(options, needs[i][1]))
+            return tow_fail(error, TOW_ERROR_OPTION, "--%s is for --%s only; give both, or neither",
+                            needs[i][0], needs[i][1]);
+    return !authorities || !access(authorities, R_OK) ||
+           tow_fail_errno(error, TOW_ERROR_OPTION, "--notify-ca-file: cannot read %s", authorities);
+}
+
 static bool read_address(const tow_options_t *options, tow_address_t *out, tow_error_t *error)
 {
     out->webhook = copy_of(options, "notify-webhook");
@@ -62,7 +80,8 @@ static bool read_address(const tow_options_t *options, tow_address_t *out, tow_e
     out->user = copy_of(options, "notify-user");
     out->ca_file = copy_of(options, "notify-ca-file");
     out->plain = !strcmp(tow_options_get(options, "notify-tls", 0), "none");
-    if (!tow_options_file(options, "notify-key-file", &out->key, error) ||
+    if (!check_together(options, error) ||
+        !tow_options_file(options, "notify-key-file", &out->key, error) ||
         !tow_options_file(options, "notify-password-file", &out->password, error))
         return false;
     if ((out->smtp || out->to || out->from) && !(out->smtp && out->to && out->from))

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* notices.h: tells people by webhook and e-mail what became of a job.
  *
  * Each channel has a thread and a bounded queue of its own: a server that does not answer disturbs

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* config.c: options from a YAML file: one mapping whose keys are option names, or mongosync's names
  * for the same things. What is unknown, of a wrong type or given twice is refused with file and
  * line. */
@@ -352,7 +353,7 @@ static bool read_whole(FILE *stream, const char *path, tow_buffer_t *out, tow_er
         return tow_fail(error, TOW_ERROR_OPTION, "--config: %s is over 1 MB; give the right file",
                         path);
     return ferror(stream)
-               ? tow_fail_errno(error, TOW_ERROR_OPTION, "--config: cannot read %s", path)
+               ? tow_fail_errno(error, TOW_ERROR_OPTION, "--config: cannot read '%s'", path)
                : true;
 }
 
@@ -393,8 +394,10 @@ bool tow_options_load(tow_options_t *options, const char *path, tow_error_t *err
     bool ok;
 
     if (!stream)
-        return tow_fail_errno(error, TOW_ERROR_OPTION, "--config: cannot read %s", path);
-    ok = read_whole(stream, path, &text, error) &&
+        return tow_fail_errno(error, TOW_ERROR_OPTION, "--config: cannot read '%s'", path);
+    /* Options name the data, and a command to run. */
+    ok = tow_trusted_check(fileno(stream), "config", path, error) &&
+         read_whole(stream, path, &text, error) &&
          check_syntax((const char *)text.data, text.length, path, error) &&
          check_owner(stream, path, &text, error) && read_document(options, path, &text, error);
     tow_buffer_free(&text);

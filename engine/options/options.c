@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* options.c: the one table of options, and their values. */
 #include "engine/options/options.h"
 
@@ -11,11 +12,12 @@
 #include "engine/base/file.h"
 #include "engine/base/memory.h"
 #include "engine/base/text.h"
+#include "engine/options/values.h"
 #include "engine/state/filter.h"
 
 static const tow_option_t table[] = {
     {"config", "TOWLINE_CONFIG", TOW_OPTION_STRING, "FILE", "", "",
-     "run check plan verify notify config status pause resume extend cutover cancel",
+     "run check plan verify notify config status page pause resume extend cutover cancel",
      "YAML file with options (`workers: 8`); the environment and the command line win over it; "
      "with passwords "
      "in it nobody but you may read it (chmod 600)"},
@@ -112,15 +114,15 @@ static const tow_option_t table[] = {
     {"keep-state", "TOWLINE_KEEP_STATE", TOW_OPTION_FLAG, "", "", "false", "run",
      "keep the job's database on the destination after a successful end"},
     {"listen", "TOWLINE_LISTEN", TOW_OPTION_STRING, "HOST:PORT", "", "127.0.0.1:27182",
-     "run status pause resume extend cutover cancel",
+     "run status page pause resume extend cutover cancel",
      "address of the job's control server; `none` (with run) turns it off"},
     {"token-file", "TOWLINE_TOKEN_FILE", TOW_OPTION_STRING, "FILE", "", "",
-     "run status pause resume extend cutover cancel",
+     "run status page pause resume extend cutover cancel",
      "file with the secret that requests to the control server must show; without it one is made "
      "in "
      "~/.local/state/towline/token"},
     {"no-token", "TOWLINE_NO_TOKEN", TOW_OPTION_FLAG, "", "", "false",
-     "run status pause resume extend cutover cancel",
+     "run status page pause resume extend cutover cancel",
      "ask for no token, but answer only processes of the same user, on loopback; for scripts that "
      "know none"},
     {"tls-cert", "TOWLINE_TLS_CERT", TOW_OPTION_STRING, "FILE", "", "", "run",
@@ -142,7 +144,7 @@ static const tow_option_t table[] = {
     {"timeout", "TOWLINE_TIMEOUT", TOW_OPTION_DURATION, "DURATION", "", "", "status cutover",
      "with --wait: wait no longer than this, and end with exit status 19"},
     {"tls-ca", "TOWLINE_TLS_CA", TOW_OPTION_STRING, "FILE", "", "",
-     "status pause resume extend cutover cancel",
+     "status page pause resume extend cutover cancel",
      "speak TLS with the control server, whose certificate this one (PEM) signed"},
     {"quiet", "TOWLINE_QUIET", TOW_OPTION_FLAG, "", "", "false", "run check plan verify",
      "-q: print no tables; with run and verify short for --progress none --log-level warning"},
@@ -249,145 +251,6 @@ static int find(const char *name)
     return -1;
 }
 
-/* Values ----------------------------------------------------------------------------------------*/
-
-static bool check_integer(const tow_option_t *option, const char *value, tow_error_t *error)
-{
-    long long least, most, number;
-    char *end;
-
-    sscanf(option->range, "%lld..%lld", &least, &most);
-    errno = 0;
-    number = strtoll(value, &end, 10);
-    if (errno || end == value || *end || number < least || number > most)
-        return tow_fail(error, TOW_ERROR_OPTION, "--%s: '%s' is no number of %s%s%s", option->name,
-                        value, option->range, *option->unit ? " " : "", option->unit);
-    return true;
-}
-
-static bool check_duration(const tow_option_t *option, const char *value, tow_error_t *error)
-{
-    int64_t ms, least = 0, most = INT64_MAX;
-    char first[16], last[16];
-
-    if (sscanf(option->range, "%15[^.]..%15s", first, last) == 2) {
-        tow_duration_parse(first, &least);
-        tow_duration_parse(last, &most);
-    }
-    if (tow_duration_parse(value, &ms) && (ms < least || ms > most))
-        return tow_fail(error, TOW_ERROR_OPTION, "--%s: '%s' is not within %s", option->name, value,
-                        option->range);
-    return tow_duration_parse(value, &ms)
-               ? true
-               : tow_fail(
-                     error, TOW_ERROR_OPTION,
-                     "--%s: '%s' is no duration; expected days, hours, minutes and seconds from "
-                     "1s to 3650d, such as 120h, 1d12h or 90m",
-                     option->name, value);
-}
-
-static bool check_choice(const tow_option_t *option, const char *value, tow_error_t *error)
-{
-    size_t length = strlen(value);
-
-    for (const char *at = option->range; at; at = strchr(at, '|')) {
-        if (*at == '|')
-            at++;
-        if (length && !strncmp(at, value, length) && (at[length] == '|' || !at[length]))
-            return true;
-    }
-    return tow_fail(error, TOW_ERROR_OPTION, "--%s: '%s' is none of %s", option->name, value,
-                    option->range);
-}
-
-static bool check_listen(const char *value, tow_error_t *error)
-{
-    const char *colon = strrchr(value, ':');
-    char *end;
-    long port;
-
-    if (!strcmp(value, "none"))
-        return true;
-    port = colon ? strtol(colon + 1, &end, 10) : -1;
-    if (!colon || colon == value || end == colon + 1 || *end || port < 0 || port > 65535)
-        return tow_fail(error, TOW_ERROR_OPTION,
-                        "--listen: '%s' is no address; expected HOST:PORT, such as "
-                        "127.0.0.1:27182, or none",
-                        value);
-    return true;
-}
-
-static bool check_job(const char *value, tow_error_t *error)
-{
-    size_t length = strlen(value);
-    bool good = length >= 1 && length <= 40;
-
-    for (const char *at = value; good && *at; at++)
-        good =
-            islower((unsigned char)*at) || isdigit((unsigned char)*at) || *at == '_' || *at == '-';
-    return good ? true
-                : tow_fail(error, TOW_ERROR_OPTION,
-                           "--job: '%s' is no name; expected 1 to 40 of a-z, 0-9, _ and -", value);
-}
-
-/* Addresses become lines of a mail's head, and the schemes are those that are spoken. */
-static bool check_notify(const tow_option_t *option, const char *value, tow_error_t *error)
-{
-    static const char *const schemes[][3] = {{"notify-webhook", "https://", "http://"},
-                                             {"notify-smtp", "smtp://", "smtps://"}};
-
-    for (const char *at = value; *at; at++)
-        if ((unsigned char)*at < 0x20)
-            return tow_fail(error, TOW_ERROR_OPTION, "--%s: the value holds a control character",
-                            option->name);
-    for (size_t i = 0; i < sizeof schemes / sizeof *schemes; i++)
-        if (!strcmp(option->name, schemes[i][0]) &&
-            strncmp(value, schemes[i][1], strlen(schemes[i][1])) != 0 &&
-            strncmp(value, schemes[i][2], strlen(schemes[i][2])) != 0)
-            return tow_fail(error, TOW_ERROR_OPTION,
-                            "--%s: expected an address that begins with %s or %s", option->name,
-                            schemes[i][1], schemes[i][2]);
-    return true;
-}
-
-static bool check_namespace(const tow_option_t *option, const char *value, tow_error_t *error)
-{
-    tow_filter_t *filter = tow_filter_new();
-    bool ok = tow_filter_include(filter, value, error);
-
-    tow_filter_destroy(filter);
-    return ok ? true : tow_fail_context(error, "--%s", option->name);
-}
-
-static bool check(const tow_option_t *option, const char *value, tow_error_t *error)
-{
-    switch (option->type) {
-    case TOW_OPTION_INTEGER:
-        return check_integer(option, value, error);
-    case TOW_OPTION_CHOICE:
-        return check_choice(option, value, error);
-    case TOW_OPTION_FLAG:
-        return !strcmp(value, "true") || !strcmp(value, "false")
-                   ? true
-                   : tow_fail(error, TOW_ERROR_OPTION, "--%s: '%s' is neither true nor false",
-                              option->name, value);
-    case TOW_OPTION_DURATION:
-        return check_duration(option, value, error);
-    case TOW_OPTION_LIST:
-        return check_namespace(option, value, error);
-    default:
-        if (!*value)
-            return tow_fail(error, TOW_ERROR_OPTION, "--%s: the value is empty", option->name);
-        if (!strcmp(option->name, "listen"))
-            return check_listen(value, error);
-        if (!strcmp(option->name, "job"))
-            return check_job(value, error);
-        if (!strncmp(option->name, "notify-", 7))
-            return check_notify(option, value, error);
-        return true;
-    }
-}
-
 void tow_options_override(tow_options_t *options)
 {
     options->level++;
@@ -428,7 +291,7 @@ bool tow_options_set(tow_options_t *options, const char *name, const char *value
 
     if (index < 0)
         return tow_fail(error, TOW_ERROR_OPTION, "there is no option '%s'", name);
-    if (!check(&table[index], value, error))
+    if (!tow_option_check(&table[index], value, error))
         return false;
     give_way(options, index);
     count = options->set[index].count;
@@ -471,9 +334,11 @@ char *tow_options_shown(const tow_options_t *options, const char *name, size_t i
     if (!value)
         return NULL;
     if (table[find(name)].type != TOW_OPTION_SECRET) {
-        char *shown = tow_strdup(value);
+        char *shown = tow_format("'%s'", value);
 
-        tow_hide_credentials(shown); /* of a connection string in the wrong place */
+        tow_hide_credentials(shown); /* of a connection string in the wrong place: all in quotes */
+        shown[strlen(shown) - 1] = '\0';
+        memmove(shown, shown + 1, strlen(shown));
         return shown;
     }
     if (!strcmp(name, "notify-webhook")) /* its path often is the secret */

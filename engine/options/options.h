@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* options.h: what the library reads from options beyond towline.h. */
 #ifndef TOW_OPTIONS_H
 #define TOW_OPTIONS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* settings.h: the options of a job as the job uses them. */
 #ifndef TOW_OPTIONS_SETTINGS_H
 #define TOW_OPTIONS_SETTINGS_H

@@ -1,9 +1,11 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* claims.c: see claims.h. */
 #include "engine/state/claims.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/guarded.h"
 #include "engine/base/hash.h"
 #include "engine/link/codes.h"
 #include "engine/link/reply.h"
@@ -24,11 +26,13 @@ typedef struct {
     UT_hash_handle hh;
 } entry_t;
 
+TOW_GUARD(tow_claims);
 struct tow_claims {
     tow_store_t *store;
     pthread_mutex_t lock; /* guards the table; not held while the store is written */
-    entry_t *entries;
+    entry_t *entries TOW_GUARDED_BY(tow_claims);
 };
+TOW_LOCK(tow_claims, tow_claims_t, lock)
 
 tow_claims_t *tow_claims_new(tow_store_t *store)
 {
@@ -39,7 +43,7 @@ tow_claims_t *tow_claims_new(tow_store_t *store)
     return claims;
 }
 
-void tow_claims_destroy(tow_claims_t *claims)
+TOW_UNSHARED void tow_claims_destroy(tow_claims_t *claims)
 {
     entry_t *entry, *next;
 
@@ -55,7 +59,7 @@ void tow_claims_destroy(tow_claims_t *claims)
 }
 
 /* The lock is held. */
-static entry_t *find(tow_claims_t *claims, const char *ns)
+static TOW_REQUIRES(tow_claims) entry_t *find(tow_claims_t *claims, const char *ns)
 {
     entry_t *entry;
 
@@ -63,7 +67,7 @@ static entry_t *find(tow_claims_t *claims, const char *ns)
     return entry;
 }
 
-static entry_t *ensure(tow_claims_t *claims, const char *ns)
+static TOW_REQUIRES(tow_claims) entry_t *ensure(tow_claims_t *claims, const char *ns)
 {
     entry_t *entry = find(claims, ns);
 
@@ -84,7 +88,7 @@ static bool has_name(const bson_t *document)
     return tow_field_text(document, "_id", &ns);
 }
 
-static void take_claim(void *data, const bson_t *document)
+static TOW_REQUIRES(tow_claims) void take_claim(void *data, const bson_t *document)
 {
     tow_claims_t *claims = data;
     const char *ns = "";
@@ -109,7 +113,7 @@ static void take_claim(void *data, const bson_t *document)
 }
 
 /* A collection that is being copied is the job's: also where a version before this one began. */
-static void take_collection(void *data, const bson_t *document)
+static TOW_REQUIRES(tow_claims) void take_collection(void *data, const bson_t *document)
 {
     tow_claims_t *claims = data;
     const char *ns = "";
@@ -122,8 +126,8 @@ static void take_collection(void *data, const bson_t *document)
         entry->state = TOW_CLAIM_MAYBE;
 }
 
-static bool read_names(tow_claims_t *claims, const char *collection, tow_each_fn take,
-                       tow_error_t *error)
+static TOW_REQUIRES(tow_store) bool read_names(tow_claims_t *claims, const char *collection,
+                                               tow_each_fn take, tow_error_t *error)
 {
     tow_store_t *store = claims->store;
     bson_t command = BSON_INITIALIZER;
@@ -136,7 +140,8 @@ static bool read_names(tow_claims_t *claims, const char *collection, tow_each_fn
     return ok ? true : tow_fail_context(error, "the job's state (%s)", store->database);
 }
 
-static void take_late(void *data, const char *what, const char *ns, const char *to)
+static TOW_REQUIRES(tow_claims) void take_late(void *data, const char *what, const char *ns,
+                                               const char *to TOW_UNUSED)
 {
     tow_claims_t *claims = data;
 
@@ -149,14 +154,14 @@ bool tow_claims_load(tow_claims_t *claims, tow_error_t *error)
     bson_t job;
     bool ok = tow_store_get(claims->store, &job, error);
 
-    pthread_mutex_lock(&claims->store->lock);
-    pthread_mutex_lock(&claims->lock);
+    tow_store_lock(claims->store);
+    tow_claims_lock(claims);
     if (ok)
         tow_store_each_late(&job, take_late, claims);
     ok = ok && read_names(claims, "made", take_claim, error) &&
          read_names(claims, "collections", take_collection, error);
-    pthread_mutex_unlock(&claims->lock);
-    pthread_mutex_unlock(&claims->store->lock);
+    tow_claims_unlock(claims);
+    tow_store_unlock(claims->store);
     bson_destroy(&job);
     return ok;
 }
@@ -164,8 +169,8 @@ bool tow_claims_load(tow_claims_t *claims, tow_error_t *error)
 /* Recording -------------------------------------------------------------------------------------*/
 
 /* Inserts {_id: ns} for some; one that is there already stays. The store's lock is held. */
-static bool insert_names(tow_store_t *store, const char *const *ns, size_t count,
-                         tow_error_t *error)
+static TOW_REQUIRES(tow_store) bool insert_names(tow_store_t *store, const char *const *ns,
+                                                 size_t count, tow_error_t *error)
 {
     bson_t command = BSON_INITIALIZER, list, document, reply;
     tow_write_error_t refusal;
@@ -201,22 +206,22 @@ bool tow_claims_mean(tow_claims_t *claims, const char *const *ns, size_t count, 
     size_t left = 0;
     bool ok = true;
 
-    pthread_mutex_lock(&claims->lock);
+    tow_claims_lock(claims);
     for (size_t i = 0; i < count; i++)
         if (ensure(claims, ns[i])->state == TOW_CLAIM_NONE)
             fresh[left++] = ns[i];
-    pthread_mutex_unlock(&claims->lock);
+    tow_claims_unlock(claims);
     for (size_t i = 0; ok && i < left; i += CLAIMS_A_MESSAGE) {
         size_t part = left - i < CLAIMS_A_MESSAGE ? left - i : CLAIMS_A_MESSAGE;
 
-        pthread_mutex_lock(&claims->store->lock);
+        tow_store_lock(claims->store);
         ok = insert_names(claims->store, fresh + i, part, error);
-        pthread_mutex_unlock(&claims->store->lock);
+        tow_store_unlock(claims->store);
     }
-    pthread_mutex_lock(&claims->lock);
+    tow_claims_lock(claims);
     for (size_t i = 0; ok && i < left; i++)
         ensure(claims, fresh[i])->state = TOW_CLAIM_MEANT;
-    pthread_mutex_unlock(&claims->lock);
+    tow_claims_unlock(claims);
     free(fresh);
     return ok;
 }
@@ -240,10 +245,10 @@ static bool store_claim(tow_claims_t *claims, const char *ns, const uint8_t *uui
     bson_append_document_begin(&update, "$unset", -1, &part);
     bson_append_utf8(&part, uuid ? "moved" : "uuid", -1, "", -1);
     bson_append_document_end(&update, &part);
-    pthread_mutex_lock(&claims->store->lock);
+    tow_store_lock(claims->store);
     ok = tow_store_update_one(claims->store, "made", &filter, &update, false, true, &matched, &code,
                               error);
-    pthread_mutex_unlock(&claims->store->lock);
+    tow_store_unlock(claims->store);
     bson_destroy(&filter);
     bson_destroy(&update);
     return ok;
@@ -253,9 +258,9 @@ bool tow_claims_move(tow_claims_t *claims, const char *ns, tow_error_t *error)
 {
     if (!store_claim(claims, ns, NULL, error))
         return false;
-    pthread_mutex_lock(&claims->lock);
+    tow_claims_lock(claims);
     ensure(claims, ns)->state = TOW_CLAIM_MEANT;
-    pthread_mutex_unlock(&claims->lock);
+    tow_claims_unlock(claims);
     return true;
 }
 
@@ -266,40 +271,40 @@ bool tow_claims_make(tow_claims_t *claims, const char *ns, const uint8_t uuid[16
 
     if (!store_claim(claims, ns, uuid, error))
         return false;
-    pthread_mutex_lock(&claims->lock);
+    tow_claims_lock(claims);
     entry = ensure(claims, ns);
     entry->state = TOW_CLAIM_MADE;
     entry->had = true;
     memcpy(entry->uuid, uuid, sizeof entry->uuid);
     entry->moved = false;
     entry->by_build = entry->by_build && entry->builds;
-    pthread_mutex_unlock(&claims->lock);
+    tow_claims_unlock(claims);
     return true;
 }
 
 void tow_claims_doubt(tow_claims_t *claims, const char *ns)
 {
-    pthread_mutex_lock(&claims->lock);
+    tow_claims_lock(claims);
     ensure(claims, ns)->doubted = true;
-    pthread_mutex_unlock(&claims->lock);
+    tow_claims_unlock(claims);
 }
 
 void tow_claims_build_begins(tow_claims_t *claims, const char *ns)
 {
-    pthread_mutex_lock(&claims->lock);
+    tow_claims_lock(claims);
     ensure(claims, ns)->builds++;
-    pthread_mutex_unlock(&claims->lock);
+    tow_claims_unlock(claims);
 }
 
 bool tow_claims_build_ended(tow_claims_t *claims, const char *ns, bool made_it, tow_error_t *error)
 {
     entry_t *entry;
 
-    pthread_mutex_lock(&claims->lock);
+    tow_claims_lock(claims);
     entry = ensure(claims, ns);
     entry->builds--;
     entry->by_build = entry->by_build || made_it;
-    pthread_mutex_unlock(&claims->lock);
+    tow_claims_unlock(claims);
     return !made_it || tow_claims_mean(claims, &ns, 1, error);
 }
 
@@ -308,21 +313,21 @@ bool tow_claims_end(tow_claims_t *claims, const char *ns, tow_error_t *error)
     bool known, ok = true;
     entry_t *entry;
 
-    pthread_mutex_lock(&claims->lock);
+    tow_claims_lock(claims);
     entry = find(claims, ns);
     known = entry && entry->state != TOW_CLAIM_NONE;
-    pthread_mutex_unlock(&claims->lock);
+    tow_claims_unlock(claims);
     if (!known)
         return true;
-    pthread_mutex_lock(&claims->store->lock);
+    tow_store_lock(claims->store);
     ok = tow_store_delete_by(claims->store, "made", "_id", ns, error);
-    pthread_mutex_unlock(&claims->store->lock);
+    tow_store_unlock(claims->store);
     if (!ok)
         return false;
-    pthread_mutex_lock(&claims->lock);
+    tow_claims_lock(claims);
     entry->moved = false;
     entry->state = TOW_CLAIM_NONE; /* entries live as long as the table */
-    pthread_mutex_unlock(&claims->lock);
+    tow_claims_unlock(claims);
     return true;
 }
 
@@ -330,7 +335,7 @@ bool tow_claims_end(tow_claims_t *claims, const char *ns, tow_error_t *error)
 
 /* Whether we made it under another name: a process may have been killed after it renamed a
  * collection, and before it recorded that. An identity is given once. The lock is held. */
-static bool is_renamed(const tow_claims_t *claims, const uint8_t uuid[16])
+static TOW_REQUIRES(tow_claims) bool is_renamed(const tow_claims_t *claims, const uint8_t uuid[16])
 {
     static const uint8_t none[16];
     entry_t *entry, *next;
@@ -348,7 +353,7 @@ tow_claim_t tow_claims_of(tow_claims_t *claims, const char *ns, const uint8_t uu
     tow_claim_t state = TOW_CLAIM_NONE;
     entry_t *entry;
 
-    pthread_mutex_lock(&claims->lock);
+    tow_claims_lock(claims);
     entry = find(claims, ns);
     if (entry)
         state = entry->state;
@@ -359,7 +364,7 @@ tow_claim_t tow_claims_of(tow_claims_t *claims, const char *ns, const uint8_t uu
         state = TOW_CLAIM_MAYBE;
     if (state == TOW_CLAIM_NONE && is_renamed(claims, uuid))
         state = TOW_CLAIM_MADE;
-    pthread_mutex_unlock(&claims->lock);
+    tow_claims_unlock(claims);
     return state;
 }
 
@@ -368,10 +373,10 @@ bool tow_claims_is_moved(tow_claims_t *claims, const char *ns)
     entry_t *entry;
     bool moved;
 
-    pthread_mutex_lock(&claims->lock);
+    tow_claims_lock(claims);
     entry = find(claims, ns);
     moved = entry && entry->moved;
-    pthread_mutex_unlock(&claims->lock);
+    tow_claims_unlock(claims);
     return moved;
 }
 
@@ -381,28 +386,28 @@ bool tow_claims_had(tow_claims_t *claims, const char *database)
     entry_t *entry, *next;
     bool found = false;
 
-    pthread_mutex_lock(&claims->lock);
+    tow_claims_lock(claims);
     HASH_ITER(hh, claims->entries, entry, next)
         found = found ||
                 (entry->had && !strncmp(entry->ns, database, length) && entry->ns[length] == '.');
-    pthread_mutex_unlock(&claims->lock);
+    tow_claims_unlock(claims);
     return found;
 }
 
 void tow_claims_note_cleared(tow_claims_t *claims, const char *ns)
 {
-    pthread_mutex_lock(&claims->lock);
+    tow_claims_lock(claims);
     ensure(claims, ns)->had = true;
-    pthread_mutex_unlock(&claims->lock);
+    tow_claims_unlock(claims);
 }
 
 bool tow_claims_any(tow_claims_t *claims)
 {
     bool any;
 
-    pthread_mutex_lock(&claims->lock);
+    tow_claims_lock(claims);
     any = claims->entries != NULL;
-    pthread_mutex_unlock(&claims->lock);
+    tow_claims_unlock(claims);
     return any;
 }
 
@@ -411,10 +416,10 @@ bool tow_claims_has(tow_claims_t *claims, const char *ns)
     entry_t *entry;
     bool has;
 
-    pthread_mutex_lock(&claims->lock);
+    tow_claims_lock(claims);
     entry = find(claims, ns);
     has = entry && entry->state == TOW_CLAIM_MADE;
-    pthread_mutex_unlock(&claims->lock);
+    tow_claims_unlock(claims);
     return has;
 }
 
@@ -423,15 +428,16 @@ bool tow_claims_first_told(tow_claims_t *claims, const char *ns)
     entry_t *entry;
     bool told;
 
-    pthread_mutex_lock(&claims->lock);
+    tow_claims_lock(claims);
     entry = ensure(claims, ns);
     told = entry->told;
     entry->told = true;
-    pthread_mutex_unlock(&claims->lock);
+    tow_claims_unlock(claims);
     return !told;
 }
 
-bool tow_is_job_state(tow_conn_t *conn, const char *database, bool *out, tow_error_t *error)
+TOW_UNSHARED bool tow_is_job_state(tow_conn_t *conn, const char *database, bool *out,
+                                   tow_error_t *error)
 {
     tow_store_t store = {.conn = conn, .database = (char *)database};
     bson_t document;

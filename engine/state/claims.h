@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* claims.h: what this job made on the destination. Nothing else there is dropped, replaced or
  * renamed over, however long the job has run: that the source does not have something says nothing
  * about whose it is.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* fence.c: what the processes before may still have under way comes to nothing, or is known.
  *
  * A retryable write belongs to a session, which `sessions` of the job's document names before it is
@@ -33,9 +34,9 @@ static bool note_session(void *data, const bson_t *session, tow_error_t *error)
     bool ok;
 
     build_sessions(&update, "$addToSet", session);
-    pthread_mutex_lock(&store->lock);
+    tow_store_lock(store);
     ok = tow_store_update_guarded(store, &update, error);
-    pthread_mutex_unlock(&store->lock);
+    tow_store_unlock(store);
     bson_destroy(&update);
     return ok;
 }
@@ -78,7 +79,8 @@ static bool end_each(tow_store_t *store, const tow_marks_t *marks, bson_iter_t *
     return ok;
 }
 
-static bool end_sessions(tow_store_t *store, const bson_t *document, tow_error_t *error)
+static TOW_REQUIRES(tow_store) bool end_sessions(tow_store_t *store, const bson_t *document,
+                                                 tow_error_t *error)
 {
     bool sharded = tow_link_facts(store->options.destination)->sharded, ok;
     bson_iter_t iter, list, first;
@@ -99,7 +101,7 @@ static bool end_sessions(tow_store_t *store, const bson_t *document, tow_error_t
 
 /* Operations ------------------------------------------------------------------------------------*/
 
-static uint32_t take_slot(tow_store_t *store)
+static TOW_REQUIRES(tow_store) uint32_t take_slot(tow_store_t *store)
 {
     for (uint32_t i = 0; i < store->slot_count; i++)
         if (!store->slots[i]) {
@@ -149,7 +151,7 @@ static bool begin_operation(void *data, const char *database, const bson_t *comm
     char name[48];
     bool ok;
 
-    pthread_mutex_lock(&store->lock);
+    tow_store_lock(store);
     *out_slot = take_slot(store);
     bson_append_document_begin(&update, "$set", -1, &part);
     append_operation(&part, *out_slot, database, command);
@@ -161,7 +163,7 @@ static bool begin_operation(void *data, const char *database, const bson_t *comm
     ok = tow_store_update_guarded(store, &update, error);
     if (!ok)
         store->slots[*out_slot] = false;
-    pthread_mutex_unlock(&store->lock);
+    tow_store_unlock(store);
     bson_destroy(&update);
     return ok;
 }
@@ -180,10 +182,10 @@ static void end_operation(void *data, uint32_t slot, bool settled)
     bson_append_document_begin(&update, "$unset", -1, &part);
     bson_append_utf8(&part, name, -1, "", -1);
     bson_append_document_end(&update, &part);
-    pthread_mutex_lock(&store->lock);
+    tow_store_lock(store);
     if (tow_store_update_guarded(store, &update, &ignored))
         store->slots[slot] = false;
-    pthread_mutex_unlock(&store->lock);
+    tow_store_unlock(store);
     bson_destroy(&update);
 }
 
@@ -216,9 +218,9 @@ static bool keep_late(tow_store_t *store, const bson_t *document, tow_error_t *e
     bson_append_document_begin(&update, "$unset", -1, &unset);
     bson_append_utf8(&unset, "operations", -1, "", -1);
     bson_append_document_end(&update, &unset);
-    pthread_mutex_lock(&store->lock);
+    tow_store_lock(store);
     ok = tow_store_update_guarded(store, &update, error);
-    pthread_mutex_unlock(&store->lock);
+    tow_store_unlock(store);
     bson_destroy(&update);
     return ok;
 }
@@ -238,11 +240,11 @@ static bool outnumber(void *data, tow_conn_t *conn, tow_error_t *error)
     bson_append_int64(&part, "outnumbered", -1, 1);
     bson_append_document_end(&update, &part);
     if (tow_link_facts(store->options.destination)->sharded) {
-        pthread_mutex_lock(&store->lock);
+        tow_store_lock(store);
         ok = tow_marks_spread(store, &marks, error) && tow_marks_write(store, conn, &marks, error);
         if (ok)
             tow_marks_remove(store, &marks);
-        pthread_mutex_unlock(&store->lock);
+        tow_store_unlock(store);
     }
     ok = ok && tow_store_update_by(store, conn, &update, false, error);
     bson_destroy(&update);

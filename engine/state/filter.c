@@ -1,36 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* filter.c: see filter.h.
  *
  * A job's filter is filled before its threads start and only read afterwards: there is no lock. */
 #include "engine/state/filter.h"
 
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/base/memory.h"
-
 /* What tow_filter_takes refuses by name. */
-static const char *const internal_databases[] = {"admin", "local", "config", NULL};
 static const char *const internal_collections[] = {"system.profile", "system.views", NULL};
 /* A range from the prefix to its successor says it to the server, which is several times faster
  * there than a regex. */
 static const char internal_prefix[] = "system.buckets.", behind_prefix[] = "system.buckets/";
 
-/* A name, or a regular expression for names; neither: every name. */
-typedef struct {
-    char *name;
-    pcre2_code *regex;
-} name_t;
+#include "engine/base/memory.h"
+#include "engine/state/pattern.h"
 
 typedef struct {
-    char *text; /* "db", "db.collection", "/regex/i./regex/" … */
-    name_t database, collection;
-} pattern_t;
-
-typedef struct {
-    pattern_t *items; /* sorted by text, distinct */
+    tow_pattern_t *items; /* sorted by text, distinct */
     size_t count;
 } patterns_t;
 
@@ -49,7 +37,7 @@ static bool is_among(const char *name, const char *const *names)
 
 static bool is_internal_database(const tow_filter_t *filter, const char *name)
 {
-    return is_among(name, internal_databases) || tow_filter_is_own(filter, name);
+    return tow_pattern_is_internal(name, filter->own);
 }
 
 static bool is_internal_collection(const char *name)
@@ -58,42 +46,10 @@ static bool is_internal_collection(const char *name)
            !strncmp(name, internal_prefix, sizeof internal_prefix - 1);
 }
 
-static bool is_any(const name_t *name)
-{
-    return !name->name && !name->regex;
-}
-
-/* Reading compiled expressions is thread-safe; the match data are each call's own. */
-static bool name_matches(const name_t *name, const char *text)
-{
-    pcre2_match_data *data;
-    int found;
-
-    if (!name->regex)
-        return !name->name || strcmp(name->name, text) == 0;
-    data = pcre2_match_data_create(1, NULL);
-    found = pcre2_match(name->regex, (PCRE2_SPTR)text, PCRE2_ZERO_TERMINATED, 0, 0, data, NULL);
-    pcre2_match_data_free(data);
-    return found >= 0;
-}
-
-static void clear_name(name_t *name)
-{
-    free(name->name);
-    pcre2_code_free(name->regex);
-}
-
-static void clear_pattern(pattern_t *pattern)
-{
-    free(pattern->text);
-    clear_name(&pattern->database);
-    clear_name(&pattern->collection);
-}
-
 static void clear_patterns(patterns_t *patterns)
 {
     for (size_t i = 0; i < patterns->count; i++)
-        clear_pattern(&patterns->items[i]);
+        tow_pattern_clear(&patterns->items[i]);
     free(patterns->items);
 }
 
@@ -123,131 +79,18 @@ bool tow_filter_is_own(const tow_filter_t *filter, const char *database)
     return filter->own && !strcmp(filter->own, database);
 }
 
-/* "/expression/flags" up to a dot or the end; *at moves behind it. False: it is no such thing, or
- * *error
- * (*failed) tells what is wrong with it. */
-static bool parse_regex(const char **at, name_t *out, bool *failed, tow_error_t *error)
-{
-    static const struct {
-        char flag;
-        uint32_t option;
-    } flags[] = {
-        {'i', PCRE2_CASELESS}, {'m', PCRE2_MULTILINE}, {'s', PCRE2_DOTALL}, {'x', PCRE2_EXTENDED}};
-    const char *begin = *at + 1, *end = begin;
-    uint32_t options = PCRE2_UTF;
-    PCRE2_SIZE offset;
-    int code;
-
-    *failed = false;
-    if (**at != '/')
-        return false;
-    while (*end && *end != '/')
-        end += *end == '\\' && end[1] ? 2 : 1;
-    if (!*end)
-        return false;
-    for (*at = end + 1; **at && **at != '.'; (*at)++) {
-        size_t i = 0;
-
-        while (i < sizeof flags / sizeof *flags && flags[i].flag != **at)
-            i++;
-        if (i == sizeof flags / sizeof *flags) {
-            *failed = true;
-            return tow_fail(
-                error, TOW_ERROR_OPTION,
-                "the regular expression /%.*s/ has the option '%c'; known are i, m, s, x",
-                (int)(end - begin), begin, **at);
-        }
-        options |= flags[i].option;
-    }
-    out->regex =
-        pcre2_compile((PCRE2_SPTR)begin, (PCRE2_SIZE)(end - begin), options, &code, &offset, NULL);
-    if (!out->regex) {
-        PCRE2_UCHAR message[128];
-
-        pcre2_get_error_message(code, message, sizeof message);
-        *failed = true;
-        return tow_fail(error, TOW_ERROR_OPTION, "the regular expression /%.*s/ is not valid: %s",
-                        (int)(end - begin), begin, (const char *)message);
-    }
-    return true;
-}
-
-static bool parse_database(const tow_filter_t *filter, const char **at, name_t *out,
-                           tow_error_t *error)
-{
-    bool failed;
-
-    if (parse_regex(at, out, &failed, error))
-        return true;
-    if (failed)
-        return false;
-    out->name = tow_format("%.*s", (int)strcspn(*at, "."), *at);
-    *at += strlen(out->name);
-    if (is_internal_database(filter, out->name))
-        return tow_fail(
-            error, TOW_ERROR_OPTION,
-            "'%s' is a server's or this job's own database, which is never synced; leave it out",
-            out->name);
-    return true;
-}
-
-static bool parse_collection(const char *at, name_t *out, tow_error_t *error)
-{
-    const char *behind = at;
-    bool failed;
-
-    if (parse_regex(&behind, out, &failed, error) && !*behind)
-        return true;
-    if (failed)
-        return false;
-    clear_name(out); /* a name that looks like one */
-    *out = (name_t){.name = tow_strdup(at)};
-    return true;
-}
-
-static bool has_dollar(const name_t *name)
-{
-    return name->name && strchr(name->name, '$');
-}
-
-static bool parse(const tow_filter_t *filter, const char *text, pattern_t *out, tow_error_t *error)
-{
-    const char *at = text;
-    bool ok;
-
-    *out = (pattern_t){0};
-    ok = parse_database(filter, &at, &out->database, error);
-    if (ok && ((out->database.name && !*out->database.name) || (*at && !at[1])))
-        ok = tow_fail(error, TOW_ERROR_OPTION,
-                      "'%s' is not a namespace: expected db, db.* or db.collection, or regular "
-                      "expressions between slashes in the place of either",
-                      text);
-    if (ok && *at && strcmp(at, ".*") != 0)
-        ok = parse_collection(at + 1, &out->collection, error);
-    if (ok && (has_dollar(&out->database) || has_dollar(&out->collection)))
-        ok = tow_fail(error, TOW_ERROR_OPTION,
-                      "'%s' is not a namespace: the name of a database or collection has no '$'",
-                      text);
-    if (ok)
-        out->text = tow_format(
-            "%.*s", (int)(is_any(&out->collection) ? at - text : (long)strlen(text)), text);
-    else
-        clear_pattern(out);
-    return ok;
-}
-
 static bool add(const tow_filter_t *filter, patterns_t *patterns, const char *text,
                 tow_error_t *error)
 {
-    pattern_t pattern;
+    tow_pattern_t pattern;
     size_t at = 0;
 
-    if (!parse(filter, text, &pattern, error))
+    if (!tow_pattern_parse(filter->own, text, &pattern, error))
         return false;
     while (at < patterns->count && strcmp(patterns->items[at].text, pattern.text) < 0)
         at++;
     if (at < patterns->count && strcmp(patterns->items[at].text, pattern.text) == 0) {
-        clear_pattern(&pattern);
+        tow_pattern_clear(&pattern);
         return true;
     }
     patterns->items = tow_realloc(patterns->items, (patterns->count + 1) * sizeof pattern);
@@ -271,10 +114,10 @@ bool tow_filter_exclude(tow_filter_t *filter, const char *pattern, tow_error_t *
 static bool matches(const patterns_t *patterns, const char *database, const char *collection)
 {
     for (size_t i = 0; i < patterns->count; i++) {
-        const pattern_t *pattern = &patterns->items[i];
+        const tow_pattern_t *pattern = &patterns->items[i];
 
-        if (name_matches(&pattern->database, database) &&
-            name_matches(&pattern->collection, collection))
+        if (tow_pattern_matches(&pattern->database, database) &&
+            tow_pattern_matches(&pattern->collection, collection))
             return true;
     }
     return false;
@@ -283,8 +126,8 @@ static bool matches(const patterns_t *patterns, const char *database, const char
 static bool matches_whole(const patterns_t *patterns, const char *database)
 {
     for (size_t i = 0; i < patterns->count; i++)
-        if (is_any(&patterns->items[i].collection) &&
-            name_matches(&patterns->items[i].database, database))
+        if (tow_pattern_is_any(&patterns->items[i].collection) &&
+            tow_pattern_matches(&patterns->items[i].database, database))
             return true;
     return false;
 }
@@ -306,9 +149,9 @@ bool tow_filter_takes_database(const tow_filter_t *filter, const char *database)
         return true;
     /* Only collections of it are included: one must be left after the exclusions. */
     for (size_t i = 0; i < filter->include.count; i++) {
-        const pattern_t *pattern = &filter->include.items[i];
+        const tow_pattern_t *pattern = &filter->include.items[i];
 
-        if (name_matches(&pattern->database, database) &&
+        if (tow_pattern_matches(&pattern->database, database) &&
             (pattern->collection.regex ||
              tow_filter_takes(filter, database, pattern->collection.name)))
             return true;
@@ -345,8 +188,8 @@ static void append_not_internal(bson_t *document, const tow_filter_t *filter, co
 
     bson_append_document_begin(document, database, -1, &condition);
     bson_append_array_begin(&condition, "$nin", -1, &list);
-    for (size_t i = 0; internal_databases[i]; i++)
-        append_name(&list, &index, internal_databases[i]);
+    for (size_t i = 0; tow_internal_databases[i]; i++)
+        append_name(&list, &index, tow_internal_databases[i]);
     if (filter->own)
         append_name(&list, &index, filter->own);
     bson_append_array_end(&condition, &list);
@@ -367,7 +210,7 @@ static void append_not_internal(bson_t *document, const tow_filter_t *filter, co
 
 /* Regular expressions are not told to the server, where each costs as much as all else: it may
  * deliver too much, which tow_filter_takes sorts out, but never too little. */
-static void append_pattern(bson_t *list, uint32_t *index, const pattern_t *pattern,
+static void append_pattern(bson_t *list, uint32_t *index, const tow_pattern_t *pattern,
                            const char *database_field, const char *collection_field)
 {
     bson_t item;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* filter.h: which namespaces a job takes: include and exclude lists of `db`, `db.*` or `db.coll`.
  *
  * In the place of a name a regular expression may stand between slashes (PCRE, not anchored), with

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* keeper.c: the lease is renewed as long as the process holds it, whatever else it is busy with. */
 #include "engine/state/store_internal.h"
 

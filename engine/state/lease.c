@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* lease.c: a job belongs to one process at a time.
  *
  * The lease {holder, expires, …} is a part of the job's document, and the document's `epoch` counts
@@ -19,124 +20,8 @@
 
 enum { LOOK_MS = 500, TELL_MS = 10000, TURNS_MOST = 8 };
 
-/* What the waiting process shows; the server itself decides when the lease has run out. */
-static bool server_now(tow_store_t *store, int64_t *out_ms, tow_error_t *error)
-{
-    bson_t command = BSON_INITIALIZER, reply;
-    bson_iter_t iter;
-    bool ok;
-
-    bson_append_int32(&command, "isMaster", -1, 1);
-    ok = tow_store_run(store, &command, 0, &reply, error);
-    *out_ms = tow_wall_ms();
-    if (ok && bson_iter_init_find(&iter, &reply, "localTime"))
-        tow_iter_wall_ms(&iter, out_ms);
-    bson_destroy(&reply);
-    bson_destroy(&command);
-    return ok;
-}
-
-/* Reading ---------------------------------------------------------------------------------------*/
-
-static void parse_field(const bson_iter_t *field, tow_lease_t *out)
-{
-    const char *name = bson_iter_key(field);
-
-    if (!strcmp(name, "holder") && BSON_ITER_HOLDS_UTF8(field))
-        snprintf(out->holder, sizeof out->holder, "%s", bson_iter_utf8(field, NULL));
-    else if (!strcmp(name, "host") && BSON_ITER_HOLDS_UTF8(field))
-        snprintf(out->host, sizeof out->host, "%s", bson_iter_utf8(field, NULL));
-    else if (!strcmp(name, "pid"))
-        tow_iter_number(field, &out->pid);
-    else if (!strcmp(name, "expires"))
-        tow_iter_wall_ms(field, &out->expires_ms);
-}
-
-void tow_lease_parse(const bson_t *document, tow_lease_t *out)
-{
-    bson_iter_t iter, field;
-
-    *out = (tow_lease_t){0};
-    if (bson_iter_init_find(&iter, document, "epoch"))
-        tow_iter_count(&iter, INT64_MAX - 1, &out->epoch);
-    if (bson_iter_init_find(&iter, document, "user") && BSON_ITER_HOLDS_UTF8(&iter))
-        snprintf(out->user, sizeof out->user, "%s", bson_iter_utf8(&iter, NULL));
-    if (bson_iter_init_find(&iter, document, "lease") && BSON_ITER_HOLDS_DOCUMENT(&iter) &&
-        bson_iter_recurse(&iter, &field))
-        while (bson_iter_next(&field))
-            parse_field(&field, out);
-}
-
-static bool is_true(const bson_t *document, const char *name)
-{
-    bson_iter_t iter;
-
-    return bson_iter_init_find(&iter, document, name) && bson_iter_as_bool(&iter);
-}
-
-static bool is_begun(const bson_t *document)
-{
-    return is_true(document, "begun") || is_true(document, "prepared");
-}
-
-/* Members come and go, and so may the right to read an id. `here`: only an id that is another one
- * says that it is another deployment, or another kind of one, which is written to otherwise. */
-static bool is_same_deployment(const char *before, const char *now, bool here)
-{
-    tow_relation_t identity = tow_identity_compare(before, now);
-
-    return identity == TOW_IDENTITY_SAME ||
-           (here && identity == TOW_IDENTITY_OPEN && !tow_identity_other_kind(before, now));
-}
-
-/* How the job's records are laid out; a job goes on in the format that it began with. */
-static bool check_format(const bson_t *document, tow_error_t *error)
-{
-    bson_iter_t iter;
-    int64_t format = 1; /* the first had no number */
-
-    if (bson_iter_init_find(&iter, document, "format"))
-        tow_iter_number(&iter, &format);
-    return format == TOW_STATE_FORMAT ||
-           tow_fail(
-               error, TOW_ERROR_SETTINGS,
-               "the job was begun by another version of Towline: its records have format %" PRId64
-               ", this version reads %d; go on with that version, or begin a new job with another "
-               "--job and an empty destination",
-               format, TOW_STATE_FORMAT);
-}
-
-/* Compares what must not change. */
-static bool check_settings(const bson_t *document, const tow_settings_t *settings,
-                           tow_error_t *error)
-{
-    const struct {
-        const char *field, *what, *now;
-        bool identity, here; /* here: the job's document is on it */
-    } checks[] = {{"source", "the source", settings->source_identity, true, false},
-                  {"destination", "the destination", settings->destination_identity, true, true},
-                  {"filter", "the filter", settings->filter, false, false}};
-
-    if (!check_format(document, error))
-        return false;
-    for (size_t i = 0; i < sizeof checks / sizeof *checks; i++) {
-        bson_iter_t iter;
-        const char *before = "";
-
-        if (bson_iter_init_find(&iter, document, checks[i].field) && BSON_ITER_HOLDS_UTF8(&iter))
-            before = bson_iter_utf8(&iter, NULL);
-        if (checks[i].identity ? !is_same_deployment(before, checks[i].now, checks[i].here)
-                               : strcmp(before, checks[i].now) != 0)
-            return tow_fail(error, TOW_ERROR_SETTINGS,
-                            "%s differs from the one this job began with: it was '%s' and is now "
-                            "'%s'; give the same options again, or another --job for a new job",
-                            checks[i].what, before, checks[i].now);
-    }
-    return true;
-}
-
 /* Who we are logged in as: "name@database", several with a comma; "" without a login. */
-static bool read_user(tow_store_t *store, char out[512], tow_error_t *error)
+static TOW_REQUIRES(tow_store) bool read_user(tow_store_t *store, char out[512], tow_error_t *error)
 {
     tow_send_options_t send = {.flags = TOW_SEND_RETRY};
     bson_t command = BSON_INITIALIZER, reply;
@@ -192,86 +77,10 @@ static bool check_user(const tow_store_t *store, const bson_t *document, const t
         lease->user, user);
 }
 
-/* Taking ----------------------------------------------------------------------------------------*/
-
-void tow_store_append_expiry(bson_t *out, const char *name, int64_t length_ms)
-{
-    bson_t sum, list, now;
-
-    bson_append_document_begin(out, name, -1, &sum);
-    bson_append_array_begin(&sum, "$add", -1, &list);
-    bson_append_document_begin(&list, "0", 1, &now);
-    bson_append_utf8(&now, "$toLong", -1, "$$NOW", -1);
-    bson_append_document_end(&list, &now);
-    bson_append_int64(&list, "1", 1, length_ms);
-    bson_append_array_end(&sum, &list);
-    bson_append_document_end(out, &sum);
-}
-
-/* {name: {$literal: text}}: no text is taken for an expression. */
-static void append_literal(bson_t *out, const char *name, const char *text)
-{
-    bson_t literal;
-
-    bson_append_document_begin(out, name, -1, &literal);
-    bson_append_utf8(&literal, "$literal", -1, text, -1);
-    bson_append_document_end(out, &literal);
-}
-
-void tow_store_stage(bson_t *out, const bson_t *fields)
-{
-    bson_t stage;
-
-    bson_init(out);
-    bson_append_document_begin(out, "0", 1, &stage);
-    bson_append_document(&stage, "$set", -1, fields);
-    bson_append_document_end(out, &stage);
-}
-
-/* Host and process are for people alone. */
-static void append_lease(bson_t *out, const tow_store_t *store)
-{
-    char host[256] = "";
-    bson_t lease;
-
-    gethostname(host, sizeof host - 1);
-    bson_append_document_begin(out, "lease", -1, &lease);
-    append_literal(&lease, "holder", store->holder);
-    append_literal(&lease, "host", host);
-    bson_append_int64(&lease, "pid", -1, getpid());
-    bson_append_utf8(&lease, "taken", -1, "$$NOW", -1);
-    tow_store_append_expiry(&lease, "expires", store->options.lease_ms);
-    bson_append_document_end(out, &lease);
-}
-
-/* Nobody holds it, or exactly the lease that was read has run out by the server's clock. */
-static void append_takeable(bson_t *out, const tow_lease_t *old)
-{
-    bson_t compare, list, part;
-
-    bson_append_utf8(out, "_id", -1, "job", -1);
-    bson_append_int64(out, "epoch", -1, old->epoch);
-    if (!old->holder[0]) {
-        bson_append_null(out, "lease", -1);
-        return;
-    }
-    bson_append_utf8(out, "lease.holder", -1, old->holder, -1);
-    bson_append_document_begin(out, "$expr", -1, &compare);
-    bson_append_array_begin(&compare, "$lte", -1, &list);
-    bson_append_document_begin(&list, "0", 1, &part);
-    bson_append_utf8(&part, "$toLong", -1, "$lease.expires", -1);
-    bson_append_document_end(&list, &part);
-    bson_append_document_begin(&list, "1", 1, &part);
-    bson_append_utf8(&part, "$toLong", -1, "$$NOW", -1);
-    bson_append_document_end(&list, &part);
-    bson_append_array_end(&compare, &list);
-    bson_append_document_end(out, &compare);
-}
-
 /* Of two who try, one finds another epoch. A job that was not begun has no settings yet but ours:
  * whoever held it may begin it until the lease is taken. */
-static bool try_take(tow_store_t *store, const tow_lease_t *old, bool begun, const char *user,
-                     bool *out_taken, tow_error_t *error)
+static TOW_REQUIRES(tow_store) bool try_take(tow_store_t *store, const tow_lease_t *old, bool begun,
+                                             const char *user, bool *out_taken, tow_error_t *error)
 {
     const tow_settings_t *settings = &store->options.settings;
     bson_t filter = BSON_INITIALIZER, fields = BSON_INITIALIZER, update;
@@ -279,16 +88,16 @@ static bool try_take(tow_store_t *store, const tow_lease_t *old, bool begun, con
     int code;
     bool ok;
 
-    append_takeable(&filter, old);
+    tow_lease_append_takeable(&filter, old);
     if (!begun)
         bson_append_null(&filter, "begun", -1);
-    append_lease(&fields, store);
+    tow_lease_append(&fields, store);
     bson_append_int64(&fields, "epoch", -1, old->epoch + 1);
-    append_literal(&fields, "user", user);
+    tow_document_append_literal(&fields, "user", user);
     if (!begun) {
-        append_literal(&fields, "source", settings->source_identity);
-        append_literal(&fields, "destination", settings->destination_identity);
-        append_literal(&fields, "filter", settings->filter);
+        tow_document_append_literal(&fields, "source", settings->source_identity);
+        tow_document_append_literal(&fields, "destination", settings->destination_identity);
+        tow_document_append_literal(&fields, "filter", settings->filter);
     }
     tow_store_stage(&update, &fields);
     ok = tow_store_update_one(store, "job", &filter, &update, true, false, &matched, &code, error);
@@ -302,7 +111,7 @@ static bool try_take(tow_store_t *store, const tow_lease_t *old, bool begun, con
 }
 
 /* The document, without a lease: that is taken in one way only. It may be there by now. */
-static bool create_job(tow_store_t *store, tow_error_t *error)
+static TOW_REQUIRES(tow_store) bool create_job(tow_store_t *store, tow_error_t *error)
 {
     bson_t command = BSON_INITIALIZER, list, document, reply;
     tow_write_error_t failure;
@@ -364,12 +173,12 @@ static bool take_turn(tow_store_t *store, waiting_t *waiting, tow_error_t *error
 }
 
 /* Waits a little for a lease that is not renewed. False: it is, or nobody wants to wait. */
-static bool wait_for(tow_store_t *store, waiting_t *waiting, const tow_lease_t *lease,
-                     tow_error_t *error)
+static TOW_REQUIRES(tow_store) bool wait_for(tow_store_t *store, waiting_t *waiting,
+                                             const tow_lease_t *lease, tow_error_t *error)
 {
     int64_t now_ms, left_ms;
 
-    if (!server_now(store, &now_ms, error))
+    if (!tow_store_now(store, &now_ms, error))
         return false;
     left_ms = lease->expires_ms - now_ms;
     if (!store->options.wait)
@@ -393,7 +202,8 @@ static bool wait_for(tow_store_t *store, waiting_t *waiting, const tow_lease_t *
 
 /* The job's document under our lease: until that was taken, a holder whose time was over could
  * still name sessions and operations in it. With another epoch than its own it cannot. */
-static bool read_taken(tow_store_t *store, bson_t *out_document, tow_error_t *error)
+static TOW_REQUIRES(tow_store) bool read_taken(tow_store_t *store, bson_t *out_document,
+                                               tow_error_t *error)
 {
     bool found;
 
@@ -405,9 +215,7 @@ static bool read_taken(tow_store_t *store, bson_t *out_document, tow_error_t *er
                      store->database));
 }
 
-/* *out_document: the job's, as its former holders left it; the caller's when true.
- * store->renewed_ms: before the lease's time began. */
-static bool take(tow_store_t *store, bson_t *out_document, tow_error_t *error)
+bool tow_lease_take(tow_store_t *store, bson_t *out_document, tow_error_t *error)
 {
     waiting_t waiting = {0};
     char user[512];
@@ -425,12 +233,12 @@ static bool take(tow_store_t *store, bson_t *out_document, tow_error_t *error)
         if (!found)
             continue;
         tow_lease_parse(out_document, &lease);
-        ok = (!is_begun(out_document) ||
-              check_settings(out_document, &store->options.settings, error)) &&
+        ok = (!tow_document_is_begun(out_document) ||
+              tow_document_check(out_document, &store->options.settings, error)) &&
              check_user(store, out_document, &lease, user, error);
         if (ok) {
             atomic_store(&store->renewed_ms, tow_boot_ms());
-            ok = try_take(store, &lease, is_begun(out_document), user, &taken, error);
+            ok = try_take(store, &lease, tow_document_is_begun(out_document), user, &taken, error);
         }
         if (taken) {
             bson_destroy(out_document);
@@ -441,170 +249,4 @@ static bool take(tow_store_t *store, bson_t *out_document, tow_error_t *error)
         if (!ok)
             return false;
     }
-}
-
-static bool open_conns(tow_store_t *store, tow_error_t *error)
-{
-    tow_link_t *link = store->options.destination;
-
-    store->conn = tow_conn_open(link, error);
-    store->keeper.conn = store->conn ? tow_conn_open(link, error) : NULL;
-    if (!store->keeper.conn)
-        return false;
-    /* They write nothing but the state, each time only where it is ours. */
-    tow_conn_unguarded(store->conn);
-    tow_conn_unguarded(store->keeper.conn);
-    return true;
-}
-
-static bool is_removed(const bson_t *document)
-{
-    return is_true(document, "removing") && !bson_has_field(document, "ended");
-}
-
-/* Takes the job's lease, and ends what its former holders may have under way. *out_removed: a
- * process before was about to remove the state, and could not; that is done now, and the job is
- * new. */
-static bool take_over(tow_store_t *store, bool *out_resumed, bool *out_removed, tow_error_t *error)
-{
-    bson_t document;
-    bool ok;
-
-    if (!take(store, &document, error))
-        return false;
-    *out_removed = is_removed(&document);
-    *out_resumed = is_begun(&document);
-    tow_lease_limit(store, atomic_load(&store->renewed_ms));
-    ok = tow_keeper_start(store, error) && tow_fence(store, &document, error);
-    bson_destroy(&document);
-    return ok && (!*out_removed || tow_store_drop(store, error));
-}
-
-static tow_store_t *make(const tow_store_options_t *options)
-{
-    tow_store_t *store = tow_alloc(sizeof *store);
-
-    store->options = *options;
-    store->database = tow_format("towline_%s", options->job);
-    pthread_mutex_init(&store->lock, NULL);
-    pthread_mutex_init(&store->keeper.lock, NULL);
-    tow_condition_init(&store->keeper.changed);
-    tow_new_id(store->holder);
-    return store;
-}
-
-tow_store_t *tow_store_open(const tow_store_options_t *options, bool *out_resumed,
-                            tow_error_t *error)
-{
-    bool removed = true;
-    tow_store_t *store = NULL;
-
-    while (removed) {
-        tow_store_destroy(store);
-        store = make(options);
-        if (!open_conns(store, error) || !take_over(store, out_resumed, &removed, error)) {
-            tow_store_destroy(store);
-            return NULL;
-        }
-    }
-    store->options.settings = (tow_settings_t){0}; /* they were borrowed */
-    store->options.job = NULL;
-    return store;
-}
-
-void tow_store_destroy(tow_store_t *store)
-{
-    if (!store)
-        return;
-    tow_keeper_end(store);
-    if (store->conn)
-        tow_link_guard(store->options.destination, NULL, NULL);
-    tow_conn_close(store->keeper.conn);
-    tow_conn_close(store->conn);
-    pthread_cond_destroy(&store->keeper.changed);
-    pthread_mutex_destroy(&store->keeper.lock);
-    pthread_mutex_destroy(&store->lock);
-    free(store->slots);
-    free(store->database);
-    free(store);
-}
-
-/* Looking ---------------------------------------------------------------------------------------*/
-
-/* A look at a job's document: whose it is, and for how long. *out_document is the caller's when
- * *out_found. */
-static bool look_at(tow_store_t *store, tow_store_view_t *out, bson_t *out_document,
-                    bool *out_found, tow_error_t *error)
-{
-    tow_lease_t lease;
-    int64_t now_ms;
-
-    *out = (tow_store_view_t){0};
-    *out_found = false;
-    if (!server_now(store, &now_ms, error) ||
-        !tow_store_find_one(store, "job", "job", out_document, out_found, error))
-        return false;
-    if (!*out_found)
-        return true;
-    tow_lease_parse(out_document, &lease);
-    out->exists = is_begun(out_document) && !is_removed(out_document);
-    out->writes_blocked = is_true(out_document, "writesBlocked");
-    out->held = lease.holder[0] && lease.expires_ms > now_ms;
-    memcpy(out->host, lease.host, sizeof out->host);
-    out->pid = lease.pid;
-    out->expires_ms = lease.expires_ms;
-    out->expires_seconds = (double)(lease.expires_ms - now_ms) / 1000;
-    return true;
-}
-
-bool tow_store_peek(tow_link_t *destination, const char *job, const tow_settings_t *settings,
-                    tow_store_view_t *out, tow_error_t *error)
-{
-    tow_store_t store = {.options.destination = destination,
-                         .database = tow_format("towline_%s", job)};
-    bool found = false, ok;
-    bson_t document;
-
-    *out = (tow_store_view_t){0};
-    store.conn = tow_conn_open(destination, error);
-    ok = store.conn && look_at(&store, out, &document, &found, error) &&
-         (!out->exists || check_settings(&document, settings, error));
-    if (found)
-        bson_destroy(&document);
-    tow_conn_close(store.conn);
-    free(store.database);
-    return ok;
-}
-
-static bool refuse_held(tow_conn_t *conn, const char *database, tow_error_t *error)
-{
-    tow_store_t store = {.conn = conn, .database = (char *)database};
-    tow_store_view_t view;
-    bson_t document;
-    bool found;
-
-    if (!look_at(&store, &view, &document, &found, error))
-        return false;
-    if (found)
-        bson_destroy(&document);
-    return !view.held ||
-           tow_fail(error, TOW_ERROR_LEASE,
-                    "a job is writing to the destination: its state is %s, and process %" PRId64
-                    " on %s holds it; finish or stop that job, then repair",
-                    database, view.pid, view.host);
-}
-
-bool tow_store_refuse_held(tow_link_t *destination, tow_error_t *error)
-{
-    tow_conn_t *conn = tow_conn_open(destination, error);
-    tow_catalog_t catalog = {0};
-    bool ok = conn && tow_catalog_read(conn, NULL, &catalog, error);
-
-    for (size_t i = 0; ok && i < catalog.count; i++)
-        if (!strcmp(catalog.items[i].name, "job") &&
-            tow_may_be_job_state(catalog.items[i].database))
-            ok = refuse_held(conn, catalog.items[i].database, error);
-    tow_catalog_clear(&catalog);
-    tow_conn_close(conn);
-    return ok;
 }

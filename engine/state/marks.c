@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* marks.c: a write on every shard of a sharded destination.
  *
  * Each shard keeps the numbers of retryable writes by itself, and a mongos sends a write only to
@@ -23,7 +24,8 @@
 enum { MARKS_FIRST = 64, MARKS_MOST = 16384 };
 
 /* Both commands may be sent again: what is done already is fine. */
-static bool run_admin(tow_store_t *store, const bson_t *command, tow_error_t *error)
+static TOW_REQUIRES(tow_store) bool run_admin(tow_store_t *store, const bson_t *command,
+                                              tow_error_t *error)
 {
     tow_send_options_t send = {.flags = TOW_SEND_RETRY};
     bson_t reply;
@@ -33,7 +35,8 @@ static bool run_admin(tow_store_t *store, const bson_t *command, tow_error_t *er
     return ok;
 }
 
-static bool make_collection(tow_store_t *store, const tow_marks_t *marks, tow_error_t *error)
+static TOW_REQUIRES(tow_store) bool make_collection(tow_store_t *store, const tow_marks_t *marks,
+                                                    tow_error_t *error)
 {
     bson_t enable = BSON_INITIALIZER, shard = BSON_INITIALIZER, key;
     char *ns = tow_format("%s.%s", store->database, marks->collection);
@@ -122,8 +125,8 @@ static void count_shard(void *data, const bson_t *document)
 }
 
 /* A mongos answers with one document for each shard. */
-static bool look_at_shards(tow_store_t *store, const tow_marks_t *marks, spread_t *out,
-                           tow_error_t *error)
+static TOW_REQUIRES(tow_store) bool look_at_shards(tow_store_t *store, const tow_marks_t *marks,
+                                                   spread_t *out, tow_error_t *error)
 {
     bson_t command = BSON_INITIALIZER, list, stage, part, cursor;
     bool ok;
@@ -163,7 +166,8 @@ static void count_listed(void *data, const bson_t *document)
 }
 
 /* How many shards the cluster has; 1 where its list may not be read. */
-static bool count_shards(tow_store_t *store, uint32_t *out, tow_error_t *error)
+static TOW_REQUIRES(tow_store) bool count_shards(tow_store_t *store, uint32_t *out,
+                                                 tow_error_t *error)
 {
     bson_t command = BSON_INITIALIZER;
     bool ok;
@@ -180,7 +184,8 @@ static bool count_shards(tow_store_t *store, uint32_t *out, tow_error_t *error)
 }
 
 /* More of them until every shard has one: where a mark goes is for its hash to say. */
-static bool insert_marks(tow_store_t *store, tow_marks_t *marks, tow_error_t *error)
+static TOW_REQUIRES(tow_store) bool insert_marks(tow_store_t *store, tow_marks_t *marks,
+                                                 tow_error_t *error)
 {
     spread_t spread = {.empty = 1};
     uint32_t shards;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* namespaces.c: see namespaces.h. */
 #include "engine/state/namespaces.h"
 
@@ -6,6 +7,7 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "engine/base/guarded.h"
 #include "engine/base/hash.h"
 
 /* What the table keeps beside the public part: the bounds once more, ready to be compared. */
@@ -17,11 +19,13 @@ typedef struct {
     UT_hash_handle all;     /* by id */
 } entry_t;
 
+TOW_GUARD(tow_namespaces);
 struct tow_namespaces {
     pthread_mutex_t lock; /* guards everything below and the guarded part of every collection */
-    entry_t *by_name, *by_id;
-    uint32_t next_id;
+    entry_t *by_name TOW_GUARDED_BY(tow_namespaces), *by_id TOW_GUARDED_BY(tow_namespaces);
+    uint32_t next_id TOW_GUARDED_BY(tow_namespaces);
 };
+TOW_LOCK(tow_namespaces, tow_namespaces_t, lock)
 
 tow_namespaces_t *tow_namespaces_new(void)
 {
@@ -46,7 +50,7 @@ static void clear_ranges(entry_t *entry)
     collection->range_count = 0;
 }
 
-void tow_namespaces_destroy(tow_namespaces_t *table)
+TOW_UNSHARED void tow_namespaces_destroy(tow_namespaces_t *table)
 {
     entry_t *entry, *next;
 
@@ -66,7 +70,7 @@ void tow_namespaces_destroy(tow_namespaces_t *table)
     free(table);
 }
 
-static entry_t *find(tow_namespaces_t *table, const char *ns)
+static TOW_REQUIRES(tow_namespaces) entry_t *find(tow_namespaces_t *table, const char *ns)
 {
     entry_t *entry;
 
@@ -74,7 +78,7 @@ static entry_t *find(tow_namespaces_t *table, const char *ns)
     return entry;
 }
 
-static void drop(tow_namespaces_t *table, entry_t *entry)
+static TOW_REQUIRES(tow_namespaces) void drop(tow_namespaces_t *table, entry_t *entry)
 {
     if (entry->public.dropped)
         return;
@@ -101,13 +105,13 @@ tow_namespace_t *tow_namespaces_add(tow_namespaces_t *table, const tow_collectio
     collection->read_time = read_time;
     collection->name_hash = XXH3_64bits(collection->ns, strlen(collection->ns));
 
-    pthread_mutex_lock(&table->lock);
+    tow_namespaces_lock(table);
     collection->id = ++table->next_id;
     if ((old = find(table, collection->ns)))
         drop(table, old);
     HASH_ADD_KEYPTR(hh, table->by_name, collection->ns, strlen(collection->ns), entry);
     HASH_ADD(all, table->by_id, public.id, sizeof entry->public.id, entry);
-    pthread_mutex_unlock(&table->lock);
+    tow_namespaces_unlock(table);
     return collection;
 }
 
@@ -119,17 +123,17 @@ tow_namespace_t *tow_namespaces_find(tow_namespaces_t *table, const char *databa
 
     if ((size_t)snprintf(ns, sizeof ns, "%s.%s", database, name) >= sizeof ns)
         return NULL;
-    pthread_mutex_lock(&table->lock);
+    tow_namespaces_lock(table);
     entry = find(table, ns);
-    pthread_mutex_unlock(&table->lock);
+    tow_namespaces_unlock(table);
     return entry ? &entry->public : NULL;
 }
 
 void tow_namespaces_drop(tow_namespaces_t *table, tow_namespace_t *collection)
 {
-    pthread_mutex_lock(&table->lock);
+    tow_namespaces_lock(table);
     drop(table, (entry_t *)collection);
-    pthread_mutex_unlock(&table->lock);
+    tow_namespaces_unlock(table);
 }
 
 bool tow_namespace_is_replaced(tow_conn_t *source, const tow_namespace_t *collection, bool *out,
@@ -164,11 +168,11 @@ tow_namespace_t **tow_namespaces_list(tow_namespaces_t *table, uint32_t *out_cou
     entry_t *entry, *next;
     uint32_t count = 0;
 
-    pthread_mutex_lock(&table->lock);
+    tow_namespaces_lock(table);
     list = tow_alloc((HASH_CNT(hh, table->by_name) + 1) * sizeof *list);
     HASH_ITER(hh, table->by_name, entry, next)
         list[count++] = &entry->public;
-    pthread_mutex_unlock(&table->lock);
+    tow_namespaces_unlock(table);
     qsort(list, count, sizeof *list, by_ns);
     *out_count = count;
     return list;
@@ -202,7 +206,7 @@ void tow_namespaces_set_ranges(tow_namespaces_t *table, tow_namespace_t *collect
     entry_t *entry = (entry_t *)collection;
     bson_iter_t iter;
 
-    pthread_mutex_lock(&table->lock);
+    tow_namespaces_lock(table);
     clear_ranges(entry);
     collection->ranges = ranges;
     collection->range_count = count;
@@ -216,16 +220,16 @@ void tow_namespaces_set_ranges(tow_namespaces_t *table, tow_namespace_t *collect
             entry->minima[i] = tow_value_of(&iter);
     }
     summarize(collection);
-    pthread_mutex_unlock(&table->lock);
+    tow_namespaces_unlock(table);
 }
 
 void tow_namespaces_set_estimate(tow_namespaces_t *table, tow_namespace_t *collection,
                                  uint64_t documents, uint64_t bytes)
 {
-    pthread_mutex_lock(&table->lock);
+    tow_namespaces_lock(table);
     collection->estimated_documents = documents;
     collection->estimated_bytes = bytes;
-    pthread_mutex_unlock(&table->lock);
+    tow_namespaces_unlock(table);
 }
 
 tow_range_t tow_namespaces_range(tow_namespaces_t *table, tow_namespace_t *collection,
@@ -233,9 +237,9 @@ tow_range_t tow_namespaces_range(tow_namespaces_t *table, tow_namespace_t *colle
 {
     tow_range_t copy;
 
-    pthread_mutex_lock(&table->lock);
+    tow_namespaces_lock(table);
     copy = collection->ranges[range];
-    pthread_mutex_unlock(&table->lock);
+    tow_namespaces_unlock(table);
     return copy;
 }
 
@@ -244,12 +248,12 @@ tow_optime_t tow_namespaces_start_range(tow_namespaces_t *table, tow_namespace_t
 {
     tow_optime_t lo;
 
-    pthread_mutex_lock(&table->lock);
+    tow_namespaces_lock(table);
     lo = tow_link_read_time(link);
     collection->ranges[range].state = TOW_RANGE_STARTED;
     collection->ranges[range].lo = lo;
     collection->ranges[range].hi = 0;
-    pthread_mutex_unlock(&table->lock);
+    tow_namespaces_unlock(table);
     return lo;
 }
 
@@ -259,22 +263,22 @@ void tow_namespaces_finish_range(tow_namespaces_t *table, tow_namespace_t *colle
 {
     tow_range_t *done = &collection->ranges[range];
 
-    pthread_mutex_lock(&table->lock);
+    tow_namespaces_lock(table);
     done->state = TOW_RANGE_DONE;
     done->hi = hi > done->lo ? hi : done->lo;
     done->documents = documents;
     done->bytes = bytes;
     summarize(collection);
-    pthread_mutex_unlock(&table->lock);
+    tow_namespaces_unlock(table);
 }
 
 void tow_namespaces_reopen_range(tow_namespaces_t *table, tow_namespace_t *collection,
                                  uint32_t range)
 {
-    pthread_mutex_lock(&table->lock);
+    tow_namespaces_lock(table);
     collection->ranges[range].state = TOW_RANGE_OPEN;
     summarize(collection);
-    pthread_mutex_unlock(&table->lock);
+    tow_namespaces_unlock(table);
 }
 
 /* The range that holds `id`: the last one whose lower bound is not above it. */
@@ -316,7 +320,7 @@ tow_gate_t tow_namespaces_gate(tow_namespaces_t *table, tow_namespace_t *collect
     const entry_t *entry = (const entry_t *)collection;
     tow_gate_t gate;
 
-    pthread_mutex_lock(&table->lock);
+    tow_namespaces_lock(table);
     if (collection->copied && time > collection->hi_most)
         gate = TOW_GATE_APPLY;
     else if (collection->range_count == 0)
@@ -324,7 +328,7 @@ tow_gate_t tow_namespaces_gate(tow_namespaces_t *table, tow_namespace_t *collect
         gate = collection->copied ? TOW_GATE_SKIP : TOW_GATE_DIRTY;
     else
         gate = gate_range(&collection->ranges[locate(entry, id)], time);
-    pthread_mutex_unlock(&table->lock);
+    tow_namespaces_unlock(table);
     return gate;
 }
 
@@ -333,14 +337,14 @@ tow_gate_t tow_namespaces_gate_ddl(tow_namespaces_t *table, tow_namespace_t *col
 {
     tow_gate_t gate;
 
-    pthread_mutex_lock(&table->lock);
+    tow_namespaces_lock(table);
     if (time <= collection->read_time)
         gate = TOW_GATE_SKIP;
     else if (collection->copied && time > collection->hi_most)
         gate = TOW_GATE_APPLY;
     else
         gate = TOW_GATE_DIRTY;
-    pthread_mutex_unlock(&table->lock);
+    tow_namespaces_unlock(table);
     return gate;
 }
 
@@ -348,9 +352,9 @@ bool tow_namespaces_copied(tow_namespaces_t *table, tow_namespace_t *collection)
 {
     bool copied;
 
-    pthread_mutex_lock(&table->lock);
+    tow_namespaces_lock(table);
     copied = collection->copied;
-    pthread_mutex_unlock(&table->lock);
+    tow_namespaces_unlock(table);
     return copied;
 }
 
@@ -359,11 +363,11 @@ tow_optime_t tow_namespaces_consistent(tow_namespaces_t *table)
     tow_optime_t most = 0;
     entry_t *entry, *next;
 
-    pthread_mutex_lock(&table->lock);
+    tow_namespaces_lock(table);
     HASH_ITER(hh, table->by_name, entry, next)
         if (entry->public.range_count && entry->public.hi_most > most)
             most = entry->public.hi_most;
-    pthread_mutex_unlock(&table->lock);
+    tow_namespaces_unlock(table);
     return most;
 }
 
@@ -373,7 +377,7 @@ void tow_namespaces_progress(tow_namespaces_t *table, tow_progress_t *out)
 
     out->estimated_documents = out->estimated_bytes = 0;
     out->collections_total = out->collections_copied = out->ranges_total = out->ranges_copied = 0;
-    pthread_mutex_lock(&table->lock);
+    tow_namespaces_lock(table);
     HASH_ITER(hh, table->by_name, entry, next) {
         const tow_namespace_t *collection = &entry->public;
 
@@ -386,7 +390,7 @@ void tow_namespaces_progress(tow_namespaces_t *table, tow_progress_t *out)
         out->estimated_documents += collection->estimated_documents;
         out->estimated_bytes += collection->estimated_bytes;
     }
-    pthread_mutex_unlock(&table->lock);
+    tow_namespaces_unlock(table);
 }
 
 static bool is_started(const tow_namespace_t *collection)
@@ -412,7 +416,7 @@ tow_namespace_state_t *tow_namespaces_states(tow_namespaces_t *table, uint32_t *
     entry_t *entry, *next;
     uint32_t count = 0;
 
-    pthread_mutex_lock(&table->lock);
+    tow_namespaces_lock(table);
     states = tow_alloc((HASH_COUNT(table->by_name) + 1) * sizeof *states);
     HASH_ITER(hh, table->by_name, entry, next) {
         const tow_namespace_t *collection = &entry->public;
@@ -424,7 +428,7 @@ tow_namespace_state_t *tow_namespaces_states(tow_namespaces_t *table, uint32_t *
                 collection->ranges_done,     is_started(collection),
                 collection->copied};
     }
-    pthread_mutex_unlock(&table->lock);
+    tow_namespaces_unlock(table);
     qsort(states, count, sizeof *states, by_size);
     *out_count = count;
     return states;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* namespaces.h: the collections of a job, their ranges, and the gate that their as-of intervals
  * make.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* number.h: BSON numbers of any type, equal and in order as a server sees them.
  *
  * A number is brought to one of three reduced forms before anything else happens: an integer of 64

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* ranges.c: which collections and ranges a job copies, and how far each is. */
 #include "engine/link/codes.h"
 #include "engine/state/store_internal.h"
@@ -20,16 +21,6 @@ void tow_range_clear(tow_range_t *range)
     if (range->has_max)
         bson_value_destroy(&range->max);
     range->has_min = range->has_max = false;
-}
-
-void tow_store_append_packed(bson_t *out, const char *name, const bson_t *document)
-{
-    bson_append_binary(out, name, -1, BSON_SUBTYPE_BINARY, bson_get_data(document), document->len);
-}
-
-bool tow_store_read_packed(const bson_iter_t *iter, bson_t *out)
-{
-    return tow_iter_packed(iter, out);
 }
 
 static void append_range_id(bson_t *out, const char *name, const char *ns, uint32_t number)
@@ -73,151 +64,28 @@ static void append_ranges_of(bson_t *filter, const char *ns)
     bson_append_document_end(filter, &bounds);
 }
 
-typedef struct {
-    bson_t **items;
-    size_t count;
-} documents_t;
-
-static void free_documents(documents_t *documents)
-{
-    for (size_t i = 0; i < documents->count; i++)
-        bson_destroy(documents->items[i]);
-    free(documents->items);
-    *documents = (documents_t){0};
-}
-
-static void take_document(void *data, const bson_t *document)
-{
-    documents_t *documents = data;
-
-    documents->items =
-        tow_realloc(documents->items, (documents->count + 1) * sizeof *documents->items);
-    documents->items[documents->count++] = bson_copy(document);
-}
-
-/* As of all that the destination is known to have done: a majority read alone may see less after an
- * election. */
-void tow_store_append_concern(const tow_store_t *store, bson_t *command)
-{
-    tow_optime_t after = tow_link_time(store->options.destination);
-    bson_t part;
-
-    bson_append_document_begin(command, "readConcern", -1, &part);
-    bson_append_utf8(&part, "level", -1, "majority", -1);
-    if (after && !tow_link_facts(store->options.destination)->standalone)
-        bson_append_timestamp(&part, "afterClusterTime", -1, (uint32_t)(after >> 32),
-                              (uint32_t)after);
-    bson_append_document_end(command, &part);
-}
-
-/* All documents of a collection that match, or all with NULL. */
-static bool read_all(tow_store_t *store, const char *collection, const bson_t *filter,
-                     documents_t *out, tow_error_t *error)
-{
-    bson_t command = BSON_INITIALIZER;
-    bool ok;
-
-    *out = (documents_t){0};
-    bson_append_utf8(&command, "find", -1, collection, -1);
-    if (filter)
-        bson_append_document(&command, "filter", -1, filter);
-    tow_store_append_concern(store, &command);
-    ok = tow_cursor_each(store->conn, store->database, &command, NULL, take_document, out, error);
-    bson_destroy(&command);
-    return ok ? true : tow_fail_context(error, "the job's state (%s)", store->database);
-}
-
-/* Removing --------------------------------------------------------------------------------------*/
-
-/* What a reply says of documents that were refused. */
-static bool check_reply(const tow_store_t *store, const bson_t *reply, tow_error_t *error)
-{
-    tow_write_error_t failure;
-    uint32_t position = 0;
-
-    return !tow_reply_write_error(reply, &position, &failure) ||
-           tow_fail(error, TOW_ERROR_SERVER, "the job's state (%s): %s", store->database,
-                    failure.message);
-}
-
-/* Deletes the given documents by their _ids, each by a statement of its own: a deleteMany is no
- * retryable write, and could arrive when another process has the job. */
-static bool delete_documents(tow_store_t *store, const char *collection, bson_t *const *documents,
-                             size_t count, tow_error_t *error)
-{
-    bool ok = true;
-
-    for (size_t from = 0; ok && from < count; from += RANGES_A_MESSAGE) {
-        bson_t command = BSON_INITIALIZER, list, statement, filter, reply;
-
-        bson_append_utf8(&command, "delete", -1, collection, -1);
-        bson_append_array_begin(&command, "deletes", -1, &list);
-        for (size_t i = from; i < count && i < from + RANGES_A_MESSAGE; i++) {
-            char buffer[16];
-            const char *key;
-            bson_iter_t id;
-
-            if (!bson_iter_init_find(&id, documents[i], "_id"))
-                continue;
-            bson_uint32_to_string((uint32_t)(i - from), &key, buffer, sizeof buffer);
-            bson_append_document_begin(&list, key, -1, &statement);
-            bson_append_document_begin(&statement, "q", -1, &filter);
-            bson_append_iter(&filter, "_id", 3, &id);
-            bson_append_document_end(&statement, &filter);
-            bson_append_int32(&statement, "limit", -1, 1);
-            bson_append_document_end(&list, &statement);
-        }
-        bson_append_array_end(&command, &list);
-        ok = tow_store_run(store, &command, TOW_SEND_WRITE | TOW_SEND_ONCE, &reply, error) &&
-             check_reply(store, &reply, error);
-        bson_destroy(&reply);
-        bson_destroy(&command);
-    }
-    return ok;
-}
-
-static bool delete_all(tow_store_t *store, const char *collection, const bson_t *filter,
-                       tow_error_t *error)
-{
-    documents_t documents;
-    bool ok = read_all(store, collection, filter, &documents, error) &&
-              delete_documents(store, collection, documents.items, documents.count, error);
-
-    free_documents(&documents);
-    return ok;
-}
-
-bool tow_store_delete_by(tow_store_t *store, const char *collection, const char *field,
-                         const char *value, tow_error_t *error)
-{
-    bson_t filter = BSON_INITIALIZER;
-    bool ok;
-
-    bson_append_utf8(&filter, field, -1, value, -1);
-    ok = delete_all(store, collection, &filter, error);
-    bson_destroy(&filter);
-    return ok;
-}
-
-static bool delete_ranges(tow_store_t *store, const char *ns, tow_error_t *error)
+static TOW_REQUIRES(tow_store) bool delete_ranges(tow_store_t *store, const char *ns,
+                                                  tow_error_t *error)
 {
     bson_t filter = BSON_INITIALIZER;
     bool ok;
 
     append_ranges_of(&filter, ns);
-    ok = delete_all(store, "ranges", &filter, error);
+    ok = tow_records_delete_all(store, "ranges", &filter, error);
     bson_destroy(&filter);
     return ok;
 }
 
-static bool remove_collection(tow_store_t *store, const char *ns, tow_error_t *error)
+static TOW_REQUIRES(tow_store) bool remove_collection(tow_store_t *store, const char *ns,
+                                                      tow_error_t *error)
 {
     bson_t filter = BSON_INITIALIZER;
     bool ok;
 
     bson_append_utf8(&filter, "_id", -1, ns, -1);
     /* The collection first: ranges without one mean nothing. */
-    ok = delete_all(store, "collections", &filter, error) && delete_ranges(store, ns, error);
+    ok = tow_records_delete_all(store, "collections", &filter, error) &&
+         delete_ranges(store, ns, error);
     bson_destroy(&filter);
     return ok;
 }
@@ -262,8 +130,9 @@ static bool check_inserted(const tow_store_t *store, const bson_t *reply, tow_er
     return true;
 }
 
-static bool insert_ranges(tow_store_t *store, const char *ns, const tow_range_t *ranges,
-                          uint32_t count, tow_error_t *error)
+static TOW_REQUIRES(tow_store) bool insert_ranges(tow_store_t *store, const char *ns,
+                                                  const tow_range_t *ranges, uint32_t count,
+                                                  tow_error_t *error)
 {
     for (uint32_t from = 0; from < count;) {
         bson_t command = BSON_INITIALIZER, list, reply;
@@ -284,8 +153,8 @@ static bool insert_ranges(tow_store_t *store, const char *ns, const tow_range_t 
     return true;
 }
 
-static bool replace(tow_store_t *store, const char *collection, const bson_t *document,
-                    tow_error_t *error)
+static TOW_REQUIRES(tow_store) bool replace(tow_store_t *store, const char *collection,
+                                            const bson_t *document, tow_error_t *error)
 {
     bson_t filter = BSON_INITIALIZER;
     bson_iter_t iter;
@@ -302,8 +171,9 @@ static bool replace(tow_store_t *store, const char *collection, const bson_t *do
 }
 
 /* A collection's document; one that names no ranges is copied again by a restart. */
-static bool record(tow_store_t *store, const tow_collection_info_t *info, tow_optime_t read_at,
-                   uint32_t ranges, tow_error_t *error)
+static TOW_REQUIRES(tow_store) bool record(tow_store_t *store, const tow_collection_info_t *info,
+                                           tow_optime_t read_at, uint32_t ranges,
+                                           tow_error_t *error)
 {
     bson_t document = BSON_INITIALIZER;
     bool ok;
@@ -334,11 +204,11 @@ bool tow_store_put_collection(tow_store_t *store, const tow_collection_info_t *i
 
     if (!store)
         return true;
-    pthread_mutex_lock(&store->lock);
+    tow_store_lock(store);
     ok = record(store, info, 0, 0, error) && delete_ranges(store, info->ns, error) &&
          insert_ranges(store, info->ns, ranges, count, error) &&
          (!count || record(store, info, read_at, count, error));
-    pthread_mutex_unlock(&store->lock);
+    tow_store_unlock(store);
     return ok;
 }
 
@@ -351,9 +221,9 @@ bool tow_store_put_range(tow_store_t *store, const char *ns, const tow_range_t *
     if (!store)
         return true;
     append_range(&document, ns, range);
-    pthread_mutex_lock(&store->lock);
+    tow_store_lock(store);
     ok = replace(store, "ranges", &document, error);
-    pthread_mutex_unlock(&store->lock);
+    tow_store_unlock(store);
     bson_destroy(&document);
     return ok;
 }
@@ -370,10 +240,10 @@ bool tow_store_set_collection(tow_store_t *store, const char *ns, const bson_t *
         return true;
     bson_append_utf8(&filter, "_id", -1, ns, -1);
     bson_append_document(&update, "$set", -1, fields);
-    pthread_mutex_lock(&store->lock);
+    tow_store_lock(store);
     ok = tow_store_update_one(store, "collections", &filter, &update, false, false, &matched, &code,
                               error);
-    pthread_mutex_unlock(&store->lock);
+    tow_store_unlock(store);
     bson_destroy(&filter);
     bson_destroy(&update);
     return ok;
@@ -385,9 +255,9 @@ bool tow_store_remove_collection(tow_store_t *store, const char *ns, tow_error_t
 
     if (!store)
         return true;
-    pthread_mutex_lock(&store->lock);
+    tow_store_lock(store);
     ok = remove_collection(store, ns, error);
-    pthread_mutex_unlock(&store->lock);
+    tow_store_unlock(store);
     return ok;
 }
 
@@ -471,7 +341,7 @@ static bool hand_over(tow_store_t *store, const bson_t *collection, tow_store_ea
                       void *data, tow_error_t *error)
 {
     bson_t filter = BSON_INITIALIZER;
-    documents_t documents;
+    tow_records_t documents;
     tow_range_t *ranges;
     const char *ns;
     bson_iter_t iter;
@@ -484,16 +354,16 @@ static bool hand_over(tow_store_t *store, const bson_t *collection, tow_store_ea
         return tow_fail(error, TOW_ERROR_SERVER,
                         "the job's state (%s) has a collection without a name", store->database);
     append_ranges_of(&filter, ns);
-    pthread_mutex_lock(&store->lock);
-    ok = read_all(store, "ranges", &filter, &documents, error);
-    pthread_mutex_unlock(&store->lock);
+    tow_store_lock(store);
+    ok = tow_records_read(store, "ranges", &filter, &documents, error);
+    tow_store_unlock(store);
     bson_destroy(&filter);
     if (!ok)
         return false;
     ranges = tow_alloc((documents.count + 1) * sizeof *ranges);
     for (size_t i = 0; i < documents.count; i++)
         count += parse_range(documents.items[i], &ranges[count]);
-    free_documents(&documents);
+    tow_records_free(&documents);
     qsort(ranges, count, sizeof *ranges, by_number);
     if (count != expected) {
         for (uint32_t i = 0; i < count; i++)
@@ -508,15 +378,15 @@ static bool hand_over(tow_store_t *store, const bson_t *collection, tow_store_ea
 bool tow_store_each_collection(tow_store_t *store, tow_store_each_fn each, void *data,
                                tow_error_t *error)
 {
-    documents_t collections;
+    tow_records_t collections;
     bool ok;
 
-    pthread_mutex_lock(&store->lock);
-    ok = read_all(store, "collections", NULL, &collections, error);
-    pthread_mutex_unlock(&store->lock);
+    tow_store_lock(store);
+    ok = tow_records_read(store, "collections", NULL, &collections, error);
+    tow_store_unlock(store);
     for (size_t i = 0; ok && i < collections.count; i++)
         ok = hand_over(store, collections.items[i], each, data, error);
-    free_documents(&collections);
+    tow_records_free(&collections);
     return ok;
 }
 
@@ -527,7 +397,7 @@ bool tow_store_record_cleared(tow_store_t *store, const tow_collection_info_t *c
 {
     bool ok = true;
 
-    pthread_mutex_lock(&store->lock);
+    tow_store_lock(store);
     for (size_t i = 0; ok && i < count; i++) {
         bson_t document = BSON_INITIALIZER;
 
@@ -537,6 +407,6 @@ bool tow_store_record_cleared(tow_store_t *store, const tow_collection_info_t *c
         ok = replace(store, "cleared", &document, error);
         bson_destroy(&document);
     }
-    pthread_mutex_unlock(&store->lock);
+    tow_store_unlock(store);
     return ok;
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* selection.c: {_id: {$in: […]}}, and {_id: {$eq: …}} for the few that $in does not take. */
 #include "engine/state/selection.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* selection.h: the filter of a find for documents by `_id`. */
 #ifndef TOW_STATE_SELECTION_H
 #define TOW_STATE_SELECTION_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* sides.h: both deployments, and what copy, stream, comparison and checks need to know beside them.
  *
  * Threads: constant from the moment a thread that uses it is started, but for the links: each is

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* spec.c: see spec.h.
  *
  * Which options an index has: src/mongo/db/catalog/index_key_validate.cpp of 4.2 to 8.x. Indexes of

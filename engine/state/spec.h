@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* spec.h: index specifications and collection options, as one server lists them and another takes
  * them.
  *

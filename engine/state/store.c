@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* store.c: commands on the job's database, the job's document and its checkpoint. */
 #include "engine/link/codes.h"
 #include "engine/state/store_internal.h"
@@ -71,6 +72,22 @@ bool tow_store_update_one(tow_store_t *store, const char *collection, const bson
 {
     return update_with(store, store->conn, collection, filter, update, pipeline, upsert,
                        out_matched, out_code, error);
+}
+
+bool tow_store_now(tow_store_t *store, int64_t *out_ms, tow_error_t *error)
+{
+    bson_t command = BSON_INITIALIZER, reply;
+    bson_iter_t iter;
+    bool ok;
+
+    bson_append_int32(&command, "isMaster", -1, 1);
+    ok = tow_store_run(store, &command, 0, &reply, error);
+    *out_ms = tow_wall_ms();
+    if (ok && bson_iter_init_find(&iter, &reply, "localTime"))
+        tow_iter_wall_ms(&iter, out_ms);
+    bson_destroy(&reply);
+    bson_destroy(&command);
+    return ok;
 }
 
 /* A document by its _id, as of all that this side is known to have done: a majority read alone may
@@ -175,63 +192,6 @@ bool tow_store_update_guarded(tow_store_t *store, const bson_t *update, tow_erro
     return tow_store_update_by(store, store->conn, update, false, error);
 }
 
-/* {$set: {removing: true}}: whoever takes the job over from here on ends it, too. */
-static bool mark_removing(tow_store_t *store, tow_error_t *error)
-{
-    bson_t update = BSON_INITIALIZER, set;
-    bool ok;
-
-    bson_append_document_begin(&update, "$set", -1, &set);
-    bson_append_bool(&set, "removing", -1, true);
-    bson_append_document_end(&update, &set);
-    ok = tow_store_update_guarded(store, &update, error);
-    bson_destroy(&update);
-    return ok;
-}
-
-bool tow_store_drop(tow_store_t *store, tow_error_t *error)
-{
-    bson_t command = BSON_INITIALIZER, reply;
-    bool ok;
-
-    bson_append_int32(&command, "dropDatabase", -1, 1);
-    pthread_mutex_lock(&store->lock);
-    ok = mark_removing(store, error);
-    pthread_mutex_unlock(&store->lock);
-    tow_keeper_end(store); /* nothing is left to be renewed; the lease lasts for the drop */
-    pthread_mutex_lock(&store->lock);
-    if (ok && !tow_store_lease_valid(store))
-        ok = tow_fail(error, TOW_ERROR_LEASE,
-                      "the job's lease ran out before its state (%s) was removed; the same command "
-                      "removes it",
-                      store->database);
-    if (ok) {
-        ok = tow_store_run(store, &command, TOW_SEND_WRITE, &reply, error);
-        bson_destroy(&reply);
-    }
-    pthread_mutex_unlock(&store->lock);
-    tow_link_limit_writes(store->options.destination, 1); /* long ago: this process is done */
-    bson_destroy(&command);
-    return ok;
-}
-
-bool tow_store_release(tow_store_t *store, tow_error_t *error)
-{
-    bson_t update = BSON_INITIALIZER, unset;
-    bool ok;
-
-    bson_append_document_begin(&update, "$unset", -1, &unset);
-    bson_append_utf8(&unset, "lease", -1, "", -1);
-    bson_append_document_end(&update, &unset);
-    tow_keeper_end(store);
-    tow_link_limit_writes(store->options.destination, 1); /* long ago */
-    pthread_mutex_lock(&store->lock);
-    ok = tow_store_update_guarded(store, &update, error);
-    pthread_mutex_unlock(&store->lock);
-    bson_destroy(&update);
-    return ok;
-}
-
 void tow_store_append_time(bson_t *out, const char *name, tow_optime_t time)
 {
     if (!time)
@@ -253,9 +213,9 @@ bool tow_store_set(tow_store_t *store, const bson_t *fields, tow_error_t *error)
     bool ok;
 
     bson_append_document(&update, "$set", -1, fields);
-    pthread_mutex_lock(&store->lock);
+    tow_store_lock(store);
     ok = tow_store_update_guarded(store, &update, error);
-    pthread_mutex_unlock(&store->lock);
+    tow_store_unlock(store);
     bson_destroy(&update);
     return ok;
 }
@@ -266,9 +226,9 @@ static bool get_whole(tow_store_t *store, tow_is_whole_fn is_whole, const char *
 {
     bool found, ok;
 
-    pthread_mutex_lock(&store->lock);
+    tow_store_lock(store);
     ok = find_whole(store, store->conn, "job", "job", is_whole, what, out, &found, error);
-    pthread_mutex_unlock(&store->lock);
+    tow_store_unlock(store);
     if (!ok || !found)
         bson_init(out);
     return ok && !found ? fail_removed(store, error) : ok;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* store.h: the job's state on the destination, in the database `towline_<job>`: settings, lease,
  * collections, ranges with their as-of intervals, checkpoint. All writes are majority-acknowledged.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* write.h: collects write statements of one collection and sends them as one raw command.
  *
  * Statements keep their order. Each carries a tag by which an error finds its way back. */

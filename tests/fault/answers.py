@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """answers.py: what a real source may answer and the test server never does (shared/servers.md).
 
 The source is tests/lib/fake.py, with KeyString tokens and a clock of its own; the destination is a

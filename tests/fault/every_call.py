@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """every_call.py: the k-th call to a server fails, for every k, and nothing is lost.
 
 Between the engine and each server stands a proxy. The k-th command on a side is broken in one of

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """foreign.py: what servers say is foreign, and what is on a destination is mostly somebody else's.
 
 Proxies stand before two real servers and change what they say: lists that are no lists, entries that cannot be

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """positions.py: what the stream and the positions must be right about on real servers, beside answers.py: a source
 that looks through its oplog for long, streams that break at the wrong moment, answers that are lost, rights that
 are missing, collections that no stream tells of.

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """processes.py: the machine, the disk, the network and other people break a job; it loses nothing.
 
 The system's failures come from a library that is preloaded into the program (tests/lib/shim.c), the

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """recorded.py: the doubles of tests/lib answer as real 4.4.6 servers were recorded to answer.
 
 Each line that a double claims to know (CLAIMS in fake.py and strict.py) is sent to it, and the reply compared

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """takeover.py: one job, several processes: whoever loses the job destroys nothing, and nothing that it sent
 arrives.
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """writes.py: what a destination may answer to a write although, or because, it did something else.
 
 A proxy (tests/lib/proxy.py) stands before a real destination and changes its answers: some statements of

@@ -1,6 +1,7 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* body.c: any bytes as the body of a start. They are refused with a message, or become options that
  * leave the sides and the notices of the process as they were. */
-#include "engine/http/server.h"
+#include "engine/http/internal.h"
 #include "tests/fuzz/fuzz.h"
 
 static const char *const given[][2] = {{"source", "mongodb://u:p@source/"},

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* compare.c: three values of any BSON types. Their order is total, antisymmetric and transitive;
  * what compares equal has one canonical form and one hash, and what does not has not. A document of
  * them is like itself in every mode of the verification. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* config.c: any bytes as a file of options. They are taken or refused with a message that names the
  * file. */
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* event.c: any document as a change event, any bytes as a block of records. What becomes a record
  * is read back as it was; what is translated into a replacement is a document that an update can
  * write. */

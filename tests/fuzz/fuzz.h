@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz.h: what the fuzz targets share. Each target is one file with one LLVMFuzzerTestOneInput; a
  * property that does not hold ends it with abort, which the fuzzer keeps as a finding. */
 #ifndef TOW_FUZZ_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* http.c: any request to the control server: a body to a path, or raw bytes. It answers in HTTP or
  * closes; the job that it serves was not started, so that nothing can be done to it, and no other
  * can be started. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* record.c: any line as the record of a good end. What is taken from it is text, never counts more
  * collections than it lists, and becomes a summary that is JSON. */
 #include "engine/base/memory.h"

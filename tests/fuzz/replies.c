@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* replies.c: any document as the answer of a server, to every reader of answers that the engine
  * has. Commands are not sent: what tow_conn_command would have brought is the input. Whatever it
  * is, it is taken or refused with a message; what is handed on can be used. The first byte chooses

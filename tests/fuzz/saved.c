@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* saved.c: any bytes as what a comparison keeps of its ranges, in a file (--state) or with the job.
  * What is taken comes back the same, and a comparison can go on from it. */
 #include "tests/fuzz/fuzz.h"

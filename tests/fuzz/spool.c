@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* spool.c: any bytes as the last segment of a spool. It is opened or refused, and every frame that
  * it says it has can be read. */
 #include <fcntl.h>

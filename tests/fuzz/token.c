@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* token.c: any text as a resume token. The time of a KeyString is that of its hex digits, and the
  * order of two tokens' texts is that of their times. */
 #include <ctype.h>

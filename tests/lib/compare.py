@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """compare.py: the independent comparison of two deployments, used by all scenario tests.
 
 It shares no code and no idea with the engine's verifier: it reads every user namespace of both

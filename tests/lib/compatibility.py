@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """compatibility.py: the README's compatibility table says what tests show, no more and no less.
 
 A cell "tested against a double" needs a case of that version and topology in the constants that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """corpus.py: data of every kind, for all scenario tests.
 
     plant(client)              a database "corpus" with every type as a value and as an _id, every

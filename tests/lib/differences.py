@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """differences.py: what tests expect of the test server and a real mongod does otherwise.
 
 The only place where a test may know which server it runs on. A case that is named here may fail on a real

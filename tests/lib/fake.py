@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """fake.py: a deployment in memory that behaves as real ones do where the test server differs.
 
 Resume tokens are those of real servers (keystring.py), a stream's first reply is a high-water mark later than

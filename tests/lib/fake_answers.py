@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """fake_answers.py: what the fake deployment of fake.py answers to a client.
 
 The forms are those of shared/recordings: hello and times of a mongos, cursors, positions that are gone,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """faults.py: counts what tests break on purpose, and what became of it.
 
 A fault is open from its moment on. It is recovered when the job is in sync, caught up or done again, and

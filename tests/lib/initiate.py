@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """initiate.py: makes a replica set, or a cluster, of real servers that have just started; for `servers`.
 
     initiate.py set NAME HOST[,HOST…] [--configsvr | --shardsvr]

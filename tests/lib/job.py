@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """job.py: one `towline run` under test: start it, watch it, drive it, kill it, weigh it.
 
 A Job may be started again and again with the same command, as an operator would after a crash. Its

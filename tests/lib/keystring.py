@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """keystring.py: resume tokens as real servers make them (R: shared/recordings/README.md, "How to read").
 
 A token of 4.2 to 5.x is `82`, seconds, increment, version `2B02`, the type (`29`: a high water mark, `2C0100`:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """members.py: the members of a replica set of real servers, one by one: stepped down, killed, stopped, restarted."""
 import os
 import pathlib

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* order.c: whether documents come in the order of their _ids as the engine knows it: BSON documents
  * on stdin, one behind the other. Says how many, or which two are the wrong way round (exit status
  * 1). */

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """proxy.py: stands between the engine and a real server, and does what networks do.
 
 It passes messages on whole and may break, delay or throttle the connection, or act on a command as

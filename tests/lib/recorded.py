@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """recorded.py: exchanges with real servers, and whether a double answers in the same way.
 
 recordings/*.jsonl hold the lines of shared/recordings (real 4.4.6) that a double claims to know: its

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """roles.py: what the users of the README may send to a server with authorization.
 
 The table is that of eight users of a real 4.4.6, recordings/authorization.md. `row_of` names the line that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """scenario.py: what every scenario program shares: its arguments, servers, cases and clean-up.
 
     with Scenario(__doc__) as scenario:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """shards.py: a mongos and its shards, in front of one test server, as far as retryable writes see them.
 
 Each shard of a real cluster keeps the numbers of retryable writes by itself (config.transactions). Here all

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* shim.c: preloaded into the program under test, it makes the system fail as a test asks.
  *
  *   TOWLINE_SHIM=CALL:K:ERROR      the K-th call (from 1) of CALL fails with the errno ERROR (a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """strict.py: stands before the test server and makes it as strict as a real server of a version.
 
 The test server speaks like the newest one and takes more than old ones do. The tables of strict_rules.py

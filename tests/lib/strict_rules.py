@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """strict_rules.py: where real servers of 4.2 to 8.x differ from the test server; strict.py applies it.
 
 Each line says for which commands, when, what happens, and for which versions. R is shared/recordings (real

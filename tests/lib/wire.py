@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """wire.py: MongoDB's wire protocol, as far as a proxy and a fake server need it; and what a test
 scripts into their answers.
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """writer.py: writes to a server in every way that an application does, at random.
 
 As a program it fills a server and keeps writing until its time is over or SIGTERM; as a module it gives

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """mutants.py: see run. Works in a copy of the tree, by replacing text, in one build folder."""
 import argparse
 import os

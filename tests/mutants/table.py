@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """table.py: the mutants. `old` must be in `file` exactly once; `suites` are tried one after the other."""
 import collections
 
@@ -53,21 +54,21 @@ add("update-applied", "an update event is applied as a replacement without its d
 
 # Untangling -----------------------------------------------------------------------------------------
 
-add("untangle-no-delete", "the documents of a knot are not deleted first", "oplog/untangle.c",
+add("untangle-no-delete", "the documents of a knot are not deleted first", "oplog/rewrite.c",
     "    return delete_members(knot, error) && insert_members(", "    return insert_members(", "unit_replay")
-add("untangle-no-holder", "who holds the refused value is not looked for", "oplog/untangle.c",
+add("untangle-no-holder", "who holds the refused value is not looked for", "oplog/rewrite.c",
     "        tow_knot_add_holders(knot, member, refusal);\n", "        ;\n", "unit_knots")
-add("untangle-stale", "the knot's documents are read without afterClusterTime", "oplog/untangle.c",
+add("untangle-stale", "the knot's documents are read without afterClusterTime", "oplog/rewrite.c",
     ".collection = knot->collection->name, .after = lo};", ".collection = knot->collection->name, .after = 0};", "unit_replay")
-add("untangle-no-insert", "the documents of a knot are not inserted again", "oplog/untangle.c",
+add("untangle-no-insert", "the documents of a knot are not inserted again", "oplog/rewrite.c",
     "    return delete_members(knot, error) && insert_members(knot, error);\n", "    return delete_members(knot, error);\n", "unit_knots")
 
 # Lanes ----------------------------------------------------------------------------------------------
 
-add("lane-not-absorbed", "a lane says that it absorbed what it only took", "oplog/lane.c",
+add("lane-not-absorbed", "a lane says that it absorbed what it only took", "oplog/inbox.c",
     "    lane->pushed += items->count;\n", "    lane->pushed += items->count, lane->absorbed += items->count;\n",
     "unit_barriers")
-add("lane-fails-quietly", "a lane's final error does not end the job", "oplog/lane.c",
+add("lane-fails-quietly", "a lane's final error does not end the job", "oplog/inbox.c",
     "        tow_stop_request(replay->options.stop, error);\n        return;\n", "        return;\n",
     "unit_replay")
 
@@ -91,7 +92,7 @@ add("gate-copied", "an event at the end of the copy is applied", "engine/state/n
 add("gate-unplanned", "an event of a collection that is not planned is skipped", "engine/state/namespaces.c",
     "gate = collection->copied ? TOW_GATE_SKIP : TOW_GATE_DIRTY;", "gate = TOW_GATE_SKIP;", "unit_gate")
 add("gate-ddl", "DDL across the copy counts as after it", "engine/state/namespaces.c",
-    "        gate = TOW_GATE_DIRTY;\n    pthread_mutex_unlock", "        gate = TOW_GATE_APPLY;\n    pthread_mutex_unlock",
+    "        gate = TOW_GATE_DIRTY;\n    tow_namespaces_unlock", "        gate = TOW_GATE_APPLY;\n    tow_namespaces_unlock",
     "unit_gate")
 add("range-hi", "a range without a time of its end has none", "engine/state/namespaces.c",
     "    done->hi = hi > done->lo ? hi : done->lo;\n", "    done->hi = hi;\n", "unit_gate")
@@ -222,7 +223,7 @@ add("spool-release", "a segment that is needed yet is deleted", "oplog/spool.c",
 
 # Copy and ranges ------------------------------------------------------------------------------------
 
-add("lost-range", "a range that was only begun counts as done after a restart", "copy/copy.c",
+add("lost-range", "a range that was only begun counts as done after a restart", "copy/restore.c",
     "        if (own[i].state == TOW_RANGE_DONE) {", "        if (own[i].state != TOW_RANGE_OPEN) {", "scenario/killed")
 add("range-not-emptied", "what an attempt before left of a range stays", "copy/worker.c",
     "(again && !empty_range(pass, error))", "(0 && again && !empty_range(pass, error))", "unit_copying")
@@ -321,10 +322,10 @@ add("repair-gated", "a repair is gated like an event", "oplog/replay.c",
     "        return true;\n"
     "    }\n",
     "", "unit_lanes")
-add("untangle-mark-not", "the holders of a knot are not dirty before they are deleted", "oplog/untangle.c",
+add("untangle-mark-not", "the holders of a knot are not dirty before they are deleted", "oplog/rewrite.c",
     "    mark_members(knot);\n",
     "", "unit_knots")
-add("untangle-hold-not", "a holder's dirty key does not hold the floor", "oplog/untangle.c",
+add("untangle-hold-not", "a holder's dirty key does not hold the floor", "oplog/rewrite.c",
     "        tow_ledger_hold(ledger, knot->block);\n",
     "", "unit_knots")
 add("untangle-refused-settled", "a refused member of a knot counts as written", "oplog/untangle.c",
@@ -409,15 +410,15 @@ add("insert-may-write", "the copy's inserts go out when the lease is over", "eng
     "    if (!tow_conn_ready(conn, error) || !tow_conn_may_write(conn, error) ||\n"
     "        !tow_conn_note(conn, number, error))\n",
     "    if (!tow_conn_ready(conn, error) || !tow_conn_note(conn, number, error))\n", "unit_fence")
-add("take-any", "a lease is taken whether or not it has run out", "engine/state/lease.c",
+add("take-any", "a lease is taken whether or not it has run out", "engine/state/document.c",
     "    bson_append_document_begin(out, \"$expr\", -1, &compare);\n",
     "    return;\n"
     "    bson_append_document_begin(out, \"$expr\", -1, &compare);\n", "unit_fence")
-add("take-epoch", "of two who take a lease both get it", "engine/state/lease.c",
+add("take-epoch", "of two who take a lease both get it", "engine/state/document.c",
     "    bson_append_int64(out, \"epoch\", -1, old->epoch);\n"
     "    if (!old->holder[0]) {",
     "    if (!old->holder[0]) {", "unit_fence")
-add("fence-skipped", "a resumed job fences nothing", "engine/state/lease.c",
+add("fence-skipped", "a resumed job fences nothing", "engine/state/open.c",
     "    ok = tow_keeper_start(store, error) && tow_fence(store, &document, error);\n",
     "    ok = tow_keeper_start(store, error) && (!*out_resumed ? tow_fence(store, &document, error) : true);\n", "unit_fence")
 add("operation-unnamed", "a drop goes out before it is named", "engine/state/fence.c",
@@ -444,7 +445,7 @@ add("outnumber-not", "a write of unknown outcome is not outnumbered", "engine/st
 add("too-old-retried", "the loss of the job is an error that passes", "engine/link/command.c",
     "    if (number && error->server_code == TOW_CODE_TRANSACTION_TOO_OLD)\n",
     "    if (0)\n", "unit_fence")
-add("drop-unmarked", "the state is removed without a mark", "engine/state/store.c",
+add("drop-unmarked", "the state is removed without a mark", "engine/state/open.c",
     "    ok = mark_removing(store, error);\n",
     "    ok = true;\n", "unit_fence")
 
@@ -485,9 +486,9 @@ add("copy-again-empty", "stragglers of an attempt before are replaced", "copy/in
 add("copy-insert-settle", "inserts of unknown outcome are not settled", "copy/insert.c",
     "            tow_copy_settle(copy, insert->destination);\n",
     "", "unit_copying")
-add("copy-again-record", "a collection is dropped before its record loses its ranges", "copy/copy.c",
-    "    ok = open_conns(copy, &conns, error) && record_again(copy, database, name, error) &&\n",
-    "    ok = open_conns(copy, &conns, error) &&\n", "unit_whose")
+add("copy-again-record", "a collection is dropped before its record loses its ranges", "copy/again.c",
+    "    ok = record_again(copy, database, name, error) &&\n",
+    "    ok =\n", "unit_whose")
 add("copy-record-short", "a record that lacks ranges is restored as it is", "engine/state/ranges.c",
     "    if (count != expected) {\n",
     "    if (0) {\n", "unit_state")
@@ -504,7 +505,7 @@ add("write-concern", "a write that no majority has is done", "engine/link/comman
 
 # Verification ----------------------------------------------------------------------------------------
 
-add("verify-source-only", "the destination is not read", "verify/compare.c",
+add("verify-source-only", "the destination is not read", "verify/readings.c",
     "    if (!info) {\n"
     "        reset_reading(reading);\n"
     "        return true;\n"
@@ -516,7 +517,7 @@ add("verify-source-only", "the destination is not read", "verify/compare.c",
 add("verify-partner", "an error of the destination is none", "verify/pair.c",
     "    return source_ok && partner_ok;\n",
     "    return source_ok;\n", "unit_verify")
-add("verify-bucket-equal", "differing buckets of equal counts are passed over", "verify/compare.c",
+add("verify-bucket-equal", "differing buckets of equal counts are passed over", "verify/readings.c",
     "            if (tow_digest_equal(&source[next], &destination[next])) {\n",
     "            if (source[next].documents == destination[next].documents) {\n", "unit_verify")
 add("verify-unequal-tracked", "a range with a difference counts as equal", "verify/compare.c",
@@ -543,12 +544,51 @@ add("ttl-early", "TTL is restored with the last reconciliation", "copy/reindex.c
 add("index-unique-early", "unique indexes are built before the copy is consistent", "copy/reindex.c",
     "    return task->how == TOW_RECONCILE_ALONG && tow_index_is_unique(wanted) &&\n",
     "    return 0 && task->how == TOW_RECONCILE_ALONG && tow_index_is_unique(wanted) &&\n", "unit_expiry")
-add("indexes-during-copy", "indexes are made alike while the collection is copied", "copy/reconcile.c",
+add("indexes-during-copy", "indexes are made alike while the collection is copied", "copy/reconciling.c",
     "    return known && !tow_namespaces_copied(table, known);\n",
     "    return false;\n", "unit_expiry")
 add("index-extra-kept", "an index that the source does not have stays", "copy/reindex.c",
-    "        if (!tow_index_find(&ours, tow_index_name(&theirs.items[i])))\n",
-    "        if (0)\n", "unit_expiry")
+    "    if (!listed)\n        return false;\n", "    if (!listed)\n        return true;\n", "unit_expiry")
+
+# Secrets and local users ----------------------------------------------------------------------------
+
+add("hide-first-blank", "a connection string that goes on after a blank is hidden up to it", "engine/base/text.c",
+    "    if (!whole || goes_on(text, address, stop, last) ||",
+    "    if (", "unit_text")
+add("hide-readable", "what cannot be read as a connection string is shown", "engine/base/text.c",
+    "!strcmp(shown, \"(hidden)\") ||\n        !strcmp(strstr(shown, \"://\") + 3, \"***\"))",
+    "!strcmp(shown, \"(hidden)\"))\n        stop = strchr(address, '\\0');\n    else if (0)", "unit_text")
+add("config-of-others", "a file of options that others may write is taken", "engine/base/file.c",
+    "    if (!S_ISCHR(facts.st_mode) && is_open_to_others(&facts, 022, 020))\n",
+    "    if (0)\n", "unit_config")
+add("hard-link", "a log is written through a hard link", "engine/base/file.c",
+    "    return facts->st_nlink > 1 && (flags & O_ACCMODE) != O_RDONLY;\n", "    return false;\n", "unit_file")
+add("link-followed", "a log is written through a symbolic link", "engine/base/file.c",
+    "    int file = open(path, flags | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600);\n",
+    "    int file = open(path, flags | O_CLOEXEC | O_NONBLOCK, 0600);\n", "unit_file")
+add("sides-apart", "a request leads the operator's source to a destination of its own", "engine/http/settings.c",
+    '{"destination", "sides"}', '{"destination", "destination"}', "unit_requests")
+add("sides-replaced", "a request replaces what the process was started with", "engine/http/settings.c",
+    "        if (group_of(table[i].name) == group && tow_options_is_set(server->options, table[i].name))\n",
+    "        if (0)\n", "unit_requests")
+add("token-prefix", "the beginning of a token is enough", "engine/http/token.c",
+    "           strlen(authorization + sizeof scheme - 1) == length &&\n           CRYPTO_memcmp(authorization + sizeof "
+    "scheme - 1, token, length) == 0;",
+    "           CRYPTO_memcmp(authorization + sizeof scheme - 1, token,\n                         strlen(authorization + "
+    "sizeof scheme - 1)) == 0;", "unit_requests")
+add("page-token-fixed", "the page's token is the same in every process", "engine/http/token.c",
+    "char *tow_page_token(void)\n{\n    unsigned char random[TOKEN_BYTES];\n    char text[2 * TOKEN_BYTES + 1];\n\n"
+    "    tow_random(random, sizeof random);\n",
+    "char *tow_page_token(void)\n{\n    unsigned char random[TOKEN_BYTES] = {0};\n    char text[2 * TOKEN_BYTES + 1];\n\n",
+    "unit_requests")
+add("listener-any", "a verb believes any local user who listens", "engine/cmd/request.c",
+    "    return user == geteuid() || user == 0 ||\n", "    return true || user == geteuid() || user == 0 ||\n", "unit_listener")
+add("listener-by-token", "without a token a verb does not look who listens", "engine/cmd/request.c",
+    "    else\n        curl_easy_setopt(curl, CURLOPT_PREREQFUNCTION, check_listener);\n",
+    "    else if (*headers && (*headers)->next)\n        curl_easy_setopt(curl, CURLOPT_PREREQFUNCTION, check_listener);\n",
+    "unit_listener")
+add("reply-endless", "an answer is kept whatever its length", "engine/cmd/request.c",
+    "    char *grown = reply->length + size * count > REPLY_MOST\n", "    char *grown = 0\n", "unit_listener")
 
 # Damaged answers -------------------------------------------------------------------------------------
 
@@ -557,9 +597,9 @@ add("read-no-id", "a document without an _id is handed on", "engine/link/reader.
 add("refetch-stranger", "a key for which another document came counts as gone", "oplog/refetch.c",
     "        return tow_is_taken_too(id, false) ||\n",
     "        return true ||\n", "unit_lanes")
-add("untangle-stranger", "a deleted document for which another came is not inserted again", "oplog/untangle.c",
+add("untangle-stranger", "a deleted document for which another came is not inserted again", "oplog/rewrite.c",
     "    if (!member && !tow_is_taken_too(id, knot->collection->collated))\n", "    if (0)\n", "unit_knots")
-add("untangle-any-spelling", "a collation takes a number for another spelling", "oplog/untangle.c",
+add("untangle-any-spelling", "a collation takes a number for another spelling", "oplog/rewrite.c",
     "    if (!member && !tow_is_taken_too(id, knot->collection->collated))\n",
     "    if (!member && !knot->collection->collated)\n", "unit_knots")
 add("verify-stranger", "a document for which another came counts as missing", "verify/locate.c",
@@ -576,9 +616,9 @@ add("barrier-no-cluster-time", "a mongos may leave out the cluster's time", "eng
     "    if (lasting)\n        ok = tow_conn_ask_after(conn, \"admin\", &command, 0, after, is_any,\n", "unit_settling")
 add("hello-any-kind", "a hello that does not say its kind is a standalone's", "engine/link/facts.c",
     "    return is_of_some_kind(reply) && is_text(", "    return is_text(", "unit_sides")
-add("resume-other-kind", "a set's job goes on at a standalone", "engine/state/lease.c",
+add("resume-other-kind", "a set's job goes on at a standalone", "engine/state/document.c",
     "!tow_identity_other_kind(before, now)", "1", "unit_fence")
-add("indexes-none", "a listing without the index on _id says that there are no others", "engine/link/catalog.c",
+add("indexes-none", "a listing without the index on _id says that there are no others", "engine/link/indexes.c",
     "&listing, error)) && !listing.has_id) {", "&listing, error)) && 0) {", "unit_reader")
 add("flag-of-any-type", "a flag of the job that cannot be read is false", "engine/job/journal.c",
     "flag_names[flag]) ? !BSON_ITER_HOLDS_BOOL(&iter)", "flag_names[flag]) ? 0", "unit_settling")

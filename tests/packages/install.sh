@@ -40,6 +40,8 @@ check_version() {
     [ "$("$program" --version)" = "towline $version" ] || die "the program says $("$program" --version)"
     grep -aq "Towline $version</footer>" "$program" || die "the page has another version"
     grep -qx "## $version" CHANGELOG.md || die "CHANGELOG.md has no section $version"
+    grep -qx "#define TOW_VERSION_STRING \"$version\" .*" engine/towline.h || die "towline.h has another version"
+    grep -qx "version = \"${version/-rc./rc}\"" engine/python/pyproject.toml || die "the Python package has another version"
     [ "$(sed -n 's/^## //p' CHANGELOG.md | head -n 1)" = "$version" ] || die "CHANGELOG.md begins with another version"
     deb=$(sed -n '1s/^towline (\(.*\)) .*/\1/p' "$packaging/deb/debian/changelog")
     [ "${deb%-*}" = "${version/-/\~}" ] || die "the Debian changelog says $deb"
@@ -54,7 +56,7 @@ check_manual() {
     text=$(sed -e 's/\\-/-/g; s/\\e/\\/g; s/^\.[A-Z]* *//' "$page" | tr -s '\n ' '  ')
     while read -r status; do
         [[ $text == *"$status"* ]] || die "the manual page lacks the exit status '$status'"
-    done < <(sed -n '/^## Exit statuses/,/^## Progress/p' README.md | tr -d '`' |
+    done < <(sed -n '/^<!-- statuses -->/,/^<!-- \/statuses -->/p' engine/docs/options.md | tr -d '`' |
         sed -nE 's/^\| ([0-9]+) \| ([^|]*[^| ]) \|.*/\1 \2/p')
     while read -r option; do
         [[ $text == *" $option"[\ .]* ]] || die "the manual page lacks $option"

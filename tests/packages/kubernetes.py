@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """kubernetes.py JOB.yaml UNIT: the pod has no privileges and writes only into its volumes; the exit statuses that end
 the job are those that end the systemd unit."""
 import re

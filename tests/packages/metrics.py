@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """metrics.py names: alert rules and dashboard name only metrics, and only phases, that the engine has.
 metrics.py rules: the dashboard's queries as a file of rules, for promtool to parse."""
 import json

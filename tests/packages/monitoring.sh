@@ -31,10 +31,10 @@ check_units() {
     done
     # Each variable that a unit or its example sets is an option's.
     while read -r name; do
-        grep -q "\`$name\`" README.md || die "no option has the variable $name"
+        grep -q "\`$name\`" engine/docs/options.md || die "no option has the variable $name"
     done < <(grep -ohE 'TOWLINE_[A-Z_]+' "$packaging"/systemd/* "$packaging"/kubernetes/* "$packaging"/container/* | sort -u)
     # The statuses after which the service does not start again are the program's.
     for name in $(sed -n 's/^RestartPreventExitStatus=//p' "$packaging/systemd/towline@.service"); do
-        grep -q "^| $name |" README.md || die "there is no exit status $name"
+        grep -q "^| $name |" engine/docs/options.md || die "there is no exit status $name"
     done
 }

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """browser.py: a headless Chromium with the page in it, driven as a person would: what is not visible
 cannot be clicked, every wait has a deadline, and its failure says what the page shows."""
 import base64

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """walk.py: a whole migration with the page alone, in a real browser, between two real servers, while a
 writer writes: bad input first, reload, kill -9 of the server, extension, cutover, and then both equal."""
+import http.server
 import os
 import pathlib
 import queue
@@ -53,9 +55,13 @@ class Serve:
         for line in stream:
             self.output.append(line)
             if line.startswith("    http://"):
-                with open(os.path.join(self.environment["XDG_STATE_HOME"], "towline", "token"), encoding="ascii") as file:
-                    lines.put(line.strip() + "#token=" + file.read().strip())
+                lines.put(self.ask_address())
         lines.put(None)
+
+    def ask_address(self):
+        words = [job.binary(), "page", "--listen", "127.0.0.1:%d" % self.port]
+        return subprocess.run(words, env=self.environment, capture_output=True, text=True, timeout=30,
+                              check=True).stdout.strip()
 
     def kill(self):
         os.kill(self.process.pid, signal.SIGKILL)
@@ -64,6 +70,33 @@ class Serve:
     def close(self):
         if self.process.poll() is None:
             self.kill()
+
+
+class Impostor(http.server.BaseHTTPRequestHandler):
+    """Whoever listens where the server did, answers everything, and keeps what he hears."""
+    heard = []
+
+    def do_GET(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.heard.append("%s %s%s" % (self.path, self.headers, body.decode()))
+        answer = b'{"success": true, "proof": "00"}'
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    do_POST = do_GET
+
+    def log_message(self, *arguments):
+        pass
+
+
+def start_again(browser, serve):
+    """The page is of the process that is gone: it takes the address of the next one, and keeps all else."""
+    serve.start()
+    browser.wait_screen("token", timeout=30)
+    browser.type("token", serve.address + Keys.ENTER)
 
 
 def expect_look(scenario, browser, name):
@@ -76,6 +109,12 @@ def first_visit(scenario, browser, serve):
     with scenario.case("without the token the page asks for it, and shows nothing else"):
         browser.wait_screen("token")
         expect_look(scenario, browser, "token")
+    with scenario.case("the user's own token is not for the page"):
+        with open(os.path.join(serve.environment["XDG_STATE_HOME"], "towline", "token"), encoding="ascii") as file:
+            own = file.read().strip()
+        browser.type("token", own + Keys.ENTER)
+        scenario.expect("towline page" in browser.text("token-error"), browser.text("token-error"))
+        scenario.expect(own not in browser.run("return JSON.stringify({...sessionStorage})"), "the page keeps it")
     with scenario.case("the printed address opens the form, and the token leaves the address bar"):
         browser.driver.get(serve.address)
         browser.driver.refresh()
@@ -181,12 +220,12 @@ def interrupted(scenario, browser, serve, pair):
         browser.driver.refresh()
         browser.wait_screen("migrate")
         browser.wait("an answer", lambda: browser.text("top-job") == "Job “walk”")
-    with scenario.case("while the server is away the page says so, and comes back by itself"):
+    with scenario.case("while the server is away the page says so, and comes back with the next one's address"):
         browser.note_messages()
         serve.kill()
         browser.wait("the banner", lambda: browser.visible("away"))
         scenario.expect("does not answer" in browser.text("away"), browser.text("away"))
-        serve.start()
+        start_again(browser, serve)
         browser.wait_screen("setup", timeout=30)
         browser.wait("the banner's end", lambda: not browser.visible("away"))
         scenario.expect("started anew" in browser.text("resume-note"), browser.shows())
@@ -206,8 +245,15 @@ def interrupted(scenario, browser, serve, pair):
     with scenario.case("after the next kill -9 one click goes on: the page still knows the settings"):
         browser.wait_text("migrate-title", "In sync")
         serve.kill()
-        browser.wait("the banner", lambda: browser.visible("away"))
-        serve.start()
+        with http.server.ThreadingHTTPServer(("127.0.0.1", serve.port), Impostor) as other:
+            threading.Thread(target=other.serve_forever, daemon=True).start()
+            browser.wait_screen("token", timeout=30)
+            other.shutdown()
+        heard = "".join(Impostor.heard)
+        scenario.expect("/proof" in heard and "page-" not in heard and "Bearer" not in heard and "mongodb" not in heard,
+                        "who took the port heard " + heard)
+        scenario.expect("another process" in browser.text("token-error"), browser.text("token-error"))
+        start_again(browser, serve)
         browser.wait("the offer", lambda: browser.visible("resume-note"), timeout=30)
         browser.click("resume")
         browser.wait_screen("migrate")
@@ -366,7 +412,7 @@ def killed_in_each_phase(scenario, browser, pair):
             browser.wait_text(name, title)
             serve.kill()
             browser.wait("the banner", lambda: browser.visible("away"))
-            serve.start()
+            start_again(browser, serve)
             browser.wait("the offer", lambda: browser.visible("resume-note"), timeout=30)
             scenario.expect(browser.screen() == "setup", "it still shows " + browser.screen())
 

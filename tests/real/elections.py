@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """elections.py: real sets of three on both sides; primaries step down, are killed and come back, on either side.
 
 The writers write with w: majority, since what a primary acknowledged alone may be rolled back. The engine is

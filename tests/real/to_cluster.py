@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """to_cluster.py: a real sharded cluster is the destination, with a writer at the source and kills of the engine.
 
 After each kill the next process fences the sessions of the one before on every shard, which is looked up

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """basics.py: an idle source with everything a catalog and a document can hold is moved whole.
 
 One job with --cutover auto; then one case for each namespace of the source, the job's end, its
@@ -6,6 +7,7 @@ summary and what it left behind. What a server cannot create is said in a `# lef
 the servers under test differ (see servers.md), and the case is made of the rest.
 """
 import datetime
+import json
 import pathlib
 import sys
 
@@ -119,6 +121,7 @@ def check_summary(scenario, summary, documents):
     verification = summary["verification"]
     scenario.expect(verification.get("equal") is True, "verification is not equal")
     scenario.expect(verification.get("collections"), "verification lists no collection")
+    scenario.expect("admin.kept" in json.dumps(summary), "what is in admin is not named")
 
 
 def main():
@@ -127,6 +130,7 @@ def main():
         client = pair.source.client
         fill_catalog(client)
         fill_documents(client)
+        client["admin"]["kept"].insert_one({"_id": 1})
         catalog = compare.read_catalog(client, lambda database, name: True)
         documents = sum(client[namespace.split(".", 1)[0]][namespace.split(".", 1)[1]]
                         .count_documents({}) for namespace, entry in catalog.items()

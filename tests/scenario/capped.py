@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """capped.py: a capped collection is a log, whose natural order is content.
 
 The destination stands behind a proxy that answers as servers before 5.0 do: no document of a capped

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """catalog.py: options, indexes, TTL and views follow the source, on servers as strict as real ones, and beside
 the replay: nothing that one collection waits for holds up the others.
 """

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """check.py: each check before a start fails for real where a server can be made to, and says what to
 do; neither `check` nor `plan` writes anything; the plan's figures and command are right."""
 import contextlib
@@ -282,6 +283,12 @@ def namespaces(scenario, pair):
         report = look(scenario, *pair.uris(), "--include", "shop", "--clear-destination")
         entry = expect(scenario, report, "destination_empty", "warning", "shop.orders")
         scenario.expect("mine.c" not in entry["facts"] and report["exitStatus"] == 0, str(entry))
+    with scenario.case("what users keep in the server's own databases is named"):
+        source.client["admin"]["orders"].insert_one({"_id": 1})
+        report = look(scenario, *pair.uris(), "--include", "shop", "--clear-destination")
+        entry = expect(scenario, report, "left_out", "warning", "admin.orders", "another database")
+        scenario.expect("system." not in entry["facts"] and "local." not in entry["facts"], str(entry))
+        source.client["admin"].drop_collection("orders")
     with scenario.case("a database that differs by case only from one of the source's"):
         destination.client["SHOP"]["c"].insert_one({"_id": 1})
         report = look(scenario, *pair.uris(), "--include", "shop", "--clear-destination")

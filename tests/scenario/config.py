@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """config.py: file, environment and command line, in rising precedence; the effective configuration
 without secrets; a job from mongosync's file; completion and manual page name every option."""
 import os
@@ -62,6 +63,19 @@ def precedence(scenario):
             scenario.expect(done.returncode == EXIT["option"] and bad + ":2: " in done.stderr and
                             "wrokers" in done.stderr, "%s: %s" % (verb, done.stderr))
             scenario.expect(SECRET not in done.stdout + done.stderr, "the password is printed")
+    with scenario.case("a file that another user owns or may write is refused, for every verb"):
+        theirs = write(scenario, "on-phase: id\n")
+        os.chmod(theirs, 0o666)
+        for verb in ("run", "check", "verify", "status"):
+            for words, environment in ((["--config", theirs], None), ([], {"TOWLINE_CONFIG": theirs})):
+                done = towline(verb, *words, environment=environment)
+                scenario.expect(done.returncode == EXIT["option"] and "chmod go-w " + theirs in done.stderr, done.stderr)
+        if os.geteuid() == 0:
+            os.chmod(theirs, 0o644)
+            os.chown(theirs, 65534, 65534)
+            done = towline("run", "--config", theirs)
+            scenario.expect(done.returncode == EXIT["option"] and "another user (uid 65534)" in done.stderr, done.stderr)
+    with scenario.case("a file that does not exist is named"):
         done = towline("run", "--config", "/no/such/file")
         scenario.expect(done.returncode == EXIT["option"] and "/no/such/file" in done.stderr,
                         done.stderr)

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """control.py: a job driven over HTTP and by the verbs, and what its progress says meanwhile."""
 import http.client
 import json

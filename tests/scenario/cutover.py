@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """cutover.py: the cutover in three steps: late writes delay it or call it off, blocked writes are
 allowed again when it fails, traces are removed, and it can be refused or cancelled in every phase."""
 import json

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """ddl.py: whatever changes the catalog of the source, at any moment, is found at the destination.
 
 Each operation has three databases of its own: one where it happens while the job copies, one while

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """errors.py: every documented refusal has its exit status, one line that says what to do, and no
 effect: a snapshot of the destination before and after is the same."""
 import contextlib
@@ -478,6 +479,12 @@ def unread_log(scenario, pair):
     scenario.reset(*pair)
 
 
+def expect_unsaid(scenario, *words, status="option"):
+    done = towline(*words)
+    scenario.expect(status is None or done.returncode == EXIT[status], "%s: exit status %d" % (words, done.returncode))
+    scenario.expect("hunter2" not in done.stdout + done.stderr, "%s: %s" % (words, done.stdout + done.stderr))
+
+
 def kept_secrets(scenario, pair):
     """What others see of a process: its words, its limits, its files."""
     folder = scenario.folder()
@@ -525,11 +532,17 @@ def kept_secrets(scenario, pair):
         for words in ([uri], ["--job", uri], ["--workers", uri], ["--listen", uri], ["--include", uri],
                       ["--source", "mongodb://somebody:hunter2"], ["--source=mongodb://a:hunter2@"],
                       ["--sauce=" + uri]):
-            done = towline("run", *words)
-            scenario.expect(done.returncode == EXIT["option"] and "hunter2" not in done.stdout + done.stderr,
-                            "%s: %s" % (words, done.stderr))
-            done = towline("config", *words)
-            scenario.expect("hunter2" not in done.stdout + done.stderr, "%s: %s" % (words, done.stdout))
+            expect_unsaid(scenario, "run", *words)
+            expect_unsaid(scenario, "config", *words, status=None)
+    with scenario.case("a password that does not end where one should is not repeated"):
+        for word in ("mongodb://user:hunter2", "mongodb://user:S3 hunter2@h/x", "mongodb://user:1 hunter2",
+                     "smtp://user:hunter2"):
+            for words in ([word], ["verify", word], ["run", word], ["run", "--job", word],
+                          ["run", "--source-file", word], ["run", "--config", word]):
+                expect_unsaid(scenario, *words)
+            expect_unsaid(scenario, "config", "--log-path", word, status=None)
+        for words in (["user:hunter2@h"], ["verify", "user:hunter2@h"], ["run", "user:hunter2"]):
+            expect_unsaid(scenario, *words)
 
 
 def main():

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """filter.py: --include and --exclude take exactly what they say, in the copy and in the stream."""
 import pathlib
 import re

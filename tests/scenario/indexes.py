@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """indexes.py: --build-indexes says when a collection's indexes are built, and which; the comparison of
 indexes follows it. A hashed index is a fake source's: the test server has none.
 """

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """killed.py: the engine is killed (SIGKILL) again and again, and the same command continues.
 
 The writers and the comparison are those of randomized.py. The moments are random, spread over the

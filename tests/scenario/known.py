@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """known.py: failures that tools of this field are known for, each as a case of its own.
 
 A job is held in its copy by a proxy that answers reads of the source slowly, so that what a case does

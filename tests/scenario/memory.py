@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """memory.py: memory stays within --memory + 150 MB while the dirty keys of a job exceed it.
 
 Every document of a collection with long, shuffled _ids changes while the job is paused, and again

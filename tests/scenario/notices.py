@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """notices.py: each notice reaches a webhook (signed, with retries) and a mailbox (STARTTLS and login);
 a mail server that never answers delays nothing; no password comes out."""
 import base64

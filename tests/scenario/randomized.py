@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """randomized.py: writers change everything at random while Towline copies, follows and cuts over.
 
 At least eight threads of tests/lib/writer.py, and beside them a Ballast: collections that only grow

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """serve.py: jobs that are started and driven over HTTP.
 
 The first part is a script as one writes it from mongosync's documentation alone. The rest: every path of
@@ -6,6 +7,7 @@ the API against its description, what is refused, who may ask, TLS, and a passwo
 everything that comes out.
 """
 import contextlib
+import hmac
 import json
 import os
 import pathlib
@@ -549,7 +551,22 @@ def read_link(scenario):
             said += os.read(ours, 4096)
         serve.terminate()
     os.close(ours)
-    scenario.expect(("#token=" + token).encode() in said, said)
+    scenario.expect(b"#token=page-" in said and token.encode() not in said, said)
+    page = re.search(rb"#token=(page-[0-9a-f]+)", said)[1].decode()
+    made = Service(scenario).start()
+    for given, status in ((made.secret(), 200), (page, 401)):
+        got = made.request("GET", "/api/v1/progress", headers={"Authorization": "Bearer " + given})[0]
+        scenario.expect(got == status, "HTTP status %d" % got)
+    done = towline("page", "--listen", "127.0.0.1:%d" % made.port, environment={"XDG_STATE_HOME": made.folder})
+    page = re.fullmatch(r"http://127.0.0.1:%d/#token=(page-[0-9a-f]{64})\n" % made.port, done.stdout)
+    scenario.expect(page, done.stdout + done.stderr)
+    page = page[1]
+    got = made.request("GET", "/api/v1/progress", headers={"Authorization": "Bearer " + page})[0]
+    nonce = "0123456789abcdef" * 4
+    proof = json.loads(made.request("GET", "/api/v1/proof?nonce=" + nonce, headers={"Authorization": ""})[2])["proof"]
+    scenario.expect(got == 200 and proof == hmac.new(page.encode(), nonce.encode(), "sha256").hexdigest(),
+                    "%s %s" % (got, proof))
+    made.end()
 
 
 SNOOP = """import socket, sys
@@ -576,7 +593,8 @@ def snoop_on_verbs(scenario):
     os.chmod(os.path.dirname(script), 0o755)
     with open(script, "w", encoding="utf-8") as file:
         file.write(SNOOP)
-    verbs = (["status"], ["cutover"], ["status", "--wait", "in-sync"])
+    verbs = [verb + more for verb in (["status"], ["cutover"], ["status", "--wait", "in-sync"])
+             for more in ([], ["--no-token"])]
     for user in (NOBODY, 0):
         port = free_port()
         with subprocess.Popen(["setpriv", "--reuid=%d" % user, "--regid=%d" % user, "--clear-groups",
@@ -588,8 +606,8 @@ def snoop_on_verbs(scenario):
                 scenario.expect(("another user (uid %d)" % NOBODY in done.stderr) == (user != 0), done.stderr)
             snoop.kill()
             heard = snoop.stdout.read()
-            scenario.expect(heard.count("Bearer") >= len(verbs) if user == 0 else
-                            heard and "Bearer" not in heard, "user %d heard %s" % (user, heard))
+            scenario.expect(heard.count("Bearer") >= len(verbs) / 2 if user == 0 else
+                            heard and "HTTP" not in heard, "user %d heard %s" % (user, heard))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         asks = subprocess.Popen([binary(), "status", "--listen", "127.0.0.1:%d" % silent.getsockname()[1]],
                                 env=dict(clean_environment(), XDG_STATE_HOME=state), stdout=subprocess.DEVNULL,
@@ -604,6 +622,25 @@ def snoop_on_verbs(scenario):
         scenario.expect(b"Bearer" in heard, "a job that is slow to accept is not asked")
         asks.kill()
         asks.wait()
+
+
+def answer_without_end(scenario):
+    """An answer that grows and grows is given up, and not kept."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        asks = subprocess.Popen([binary(), "status", "--no-token", "--listen",
+                                 "127.0.0.1:%d" % server.getsockname()[1]], env=clean_environment(),
+                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        server.settimeout(5)
+        while asks.poll() is None:
+            with contextlib.suppress(OSError), server.accept()[0] as peer:
+                if not peer.recv(65536):
+                    continue
+                peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 40000000\r\n\r\n")
+                for _ in range(40):
+                    peer.sendall(b" " * 1000000)
+                asks.wait(20)
+        said = asks.stderr.read()
+    scenario.expect(asks.returncode == EXIT["control"] and "answers with more" in said, said)
 
 
 def others(scenario, pair):
@@ -656,8 +693,10 @@ def others(scenario, pair):
     made.end(9)
     with scenario.case("the token is printed for a person at a terminal, and is in no other output"):
         read_link(scenario)
-    with scenario.case("the token goes to no other user who listens in the job's place"):
+    with scenario.case("no verb asks another user who listens in the job's place, or believes him"):
         snoop_on_verbs(scenario)
+    with scenario.case("an answer without end is not kept"):
+        answer_without_end(scenario)
     with scenario.case("a state folder that another user owns or may write is refused"):
         state = scenario.folder()
         os.mkdir(os.path.join(state, "towline"))

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """servers_killed.py: either server is killed and comes back on its data; the job goes on.
 
 The servers sync on each commit, because without it their last acknowledged writes are lost with

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """signals.py: SIGTERM, SIGINT and SIGHUP stop a job within five seconds in every phase, and the same command
 goes on; a second signal ends it at once; a server that does not answer keeps nobody waiting.
 """
@@ -194,6 +195,14 @@ def unread_summary(scenario, pair):
             os.close(end)
 
 
+def hanging_command(scenario, pair):
+    """A command of --on-phase that does not end: SIGTERM ends the process within docker's ten seconds."""
+    job = scenario.job(pair, name="command", on_phase="sleep 60")
+    job.wait_in_sync()
+    stop_with(scenario, job, signal.SIGTERM, within=9)
+    scenario.expect("--on-phase" in job.error_line(), lambda: job.error_line())
+
+
 def second_signal(scenario, pair):
     job = scenario.job(pair, name="second")
     job.wait_in_sync()
@@ -222,6 +231,7 @@ def main():
                  ("a hangup stops, but for nohup", kept_from_hangups),
                  ("a stopped job says that it is resumable", says_resumable),
                  ("a summary that nobody takes", unread_summary),
+                 ("a command that does not end", hanging_command),
                  ("a second signal ends at once", second_signal)]
         for name, case in cases:
             if scenario.arguments.only not in name:

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """silent.py: a side that does not answer is shown as such within five seconds, wherever a state is shown; no
 cutover is accepted meanwhile, and one that had been accepted is called off. Then the job goes on."""
 import contextlib

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """verify.py: the verifier finds and names every planted difference, invents none, and repairs them.
 
 A table of differences is planted on a destination that was equal: each kind, singly and in pairs, at

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """versions.py: a whole job between servers that answer as those of 4.2 to 8.0 do.
 
 Both sides are the test server behind tests/lib/strict.py, and the job's users have exactly the roles of the

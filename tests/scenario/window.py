@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """window.py: the window begins when first in sync, is shown, is extended also in the last second, and
 ends a job cleanly; an expired job goes on with --extend or a longer --window and loses nothing."""
 import datetime

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* application.c: see application.h. */
 #include "application.h"
 

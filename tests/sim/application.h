@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* application.h: who writes to the source, and what the others have on the destination. */
 #ifndef TOW_SIM_APPLICATION_H
 #define TOW_SIM_APPLICATION_H

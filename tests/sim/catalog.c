@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* catalog.c: commands about collections, indexes and the server itself. */
 #include <string.h>
 

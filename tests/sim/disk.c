@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* disk.c: see disk.h. The files are real ones, in a temporary folder. */
 #include "disk.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* document.h: filters and updates of single documents, as far as the engine uses them. What it does
  * not use is not known: the run fails. */
 #ifndef TOW_SIM_DOCUMENT_H

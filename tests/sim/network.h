@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* network.h: what lies between the engine and the two servers: libmongoc's functions, wrapped. A
  * message is delayed, lost on its way or on its way back, cut off in the middle, or arrives when
  * nobody waits for it any more, also when its process is dead. */

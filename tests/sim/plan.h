@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* plan.h: what a seed stands for: how much of everything happens. Each value can be set otherwise,
  * and the rest of the run stays as like as it can: that is how a failing seed is shrunk. */
 #ifndef TOW_SIM_PLAN_H

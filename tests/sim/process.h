@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* process.h: the processes of one job: begun, killed, stopped for a while, begun again until one of
  * them has cut over. */
 #ifndef TOW_SIM_PROCESS_H

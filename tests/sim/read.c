@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* read.c: find and getMore: which documents, as of which time, in which batches. */
 #include <mongoc/mongoc.h>
 #include <string.h>

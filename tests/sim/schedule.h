@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* schedule.h: threads and time, taken over: every thread of the engine is a fiber of one thread,
  * the next to run is drawn from a seed, and the clock moves only when nobody can run. So a run is
  * the same each time.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* server.c: see server.h. What is stored, and what a command does once. */
 #include "server.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* server.h: a deployment in memory: collections with every version of every document, sessions, an
  * oplog with its change stream, cursors. It answers as unfavourably as a real one may: a read is of
  * any time that its concern allows, and promises no more than it must.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* simulate.c: whole jobs, from the first connection to the end of the cutover, with the engine's
  * own code on simulated threads, clocks, servers, network and disk; each from a seed. At the end
  * both sides are equal, what others have is as it was, and no verification has repaired anything.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* stream.c: change streams: events up to what a majority has, and tokens as a mongod gives them. */
 #include <mongoc/mongoc.h>
 #include <stdlib.h>

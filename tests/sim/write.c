@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* write.c: insert, update and delete, as far as the engine uses them. */
 #include <string.h>
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* DDL events: which of them are carried out, what becomes of the keys of a collection that ends or
  * gets another name, and what a look at the source decides. */
 #include <setjmp.h>

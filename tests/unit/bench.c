@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* bench.c: see bench.h. */
 #include "bench.h"
 
@@ -14,8 +15,7 @@
 #include "engine/base/clock.h"
 #include "oplog/record.h"
 
-/* What the layers beside do
- * ------------------------------------------------------------------------*/
+/* What the layers beside do ---------------------------------------------------------------------*/
 
 static bool is_copying(void *data)
 {
@@ -75,6 +75,17 @@ static void alike(void *data, const char *database, const char *name)
         double_unique(bench->destination, NULL);
 }
 
+static bool index_gone(void *data, const char *database, const char *name, const char *index,
+                       tow_error_t *error)
+{
+    return true;
+}
+
+static bool reconcile(void *data, const char *database, const char *name, tow_error_t *error)
+{
+    return true;
+}
+
 static bool placeholder(void *data, tow_conn_t *destination, const char *database, const char *name,
                         tow_error_t *error)
 {
@@ -126,6 +137,8 @@ void bench_start_replay(bench_t *bench, tow_optime_t horizon)
                                             .copy_again = copy_again,
                                             .may_rename = may_rename,
                                             .alike = alike,
+                                            .index_gone = index_gone,
+                                            .reconcile = reconcile,
                                             .hold = hold,
                                             .release = release,
                                             .forget = forget,
@@ -256,8 +269,7 @@ void bench_end(bench_t *bench)
     free(bench);
 }
 
-/* The source and its stream
- * -----------------------------------------------------------------------*/
+/* The source and its stream ---------------------------------------------------------------------*/
 
 told_t *bench_tell(bench_t *bench, const char *operation, int32_t id, tow_optime_t time)
 {

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* bench.h: a replay with its own threads between two servers in memory (double.h), and the stream
  * that it follows, which the test writes. */
 #ifndef TOW_UNIT_BENCH_H

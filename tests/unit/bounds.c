@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Requests are bounded in number and in bytes. */
 #include <setjmp.h>
 #include <stdarg.h>

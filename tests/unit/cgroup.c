@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The memory limit of a container or a service, as the kernel shows it in its ways. */
 #include <setjmp.h>
 #include <stdarg.h>

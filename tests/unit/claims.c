@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What counts as made by the job; the store takes every record. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -40,11 +41,10 @@ static bool accept_all(void *data, const char *database, const bson_t *command, 
 static bench_t *begin(void)
 {
     bench_t *bench = tow_alloc(sizeof *bench);
-    tow_error_t error;
 
     bench->server = double_new("destination", false);
     double_hook(bench->server, accept_all, NULL);
-    bench->store.conn = tow_conn_open(double_link(bench->server), &error);
+    bench->store.conn = tow_conn_open(double_link(bench->server));
     assert_non_null(bench->store.conn);
     bench->store.options.destination = double_link(bench->server);
     bench->store.database = (char *)"towline_unit";
@@ -194,12 +194,11 @@ static void begin_contended(contended_t *contended, double_hook_t hook)
                                   .store = &bench->store,
                                   .claims = bench->claims,
                                   .stop = tow_stop_new()};
-    tow_error_t error;
 
     contended->stop = options.stop;
     contended->table = options.namespaces;
     contended->copy = tow_copy_new(&options);
-    contended->conn = tow_conn_open(options.destination, &error);
+    contended->conn = tow_conn_open(options.destination);
     double_hook(bench->server, hook, contended);
 }
 
@@ -221,7 +220,7 @@ static void *make_view(void *data)
     tow_error_t error;
 
     bson_init(&info.options);
-    conn = tow_conn_open(double_link(contended->bench->server), &error);
+    conn = tow_conn_open(double_link(contended->bench->server));
     assert_true(tow_copy_make(contended->copy, conn, &info, &error));
     contended->made = true;
     tow_conn_close(conn);

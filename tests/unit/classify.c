@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* classify.c: what may be done after each error, its words, what a write's reply says, and that
  * waits between two attempts end in time. */
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Files of options: what they set, and that each mistake is told with its line. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -205,6 +206,23 @@ static void a_file_with_passwords_is_ours_alone(void **state)
     tow_options_destroy(options);
 }
 
+static void a_file_that_others_may_write_is_refused(void **state)
+{
+    static const mode_t modes[] = {0666, 0620, 0602};
+    static const char text[] = "on-phase: id\n";
+    tow_options_t *options = tow_options_new();
+    tow_error_t error;
+
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+        assert_false(load_bytes(options, text, strlen(text), modes[i], &error));
+        assert_int_equal(error.code, TOW_ERROR_OPTION);
+        assert_non_null(strstr(error.message, "chmod go-w"));
+        assert_null(tow_options_get(options, "on-phase", 0));
+    }
+    assert_true(tow_options_load(options, "/dev/null", &error));
+    tow_options_destroy(options);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(values_of_every_type),
@@ -213,7 +231,8 @@ int main(void)
                                        cmocka_unit_test(later_levels_replace),
                                        cmocka_unit_test(a_zero_byte_is_refused),
                                        cmocka_unit_test(deep_nesting_is_refused_at_once),
-                                       cmocka_unit_test(a_file_with_passwords_is_ours_alone)};
+                                       cmocka_unit_test(a_file_with_passwords_is_ours_alone),
+                                       cmocka_unit_test(a_file_that_others_may_write_is_refused)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Where a log goes on. */
 #include <setjmp.h>
 #include <stdarg.h>

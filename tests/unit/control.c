@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the supervisor does next: whole lives of a job in virtual time, each with the trace that it
  * must leave. */
 #include <setjmp.h>

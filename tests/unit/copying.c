@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One range from the first attempt to its record: what is recorded when, what an attempt before
  * left, and what of it may arrive late. */
 #include <setjmp.h>
@@ -105,7 +106,6 @@ static void begin(copying_t *copying)
 {
     bench_t *bench = bench_begin(1);
     tow_copy_options_t options;
-    tow_error_t error;
 
     *copying = (copying_t){.bench = bench};
     double_worst(bench->source);
@@ -116,7 +116,7 @@ static void begin(copying_t *copying)
                                    .database = (char *)"towline_unit",
                                    .renewed_ms = INT64_MAX / 2};
     pthread_mutex_init(&copying->store.lock, NULL);
-    copying->store.conn = tow_conn_open(double_link(bench->destination), &error);
+    copying->store.conn = tow_conn_open(double_link(bench->destination));
     tow_conn_unguarded(copying->store.conn);
     double_hook(bench->destination, serve, copying);
     options = (tow_copy_options_t){.source = double_link(bench->source),
@@ -254,8 +254,7 @@ static void what_has_no_order_of_ours_is_one_range(void **state)
 
         info.capped = kind == 1;
         info.collated = kind == 2;
-        source =
-            tow_conn_open(double_link(copying.bench->destination), &error); /* shows all at once */
+        source = tow_conn_open(double_link(copying.bench->destination)); /* shows all at once */
         assert_true(tow_copy_plan(copying.copy, source, &info, &stats, &ranges, &count, &error));
         assert_true(kind ? count == 1 : count > 1);
         for (uint32_t i = 0; i < count; i++)

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* digest.c: sums of hashes, the merge of two maps, field paths, metadata and the report's JSON. */
 #include <setjmp.h>
 #include <stdarg.h>

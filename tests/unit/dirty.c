@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Dirty keys: each stands once, holds the floor before its first unsettled event, and is read again
  * when something happened to it after the time that its read had seen. */
 #include <setjmp.h>
@@ -106,8 +107,7 @@ static tow_dirty_key_t *take_one(bench_t *bench)
     return key;
 }
 
-/* One by one
- * --------------------------------------------------------------------------------------*/
+/* One by one ------------------------------------------------------------------------------------*/
 
 static void a_key_holds_the_floor_before_its_first_event(void **state)
 {

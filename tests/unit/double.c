@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* double.c: see double.h. What the servers store, and reads of it. */
 #include "double_internal.h"
 
@@ -344,15 +345,26 @@ void double_append_index(bson_t *list, uint32_t number, const bson_t *document)
     bson_append_document(list, key, -1, document);
 }
 
-/* The matching _ids at a time, each once, as {0: {_id: …}, …}. */
+/* A read in natural order, the newest first. */
+static bool is_backwards(const bson_t *command)
+{
+    bson_iter_t iter, order;
+
+    return bson_iter_init(&iter, command) &&
+           bson_iter_find_descendant(&iter, "hint.$natural", &order) &&
+           bson_iter_as_int64(&order) < 0;
+}
+
+/* The matching _ids at a time, each once, in the order of their writes, as {0: {_id: …}, …}. */
 static uint32_t match(double_server_t *server, const char *ns, const bson_t *command,
                       const bson_t *filter, tow_optime_t time, bson_t *out)
 {
+    bool backwards = is_backwards(command);
     uint32_t count = 0;
 
     bson_init(out);
     for (uint32_t i = 0; i < server->count; i++) {
-        const version_t *version = &server->versions[i];
+        const version_t *version = &server->versions[backwards ? server->count - 1 - i : i];
 
         if (double_is_of(version, ns, time) && version->document &&
             (!filter || takes(filter, version->document)) &&

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* double.h: servers in memory in the driver's place, so that what the engine reads and writes is
  * exact and every answer is the test's. Programs that use it are linked with `wrapped` of
  * meson.build.

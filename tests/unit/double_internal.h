@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* double_internal.h: what the files of double.c share: the store and its reads (double.c), its
  * writes (double_write.c), and the driver's functions in front of both (double_driver.c). All but
  * the last file are called with the lock held. */

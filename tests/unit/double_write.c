@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* double_write.c: see double_internal.h. */
 #include "double_internal.h"
 

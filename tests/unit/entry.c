@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* entry.c: what is kept of a compared range comes back as it was, and nothing else
  * passes for it. */
 #include <setjmp.h>

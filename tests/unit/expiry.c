@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What expires: held off until everything else is the same, and restored then alone. And when
  * indexes are made those of the source. */
 #include <setjmp.h>

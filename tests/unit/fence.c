@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Whose the job is: what a process asks of the destination before it writes, and what it may not
  * send. The destination's answers are the test's; each command is told by one word. */
 #include <setjmp.h>
@@ -388,7 +389,7 @@ static void who_lost_the_lease_writes_nothing_more(void **state)
     bench.words[0] = '\0';
     pthread_mutex_unlock(&bench.lock);
     double_stop(bench.destination, bench.stop);
-    conn = tow_conn_open(double_link(bench.destination), &error);
+    conn = tow_conn_open(double_link(bench.destination));
     assert_false(tow_conn_insert(conn, "d", "a", documents, 1, false, &reply, &error));
     bson_destroy(&reply);
     assert_false(tow_collection_drop(conn, "d", "a", &error));
@@ -421,7 +422,7 @@ static void a_fenced_write_says_that_the_job_is_lost(void **state)
 
     begin_held(&bench);
     double_hook(bench.destination, refuse_as_too_old, &bench);
-    conn = tow_conn_open(double_link(bench.destination), &error);
+    conn = tow_conn_open(double_link(bench.destination));
     assert_false(tow_conn_command(conn, "d", command, &send, &reply, &error));
     assert_int_equal(error.code, TOW_ERROR_LEASE);
     bson_destroy(&reply);
@@ -455,11 +456,10 @@ static void drop_one(tow_conn_t *conn)
 static void a_session_is_named_before_its_first_write(void **state)
 {
     bench_t bench;
-    tow_error_t error;
     tow_conn_t *conn;
 
     begin_held(&bench);
-    conn = tow_conn_open(double_link(bench.destination), &error);
+    conn = tow_conn_open(double_link(bench.destination));
     insert_one(conn);
     insert_one(conn);
     expect_words(&bench, "name insert insert ");
@@ -475,7 +475,7 @@ static void a_drop_is_announced_and_forgotten_once_answered(void **state)
     tow_conn_t *conn;
 
     begin_held(&bench);
-    conn = tow_conn_open(double_link(bench.destination), &error);
+    conn = tow_conn_open(double_link(bench.destination));
     drop_one(conn);
     expect_words(&bench, "announce drop forget ");
     bench.lost = "drop";
@@ -498,7 +498,7 @@ static void what_was_sent_twice_is_outnumbered_once(void **state)
     int64_t number;
 
     begin_held(&bench);
-    conn = tow_conn_open(double_link(bench.destination), &error);
+    conn = tow_conn_open(double_link(bench.destination));
     insert_one(conn);
     assert_true(tow_conn_settle(conn, &error));
     expect_words(&bench, "name insert ");

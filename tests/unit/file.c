@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* file.c: files are made private, exclusively and whole; what others could have
  * written is refused. */
 #include <setjmp.h>
@@ -150,6 +151,26 @@ static void only_regular_files_of_ours_are_opened(void **state)
         assert_int_equal(tow_file_open(in("new"), O_RDONLY), -1);
         assert_int_equal(errno, EPERM);
     }
+}
+
+static void nothing_is_written_through_a_hard_link(void **state TOW_UNUSED)
+{
+    char target[128];
+    int file;
+
+    put(in("victim"), "mine", 0600);
+    snprintf(target, sizeof target, "%s", in("victim"));
+    assert_int_equal(link(target, in("log")), 0);
+    assert_int_equal(tow_file_open(in("log"), O_WRONLY | O_APPEND | O_CREAT), -1);
+    assert_int_equal(errno, EPERM);
+    assert_int_equal(tow_file_open(in("log"), O_RDWR | O_CREAT), -1);
+    file = tow_file_open(in("log"), O_RDONLY);
+    assert_true(file >= 0);
+    close(file);
+    assert_int_equal(unlink(target), 0);
+    file = tow_file_open(in("log"), O_WRONLY | O_APPEND);
+    assert_true(file >= 0);
+    close(file);
 }
 
 static void refuse(const char *path, const char *part)
@@ -338,6 +359,7 @@ int main(void)
                                        TEST(a_failed_draft_leaves_the_old_file),
                                        TEST(the_first_to_create_wins),
                                        TEST(only_regular_files_of_ours_are_opened),
+                                       TEST(nothing_is_written_through_a_hard_link),
                                        TEST(a_secret_that_others_may_read_is_refused),
                                        TEST(a_pipe_may_hold_a_secret),
                                        TEST(folders_that_others_may_write_are_refused),

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* filter.c: which namespaces a filter takes, and that the server is told the same. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a server says of itself and of the job's lease, however wrong: it neither overflows what is
  * calculated with it nor keeps a process turning. */
 #include <setjmp.h>
@@ -174,7 +175,7 @@ static void a_clock_that_is_no_time_is_an_error(void **state)
 
     begin(&bench);
     for (size_t i = 0; i < sizeof clocks / sizeof *clocks; i++) {
-        tow_conn_t *conn = tow_conn_open(double_link(bench.destination), &error);
+        tow_conn_t *conn = tow_conn_open(double_link(bench.destination));
 
         bench.clock_ms = clocks[i];
         assert_false(tow_clock_skew(conn, &seconds, &error));

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The gate: what an event at a time means to a key whose document was read, or will
  * be, at another. */
 #include <math.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Random histories: whatever the order of writes, reads, events, refusals, lost answers, pauses and
  * restarts, the destination becomes what the source is, byte by byte. */
 #include <setjmp.h>
@@ -53,8 +54,7 @@ static void write_something(bench_t *bench)
         bson_destroy(there);
 }
 
-/* Copy and following
- * ------------------------------------------------------------------------------*/
+/* Copy and following ----------------------------------------------------------------------------*/
 
 static void write_and_tell(bench_t *bench, uint32_t most)
 {
@@ -157,8 +157,7 @@ static void whatever_happens_both_sides_become_equal(void **state)
     }
 }
 
-/* The copy itself
- * ---------------------------------------------------------------------------------*/
+/* The copy itself -------------------------------------------------------------------------------*/
 
 /* Every few reads and writes end with an error after which they are done again. */
 static bool fail_some(void *data, const char *database, const bson_t *command, bson_t *reply,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a unique index refuses is looked for exactly as that index decides. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What may be asked of a job, and when: one that talks to no server, moved by hand. */
 #include <locale.h>
 #include <setjmp.h>
@@ -378,6 +379,7 @@ static void both_uris_are_read_before_anything_is_dialled(void **state)
     char path[] = "/tmp/towline-uri-XXXXXX";
     int file = mkstemp(path);
 
+    tow_take_driver_log();
     starts_not(job_between("mongodb://h:99999/", "destination", fine),
                "--source: the URI of the source is malformed: port 99999");
     starts_not(job_between(fine, "destination", "mongodb://h/?ssll=true"),

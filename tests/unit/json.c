@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* JSON is JSON whatever a server put into a name, and whatever a figure came to. */
 #include <math.h>
 #include <setjmp.h>

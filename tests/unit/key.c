@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* key.c: order, equality and canonical form of _id values, over a corpus of every type. */
 #include <float.h>
 #include <math.h>

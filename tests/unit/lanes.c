@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What lanes send, in which order, and what they leave alone: while keys are only collected, after
  * a restart, and when a write may still be under way that nobody waits for any more. */
 #include <setjmp.h>
@@ -343,8 +344,7 @@ static void an_insert_that_is_there_already_is_replaced(void **state)
     bench_end(bench);
 }
 
-/* Collecting
- * -------------------------------------------------------------------------------------*/
+/* Collecting ------------------------------------------------------------------------------------*/
 
 static void await_dirty(bench_t *bench, uint64_t count)
 {
@@ -474,8 +474,7 @@ static void a_block_that_cannot_be_read_ends_the_job(void **state)
     bench_end(bench);
 }
 
-/* Writes that come late
- * --------------------------------------------------------------------------*/
+/* Writes that come late -------------------------------------------------------------------------*/
 
 static bool take_session(void *data, const bson_t *session, tow_error_t *error)
 {

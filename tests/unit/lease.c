@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a process finds of a job when it takes the lease over, and what it makes of it. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -224,7 +225,7 @@ static bool spread(bench_t *bench, tow_error_t *error)
     bool ok;
 
     pthread_mutex_init(&store.lock, NULL);
-    store.conn = tow_conn_open(store.options.destination, error);
+    store.conn = tow_conn_open(store.options.destination);
     ok = tow_marks_spread(&store, &marks, error);
     tow_conn_close(store.conn);
     pthread_mutex_destroy(&store.lock);
@@ -335,7 +336,7 @@ static void the_lease_is_looked_at_after_a_session_is_noted(void **state)
     begin(&bench);
     store = take_over(&bench, "a/1", &resumed, &error);
     assert_non_null(store);
-    conn = tow_conn_open(double_link(bench.destination), &error);
+    conn = tow_conn_open(double_link(bench.destination));
     bench.limits = true;
     tow_stop_request(bench.stop, NULL); /* it would wait for the renewal */
     double_stop(bench.destination, bench.stop);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The floor passes a block when all before it is settled, and an idle token never passes an
  * unsettled event. */
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The log when nobody reads it: whoever has an event goes on, and what was lost is counted. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -6,8 +7,10 @@
 
 #include <cmocka.h>
 
+#include "engine/cmd/cells.c"
 #include "engine/cmd/log.c"
 #include "engine/cmd/output.c"
+#include "engine/cmd/screen.c"
 
 enum { EVENTS = 60000 };
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* nest.h: documents nested deeper than any server stores, as foreign bytes may be. */
 #ifndef TOW_UNIT_NEST_H
 #define TOW_UNIT_NEST_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What is said to be done next: true of every state, and each verb that is named exists. */
 #include <setjmp.h>
 #include <stdarg.h>

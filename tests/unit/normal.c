@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* normal.c: what each mode of the verification takes for equal, by hash and by path. */
 #include <setjmp.h>
 #include <stdarg.h>

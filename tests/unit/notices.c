@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The signature of a webhook, by the test vectors of RFC 4231, and what options make notices. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -48,6 +49,9 @@ static void incomplete_or_unsafe_options_are_refused(void **state)
     static const char *const injected[][2] = {{"notify-to", "a@b\r\nBcc: c@d"}};
     static const char *const no_file[][2] = {{"notify-webhook", "http://h"},
                                              {"notify-key-file", "/no/such/file"}};
+    static const char *const lone_key[][2] = {{"notify-key-file", "/dev/null"}};
+    static const char *const no_authority[][2] = {{"notify-webhook", "http://h"},
+                                                  {"notify-ca-file", "/no/such/file"}};
     tow_notices_t *notices;
     tow_error_t error;
 
@@ -60,6 +64,10 @@ static void incomplete_or_unsafe_options_are_refused(void **state)
     assert_false(make(injected, 1, &notices, &error));
     assert_false(make(no_file, 2, &notices, &error));
     assert_non_null(strstr(error.message, "/no/such/file"));
+    assert_false(make(lone_key, 1, &notices, &error));
+    assert_non_null(strstr(error.message, "--notify-webhook"));
+    assert_false(make(no_authority, 2, &notices, &error));
+    assert_non_null(strstr(error.message, "--notify-ca-file"));
 }
 
 /* Nobody listens on port 1: every attempt fails at once, and the close gives up in time. */

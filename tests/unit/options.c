@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Values are checked when they are set, and every row of the table is usable. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The pace of the verification in the background: time passes as the test says. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The table of phases, the lag by our own clock, and how long a cutover still takes. */
 #include <setjmp.h>
 #include <stdarg.h>

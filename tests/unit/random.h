@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* random.h: numbers for random tests: from UNIT_SEED, else new ones each time; the
  * seed is printed. */
 #ifndef TOW_UNIT_RANDOM_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a probe is told of a job, and that it learns nothing else. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the replay does with single events, and when reads, writes or answers fail. */
 #include <setjmp.h>
 #include <stdarg.h>

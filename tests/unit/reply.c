@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a server says is taken or refused; nothing that cannot be read counts as not there. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* selection.c: filters by _id, also for those that begin with a dollar. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The order of documents, compared in little memory. */
 #include <setjmp.h>
 #include <stdarg.h>

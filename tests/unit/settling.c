@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* When everything up to a barrier is on the destination, as the cutover concludes it from
  * positions: of a stream whose replies are the test's, over a ledger without events. */
 #include <setjmp.h>
@@ -305,7 +306,7 @@ static void a_barrier_is_a_time_that_everybody_has_come_to(void **state)
 
         double_link(server)->facts.sharded = sharded;
         double_hook(server, tell_time, &asked);
-        conn = tow_conn_open(double_link(server), &error);
+        conn = tow_conn_open(double_link(server));
         assert_true(tow_link_barrier_time(conn, &time, &error));
         assert_int_equal(time, sharded ? 30 : 21);
         assert_int_equal(asked.lists, sharded ? 3 : 0);
@@ -335,7 +336,7 @@ static void a_barrier_without_a_time_is_none(void **state)
             double_link(server)->facts.sharded = sharded;
             double_link(server)->facts.tells_last_write = true;
             double_hook(server, tell_time, &asked);
-            conn = tow_conn_open(double_link(server), &error);
+            conn = tow_conn_open(double_link(server));
             assert_int_equal(tow_link_barrier_time(conn, &time, &error), !always);
             if (!always) {
                 assert_int_equal(time, sharded ? 30 : 21);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* DDL of a sharded source: its shards' streams are merged with a delay, so what the source has
  * under a name now may be a later collection than the event's; and each shard reports a rename and
  * a drop. */

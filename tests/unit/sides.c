@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What proves that source and destination are two deployments. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -205,7 +206,7 @@ static void a_shard_is_known_when_it_is_asked(void **state)
         tow_error_t error;
 
         double_hook(server, greet, &enabled);
-        conn = tow_conn_open(link, &error);
+        conn = tow_conn_open(link);
         if (!tow_facts_read(link, conn, &error))
             fail_msg("%s", error.message);
         assert_int_equal(tow_link_facts(link)->shard, enabled);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Invariant: what a server lists is understood as that server means it, and sent as the other one
  * takes it. */
 #include <math.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Frames survive what a crash leaves of them, and nothing broken is read as good. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -127,13 +128,13 @@ static void released_segments_are_deleted(void **state)
     for (uint32_t i = 0; i < 20; i++) {
         tow_buffer_t records = {0};
 
-        assert_true(tow_spool_release(spool, places[i / 2], &error));
+        tow_spool_release(spool, places[i / 2]);
         assert_true(tow_spool_read(spool, places[i / 2], &records, &error));
         tow_buffer_free(&records);
     }
     before = tow_spool_bytes(spool);
     assert_true(places[19].segment > places[0].segment + 2);
-    assert_true(tow_spool_release(spool, places[19], &error));
+    tow_spool_release(spool, places[19]);
     assert_true(tow_spool_bytes(spool) < before);
     tow_spool_close(spool);
     spool = open_spool("a");

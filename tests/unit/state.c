@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The job's records: each list is read as of all that the destination is known to have done, and
  * nothing is concluded from one that is not whole. */
 #include <setjmp.h>
@@ -48,13 +49,12 @@ static bool look(void *data, const char *database, const bson_t *command, bson_t
 
 static void begin(bench_t *bench)
 {
-    tow_error_t error;
 
     *bench = (bench_t){.destination = double_new("destination", false)};
     bench->store = (tow_store_t){.options.destination = double_link(bench->destination),
                                  .database = (char *)"towline_x"};
     pthread_mutex_init(&bench->store.lock, NULL);
-    bench->store.conn = tow_conn_open(double_link(bench->destination), &error);
+    bench->store.conn = tow_conn_open(double_link(bench->destination));
     tow_link_note_time(double_link(bench->destination), KNOWN);
     double_hook(bench->destination, look, bench);
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A stop is seen by whoever waits, on its own condition or on another that it watches. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The change stream's protocol with the replies of a real 4.4 (shared/recordings/streams.jsonl and
  * cluster.jsonl): where it is opened, where it goes on after an error, and what an error means. */
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The tail between a scripted stream and the ledger: nothing that it read is passed by the floor
  * before it is settled, and a broken stream goes on after the last position read. */
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A thread that could not be started is an error and no more; one that was is joined once. */
 #include <errno.h>
 #include <setjmp.h>
@@ -47,6 +48,30 @@ static void it_has_its_name_and_is_joined_once(void **state)
     tow_thread_join(&thread);
 }
 
+static void *read_blocked(void *blocked)
+{
+    pthread_sigmask(SIG_SETMASK, NULL, blocked);
+    return NULL;
+}
+
+/* A signal for the process reaches a thread of the host's; a fault is its thread's own. */
+static void it_takes_none_of_the_hosts_signals(void **state)
+{
+    tow_thread_t thread = {0};
+    sigset_t blocked, mine;
+    tow_error_t error;
+
+    sigemptyset(&blocked);
+    assert_true(tow_thread_start(&thread, "lane", read_blocked, &blocked, &error));
+    tow_thread_join(&thread);
+    assert_true(sigismember(&blocked, SIGINT) && sigismember(&blocked, SIGTERM) &&
+                sigismember(&blocked, SIGUSR1) && sigismember(&blocked, SIGCHLD) &&
+                sigismember(&blocked, SIGPIPE));
+    assert_false(sigismember(&blocked, SIGSEGV) || sigismember(&blocked, SIGABRT));
+    read_blocked(&mine);
+    assert_false(sigismember(&mine, SIGINT) || sigismember(&mine, SIGPIPE));
+}
+
 static void what_the_machine_refuses_is_an_error(void **state)
 {
     tow_thread_t thread = {0};
@@ -83,6 +108,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(it_has_its_name_and_is_joined_once),
+        cmocka_unit_test(it_takes_none_of_the_hosts_signals),
         cmocka_unit_test(none_is_started_over_one_that_was_not_joined),
         cmocka_unit_test(what_the_machine_refuses_is_an_error)};
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* token.c: the time in a real server's resume tokens, and no time in anything else. */
 #include <setjmp.h>
 #include <stdarg.h>

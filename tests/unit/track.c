@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* track.c: what was compared, what was written since, and how much memory that takes. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Only what is exact becomes a statement. */
 #include <setjmp.h>
 #include <stdarg.h>

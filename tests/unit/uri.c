@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Connection strings before anything is dialled: what is refused and why, what is only passed over,
  * and that no message has any part of a password. */
 #include <setjmp.h>
@@ -127,6 +128,44 @@ static void what_is_passed_over_is_named(void **state)
     passes("mongodb://h/?connectTimeoutMS=", "Empty value provided for \"connecttimeoutms\"");
 }
 
+/* A host's log ---------------------------------------------------------------------------------*/
+
+static unsigned host_heard;
+
+static void host_hear(mongoc_log_level_t level, const char *domain, const char *message, void *data)
+{
+    host_heard += level <= MONGOC_LOG_LEVEL_WARNING;
+}
+
+/* Until the host gives it away, the driver's log is the host's; what is refused is the same. */
+static void the_drivers_log_is_the_hosts(void **state)
+{
+    mongoc_log_set_handler(host_hear, NULL);
+    tow_driver_enter();
+    mongoc_log(MONGOC_LOG_LEVEL_WARNING, "mongoc", "for the host");
+    assert_int_equal(host_heard, 1);
+    assert_false(tow_driver_is_heard());
+    refuses("mongodb://127.0.0.1:99999/", "port 99999 is out of range 1 to 65535");
+    refuses("mongodb://127.0.0.1:abc/", "a host or its port cannot be read");
+    refuses("mongodb://u:hunter/2@h/", "a host or its port cannot be read");
+    refuses("mongodb://h/?tls=hunter2", "\"tls\"");
+    a_misspelt_security_option_is_refused(state);
+    passes("mongodb://u:p@h1,h2:27018/?replicaSet=rs&tls=true&tlsCAFile=/x&authSource=$external",
+           NULL);
+    passes("mongodb://h/?readPreference=secondary&readPreferenceTags=a:b&readPreferenceTags=c:d",
+           NULL);
+    passes("mongodb://h/?hunter2=x", "unknown option *** is ignored");
+    passes("mongodb://h/?connectTimeoutMS=", "Empty value provided for \"connectTimeoutMS\"");
+    assert_true(host_heard > 1);
+    tow_driver_leave();
+}
+
+static int take_log(void **state)
+{
+    tow_take_driver_log();
+    return 0;
+}
+
 /* The driver's own words ------------------------------------------------------------------------*/
 
 static char heard[1000];
@@ -179,7 +218,8 @@ static void reading_a_uri_says_nothing_else(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_reason_is_said),
+        cmocka_unit_test(the_drivers_log_is_the_hosts), /* first: the log is taken once */
+        cmocka_unit_test_setup(the_reason_is_said, take_log),
         cmocka_unit_test(no_part_of_a_password_is_said),
         cmocka_unit_test(a_misspelt_security_option_is_refused),
         cmocka_unit_test(what_is_passed_over_is_named),

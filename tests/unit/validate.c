@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The judgements of the checks before a start, on figures and on recorded answers. */
 #include <setjmp.h>
 #include <stdarg.h>

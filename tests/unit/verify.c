@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A comparison of two servers in memory: whatever differs is found, on either side and wherever it
  * is, and what differed does not count as compared. */
 #include <setjmp.h>
@@ -182,8 +183,7 @@ static void expect_one(bench_t *bench, tow_difference_kind_t kind, const char *i
         assert_string_equal(bench->report->differences[0].id, id);
 }
 
-/* Documents
- * --------------------------------------------------------------------------------------*/
+/* Documents -------------------------------------------------------------------------------------*/
 
 static void equal_sides_are_equal(void **state)
 {
@@ -197,6 +197,57 @@ static void equal_sides_are_equal(void **state)
     for (int i = 0; i < 2; i++)
         assert_int_equal(bench.sides[i].late, bench.sides[i].finds);
     end(&bench);
+}
+
+static void append_document(bson_t *batch, int *count, int32_t id, int32_t n)
+{
+    bson_t document;
+    char key[16];
+
+    snprintf(key, sizeof key, "%d", (*count)++);
+    bson_append_document_begin(batch, key, -1, &document);
+    bson_append_int32(&document, "_id", -1, id);
+    bson_append_int32(&document, "n", -1, n);
+    bson_append_document_end(batch, &document);
+}
+
+/* The source is a cluster whose shards hold a document each of the _id 7. */
+static bool serve_twins(void *data, const char *database, const bson_t *command, bson_t *reply,
+                        bson_error_t *error)
+{
+    bson_t cursor, batch;
+    bson_iter_t iter;
+    int count = 0;
+    bool again = bson_iter_init_find(&iter, command, "filter");
+
+    if (!bson_has_field(command, "find") || bson_has_field(command, "projection"))
+        return serve(data, database, command, reply, error);
+    bson_append_document_begin(reply, "cursor", -1, &cursor);
+    bson_append_int64(&cursor, "id", -1, 0);
+    bson_append_utf8(&cursor, "ns", -1, NS, -1);
+    bson_append_array_begin(&cursor, "firstBatch", -1, &batch);
+    for (int32_t id = again ? 7 : 0; id < (again ? 8 : DOCUMENTS); id++)
+        append_document(&batch, &count, id, id);
+    append_document(&batch, &count, 7, 7000);
+    bson_append_array_end(&cursor, &batch);
+    bson_append_document_end(reply, &cursor);
+    bson_append_double(reply, "ok", -1, 1);
+    return true;
+}
+
+static void two_documents_of_one_id_are_not_equal_to_one(void **state)
+{
+    for (int n = 0; n < 2; n++) {
+        bench_t bench;
+
+        begin(&bench);
+        if (n) /* the destination has the other one */
+            put(&bench.sides[1], 7, 7000);
+        double_hook(bench.sides[0].server, serve_twins, &bench.sides[0]);
+        run(&bench);
+        expect_one(&bench, TOW_DIFFERENCE_DUPLICATE, "7");
+        end(&bench);
+    }
 }
 
 /* Whether few documents are mapped as they are read, or buckets are compared first. */
@@ -298,8 +349,7 @@ static void what_never_stands_still_is_unsettled(void **state)
     end(&bench);
 }
 
-/* Catalogs
- * ---------------------------------------------------------------------------------------*/
+/* Catalogs --------------------------------------------------------------------------------------*/
 
 static void a_collection_of_one_side_is_a_difference(void **state)
 {
@@ -345,8 +395,7 @@ static void an_index_of_one_side_is_a_difference(void **state)
     }
 }
 
-/* Between two comparisons
- * -------------------------------------------------------------------------*/
+/* Between two comparisons -----------------------------------------------------------------------*/
 
 static tow_track_state_t state_of(bench_t *bench)
 {
@@ -427,6 +476,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(equal_sides_are_equal),
+        cmocka_unit_test(two_documents_of_one_id_are_not_equal_to_one),
         cmocka_unit_test(a_difference_of_either_side_is_found),
         cmocka_unit_test(what_another_document_came_for_is_looked_at_again),
         cmocka_unit_test(every_range_is_compared),

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* versions.c: the table of what servers' versions can do, as the rest of the code asks it. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the verbs make of a job's progress, as the server's events bring it: in pieces
  * of any size. */
 #include <setjmp.h>

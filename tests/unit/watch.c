@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a watch tells of a deployment's writes, what counts as a gap, and when it has heard of
  * everything. */
 #include <setjmp.h>

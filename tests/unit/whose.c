@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the job did not make stays: it is not taken for what the job creates, nor dropped, nor
  * renamed over; and what the job's own writes made again is told from it by all that it is. */
 #include <setjmp.h>
@@ -147,7 +148,6 @@ static void await_lanes(void *data)
 static void begin(bench_t *bench)
 {
     tow_copy_options_t options;
-    tow_error_t error;
 
     *bench = (bench_t){.source = double_new("source", true),
                        .destination = double_new("destination", false)};
@@ -160,7 +160,7 @@ static void begin(bench_t *bench)
                                  .database = (char *)"towline_unit",
                                  .renewed_ms = INT64_MAX / 2};
     pthread_mutex_init(&bench->store.lock, NULL);
-    bench->store.conn = tow_conn_open(double_link(bench->destination), &error);
+    bench->store.conn = tow_conn_open(double_link(bench->destination));
     bench->stop = tow_stop_new();
     options = (tow_copy_options_t){.source = double_link(bench->source),
                                    .destination = double_link(bench->destination),
@@ -173,7 +173,7 @@ static void begin(bench_t *bench)
                                    .data = bench,
                                    .stop = bench->stop};
     bench->copy = tow_copy_new(&options);
-    bench->conn = tow_conn_open(double_link(bench->destination), &error);
+    bench->conn = tow_conn_open(double_link(bench->destination));
 }
 
 static void end(bench_t *bench)

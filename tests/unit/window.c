@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The window: days pass in no time, since it is told what time it is. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a list of processes shows of the program's words, and that the program itself loses none. */
 #include <setjmp.h>
 #include <stdarg.h>

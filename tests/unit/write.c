@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Write statements: the exact command that is sent, when a message is full, and what becomes of
  * refusals. */
 #include <setjmp.h>
@@ -43,12 +44,11 @@ static bool keep(void *data, const char *database, const bson_t *command, bson_t
 
 static void begin(bench_t *bench, tow_write_kind_t kind)
 {
-    tow_error_t error;
 
     *bench = (bench_t){.server = double_new("destination", false)};
     bench->collection =
         (tow_namespace_t){.database = (char *)"d", .name = (char *)"a", .ns = (char *)"d.a"};
-    bench->conn = tow_conn_open(double_link(bench->server), &error);
+    bench->conn = tow_conn_open(double_link(bench->server));
     double_hook(bench->server, keep, bench);
     tow_write_begin(&bench->write, kind, &bench->collection);
 }

@@ -15,7 +15,7 @@ export class ApiError extends Error {
 
 function refusal(status, body) {
     if (status === 401)
-        return new ApiError(status, "Unauthorized", "the token is missing or wrong");
+        return new ApiError(status, "Unauthorized", "this address is of another process than the one that listens here now");
     return new ApiError(
         status,
         body?.error ?? "HttpError",
@@ -23,14 +23,43 @@ function refusal(status, body) {
     );
 }
 
+const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+
+// HMAC-SHA-256 of the nonce under the token, which the server's process alone knows besides us.
+async function codeOf(token, nonce) {
+    const encode = (text) => new TextEncoder().encode(text);
+    const kind = {name: "HMAC", hash: "SHA-256"};
+    const key = await crypto.subtle.importKey("raw", encode(token), kind, false, ["sign"]);
+    return hex(new Uint8Array(await crypto.subtle.sign("HMAC", key, encode(nonce))));
+}
+
 export class Api {
     constructor(token) {
         this.token = token;
+        this.proven = false; // that this is the process whose page we are
+    }
+
+    // After a break anybody may listen where the server did: nothing is sent, neither the token nor
+    // what was typed here, before the process has shown that it knows the token.
+    async prove(signal) {
+        if (this.proven || !this.token) return;
+        if (!crypto.subtle)
+            throw new ApiError(401, "Unauthorized", "open the page at 127.0.0.1 or localhost");
+        const nonce = hex(crypto.getRandomValues(new Uint8Array(32)));
+        const reply = await this.send("GET", `proof?nonce=${nonce}`, {}, undefined, signal);
+        const answer = await reply.json().catch(() => null);
+        if (answer?.proof !== (await codeOf(this.token, nonce))) throw refusal(401, null);
+        this.proven = true;
     }
 
     async request(method, path, body, signal) {
+        await this.prove(signal);
         const headers = this.token ? {Authorization: `Bearer ${this.token}`} : {};
         if (body !== undefined) headers["Content-Type"] = "application/json";
+        return this.send(method, path, headers, body, signal);
+    }
+
+    async send(method, path, headers, body, signal) {
         try {
             return await fetch(BASE + path, {
                 method,
@@ -106,6 +135,7 @@ export class Api {
                 blocks.forEach((block) => deliver(block, onEvent));
             }
         } finally {
+            this.proven = false;
             clearTimeout(timer);
             controller.abort();
         }

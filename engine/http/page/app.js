@@ -18,11 +18,13 @@ const COLLECTIONS_COPYING_MS = 2000;
 const COLLECTIONS_MS = 10000;
 const NEWS_MS = 3000; // progress comes every second
 
+// Of one process. The user's own token is for programs that look whom they send it to.
+const tokenIn = (text) => /page-[0-9a-f]{64}/.exec(text)?.[0];
+
 // The token comes with the address, stays with the tab, and is not seen in the address bar.
 function takeToken() {
-    const given = /^#token=(.+)$/.exec(location.hash);
-    if (given) {
-        sessionStorage.setItem(TOKEN, decodeURIComponent(given[1]));
+    if (location.hash.startsWith("#token=")) {
+        sessionStorage.setItem(TOKEN, tokenIn(location.hash) ?? "");
         window.history.replaceState(null, "", location.pathname);
     }
     return sessionStorage.getItem(TOKEN) ?? "";
@@ -124,7 +126,8 @@ class App {
 
     onAway(error, failures) {
         if (error.status === 401) {
-            setText($("token-error"), this.api.token ? "This token is not the server’s." : "");
+            setText($("token-error"), this.api.token ? sentence(error.message) : "");
+            show($("away"), false);
             this.refused = true;
             this.render();
             return;
@@ -144,10 +147,15 @@ class App {
     }
 
     takeTyped() {
-        const typed = $("token").value.trim();
+        const typed = tokenIn($("token").value);
+        if (!typed) {
+            setText($("token-error"), "Paste the address that “towline page” prints.");
+            return;
+        }
         sessionStorage.setItem(TOKEN, typed);
         this.api.token = typed;
         $("token").value = "";
+        setText($("token-error"), "");
         this.run();
     }
 

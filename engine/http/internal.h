@@ -1,10 +1,11 @@
-/* server.h: what the files of the control server share.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* internal.h: what the files of the control server share.
  *
  * libmicrohttpd gives every connection a thread, so a request may wait (a check talks to servers)
  * without holding up another. The job of the moment is held by a lock that requests take for
  * reading. */
-#ifndef TOW_HTTP_SERVER_H
-#define TOW_HTTP_SERVER_H
+#ifndef TOW_HTTP_INTERNAL_H
+#define TOW_HTTP_INTERNAL_H
 
 #include <bson/bson.h>
 #include <microhttpd.h>
@@ -20,6 +21,7 @@ struct tow_server {
     /* Constant once it listens. */
     tow_options_t *options; /* what a start builds on */
     char *token;            /* NULL: none is asked for */
+    char *page_token;       /* asked for as well; see token.h */
     bool loopback, tls;
     char host[64]; /* as it stands in an address */
     int port;
@@ -39,7 +41,7 @@ typedef struct {
     tow_server_t *server;
     struct MHD_Connection *connection;
     const char *path;
-    tow_buffer_t text; /* of the body, at most BODY_MOST and one piece more */
+    tow_buffer_t text; /* of the body, at most TOW_BODY_MOST and one piece more */
     bson_t *body;      /* NULL: there was none */
 } tow_request_t;
 
@@ -62,9 +64,12 @@ enum MHD_Result tow_reply_events(const tow_request_t *request);
 /* Headers that every reply has. */
 void tow_reply_secure(struct MHD_Response *response);
 
-/* server.c */
+/* request.c */
+enum { TOW_BODY_MOST = 64 * 1024 };
 /* Reads the body's JSON, if there is any. */
 bool tow_request_parse(tow_request_t *request, tow_error_t *error) TOW_CHECK;
+
+/* current.c */
 char *tow_server_progress(tow_server_t *server); /* the object `progress` */
 bool tow_server_job_ended(tow_job_t *job);       /* with its summary */
 
