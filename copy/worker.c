@@ -46,10 +46,9 @@ static bool empty_by_keys(tow_pass_t *pass, tow_error_t *error)
     ok = reader != NULL;
     while (ok && more) {
         while (ok && tow_reader_next(reader, &document)) {
-            tow_value_t id;
+            tow_value_t id = {0};
 
-            if (!tow_value_id(&document, &id))
-                continue;
+            tow_value_id(&document, &id);
             if (!tow_write_fits(&write, id.length)) {
                 ok = tow_write_send(&write, destination, tow_pass_count_refusal, &refused, &matched,
                                     error);
@@ -107,21 +106,11 @@ static bool empty_range(tow_pass_t *pass, tow_error_t *error)
  * is on its way. */
 static bool is_replaced(const tow_pass_t *pass)
 {
-    static const uint8_t none[16];
-    const tow_namespace_t *collection = pass->collection;
-    tow_collection_info_t info;
     tow_error_t ignored;
-    bool found, same;
+    bool replaced;
 
-    if (!tow_catalog_find(pass->worker->source, collection->database, collection->name, &info,
-                          &found, &ignored))
-        return false;
-    if (!found)
-        return true;
-    same = info.type == TOW_COLLECTION && (!memcmp(collection->uuid, none, sizeof none) ||
-                                           !memcmp(collection->uuid, info.uuid, sizeof info.uuid));
-    tow_collection_info_clear(&info);
-    return !same;
+    return tow_namespace_is_replaced(pass->worker->source, pass->collection, &replaced, &ignored) &&
+           replaced;
 }
 
 /* Of an error of the read. *out_gone: it is none, since there is nothing to read any more. */

@@ -2,6 +2,7 @@
 /* capped.c: reads and writes a log that is being continued; see capped_continue.c. */
 #include "oplog/capped.h"
 #include "engine/link/codes.h"
+#include "engine/link/reply.h"
 
 bool tow_log_read(tow_continuing_t *log, tow_conn_t *conn, tow_read_t *what, tow_log_each_fn each,
                   void *data, bool *out_end, tow_error_t *error)

@@ -38,8 +38,9 @@ typedef struct {
     uint64_t tail[TOW_LOG_TAIL_MOST]; /* of the destination */
     size_t tail_count;
     bool tail_whole;
-    size_t fresh; /* so many of the source's are new */
-    bool apart;   /* to be copied again, since: */
+    size_t fresh;  /* so many of the source's are new */
+    bool stranger; /* an answer has a document that was not asked for */
+    bool apart;    /* to be copied again, since: */
     const char *reason;
     tow_optime_t lo, hi;
 } tow_continuing_t;
@@ -69,6 +70,13 @@ static inline tow_value_t tow_log_id(const tow_continuing_t *log, size_t i)
 }
 
 /* capped.c */
+/* Notes one that a read by _id has not asked for: such an answer is damaged, and says nothing about
+ * those that it lacks. */
+static inline void tow_log_note_stranger(tow_continuing_t *log, tow_value_t id)
+{
+    log->stranger = log->stranger || !tow_is_taken_too(id, log->collection->collated);
+}
+
 /* A document of a read; false ends the read. */
 typedef bool (*tow_log_each_fn)(tow_continuing_t *log, const bson_t *document, void *data);
 /* Reads a side until `each` has enough; *out_end: that side has no more. */

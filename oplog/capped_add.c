@@ -22,17 +22,27 @@ static int by_hash(const void *left, const void *right)
 }
 
 typedef struct {
+    size_t from, asked; /* the documents `from`, `from` - 1, … */
     uint64_t hashes[TOW_SELECTION_MOST];
     size_t count;
 } present_t;
+
+static bool is_asked(const tow_continuing_t *log, size_t from, size_t asked, uint64_t hash)
+{
+    for (size_t i = 0; i < asked; i++)
+        if (log->hashes[from - i] == hash)
+            return true;
+    return false;
+}
 
 static bool take_present(tow_continuing_t *log, const bson_t *document, void *data)
 {
     present_t *present = data;
     tow_value_t id = {0};
 
-    (void)log;
     tow_value_id(document, &id);
+    if (!is_asked(log, present->from, present->asked, tow_value_hash(id)))
+        tow_log_note_stranger(log, id);
     if (present->count < TOW_SELECTION_MOST)
         present->hashes[present->count++] = tow_value_hash(id);
     return true;
@@ -63,6 +73,8 @@ static bool count_absent(tow_continuing_t *log, size_t from, size_t most, size_t
     size_t i;
 
     select_new(log, from, &most, &filter);
+    present->from = from;
+    present->asked = most;
     tow_log_id_only(&projection);
     ok = tow_log_read(log, log->lane->destination,
                       &(tow_read_t){.filter = &filter, .projection = &projection}, take_present,
@@ -133,6 +145,8 @@ static bool take_added(tow_continuing_t *log, const bson_t *document, void *data
 
     tow_value_id(document, &id);
     hash = tow_value_hash(id);
+    if (!is_asked(log, added->from, added->count, hash))
+        tow_log_note_stranger(log, id);
     for (size_t i = 0; i < added->count; i++)
         if (log->hashes[added->from - i] == hash && !added->items[i]) {
             added->items[i] = bson_copy(document);

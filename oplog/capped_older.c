@@ -59,8 +59,9 @@ static bool take_older(tow_continuing_t *log, const bson_t *document, void *data
             item->hash = hash;
         else if (item->there[true] && !XXH128_isEqual(item->hash, hash))
             patch(log, patching, id, document);
-        break;
+        return patching->ok && !log->apart;
     }
+    tow_log_note_stranger(log, id);
     return patching->ok && !log->apart;
 }
 

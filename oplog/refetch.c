@@ -6,6 +6,7 @@
 #include "engine/base/clock.h"
 #include "engine/link/codes.h"
 #include "engine/link/reader.h"
+#include "engine/link/reply.h"
 #include "engine/state/selection.h"
 #include "oplog/replay_internal.h"
 
@@ -87,10 +88,9 @@ static bool write_document(batch_t *batch, tow_dirty_key_t *key, const bson_t *d
     tow_lane_t *lane = batch->lane;
     const tow_facts_t *facts = tow_link_facts(lane->replay->options.destination);
     bool empty = tow_has_empty_timestamp(document);
-    tow_value_t id;
+    tow_value_t id = tow_dirty_id(key);
 
-    if (!tow_value_id(document, &id))
-        id = tow_dirty_id(key);
+    tow_value_id(document, &id); /* as the source spells it */
     if (!make_room(batch, id.length + document->len, error))
         return false;
     /* A server that can leave empty timestamps alone does so for inserts. */
@@ -118,16 +118,27 @@ static void build_filter(const batch_t *batch, bson_t *out)
     tow_selection_end(&selection, out);
 }
 
+bool tow_lane_explain(tow_lane_t *lane, const tow_namespace_t *collection, tow_error_t *error)
+{
+    bool replaced;
+
+    return tow_namespace_is_replaced(lane->source, collection, &replaced, error) &&
+           (replaced ||
+            tow_fail_reply(error, "source", "its answer to find has a document nobody asked for"));
+}
+
 static bool take_document(batch_t *batch, const bson_t *document, tow_error_t *error)
 {
     tow_dirty_key_t *key;
-    tow_value_t id;
+    tow_value_t id = {0};
 
-    if (!tow_value_id(document, &id))
-        return true;
+    tow_value_id(document, &id);
     key = tow_dirty_find(batch->lane->dirty, batch->collection, id,
                          tow_item_hash(batch->collection, id));
-    if (!key || !key->in_flight || key->found)
+    if (!key || !key->in_flight)
+        return tow_is_taken_too(id, false) ||
+               tow_lane_explain(batch->lane, batch->collection, error);
+    if (key->found)
         return true;
     key->found = true;
     return write_document(batch, key, document, error);

@@ -146,6 +146,19 @@ void tow_lane_destroy(tow_lane_t *lane);
 void tow_lane_absorb(tow_lane_t *lane, const tow_items_t *items);
 /* refetch.c: one batch of dirty keys; false: nothing to do. */
 bool tow_lane_refetch(tow_lane_t *lane);
+/* The source's answer to a find by _id has a document that was not asked for. False: the answer is
+ * damaged, and says nothing about those that it lacks. True: the name has another collection, whose
+ * collation takes more for equal. */
+bool tow_lane_explain(tow_lane_t *lane, const tow_namespace_t *collection,
+                      tow_error_t *error) TOW_CHECK;
+/* Whether a find by _id may have that document in its answer although its _id is not the one asked
+ * for: $in: [null] takes undefined, and a collation other spellings. */
+static inline bool tow_is_taken_too(tow_value_t id, bool collated)
+{
+    return id.type == BSON_TYPE_UNDEFINED ||
+           (collated && (id.type == BSON_TYPE_UTF8 || id.type == BSON_TYPE_SYMBOL ||
+                         id.type == BSON_TYPE_DOCUMENT || id.type == BSON_TYPE_ARRAY));
+}
 /* untangle.c: reads the keys of a conflict again, with those that stand in their way, deletes all
  * and inserts what the source has. Takes the exclusive lock. */
 void tow_lane_untangle(tow_lane_t *lane);

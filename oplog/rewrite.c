@@ -162,12 +162,13 @@ static tow_member_t *find_member(tow_knot_t *knot, tow_value_t id)
 static bool take_document(inserting_t *inserting, const bson_t *document, tow_error_t *error)
 {
     tow_knot_t *knot = inserting->knot;
-    tow_value_t id;
+    tow_value_t id = {0};
     tow_member_t *member;
 
-    if (!tow_value_id(document, &id))
-        return true;
+    tow_value_id(document, &id);
     member = find_member(knot, id);
+    if (!member && !tow_is_taken_too(id, knot->collection->collated))
+        return tow_lane_explain(knot->lane, knot->collection, error);
     if (!member && knot->collection->collated) {
         tow_knot_add(knot, id);
         member = find_member(knot, id);

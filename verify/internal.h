@@ -107,7 +107,8 @@ typedef struct {
     void (*reset)(void *data);
     void (*each)(void *data, const bson_t *document);
     void *data;
-    bool progress; /* counts in the options' documents and bytes */
+    bool (*is_whole)(const void *data); /* NULL: any answer is; what is not is read again */
+    bool progress;                      /* counts in the options' documents and bytes */
 } tow_visitor_t;
 bool tow_side_read(tow_verify_side_t *side, const tow_read_t *what, const tow_visitor_t *visitor,
                    tow_error_t *error) TOW_CHECK;

@@ -59,9 +59,12 @@ typedef struct {
 /* The documents that one side has for some keys. */
 typedef struct {
     tow_verify_unit_t *unit;
+    const suspect_t *suspects; /* asked for, those that are not done */
+    size_t suspect_count;
     const bson_t *filter;
     fetched_t *items; /* once read: sorted by _id */
     size_t count;
+    bool stranger; /* a document came that was not asked for */
 } fetch_t;
 
 static bool may_repair(const locate_t *locate)
@@ -105,12 +108,41 @@ static void reset_fetch(void *data)
     for (size_t i = 0; i < fetch->count; i++)
         bson_destroy(fetch->items[i].document);
     fetch->count = 0;
+    fetch->stranger = false;
+}
+
+/* A collation takes other spellings, and $in: [null] undefined. */
+static bool is_asked(const fetch_t *fetch, tow_value_t id)
+{
+    const tow_verify_item_t *item = fetch->unit->item;
+
+    if (id.type == BSON_TYPE_UNDEFINED || (item->source && item->source->collated) ||
+        (item->destination && item->destination->collated))
+        return true;
+    for (size_t i = 0; i < fetch->suspect_count; i++)
+        if (tow_value_compare(fetch->suspects[i].id, id) == 0)
+            return true;
+    return false;
+}
+
+static bool is_whole(const void *data)
+{
+    return !((const fetch_t *)data)->stranger;
+}
+
+static tow_value_t id_of(const bson_t *document)
+{
+    tow_value_t id = {0};
+
+    tow_value_id(document, &id);
+    return id;
 }
 
 static void take_document(void *data, const bson_t *document)
 {
     fetch_t *fetch = data;
 
+    fetch->stranger = fetch->stranger || !is_asked(fetch, id_of(document));
     /* The room grows by powers of two, so the count alone says when it is used up. */
     if ((fetch->count & (fetch->count - 1)) == 0)
         fetch->items =
@@ -118,17 +150,11 @@ static void take_document(void *data, const bson_t *document)
     fetch->items[fetch->count++] = (fetched_t){bson_copy(document), false};
 }
 
-static tow_value_t id_of(const fetched_t *item)
-{
-    tow_value_t id = {0};
-
-    tow_value_id(item->document, &id);
-    return id;
-}
-
 static int by_id(const void *left, const void *right)
 {
-    return tow_value_compare(id_of(left), id_of(right));
+    const fetched_t *a = left, *b = right;
+
+    return tow_value_compare(id_of(a->document), id_of(b->document));
 }
 
 static bool fetch_side(tow_verify_side_t *side, void *data, tow_error_t *error)
@@ -139,7 +165,7 @@ static bool fetch_side(tow_verify_side_t *side, void *data, tow_error_t *error)
                        .collection = item->name,
                        .filter = fetch->filter,
                        .kept_most = FETCH_MOST};
-    tow_visitor_t visitor = {reset_fetch, take_document, fetch};
+    tow_visitor_t visitor = {reset_fetch, take_document, fetch, is_whole};
 
     if (!tow_side_read(side, &what, &visitor, error))
         return false;
@@ -156,12 +182,13 @@ static const bson_t *take_fetched(fetch_t *fetch, tow_value_t id)
     while (low < high) {
         size_t middle = (low + high) / 2;
 
-        if (tow_value_compare(id_of(&fetch->items[middle]), id) < 0)
+        if (tow_value_compare(id_of(fetch->items[middle].document), id) < 0)
             low = middle + 1;
         else
             high = middle;
     }
-    for (; low < fetch->count && tow_value_compare(id_of(&fetch->items[low]), id) == 0; low++)
+    for (; low < fetch->count && tow_value_compare(id_of(fetch->items[low].document), id) == 0;
+         low++)
         if (!fetch->items[low].taken) {
             fetch->items[low].taken = true;
             return fetch->items[low].document;
@@ -174,7 +201,7 @@ static size_t count_fetched(const fetch_t *fetch, tow_value_t id)
     size_t count = 0;
 
     for (size_t i = 0; i < fetch->count; i++)
-        count += tow_value_compare(id_of(&fetch->items[i]), id) == 0;
+        count += tow_value_compare(id_of(fetch->items[i].document), id) == 0;
     return count;
 }
 
@@ -263,7 +290,8 @@ static bool look_again(locate_t *locate, suspect_t *suspects, size_t count, tow_
         return false;
     build_filter(suspects, count, &filter);
     for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++)
-        fetches[which] = (fetch_t){.unit = locate->unit, .filter = &filter};
+        fetches[which] = (fetch_t){
+            .unit = locate->unit, .suspects = suspects, .suspect_count = count, .filter = &filter};
     ok = tow_pair_run(locate->pair, fetch_side, &fetches[TOW_SOURCE], &fetches[TOW_DESTINATION],
                       error);
     for (size_t i = 0; ok && i < count; i++) {

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "engine/base/clock.h"
+#include "engine/link/reply.h"
 #include "verify/internal.h"
 
 enum {
@@ -161,6 +162,9 @@ static bool read_once(tow_verify_side_t *side, const tow_read_t *what, const tow
              tow_reader_next_batch(reader, &more, error);
     } while (ok && more);
     tow_reader_close(reader);
+    if (ok && visitor->is_whole && !visitor->is_whole(visitor->data))
+        return tow_fail_reply(error, tow_link_side(side->link),
+                              "its answer to find has a document nobody asked for");
     return ok;
 }
 

@@ -72,6 +72,8 @@ static const char *const flag_names[] = {[TOW_FLAG_PREPARED] = "prepared",
                                          [TOW_FLAG_WRITES_BLOCKED] = "writesBlocked",
                                          [TOW_FLAG_TTL_RESTORED] = "ttlRestored"};
 
+#define ALL_FLAGS "allFlags" /* from then on a flag that is missing was lost on the way */
+
 bool tow_journal_set_flag(tow_journal_t *journal, tow_flag_t flag, bool value, tow_error_t *error)
 {
     bson_t fields = BSON_INITIALIZER;
@@ -139,7 +141,7 @@ static void take_field(const bson_iter_t *field, tow_remembered_t *out)
 
     for (int flag = 0; flag < TOW_FLAGS; flag++)
         if (!strcmp(name, flag_names[flag]))
-            out->flags[flag] = bson_iter_as_bool(field);
+            out->flags[flag] = bson_iter_bool(field);
     if (!strcmp(name, "series") && tow_iter_text(field, &text))
         snprintf(out->series, sizeof out->series, "%s", text);
     else if (!strcmp(name, "restarts") && tow_iter_count(field, INT32_MAX - 1, &number))
@@ -150,11 +152,39 @@ static void take_field(const bson_iter_t *field, tow_remembered_t *out)
         tow_iter_time(field, &out->start);
 }
 
+bool tow_journal_is_whole(const bson_t *document)
+{
+    bool all = bson_has_field(document, ALL_FLAGS);
+    bson_iter_t iter;
+
+    for (int flag = 0; flag < TOW_FLAGS; flag++)
+        if (bson_iter_init_find(&iter, document, flag_names[flag]) ? !BSON_ITER_HOLDS_BOOL(&iter)
+                                                                   : all)
+            return false;
+    return true;
+}
+
+/* A flag that cannot be read is not false: a job that was prepared would be prepared once more. */
+static bool get_whole(tow_job_t *job, bson_t *out, tow_error_t *error)
+{
+    enum { ATTEMPTS = 3 };
+
+    for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
+        if (!tow_store_get(job->journal.store, out, error))
+            return false;
+        if (tow_journal_is_whole(out))
+            return true;
+        bson_destroy(out);
+    }
+    bson_init(out);
+    return tow_fail_reply(error, "destination", "the flags of the job's document cannot be read");
+}
+
 bool tow_job_remember(tow_job_t *job, tow_remembered_t *out, tow_error_t *error)
 {
     bson_t document, fields = BSON_INITIALIZER;
     bson_iter_t iter;
-    bool ok = tow_store_get(job->journal.store, &document, error);
+    bool ok = get_whole(job, &document, error);
 
     *out = (tow_remembered_t){0};
     if (bson_iter_init(&iter, &document))
@@ -167,6 +197,9 @@ bool tow_job_remember(tow_job_t *job, tow_remembered_t *out, tow_error_t *error)
         bson_append_utf8(&fields, "series", -1, out->series, -1);
     }
     bson_append_int32(&fields, "restarts", -1, (int32_t)out->restarts);
+    for (int flag = 0; flag < TOW_FLAGS; flag++)
+        bson_append_bool(&fields, flag_names[flag], -1, out->flags[flag]);
+    bson_append_bool(&fields, ALL_FLAGS, -1, true);
     ok = ok && tow_store_set(job->journal.store, &fields, error);
     bson_destroy(&fields);
     return ok;

@@ -69,6 +69,8 @@ typedef struct {
     tow_attempt_t attempt; /* the last cutover that was called off */
 } tow_remembered_t;
 
+/* Whether each flag is true or false, and none is missing in a document that has them all. */
+bool tow_journal_is_whole(const bson_t *document);
 /* Reads it, and counts the restart. */
 bool tow_job_remember(tow_job_t *job, tow_remembered_t *out, tow_error_t *error) TOW_CHECK;
 

@@ -264,12 +264,29 @@ static bool is_limit(const bson_t *reply, const char *name, int64_t least)
 
 enum { LEAST_BATCH = 1000, LEAST_MESSAGE_BYTES = 16 << 20 };
 
+/* A server without a set has none of its fields, and keeps no time. Taken for one, a member of a
+ * set would get writes without numbers, which no takeover fences; and so would a mongos. */
+static bool is_of_some_kind(const bson_t *reply)
+{
+    static const char *const of_others[] = {"hosts",         "me",          "primary", "setVersion",
+                                            "operationTime", "$clusterTime"};
+    const char *text;
+
+    if (tow_field_text(reply, "setName", &text) ||
+        (tow_field_text(reply, "msg", &text) && !strcmp(text, "isdbgrid")))
+        return true;
+    for (size_t i = 0; i < sizeof of_others / sizeof *of_others; i++)
+        if (bson_has_field(reply, of_others[i]))
+            return false;
+    return true;
+}
+
 /* What decides how a server is talked to; a field that is not there has its meaning as well. */
 static bool is_hello(const bson_t *reply)
 {
-    return is_text(reply, "msg") && is_text(reply, "setName") && is_text(reply, "me") &&
-           is_text_list(reply, "hosts") && is_text_list(reply, "passives") &&
-           is_limit(reply, "maxWriteBatchSize", LEAST_BATCH) &&
+    return is_of_some_kind(reply) && is_text(reply, "msg") && is_text(reply, "setName") &&
+           is_text(reply, "me") && is_text_list(reply, "hosts") &&
+           is_text_list(reply, "passives") && is_limit(reply, "maxWriteBatchSize", LEAST_BATCH) &&
            is_limit(reply, "maxMessageSizeBytes", LEAST_MESSAGE_BYTES);
 }
 
@@ -282,6 +299,7 @@ static void take_hello(tow_facts_t *facts, const bson_t *reply)
     copy_text(reply, "setName", facts->set_name, sizeof facts->set_name);
     read_oid(reply, "topologyVersion.processId", facts->process);
     facts->sharded = !strcmp(message, "isdbgrid");
+    facts->tells_last_write = bson_has_field(reply, "lastWrite");
     facts->standalone = !facts->sharded && !facts->set_name[0];
     facts->secondary = facts->set_name[0] && !is_primary(reply);
     /* Shards add their cluster's state to what they answer. */

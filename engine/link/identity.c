@@ -92,6 +92,14 @@ tow_relation_t tow_identity_compare(const char *a, const char *b)
     return share_host(&x, &y) ? TOW_IDENTITY_SAME : TOW_IDENTITY_OPEN;
 }
 
+bool tow_identity_other_kind(const char *a, const char *b)
+{
+    parsed_t x, y;
+
+    return parse(a, &x) && parse(b, &y) &&
+           !same_piece(x.kind, x.kind_length, y.kind, y.kind_length);
+}
+
 void tow_identity_write(const char *kind, const char *id, const char *hosts, const char *name,
                         char *out, size_t size)
 {

@@ -23,6 +23,8 @@ typedef enum {
 /* Same: equal ids; or, where one of them is not known, the same set name and a member in common (of
  * a cluster a mongos in common). Different: other ids, or sets of other names. */
 tow_relation_t tow_identity_compare(const char *a, const char *b);
+/* Whether one is a set, say, and the other a standalone server. */
+bool tow_identity_other_kind(const char *a, const char *b);
 
 /* Writes the text. `kind`: "set", "cluster" or "standalone"; id "": not known; hosts separated by
  * commas, of which as many are kept as fit. */

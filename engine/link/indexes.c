@@ -53,6 +53,7 @@ static bool is_index(const bson_t *specification)
 typedef struct {
     const tow_link_t *link;
     tow_indexes_t *out;
+    bool has_id; /* or there is nothing to have one */
 } listing_t;
 
 static void take_index(void *data, const bson_t *specification)
@@ -61,7 +62,11 @@ static void take_index(void *data, const bson_t *specification)
     tow_indexes_t *indexes = listing->out;
     bson_t *items;
 
-    if (is_id_index(specification) || !tow_index_is_shown(listing->link, specification))
+    if (is_id_index(specification)) {
+        listing->has_id = true;
+        return;
+    }
+    if (!tow_index_is_shown(listing->link, specification))
         return;
     items = tow_alloc((indexes->count + 1) * sizeof *items);
     for (size_t i = 0; i < indexes->count; i++)
@@ -73,21 +78,41 @@ static void take_index(void *data, const bson_t *specification)
     indexes->count++;
 }
 
-bool tow_indexes_read(tow_conn_t *conn, const char *database, const char *collection,
-                      tow_indexes_t *out, tow_error_t *error)
+static bool list_indexes(tow_conn_t *conn, const char *database, const char *collection,
+                         listing_t *listing, tow_error_t *error)
 {
     bson_t command = BSON_INITIALIZER;
-    listing_t listing = {tow_conn_link(conn), out};
     bool ok;
 
-    *out = (tow_indexes_t){0};
+    *listing->out = (tow_indexes_t){0};
     bson_append_utf8(&command, "listIndexes", -1, collection, -1);
-    ok = tow_cursor_each(conn, database, &command, is_index, take_index, &listing, error);
+    ok = tow_cursor_each(conn, database, &command, is_index, take_index, listing, error);
     bson_destroy(&command);
     /* A view took its name, which has none either. */
     if (!ok && (error->server_code == TOW_CODE_NAMESPACE_NOT_FOUND ||
                 error->server_code == TOW_CODE_COMMAND_NOT_SUPPORTED_ON_VIEW))
-        ok = true;
+        ok = listing->has_id = true;
+    return ok;
+}
+
+/* Every collection has an index on _id, or is clustered by it: a listing without is damaged, and
+ * not the answer that there are no indexes. */
+bool tow_indexes_read(tow_conn_t *conn, const char *database, const char *collection,
+                      tow_indexes_t *out, tow_error_t *error)
+{
+    tow_retrying_t retrying = tow_retrying_begin(conn->link, conn->link->options.retry_window_ms);
+    listing_t listing = {.link = tow_conn_link(conn), .out = out};
+    unsigned unreadable = 0;
+    bool ok;
+
+    while ((ok = list_indexes(conn, database, collection, &listing, error)) && !listing.has_id) {
+        ok = tow_fail_reply(error, conn->link->side,
+                            "its answer to listIndexes has no index on _id");
+        if (!tow_retrying_reply(&retrying, &unreadable, error))
+            break;
+        tow_indexes_clear(out);
+    }
+    tow_retrying_end(&retrying);
     if (!ok) {
         tow_indexes_clear(out);
         tow_fail_context(error, "list the indexes of %s.%s", database, collection);

@@ -40,6 +40,7 @@ typedef struct {
     int32_t max_write_batch;   /* operations a message, 100,000 */
     int32_t max_message_bytes; /* 48,000,000 */
     bool standalone;           /* neither a replica set nor a mongos */
+    bool tells_last_write;     /* its hello has lastWrite, as that of every real set */
     bool secondary;       /* of a replica set, and not its primary: the URI names it directly */
     bool bypass_empty_ts; /* knows bypassEmptyTsReplacement; probed, nothing is written */
 } tow_facts_t;
@@ -95,9 +96,9 @@ double tow_link_ping_ms(const tow_link_t *link);
 /* A time at or after that of every write acknowledged before the call, on every shard. It may be
  * that of a write, and other shards may have writes of the same time: a stream merged from several
  * shards has delivered all of them only when its position is beyond. Idle shards are pushed beyond,
- * too. */
+ * too. Never 0: an answer that does not carry what it is made of is unreadable. */
 bool tow_link_barrier_time(tow_conn_t *conn, tow_optime_t *out, tow_error_t *error) TOW_CHECK;
-/* The time of a majority read in a database, which need not exist. */
+/* The time of a majority read in a database, which need not exist; 0 of a standalone alone. */
 bool tow_link_majority_time(tow_conn_t *conn, const char *database, tow_optime_t *out,
                             tow_error_t *error) TOW_CHECK;
 /* Brings every shard to the newest time known, so that idle ones do not hold back a merged stream;

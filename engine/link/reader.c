@@ -149,6 +149,14 @@ static bool check_end(tow_reader_t *reader, bool any, tow_error_t *error)
                    20);
 }
 
+static bool has_time(const bson_t *reply)
+{
+    bson_iter_t iter;
+    tow_optime_t time;
+
+    return bson_iter_init_find(&iter, reply, "operationTime") && tow_iter_time(&iter, &time);
+}
+
 /* A collection that was dropped or renamed is gone at once, also for a read of majority, whose
  * operationTime is then earlier than that of the drop or rename. But $clusterTime is never earlier
  * than what a server has done. */
@@ -163,6 +171,9 @@ static bool take_reply(tow_reader_t *reader, tow_error_t *error)
         return fail_malformed("a reply has no cursor with a batch", error);
     first = reader->batch.iter;
     any = bson_iter_next(&first);
+    /* What was read as of no time would count as read at its beginning. */
+    if (!has_time(reply) && !tow_link_facts(tow_conn_link(reader->conn))->standalone)
+        return fail_malformed("a reply does not tell its time", error);
     take_time(reader, any ? tow_reply_time(reply) : tow_reply_newest_time(reply));
     return check_end(reader, any, error);
 }
@@ -195,15 +206,25 @@ tow_reader_t *tow_reader_open(tow_conn_t *conn, const tow_read_t *what, tow_erro
     return NULL;
 }
 
+/* Servers store no document without one. A reply that has such a document is damaged, and to pass
+ * over it would be to take the document for gone. */
+static bool has_id(const bson_t *document)
+{
+    bson_iter_t iter;
+
+    return bson_iter_init_find_w_len(&iter, document, "_id", 3);
+}
+
 bool tow_batch_next(tow_batch_t *batch, bson_t *out)
 {
-    bool broken;
+    bool found, broken;
 
     if (!batch->open)
         return false;
-    if (tow_batch_document(&batch->iter, out, &broken))
+    found = tow_batch_document(&batch->iter, out, &broken);
+    if (found && has_id(out))
         return true;
-    batch->broken = batch->broken || broken;
+    batch->broken = batch->broken || broken || found;
     /* A batch that cannot be read to its end must not pass for a short one. */
     batch->open = false;
     return false;

@@ -16,7 +16,7 @@ typedef struct {
     bson_t reply;
     bson_iter_t iter;
     bool open;   /* more may come */
-    bool broken; /* one of them is malformed */
+    bool broken; /* one of them is malformed, or has no _id */
 } tow_batch_t;
 
 typedef struct {
@@ -43,8 +43,8 @@ enum { TOW_KEPT_BYTES_MOST = 512 << 20, TOW_EMPTY_BATCHES_MOST = 1000 };
  * inserted again meanwhile may come twice. TOW_ERROR_SERVER: it does not end. A killed cursor or
  * lost connection is an error of class RECONNECT (read the range again). */
 tow_reader_t *tow_reader_open(tow_conn_t *conn, const tow_read_t *what, tow_error_t *error);
-/* Next document, borrowed until the next call of tow_reader_next_batch or close; iterates within
- * the current batch: false at its end. */
+/* Next document, which has an _id, borrowed until the next call of tow_reader_next_batch or close;
+ * iterates within the current batch: false at its end. */
 bool tow_reader_next(tow_reader_t *reader, bson_t *out);
 /* Fetches the next batch (the first call after open needs none: the first batch is there).
  * *out_more false: the cursor is finished. */

@@ -10,22 +10,62 @@
 #include "engine/link/reply.h"
 #include "engine/link/versions.h"
 
+#define LAST_WRITE "lastWrite.opTime.ts"
 #define PROBE "towline_probe" /* a database that nobody has */
 
+/* A position that an answer does not carry is not the position 0, which everything has reached. */
+static bool has_operation_time(const bson_t *reply)
+{
+    return tow_reply_time(reply) != 0;
+}
+
+static bool has_cluster_time(const bson_t *reply)
+{
+    bson_iter_t iter, field;
+    tow_optime_t time = 0;
+
+    return bson_iter_init(&iter, reply) &&
+           bson_iter_find_descendant(&iter, "$clusterTime.clusterTime", &field) &&
+           tow_iter_time(&field, &time) && time;
+}
+
+static tow_optime_t last_write(const bson_t *hello, const char *path)
+{
+    bson_iter_t iter, field;
+    tow_optime_t time = 0;
+
+    if (bson_iter_init(&iter, hello) && bson_iter_find_descendant(&iter, path, &field))
+        tow_iter_time(&field, &time);
+    return time;
+}
+
+static bool has_last_write(const bson_t *hello)
+{
+    return last_write(hello, LAST_WRITE) != 0;
+}
+
+static bool is_any(const bson_t *reply)
+{
+    (void)reply;
+    return true;
+}
+
 /* A majority read of nothing, whose reply carries the operation time. The collection need not
- * exist; it is an ordinary one, since `readAnyDatabase` covers no system collection. */
+ * exist; it is an ordinary one, since `readAnyDatabase` covers no system collection. A standalone
+ * has no time. */
 static bool majority_read(tow_conn_t *conn, const char *database, tow_optime_t after,
                           tow_optime_t *out, tow_error_t *error)
 {
-    tow_send_options_t send = {.flags = TOW_SEND_READ | TOW_SEND_RETRY, .after = after};
+    tow_is_whole_fn is_whole = conn->link->facts.standalone ? is_any : has_operation_time;
     bson_t command = BSON_INITIALIZER, reply;
     bool ok;
 
     bson_append_utf8(&command, "find", -1, "none", -1);
     bson_append_int32(&command, "limit", -1, 1);
     bson_append_bool(&command, "singleBatch", -1, true);
-    ok = tow_conn_command(conn, database, &command, &send, &reply, error);
-    *out = tow_reply_time(&reply);
+    ok = tow_conn_ask_after(conn, database, &command, TOW_SEND_READ, after, is_whole, "find",
+                            &reply, error);
+    *out = ok ? tow_reply_time(&reply) : 0;
     bson_destroy(&reply);
     bson_destroy(&command);
     return ok;
@@ -36,12 +76,13 @@ static bool majority_read(tow_conn_t *conn, const char *database, tow_optime_t a
  * send (4.2 to 8.x s/commands/cluster_list_databases_cmd.cpp). A find asks only those that hold the
  * collection, for `admin` the config servers, whose time says nothing about the shards. With
  * `after` whoever has not reached that time writes a no-op behind it (db/read_concern_mongod.cpp,
- * makeNoopWriteIfNeeded). */
-static bool ask_shards(tow_conn_t *conn, tow_optime_t after, int flags, tow_optime_t *out,
+ * makeNoopWriteIfNeeded). `lasting`: asked again as long as errors of the moment
+ * last. */
+static bool ask_shards(tow_conn_t *conn, tow_optime_t after, bool lasting, tow_optime_t *out,
                        tow_error_t *error)
 {
     enum { ANSWER_MS = 5000 }; /* a shard that is down would be waited for much longer */
-    tow_send_options_t send = {.flags = flags, .after = after};
+    tow_send_options_t send = {.after = after};
     bson_t command = BSON_INITIALIZER, part, reply;
     bool ok;
 
@@ -57,30 +98,51 @@ static bool ask_shards(tow_conn_t *conn, tow_optime_t after, int flags, tow_opti
                               (uint32_t)after);
         bson_append_document_end(&command, &part);
     }
-    ok = tow_conn_command(conn, "admin", &command, &send, &reply, error);
+    if (lasting)
+        ok = tow_conn_ask_after(conn, "admin", &command, 0, after, has_cluster_time,
+                                "listDatabases", &reply, error);
+    else
+        ok = tow_conn_command(conn, "admin", &command, &send, &reply, error) &&
+             (has_cluster_time(&reply) ||
+              tow_fail_reply(error, conn->link->side, "its answer does not tell the time"));
     *out = ok ? tow_reply_newest_time(&reply) : 0;
     bson_destroy(&reply);
     bson_destroy(&command);
-    return ok && !*out ? tow_fail(error, TOW_ERROR_SERVER, "the %s does not tell its time",
-                                  conn->link->side)
-                       : ok;
+    return ok;
 }
 
-/* A time of hello's lastWrite: "opTime" or "majorityOpTime"; 0 when the server does not tell. */
-static bool ask_last_write(tow_conn_t *conn, const char *path, int flags, tow_optime_t *out,
-                           tow_error_t *error)
+static void begin_hello(tow_conn_t *conn, bson_t *out)
 {
-    tow_send_options_t send = {.flags = flags};
-    bson_t command = BSON_INITIALIZER, reply;
-    bson_iter_t iter, time;
+    bson_init(out);
+    bson_append_int32(out, tow_server_can(&conn->link->facts, TOW_HELLO) ? "hello" : "isMaster", -1,
+                      1);
+}
+
+/* hello's lastWrite.majorityOpTime; 0 when the server does not tell. */
+static bool poll_last_write(tow_conn_t *conn, tow_optime_t *out, tow_error_t *error)
+{
+    tow_send_options_t send = {0};
+    bson_t command, reply;
     bool ok;
 
-    *out = 0;
-    bson_append_int32(&command,
-                      tow_server_can(&conn->link->facts, TOW_HELLO) ? "hello" : "isMaster", -1, 1);
+    begin_hello(conn, &command);
     ok = tow_conn_command(conn, "admin", &command, &send, &reply, error);
-    if (ok && bson_iter_init(&iter, &reply) && bson_iter_find_descendant(&iter, path, &time))
-        tow_iter_time(&time, out);
+    *out = ok ? last_write(&reply, "lastWrite.majorityOpTime.ts") : 0;
+    bson_destroy(&reply);
+    bson_destroy(&command);
+    return ok;
+}
+
+/* hello's lastWrite.opTime; 0 of a server that never tells. */
+static bool ask_last_write(tow_conn_t *conn, tow_optime_t *out, tow_error_t *error)
+{
+    tow_is_whole_fn is_whole = conn->link->facts.tells_last_write ? has_last_write : is_any;
+    bson_t command, reply;
+    bool ok;
+
+    begin_hello(conn, &command);
+    ok = tow_conn_ask(conn, "admin", &command, 0, is_whole, "hello", &reply, error);
+    *out = ok ? last_write(&reply, LAST_WRITE) : 0;
     bson_destroy(&reply);
     bson_destroy(&command);
     return ok;
@@ -114,9 +176,9 @@ bool tow_link_poll_time(tow_conn_t *conn, tow_optime_t *out, tow_error_t *error)
 
     *out = 0;
     if (link->facts.sharded)
-        ok = ask_shards(conn, 0, 0, out, error);
+        ok = ask_shards(conn, 0, false, out, error);
     else
-        ok = ask_last_write(conn, "lastWrite.majorityOpTime.ts", 0, out, error);
+        ok = poll_last_write(conn, out, error);
     if (ok && !*out) {
         began_us = tow_now_us();
         ok = majority_read(conn, PROBE, 0, out, error);
@@ -142,7 +204,7 @@ bool tow_link_push_shards(tow_conn_t *conn, tow_optime_t *out, tow_error_t *erro
 
     if (!conn->link->facts.sharded)
         return tow_link_poll_time(conn, out, error);
-    if (!ask_shards(conn, after, 0, out, error))
+    if (!ask_shards(conn, after, false, out, error))
         return false;
     tow_link_note_time(conn->link, *out);
     return true;
@@ -155,11 +217,11 @@ static bool ask_and_push(tow_conn_t *conn, tow_optime_t *out, tow_error_t *error
     enum { ROUNDS = 2 };
     tow_optime_t newest;
 
-    if (!ask_shards(conn, 0, TOW_SEND_RETRY, out, error))
+    if (!ask_shards(conn, 0, true, out, error))
         return false;
     newest = *out;
     for (int round = 0; round < ROUNDS; round++)
-        if (!ask_shards(conn, newest, TOW_SEND_RETRY, &newest, error))
+        if (!ask_shards(conn, newest, true, &newest, error))
             return false;
     tow_link_note_time(conn->link, newest);
     return true;
@@ -173,6 +235,5 @@ bool tow_link_barrier_time(tow_conn_t *conn, tow_optime_t *out, tow_error_t *err
     if (conn->link->facts.sharded)
         return ask_and_push(conn, out, error);
     /* A majority read alone may see a little less than the last write: it waits for that one. */
-    return ask_last_write(conn, "lastWrite.opTime.ts", TOW_SEND_RETRY, &last, error) &&
-           majority_read(conn, PROBE, last, out, error);
+    return ask_last_write(conn, &last, error) && majority_read(conn, PROBE, last, out, error);
 }

@@ -64,7 +64,8 @@ static bool is_same_deployment(const char *before, const char *now, bool here)
 {
     tow_relation_t identity = tow_identity_compare(before, now);
 
-    return identity == TOW_IDENTITY_SAME || (here && identity == TOW_IDENTITY_OPEN);
+    return identity == TOW_IDENTITY_SAME ||
+           (here && identity == TOW_IDENTITY_OPEN && !tow_identity_other_kind(before, now));
 }
 
 /* How the job's records are laid out; a job goes on in the format that it began with. */

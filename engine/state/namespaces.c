@@ -136,6 +136,25 @@ void tow_namespaces_drop(tow_namespaces_t *table, tow_namespace_t *collection)
     tow_namespaces_unlock(table);
 }
 
+bool tow_namespace_is_replaced(tow_conn_t *source, const tow_namespace_t *collection, bool *out,
+                               tow_error_t *error)
+{
+    static const uint8_t none[16];
+    tow_collection_info_t info;
+    bool found;
+
+    if (!tow_catalog_find(source, collection->database, collection->name, &info, &found, error))
+        return false;
+    *out = !found;
+    if (!found)
+        return true;
+    *out = info.type != TOW_COLLECTION || info.collated != collection->collated ||
+           (memcmp(collection->uuid, none, sizeof none) != 0 &&
+            memcmp(collection->uuid, info.uuid, sizeof info.uuid) != 0);
+    tow_collection_info_clear(&info);
+    return true;
+}
+
 static int by_ns(const void *left, const void *right)
 {
     const tow_namespace_t *const *a = left, *const *b = right;

@@ -58,6 +58,9 @@ tow_namespace_t *tow_namespaces_add(tow_namespaces_t *table, const tow_collectio
 tow_namespace_t *tow_namespaces_find(tow_namespaces_t *table, const char *database,
                                      const char *name); /* NULL: unknown */
 void tow_namespaces_drop(tow_namespaces_t *table, tow_namespace_t *collection);
+/* Whether the source has another collection, a view or nothing under that name by now. */
+bool tow_namespace_is_replaced(tow_conn_t *source, const tow_namespace_t *collection, bool *out,
+                               tow_error_t *error) TOW_CHECK;
 /* A snapshot of the pointers, sorted by ns; freed by the caller with free. */
 tow_namespace_t **tow_namespaces_list(tow_namespaces_t *table, uint32_t *out_count);
 

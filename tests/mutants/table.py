@@ -390,8 +390,8 @@ add("settled-uncertain", "a floor whose time is a guess is enough", "engine/job/
     "                  tow_tail_certain_time(job->flow.tail) > time;\n",
     "    bool passed = tow_ledger_floor_time(job->flow.ledger) > time;\n", "unit_settling")
 add("barrier-majority", "the barrier is a time of the majority's last read", "engine/link/time.c",
-    "           majority_read(conn, PROBE, last, out, error);\n",
-    "           majority_read(conn, PROBE, 0, out, error);\n", "unit_settling")
+    "majority_read(conn, PROBE, last, out, error);\n",
+    "majority_read(conn, PROBE, 0, out, error);\n", "unit_settling")
 add("barrier-one-round", "shards at the barrier are not pushed beyond it", "engine/link/time.c",
     "    enum { ROUNDS = 2 };\n",
     "    enum { ROUNDS = 1 };\n", "unit_settling")
@@ -589,3 +589,38 @@ add("listener-by-token", "without a token a verb does not look who listens", "en
     "unit_listener")
 add("reply-endless", "an answer is kept whatever its length", "engine/cmd/request.c",
     "    char *grown = reply->length + size * count > REPLY_MOST\n", "    char *grown = 0\n", "unit_listener")
+
+# Damaged answers -------------------------------------------------------------------------------------
+
+add("read-no-id", "a document without an _id is handed on", "engine/link/reader.c",
+    "    if (found && has_id(out))\n", "    if (found)\n", "unit_reader")
+add("refetch-stranger", "a key for which another document came counts as gone", "oplog/refetch.c",
+    "        return tow_is_taken_too(id, false) ||\n",
+    "        return true ||\n", "unit_lanes")
+add("untangle-stranger", "a deleted document for which another came is not inserted again", "oplog/rewrite.c",
+    "    if (!member && !tow_is_taken_too(id, knot->collection->collated))\n", "    if (0)\n", "unit_knots")
+add("untangle-any-spelling", "a collation takes a number for another spelling", "oplog/rewrite.c",
+    "    if (!member && !tow_is_taken_too(id, knot->collection->collated))\n",
+    "    if (!member && !knot->collection->collated)\n", "unit_knots")
+add("verify-stranger", "a document for which another came counts as missing", "verify/locate.c",
+    "    tow_visitor_t visitor = {reset_fetch, take_document, fetch, is_whole};\n",
+    "    tow_visitor_t visitor = {reset_fetch, take_document, fetch};\n", "unit_verify")
+add("read-no-time", "a reply that tells no time does not move a read's end", "engine/link/reader.c",
+    "    if (!has_time(reply) && ", "    if (0 && ", "unit_reader")
+add("barrier-no-time", "a majority read without an operationTime is of time 0", "engine/link/time.c",
+    "= conn->link->facts.standalone ? is_any : has_operation_time;", "= is_any;", "unit_settling")
+add("barrier-no-last-write", "a hello without the last write's time is waited for with none", "engine/link/time.c",
+    "= conn->link->facts.tells_last_write ? has_last_write : is_any;", "= is_any;", "unit_settling")
+add("barrier-no-cluster-time", "a mongos may leave out the cluster's time", "engine/link/time.c",
+    "    if (lasting)\n        ok = tow_conn_ask_after(conn, \"admin\", &command, 0, after, has_cluster_time,\n",
+    "    if (lasting)\n        ok = tow_conn_ask_after(conn, \"admin\", &command, 0, after, is_any,\n", "unit_settling")
+add("hello-any-kind", "a hello that does not say its kind is a standalone's", "engine/link/facts.c",
+    "    return is_of_some_kind(reply) && is_text(", "    return is_text(", "unit_sides")
+add("resume-other-kind", "a set's job goes on at a standalone", "engine/state/document.c",
+    "!tow_identity_other_kind(before, now)", "1", "unit_fence")
+add("indexes-none", "a listing without the index on _id says that there are no others", "engine/link/indexes.c",
+    "&listing, error)) && !listing.has_id) {", "&listing, error)) && 0) {", "unit_reader")
+add("flag-of-any-type", "a flag of the job that cannot be read is false", "engine/job/journal.c",
+    "flag_names[flag]) ? !BSON_ITER_HOLDS_BOOL(&iter)", "flag_names[flag]) ? 0", "unit_settling")
+add("flag-missing", "a flag of the job that is lost on the way is false", "engine/job/journal.c",
+    "    bool all = bson_has_field(document, ALL_FLAGS);\n", "    bool all = false;\n", "unit_settling")

@@ -27,6 +27,7 @@ typedef struct {
     tow_stop_t *stop;
     _Atomic(tow_store_t *) store;
     bool resumed;
+    const char *identity; /* of the destination */
     const char *user, *filter;
     int64_t lease_ms;
     bson_t *job;            /* what the destination has of the job; NULL: nothing */
@@ -194,6 +195,7 @@ static void begin(bench_t *bench)
                        .stop = tow_stop_new(),
                        .user = "u",
                        .filter = "",
+                       .identity = IDENTITY,
                        .lease_ms = LEASE_MS};
     pthread_mutex_init(&bench->lock, NULL);
     double_hook(bench->destination, serve, bench);
@@ -203,7 +205,7 @@ static bool open_store(bench_t *bench, tow_error_t *error)
 {
     tow_store_options_t options = {.destination = double_link(bench->destination),
                                    .job = "unit",
-                                   .settings = {IDENTITY, IDENTITY, bench->filter},
+                                   .settings = {IDENTITY, bench->identity, bench->filter},
                                    .lease_ms = bench->lease_ms,
                                    .stop = bench->stop};
 
@@ -299,13 +301,16 @@ static void a_lease_that_has_not_run_out_is_not_taken(void **state)
 
 static void other_settings_and_other_users_take_nothing(void **state)
 {
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
         bench_t bench;
         tow_error_t error;
 
         begin(&bench);
         bench.job = left_behind("before");
-        *(i ? &bench.user : &bench.filter) = "other";
+        if (i == 2) /* the same hosts, as far as they can tell */
+            bench.identity = "standalone id=- hosts=h1:27017 name=";
+        else
+            *(i ? &bench.user : &bench.filter) = "other";
         assert_false(open_store(&bench, &error));
         assert_int_equal(error.code, TOW_ERROR_SETTINGS);
         expect_words(&bench, "find ");

@@ -96,6 +96,63 @@ static void what_is_deleted_for_a_knot_comes_back(void **state)
 }
 
 typedef struct {
+    bool collated;
+    atomic_bool deleted, answered;
+} straying_t;
+
+static bool note_delete(void *data, const char *database, const bson_t *command, bson_t *reply,
+                        bson_error_t *error)
+{
+    straying_t *straying = data;
+
+    if (bson_has_field(command, "delete"))
+        atomic_store(&straying->deleted, true);
+    return false;
+}
+
+static bool stray_once(void *data, const char *database, const bson_t *command, bson_t *reply,
+                       bson_error_t *error)
+{
+    straying_t *straying = data;
+
+    if (bson_has_field(command, "listCollections") && straying->collated) {
+        BCON_APPEND(reply, "cursor", "{", "id", BCON_INT64(0), "ns", NS, "firstBatch", "[", "{",
+                    "name", "a", "type", "collection", "options", "{", "collation", "{", "locale",
+                    "en", "}", "}", "}", "]", "}", "ok", BCON_DOUBLE(1));
+        return true;
+    }
+    if (!bson_has_field(command, "find") || !atomic_load(&straying->deleted) ||
+        atomic_exchange(&straying->answered, true))
+        return false;
+    BCON_APPEND(reply, "cursor", "{", "id", BCON_INT64(0), "ns", NS, "firstBatch", "[", "{", "_id",
+                BCON_INT32(999), "}", "]", "}", "operationTime", BCON_TIMESTAMP(0, 1), "ok",
+                BCON_DOUBLE(1));
+    return true;
+}
+
+/* The knot's documents are deleted, and the answer that they are read with has another one. They
+ * are not gone, whatever the collection takes for equal. */
+static void what_another_document_came_for_is_inserted_again(void **state)
+{
+    for (int collated = 0; collated < 2; collated++) {
+        bench_t *bench = bench_in_sync();
+        straying_t straying = {.collated = collated};
+
+        bench->collection->collated = collated;
+        double_hook(bench->destination, note_delete, &straying);
+        double_hook(bench->source, stray_once, &straying);
+        bench_put(bench, "update", 2, 60, 0);
+        bench->told--;
+        bench_put(bench, "insert", 7, 2, 0);
+        bench_deliver(bench, false);
+        await_floor(bench, double_now(bench->source));
+        assert_true(straying.answered);
+        bench_expect_equal(bench);
+        bench_end(bench);
+    }
+}
+
+typedef struct {
     atomic_uint left, drops;
 } refusing_t;
 
@@ -234,6 +291,7 @@ int main(void)
         cmocka_unit_test(a_value_that_an_extra_document_holds_is_freed),
         cmocka_unit_test(a_chain_of_holders_is_followed_to_its_end),
         cmocka_unit_test(what_is_deleted_for_a_knot_comes_back),
+        cmocka_unit_test(what_another_document_came_for_is_inserted_again),
         cmocka_unit_test(what_a_knot_could_not_write_is_tried_again),
         cmocka_unit_test(a_conflict_that_was_settled_meanwhile_is_forgotten),
         cmocka_unit_test(a_repair_gives_a_collection_the_sources_indexes),

@@ -57,6 +57,49 @@ static void nothing_is_applied_to_a_dirty_key(void **state)
     bench_end(bench);
 }
 
+/* The next find is answered with another document than the one asked for. */
+typedef struct {
+    bson_t *document;
+    atomic_uint left;
+} strange_t;
+
+static bool answer_strangely(void *data, const char *database, const bson_t *command, bson_t *reply,
+                             bson_error_t *error)
+{
+    strange_t *strange = data;
+
+    if (!bson_has_field(command, "find") || !atomic_load(&strange->left))
+        return false;
+    atomic_fetch_sub(&strange->left, 1);
+    BCON_APPEND(reply, "cursor", "{", "id", BCON_INT64(0), "ns", NS, "firstBatch", "[",
+                BCON_DOCUMENT(strange->document), "]", "}", "operationTime", BCON_TIMESTAMP(0, 1),
+                "ok", BCON_DOUBLE(1));
+    return true;
+}
+
+/* Nor is it gone when the answer has a document without an _id. Taken for gone it would be deleted
+ * until its next event. */
+static void what_another_document_came_for_is_not_gone(void **state)
+{
+    bson_t *documents[] = {BCON_NEW("_id", BCON_INT32(999), "n", BCON_INT32(1)),
+                           BCON_NEW("n", BCON_INT32(1))};
+
+    for (int i = 0; i < 2; i++) {
+        bench_t *bench = bench_in_sync();
+        strange_t strange = {.document = documents[i], .left = 1};
+
+        double_hook(bench->source, answer_strangely, &strange);
+        bench_put(bench, "update", 1, 1, 5);
+        bench_deliver(bench, false);
+        bench_catch_up(bench);
+        assert_int_equal(strange.left, 0);
+        bench_expect_equal(bench);
+        expect_statements(bench, 1); /* nothing was deleted */
+        bench_end(bench);
+        bson_destroy(documents[i]);
+    }
+}
+
 /* Reads and events -----------------------------------------------------------------------------*/
 
 /* Document 1 is replaced while the first read of it is under way: after what it sees, before its
@@ -570,6 +613,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_deleted_goes_first),
         cmocka_unit_test(nothing_is_applied_to_a_dirty_key),
+        cmocka_unit_test(what_another_document_came_for_is_not_gone),
         cmocka_unit_test(a_whole_event_within_a_read_is_read_again),
         cmocka_unit_test(an_event_that_a_read_saw_is_skipped),
         cmocka_unit_test(events_up_to_a_restart_are_read),

@@ -14,6 +14,7 @@
 
 #include "double.h"
 #include "engine/base/memory.h"
+#include "engine/link/catalog.h"
 #include "engine/link/internal.h"
 #include "engine/link/reader.h"
 
@@ -118,6 +119,7 @@ static bool go_on(void *data, const char *database, const bson_t *command, bson_
     }
     bson_append_array_end(&cursor, &list);
     bson_append_document_end(reply, &cursor);
+    bson_append_timestamp(reply, "operationTime", -1, 0, OPERATION);
     bson_append_double(reply, "ok", -1, 1);
     return true;
 }
@@ -220,29 +222,36 @@ static void bounds_are_compared_within_one_class_alone(void **state)
 
 /* More than one reply ---------------------------------------------------------------------------*/
 
+/* What the second reply of a read has. */
+typedef enum { WHOLE, NO_DOCUMENT, NO_ID, NO_TIME } second_t;
+
 /* The second reply is of an earlier time, or holds what is no document. */
 static bool answer_twice(void *data, const char *database, const bson_t *command, bson_t *reply,
                          bson_error_t *error)
 {
-    bool broken = *(bool *)data, first = bson_has_field(command, "find");
+    second_t second = *(second_t *)data;
+    bool first = bson_has_field(command, "find");
     bson_t part, list;
 
     bson_append_document_begin(reply, "cursor", -1, &part);
     bson_append_int64(&part, "id", -1, first ? 7 : 0);
     bson_append_utf8(&part, "ns", -1, "d.c", -1);
     bson_append_array_begin(&part, first ? "firstBatch" : "nextBatch", -1, &list);
-    if (!first && broken)
+    if (!first && second == NO_DOCUMENT)
         bson_append_int32(&list, "0", -1, 1);
+    else if (!first && second == NO_ID)
+        BCON_APPEND(&list, "0", "{", "n", BCON_INT32(1), "}");
     else
         BCON_APPEND(&list, "0", "{", "_id", BCON_INT32(1), "}");
     bson_append_array_end(&part, &list);
     bson_append_document_end(reply, &part);
-    bson_append_timestamp(reply, "operationTime", -1, 0, first ? OPERATION : OPERATION - 5);
+    if (first || second != NO_TIME)
+        bson_append_timestamp(reply, "operationTime", -1, 0, first ? OPERATION : OPERATION - 5);
     bson_append_double(reply, "ok", -1, 1);
     return true;
 }
 
-static void a_read_of_two_replies(bool broken)
+static void a_read_of_two_replies(second_t second)
 {
     double_server_t *server = double_new("source", false);
     tow_read_t what = {.database = "d", .collection = "c"};
@@ -252,7 +261,9 @@ static void a_read_of_two_replies(bool broken)
     tow_error_t error;
     tow_conn_t *conn;
 
-    double_hook(server, answer_twice, &broken);
+    double_hook(server, answer_twice, &second);
+    conn = tow_conn_open(double_link(server));
+    double_hook(server, answer_twice, &second);
     conn = tow_conn_open(double_link(server));
     reader = tow_reader_open(conn, &what, &error);
     while (ok && more) {
@@ -260,7 +271,7 @@ static void a_read_of_two_replies(bool broken)
             continue;
         ok = tow_reader_next_batch(reader, &more, &error);
     }
-    assert_int_equal(ok, !broken);
+    assert_int_equal(ok, second == WHOLE);
     assert_int_equal(tow_reader_time(reader), OPERATION);
     tow_reader_close(reader);
     tow_conn_close(conn);
@@ -269,12 +280,22 @@ static void a_read_of_two_replies(bool broken)
 
 static void the_end_of_a_read_never_goes_back(void **state)
 {
-    a_read_of_two_replies(false);
+    a_read_of_two_replies(WHOLE);
 }
 
 static void what_is_no_document_is_not_the_end_of_a_batch(void **state)
 {
-    a_read_of_two_replies(true);
+    a_read_of_two_replies(NO_DOCUMENT);
+}
+
+static void a_reply_without_a_time_is_malformed(void **state)
+{
+    a_read_of_two_replies(NO_TIME);
+}
+
+static void a_document_without_an_id_is_not_passed_over(void **state)
+{
+    a_read_of_two_replies(NO_ID);
 }
 
 /* Writes that no change stream shows: entries of applyOps that belong to no transaction. */
@@ -319,6 +340,47 @@ static void unseen_writes_are_looked_for_where_there_are_any(void **state)
     assert_int_equal(asked, 0);
 }
 
+/* The first answers have no index at all, or another one alone. */
+static bool list_indexes(void *data, const char *database, const bson_t *command, bson_t *reply,
+                         bson_error_t *error)
+{
+    int *damaged = data;
+
+    if (!bson_has_field(command, "listIndexes") || !*damaged)
+        return false;
+    if (--*damaged % 2)
+        BCON_APPEND(reply, "cursor", "{", "id", BCON_INT64(0), "ns", "d.c", "firstBatch", "[", "]",
+                    "}", "ok", BCON_DOUBLE(1));
+    else
+        BCON_APPEND(reply, "cursor", "{", "id", BCON_INT64(0), "ns", "d.c", "firstBatch", "[", "{",
+                    "name", "a_1", "key", "{", "a", BCON_INT32(1), "}", "}", "]", "}", "ok",
+                    BCON_DOUBLE(1));
+    return true;
+}
+
+static void a_listing_without_an_index_on_id_is_read_again(void **state)
+{
+    for (int always = 0; always < 2; always++) {
+        double_server_t *server = double_new("destination", false);
+        int damaged = always ? 1000 : 2;
+        tow_indexes_t indexes;
+        tow_error_t error;
+        tow_conn_t *conn;
+
+        double_unique(server, "u");
+        double_hook(server, list_indexes, &damaged);
+        conn = tow_conn_open(double_link(server));
+        assert_int_equal(tow_indexes_read(conn, "d", "c", &indexes, &error), !always);
+        if (!always) {
+            assert_int_equal(damaged, 0);
+            assert_int_equal(indexes.count, 1);
+            tow_indexes_clear(&indexes);
+        }
+        tow_conn_close(conn);
+        double_free(server);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -330,7 +392,10 @@ int main(void)
         cmocka_unit_test(bounds_are_compared_within_one_class_alone),
         cmocka_unit_test(the_end_of_a_read_never_goes_back),
         cmocka_unit_test(what_is_no_document_is_not_the_end_of_a_batch),
+        cmocka_unit_test(a_reply_without_a_time_is_malformed),
+        cmocka_unit_test(a_document_without_an_id_is_not_passed_over),
         cmocka_unit_test(unseen_writes_are_looked_for_where_there_are_any),
+        cmocka_unit_test(a_listing_without_an_index_on_id_is_read_again),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

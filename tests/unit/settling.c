@@ -229,11 +229,27 @@ static void what_is_copied_again_is_waited_for(void **state)
     end(bench);
 }
 
+/* What of an answer that tells a time is damaged. */
+typedef enum { WHOLE, NO_OPERATION, NO_LAST_WRITE, NO_CLUSTER, DAMAGES } damage_t;
+
 /* What each command that asks for a time waits for, and what it answers. */
 typedef struct {
     tow_optime_t after[8];
     uint32_t lists, finds;
+    damage_t damage;
+    bool typed;       /* the field is of another type, and else missing */
+    uint32_t damaged; /* so many answers are */
 } asked_t;
+
+/* The time, or what is there in its place. */
+static void append_time(asked_t *asked, damage_t damage, bson_t *out, const char *name,
+                        uint32_t increment)
+{
+    if (asked->damage != damage || !asked->damaged)
+        bson_append_timestamp(out, name, -1, 0, increment);
+    else if (asked->damaged-- && asked->typed)
+        bson_append_int64(out, name, -1, increment);
+}
 
 static tow_optime_t after_of(const bson_t *command)
 {
@@ -252,19 +268,27 @@ static bool tell_time(void *data, const char *database, const bson_t *command, b
                       bson_error_t *error)
 {
     asked_t *asked = data;
+    bson_t part, time;
 
+    bson_append_double(reply, "ok", -1, 1);
     if (bson_has_field(command, "listDatabases")) {
+        bool damaged = asked->damage == NO_CLUSTER && asked->damaged;
+
         asked->after[asked->lists] = after_of(command);
-        BCON_APPEND(reply, "operationTime", BCON_TIMESTAMP(0, 5), "$clusterTime", "{",
-                    "clusterTime", BCON_TIMESTAMP(0, 30 + asked->lists++), "}", "ok",
-                    BCON_DOUBLE(1));
+        bson_append_timestamp(reply, "operationTime", -1, 0, 5);
+        bson_append_document_begin(reply, "$clusterTime", -1, &part);
+        append_time(asked, NO_CLUSTER, &part, "clusterTime", 30 + asked->lists);
+        bson_append_document_end(reply, &part);
+        asked->lists += !damaged;
     } else if (bson_has_field(command, "find")) {
         asked->after[asked->finds++] = after_of(command);
-        BCON_APPEND(reply, "operationTime", BCON_TIMESTAMP(0, 21), "cursor", "{", "id",
-                    BCON_INT64(0), "firstBatch", "[", "]", "}", "ok", BCON_DOUBLE(1));
+        append_time(asked, NO_OPERATION, reply, "operationTime", 21);
     } else {
-        BCON_APPEND(reply, "lastWrite", "{", "opTime", "{", "ts", BCON_TIMESTAMP(0, 20), "}", "}",
-                    "ok", BCON_DOUBLE(1));
+        bson_append_document_begin(reply, "lastWrite", -1, &part);
+        bson_append_document_begin(&part, "opTime", -1, &time);
+        append_time(asked, NO_LAST_WRITE, &time, "ts", 20);
+        bson_append_document_end(&part, &time);
+        bson_append_document_end(reply, &part);
     }
     return true;
 }
@@ -294,6 +318,63 @@ static void a_barrier_is_a_time_that_everybody_has_come_to(void **state)
     }
 }
 
+/* A position that is not there is not 0, which everything has reached: it is asked for again, and
+ * not for ever. */
+static void a_barrier_without_a_time_is_none(void **state)
+{
+    enum { ONCE = 1, ALWAYS = 1000 };
+
+    for (damage_t damage = NO_OPERATION; damage < DAMAGES; damage++)
+        for (int always = 0; always < 2; always++) {
+            double_server_t *server = double_new("source", false);
+            asked_t asked = {.damage = damage, .typed = always, .damaged = always ? ALWAYS : ONCE};
+            bool sharded = damage == NO_CLUSTER;
+            tow_error_t error = {0};
+            tow_optime_t time;
+            tow_conn_t *conn;
+
+            double_link(server)->facts.sharded = sharded;
+            double_link(server)->facts.tells_last_write = true;
+            double_hook(server, tell_time, &asked);
+            conn = tow_conn_open(double_link(server));
+            assert_int_equal(tow_link_barrier_time(conn, &time, &error), !always);
+            if (!always) {
+                assert_int_equal(time, sharded ? 30 : 21);
+                assert_int_equal(asked.after[asked.finds ? asked.finds - 1 : 1], sharded ? 30 : 20);
+            }
+            assert_true(always ? asked.damaged > ALWAYS - 100 : !asked.damaged);
+            tow_conn_close(conn);
+            double_free(server);
+        }
+}
+
+/* Nor is a flag of the job's document that is not there, or of another type, false. */
+static void a_flag_that_cannot_be_read_is_not_false(void **state)
+{
+    static const struct {
+        const char *document;
+        bool whole;
+    } cases[] = {
+#define REST "\"rollover\": false, \"writesBlocked\": false, \"ttlRestored\": false"
+        {"{\"prepared\": true, " REST ", \"allFlags\": true}", true},
+        {"{\"prepared\": true}", true}, /* as earlier versions wrote it */
+        {"{}", true},
+        {"{" REST ", \"allFlags\": true}", false},
+        {"{\"prepared\": null, " REST ", \"allFlags\": true}", false},
+        {"{\"prepared\": 0, " REST "}", false},
+        {"{\"prepared\": true, \"rollover\": 1}", false},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        bson_error_t error;
+        bson_t document;
+
+        assert_true(bson_init_from_json(&document, cases[i].document, -1, &error));
+        assert_int_equal(tow_journal_is_whole(&document), cases[i].whole);
+        bson_destroy(&document);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -302,6 +383,8 @@ int main(void)
         cmocka_unit_test(a_time_that_is_a_guess_is_not_enough),
         cmocka_unit_test(what_is_copied_again_is_waited_for),
         cmocka_unit_test(a_barrier_is_a_time_that_everybody_has_come_to),
+        cmocka_unit_test(a_barrier_without_a_time_is_none),
+        cmocka_unit_test(a_flag_that_cannot_be_read_is_not_false),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -215,6 +215,49 @@ static void a_shard_is_known_when_it_is_asked(void **state)
     }
 }
 
+/* The first `damaged` answers to hello lack what says which kind of server it is. */
+typedef struct {
+    const char *field; /* of a set or a mongos, that is left */
+    int damaged;
+} kind_t;
+
+static bool greet_damaged(void *data, const char *database, const bson_t *command, bson_t *reply,
+                          bson_error_t *error)
+{
+    kind_t *kind = data;
+    bool enabled = false;
+
+    if ((!bson_has_field(command, "hello") && !bson_has_field(command, "isMaster")) ||
+        !kind->damaged)
+        return greet(&enabled, database, command, reply, error);
+    kind->damaged--;
+    BCON_APPEND(reply, "ismaster", BCON_BOOL(true), kind->field, "b:1", "ok", BCON_DOUBLE(1));
+    return true;
+}
+
+static void a_set_that_does_not_say_its_name_is_no_standalone(void **state)
+{
+    static const char *const fields[] = {"hosts",         "me",          "primary", "setVersion",
+                                         "operationTime", "$clusterTime"};
+
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        double_server_t *server = double_new("destination", false);
+        tow_link_t *link = double_link(server);
+        kind_t kind = {fields[i], 1};
+        tow_conn_t *conn;
+        tow_error_t error;
+
+        double_hook(server, greet_damaged, &kind);
+        conn = tow_conn_open(link, &error);
+        if (!tow_facts_read(link, conn, &error))
+            fail_msg("%s", error.message);
+        assert_int_equal(kind.damaged, 0);
+        assert_false(tow_link_facts(link)->standalone);
+        tow_conn_close(conn);
+        double_free(server);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -223,6 +266,7 @@ int main(void)
         cmocka_unit_test(a_cluster_that_has_the_marks_database_is_refused),
         cmocka_unit_test(a_cluster_whose_shard_is_the_destination_is_refused),
         cmocka_unit_test(a_shard_is_known_when_it_is_asked),
+        cmocka_unit_test(a_set_that_does_not_say_its_name_is_no_standalone),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

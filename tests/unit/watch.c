@@ -73,7 +73,8 @@ static void answer_time(bson_t *reply)
 {
     BCON_APPEND(reply, "lastWrite", "{", "opTime", "{", "ts", BCON_TIMESTAMP(SECONDS, BARRIER), "}",
                 "}", "cursor", "{", "id", BCON_INT64(0), "ns", "d.c", "firstBatch", "[", "]", "}",
-                "ok", BCON_DOUBLE(1));
+                "$clusterTime", "{", "clusterTime", BCON_TIMESTAMP(SECONDS, BARRIER), "}", "ok",
+                BCON_DOUBLE(1));
     bson_append_timestamp(reply, "operationTime", -1, SECONDS, BARRIER);
 }
 
