@@ -106,9 +106,9 @@ struct tow_copy {
     tow_build_t *builds TOW_GUARDED_BY(tow_copy);
     tow_running_t *running TOW_GUARDED_BY(tow_copy);
     struct tow_hold *holds TOW_GUARDED_BY(tow_copy);
-    bool looking TOW_GUARDED_BY(tow_copy);    /* a look is queued or under way … */
-    bool look_whole TOW_GUARDED_BY(tow_copy); /* … at all collections */
-    int64_t look_ms TOW_GUARDED_BY(tow_copy); /* when the next may begin */
+    bool looking TOW_GUARDED_BY(tow_copy);              /* a look is queued or under way … */
+    bool look_whole TOW_GUARDED_BY(tow_copy);           /* … at all collections */
+    int64_t look_ms TOW_GUARDED_BY(tow_copy);           /* when the next may begin */
     tow_questions_t questions TOW_GUARDED_BY(tow_copy); /* of the last */
     char **ttl; /* database and name of each collection whose TTL is held off, as the last */
     uint32_t ttl_count;                         /* reconciliation found it; of its caller alone */

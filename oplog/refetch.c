@@ -118,15 +118,6 @@ static void build_filter(const batch_t *batch, bson_t *out)
     tow_selection_end(&selection, out);
 }
 
-bool tow_lane_explain(tow_lane_t *lane, const tow_namespace_t *collection, tow_error_t *error)
-{
-    bool replaced;
-
-    return tow_namespace_is_replaced(lane->source, collection, &replaced, error) &&
-           (replaced ||
-            tow_fail_reply(error, "source", "its answer to find has a document nobody asked for"));
-}
-
 static bool take_document(batch_t *batch, const bson_t *document, tow_error_t *error)
 {
     tow_dirty_key_t *key;

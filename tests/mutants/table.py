@@ -109,7 +109,7 @@ add("rename-later-identity", "a renamed collection gets the identity of what has
 add("rename-unseen", "what a server filled unseen is renamed", "oplog/ddl_rename.c",
     "return !strncmp(name, \"tmp\", PREFIX) &&", "return strncmp(name, \"tmp\", PREFIX) &&", "unit_shards")
 add("ensure-later-identity", "a collection that is met gets the identity of a later one of its name", "oplog/ddl_ensure.c",
-    "    if (replay->merged)\n", "    if (false)\n", "unit_shards")
+    "    memset(info->uuid, 0, sizeof info->uuid);\n", "", "unit_barriers")
 add("ensure-capped", "a capped collection that is met counts as empty before", "oplog/ddl_ensure.c",
     "    if (info->capped)\n", "    if (false)\n", "unit_shards")
 add("orphan-replaced", "a replacement of a merged stream is applied as it comes", "oplog/translate.c",

@@ -83,6 +83,8 @@ static void list_indexes(const catalog_t *catalog, bson_t *reply)
 {
     bson_t batch = BSON_INITIALIZER;
 
+    BCON_APPEND(&batch, "id", "{", "v", BCON_INT32(2), "key", "{", "_id", BCON_INT32(1), "}",
+                "name", "_id_", "}");
     for (int i = 0; i < MOST; i++) {
         char key[16];
         bson_t entry = BSON_INITIALIZER;

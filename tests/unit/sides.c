@@ -248,7 +248,7 @@ static void a_set_that_does_not_say_its_name_is_no_standalone(void **state)
         tow_error_t error;
 
         double_hook(server, greet_damaged, &kind);
-        conn = tow_conn_open(link, &error);
+        conn = tow_conn_open(link);
         if (!tow_facts_read(link, conn, &error))
             fail_msg("%s", error.message);
         assert_int_equal(kind.damaged, 0);

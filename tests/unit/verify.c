@@ -231,6 +231,7 @@ static bool serve_twins(void *data, const char *database, const bson_t *command,
     append_document(&batch, &count, 7, 7000);
     bson_append_array_end(&cursor, &batch);
     bson_append_document_end(reply, &cursor);
+    bson_append_timestamp(reply, "operationTime", -1, 0, LATE);
     bson_append_double(reply, "ok", -1, 1);
     return true;
 }
