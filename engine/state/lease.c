@@ -105,6 +105,22 @@ static bool check_format(const bson_t *document, tow_error_t *error)
                format, TOW_STATE_FORMAT);
 }
 
+/* Another job may have cleared what this one had copied while nobody held it. */
+static bool check_cleared(const bson_t *document, tow_error_t *error)
+{
+    const char *by = "another job";
+
+    if (!bson_has_field(document, "clearedBy"))
+        return true;
+    tow_field_text(document, "clearedBy", &by);
+    return tow_fail(error, TOW_ERROR_CONFLICT,
+                    "another job (its state: %s) cleared on the destination what this job had "
+                    "copied there, so this one does not go on; to begin it from the start, remove "
+                    "its own state (dropDatabase of towline_ and its --job) and run the same "
+                    "command again",
+                    by);
+}
+
 /* Compares what must not change. */
 static bool check_settings(const bson_t *document, const tow_settings_t *settings,
                            tow_error_t *error)
@@ -116,7 +132,7 @@ static bool check_settings(const bson_t *document, const tow_settings_t *setting
                   {"destination", "the destination", settings->destination_identity, true, true},
                   {"filter", "the filter", settings->filter, false, false}};
 
-    if (!check_format(document, error))
+    if (!check_format(document, error) || !check_cleared(document, error))
         return false;
     for (size_t i = 0; i < sizeof checks / sizeof *checks; i++) {
         bson_iter_t iter;
@@ -404,6 +420,22 @@ static bool read_taken(tow_store_t *store, bson_t *out_document, tow_error_t *er
                      store->database));
 }
 
+/* It was cleared between our look and the moment when we took it: nobody has it then. */
+static bool keep_taken(tow_store_t *store, bson_t *document, tow_error_t *error)
+{
+    bson_t *update;
+    tow_error_t ignored;
+
+    if (check_cleared(document, error))
+        return true;
+    bson_destroy(document);
+    update = BCON_NEW("$unset", "{", "lease", "", "}");
+    if (!tow_store_update_guarded(store, update, &ignored))
+        store->epoch = 0; /* it runs out by itself */
+    bson_destroy(update);
+    return false;
+}
+
 /* *out_document: the job's, as its former holders left it; the caller's when true.
  * store->renewed_ms: before the lease's time began. */
 static bool take(tow_store_t *store, bson_t *out_document, tow_error_t *error)
@@ -433,7 +465,7 @@ static bool take(tow_store_t *store, bson_t *out_document, tow_error_t *error)
         }
         if (taken) {
             bson_destroy(out_document);
-            return read_taken(store, out_document, error);
+            return read_taken(store, out_document, error) && keep_taken(store, out_document, error);
         }
         ok = ok && (!lease.holder[0] || wait_for(store, &waiting, &lease, error));
         bson_destroy(out_document);

@@ -168,6 +168,53 @@ def killed_while_preparing(scenario, pair):
     sides.close()
 
 
+def other_job(scenario, pair):
+    """A second job with --clear-destination on what another job copied: not while that may run; one that was
+    stopped does not go on afterwards; one with other namespaces works beside it."""
+    fill(scenario, pair)
+    first = start(scenario, pair, include="data.a")
+    first.wait_in_sync()
+    second = scenario.job(pair, name="second", no_verify=True, clear_destination=True, include="data.a")
+    expect_status(scenario, second, "conflict", "data.a", "towline_" + NAME)
+    scenario.expect_no_state(pair, second)
+    beside = scenario.job(pair, name="beside", no_verify=True, clear_destination=True, include="data.b")
+    beside.wait_in_sync()
+    first.kill()
+    second.start()
+    expect_status(scenario, second, "conflict", "data.a", "towline_" + NAME)
+    first.start()
+    first.wait_in_sync()
+    first.signal(signal.SIGTERM)
+    first.wait()
+    second.start()
+    second.wait_in_sync()
+    first.start()
+    expect_status(scenario, first, "conflict", "towline_second", "cleared")
+    for job in (second, beside):
+        job.finish()
+    scenario.expect_equal(pair)
+
+
+def both_clear(scenario, pair):
+    """Two jobs were checked before either cleared anything: the second sees what the first is about to drop."""
+    fill(scenario, pair)
+    pair.destination.client["data"]["a"].insert_one({"_id": "old"})
+    sides, others = Proxied(pair), Proxied(pair)
+    with Hold(sides.destination, "connectionStatus", after=1) as hold:
+        second = scenario.job(sides, name="second", no_verify=True, clear_destination=True)
+        wait_until("the second job was checked", hold.reached.is_set)
+        with Hold(others.destination, "drop", when=lambda request: request.database == "data") as clearing:
+            first = start(scenario, others, clear_destination=True)
+            wait_until("the first job clears", clearing.reached.is_set)
+            hold.go.set()
+            expect_status(scenario, second, "conflict", "data.a", "towline_" + NAME)
+            scenario.expect(pair.destination.client["data"]["a"].find_one({"_id": "old"}), "it was dropped")
+    first.finish()
+    scenario.expect_equal(pair)
+    sides.close()
+    others.close()
+
+
 # Losing the job ---------------------------------------------------------------------------------------
 
 def cancelled_late(scenario, pair):
@@ -655,6 +702,8 @@ def main():
         cases = [
             ("two processes are started at once with --clear-destination", started_twice, ()),
             ("a process that was checked long ago clears the destination", started_late, ()),
+            ("another job clears what a job copied", other_job, ()),
+            ("two jobs clear at once", both_clear, ()),
             ("killed while the destination is cleared", killed_while_clearing, ()),
             ("killed while preparing", killed_while_preparing, ()),
             ("a cancel is heard when the job is another's", cancelled_late, ()),

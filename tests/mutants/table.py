@@ -549,3 +549,17 @@ add("indexes-during-copy", "indexes are made alike while the collection is copie
 add("index-extra-kept", "an index that the source does not have stays", "copy/reindex.c",
     "        if (!tow_index_find(&ours, tow_index_name(&theirs.items[i])))\n",
     "        if (0)\n", "unit_expiry")
+
+# What other jobs have -------------------------------------------------------------------------------
+
+add("others-none", "what another job claims is cleared", "engine/state/others.c",
+    "    return read_records(others, &store, prepared, error);\n", "    return true;\n", "unit_claims")
+add("others-cleared", "what another new job is about to clear is not looked at", "engine/state/others.c",
+    " - (prepared ? 1 : 0); i++)", " - 1; i++)", "unit_claims")
+add("others-running", "a stopped job that runs by now is cleared all the same", "engine/state/others.c",
+    "    state->retired = ok && matched;\n", "    state->retired = ok;\n", "unit_claims")
+add("cleared-goes-on", "a job that another one cleared goes on", "engine/state/lease.c",
+    "    if (!bson_has_field(document, \"clearedBy\"))\n", "    if (true)\n", "unit_fence")
+add("cleared-since", "a job that another one cleared as it was taken goes on", "engine/state/lease.c",
+    "    if (check_cleared(document, error))\n        return true;\n    bson_destroy(document);\n",
+    "    return true;\n    bson_destroy(document);\n", "unit_fence")
