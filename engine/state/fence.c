@@ -187,38 +187,78 @@ static void end_operation(void *data, uint32_t slot, bool settled)
     bson_destroy(&update);
 }
 
-/* What earlier processes named stays in `late`, for as long as the job lives. */
-static bool keep_late(tow_store_t *store, const bson_t *document, tow_error_t *error)
+/* The operations of a list, as the next ones of *each. */
+static void append_operations(const bson_t *document, const char *name, bson_t *each,
+                              uint32_t *count)
 {
-    bson_t update = BSON_INITIALIZER, push, late, each, unset;
     bson_iter_t iter, list;
-    uint32_t count = 0;
-    bool ok;
 
-    if (!bson_iter_init_find(&iter, document, "operations") || !BSON_ITER_HOLDS_DOCUMENT(&iter) ||
+    if (!bson_iter_init_find(&iter, document, name) ||
+        (!BSON_ITER_HOLDS_DOCUMENT(&iter) && !BSON_ITER_HOLDS_ARRAY(&iter)) ||
         !bson_iter_recurse(&iter, &list))
-        return true;
-    bson_append_document_begin(&update, "$push", -1, &push);
-    bson_append_document_begin(&push, "late", -1, &late);
-    bson_append_array_begin(&late, "$each", -1, &each);
+        return;
     while (bson_iter_next(&list)) {
         char buffer[16];
         const char *key;
 
         if (!BSON_ITER_HOLDS_DOCUMENT(&list))
             continue;
-        bson_uint32_to_string(count++, &key, buffer, sizeof buffer);
-        bson_append_iter(&each, key, -1, &list);
+        bson_uint32_to_string((*count)++, &key, buffer, sizeof buffer);
+        bson_append_iter(each, key, -1, &list);
     }
-    bson_append_array_end(&late, &each);
+}
+
+static void append_push(bson_t *update, const bson_t *each)
+{
+    bson_t push, late;
+
+    bson_append_document_begin(update, "$push", -1, &push);
+    bson_append_document_begin(&push, "late", -1, &late);
+    bson_append_array(&late, "$each", -1, each);
     bson_append_document_end(&push, &late);
-    bson_append_document_end(&update, &push);
+    bson_append_document_end(update, &push);
+}
+
+/* What earlier processes named stays in `late`, for as long as the job lives. */
+static bool keep_late(tow_store_t *store, const bson_t *document, tow_error_t *error)
+{
+    bson_t update = BSON_INITIALIZER, each = BSON_INITIALIZER, unset;
+    uint32_t count = 0;
+    bool ok = true;
+
+    append_operations(document, "operations", &each, &count);
+    append_push(&update, &each);
     bson_append_document_begin(&update, "$unset", -1, &unset);
     bson_append_utf8(&unset, "operations", -1, "", -1);
     bson_append_document_end(&update, &unset);
-    pthread_mutex_lock(&store->lock);
-    ok = tow_store_update_guarded(store, &update, error);
-    pthread_mutex_unlock(&store->lock);
+    if (bson_has_field(document, "operations")) {
+        pthread_mutex_lock(&store->lock);
+        ok = tow_store_update_guarded(store, &update, error);
+        pthread_mutex_unlock(&store->lock);
+    }
+    bson_destroy(&each);
+    bson_destroy(&update);
+    return ok;
+}
+
+bool tow_store_adopt_late(tow_store_t *store, tow_store_t *other, tow_error_t *error)
+{
+    bson_t update = BSON_INITIALIZER, each = BSON_INITIALIZER, document;
+    bool ok = tow_store_get(other, &document, error);
+    uint32_t count = 0;
+
+    if (ok) {
+        append_operations(&document, "late", &each, &count);
+        append_operations(&document, "operations", &each, &count);
+    }
+    append_push(&update, &each);
+    if (ok && count) {
+        pthread_mutex_lock(&store->lock);
+        ok = tow_store_update_guarded(store, &update, error);
+        pthread_mutex_unlock(&store->lock);
+    }
+    bson_destroy(&document);
+    bson_destroy(&each);
     bson_destroy(&update);
     return ok;
 }

@@ -98,9 +98,8 @@ static void add_state(tow_others_t *others, const char *database, bool held)
 static bool read_state(tow_others_t *others, tow_conn_t *conn, const char *database,
                        tow_error_t *error)
 {
-    tow_store_t store = {.conn = conn,
-                         .options.destination = tow_conn_link(conn),
-                         .database = (char *)database};
+    tow_store_t store = {
+        .conn = conn, .options.destination = tow_conn_link(conn), .database = (char *)database};
     bool found, held, goes_on, prepared;
     tow_lease_t lease;
     bson_t job;
@@ -171,15 +170,14 @@ const char *tow_others_hold(const tow_others_t *others, const char *ns)
 /* The destination decides in one step whether the job was stopped, and keeps it from going on. */
 static bool retire(state_t *state, tow_conn_t *conn, const char *own, tow_error_t *error)
 {
-    tow_store_t store = {.conn = conn,
-                         .options.destination = tow_conn_link(conn),
-                         .database = state->database};
+    tow_store_t store = {
+        .conn = conn, .options.destination = tow_conn_link(conn), .database = state->database};
     bson_t *filter = BCON_NEW("_id", "job", "lease", BCON_NULL);
     bson_t *update = BCON_NEW("$set", "{", "clearedBy", BCON_UTF8(own), "}");
     int64_t matched;
     int code;
-    bool ok = tow_store_update_one(&store, "job", filter, update, false, false, &matched, &code,
-                                   error);
+    bool ok =
+        tow_store_update_one(&store, "job", filter, update, false, false, &matched, &code, error);
 
     state->held = ok && !matched;
     state->retired = ok && matched;

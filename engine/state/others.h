@@ -17,8 +17,8 @@ void tow_others_destroy(tow_others_t *others); /* takes NULL */
 /* The database of the state that claims it while its lease was not given back, borrowed; NULL: that
  * of no job. */
 const char *tow_others_hold(const tow_others_t *others, const char *ns);
-/* Before it is dropped: TOW_ERROR_CONFLICT when its job holds a lease, or does by now; that of a job
- * which does not is marked as cleared by `own`. */
+/* Before it is dropped: TOW_ERROR_CONFLICT when its job holds a lease, or does by now; that of a
+ * job which does not is marked as cleared by `own`. */
 bool tow_others_take(tow_others_t *others, tow_conn_t *conn, const char *ns, const char *own,
                      tow_error_t *error) TOW_CHECK;
 

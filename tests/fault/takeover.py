@@ -11,6 +11,7 @@ import os
 import pathlib
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -20,12 +21,13 @@ sys.dont_write_bytecode = True
 
 import shards
 from faults import faults
-from job import EXIT, ApiError, towline
+from job import EXIT, ApiError, binary, clean_environment, towline
 from proxy import Proxied
 from scenario import Scenario, wait_until
 from wire import Closed
 
 NAME = "over"
+REPAIR = "towline_verify+repair"
 
 
 class Hold:
@@ -544,6 +546,67 @@ def late_drop(scenario, pair):
     sides.close()
 
 
+# Repairs ----------------------------------------------------------------------------------------------
+
+def repair_late(scenario, pair):
+    """A write of `verify --repair` is under way, and so is a drop, when the stopped job is started again: not while
+    the repair has its lease; after it was killed, neither changes what the job goes on with unnoticed."""
+    fill(scenario, pair)
+    source, copy = (server.client["data"]["a"] for server in pair)
+    job = start(scenario, pair)
+    job.wait_in_sync()
+    job.signal(signal.SIGTERM)
+    job.wait()
+    source.update_one({"_id": 1}, {"$set": {"v": "old"}})
+    sides, released = Proxied(pair), threading.Event()
+    script, answers = sides.destination.script, []
+
+    def arrive_late(request, serve):
+        released.wait(60)
+        answers.append(serve(request))
+        return answers[0]
+    script.on("update", when=lambda request: request.database == "data").act(arrive_late)
+    command = [binary(), "verify", "--source", sides.source.uri, "--destination", sides.destination.uri,
+               "--include", "data", "--repair", "--progress", "none"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                          env=clean_environment()) as repair:
+        wait_until("a write of the repair", lambda: script.acted() > 0)
+        scenario.expect(pair.destination.client[REPAIR]["job"].find_one()["sessions"], "it names no session")
+        job.start()
+        expect_status(scenario, job, "lease", "repair")
+        repair.kill()
+    script.clear()
+    pair.destination.client[REPAIR]["job"].update_one({}, {"$set": {"lease.expires": 0, "operations.o0": {
+        "what": "drop", "namespace": "data.b", "to": None}}})  # its time is over
+    source.update_one({"_id": 1}, {"$set": {"v": "new"}})
+    job.start()
+    job.wait_in_sync()
+    scenario.expect(not pair.destination.client[REPAIR].list_collection_names(), "the repair's state is left")
+    scenario.expect([entry["namespace"] for entry in state(pair)["late"]] == ["data.b"], str(state(pair).get("late")))
+    job.wait_caught_up(pair.source.client)
+    released.set()
+    wait_until("the straggler's answer", lambda: answers)
+    scenario.expect(copy.find_one({"_id": 1})["v"] == "new", "the destination has the old document")
+    job.finish()
+    scenario.expect_equal(pair)
+    sides.close()
+
+
+def repair_begun(scenario, pair):
+    """A job that was killed may still have something under way: nothing is repaired until it was started again."""
+    fill(scenario, pair)
+    job = start(scenario, pair, lease="3s")
+    job.wait_in_sync()
+    job.kill()
+    time.sleep(3.2)  # the lease has run out
+    done = towline("verify", "--source", pair.source.uri, "--destination", pair.destination.uri, "--include", "data",
+                   "--repair")
+    scenario.expect(done.returncode == EXIT["lease"] and "towline_" + NAME in done.stderr, done.stderr)
+    scenario.expect(not pair.destination.client[REPAIR].list_collection_names(), "the repair's state is left")
+    job.start()
+    job.finish()
+
+
 # The end ----------------------------------------------------------------------------------------------
 
 def killed_before_told(scenario, pair, sides, **options):
@@ -721,6 +784,8 @@ def main():
             ("a write arrives late on another shard, and who took over was killed", late_on_a_shard, (1,)),
             ("a shard refuses a write of who lost the job", refused_on_a_shard, ()),
             ("a drop arrives late", late_drop, ()),
+            ("a write of a repair arrives late", repair_late, ()),
+            ("a repair after a job was killed", repair_begun, ()),
             ("an end is recorded, and the destination emptied since", end_of_another_time, ()),
             ("an end is recorded, of another source", end_of_another_source, ()),
             ("an end is recorded, and a part of the destination is gone", end_in_part, ()),

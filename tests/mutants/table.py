@@ -563,3 +563,8 @@ add("cleared-goes-on", "a job that another one cleared goes on", "engine/state/l
 add("cleared-since", "a job that another one cleared as it was taken goes on", "engine/state/lease.c",
     "    if (check_cleared(document, error))\n        return true;\n    bson_destroy(document);\n",
     "    return true;\n    bson_destroy(document);\n", "unit_fence")
+add("repair-beside", "a job does not look for a repair", "engine/job/setup.c",
+    "        (!found || end_repair(job, store, error)))\n", "        (true || end_repair(job, store, error)))\n",
+    "fault/takeover --only a write of a repair arrives late")
+add("repair-killed", "what a killed repair may have under way is not known to the job", "engine/job/setup.c",
+    "tow_store_adopt_late(store, repair, error) && ", "", "fault/takeover --only a write of a repair arrives late")
