@@ -52,10 +52,11 @@ typedef enum {
     TOW_ERROR_CONTROL = 15,     /* the control server cannot be reached, or cannot listen */
     TOW_ERROR_INTERRUPTED =
         16, /* stopped by a signal or by tow_job_stop; the same command continues */
-    TOW_ERROR_CANCELLED = 17, /* given up by tow_job_cancel */
-    TOW_ERROR_EXPIRED = 18,   /* the window ran out; resumable by extending it */
-    TOW_ERROR_TIMEOUT = 19,   /* what was waited for did not come in time; the job goes on */
-    TOW_ERROR_CALLED_OFF = 20 /* the cutover was called off; the job goes on as before it */
+    TOW_ERROR_CANCELLED = 17,  /* given up by tow_job_cancel */
+    TOW_ERROR_EXPIRED = 18,    /* the window ran out; resumable by extending it */
+    TOW_ERROR_TIMEOUT = 19,    /* what was waited for did not come in time; the job goes on */
+    TOW_ERROR_CALLED_OFF = 20, /* the cutover was called off; the job goes on as before it */
+    TOW_ERROR_OUTPUT = 21      /* all is done, and what says so could not be written */
 } tow_error_code_t;
 
 /* What may be done after an error; decided once, where the server is talked to. */
@@ -271,9 +272,10 @@ TOW_API char *tow_job_progress_json(tow_job_t *job);
 TOW_API char *tow_job_collections_json(tow_job_t *job, uint32_t limit);
 /* The summary as JSON (see README, "Progress and summary"); valid from the end of the job on. */
 TOW_API char *tow_job_summary_json(tow_job_t *job);
-/* The end was told to whom it concerns. Until then a record in the spool's folder lets the same
- * options end well again after a kill, where all is done but nobody knows. tow_job_destroy says the
- * same. */
+/* The end was told to whom it concerns. Until then the job's state stays on the destination, marked
+ * as ended, and the same options end well again after a kill. It goes soon after this call;
+ * tow_job_settled waits for that, and tow_job_destroy as well; both say the same. */
+TOW_API void tow_job_settled(tow_job_t *job);
 TOW_API void tow_job_told(tow_job_t *job);
 
 /* The control server: HTTP API, metrics and page (engine/http/README.md), for one job or for one

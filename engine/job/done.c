@@ -3,12 +3,12 @@
  * the addresses without credentials; and, as long as the job's state is there, its field `ended`
  * {at, collections, summary}.
  *
- * It is there from before the job's state is removed until the end was told. A process that is
- * killed in between leaves it, and the same command ends well by it instead of finding its own
- * collections in the way, also with --clear-destination, which would drop them. The file lies on
- * this machine and not on the destination, where no trace of the migration is to stay: asked from
- * another machine, or with another
- * --spool, the same command finds a conflict.
+ * The state stays until the end was told (summary, notices, the command of --on-phase, standard
+ * output), wherever the same command runs next. The file is there until after the state is gone: a
+ * process that is killed in between leaves it, and the same command ends well by it instead of
+ * finding its own collections in the way or, with --clear-destination, dropping them. It lies on
+ * this machine and not on the destination, where no trace of the migration is to stay: killed in
+ * that moment, the same command on another machine, or with another --spool, does not know.
  *
  * `collections` are those that the job made, {ns, uuid}: it is believed only while the destination
  * still has them, and not of a source that is another one at the same address. Room for the file is
@@ -397,27 +397,40 @@ bool tow_job_ended_before(tow_job_t *job, bool *out_ended, bool *out_done, tow_e
     return ok;
 }
 
-void tow_job_tell_late(tow_job_t *job)
-{
-    bool told;
-
-    pthread_mutex_lock(&job->control.lock);
-    told = job->outcome.told;
-    pthread_mutex_unlock(&job->control.lock);
-    if (told)
-        tow_job_told(job);
-}
-
-void tow_job_told(tow_job_t *job)
+void tow_job_await_told(tow_job_t *job)
 {
     char *path = path_of(job);
     bool done;
 
     pthread_mutex_lock(&job->control.lock);
-    job->outcome.told = true;
-    done = job->control.stopped && job->outcome.ok;
+    while (!job->outcome.told)
+        pthread_cond_wait(&job->control.changed, &job->control.lock);
+    done = job->outcome.ok;
     pthread_mutex_unlock(&job->control.lock);
-    if (done)
+    if (done) {
+        tow_job_remove_ended(job);
         unlink(path);
+    }
     free(path);
+    pthread_mutex_lock(&job->control.lock);
+    job->outcome.settled = true;
+    pthread_cond_broadcast(&job->control.changed);
+    pthread_mutex_unlock(&job->control.lock);
+}
+
+void tow_job_told(tow_job_t *job)
+{
+    pthread_mutex_lock(&job->control.lock);
+    job->outcome.told = true;
+    pthread_cond_broadcast(&job->control.changed);
+    pthread_mutex_unlock(&job->control.lock);
+}
+
+void tow_job_settled(tow_job_t *job)
+{
+    tow_job_told(job);
+    pthread_mutex_lock(&job->control.lock);
+    while (!job->outcome.settled)
+        pthread_cond_wait(&job->control.changed, &job->control.lock);
+    pthread_mutex_unlock(&job->control.lock);
 }

@@ -110,6 +110,14 @@ static bool drop_database(tow_job_t *job, tow_error_t *error)
     return ok;
 }
 
+static void clear_spool(tow_job_t *job)
+{
+    tow_error_t error;
+
+    if (job->flow.spool && !tow_spool_clear(job->flow.spool, &error))
+        tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "spool_kept", "%s", error.message);
+}
+
 /* Nothing of this process is under way before the job's state goes: a write of it after a newer one
  * of the next process would put old content over new, and a range that is recorded would make a
  * database again that was removed. An index that is being built does neither. */
@@ -130,8 +138,7 @@ static void drop_state(tow_job_t *job)
                             "db.getSiblingDB(\"towline_%s\").dropDatabase()",
                             job->config.name);
     }
-    if (job->flow.spool && !tow_spool_clear(job->flow.spool, &error))
-        tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "spool_kept", "%s", error.message);
+    clear_spool(job);
 }
 
 static void keep_state(tow_job_t *job)
@@ -149,7 +156,8 @@ static void keep_state(tow_job_t *job)
                             job->config.name);
 }
 
-/* What proves the end comes before the state goes, and only whose the job is removes it. */
+/* What proves the end comes before the state goes, and only whose the job is removes it. With
+ * --remove-user it goes at once: the same command cannot log in any more. */
 static void remove_done(tow_job_t *job)
 {
     tow_error_t error;
@@ -168,6 +176,11 @@ static void remove_done(tow_job_t *job)
             return;
         }
         tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "end_not_recorded", "%s", error.message);
+    }
+    if (recorded && job->journal.store && !job->config.remove_user) {
+        job->outcome.state_waits = true; /* until the end was told: tow_job_remove_ended */
+        clear_spool(job);
+        return;
     }
     if (recorded || !job->journal.store) {
         drop_state(job);
@@ -193,8 +206,13 @@ static void settle_done(tow_job_t *job)
     } else {
         remove_done(job);
     }
-    if (job->outcome.ok && job->config.remove_user && job->sides.destination)
+    if (!job->outcome.ok || !job->config.remove_user || !job->sides.destination)
+        return;
+    if (!job->journal.store || job->journal.state_removed)
         remove_user(job);
+    else
+        tow_outcome_remains(&job->outcome,
+                            "the destination's user, which may still remove the job's state");
 }
 
 static void settle_cancelled(tow_job_t *job)
@@ -221,6 +239,21 @@ static void settle_failed(tow_job_t *job)
         keep_state(job);
     else
         drop_state(job); /* nothing was written yet but that this process looked */
+}
+
+void tow_job_remove_ended(tow_job_t *job)
+{
+    tow_error_t error;
+
+    if (!job->outcome.state_waits)
+        return;
+    if (!drop_database(job, &error))
+        tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "state_kept",
+                 "the job is done, and its database towline_%s could not be removed: %s",
+                 job->config.name, error.message);
+    tow_store_destroy(job->journal.store);
+    job->journal.store = NULL;
+    job->outcome.state_waits = false;
 }
 
 void tow_job_settle_state(tow_job_t *job)

@@ -712,6 +712,27 @@ def nothing_recorded(scenario, pair):
     scenario.expect_no_state(pair, job)
 
 
+def not_told(scenario, pair):
+    """Standard output is full: it is done, which has a status to itself, and the state says so wherever the same
+    command runs next; nothing is cleared."""
+    fill(scenario, pair)
+    words = [binary(), "run", "--source", pair.source.uri, "--destination", pair.destination.uri, "--job", NAME,
+             "--listen", "none", "--cutover", "auto", "--no-verify", "--clear-destination", "--progress", "json"]
+    with open("/dev/full", "w", encoding="ascii") as full:
+        done = subprocess.run([*words, "--spool", scenario.folder()], stdout=full, stderr=subprocess.PIPE, text=True,
+                              timeout=120, env=clean_environment())
+    scenario.expect(done.returncode == EXIT["output"], "%d: %s" % (done.returncode, done.stderr[-300:]))
+    scenario.expect(state(pair).get("ended"), "the state does not say that the job ended")
+    pair.destination.client["data"]["a"].insert_one({"_id": "by the application"})
+    pair.destination.client["towline_" + NAME]["job"].update_one({}, {"$set": {"lease.expires": 0}})
+    done = towline(*words[1:], "--spool", scenario.folder())
+    scenario.expect(done.returncode == 0 and "done at 20" in done.stderr, "%d: %s" % (
+        done.returncode, done.stderr[-300:]))
+    scenario.expect(pair.destination.client["data"]["a"].delete_one({"_id": "by the application"}).deleted_count,
+                    "the application's document is gone")
+    scenario.expect(not pair.destination.client["towline_" + NAME].list_collection_names(), "the state is left")
+
+
 def no_room(scenario, pair):
     """A summary that could not be written is refused before anything else."""
     done = towline("run", "--source", pair.source.uri, "--destination", pair.destination.uri, "--job", NAME,
@@ -791,6 +812,7 @@ def main():
             ("an end is recorded, and a part of the destination is gone", end_in_part, ()),
             ("an end is recorded, and all is there", end_of_before, ()),
             ("nothing can be recorded at the end", nothing_recorded, ()),
+            ("the end cannot be printed", not_told, ()),
             ("no room for the summary", no_room, ()),
             *(("asked to the end: %s" % end, asked_to_the_end, (end,))
               for end in ("cutover", "cancel while copying", "cancel in sync", "SIGTERM"))]

@@ -568,3 +568,6 @@ add("repair-beside", "a job does not look for a repair", "engine/job/setup.c",
     "fault/takeover --only a write of a repair arrives late")
 add("repair-killed", "what a killed repair may have under way is not known to the job", "engine/job/setup.c",
     "tow_store_adopt_late(store, repair, error) && ", "", "fault/takeover --only a write of a repair arrives late")
+add("end-unsaid", "the state goes before the end was told", "engine/job/ending.c",
+    "    if (recorded && job->journal.store && !job->config.remove_user) {\n", "    if (false) {\n",
+    "fault/takeover --only the end cannot be printed")
