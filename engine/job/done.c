@@ -125,7 +125,7 @@ static bool append_collections(tow_job_t *job, bson_t *out, tow_error_t *error)
 }
 
 typedef struct {
-    uint32_t listed, held;
+    uint32_t listed, named, held; /* `named`: under any identity */
 } proof_t;
 
 /* How much of what the record speaks of the destination has. */
@@ -137,7 +137,7 @@ static bool prove(tow_job_t *job, const bson_t *record, proof_t *out, tow_error_
 
     *out = (proof_t){0};
     if (ok)
-        tow_end_record_count(record, &there, &out->listed, &out->held);
+        tow_end_record_count(record, &there, &out->listed, &out->named, &out->held);
     tow_catalog_clear(&there);
     tow_conn_close(conn);
     return ok;
@@ -258,8 +258,9 @@ static void believe(tow_job_t *job, const bson_t *record)
     pthread_mutex_unlock(&job->control.lock);
 }
 
-/* *out_done: all of what it speaks of is there. Nothing of it is there: it is of another time. Some
- * is: nobody but a person knows what became of it. */
+/* *out_done: all of what it speaks of is there. Nothing has its names: it is of another time.
+ * Something has: it is in use, also where the application replaced it, and nobody but a person
+ * knows what became of it. */
 static bool judge(tow_job_t *job, const bson_t *record, const char *where, bool *out_done,
                   tow_error_t *error)
 {
@@ -272,12 +273,13 @@ static bool judge(tow_job_t *job, const bson_t *record, const char *where, bool 
             "%s says that the job was done at %s, and whether the destination is still "
             "as it was then cannot be found out",
             where, tow_end_record_text(record, "endedAt"));
-    if (proof.held && proof.held < proof.listed)
+    if (proof.named && proof.held < proof.listed)
         return tow_fail(error, TOW_ERROR_CONFLICT,
                         "the job was done at %s (%s), and of the %u collections that it made the "
-                        "destination has "
-                        "%u: they are in use; to migrate once more, remove that record",
-                        tow_end_record_text(record, "endedAt"), where, proof.listed, proof.held);
+                        "destination has %u, and %u under their names that were made since: they "
+                        "are in use; to migrate once more, remove that record",
+                        tow_end_record_text(record, "endedAt"), where, proof.listed, proof.held,
+                        proof.named - proof.held);
     if (!proof.held) {
         tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "done_ignored",
                  "%s says that the job was done at %s, but the destination has nothing of what it "

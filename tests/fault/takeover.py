@@ -670,6 +670,20 @@ def end_in_part(scenario, pair):
     sides.close()
 
 
+def end_replaced(scenario, pair):
+    """The application replaced all of what was copied: it is in use all the same."""
+    sides = Proxied(pair)
+    job = killed_before_told(scenario, pair, sides, clear_destination=True)
+    for name in ("a", "b"):
+        pair.destination.client["data"].drop_collection(name)
+        pair.destination.client["data"][name].insert_one({"_id": "by the application"})
+    job.start()
+    expect_status(scenario, job, "conflict", "in use", ".done")
+    scenario.expect(pair.destination.client["data"]["a"].find_one({"_id": "by the application"}),
+                    "the application's collection was dropped")
+    sides.close()
+
+
 def end_of_before(scenario, pair):
     """All of it is there: it is done, and says when and by whom."""
     sides = Proxied(pair)
@@ -810,6 +824,7 @@ def main():
             ("an end is recorded, and the destination emptied since", end_of_another_time, ()),
             ("an end is recorded, of another source", end_of_another_source, ()),
             ("an end is recorded, and a part of the destination is gone", end_in_part, ()),
+            ("an end is recorded, and the application replaced all", end_replaced, ()),
             ("an end is recorded, and all is there", end_of_before, ()),
             ("nothing can be recorded at the end", nothing_recorded, ()),
             ("the end cannot be printed", not_told, ()),

@@ -571,3 +571,6 @@ add("repair-killed", "what a killed repair may have under way is not known to th
 add("end-unsaid", "the state goes before the end was told", "engine/job/ending.c",
     "    if (recorded && job->journal.store && !job->config.remove_user) {\n", "    if (false) {\n",
     "fault/takeover --only the end cannot be printed")
+add("end-replaced", "what replaced the job's collections does not count as in use", "engine/job/done.c",
+    "    if (proof.named && proof.held < proof.listed)\n", "    if (proof.held && proof.held < proof.listed)\n",
+    "fault/takeover --only the application replaced all")
