@@ -109,7 +109,8 @@ typedef enum {
     TOW_ERROR_CANCELLED = 17,   /**< Given up by tow_job_cancel(). */
     TOW_ERROR_EXPIRED = 18,     /**< The window ran out; resumable by extending it. */
     TOW_ERROR_TIMEOUT = 19,     /**< What was waited for did not come in time; the job goes on. */
-    TOW_ERROR_CALLED_OFF = 20   /**< The cutover was called off; the job goes on as before it. */
+    TOW_ERROR_CALLED_OFF = 20,  /**< The cutover was called off; the job goes on as before it. */
+    TOW_ERROR_OUTPUT = 21       /**< All is done, and what says so could not be written. */
 } tow_error_code_t;
 
 /** What may be done after an error; decided once, where the server is talked to. */
@@ -417,10 +418,12 @@ TOW_API char *tow_job_progress_json(tow_job_t *job);
 TOW_API char *tow_job_collections_json(tow_job_t *job, uint32_t limit);
 /** The summary as JSON (engine/docs/progress.md); NULL before the end of the job. */
 TOW_API char *tow_job_summary_json(tow_job_t *job);
-/** The end was told to whom it concerns. Until then a record in the spool's folder lets the same
- * options end well again after a kill, where all is done but nobody knows. tow_job_destroy() says
- * the same. */
+/** The end was told to whom it concerns. Until then the job's state stays on the destination,
+ * marked as ended, and the same options end well again after a kill. It goes soon after this call;
+ * tow_job_destroy() says the same. */
 TOW_API void tow_job_told(tow_job_t *job);
+/** Says the same, and waits until the job's state is gone. */
+TOW_API void tow_job_settled(tow_job_t *job);
 /** @} */
 
 /** @name The control server

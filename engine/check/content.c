@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* content.c: the checks of what is to be copied, and of what is in its way. */
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 #include "engine/check/checks.h"
+#include "engine/state/others.h"
 
 enum { NAMED = 8, NAMES_SIZE = 900, INDEXES_MOST = 64, SURVEY_MS = 20000 };
 
@@ -206,29 +208,51 @@ static bool has_database(const tow_catalog_t *catalog, const char *database)
     return false;
 }
 
-/* The destination's namespaces that a new job would write. */
-static bool find_conflicts(tow_check_run_t *run, const tow_catalog_t *there, names_t *out,
-                           names_t *out_states, tow_error_t *error)
-{
-    const tow_catalog_t *ours = &run->out->survey.catalog;
-    const char *last = "";
-    bool state = false;
+/* What is in the way of a new job on the destination. */
+typedef struct {
+    names_t names, states; /* namespaces that it would write; states of jobs */
+    names_t claimed;       /* namespaces that belong to another job */
+    char claiming[128];    /* the state of the first of those jobs */
+} conflicts_t;
 
-    for (size_t i = 0; i < there->count; i++) {
+static void add_conflict(const tow_check_run_t *run, const tow_others_t *others,
+                         const tow_collection_info_t *info, bool state, conflicts_t *out)
+{
+    const char *other = tow_others_hold(others, info->ns);
+
+    if (state && !strcmp(info->name, "job") &&
+        has_database(&run->out->survey.catalog, info->database))
+        add_name(&out->states, info->database);
+    if (state)
+        return;
+    add_name(other ? &out->claimed : &out->names, info->ns);
+    if (other && !out->claiming[0])
+        snprintf(out->claiming, sizeof out->claiming, "%s", other);
+}
+
+/* The destination's namespaces that a new job would write. */
+static bool find_conflicts(tow_check_run_t *run, const tow_catalog_t *there, conflicts_t *out,
+                           tow_error_t *error)
+{
+    char *own = tow_format("towline_%s", run->config->name);
+    tow_others_t *others = tow_others_read(run->destination, there, own, error);
+    const char *last = "";
+    bool state = false, ok = others != NULL;
+
+    for (size_t i = 0; ok && i < there->count; i++) {
         const tow_collection_info_t *info = &there->items[i];
 
         if (!tow_filter_takes(run->sides->filter, info->database, info->name))
             continue;
-        if (strcmp(info->database, last) != 0 &&
-            !tow_is_job_state(run->destination, info->database, &state, error))
-            return false;
+        if (strcmp(info->database, last) != 0)
+            ok = tow_is_job_state(run->destination, info->database, &state, error);
         last = info->database;
-        if (!state)
-            add_name(out, info->ns);
-        else if (!strcmp(info->name, "job") && has_database(ours, info->database))
-            add_name(out_states, info->database);
+        if (ok)
+            add_conflict(run, others, info, state, out);
     }
-    return true;
+    tow_others_destroy(others);
+    free(own);
+    return ok;
 }
 
 static bool differs_by_case(const tow_check_run_t *run, const char *database)
@@ -281,12 +305,50 @@ static void fail_states(tow_check_run_t *run, const names_t *states)
         states->text);
 }
 
+/* Nor is what a job copied that may go on writing there. */
+static void fail_claimed(tow_check_run_t *run, const conflicts_t *conflicts)
+{
+    const char *it = conflicts->claimed.count == 1 ? "it" : "them";
+
+    tow_find_failure(
+        run->findings, "destination_empty", TOW_ERROR_CONFLICT,
+        tow_format("exclude %s with --exclude, or stop or cancel that job first (one that was "
+                   "killed and will never go on: remove its state there with "
+                   "db.getSiblingDB(\"%s\").dropDatabase())",
+                   it, conflicts->claiming),
+        "%zu namespace%s of the destination that this job would write belong%s to another job, "
+        "whose state is %s and whose lease was not given back; --clear-destination does not drop "
+        "%s: %s",
+        conflicts->claimed.count, conflicts->claimed.count == 1 ? "" : "s",
+        conflicts->claimed.count == 1 ? "s" : "", conflicts->claiming, it, conflicts->claimed.text);
+}
+
+static void judge_names(tow_check_run_t *run, const names_t *names)
+{
+    const char *one = names->count == 1 ? "" : "s", *it = names->count == 1 ? "it" : "them";
+
+    if (!names->count)
+        tow_find_pass(run->findings, "destination_empty", "nothing is in the way");
+    else if (run->config->clear_destination)
+        tow_find_warning(run->findings, "destination_empty", NULL,
+                         "%zu namespace%s of the destination will be dropped: %s", names->count,
+                         one, names->text);
+    else
+        tow_find_failure(
+            run->findings, "destination_empty", TOW_ERROR_CONFLICT,
+            tow_format("drop %s, exclude %s with --exclude, or let "
+                       "--clear-destination drop exactly those",
+                       it, it),
+            "the destination already has %zu namespace%s that this job would write: %s",
+            names->count, one, names->text);
+}
+
 void tow_check_conflicts(tow_check_run_t *run)
 {
+    conflicts_t conflicts = {0};
+    names_t other_case = {0};
     tow_catalog_t there;
     tow_error_t error;
-    names_t names = {0}, states = {0}, other_case = {0};
-    const char *one, *it;
     bool known;
 
     if (run->viewed && run->view.exists) {
@@ -297,13 +359,13 @@ void tow_check_conflicts(tow_check_run_t *run)
     if (tow_skip_without(run, "destination_empty", false, true))
         return;
     known = tow_catalog_read(run->destination, NULL, &there, &error) &&
-            find_conflicts(run, &there, &names, &states, &error);
+            find_conflicts(run, &there, &conflicts, &error);
     if (!known) {
         tow_catalog_clear(&there);
         tow_find_error(run->findings, "destination_empty", &error);
         return;
     }
-    if (names.count && tow_check_begun_since(run)) {
+    if (conflicts.names.count && tow_check_begun_since(run)) {
         tow_catalog_clear(&there);
         tow_find_pass(run->findings, "destination_empty",
                       "the job was begun during this check: what it copied stays");
@@ -311,24 +373,12 @@ void tow_check_conflicts(tow_check_run_t *run)
     }
     run->out->in_the_way = there;
     find_other_case(run, &there, &other_case);
-    one = names.count == 1 ? "" : "s";
-    it = names.count == 1 ? "it" : "them";
-    if (states.count)
-        fail_states(run, &states);
+    if (conflicts.states.count)
+        fail_states(run, &conflicts.states);
     else if (other_case.count)
         fail_other_case(run, &other_case);
-    else if (!names.count)
-        tow_find_pass(run->findings, "destination_empty", "nothing is in the way");
-    else if (run->config->clear_destination)
-        tow_find_warning(run->findings, "destination_empty", NULL,
-                         "%zu namespace%s of the destination will be dropped: %s", names.count, one,
-                         names.text);
+    else if (conflicts.claimed.count)
+        fail_claimed(run, &conflicts);
     else
-        tow_find_failure(
-            run->findings, "destination_empty", TOW_ERROR_CONFLICT,
-            tow_format("drop %s, exclude %s with --exclude, or let "
-                       "--clear-destination drop exactly those",
-                       it, it),
-            "the destination already has %zu namespace%s that this job would write: %s",
-            names.count, one, names.text);
+        judge_names(run, &conflicts.names);
 }

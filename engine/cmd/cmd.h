@@ -59,7 +59,7 @@ void cmd_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int cmd_fail(const tow_error_t *error);
 /* Prints JSON as a line on stdout. */
 void cmd_print_json(const char *json);
-/* The exit status after `status`: 1 with a line on stderr where what was printed on stdout went
+/* The exit status after `status`: 21 with a line on stderr where what was printed on stdout went
  * nowhere. */
 int cmd_end(int status);
 /* Writes all of it, waiting at most wait_ms for room each time (-1: as long as it takes). */

@@ -80,5 +80,5 @@ int cmd_end(int status)
         return status;
     cmd_say("the result cannot be written to standard output%s%s; it is not whole",
             errno ? ": " : "", errno ? strerror(errno) : "");
-    return status ? status : TOW_ERROR_INTERNAL;
+    return status ? status : TOW_ERROR_OUTPUT;
 }

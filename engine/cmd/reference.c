@@ -188,6 +188,8 @@ static const struct {
      "the job goes on: wait again, or see status"},
     {20, "the cutover that cutover --wait waited for was called off",
      "stop the writes to the source and ask again"},
+    {21, "all is done, and what says so could not be written",
+     "run the same command again: it says that it was done, and copies nothing"},
 };
 
 /* What --json prints, verb by verb. */

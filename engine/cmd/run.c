@@ -139,7 +139,7 @@ int cmd_run(tow_options_t *options)
         cmd_fail(&error);
     tow_server_destroy(server);
     if (!status)
-        tow_job_told(job);
+        tow_job_settled(job);
     /* The watcher may still look at the job: the process ends here, and so does it. */
     if (!getenv("TOWLINE_TEST_LEAKS"))
         _exit(status);

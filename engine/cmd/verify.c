@@ -17,6 +17,7 @@ typedef struct {
     bool json, whole_json, quiet, terminal;
     int64_t next_ms;  /* when the next line is due where there is no terminal */
     const char *file; /* for the report; NULL: none */
+    int room;         /* on the disk, for that */
     bool unwritten;
     tow_error_t error; /* when it could not be written */
 } view_t;
@@ -97,6 +98,8 @@ static void show_report(void *data, const char *report)
     else if (!view->json && !view->quiet)
         cmd_print_report(report);
     fflush(stdout);
+    cmd_free_room(view->room);
+    view->room = -1;
     view->unwritten = view->file && !cmd_write_file(view->file, report, &view->error);
 }
 
@@ -116,7 +119,7 @@ int cmd_verify(tow_options_t *options)
     view.file = tow_options_get(options, "report", 0);
     watch.progress = strcmp(form, "none") != 0 ? show_progress : NULL;
     watch.progress_ms = view.terminal ? REDRAW_MS : LINE_MS;
-    if (!cmd_log_open(&view.log, options, &error))
+    if (!cmd_log_open(&view.log, options, &error) || !cmd_take_room(view.file, &view.room, &error))
         return cmd_fail(&error);
     if (!tow_verify_watched(options, &watch, &report, &error)) {
         cmd_screen_end();
@@ -128,7 +131,7 @@ int cmd_verify(tow_options_t *options)
     tow_free(report);
     if (view.unwritten) {
         cmd_fail(&view.error);
-        status = status ? status : (int)view.error.code;
+        status = status ? status : TOW_ERROR_OUTPUT;
     }
     return status;
 }

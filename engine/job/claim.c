@@ -3,11 +3,14 @@
  *
  * The checks before the start looked at the destination, but without the job's lease: another
  * process of the same job may have copied everything since. So the lease comes first, then another
- * look, and what --clear-destination drops is exactly what the checks found. */
+ * look, and what --clear-destination drops is exactly what the checks found, unless another job
+ * that may be running claims it: what is about to be dropped is recorded before the others are
+ * looked at, so that of two new jobs at least one sees the other. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/job/internal.h"
+#include "engine/state/others.h"
 
 /* The namespaces of *catalog that this job would write, but for another job's state; the array is
  * the caller's, sorted as the catalog is. NULL: *error. */
@@ -68,6 +71,28 @@ static bool check_all(const tow_job_t *job, const tow_collection_info_t *const *
     return true;
 }
 
+/* With a catalog of after our own record: another job may be new. */
+static bool take_from_others(tow_job_t *job, tow_conn_t *conn,
+                             const tow_collection_info_t *const *items, size_t count,
+                             tow_error_t *error)
+{
+    const char *own = tow_store_database(job->journal.store);
+    tow_others_t *others = NULL;
+    tow_catalog_t there = {0};
+    bool ok = true;
+
+    if (!count)
+        return true;
+    if (tow_catalog_read(conn, NULL, &there, error))
+        others = tow_others_read(conn, &there, own, error);
+    for (size_t i = 0; others && ok && i < count; i++)
+        ok = tow_others_take(others, conn, items[i]->ns, own, error);
+    ok = ok && others;
+    tow_others_destroy(others);
+    tow_catalog_clear(&there);
+    return ok;
+}
+
 static bool drop_one(tow_job_t *job, tow_conn_t *conn, const tow_collection_info_t *info,
                      tow_error_t *error)
 {
@@ -103,6 +128,7 @@ bool tow_job_claim(tow_job_t *job, tow_error_t *error)
         items = choose(job, conn, &catalog, &count, error);
     ok = items && check_all(job, items, count, error) &&
          tow_store_record_cleared(job->journal.store, items, count, error) &&
+         take_from_others(job, conn, items, count, error) &&
          drop_all(job, conn, items, count, error) && tow_store_begin(job->journal.store, error);
     free(items);
     tow_catalog_clear(&catalog);

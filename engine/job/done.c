@@ -4,12 +4,12 @@
  * the addresses without credentials; and, as long as the job's state is there, its field `ended`
  * {at, collections, summary}.
  *
- * It is there from before the job's state is removed until the end was told. A process that is
- * killed in between leaves it, and the same command ends well by it instead of finding its own
- * collections in the way, also with --clear-destination, which would drop them. The file lies on
- * this machine and not on the destination, where no trace of the migration is to stay: asked from
- * another machine, or with another
- * --spool, the same command finds a conflict.
+ * The state stays until the end was told (summary, notices, the command of --on-phase, standard
+ * output), wherever the same command runs next. The file is there until after the state is gone: a
+ * process that is killed in between leaves it, and the same command ends well by it instead of
+ * finding its own collections in the way or, with --clear-destination, dropping them. It lies on
+ * this machine and not on the destination, where no trace of the migration is to stay: killed in
+ * that moment, the same command on another machine, or with another --spool, does not know.
  *
  * `collections` are those that the job made, {ns, uuid}: it is believed only while the destination
  * still has them, and not of a source that is another one at the same address. Room for the file is
@@ -126,7 +126,7 @@ static bool append_collections(tow_job_t *job, bson_t *out, tow_error_t *error)
 }
 
 typedef struct {
-    uint32_t listed, held;
+    uint32_t listed, named, held; /* `named`: under any identity */
 } proof_t;
 
 /* How much of what the record speaks of the destination has. */
@@ -138,7 +138,7 @@ static bool prove(tow_job_t *job, const bson_t *record, proof_t *out, tow_error_
 
     *out = (proof_t){0};
     if (ok)
-        tow_end_record_count(record, &there, &out->listed, &out->held);
+        tow_end_record_count(record, &there, &out->listed, &out->named, &out->held);
     tow_catalog_clear(&there);
     tow_conn_close(conn);
     return ok;
@@ -259,8 +259,9 @@ static void believe(tow_job_t *job, const bson_t *record)
     pthread_mutex_unlock(&job->control.lock);
 }
 
-/* *out_done: all of what it speaks of is there. Nothing of it is there: it is of another time. Some
- * is: nobody but a person knows what became of it. */
+/* *out_done: all of what it speaks of is there. Nothing has its names: it is of another time.
+ * Something has: it is in use, also where the application replaced it, and nobody but a person
+ * knows what became of it. */
 static bool judge(tow_job_t *job, const bson_t *record, const char *where, bool *out_done,
                   tow_error_t *error)
 {
@@ -273,12 +274,13 @@ static bool judge(tow_job_t *job, const bson_t *record, const char *where, bool 
             "%s says that the job was done at %s, and whether the destination is still "
             "as it was then cannot be found out",
             where, tow_end_record_text(record, "endedAt"));
-    if (proof.held && proof.held < proof.listed)
+    if (proof.named && proof.held < proof.listed)
         return tow_fail(error, TOW_ERROR_CONFLICT,
                         "the job was done at %s (%s), and of the %u collections that it made the "
-                        "destination has "
-                        "%u: they are in use; to migrate once more, remove that record",
-                        tow_end_record_text(record, "endedAt"), where, proof.listed, proof.held);
+                        "destination has %u, and %u under their names that were made since: they "
+                        "are in use; to migrate once more, remove that record",
+                        tow_end_record_text(record, "endedAt"), where, proof.listed, proof.held,
+                        proof.named - proof.held);
     if (!proof.held) {
         tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "done_ignored",
                  "%s says that the job was done at %s, but the destination has nothing of what it "
@@ -398,27 +400,10 @@ bool tow_job_ended_before(tow_job_t *job, bool *out_ended, bool *out_done, tow_e
     return ok;
 }
 
-void tow_job_tell_late(tow_job_t *job)
-{
-    bool told;
-
-    pthread_mutex_lock(&job->control.lock);
-    told = job->outcome.told;
-    pthread_mutex_unlock(&job->control.lock);
-    if (told)
-        tow_job_told(job);
-}
-
-void tow_job_told(tow_job_t *job)
+void tow_job_forget_done(tow_job_t *job)
 {
     char *path = path_of(job);
-    bool done;
 
-    pthread_mutex_lock(&job->control.lock);
-    job->outcome.told = true;
-    done = job->control.stopped && job->outcome.ok;
-    pthread_mutex_unlock(&job->control.lock);
-    if (done)
-        unlink(path);
+    unlink(path);
     free(path);
 }

@@ -27,35 +27,42 @@ static int by_ns(const void *key, const void *item)
     return strcmp(key, ((const tow_collection_info_t *)item)->ns);
 }
 
-static bool is_held(const tow_catalog_t *there, const bson_t *entry)
+/* Whether the destination has a namespace of that name, and whether it is the very one. */
+static void look_for(const tow_catalog_t *there, const bson_t *entry, bool *out_named,
+                     bool *out_held)
 {
-    const tow_collection_info_t *info;
-    const uint8_t *uuid;
+    const tow_collection_info_t *info = NULL;
+    const uint8_t *uuid = NULL;
     bson_subtype_t type;
-    uint32_t length;
+    uint32_t length = 0;
     bson_iter_t iter;
     const char *ns;
 
-    if (!there->count || !tow_field_text(entry, "ns", &ns) ||
-        !bson_iter_init_find(&iter, entry, "uuid") || !BSON_ITER_HOLDS_BINARY(&iter))
-        return false;
-    bson_iter_binary(&iter, &type, &length, &uuid);
-    info = bsearch(ns, there->items, there->count, sizeof *there->items, by_ns);
-    return info && uuid && length == sizeof info->uuid && !memcmp(info->uuid, uuid, length);
+    if (there->count && tow_field_text(entry, "ns", &ns))
+        info = bsearch(ns, there->items, there->count, sizeof *there->items, by_ns);
+    if (bson_iter_init_find(&iter, entry, "uuid") && BSON_ITER_HOLDS_BINARY(&iter))
+        bson_iter_binary(&iter, &type, &length, &uuid);
+    *out_named = info != NULL;
+    *out_held = info && uuid && length == sizeof info->uuid && !memcmp(info->uuid, uuid, length);
 }
 
 void tow_end_record_count(const bson_t *record, const tow_catalog_t *there, uint32_t *out_listed,
-                          uint32_t *out_held)
+                          uint32_t *out_named, uint32_t *out_held)
 {
+    bool named, held;
     bson_iter_t list;
     bson_t entry;
 
-    *out_listed = *out_held = 0;
+    *out_listed = *out_named = *out_held = 0;
     if (!tow_field_list(record, "collections", &list))
         return;
     while (bson_iter_next(&list)) {
         ++*out_listed;
-        *out_held += tow_iter_document(&list, &entry) && is_held(there, &entry);
+        if (!tow_iter_document(&list, &entry))
+            continue;
+        look_for(there, &entry, &named, &held);
+        *out_named += named;
+        *out_held += held;
     }
 }
 

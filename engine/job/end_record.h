@@ -10,9 +10,10 @@
 bson_t *tow_end_record_parse(const char *line);
 /* A field's text; "" where it has none. */
 const char *tow_end_record_text(const bson_t *record, const char *name);
-/* How many collections it lists, and how many of them the destination has, by name and uuid. */
+/* How many collections it lists, and how many of them the destination has by name, and by name and
+ * uuid. */
 void tow_end_record_count(const bson_t *record, const tow_catalog_t *there, uint32_t *out_listed,
-                          uint32_t *out_held);
+                          uint32_t *out_named, uint32_t *out_held);
 /* Its summary as that of this process, which says whose it is. Owned by the caller. */
 char *tow_end_record_summary(const bson_t *record);
 /* Whether it is, for certain, of another deployment than this: `name` is "deployment", the

@@ -100,7 +100,7 @@ static void lose(tow_job_t *job, const tow_error_t *error)
 
 /* A checkpoint that is being written comes before the drop: after it, it would make the database
  * again. */
-static bool drop_database(tow_job_t *job, tow_error_t *error)
+bool tow_job_drop_database(tow_job_t *job, tow_error_t *error)
 {
     bool ok;
 
@@ -111,6 +111,14 @@ static bool drop_database(tow_job_t *job, tow_error_t *error)
     return ok;
 }
 
+static void clear_spool(tow_job_t *job)
+{
+    tow_error_t error;
+
+    if (job->flow.spool && !tow_spool_clear(job->flow.spool, &error))
+        tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "spool_kept", "%s", error.message);
+}
+
 /* Nothing of this process is under way before the job's state goes: a write of it after a newer one
  * of the next process would put old content over new, and a range that is recorded would make a
  * database again that was removed. An index that is being built does neither. */
@@ -119,7 +127,7 @@ static void drop_state(tow_job_t *job)
     tow_error_t error;
 
     tow_job_end_writers(job);
-    if (job->journal.store && !drop_database(job, &error)) {
+    if (job->journal.store && !tow_job_drop_database(job, &error)) {
         if (error.code == TOW_ERROR_LEASE) {
             lose(job, &error);
             return;
@@ -131,8 +139,7 @@ static void drop_state(tow_job_t *job)
                             "db.getSiblingDB(\"towline_%s\").dropDatabase()",
                             job->config.name);
     }
-    if (job->flow.spool && !tow_spool_clear(job->flow.spool, &error))
-        tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "spool_kept", "%s", error.message);
+    clear_spool(job);
 }
 
 static void keep_state(tow_job_t *job)
@@ -150,7 +157,8 @@ static void keep_state(tow_job_t *job)
                             job->config.name);
 }
 
-/* What proves the end comes before the state goes, and only whose the job is removes it. */
+/* What proves the end comes before the state goes, and only whose the job is removes it. With
+ * --remove-user it goes at once: the same command cannot log in any more. */
 static void remove_done(tow_job_t *job)
 {
     tow_error_t error;
@@ -169,6 +177,11 @@ static void remove_done(tow_job_t *job)
             return;
         }
         tow_emit(&job->sides.sink, TOW_LEVEL_WARNING, "end_not_recorded", "%s", error.message);
+    }
+    if (recorded && job->journal.store && !job->config.remove_user) {
+        job->outcome.state_waits = true; /* until the end was told: told.c */
+        clear_spool(job);
+        return;
     }
     if (recorded || !job->journal.store) {
         drop_state(job);
@@ -194,8 +207,13 @@ static void settle_done(tow_job_t *job)
     } else {
         remove_done(job);
     }
-    if (job->outcome.ok && job->config.remove_user && job->sides.destination)
+    if (!job->outcome.ok || !job->config.remove_user || !job->sides.destination)
+        return;
+    if (!job->journal.store || job->journal.state_removed)
         remove_user(job);
+    else
+        tow_outcome_remains(&job->outcome,
+                            "the destination's user, which may still remove the job's state");
 }
 
 static void settle_cancelled(tow_job_t *job)

@@ -126,6 +126,8 @@ void tow_job_end_writers(tow_job_t *job);
 /* Leaves the job's state as its end demands: removed, or with a last checkpoint and without a
  * lease. The job fails by it when it turns out to be another process's by now. */
 void tow_job_settle_state(tow_job_t *job);
+/* Removes the state, once no checkpoint is being written. */
+bool tow_job_drop_database(tow_job_t *job, tow_error_t *error) TOW_CHECK;
 
 /* done.c: the record of a good end, from before the job's state is removed until the end was told:
  * in the spool's folder, and in the state as long as that is there. */
@@ -142,7 +144,10 @@ bool tow_job_done_before(tow_job_t *job, bool *out_done, tow_error_t *error) TOW
 bool tow_job_ended_before(tow_job_t *job, bool *out_ended, bool *out_done,
                           tow_error_t *error) TOW_CHECK;
 void tow_job_unreserve_done(tow_job_t *job); /* the job came to no good end */
-void tow_job_tell_late(tow_job_t *job); /* once it has stopped: the end may have been told before */
+void tow_job_forget_done(tow_job_t *job);    /* its good end was told */
+/* told.c. By the supervisor, once the job has stopped: waits until its end was told, then removes
+ * the state and the file. */
+void tow_job_await_told(tow_job_t *job);
 
 /* ended.c: how the job ended, for whoever asks when its process is gone. */
 void tow_job_leave_end(tow_job_t *job);

@@ -82,8 +82,8 @@ void tow_job_destroy(tow_job_t *job)
         return;
     if (job->threads.supervisor.started) {
         tow_stop_request(job->sides.stop, NULL);
-        tow_thread_join(&job->threads.supervisor);
         tow_job_told(job);
+        tow_thread_join(&job->threads.supervisor);
     }
     tow_notices_destroy(job->notices);
     tow_checked_clear(&job->checked);
@@ -423,7 +423,7 @@ static void *supervise(void *data)
     job->control.stopped = true;
     pthread_cond_broadcast(&job->control.changed);
     pthread_mutex_unlock(&job->control.lock);
-    tow_job_tell_late(job);
+    tow_job_await_told(job);
     return NULL;
 }
 

@@ -35,6 +35,8 @@ typedef struct {
     tow_draft_t done_draft; /* of the record, reserved; no file: it is not */
     bool told_before;       /* by a record: an earlier process did it all */
     bool told;              /* the end; the record goes when the job has stopped */
+    bool state_waits;       /* for that: it is marked as ended, and the lease is kept */
+    bool settled;           /* nothing is left to do, also after that */
 } tow_job_outcome_t;
 
 void tow_outcome_init(tow_job_outcome_t *outcome);

@@ -223,7 +223,10 @@ static void detach(tow_job_t *job, parts_t *out)
                      .track = job->comparer.track,
                      .watch_token = job->comparer.watch_token,
                      .conn = job->comparer.conn};
-    job->journal.store = NULL;
+    if (job->outcome.state_waits) /* told.c destroys it */
+        out->store = NULL;
+    else
+        job->journal.store = NULL;
     job->journal.claims = NULL;
     job->flow.asking = false;
     job->flow.namespaces = NULL;

@@ -4,10 +4,11 @@
 
 #include <stdlib.h>
 
-enum { LEDGER_BYTES = 64 << 20, DIRTY_BYTES = 256 << 20 };
+enum { LEDGER_BYTES = 64 << 20, DIRTY_BYTES = 256 << 20, LEASE_MS = 15000 };
 
 struct tow_repair {
     tow_repair_options_t options;
+    tow_store_t *store; /* the lease, and what is fenced */
     tow_namespaces_t *namespaces;
     tow_ledger_t *ledger;
     tow_copy_t *copy;
@@ -79,22 +80,56 @@ static void make_components(tow_repair_t *repair)
     repair->replay = tow_replay_new(&replay);
 }
 
+/* Its own lease first, then a look at the jobs'; a job does both the other way round: of two at
+ * least one sees the other. */
+static bool take_lease(tow_repair_t *repair, tow_error_t *error)
+{
+    const tow_repair_options_t *options = &repair->options;
+    char *filter = tow_filter_text(options->filter);
+    tow_store_options_t store = {.destination = options->destination,
+                                 .job = TOW_REPAIR_NAME,
+                                 .settings = {tow_link_facts(options->source)->identity,
+                                              tow_link_facts(options->destination)->identity,
+                                              filter},
+                                 .lease_ms = LEASE_MS,
+                                 .wait = true,
+                                 .sink = options->sink,
+                                 .stop = options->stop};
+    bool resumed;
+
+    repair->store = tow_store_open(&store, &resumed, error);
+    free(filter);
+    return repair->store ? tow_store_refuse_held(options->destination, error)
+                         : tow_fail_context(error, "another repair");
+}
+
 tow_repair_t *tow_repair_new(const tow_repair_options_t *options, tow_error_t *error)
 {
-    tow_repair_t *repair;
+    tow_repair_t *repair = tow_alloc(sizeof *repair);
 
-    if (!tow_store_refuse_held(options->destination, error))
-        return NULL;
-    repair = tow_alloc(sizeof *repair);
     repair->options = *options;
-    make_components(repair);
-    if (!tow_copy_start(repair->copy, error) ||
-        !tow_replay_start(repair->replay, 0, NULL, 0, error)) {
-        tow_stop_request(options->stop, error);
-        tow_repair_destroy(repair);
-        return NULL;
+    if (take_lease(repair, error)) {
+        make_components(repair);
+        if (tow_copy_start(repair->copy, error) &&
+            tow_replay_start(repair->replay, 0, NULL, 0, error))
+            return repair;
     }
-    return repair;
+    tow_stop_request(options->stop, error);
+    tow_repair_destroy(repair);
+    return NULL;
+}
+
+/* Where it cannot be removed, the next repair or job ends what this one may have under way. */
+static void end_state(tow_repair_t *repair)
+{
+    tow_error_t error;
+
+    if (!tow_store_drop(repair->store, &error) && error.code != TOW_ERROR_LEASE)
+        tow_emit(&repair->options.sink, TOW_LEVEL_WARNING, "state_kept",
+                 "the repair's database %s could not be removed: %s; the next repair or job "
+                 "removes it",
+                 tow_store_database(repair->store), error.message);
+    tow_store_destroy(repair->store);
 }
 
 void tow_repair_destroy(tow_repair_t *repair)
@@ -105,6 +140,8 @@ void tow_repair_destroy(tow_repair_t *repair)
     tow_copy_destroy(repair->copy);
     tow_ledger_destroy(repair->ledger);
     tow_namespaces_destroy(repair->namespaces);
+    if (repair->store)
+        end_state(repair);
     free(repair);
 }
 
@@ -138,9 +175,7 @@ static bool announce(tow_repair_t *repair, tow_error_t *error)
 
 bool tow_repair_catalog(tow_repair_t *repair, tow_error_t *error)
 {
-    /* Nothing keeps a job from being started meanwhile. */
-    if (!tow_store_refuse_held(repair->options.destination, error) ||
-        !tow_copy_reconcile(repair->copy, NULL, NULL, TOW_RECONCILE_TTL, error))
+    if (!tow_copy_reconcile(repair->copy, NULL, NULL, TOW_RECONCILE_TTL, error))
         return false;
     if (!tow_copy_finished(repair->copy) &&
         (!tow_copy_wait(repair->copy) ||

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* repair.h: makes a destination what its source is without a job: the catalog by reconciling,
- * documents by refetching the keys that a comparison names. Nothing is kept on the destination but
- * the result. */
+ * documents by refetching the keys that a comparison names. Its state on the destination (lease,
+ * sessions, operations: engine/README.md) goes with its end; nothing else is kept but the result.
+ */
 #ifndef TOW_JOB_REPAIR_H
 #define TOW_JOB_REPAIR_H
 
@@ -21,9 +22,10 @@ typedef struct {
 
 typedef struct tow_repair tow_repair_t;
 
-/* Starts its threads. NULL with *error. */
+/* Takes a lease of its own, then starts its threads. TOW_ERROR_LEASE: another repair has that, or a
+ * job has one. NULL with *error. */
 tow_repair_t *tow_repair_new(const tow_repair_options_t *options, tow_error_t *error);
-/* Joins them; the stop must have been requested. Takes NULL. */
+/* Joins them, and gives the lease back; the stop must have been requested. Takes NULL. */
 void tow_repair_destroy(tow_repair_t *repair);
 /* Options, indexes and views as at the source; collections that are missing or cannot be changed in
  * place are copied. An index that the destination refuses is left out. */

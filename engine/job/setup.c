@@ -80,21 +80,64 @@ static bool prepare_resumed(tow_job_t *job, const tow_checkpoint_t *checkpoint,
                             error);
 }
 
+/* A new job's state must not stay when it comes to nothing before it began. */
+static void give_back(tow_store_t *store, bool resumed)
+{
+    tow_error_t ignored;
+
+    if (resumed || !tow_store_drop(store, &ignored))
+        resumed = !tow_store_release(store, &ignored);
+    tow_store_destroy(store);
+}
+
 /* Before anything is cleared or written but the job's state. Destroys the store when it is false;
  * where both sides are one, a new job's state must not stay there. */
 static bool prove_different(tow_job_t *job, tow_store_t *store, bool resumed, tow_error_t *error)
 {
-    tow_error_t ignored;
-
     if (tow_prove_different(job->sides.source, job->sides.destination, tow_store_database(store),
                             error))
         return true;
     if (tow_stop_requested(job->sides.stop))
         tow_fail(error, TOW_ERROR_INTERRUPTED,
                  "stopped while preparing; run the same command again to go on");
-    if (resumed || !tow_store_drop(store, &ignored))
-        resumed = !tow_store_release(store, &ignored);
-    tow_store_destroy(store);
+    give_back(store, resumed);
+    return false;
+}
+
+/* Takes a repair's lease, which ends what that has under way, and removes its state; what may still
+ * arrive is the job's to know. By a link of its own: that of the job is under the job's lease. */
+static bool end_repair(tow_job_t *job, tow_store_t *store, tow_error_t *error)
+{
+    tow_link_options_t link = {.side = "destination",
+                               .max_connections = 8,
+                               .sink = job->sides.sink,
+                               .stop = job->sides.stop};
+    tow_store_options_t options = tow_job_store_options(job);
+    tow_store_t *repair = NULL;
+    bool resumed, ok;
+
+    options.job = TOW_REPAIR_NAME;
+    options.wait = true;
+    options.destination = tow_link_new(job->config.destination_uri, &link, error);
+    if (options.destination)
+        repair = tow_store_open(&options, &resumed, error);
+    ok = repair && tow_store_adopt_late(store, repair, error) && tow_store_drop(repair, error);
+    tow_store_destroy(repair);
+    tow_link_destroy(options.destination);
+    return ok ||
+           tow_fail_context(error, "end a repair of the destination (towline verify --repair)");
+}
+
+/* Under the job's lease; a repair looks for that once it has its own. Destroys the store when it is
+ * false. */
+static bool exclude_repair(tow_job_t *job, tow_store_t *store, bool resumed, tow_error_t *error)
+{
+    bool found;
+
+    if (tow_store_find_repair(job->sides.destination, &found, error) &&
+        (!found || end_repair(job, store, error)))
+        return true;
+    give_back(store, resumed);
     return false;
 }
 
@@ -105,7 +148,8 @@ static bool open_store(tow_job_t *job, bool *out_resumed, tow_error_t *error)
 
     options.wait = true;
     store = tow_store_open(&options, out_resumed, error);
-    if (!store || !prove_different(job, store, *out_resumed, error))
+    if (!store || !prove_different(job, store, *out_resumed, error) ||
+        !exclude_repair(job, store, *out_resumed, error))
         return false;
     pthread_mutex_lock(&job->control.lock);
     job->journal.store = store;

@@ -85,6 +85,21 @@ static bool check_format(const bson_t *document, tow_error_t *error)
                format, TOW_STATE_FORMAT);
 }
 
+bool tow_document_check_cleared(const bson_t *document, tow_error_t *error)
+{
+    const char *by = "another job";
+
+    if (!bson_has_field(document, "clearedBy"))
+        return true;
+    tow_field_text(document, "clearedBy", &by);
+    return tow_fail(error, TOW_ERROR_CONFLICT,
+                    "another job (its state: %s) cleared on the destination what this job had "
+                    "copied there, so this one does not go on; to begin it from the start, remove "
+                    "its own state (dropDatabase of towline_ and its --job) and run the same "
+                    "command again",
+                    by);
+}
+
 bool tow_document_check(const bson_t *document, const tow_settings_t *settings, tow_error_t *error)
 {
     const struct {
@@ -94,7 +109,7 @@ bool tow_document_check(const bson_t *document, const tow_settings_t *settings, 
                   {"destination", "the destination", settings->destination_identity, true, true},
                   {"filter", "the filter", settings->filter, false, false}};
 
-    if (!check_format(document, error))
+    if (!check_format(document, error) || !tow_document_check_cleared(document, error))
         return false;
     for (size_t i = 0; i < sizeof checks / sizeof *checks; i++) {
         bson_iter_t iter;

@@ -189,38 +189,79 @@ static void end_operation(void *data, uint32_t slot, bool settled)
     bson_destroy(&update);
 }
 
+/* The operations of a list, as the next ones of *each. One that cannot be read may still arrive all
+ * the same, so that it is an error. */
+static bool append_operations(const bson_t *document, const char *name, bson_t *each,
+                              uint32_t *count, tow_error_t *error)
+{
+    bson_iter_t iter, list;
+
+    if (!bson_iter_init_find(&iter, document, name))
+        return true;
+    if ((BSON_ITER_HOLDS_DOCUMENT(&iter) || BSON_ITER_HOLDS_ARRAY(&iter)) &&
+        bson_iter_recurse(&iter, &list)) {
+        while (bson_iter_next(&list) && BSON_ITER_HOLDS_DOCUMENT(&list)) {
+            char buffer[16];
+            const char *key;
+
+            bson_uint32_to_string((*count)++, &key, buffer, sizeof buffer);
+            bson_append_iter(each, key, -1, &list);
+        }
+        if (tow_iter_complete(&list))
+            return true;
+    }
+    return tow_fail_reply(error, "destination",
+                          "the operations of the job's document cannot be read");
+}
+
+static void append_push(bson_t *update, const bson_t *each)
+{
+    bson_t push, late;
+
+    bson_append_document_begin(update, "$push", -1, &push);
+    bson_append_document_begin(&push, "late", -1, &late);
+    bson_append_array(&late, "$each", -1, each);
+    bson_append_document_end(&push, &late);
+    bson_append_document_end(update, &push);
+}
+
 /* What earlier processes named stays in `late`, for as long as the job lives. */
 static bool keep_late(tow_store_t *store, const bson_t *document, tow_error_t *error)
 {
-    bson_t update = BSON_INITIALIZER, push, late, each, unset;
-    bson_iter_t iter, list;
+    bson_t update = BSON_INITIALIZER, each = BSON_INITIALIZER, unset;
     uint32_t count = 0;
-    bool ok;
+    bool ok = append_operations(document, "operations", &each, &count, error);
 
-    if (!bson_iter_init_find(&iter, document, "operations") || !BSON_ITER_HOLDS_DOCUMENT(&iter) ||
-        !bson_iter_recurse(&iter, &list))
-        return true;
-    bson_append_document_begin(&update, "$push", -1, &push);
-    bson_append_document_begin(&push, "late", -1, &late);
-    bson_append_array_begin(&late, "$each", -1, &each);
-    while (bson_iter_next(&list)) {
-        char buffer[16];
-        const char *key;
-
-        if (!BSON_ITER_HOLDS_DOCUMENT(&list))
-            continue;
-        bson_uint32_to_string(count++, &key, buffer, sizeof buffer);
-        bson_append_iter(&each, key, -1, &list);
-    }
-    bson_append_array_end(&late, &each);
-    bson_append_document_end(&push, &late);
-    bson_append_document_end(&update, &push);
+    append_push(&update, &each);
     bson_append_document_begin(&update, "$unset", -1, &unset);
     bson_append_utf8(&unset, "operations", -1, "", -1);
     bson_append_document_end(&update, &unset);
-    tow_store_lock(store);
-    ok = tow_store_update_guarded(store, &update, error);
-    tow_store_unlock(store);
+    if (ok && bson_has_field(document, "operations")) {
+        tow_store_lock(store);
+        ok = tow_store_update_guarded(store, &update, error);
+        tow_store_unlock(store);
+    }
+    bson_destroy(&each);
+    bson_destroy(&update);
+    return ok;
+}
+
+bool tow_store_adopt_late(tow_store_t *store, tow_store_t *other, tow_error_t *error)
+{
+    bson_t update = BSON_INITIALIZER, each = BSON_INITIALIZER, document;
+    uint32_t count = 0;
+    bool ok = tow_store_get(other, &document, error) &&
+              append_operations(&document, "late", &each, &count, error) &&
+              append_operations(&document, "operations", &each, &count, error);
+
+    append_push(&update, &each);
+    if (ok && count) {
+        tow_store_lock(store);
+        ok = tow_store_update_guarded(store, &update, error);
+        tow_store_unlock(store);
+    }
+    bson_destroy(&document);
+    bson_destroy(&each);
     bson_destroy(&update);
     return ok;
 }

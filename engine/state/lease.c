@@ -215,6 +215,23 @@ static TOW_REQUIRES(tow_store) bool read_taken(tow_store_t *store, bson_t *out_d
                      store->database));
 }
 
+/* It was cleared between our look and the moment when we took it: nobody has it then. */
+static TOW_REQUIRES(tow_store) bool keep_taken(tow_store_t *store, bson_t *document,
+                                               tow_error_t *error)
+{
+    bson_t *update;
+    tow_error_t ignored;
+
+    if (tow_document_check_cleared(document, error))
+        return true;
+    bson_destroy(document);
+    update = BCON_NEW("$unset", "{", "lease", "", "}");
+    if (!tow_store_update_guarded(store, update, &ignored))
+        store->epoch = 0; /* it runs out by itself */
+    bson_destroy(update);
+    return false;
+}
+
 bool tow_lease_take(tow_store_t *store, bson_t *out_document, tow_error_t *error)
 {
     waiting_t waiting = {0};
@@ -242,7 +259,7 @@ bool tow_lease_take(tow_store_t *store, bson_t *out_document, tow_error_t *error
         }
         if (taken) {
             bson_destroy(out_document);
-            return read_taken(store, out_document, error);
+            return read_taken(store, out_document, error) && keep_taken(store, out_document, error);
         }
         ok = ok && (!lease.holder[0] || wait_for(store, &waiting, &lease, error));
         bson_destroy(out_document);

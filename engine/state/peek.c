@@ -59,19 +59,23 @@ static TOW_REQUIRES(tow_store) bool refuse_held(tow_conn_t *conn, const char *da
                                                 tow_error_t *error)
 {
     tow_store_t store = {.conn = conn, .database = (char *)database};
-    tow_store_view_t view;
+    tow_lease_t lease = {0};
     bson_t document;
     bool found;
 
-    if (!look_at(&store, &view, &document, &found, error))
+    if (!tow_store_find_one(&store, "job", "job", &document, &found, error))
         return false;
-    if (found)
+    if (found) {
+        tow_lease_parse(&document, &lease);
         bson_destroy(&document);
-    return !view.held ||
+    }
+    return !lease.holder[0] ||
            tow_fail(error, TOW_ERROR_LEASE,
-                    "a job is writing to the destination: its state is %s, and process %" PRId64
-                    " on %s holds it; finish or stop that job, then repair",
-                    database, view.pid, view.host);
+                    "a job is writing to the destination, or was killed: its state is %s, and the "
+                    "lease of process %" PRId64
+                    " on %s was not given back; finish or stop that job (one that was killed: "
+                    "start it again first), then repair",
+                    database, lease.pid, lease.host);
 }
 
 TOW_UNSHARED bool tow_store_refuse_held(tow_link_t *destination, tow_error_t *error)
@@ -82,9 +86,23 @@ TOW_UNSHARED bool tow_store_refuse_held(tow_link_t *destination, tow_error_t *er
 
     for (size_t i = 0; ok && i < catalog.count; i++)
         if (!strcmp(catalog.items[i].name, "job") &&
-            tow_may_be_job_state(catalog.items[i].database))
+            tow_may_be_job_state(catalog.items[i].database) &&
+            strcmp(catalog.items[i].database, "towline_" TOW_REPAIR_NAME) != 0)
             ok = refuse_held(conn, catalog.items[i].database, error);
     tow_catalog_clear(&catalog);
     tow_conn_close(conn);
+    return ok;
+}
+
+TOW_UNSHARED bool tow_store_find_repair(tow_link_t *destination, bool *out, tow_error_t *error)
+{
+    tow_store_t store = {.conn = tow_conn_open(destination),
+                         .database = (char *)"towline_" TOW_REPAIR_NAME};
+    bson_t document;
+    bool ok = tow_store_find_one(&store, "job", "job", &document, out, error);
+
+    if (ok && *out)
+        bson_destroy(&document);
+    tow_conn_close(store.conn);
     return ok;
 }

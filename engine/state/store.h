@@ -51,9 +51,15 @@ typedef struct {
 /* TOW_ERROR_SETTINGS as with open, with *out filled. */
 bool tow_store_peek(tow_link_t *destination, const char *job, const tow_settings_t *settings,
                     tow_store_view_t *out, tow_error_t *error) TOW_CHECK;
-/* TOW_ERROR_LEASE: the destination holds the state of a job whose lease has not run
- * out, any job's. */
+/* The name of a repair's own state: none that a job may have. */
+#define TOW_REPAIR_NAME "verify+repair"
+/* TOW_ERROR_LEASE: the destination holds the state of a job, any job's, whose lease was not given
+ * back: it writes, or what it sent may still arrive. A repair looks once it has its own lease. */
 bool tow_store_refuse_held(tow_link_t *destination, tow_error_t *error) TOW_CHECK;
+/* Whether there is a repair's state: who has a job's lease looks, and ends what it left. */
+bool tow_store_find_repair(tow_link_t *destination, bool *out, tow_error_t *error) TOW_CHECK;
+/* What `other` may have sent that may still arrive is what this job's processes sent. */
+bool tow_store_adopt_late(tow_store_t *store, tow_store_t *other, tow_error_t *error) TOW_CHECK;
 void tow_store_destroy(tow_store_t *store); /* keeps state and lease; takes NULL */
 /* Gives the lease back; nothing may be under way any more, and nothing is written after it. */
 bool tow_store_release(tow_store_t *store, tow_error_t *error) TOW_CHECK;

@@ -48,6 +48,8 @@ void tow_lease_parse(const bson_t *document, tow_lease_t *out);
 bool tow_document_is_true(const bson_t *document, const char *name);
 bool tow_document_is_begun(const bson_t *document);
 bool tow_document_is_removed(const bson_t *document); /* or about to be */
+/* Another job may have cleared what this one had copied while nobody held it. */
+bool tow_document_check_cleared(const bson_t *document, tow_error_t *error) TOW_CHECK;
 /* Compares what must not change. */
 bool tow_document_check(const bson_t *document, const tow_settings_t *settings,
                         tow_error_t *error) TOW_CHECK;

@@ -12,6 +12,7 @@ import os
 import pathlib
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -21,12 +22,13 @@ sys.dont_write_bytecode = True
 
 import shards
 from faults import faults
-from job import EXIT, ApiError, towline
+from job import EXIT, ApiError, binary, clean_environment, towline
 from proxy import Proxied
 from scenario import Scenario, wait_until
 from wire import Closed
 
 NAME = "over"
+REPAIR = "towline_verify+repair"
 
 
 class Hold:
@@ -167,6 +169,53 @@ def killed_while_preparing(scenario, pair):
     job.finish()
     scenario.expect_equal(pair)
     sides.close()
+
+
+def other_job(scenario, pair):
+    """A second job with --clear-destination on what another job copied: not while that may run; one that was
+    stopped does not go on afterwards; one with other namespaces works beside it."""
+    fill(scenario, pair)
+    first = start(scenario, pair, include="data.a")
+    first.wait_in_sync()
+    second = scenario.job(pair, name="second", no_verify=True, clear_destination=True, include="data.a")
+    expect_status(scenario, second, "conflict", "data.a", "towline_" + NAME)
+    scenario.expect_no_state(pair, second)
+    beside = scenario.job(pair, name="beside", no_verify=True, clear_destination=True, include="data.b")
+    beside.wait_in_sync()
+    first.kill()
+    second.start()
+    expect_status(scenario, second, "conflict", "data.a", "towline_" + NAME)
+    first.start()
+    first.wait_in_sync()
+    first.signal(signal.SIGTERM)
+    first.wait()
+    second.start()
+    second.wait_in_sync()
+    first.start()
+    expect_status(scenario, first, "conflict", "towline_second", "cleared")
+    for job in (second, beside):
+        job.finish()
+    scenario.expect_equal(pair)
+
+
+def both_clear(scenario, pair):
+    """Two jobs were checked before either cleared anything: the second sees what the first is about to drop."""
+    fill(scenario, pair)
+    pair.destination.client["data"]["a"].insert_one({"_id": "old"})
+    sides, others = Proxied(pair), Proxied(pair)
+    with Hold(sides.destination, "connectionStatus", after=1) as hold:
+        second = scenario.job(sides, name="second", no_verify=True, clear_destination=True)
+        wait_until("the second job was checked", hold.reached.is_set)
+        with Hold(others.destination, "drop", when=lambda request: request.database == "data") as clearing:
+            first = start(scenario, others, clear_destination=True)
+            wait_until("the first job clears", clearing.reached.is_set)
+            hold.go.set()
+            expect_status(scenario, second, "conflict", "data.a", "towline_" + NAME)
+            scenario.expect(pair.destination.client["data"]["a"].find_one({"_id": "old"}), "it was dropped")
+    first.finish()
+    scenario.expect_equal(pair)
+    sides.close()
+    others.close()
 
 
 # Losing the job ---------------------------------------------------------------------------------------
@@ -498,6 +547,67 @@ def late_drop(scenario, pair):
     sides.close()
 
 
+# Repairs ----------------------------------------------------------------------------------------------
+
+def repair_late(scenario, pair):
+    """A write of `verify --repair` is under way, and so is a drop, when the stopped job is started again: not while
+    the repair has its lease; after it was killed, neither changes what the job goes on with unnoticed."""
+    fill(scenario, pair)
+    source, copy = (server.client["data"]["a"] for server in pair)
+    job = start(scenario, pair)
+    job.wait_in_sync()
+    job.signal(signal.SIGTERM)
+    job.wait()
+    source.update_one({"_id": 1}, {"$set": {"v": "old"}})
+    sides, released = Proxied(pair), threading.Event()
+    script, answers = sides.destination.script, []
+
+    def arrive_late(request, serve):
+        released.wait(60)
+        answers.append(serve(request))
+        return answers[0]
+    script.on("update", when=lambda request: request.database == "data").act(arrive_late)
+    command = [binary(), "verify", "--source", sides.source.uri, "--destination", sides.destination.uri,
+               "--include", "data", "--repair", "--progress", "none"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                          env=clean_environment()) as repair:
+        wait_until("a write of the repair", lambda: script.acted() > 0)
+        scenario.expect(pair.destination.client[REPAIR]["job"].find_one()["sessions"], "it names no session")
+        job.start()
+        expect_status(scenario, job, "lease", "repair")
+        repair.kill()
+    script.clear()
+    pair.destination.client[REPAIR]["job"].update_one({}, {"$set": {"lease.expires": 0, "operations.o0": {
+        "what": "drop", "namespace": "data.b", "to": None}}})  # its time is over
+    source.update_one({"_id": 1}, {"$set": {"v": "new"}})
+    job.start()
+    job.wait_in_sync()
+    scenario.expect(not pair.destination.client[REPAIR].list_collection_names(), "the repair's state is left")
+    scenario.expect([entry["namespace"] for entry in state(pair)["late"]] == ["data.b"], str(state(pair).get("late")))
+    job.wait_caught_up(pair.source.client)
+    released.set()
+    wait_until("the straggler's answer", lambda: answers)
+    scenario.expect(copy.find_one({"_id": 1})["v"] == "new", "the destination has the old document")
+    job.finish()
+    scenario.expect_equal(pair)
+    sides.close()
+
+
+def repair_begun(scenario, pair):
+    """A job that was killed may still have something under way: nothing is repaired until it was started again."""
+    fill(scenario, pair)
+    job = start(scenario, pair, lease="3s")
+    job.wait_in_sync()
+    job.kill()
+    time.sleep(3.2)  # the lease has run out
+    done = towline("verify", "--source", pair.source.uri, "--destination", pair.destination.uri, "--include", "data",
+                   "--repair")
+    scenario.expect(done.returncode == EXIT["lease"] and "towline_" + NAME in done.stderr, done.stderr)
+    scenario.expect(not pair.destination.client[REPAIR].list_collection_names(), "the repair's state is left")
+    job.start()
+    job.finish()
+
+
 # The end ----------------------------------------------------------------------------------------------
 
 def killed_before_told(scenario, pair, sides, **options):
@@ -561,6 +671,20 @@ def end_in_part(scenario, pair):
     sides.close()
 
 
+def end_replaced(scenario, pair):
+    """The application replaced all of what was copied: it is in use all the same."""
+    sides = Proxied(pair)
+    job = killed_before_told(scenario, pair, sides, clear_destination=True)
+    for name in ("a", "b"):
+        pair.destination.client["data"].drop_collection(name)
+        pair.destination.client["data"][name].insert_one({"_id": "by the application"})
+    job.start()
+    expect_status(scenario, job, "conflict", "in use", ".done")
+    scenario.expect(pair.destination.client["data"]["a"].find_one({"_id": "by the application"}),
+                    "the application's collection was dropped")
+    sides.close()
+
+
 def end_of_before(scenario, pair):
     """All of it is there: it is done, and says when and by whom."""
     sides = Proxied(pair)
@@ -601,6 +725,27 @@ def nothing_recorded(scenario, pair):
                     "the application's document is gone")
     scenario.expect_equal(pair)
     scenario.expect_no_state(pair, job)
+
+
+def not_told(scenario, pair):
+    """Standard output is full: it is done, which has a status to itself, and the state says so wherever the same
+    command runs next; nothing is cleared."""
+    fill(scenario, pair)
+    words = [binary(), "run", "--source", pair.source.uri, "--destination", pair.destination.uri, "--job", NAME,
+             "--listen", "none", "--cutover", "auto", "--no-verify", "--clear-destination", "--progress", "json"]
+    with open("/dev/full", "w", encoding="ascii") as full:
+        done = subprocess.run([*words, "--spool", scenario.folder()], stdout=full, stderr=subprocess.PIPE, text=True,
+                              timeout=120, env=clean_environment())
+    scenario.expect(done.returncode == EXIT["output"], "%d: %s" % (done.returncode, done.stderr[-300:]))
+    scenario.expect(state(pair).get("ended"), "the state does not say that the job ended")
+    pair.destination.client["data"]["a"].insert_one({"_id": "by the application"})
+    pair.destination.client["towline_" + NAME]["job"].update_one({}, {"$set": {"lease.expires": 0}})
+    done = towline(*words[1:], "--spool", scenario.folder())
+    scenario.expect(done.returncode == 0 and "done at 20" in done.stderr, "%d: %s" % (
+        done.returncode, done.stderr[-300:]))
+    scenario.expect(pair.destination.client["data"]["a"].delete_one({"_id": "by the application"}).deleted_count,
+                    "the application's document is gone")
+    scenario.expect(not pair.destination.client["towline_" + NAME].list_collection_names(), "the state is left")
 
 
 def no_room(scenario, pair):
@@ -656,6 +801,8 @@ def main():
         cases = [
             ("two processes are started at once with --clear-destination", started_twice, ()),
             ("a process that was checked long ago clears the destination", started_late, ()),
+            ("another job clears what a job copied", other_job, ()),
+            ("two jobs clear at once", both_clear, ()),
             ("killed while the destination is cleared", killed_while_clearing, ()),
             ("killed while preparing", killed_while_preparing, ()),
             ("a cancel is heard when the job is another's", cancelled_late, ()),
@@ -673,11 +820,15 @@ def main():
             ("a write arrives late on another shard, and who took over was killed", late_on_a_shard, (1,)),
             ("a shard refuses a write of who lost the job", refused_on_a_shard, ()),
             ("a drop arrives late", late_drop, ()),
+            ("a write of a repair arrives late", repair_late, ()),
+            ("a repair after a job was killed", repair_begun, ()),
             ("an end is recorded, and the destination emptied since", end_of_another_time, ()),
             ("an end is recorded, of another source", end_of_another_source, ()),
             ("an end is recorded, and a part of the destination is gone", end_in_part, ()),
+            ("an end is recorded, and the application replaced all", end_replaced, ()),
             ("an end is recorded, and all is there", end_of_before, ()),
             ("nothing can be recorded at the end", nothing_recorded, ()),
+            ("the end cannot be printed", not_told, ()),
             ("no room for the summary", no_room, ()),
             *(("asked to the end: %s" % end, asked_to_the_end, (end,))
               for end in ("cutover", "cancel while copying", "cancel in sync", "SIGTERM"))]

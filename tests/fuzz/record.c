@@ -12,12 +12,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     tow_catalog_t there = {.items = items, .count = 2};
     char *line = tow_format("%.*s", (int)size, (const char *)data);
     bson_t *record = tow_end_record_parse(line), *summary;
-    uint32_t listed, held;
+    uint32_t listed, named, held;
     char *json;
 
     if (record) {
-        tow_end_record_count(record, &there, &listed, &held);
-        HOLDS(held <= listed);
+        tow_end_record_count(record, &there, &listed, &named, &held);
+        HOLDS(held <= named && named <= listed);
         HOLDS(bson_utf8_validate(tow_end_record_text(record, "endedAt"),
                                  strlen(tow_end_record_text(record, "endedAt")), false));
         tow_end_record_is_other(record, "deployment",

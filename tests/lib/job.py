@@ -31,7 +31,7 @@ SIGNALS = {signal.SIGKILL: "killed (SIGKILL)", signal.SIGTERM: "stopped (SIGTERM
 EXIT = {"ok": 0, "internal": 1, "option": 2, "unreachable": 3, "unsuitable": 4, "conflict": 5,
         "settings": 6, "lease": 7, "server": 8, "history": 9, "spool": 10, "index": 11,
         "verify": 12, "not-in-sync": 13, "state": 14, "control": 15, "interrupted": 16,
-        "cancelled": 17, "expired": 18, "timeout": 19, "called-off": 20}
+        "cancelled": 17, "expired": 18, "timeout": 19, "called-off": 20, "output": 21}
 
 
 class JobError(AssertionError):

@@ -274,8 +274,9 @@ class Scenario:
         self.expect(any(map(compare.is_user_database, names)), "both sides are empty")
 
     def expect_no_state(self, pair, job):
-        self.expect("towline_" + job.name not in pair.destination.client.list_database_names(),
-                    "the job's database is still there")
+        """Of a job that the API told to have ended it goes a moment later."""
+        wait_until("end of the job's database", lambda: "towline_" + job.name not in
+                   pair.destination.client.list_database_names(), 5)
 
 
 def first_line(error):

@@ -624,3 +624,28 @@ add("flag-of-any-type", "a flag of the job that cannot be read is false", "engin
     "flag_names[flag]) ? !BSON_ITER_HOLDS_BOOL(&iter)", "flag_names[flag]) ? 0", "unit_settling")
 add("flag-missing", "a flag of the job that is lost on the way is false", "engine/job/journal.c",
     "    bool all = bson_has_field(document, ALL_FLAGS);\n", "    bool all = false;\n", "unit_settling")
+
+# What other jobs have -------------------------------------------------------------------------------
+
+add("others-none", "what another job claims is cleared", "engine/state/others.c",
+    "    return read_records(others, &store, prepared, error);\n", "    return true;\n", "unit_claims")
+add("others-cleared", "what another new job is about to clear is not looked at", "engine/state/others.c",
+    " - (prepared ? 1 : 0); i++)", " - 1; i++)", "unit_claims")
+add("others-running", "a stopped job that runs by now is cleared all the same", "engine/state/others.c",
+    "    state->retired = ok && matched;\n", "    state->retired = ok;\n", "unit_claims")
+add("cleared-goes-on", "a job that another one cleared goes on", "engine/state/document.c",
+    "    if (!bson_has_field(document, \"clearedBy\"))\n", "    if (true)\n", "unit_fence")
+add("cleared-since", "a job that another one cleared as it was taken goes on", "engine/state/lease.c",
+    "    if (tow_document_check_cleared(document, error))\n        return true;\n    bson_destroy(document);\n",
+    "    return true;\n    bson_destroy(document);\n", "unit_fence")
+add("repair-beside", "a job does not look for a repair", "engine/job/setup.c",
+    "        (!found || end_repair(job, store, error)))\n", "        (true || end_repair(job, store, error)))\n",
+    "fault/takeover --only a write of a repair arrives late")
+add("repair-killed", "what a killed repair may have under way is not known to the job", "engine/job/setup.c",
+    "tow_store_adopt_late(store, repair, error) && ", "", "fault/takeover --only a write of a repair arrives late")
+add("end-unsaid", "the state goes before the end was told", "engine/job/ending.c",
+    "    if (recorded && job->journal.store && !job->config.remove_user) {\n", "    if (false) {\n",
+    "fault/takeover --only the end cannot be printed")
+add("end-replaced", "what replaced the job's collections does not count as in use", "engine/job/done.c",
+    "    if (proof.named && proof.held < proof.listed)\n", "    if (proof.held && proof.held < proof.listed)\n",
+    "fault/takeover --only the application replaced all")

@@ -377,7 +377,7 @@ def unwritten_results(scenario, pair):
             with open("/dev/full", "w", encoding="ascii") as full:
                 done = subprocess.run([binary(), *words], stdout=full, stderr=subprocess.PIPE, text=True,
                                       timeout=120, env=clean_environment())
-            scenario.expect(done.returncode == EXIT["internal"] and "standard output" in done.stderr,
+            scenario.expect(done.returncode == EXIT["output"] and "standard output" in done.stderr,
                             "%d: %s" % (done.returncode, done.stderr[-300:]))
 
 

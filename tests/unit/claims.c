@@ -16,6 +16,7 @@
 #include "engine/base/thread.h"
 #include "engine/link/reply.h"
 #include "engine/state/claims.h"
+#include "engine/state/others.h"
 #include "engine/state/store_internal.h"
 
 static const uint8_t none[16], first[16] = {1}, second[16] = {2};
@@ -588,6 +589,108 @@ static void what_is_set_aside_takes_nobodys_place(void **state)
     end(bench);
 }
 
+/* Another job's records. */
+static struct {
+    bson_t *job;  /* its document; NULL: none */
+    bool running; /* by the time that it is to be marked */
+    uint32_t marked;
+} other;
+
+static bool serve_others(void *data, const char *database, const bson_t *command, bson_t *reply,
+                         bson_error_t *error)
+{
+    bson_t *batch;
+    const char *name;
+    bson_iter_t iter, found;
+
+    if (!tow_field_text(command, "find", &name)) {
+        other.marked += bson_iter_init(&iter, command) &&
+                        bson_iter_find_descendant(&iter, "updates.0.q.lease", &found) &&
+                        BSON_ITER_HOLDS_NULL(&found);
+        BCON_APPEND(reply, "n", BCON_INT32(!other.running), "ok", BCON_DOUBLE(1));
+        return true;
+    }
+    assert_string_equal(database, "towline_other");
+    batch = bson_new();
+    if (!strcmp(name, "job") && other.job)
+        BCON_APPEND(batch, "0", BCON_DOCUMENT(other.job));
+    else if (strcmp(name, "job") != 0)
+        BCON_APPEND(batch, "0", "{", "_id",
+                    BCON_UTF8(!strcmp(name, "made")          ? "d.a"
+                              : !strcmp(name, "collections") ? "d.b"
+                                                             : "d.c"),
+                    "}");
+    append_batch(reply, batch);
+    bson_append_double(reply, "ok", -1, 1);
+    return true;
+}
+
+/* The names of a, b and c that are not to be dropped. */
+static void expect_refused(bson_t *job, const char *own, const char *expected)
+{
+    tow_collection_info_t items[] = {{.ns = (char *)"towline_other.job",
+                                      .database = (char *)"towline_other",
+                                      .name = (char *)"job"}};
+    tow_catalog_t there = {.items = items, .count = 1};
+    bench_t *bench = begin();
+    char seen[4] = "", *next = seen;
+    tow_others_t *others;
+    tow_error_t error;
+
+    other.job = job;
+    other.marked = 0;
+    double_hook(bench->server, serve_others, NULL);
+    others = tow_others_read(bench->store.conn, &there, own, &error);
+    assert_non_null(others);
+    for (const char *name = "abc"; *name; name++) {
+        char ns[] = {'d', '.', *name, '\0'};
+
+        if (!other.running)
+            assert_int_equal(tow_others_hold(others, ns) != NULL, strchr(expected, *name) != NULL);
+        if (tow_others_take(others, bench->store.conn, ns, own, &error))
+            continue;
+        assert_int_equal(error.code, TOW_ERROR_CONFLICT);
+        assert_non_null(strstr(error.message, "towline_other"));
+        *next++ = *name;
+    }
+    assert_string_equal(seen, expected);
+    tow_others_destroy(others);
+    if (job)
+        bson_destroy(job);
+    end(bench);
+}
+
+/* Whether its lease has run out or not: a process that stands still renews it when it wakes. */
+static void what_a_job_claims_that_may_run_is_nobodys_to_clear(void **state)
+{
+#define HELD "lease", "{", "holder", "somebody", "}"
+    other.running = false;
+    expect_refused(BCON_NEW("_id", "job", "prepared", BCON_BOOL(true), HELD), "towline_own", "ab");
+    /* it may be about to drop what it cleared, and to make it */
+    expect_refused(BCON_NEW("_id", "job", "begun", BCON_BOOL(true), HELD), "towline_own", "abc");
+    expect_refused(BCON_NEW("_id", "job", HELD), "towline_own", "abc");
+    expect_refused(BCON_NEW("_id", "job", "prepared", BCON_BOOL(true), "removing", BCON_BOOL(true),
+                            "ended", "{", "}", HELD),
+                   "towline_own", "ab");
+    assert_int_equal(other.marked, 0);
+    expect_refused(
+        BCON_NEW("_id", "job", "begun", BCON_BOOL(true), "removing", BCON_BOOL(true), HELD),
+        "towline_own", "");
+    expect_refused(BCON_NEW("_id", "job", HELD), "towline_other", "");
+    expect_refused(NULL, "towline_own", "");
+}
+
+/* The mark is made while nobody holds it, or it is not cleared. */
+static void what_a_stopped_job_claims_is_cleared_with_a_mark(void **state)
+{
+    other.running = false;
+    expect_refused(BCON_NEW("_id", "job", "prepared", BCON_BOOL(true)), "towline_own", "");
+    assert_int_equal(other.marked, 1);
+    other.running = true;
+    expect_refused(BCON_NEW("_id", "job", "prepared", BCON_BOOL(true)), "towline_own", "ab");
+    assert_int_equal(other.marked, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -605,6 +708,8 @@ int main(void)
         cmocka_unit_test(an_empty_database_of_another_case_makes_way),
         cmocka_unit_test(a_rename_drops_a_target_that_is_claimed),
         cmocka_unit_test(what_is_set_aside_takes_nobodys_place),
+        cmocka_unit_test(what_a_job_claims_that_may_run_is_nobodys_to_clear),
+        cmocka_unit_test(what_a_stopped_job_claims_is_cleared_with_a_mark),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -35,6 +35,7 @@ typedef struct {
     char words[2000];       /* of the commands, without renewals */
     char taken[2000];       /* the command that took the lease, as JSON */
     const char *refused;    /* the word of an update that matches nothing */
+    bool cleared;           /* another job marks it as soon as it is taken */
     const char *lost;       /* of the next command whose answer is lost */
     int64_t renewal_ms;     /* when the first renewal came, by the holder's clock; 0: none */
     int64_t slow_ms;        /* how long renewals take */
@@ -143,6 +144,8 @@ static bool note(bench_t *bench, const bson_t *command, const char *word)
         snprintf(bench->taken, sizeof bench->taken, "%s", json);
         bench->take_ms = tow_boot_ms();
         bson_free(json);
+        if (bench->cleared)
+            BSON_APPEND_UTF8(bench->job, "clearedBy", "towline_other");
     } else if (!strcmp(word, "renew")) {
         if (!bench->renewal_ms)
             bench->renewal_ms = tow_boot_ms();
@@ -314,6 +317,26 @@ static void other_settings_and_other_users_take_nothing(void **state)
         assert_false(open_store(&bench, &error));
         assert_int_equal(error.code, TOW_ERROR_SETTINGS);
         expect_words(&bench, "find ");
+        end(&bench);
+    }
+}
+
+/* What another job cleared while nobody held it, before the first look or after it. */
+static void a_job_that_was_cleared_does_not_go_on(void **state)
+{
+    for (int i = 0; i < 2; i++) {
+        bench_t bench;
+        tow_error_t error;
+
+        begin(&bench);
+        bench.job = left_behind("before");
+        bench.cleared = i;
+        if (!i)
+            BSON_APPEND_UTF8(bench.job, "clearedBy", "towline_other");
+        assert_false(open_store(&bench, &error));
+        assert_int_equal(error.code, TOW_ERROR_CONFLICT);
+        assert_non_null(strstr(error.message, "towline_other"));
+        expect_words(&bench, i ? "find take find release " : "find ");
         end(&bench);
     }
 }
@@ -554,6 +577,7 @@ int main(void)
         cmocka_unit_test(a_lease_is_taken_by_one_guarded_update),
         cmocka_unit_test(a_lease_that_has_not_run_out_is_not_taken),
         cmocka_unit_test(other_settings_and_other_users_take_nothing),
+        cmocka_unit_test(a_job_that_was_cleared_does_not_go_on),
         cmocka_unit_test(a_renewal_counts_from_before_it_was_sent),
         cmocka_unit_test(a_lease_counts_from_before_it_was_taken),
         cmocka_unit_test(who_lost_the_lease_writes_nothing_more),

@@ -24,7 +24,8 @@ typedef enum {
     TOW_ERROR_CANCELLED = 17,
     TOW_ERROR_EXPIRED = 18,
     TOW_ERROR_TIMEOUT = 19,
-    TOW_ERROR_CALLED_OFF = 20
+    TOW_ERROR_CALLED_OFF = 20,
+    TOW_ERROR_OUTPUT = 21
 } tow_error_code_t;
 typedef enum {
     TOW_RETRY_NEVER = 0,
@@ -200,6 +201,7 @@ char *tow_job_progress_json(tow_job_t *job);
 char *tow_job_collections_json(tow_job_t *job, uint32_t limit);
 char *tow_job_summary_json(tow_job_t *job);
 void tow_job_told(tow_job_t *job);
+void tow_job_settled(tow_job_t *job);
 typedef struct tow_server tow_server_t;
 tow_server_t *tow_server_new(const tow_options_t *options, tow_event_fn listener,
                                      void *data, tow_error_t *error);
