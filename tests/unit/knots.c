@@ -12,7 +12,6 @@
 #include <mongoc/mongoc.h>
 
 #include "bench.h"
-#include "engine/job/repair.h"
 
 static void put_extra(bench_t *bench, int32_t id, int32_t u)
 {
@@ -233,58 +232,6 @@ static void a_conflict_that_was_settled_meanwhile_is_forgotten(void **state)
     bench_end(bench);
 }
 
-/* Repairs without a job ------------------------------------------------------------------------*/
-
-static bool serve_source(void *data, const char *database, const bson_t *command, bson_t *reply,
-                         bson_error_t *error)
-{
-    if (!bson_has_field(command, "listDatabases"))
-        return false;
-    BCON_APPEND(reply, "databases", "[", "]", "ok", BCON_DOUBLE(1));
-    return true;
-}
-
-/* Drops its unique index when it is told to. */
-static bool serve_destination(void *data, const char *database, const bson_t *command,
-                              bson_t *reply, bson_error_t *error)
-{
-    if (bson_has_field(command, "dropIndexes"))
-        double_unique(data, NULL);
-    else if (!bson_has_field(command, "create"))
-        return serve_source(data, database, command, reply, error);
-    BCON_APPEND(reply, "ok", BCON_DOUBLE(1));
-    return true;
-}
-
-/* The source dropped the index after the repair had made both catalogs the same. */
-static void a_repair_gives_a_collection_the_sources_indexes(void **state)
-{
-    bench_t *bench = bench_filled();
-    tow_repair_options_t options = {.source = double_link(bench->source),
-                                    .destination = double_link(bench->destination),
-                                    .filter = bench->filter,
-                                    .stop = bench->stop,
-                                    .workers = 2,
-                                    .retry_window_ms = 5000};
-    const int32_t id = 7;
-    const tow_value_t key = value_of(&id);
-    tow_repair_t *repair;
-    tow_error_t error;
-
-    double_hook(bench->source, serve_source, NULL);
-    double_hook(bench->destination, serve_destination, bench->destination);
-    bench_put(bench, "insert", id, 1, 0); /* the value of document 1 */
-    tow_link_note_time(double_link(bench->source), double_now(bench->source));
-    repair = tow_repair_new(&options, &error);
-    assert_non_null(repair);
-    assert_true(tow_repair_documents(repair, "d", "a", &key, 1, false, &error));
-    bench_expect_equal(bench);
-    tow_stop_request(bench->stop, NULL);
-    tow_repair_destroy(repair);
-    bench_start_replay(bench, 0);
-    bench_end(bench);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -294,7 +241,6 @@ int main(void)
         cmocka_unit_test(what_another_document_came_for_is_inserted_again),
         cmocka_unit_test(what_a_knot_could_not_write_is_tried_again),
         cmocka_unit_test(a_conflict_that_was_settled_meanwhile_is_forgotten),
-        cmocka_unit_test(a_repair_gives_a_collection_the_sources_indexes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
