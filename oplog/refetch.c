@@ -118,6 +118,22 @@ static void build_filter(const batch_t *batch, bson_t *out)
     tow_selection_end(&selection, out);
 }
 
+/* Shards may hold a document each of one _id, where it is not their key; a shard key that changes
+ * while its chunk moves leaves such a pair, too. The destination can hold one of them. */
+static void tell_duplicate(batch_t *batch, tow_value_t id)
+{
+    char text[128];
+
+    if (atomic_exchange(&batch->collection->duplicate_told, true))
+        return;
+    tow_value_text(id, text, sizeof text);
+    tow_emit(&batch->lane->replay->options.sink, TOW_LEVEL_WARNING, "duplicate_id",
+             "%s: the source has, or had for a moment, two documents of the _id %s on different "
+             "shards, and the destination can hold one: `towline verify` says whether it still "
+             "does; give one of them another _id",
+             batch->collection->ns, text);
+}
+
 static bool take_document(batch_t *batch, const bson_t *document, tow_error_t *error)
 {
     tow_dirty_key_t *key;
@@ -129,8 +145,10 @@ static bool take_document(batch_t *batch, const bson_t *document, tow_error_t *e
     if (!key || !key->in_flight)
         return tow_is_taken_too(id, false) ||
                tow_lane_explain(batch->lane, batch->collection, error);
-    if (key->found)
+    if (key->found) {
+        tell_duplicate(batch, id);
         return true;
+    }
     key->found = true;
     return write_document(batch, key, document, error);
 }

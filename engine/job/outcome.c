@@ -36,8 +36,8 @@ static void add(char **list, uint32_t *count, size_t most, const char *text)
 
 void tow_outcome_note(tow_job_outcome_t *outcome, const char *event, const char *message)
 {
-    static const char *const noted[] = {"reconciled", "rollover", "foreign", "left_out",
-                                        "cutover_called_off"};
+    static const char *const noted[] = {"reconciled", "rollover",     "foreign",
+                                        "left_out",   "duplicate_id", "cutover_called_off"};
 
     for (size_t i = 0; i < sizeof noted / sizeof *noted; i++)
         if (!strcmp(event, noted[i])) {

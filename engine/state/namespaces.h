@@ -42,6 +42,7 @@ typedef struct {
     bool dropped;
     /* Set by the tail when a DDL event made the copy moot; workers of it give up. */
     atomic_bool stale;
+    atomic_bool duplicate_told;
 } tow_namespace_t;
 
 typedef enum {

@@ -344,6 +344,36 @@ static void an_insert_that_is_there_already_is_replaced(void **state)
     bench_end(bench);
 }
 
+/* The source is a cluster, and two of its shards have the _id. */
+static bool answer_twice(void *data, const char *database, const bson_t *command, bson_t *reply,
+                         bson_error_t *error)
+{
+    atomic_uint *left = data;
+
+    if (!bson_has_field(command, "find") || !atomic_load(left))
+        return false;
+    atomic_fetch_sub(left, 1);
+    BCON_APPEND(reply, "cursor", "{", "id", BCON_INT64(0), "ns", NS, "firstBatch", "[", "{", "_id",
+                BCON_INT32(1), "n", BCON_INT32(1), "}", "{", "_id", BCON_INT32(1), "n",
+                BCON_INT32(2), "}", "]", "}", "operationTime", BCON_TIMESTAMP(0, 1), "ok",
+                BCON_DOUBLE(1));
+    return true;
+}
+
+static void an_id_that_comes_twice_is_named(void **state)
+{
+    bench_t *bench = bench_in_sync();
+    atomic_uint left = 1;
+
+    double_hook(bench->source, answer_twice, &left);
+    bench_put(bench, "update", 1, 1, 5);
+    bench_deliver(bench, false);
+    bench_catch_up(bench);
+    assert_int_equal(left, 0);
+    assert_true(atomic_load(&bench->collection->duplicate_told));
+    bench_end(bench);
+}
+
 /* Collecting ------------------------------------------------------------------------------------*/
 
 static void await_dirty(bench_t *bench, uint64_t count)
@@ -614,6 +644,7 @@ int main(void)
         cmocka_unit_test(what_is_deleted_goes_first),
         cmocka_unit_test(nothing_is_applied_to_a_dirty_key),
         cmocka_unit_test(what_another_document_came_for_is_not_gone),
+        cmocka_unit_test(an_id_that_comes_twice_is_named),
         cmocka_unit_test(a_whole_event_within_a_read_is_read_again),
         cmocka_unit_test(an_event_that_a_read_saw_is_skipped),
         cmocka_unit_test(events_up_to_a_restart_are_read),
