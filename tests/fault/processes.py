@@ -576,7 +576,7 @@ def killed_while_prepared(scenario, pair):
         job.signal(signal.SIGKILL)
         raise Closed("killed")
     sides.destination.script.on("update", when=lambda request: request.collection == "job" and any(
-        b"prepared" in update for update in request.list_of("updates"))).reply(kill)
+        b"\x08prepared\0\x01" in update for update in request.list_of("updates"))).reply(kill)
     job = scenario.job(sides)
     job.wait()
     sides.destination.script.clear()

@@ -85,7 +85,7 @@ def main():
                             % progress["dirtyBytes"])
         with scenario.case("the backlog drains"):
             job.resume()
-            job.wait_caught_up(source)
+            job.wait_caught_up(source, 400)
             job.finish()
         with scenario.case("peak memory below --memory + 150 MB"):
             peak = job.peak_bytes >> 20
