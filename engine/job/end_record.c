@@ -9,9 +9,22 @@
 #include "engine/link/identity.h"
 #include "engine/link/reply.h"
 
+/* One document, and nothing after it: libbson reads the first, whatever follows. */
 bson_t *tow_end_record_parse(const char *line)
 {
-    return bson_new_from_json((const uint8_t *)line, -1, NULL);
+    bson_json_reader_t *reader = bson_json_data_reader_new(true, 0);
+    bson_t *document = bson_new(), rest = BSON_INITIALIZER;
+    bool one;
+
+    bson_json_data_reader_ingest(reader, (const uint8_t *)line, strlen(line));
+    one = bson_json_reader_read(reader, document, NULL) == 1 &&
+          bson_json_reader_read(reader, &rest, NULL) == 0;
+    bson_json_reader_destroy(reader);
+    bson_destroy(&rest);
+    if (one)
+        return document;
+    bson_destroy(document);
+    return NULL;
 }
 
 const char *tow_end_record_text(const bson_t *record, const char *name)

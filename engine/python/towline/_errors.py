@@ -29,6 +29,7 @@ class ErrorCode(enum.IntEnum):
     EXPIRED = 18
     TIMEOUT = 19
     CALLED_OFF = 20
+    OUTPUT = 21
 
 
 class Error(Exception):
@@ -121,6 +122,10 @@ class CalledOff(Error):
     """The cutover was called off."""
 
 
+class OutputError(Error):
+    """All is done, and what says so could not be written."""
+
+
 _CLASSES: Dict[ErrorCode, Type[Error]] = {
     ErrorCode.INTERNAL: InternalError, ErrorCode.OPTION: OptionError, ErrorCode.UNREACHABLE: Unreachable,
     ErrorCode.UNSUITABLE: Unsuitable, ErrorCode.CONFLICT: Conflict, ErrorCode.SETTINGS: SettingsChanged,
@@ -128,7 +133,7 @@ _CLASSES: Dict[ErrorCode, Type[Error]] = {
     ErrorCode.SPOOL: SpoolError, ErrorCode.INDEX: IndexRefused, ErrorCode.VERIFY: Unequal,
     ErrorCode.NOT_IN_SYNC: NotInSync, ErrorCode.STATE: StateError, ErrorCode.CONTROL: ControlError,
     ErrorCode.INTERRUPTED: Interrupted, ErrorCode.CANCELLED: Cancelled, ErrorCode.EXPIRED: Expired,
-    ErrorCode.CALLED_OFF: CalledOff}
+    ErrorCode.CALLED_OFF: CalledOff, ErrorCode.OUTPUT: OutputError}
 
 
 def new_error() -> Any:
