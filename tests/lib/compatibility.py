@@ -16,14 +16,16 @@ DOUBLE, REAL_SERVER, NONE = "tested against a double", "tested on a real server"
 
 # (version, column): which run of this project's tests on a real server showed it: date, commit, programs.
 SET = ("2026-11-27, 4.4.6, 7f942d0 and before: scenario/basics, scenario/versions, scenario/ddl; "
-       "real/elections, 7 seeds with sets of three, 3 of them unverified")
+       "real/elections, 7 seeds with sets of three, 3 of them unverified; 44669b5 and 10a86b2: seeds 201 to 203")
 REAL = {
     ("4.4", "source: replica set"): SET,
     ("4.4", "destination: replica set"): SET,
     ("4.4", "source: sharded cluster"): "2026-11-27, 4.4.6, e4ab447: real/cluster, 5 of 7 seeds, 2 of them unverified; in "
                                         "one a writer met a refusal that the test did not expect, in one the job was not in "
-                                        "sync within 120 s on a loaded machine",
-    ("4.4", "destination: sharded cluster"): "2026-11-27, 4.4.6, 5b91470: real/to_cluster, 1 seed",
+                                        "sync within 120 s on a loaded machine; 44669b5: seeds 201 and 202, with "
+                                        "primaries that move and keys that change; 10a86b2: 203 and 204 were not in "
+                                        "sync within 200 s on a loaded machine",
+    ("4.4", "destination: sharded cluster"): "2026-11-27, 4.4.6, 5b91470 and 44669b5: real/to_cluster, a seed each",
 }
 
 

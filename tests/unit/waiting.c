@@ -35,6 +35,11 @@ int cmd_judge(const cmd_reply_t *reply, bson_t **out)
     abort();
 }
 
+void cmd_print_json(const char *json)
+{
+    abort();
+}
+
 static char said[2048];
 
 void cmd_say(const char *format, ...)
