@@ -263,8 +263,6 @@ static void a_read_of_two_replies(second_t second)
 
     double_hook(server, answer_twice, &second);
     conn = tow_conn_open(double_link(server));
-    double_hook(server, answer_twice, &second);
-    conn = tow_conn_open(double_link(server));
     reader = tow_reader_open(conn, &what, &error);
     while (ok && more) {
         while (tow_reader_next(reader, &document))
