@@ -23,8 +23,8 @@ REAL = {
     ("4.4", "source: sharded cluster"): "2026-11-27, 4.4.6, e4ab447: real/cluster, 5 of 7 seeds, 2 of them unverified; in "
                                         "one a writer met a refusal that the test did not expect, in one the job was not in "
                                         "sync within 120 s on a loaded machine; 44669b5: seeds 201 and 202, with "
-                                        "primaries that move and keys that change; 10a86b2: 203 and 204 were not in "
-                                        "sync within 200 s on a loaded machine",
+                                        "primaries that move and keys that change; 390e490: seeds 203 "
+                                        "and 204, which were not in sync within 200 s on a loaded machine before",
     ("4.4", "destination: sharded cluster"): "2026-11-27, 4.4.6, 5b91470 and 44669b5: real/to_cluster, a seed each",
 }
 
