@@ -39,23 +39,35 @@ static bool alike_or_again(task_t *task, const tow_collection_info_t *ours,
     return true;
 }
 
-bool tow_reconcile_by_name(task_t *task, const char *database, const char *name, bool *out_again,
-                           tow_error_t *error)
+bool tow_reconcile_found(task_t *task, const tow_collection_info_t *ours, bool *out_again,
+                         tow_error_t *error)
 {
-    tow_collection_info_t ours, theirs;
-    bool found, there = false, ok;
+    tow_collection_info_t theirs;
+    bool there = false, ok;
+
+    *out_again = false;
+    if (ours->type != TOW_COLLECTION || !tow_reconcile_is_known(task->copy, ours))
+        return true;
+    ok = tow_catalog_find(task->destination, ours->database, ours->name, &theirs, &there, error) &&
+         (!there || theirs.type != TOW_COLLECTION || !tow_copy_is_ours(task->copy, &theirs) ||
+          alike_or_again(task, ours, &theirs, out_again, error));
+    if (there)
+        tow_collection_info_clear(&theirs);
+    return ok;
+}
+
+static bool alike_by_name(task_t *task, const char *database, const char *name, bool *out_again,
+                          tow_error_t *error)
+{
+    tow_collection_info_t ours;
+    bool found, ok;
 
     *out_again = false;
     if (!tow_catalog_find(task->source, database, name, &ours, &found, error))
         return false;
     if (!found)
         return true;
-    ok = ours.type != TOW_COLLECTION || !tow_reconcile_is_known(task->copy, &ours) ||
-         (tow_catalog_find(task->destination, database, name, &theirs, &there, error) &&
-          (!there || theirs.type != TOW_COLLECTION || !tow_copy_is_ours(task->copy, &theirs) ||
-           alike_or_again(task, &ours, &theirs, out_again, error)));
-    if (there)
-        tow_collection_info_clear(&theirs);
+    ok = tow_reconcile_found(task, &ours, out_again, error);
     tow_collection_info_clear(&ours);
     return ok;
 }
@@ -68,7 +80,7 @@ bool tow_copy_alike(tow_worker_t *worker, const char *database, const char *name
                    tow_takes(options->destination),
                    options->expires ? TOW_RECONCILE_TTL : TOW_RECONCILE_ALONG};
 
-    return tow_reconcile_by_name(&task, database, name, out_again, error) || is_passing(error);
+    return alike_by_name(&task, database, name, out_again, error) || is_passing(error);
 }
 
 /* Whether anything is to be changed; reads, and changes nothing. */

@@ -305,9 +305,9 @@ bool tow_index_is_same(const bson_t *wanted, const bson_t *there, tow_reconcile_
 /* alike.c */
 /* The source's name still means the collection that the job knows. */
 bool tow_reconcile_is_known(const tow_copy_t *copy, const tow_collection_info_t *info);
-/* Where both sides have it; *out_again: only a new copy makes it alike. */
-bool tow_reconcile_by_name(tow_reconciling_t *task, const char *database, const char *name,
-                           bool *out_again, tow_error_t *error);
+/* What the source lists, where both sides have it; *out_again: only a new copy makes it alike. */
+bool tow_reconcile_found(tow_reconciling_t *task, const tow_collection_info_t *ours,
+                         bool *out_again, tow_error_t *error);
 /* For the index workers. *out_again: only a new copy makes the collection alike. */
 bool tow_copy_alike(tow_worker_t *worker, const char *database, const char *name, bool *out_again,
                     tow_error_t *error);

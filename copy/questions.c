@@ -32,15 +32,8 @@ static void add(tow_questions_t *questions, const tow_collection_info_t *info,
         (tow_question_t){tow_strdup(info->database), tow_strdup(info->name), known};
 }
 
-/* What a server fills before it renames it: its rename is an event. */
-static bool is_temporary(const tow_collection_info_t *info)
-{
-    bson_iter_t iter;
-
-    return bson_iter_init_find(&iter, &info->options, "temp") && bson_iter_as_bool(&iter);
-}
-
-/* What is somebody else's on the destination the cutover asks about. */
+/* What a server fills before it renames it (temp) has an event then. What is somebody else's on the
+ * destination the cutover asks about. */
 static bool is_question(tow_copy_t *copy, const tow_collection_info_t *ours,
                         const tow_collection_info_t *theirs, const tow_namespace_t **out_known)
 {
@@ -48,7 +41,7 @@ static bool is_question(tow_copy_t *copy, const tow_collection_info_t *ours,
     tow_namespace_t *known = tow_namespaces_find(table, ours->database, ours->name);
 
     *out_known = known;
-    return ours->type == TOW_COLLECTION && !is_temporary(ours) &&
+    return ours->type == TOW_COLLECTION && !tow_field_is_set(&ours->options, "temp") &&
            tow_filter_takes(copy->options.filter, ours->database, ours->name) &&
            (!theirs || tow_copy_is_ours(copy, theirs)) &&
            (!known || (tow_namespaces_copied(table, known) && !tow_copy_may_be(known, ours)));

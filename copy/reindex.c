@@ -5,6 +5,7 @@
 
 #include "copy/internal.h"
 #include "engine/link/codes.h"
+#include "engine/link/reply.h"
 
 typedef tow_reconciling_t task_t;
 
@@ -13,13 +14,6 @@ static void tell_index(const task_t *task, const tow_collection_info_t *info, co
 {
     tow_emit(&task->copy->options.sink, TOW_LEVEL_INFO, "reconciled", "%s: index %s %s", info->ns,
              name, what);
-}
-
-static bool is_set(const bson_t *specification, const char *flag)
-{
-    bson_iter_t iter;
-
-    return bson_iter_init_find(&iter, specification, flag) && bson_iter_as_bool(&iter);
 }
 
 /* One collMod of an index, with {name: value} besides its name. */
@@ -47,12 +41,13 @@ static bool change_unique(task_t *task, const tow_collection_info_t *info, const
                           const bson_t *there, tow_error_t *error)
 {
     const char *name = tow_index_name(wanted);
-    bool prepared = is_set(there, "prepareUnique"), prepare = is_set(wanted, "prepareUnique");
+    bool prepared = tow_field_is_set(there, "prepareUnique"),
+         prepare = tow_field_is_set(wanted, "prepareUnique");
 
-    if (is_set(wanted, "unique") && !is_set(there, "unique"))
+    if (tow_field_is_set(wanted, "unique") && !tow_field_is_set(there, "unique"))
         return (prepared || modify_index(task, info, name, "prepareUnique", true, error)) &&
                modify_index(task, info, name, "unique", true, error);
-    if (is_set(there, "unique") && !is_set(wanted, "unique"))
+    if (tow_field_is_set(there, "unique") && !tow_field_is_set(wanted, "unique"))
         return modify_index(task, info, name, "forceNonUnique", true, error);
     return prepare == prepared || modify_index(task, info, name, "prepareUnique", prepare, error);
 }
@@ -84,8 +79,8 @@ static bool change_index(task_t *task, const tow_collection_info_t *info, const 
         bson_iter_init_find(&ttl, wanted, "expireAfterSeconds") &&
         !modify_index(task, info, name, "expireAfterSeconds", tow_ttl_seconds(&ttl), error))
         return false;
-    if (is_set(wanted, "hidden") != is_set(there, "hidden") &&
-        !modify_index(task, info, name, "hidden", is_set(wanted, "hidden"), error))
+    if (tow_field_is_set(wanted, "hidden") != tow_field_is_set(there, "hidden") &&
+        !modify_index(task, info, name, "hidden", tow_field_is_set(wanted, "hidden"), error))
         return false;
     tell_index(task, info, name, "changed");
     return true;

@@ -18,13 +18,6 @@ static const char *text_of(const bson_t *document, const char *name)
     return text;
 }
 
-static bool is_true(const bson_t *document, const char *name)
-{
-    bson_iter_t iter;
-
-    return bson_iter_init_find(&iter, document, name) && bson_iter_as_bool(&iter);
-}
-
 /* The collection's entry as it was recorded. */
 static void parse_info(const bson_t *document, tow_collection_info_t *out,
                        tow_optime_t *out_read_time)
@@ -47,7 +40,7 @@ static void parse_info(const bson_t *document, tow_collection_info_t *out,
         if (length == sizeof out->uuid)
             memcpy(out->uuid, uuid, length);
     }
-    out->capped = is_true(&out->options, "capped");
+    out->capped = tow_field_is_set(&out->options, "capped");
     out->clustered = bson_has_field(&out->options, "clusteredIndex");
     out->collated =
         tow_field_text(&out->options, "collation.locale", &locale) && strcmp(locale, "simple") != 0;
@@ -92,7 +85,7 @@ static bool restore_collection(void *data, const bson_t *document, tow_range_t *
             tow_copy_queue(copy, collection, i);
         }
     }
-    if (done && !is_true(document, "indexed"))
+    if (done && !tow_field_is_set(document, "indexed"))
         tow_copy_queue_indexes(copy, collection);
     tow_collection_info_clear(&info);
     return ok;

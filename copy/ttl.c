@@ -81,8 +81,7 @@ static bool restore_ttl(tow_reconciling_t *task, const char *database, const cha
                         "in it was restored; run the same command again",
                         database, name);
     ok = ours.type == TOW_COLLECTION && tow_reconcile_is_known(task->copy, &ours)
-             ? tow_reconcile_by_name(task, database, name, &again, error) &&
-                   check_ttl(task, &ours, error)
+             ? tow_reconcile_found(task, &ours, &again, error) && check_ttl(task, &ours, error)
              : not_restored(&ours, "the source has something else of that name by now", error);
     tow_collection_info_clear(&ours);
     return ok;

@@ -220,17 +220,10 @@ static void add_values(conditions_t *conditions, const char *path, const bson_t 
     bson_destroy(&condition);
 }
 
-static bool is_true(const bson_t *index, const char *name)
-{
-    bson_iter_t iter;
-
-    return bson_iter_init_find(&iter, index, name) && bson_iter_as_bool(&iter);
-}
-
 bool tow_holders_filter(const bson_t *index, const bson_t *document, bson_t *out_filter)
 {
     conditions_t all = {.list = BSON_INITIALIZER}, exists = {.list = BSON_INITIALIZER};
-    bool sparse = is_true(index, "sparse"), taken = !sparse;
+    bool sparse = tow_field_is_set(index, "sparse"), taken = !sparse;
     bson_t key, partial;
     bson_iter_t field, fields;
 
@@ -298,13 +291,8 @@ bool tow_index_has_key(const bson_t *index, const bson_t *key)
     }
 }
 
-bool tow_index_is_unique_one(const bson_t *index)
-{
-    return is_true(index, "unique") || is_true(index, "prepareUnique");
-}
-
 bool tow_index_is_plain(const bson_t *index)
 {
     return !bson_has_field(index, "collation") &&
-           !bson_has_field(index, "partialFilterExpression") && !is_true(index, "sparse");
+           !bson_has_field(index, "partialFilterExpression") && !tow_field_is_set(index, "sparse");
 }

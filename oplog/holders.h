@@ -19,7 +19,6 @@ bool tow_holders_filter(const bson_t *index, const bson_t *document, bson_t *out
 void tow_holders_collation(const bson_t *index, bool collated, bson_t *out);
 /* Whether the index has that key: the same fields in the same order and direction. */
 bool tow_index_has_key(const bson_t *index, const bson_t *key);
-bool tow_index_is_unique_one(const bson_t *index);
 /* Whether a search by its values alone sees what the index sees: it has no collation, no filter,
  * and is not sparse. */
 bool tow_index_is_plain(const bson_t *index);

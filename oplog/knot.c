@@ -194,7 +194,7 @@ void tow_knot_add_holders(tow_knot_t *knot, const tow_member_t *member,
         return;
     for (int any = 0; ok && any < 2 && !asked; any++)
         for (size_t i = 0; ok && i < knot->indexes.count; i++)
-            if (any ? tow_index_is_unique_one(&knot->indexes.items[i])
+            if (any ? tow_index_is_unique(&knot->indexes.items[i])
                     : known && tow_index_has_key(&knot->indexes.items[i], &key)) {
                 asked = true;
                 ok = add_holders_of(knot, &knot->indexes.items[i], member->document, &held);
@@ -233,7 +233,7 @@ static bool find_at_source(tow_knot_t *knot, bool *out_same, tow_error_t *error)
 static bool may_have_refused(const tow_knot_t *knot, const bson_t *index)
 {
     return knot->has_pattern ? tow_index_has_key(index, &knot->pattern)
-                             : tow_index_is_unique_one(index);
+                             : tow_index_is_unique(index);
 }
 
 static bool is_listed(const bson_t *index, const tow_indexes_t *source, const tow_takes_t *takes)

@@ -174,8 +174,8 @@ static bool fetch_side(tow_verify_side_t *side, void *data, tow_error_t *error)
     return true;
 }
 
-/* A document of that _id, each only once; borrowed; NULL when there is none. */
-static const bson_t *take_fetched(fetch_t *fetch, tow_value_t id)
+/* The first document of that _id, or where it would be. */
+static size_t find_fetched(const fetch_t *fetch, tow_value_t id)
 {
     size_t low = 0, high = fetch->count;
 
@@ -187,22 +187,25 @@ static const bson_t *take_fetched(fetch_t *fetch, tow_value_t id)
         else
             high = middle;
     }
-    for (; low < fetch->count && tow_value_compare(id_of(fetch->items[low].document), id) == 0;
-         low++)
-        if (!fetch->items[low].taken) {
-            fetch->items[low].taken = true;
-            return fetch->items[low].document;
-        }
-    return NULL;
+    return low;
 }
 
-static size_t count_fetched(const fetch_t *fetch, tow_value_t id)
+/* A document of that _id, each only once; borrowed; NULL when there is none. *out_count: how many
+ * there are of it. */
+static const bson_t *take_fetched(fetch_t *fetch, tow_value_t id, size_t *out_count)
 {
-    size_t count = 0;
+    const bson_t *taken = NULL;
 
-    for (size_t i = 0; i < fetch->count; i++)
-        count += tow_value_compare(id_of(fetch->items[i].document), id) == 0;
-    return count;
+    *out_count = 0;
+    for (size_t i = find_fetched(fetch, id);
+         i < fetch->count && tow_value_compare(id_of(fetch->items[i].document), id) == 0; i++) {
+        ++*out_count;
+        if (taken || fetch->items[i].taken)
+            continue;
+        fetch->items[i].taken = true;
+        taken = fetch->items[i].document;
+    }
+    return taken;
 }
 
 /* Those that are not done. */
@@ -296,14 +299,14 @@ static bool look_again(locate_t *locate, suspect_t *suspects, size_t count, tow_
                       error);
     for (size_t i = 0; ok && i < count; i++) {
         const bson_t *documents[2];
+        size_t counts[2];
 
         if (suspects[i].done)
             continue;
         for (int which = TOW_SOURCE; which <= TOW_DESTINATION; which++)
-            documents[which] = take_fetched(&fetches[which], suspects[i].id);
+            documents[which] = take_fetched(&fetches[which], suspects[i].id, &counts[which]);
         /* Shards hold an _id each where it is not their key, and a set can hold but one of them. */
-        suspects[i].duplicate = count_fetched(&fetches[TOW_SOURCE], suspects[i].id) !=
-                                    count_fetched(&fetches[TOW_DESTINATION], suspects[i].id) &&
+        suspects[i].duplicate = counts[TOW_SOURCE] != counts[TOW_DESTINATION] &&
                                 documents[TOW_SOURCE] && documents[TOW_DESTINATION];
         judge(locate, &suspects[i], documents);
     }

@@ -107,8 +107,8 @@ void cmd_warn_of_memory(const tow_options_t *options, cmd_log_t *log);
 void cmd_show_progress(tow_job_t *job, const char *form);
 
 /* figures.c */
-char *cmd_count(double count, char out[32]);      /* "1,234,567" */
-char *cmd_duration(double seconds, char out[32]); /* "3 h 20 min" */
+char *cmd_count(double count, char out[32]);            /* "1,234,567" */
+const char *cmd_duration(double seconds, char out[32]); /* "3 h 20 min" */
 
 /* room.c: room on the disk beside a file that is written at the end, in one without a name, which
  * goes with the process. *out is -1 where there is no path, or it is no regular file's.

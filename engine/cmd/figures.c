@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/base/duration.h"
 #include "engine/cmd/cmd.h"
 
 char *cmd_count(double count, char out[32])
@@ -21,17 +22,7 @@ char *cmd_count(double count, char out[32])
     return out;
 }
 
-char *cmd_duration(double seconds, char out[32])
+const char *cmd_duration(double seconds, char out[32])
 {
-    long long left = seconds > 0 ? (long long)(seconds + 0.5) : 0;
-
-    if (left < 120)
-        snprintf(out, 32, "%lld s", left);
-    else if (left < 2 * 3600)
-        snprintf(out, 32, "%lld min", left / 60);
-    else if (left < 48 * 3600)
-        snprintf(out, 32, "%lld h %lld min", left / 3600, left / 60 % 60);
-    else
-        snprintf(out, 32, "%lld d %lld h", left / 86400, left / 3600 % 24);
-    return out;
+    return tow_duration_text(seconds > 0 ? seconds : 0, out);
 }

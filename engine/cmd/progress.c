@@ -34,13 +34,27 @@ static cmd_view_t look(tow_job_t *job, bson_t **progress, bson_t **collections)
     return view;
 }
 
+void cmd_draw(cmd_view_t *view, cmd_rate_t *rate)
+{
+    char now[32], *block;
+
+    cmd_rate_update(rate, view->progress);
+    cmd_screen_size(&view->columns, &view->rows);
+    tow_wall_text(tow_wall_ms(), now);
+    view->now = now;
+    view->bytes_per_second = rate->rate;
+    view->colour = cmd_has_colours(STDOUT_FILENO);
+    block = cmd_view_block(view);
+    cmd_screen_draw(block);
+    free(block);
+}
+
 /* On a terminal; the log goes above it. */
 static void show_block(tow_job_t *job)
 {
     bson_t *progress, *collections = NULL;
     cmd_rate_t rate = {0};
     int64_t listed_ms = 0;
-    char now[32], *block;
 
     while (!tow_job_ended(job, REDRAW_MS)) {
         bool lists = tow_now_ms() >= listed_ms + LINE_MS;
@@ -51,16 +65,8 @@ static void show_block(tow_job_t *job)
             listed_ms = tow_now_ms();
         }
         view = look(job, &progress, lists ? &collections : NULL);
-        cmd_rate_update(&rate, progress);
-        cmd_screen_size(&view.columns, &view.rows);
-        tow_wall_text(tow_wall_ms(), now);
-        view.now = now;
         view.collections = collections;
-        view.bytes_per_second = rate.rate;
-        view.colour = cmd_has_colours(STDOUT_FILENO);
-        block = cmd_view_block(&view);
-        cmd_screen_draw(block);
-        free(block);
+        cmd_draw(&view, &rate);
         bson_destroy(progress);
     }
     bson_destroy(collections);

@@ -142,17 +142,8 @@ static void draw(const bson_t *document)
 {
     static cmd_rate_t rate;
     cmd_view_t view = {.progress = document};
-    char now[32], *block;
 
-    cmd_rate_update(&rate, document);
-    cmd_screen_size(&view.columns, &view.rows);
-    tow_wall_text(tow_wall_ms(), now);
-    view.now = now;
-    view.bytes_per_second = rate.rate;
-    view.colour = cmd_has_colours(STDOUT_FILENO);
-    block = cmd_view_block(&view);
-    cmd_screen_draw(block);
-    free(block);
+    cmd_draw(&view, &rate);
 }
 
 /* In place on a terminal; elsewhere one below the other, not so often. */

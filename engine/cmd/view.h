@@ -29,5 +29,7 @@ typedef struct {
     double bytes, seconds, rate;
 } cmd_rate_t;
 void cmd_rate_update(cmd_rate_t *rate, const bson_t *progress);
+/* progress.c: draws the block on the terminal, as it is now; fills in what the view lacks. */
+void cmd_draw(cmd_view_t *view, cmd_rate_t *rate);
 
 #endif

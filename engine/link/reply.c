@@ -178,6 +178,13 @@ bool tow_field_number(const bson_t *reply, const char *path, int64_t *out)
     return find(reply, path, &iter) && tow_iter_number(&iter, out);
 }
 
+bool tow_field_is_set(const bson_t *reply, const char *path)
+{
+    bson_iter_t iter;
+
+    return find(reply, path, &iter) && bson_iter_as_bool(&iter);
+}
+
 bool tow_reply_cursor(const bson_t *reply, tow_reply_cursor_t *out)
 {
     bson_iter_t iter, field;

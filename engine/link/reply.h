@@ -40,6 +40,8 @@ bool tow_field_document(const bson_t *reply, const char *path, bson_t *out);
 bool tow_field_list(const bson_t *reply, const char *path, bson_iter_t *out);
 bool tow_field_text(const bson_t *reply, const char *path, const char **out);
 bool tow_field_number(const bson_t *reply, const char *path, int64_t *out);
+/* Whether a flag is there and set: a true boolean, or a number other than 0, as servers take it. */
+bool tow_field_is_set(const bson_t *reply, const char *path);
 
 /* The cursor of a reply. Borrowed; `batch` is before its first document. Never copied: a bson_t
  * points into itself. */

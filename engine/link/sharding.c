@@ -9,13 +9,6 @@
 #include "engine/link/reader.h"
 #include "engine/link/reply.h"
 
-static bool is_true(const bson_t *entry, const char *name)
-{
-    bson_iter_t iter;
-
-    return bson_iter_init_find(&iter, entry, name) && bson_iter_as_bool(&iter);
-}
-
 /* Servers before 5.0 keep the entries of dropped collections; newer ones also know collections that
  * are not sharded and live on a shard of their own choice (`unsplittable`). */
 static bool take_entry(tow_shard_keys_t *keys, const bson_t *entry)
@@ -24,13 +17,13 @@ static bool take_entry(tow_shard_keys_t *keys, const bson_t *entry)
     const char *ns;
     bson_t pattern;
 
-    if (is_true(entry, "dropped") || is_true(entry, "unsplittable"))
+    if (tow_field_is_set(entry, "dropped") || tow_field_is_set(entry, "unsplittable"))
         return true;
     if (!tow_field_text(entry, "_id", &ns) || !tow_field_document(entry, "key", &pattern))
         return false;
     item = tow_alloc(sizeof *item);
     item->ns = tow_strdup(ns);
-    item->unique = is_true(entry, "unique");
+    item->unique = tow_field_is_set(entry, "unique");
     bson_copy_to(&pattern, &item->key);
     HASH_ADD_KEYPTR(hh, *keys, item->ns, strlen(item->ns), item);
     return true;

@@ -21,12 +21,9 @@ static bool has_operation_time(const bson_t *reply)
 
 static bool has_cluster_time(const bson_t *reply)
 {
-    bson_iter_t iter, field;
-    tow_optime_t time = 0;
+    bson_t ignored;
 
-    return bson_iter_init(&iter, reply) &&
-           bson_iter_find_descendant(&iter, "$clusterTime.clusterTime", &field) &&
-           tow_iter_time(&field, &time) && time;
+    return tow_reply_cluster_time(reply, &ignored) != 0;
 }
 
 static tow_optime_t last_write(const bson_t *hello, const char *path)
@@ -44,9 +41,8 @@ static bool has_last_write(const bson_t *hello)
     return last_write(hello, LAST_WRITE) != 0;
 }
 
-static bool is_any(const bson_t *reply)
+static bool is_any(const bson_t *reply TOW_UNUSED)
 {
-    (void)reply;
     return true;
 }
 
@@ -76,8 +72,7 @@ static bool majority_read(tow_conn_t *conn, const char *database, tow_optime_t a
  * send (4.2 to 8.x s/commands/cluster_list_databases_cmd.cpp). A find asks only those that hold the
  * collection, for `admin` the config servers, whose time says nothing about the shards. With
  * `after` whoever has not reached that time writes a no-op behind it (db/read_concern_mongod.cpp,
- * makeNoopWriteIfNeeded). `lasting`: asked again as long as errors of the moment
- * last. */
+ * makeNoopWriteIfNeeded). `lasting`: asked again as long as errors of the moment last. */
 static bool ask_shards(tow_conn_t *conn, tow_optime_t after, bool lasting, tow_optime_t *out,
                        tow_error_t *error)
 {

@@ -41,21 +41,14 @@ void tow_lease_parse(const bson_t *document, tow_lease_t *out)
             parse_field(&field, out);
 }
 
-bool tow_document_is_true(const bson_t *document, const char *name)
-{
-    bson_iter_t iter;
-
-    return bson_iter_init_find(&iter, document, name) && bson_iter_as_bool(&iter);
-}
-
 bool tow_document_is_begun(const bson_t *document)
 {
-    return tow_document_is_true(document, "begun") || tow_document_is_true(document, "prepared");
+    return tow_field_is_set(document, "begun") || tow_field_is_set(document, "prepared");
 }
 
 bool tow_document_is_removed(const bson_t *document)
 {
-    return tow_document_is_true(document, "removing") && !bson_has_field(document, "ended");
+    return tow_field_is_set(document, "removing") && !bson_has_field(document, "ended");
 }
 
 /* Members come and go, and so may the right to read an id. `here`: only an id that is another one

@@ -159,10 +159,7 @@ static bool has_id(const bson_t *document)
 /* One that is being drained gets no chunks on every version. */
 static void count_listed(void *data, const bson_t *document)
 {
-    bson_iter_t iter;
-    bool draining = bson_iter_init_find(&iter, document, "draining") && bson_iter_as_bool(&iter);
-
-    *(uint32_t *)data += !draining;
+    *(uint32_t *)data += !tow_field_is_set(document, "draining");
 }
 
 /* How many shards the cluster has; 1 where its list may not be read. */

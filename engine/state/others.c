@@ -60,13 +60,6 @@ static void take_name(void *data, const bson_t *document)
         item->state = others->states; /* the first of them is read just now */
 }
 
-static bool is_true(const bson_t *document, const char *name)
-{
-    bson_iter_t iter;
-
-    return bson_iter_init_find(&iter, document, name) && bson_iter_as_bool(&iter);
-}
-
 /* `cleared` counts until everything that the job makes was claimed: of two jobs that are about to
  * clear the same namespace, each records that first, and at least one sees the other's record. */
 static TOW_UNSHARED bool read_records(tow_others_t *others, tow_store_t *store, bool prepared,
@@ -111,10 +104,8 @@ static TOW_UNSHARED bool read_state(tow_others_t *others, tow_conn_t *conn, cons
         return true;
     tow_lease_parse(&job, &lease);
     held = lease.holder[0] != '\0';
-    prepared = is_true(&job, "prepared");
-    goes_on = held || prepared || is_true(&job, "begun");
-    if (is_true(&job, "removing") && !bson_has_field(&job, "ended"))
-        goes_on = false;
+    prepared = tow_field_is_set(&job, "prepared");
+    goes_on = (held || tow_document_is_begun(&job)) && !tow_document_is_removed(&job);
     bson_destroy(&job);
     if (!goes_on)
         return true;

@@ -6,6 +6,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/link/catalog.h"
+#include "engine/link/reply.h"
 #include "engine/state/store_internal.h"
 
 /* A look at a job's document: whose it is, and for how long. *out_document is the caller's when
@@ -26,7 +27,7 @@ static TOW_REQUIRES(tow_store) bool look_at(tow_store_t *store, tow_store_view_t
         return true;
     tow_lease_parse(out_document, &lease);
     out->exists = tow_document_is_begun(out_document) && !tow_document_is_removed(out_document);
-    out->writes_blocked = tow_document_is_true(out_document, "writesBlocked");
+    out->writes_blocked = tow_field_is_set(out_document, "writesBlocked");
     out->held = lease.holder[0] && lease.expires_ms > now_ms;
     memcpy(out->host, lease.host, sizeof out->host);
     out->pid = lease.pid;

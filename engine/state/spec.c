@@ -117,10 +117,8 @@ static void append_ttl(const bson_iter_t *listed, const tow_takes_t *takes, bool
 
 bool tow_index_is_unique(const bson_t *specification)
 {
-    bson_iter_t iter;
-
-    return (bson_iter_init_find(&iter, specification, "unique") && bson_iter_as_bool(&iter)) ||
-           (bson_iter_init_find(&iter, specification, "prepareUnique") && bson_iter_as_bool(&iter));
+    return tow_field_is_set(specification, "unique") ||
+           tow_field_is_set(specification, "prepareUnique");
 }
 
 static bool is_simple(const bson_iter_t *collation)

@@ -45,7 +45,6 @@ typedef struct {
 
 /* document.c */
 void tow_lease_parse(const bson_t *document, tow_lease_t *out);
-bool tow_document_is_true(const bson_t *document, const char *name);
 bool tow_document_is_begun(const bson_t *document);
 bool tow_document_is_removed(const bson_t *document); /* or about to be */
 /* Another job may have cleared what this one had copied while nobody held it. */

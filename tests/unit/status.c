@@ -32,6 +32,11 @@ bool cmd_nobody_listens(const tow_options_t *options)
     return !listens;
 }
 
+void cmd_draw(cmd_view_t *view, cmd_rate_t *rate)
+{
+    abort();
+}
+
 void cmd_print_summary(const char *json)
 {
     printf("summary %s\n", json);
