@@ -236,6 +236,24 @@ static void a_batch_holds_documents_or_is_no_answer(void **state)
     }
 }
 
+/* As servers take it; what is there and off is not set. */
+static void a_flag_is_set_by_its_value(void **state)
+{
+    bson_t *document = BCON_NEW("on", BCON_BOOL(true), "off", BCON_BOOL(false), "one",
+                                BCON_INT32(1), "zero", BCON_INT64(0), "half", BCON_DOUBLE(0.5),
+                                "null", BCON_NULL, "inner", "{", "on", BCON_BOOL(true), "}");
+
+    assert_true(tow_field_is_set(document, "on"));
+    assert_true(tow_field_is_set(document, "one"));
+    assert_true(tow_field_is_set(document, "half"));
+    assert_true(tow_field_is_set(document, "inner.on"));
+    assert_false(tow_field_is_set(document, "off"));
+    assert_false(tow_field_is_set(document, "zero"));
+    assert_false(tow_field_is_set(document, "null"));
+    assert_false(tow_field_is_set(document, "missing"));
+    bson_destroy(document);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -246,6 +264,7 @@ int main(void)
         cmocka_unit_test(a_refusal_is_about_a_statement),
         cmocka_unit_test(an_identity_is_exact_or_open),
         cmocka_unit_test(an_identity_keeps_whole_hosts),
+        cmocka_unit_test(a_flag_is_set_by_its_value),
         cmocka_unit_test(a_batch_holds_documents_or_is_no_answer)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
